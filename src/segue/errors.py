@@ -1,0 +1,109 @@
+"""Every error Segue raises on purpose.  Imports nothing from Segue.
+
+The class says whose fault it is; the fields say what a program needs to react; the message is one
+sentence that says what, where and what to do.  The command line turns a class into an exit code by
+``exit_code``: 2 for usage, 3 for a new version that did not start, 1 for the rest.
+"""
+
+from __future__ import annotations
+
+import errno as errno_names
+import os
+
+
+class SegueError(Exception):
+    """Root of the tree: catch this to catch all of Segue, and only Segue."""
+
+    exit_code = 1
+
+
+class UsageError(SegueError):
+    """You asked for something that makes no sense; nothing was done."""
+
+    exit_code = 2
+
+
+class IllegalInput(UsageError):
+    """A machine has no row for this input; nothing was changed."""
+
+    exit_code = 1
+
+    def __init__(self, who: str, state: str, given: str, legal: list[str]) -> None:
+        self.who, self.state, self.given, self.legal = who, state, given, legal
+        super().__init__(f"{who}: {given} in {state} (legal here: {', '.join(legal) or 'nothing'})")
+
+
+class WireError(SegueError):
+    """The peer sent nonsense: where in the message, why, and the bytes."""
+
+    def __init__(self, where: str, why: str, data: bytes = b"") -> None:
+        self.where, self.why, self.data = where, why, data
+        super().__init__(f"{where}: {why}" + (f" ({data[:32].hex()})" if data else ""))
+
+
+class KernelError(SegueError, OSError):
+    """The kernel said no.  Also an OSError: ``errno`` is the kernel's own word."""
+
+    def __init__(self, call: str, errno: int, doing: str, advice: str = "") -> None:
+        self.call, self.doing, self.advice = call, doing, advice
+        OSError.__init__(self, errno, os.strerror(errno))
+
+    @property
+    def name(self) -> str:
+        """The symbolic name of the errno, such as EPERM."""
+        return errno_names.errorcode.get(self.errno or 0, str(self.errno))
+
+    def __str__(self) -> str:
+        tail = f"; {self.advice}" if self.advice else ""
+        return f"{self.doing}: {self.call} failed with {self.name} ({self.strerror}){tail}"
+
+
+class VerifierError(KernelError):
+    """The kernel's verifier refused a program; ``log`` is all that it said."""
+
+    def __init__(self, errno: int, doing: str, log: str, program: str = "") -> None:
+        self.log, self.program = log, program
+        lines = [line for line in log.splitlines() if line.strip()]
+        # The reason stands just above the closing statistics; a cleverer guess would be wrong
+        # in its own new ways, and the whole log is kept in the field.
+        told = [line for line in lines if not line.startswith(("processed ", "verification time"))]
+        self.summary = told[-1].strip() if told else "the verifier gave no reason"
+        super().__init__("bpf(BPF_PROG_LOAD)", errno, doing)
+
+    def __str__(self) -> str:
+        more = max(0, len(self.log.splitlines()) - 1)
+        return f"{super().__str__()}: {self.summary} ({more} more lines in .log)"
+
+
+class NotSupported(SegueError):
+    """This kernel or permission set cannot: the feature, what it needs, what is here."""
+
+    def __init__(self, feature: str, needs: str, has: str) -> None:
+        self.feature, self.needs, self.has = feature, needs, has
+        super().__init__(f"{feature} needs {needs}; here: {has}")
+
+
+class WorkerFailed(SegueError):
+    """A worker died or never said ready; ``last_lines`` is what it printed last."""
+
+    exit_code = 3
+
+    def __init__(
+        self, pid: int, status: str, stage: str, last_lines: list[str] | None = None
+    ) -> None:
+        self.pid, self.status, self.stage = pid, status, stage
+        self.last_lines = list(last_lines or [])
+        tail = f"; its last words: {self.last_lines[-1]}" if self.last_lines else ""
+        super().__init__(f"worker {pid} {status} while {stage}{tail}")
+
+
+class ModelMismatch(SegueError):
+    """Kernel and model disagree: a finding, not a crash.  ``step`` and both traces."""
+
+    def __init__(self, step: str, kernel: list[str], model: list[str]) -> None:
+        self.step, self.kernel, self.model = step, kernel, model
+        super().__init__(f"{step}: the kernel says {kernel!r}, the model says {model!r}")
+
+
+class InternalError(SegueError):
+    """A bug in Segue; please report it with the traceback."""

@@ -1,0 +1,98 @@
+"""A reuseport group and what waits in it, as values at one instant.
+
+Stands for ``struct sock_reuseport`` and the sockets around it (net/core/sock_reuseport.c).  Pure:
+``segue.observe`` fills these values from the kernel, everything else only reads them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from segue.address import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One socket in TCP_LISTEN, named by its cookie."""
+
+    cookie: int
+    address: Address
+    inode: int
+    uid: int
+    queue: int  # children in the accept queue (sk_ack_backlog)
+    backlog: int  # the limit given to listen(2), capped by somaxconn; holds one more
+    drops: int  # SYNs and final ACKs dropped at this socket
+    owners: tuple[int, ...] = ()  # pids that have it open, in ascending order
+    generation: int | None = None
+    slot: int | None = None
+
+    @property
+    def full(self) -> bool:
+        """No room for another child: sk_acceptq_is_full asks for more than the backlog."""
+        return self.queue > self.backlog
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One full socket on the group's address; ``inode`` is 0 until it is accepted (FACTS 9)."""
+
+    cookie: int
+    inode: int
+    peer: tuple[str, int]
+    state: int
+    unread: int  # bytes received that the worker has not read
+    unsent: int  # bytes written that the peer has not acknowledged
+    received_ms: int  # since the last data segment came in
+    sent_ms: int  # since the last data segment went out
+    bytes_received: int = 0
+
+    @property
+    def accepted(self) -> bool:
+        """A process has it."""
+        return self.inode != 0
+
+    @property
+    def idle_ms(self) -> int | None:
+        """How long nothing has moved; None while an answer is owed or bytes are in flight.
+
+        Data that came in after the last data went out is a request without its answer, however
+        long the answer takes: only the drain limit may cut it.
+        """
+        if self.unread or self.unsent:
+            return None
+        if self.bytes_received and self.received_ms < self.sent_ms:
+            return None
+        return min(self.received_ms, self.sent_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """The listeners of one run of the command."""
+
+    number: int
+    cookies: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Every listener of one address, its half-open requests and its connections."""
+
+    address: Address
+    listeners: tuple[Listener, ...] = ()
+    requests: frozenset[int] = frozenset()  # cookies of half-open requests (TCP_NEW_SYN_RECV)
+    connections: tuple[Connection, ...] = ()
+    owners: dict[int, int] = field(default_factory=dict)  # socket inode -> pid that has it
+
+    def by_cookie(self, cookie: int) -> Listener | None:
+        """The listener with this cookie, or None when it is gone."""
+        return next((one for one in self.listeners if one.cookie == cookie), None)
+
+    def strangers(self, ours: frozenset[int]) -> tuple[Listener, ...]:
+        """Listeners whose cookie is not one of ours."""
+        return tuple(one for one in self.listeners if one.cookie not in ours)
+
+    def held_by(self, pids: frozenset[int]) -> tuple[Connection, ...]:
+        """Accepted connections that one of these processes has open."""
+        return tuple(one for one in self.connections if self.owners.get(one.inode) in pids)

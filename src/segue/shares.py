@@ -1,0 +1,80 @@
+"""Shares of new connections, as the table the program looks in.
+
+``table[hash % SIZE]`` names a slot.  Newest generation only, canary by percent, weights by worker:
+all are fillings of this table (DESIGN: one table, flipped at once).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from segue.errors import UsageError
+
+# 4,096 entries give a share a grain of 0.024 %, finer than any canary; two copies are 32 KiB.
+SIZE = 4096
+
+
+def quotas(weights: Mapping[int, float], size: int = SIZE) -> dict[int, int]:
+    """How many of ``size`` entries each slot gets: largest remainder, ties to the lower slot.
+
+    Raises UsageError when a weight is negative or none is above zero.
+    """
+    if any(weight < 0 for weight in weights.values()):
+        raise UsageError(f"a share cannot be negative: {dict(weights)}")
+    total = sum(weights.values())
+    if not total > 0:
+        raise UsageError("at least one listener must have a share of new connections")
+    exact = {slot: weight * size / total for slot, weight in weights.items()}
+    given = {slot: int(share) for slot, share in exact.items()}
+    left = size - sum(given.values())
+    by_remainder = sorted(exact, key=lambda slot: (given[slot] - exact[slot], slot))
+    for slot in by_remainder[:left]:
+        given[slot] += 1
+    return {slot: count for slot, count in given.items() if count}
+
+
+def fill(weights: Mapping[int, float], before: Sequence[int] = ()) -> list[int]:
+    """A table of SIZE slots with these shares, changing as few entries of ``before`` as can be.
+
+    Keeping entries where they are keeps a client, whose hash does not change, with its worker
+    when a share grows or shrinks.
+    """
+    wanted = quotas(weights)
+    table: list[int | None] = list(before) if len(before) == SIZE else [None] * SIZE
+    for place, slot in enumerate(table):
+        if slot is None:
+            continue
+        if wanted.get(slot, 0):
+            wanted[slot] -= 1
+        else:
+            table[place] = None
+    # Deal the rest round robin, so that neighbouring hashes do not share a fate.
+    hand = [slot for slot, count in sorted(wanted.items()) if count]
+    filled: list[int] = []
+    turn = 0
+    for slot in table:
+        if slot is not None:
+            filled.append(slot)
+            continue
+        turn %= len(hand)
+        taken = hand[turn]
+        wanted[taken] -= 1
+        if wanted[taken]:
+            turn += 1
+        else:
+            del hand[turn]
+        filled.append(taken)
+    return filled
+
+
+def canary(old: Sequence[int], new: Sequence[int], percent: float) -> dict[int, float]:
+    """Weights that give the new slots ``percent`` of new connections between them.
+
+    Raises UsageError unless 0 < percent <= 100.
+    """
+    if not 0 < percent <= 100:
+        raise UsageError(f"a canary's share is above 0 and at most 100 percent, not {percent:g}")
+    weights = {slot: percent / len(new) for slot in new}
+    if old and percent < 100:
+        weights |= {slot: (100 - percent) / len(old) for slot in old}
+    return weights

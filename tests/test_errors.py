@@ -1,0 +1,39 @@
+"""The error tree: class, fields and sentence."""
+
+from __future__ import annotations
+
+import errno
+
+from segue.errors import KernelError, NotSupported, UsageError, VerifierError, WorkerFailed
+
+
+def test_a_kernel_error_is_an_os_error() -> None:
+    """A caller may catch OSError and look at errno, as after any system call."""
+    error = KernelError("bind", errno.EADDRINUSE, "binding 127.0.0.1:80", "stop the other one")
+    assert isinstance(error, OSError)
+    assert error.errno == errno.EADDRINUSE
+    assert error.name == "EADDRINUSE"
+    assert str(error).startswith("binding 127.0.0.1:80: bind failed with EADDRINUSE")
+    assert str(error).endswith("; stop the other one")
+
+
+def test_a_verifier_error_shows_the_line_that_matters() -> None:
+    """The reason stands above the closing statistics; the whole log stays in a field."""
+    log = "0: (b7) r0 = 1\nR1 invalid mem access 'scalar'\nprocessed 2 insns\n"
+    error = VerifierError(errno.EACCES, "loading a program", log)
+    assert error.summary == "R1 invalid mem access 'scalar'"
+    assert error.log == log
+    assert "R1 invalid" in str(error)
+
+
+def test_a_failed_worker_carries_its_last_words() -> None:
+    """The exit code of a new version that did not start is 3."""
+    error = WorkerFailed(7, "exited with 1", "starting", ["ImportError: no module"])
+    assert error.exit_code == 3
+    assert "ImportError" in str(error)
+
+
+def test_usage_errors_exit_with_2() -> None:
+    """The convention of getopt, argparse and click."""
+    assert UsageError("x").exit_code == 2
+    assert "needs Linux 5.14" in str(NotSupported("migration", "Linux 5.14", "5.10"))

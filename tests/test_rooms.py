@@ -1,0 +1,108 @@
+"""The house: which room may import which, and which names may appear where."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "segue"
+
+# Top to bottom is the way the data goes: a room imports itself, rooms above it, and leaves.
+ROOMS = [
+    "errors",
+    "worker",
+    "address",
+    "group",
+    "shares",
+    "policy",
+    "observe",
+    "engine",
+    "supervisor",
+    "probe",
+    "lab",
+    "plan",
+    "asgi",
+    "wsgi",
+    "cli",
+    "tui",
+]
+# Leaves are usable alone: from Segue they import only the errors and the address.
+LEAVES = ["linux", "bpf", "wire", "model"]
+BELOW_A_LEAF = {"errors", "address", "group"}
+# Pure rooms decide; they cannot do I/O (STYLE habit 1).
+PURE = ["errors.py", "address.py", "group.py", "shares.py", "policy", "bpf"]
+PURE_FILES = ["supervisor/stages.py", "supervisor/plan.py"]
+NOT_PURE = {"os", "time", "random", "threading", "subprocess", "select", "selectors", "ctypes"}
+
+
+def files() -> list[Path]:
+    return sorted(SOURCE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    first = path.relative_to(SOURCE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """Every module a file imports, dotted, wherever the statement stands."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            if node.module == "segue":
+                found |= {f"segue.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_point_one_way(path: Path) -> None:
+    """An import points into the same room, upwards, or to a leaf."""
+    here = room(path)
+    if here == "__init__":
+        return
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] != "segue" or len(parts) < 2:
+            continue
+        there = parts[1]
+        if there == here:
+            continue
+        if here in LEAVES:
+            # bpf(2) loads what the assembler made, so linux may look at bpf; never the reverse.
+            assert there in BELOW_A_LEAF or (here, there) == ("linux", "bpf"), f"{here} -> {name}"
+        elif there not in LEAVES:
+            assert ROOMS.index(there) < ROOMS.index(here), f"{here} -> {name}"
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_kernel_constants_stay_in_their_leaf(path: Path) -> None:
+    """The modules ctypes and fcntl.ioctl live in linux/ only; struct there, in wire/ and bpf/."""
+    here, found = room(path), imports(path)
+    if here != "linux":
+        assert "ctypes" not in found
+        assert "fcntl.ioctl" not in path.read_text()
+    if here not in {"linux", "wire", "bpf"}:
+        assert "struct" not in found
+
+
+@pytest.mark.parametrize("name", PURE + PURE_FILES)
+def test_pure_rooms_cannot_do_io(name: str) -> None:
+    """Facts in, decisions out: no clock, chance, process or descriptor in a pure room."""
+    where = SOURCE / name
+    if not where.exists():
+        return
+    for path in sorted(where.rglob("*.py")) if where.is_dir() else [where]:
+        if path.name == "errors.py":
+            continue  # it names errno values, and asks nothing of the system
+        assert not imports(path) & NOT_PURE, path
+
+
+def test_no_file_is_longer_than_700_lines() -> None:
+    """Above 700 lines a file has more than one subject."""
+    for path in files() + sorted(Path(__file__).parent.rglob("*.py")):
+        assert len(path.read_text().splitlines()) <= 700, path
