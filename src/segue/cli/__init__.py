@@ -1,0 +1,1 @@
+"""The command line: nouns show, verbs change; one file a command."""

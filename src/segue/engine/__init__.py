@@ -1,0 +1,1 @@
+"""One live group, acted on: how connections are shared and how they move."""

@@ -1,0 +1,78 @@
+"""Network namespaces: made, entered and left by the calling thread (unshare(2), setns(2)).
+
+A new namespace has its loopback interface up.  It lives as long as a descriptor, a socket or a
+process is in it; nothing is mounted, so nothing is left behind.  Needs CAP_SYS_ADMIN.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from segue.errors import KernelError
+
+CLONE_NEWNET = 0x40000000
+_SIOCGIFFLAGS = 0x8913
+_SIOCSIFFLAGS = 0x8914
+_IFF_UP = 0x1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _call(name: str, *args: int, doing: str) -> None:
+    if getattr(_libc, name)(*args) != 0:
+        raise KernelError(name, ctypes.get_errno(), doing, "it needs CAP_SYS_ADMIN")
+
+
+def current() -> int:
+    """A descriptor of the calling thread's network namespace; the caller closes it."""
+    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def enter(namespace: int) -> None:
+    """Move the calling thread into the namespace.  Raises KernelError."""
+    _call("setns", namespace, CLONE_NEWNET, doing="entering a network namespace")
+
+
+def leave_for_new() -> None:
+    """Move the calling thread into a new namespace with loopback up.  Raises KernelError."""
+    _call("unshare", CLONE_NEWNET, doing="making a network namespace")
+    raise_interface("lo")
+
+
+def raise_interface(name: str) -> None:
+    """Set IFF_UP, as ``ip link set NAME up`` does (netdevice(7)).  Raises KernelError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        request = struct.pack("16sH14x", name.encode(), 0)
+        try:
+            answer = fcntl.ioctl(control, _SIOCGIFFLAGS, request)
+            _, flags = struct.unpack("16sH14x", answer)
+            raised = struct.pack("16sH14x", name.encode(), flags | _IFF_UP)
+            fcntl.ioctl(control, _SIOCSIFFLAGS, raised)
+        except OSError as error:
+            doing = f"setting interface {name} up"
+            raise KernelError("ioctl", error.errno or 0, doing) from error
+
+
+@contextmanager
+def fresh() -> Iterator[int]:
+    """The calling thread is in a new namespace inside the block; yields its descriptor.
+
+    Processes started inside are in it too.  The thread returns to where it was.
+    """
+    home = current()
+    try:
+        leave_for_new()
+        inside = current()
+        try:
+            yield inside
+        finally:
+            os.close(inside)
+    finally:
+        enter(home)
+        os.close(home)

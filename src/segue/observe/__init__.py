@@ -1,0 +1,1 @@
+"""One live group, looked at: queues, owners, counters."""

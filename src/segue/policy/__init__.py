@@ -1,0 +1,1 @@
+"""Which listener gets a connection: programs as specifications, without a system call."""

@@ -1,0 +1,1 @@
+"""What clients see: connections opened at a rate, and the fate of each."""

@@ -1,0 +1,1 @@
+"""Who starts the workers, restarts them and keeps their listeners."""

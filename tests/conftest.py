@@ -1,0 +1,60 @@
+"""What every test may ask for, and the rule that a skip is a claim to be checked."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from segue.linux import netns as namespaces
+
+_missing: list[str] = []
+
+
+def running_kernel() -> tuple[int, ...]:
+    """The running kernel as numbers, such as (6, 18)."""
+    found = re.match(r"(\d+)\.(\d+)", platform.release())
+    assert found
+    return int(found[1]), int(found[2])
+
+
+def why_not(item: pytest.Item) -> str | None:
+    """The reason why this test cannot run here, or None."""
+    for mark in item.iter_markers("kernel"):
+        minimum = tuple(int(part) for part in str(mark.args[0]).split("."))
+        if running_kernel() < minimum:
+            return f"needs Linux {mark.args[0]}"
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        return "needs root"
+    for mark in item.iter_markers("program"):
+        if shutil.which(mark.args[0]) is None:
+            if os.geteuid() == 0:
+                _missing.append(f"{item.nodeid} needs {mark.args[0]}")
+            return f"needs the program {mark.args[0]}"
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Turn the markers into skips; which of them count as failures is told at the end."""
+    for item in items:
+        reason = why_not(item)
+        if reason:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """As root everything can be installed, so a test that lacks a program fails the run."""
+    if _missing and exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        print("\nAs root a skip is a failure:", *_missing, sep="\n  ")
+
+
+@pytest.fixture
+def netns() -> Iterator[int]:
+    """A network namespace of this test's own, loopback up; yields its descriptor."""
+    with namespaces.fresh() as inside:
+        yield inside

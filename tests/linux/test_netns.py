@@ -1,0 +1,42 @@
+"""Network namespaces on the live kernel."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from segue.errors import KernelError
+from segue.linux import netns
+
+
+def identity() -> int:
+    return os.stat("/proc/thread-self/ns/net").st_ino
+
+
+@pytest.mark.root
+def test_a_fresh_namespace_has_loopback_and_nothing_else() -> None:
+    """Inside one can connect to oneself; afterwards the thread is home again."""
+    home = identity()
+    with netns.fresh():
+        assert identity() != home
+        assert [name for _, name in socket.if_nameindex()] == ["lo"]
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=2).close()
+    assert identity() == home
+
+
+@pytest.mark.root
+def test_the_thread_comes_home_when_the_block_raises() -> None:
+    """An exception inside is no reason to stay."""
+    home = identity()
+    with pytest.raises(ZeroDivisionError), netns.fresh():
+        raise ZeroDivisionError
+    assert identity() == home
+
+
+def test_an_interface_that_is_not_there_is_said() -> None:
+    """ENODEV, with the name of the interface."""
+    with pytest.raises(KernelError, match="setting interface none7 up"):
+        netns.raise_interface("none7")
