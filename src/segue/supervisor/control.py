@@ -1,0 +1,171 @@
+"""The control socket: one request a connection, lines of JSON both ways.
+
+A request is ``{"do": VERB, ...}``; answers are ``{"say": TEXT}`` while it goes on and at last
+``{"exit": CODE, ...}``.  The socket is 0600 and every peer's uid is checked by SO_PEERCRED.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from segue.errors import KernelError, SegueError, UsageError
+from segue.linux.sockopt import peer_credentials
+from segue.supervisor.places import Places, instances
+
+_LONGEST_REQUEST = 1 << 16
+_WAITING = 16  # askers at once; a person and a few scripts
+
+
+class Asker:
+    """One connected client; answers that it does not read in time are dropped, not waited for."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.pending = b""
+
+    def fileno(self) -> int:
+        """For the selector."""
+        return self.connection.fileno()
+
+    def request(self) -> dict[str, Any] | None:
+        """The request once it is whole; None until then.  Raises UsageError on nonsense."""
+        data = self.connection.recv(_LONGEST_REQUEST)
+        self.pending += data
+        if b"\n" not in self.pending:
+            if not data or len(self.pending) > _LONGEST_REQUEST:
+                raise UsageError("a request is one line of JSON")
+            return None
+        try:
+            read = json.loads(self.pending.partition(b"\n")[0])
+        except ValueError:
+            raise UsageError("a request is one line of JSON") from None
+        if not isinstance(read, dict) or not isinstance(read.get("do"), str):
+            raise UsageError('a request has a verb: {"do": "status"}')
+        return read
+
+    def say(self, text: str) -> None:
+        """One line of progress."""
+        self._send({"say": text})
+
+    def end(self, code: int, **more: Any) -> None:
+        """The last answer; the connection is closed."""
+        self._send({"exit": code, **more})
+        self.close()
+
+    def _send(self, answer: dict[str, Any]) -> None:
+        # A client that went away, or does not read, must not hold the supervisor up.
+        with contextlib.suppress(OSError):
+            self.connection.sendall(json.dumps(answer).encode() + b"\n")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+
+class Control:
+    """The listening control socket.  Descriptor and file are this object's to close."""
+
+    def __init__(self, path: str) -> None:
+        # The caller holds the instance's lock, so whatever stands here is stale.
+        if os.path.exists(path):
+            os.unlink(path)
+        self.path = path
+        self.socket = socket.socket(
+            socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        )
+        before = os.umask(0o177)
+        try:
+            self.socket.bind(path)
+        except OSError as error:
+            self.socket.close()
+            doing = f"making the control socket {path}"
+            raise KernelError("bind", error.errno or 0, doing) from error
+        finally:
+            os.umask(before)
+        self.socket.listen(_WAITING)
+
+    def fileno(self) -> int:
+        """For the selector."""
+        return self.socket.fileno()
+
+    def accept(self) -> Asker | None:
+        """The next client, or None when it went away or is another user's."""
+        try:
+            connection, _ = self.socket.accept()
+        except OSError:
+            return None
+        connection.settimeout(1.0)
+        asker = Asker(connection)
+        _, uid, _ = peer_credentials(connection)
+        if uid not in {0, os.geteuid()}:
+            asker.end(1, error=f"this instance belongs to uid {os.geteuid()}, you are uid {uid}")
+            return None
+        return asker
+
+    def close(self) -> None:
+        """Close the socket and remove its file."""
+        self.socket.close()
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+
+
+def find(name: str = "", control: str = "") -> str:
+    """The control socket to talk to: the given one, the named one, or the only one.
+
+    Raises UsageError when none or several could be meant.
+    """
+    if control:
+        return control
+    if name:
+        return Places.of(name).control
+    known = instances()
+    if len(known) == 1:
+        return Places.of(known[0]).control
+    if not known:
+        raise UsageError("no instance of yours is running; start one with segue run")
+    raise UsageError(f"several instances are running; pick one with --name: {', '.join(known)}")
+
+
+def ask(path: str, request: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+    """Send one request and pass progress to ``say`` until the last answer, which is returned.
+
+    Raises SegueError when nobody answers at ``path``, or hangs up without a last answer.
+    """
+    for answer in _answers(path, request):
+        if "exit" in answer:
+            return answer
+        say(str(answer.get("say", "")))
+    raise SegueError(
+        f"the supervisor at {path} hung up without an answer; it may have been stopped or killed:"
+        " segue status tells"
+    )
+
+
+def _answers(path: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
+        try:
+            connection.connect(path)
+        except FileNotFoundError:
+            raise SegueError(f"no instance has its control socket at {path}") from None
+        except ConnectionRefusedError:
+            raise SegueError(
+                f"nobody listens at {path}: the supervisor is gone and its socket is stale;"
+                " segue run with the same name takes its workers over"
+            ) from None
+        except PermissionError:
+            raise SegueError(
+                f"{path} belongs to another user; ask as that user or as root"
+            ) from None
+        except OSError as error:
+            raise SegueError(f"{path} is no control socket: {error.strerror}") from None
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        with connection.makefile("rb") as lines, contextlib.suppress(ConnectionResetError):
+            for line in lines:
+                answer = json.loads(line)
+                if isinstance(answer, dict):
+                    yield answer

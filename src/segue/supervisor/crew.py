@@ -1,0 +1,159 @@
+"""The processes of an instance: one Member for each live worker, with all that belongs to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from segue.linux import proc
+from segue.supervisor.front import Front
+from segue.supervisor.output import Pipe
+from segue.supervisor.places import Places
+from segue.supervisor.readiness import Readiness
+from segue.supervisor.settings import FIRST_FD, Settings
+from segue.supervisor.spawn import Child, Identity
+from segue.supervisor.state import Worker
+from segue.supervisor.world import World
+from segue.worker import DRAINING, SERVING, VARIABLE
+
+
+@dataclass(slots=True)
+class Member:
+    """One live worker's process, output and readiness; closes what is open."""
+
+    worker: Worker
+    child: Child
+    pipe: Pipe | None
+    readiness: Readiness
+    flag: str
+
+    def set_draining(self, draining: bool) -> None:  # noqa: FBT001  the flag's two values
+        """Tell the worker, which has the file mapped (segue.worker)."""
+        with contextlib.suppress(OSError), open(self.flag, "r+b", buffering=0) as file:
+            file.write(bytes([DRAINING if draining else SERVING]))
+
+    def tree(self) -> tuple[int, ...]:
+        """The worker and all its descendants."""
+        return proc.tree(self.child.pid)
+
+    def signal(self, number: int) -> None:
+        """Signal the worker itself, by pidfd: a pid that was reused cannot be hit."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.child.pidfd, number)
+
+    def kill(self) -> None:
+        """SIGKILL the worker and every process it left in its tree."""
+        for pid in self.tree():
+            if pid != self.child.pid:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+        self.signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Close pidfd, pipe and knocks; remove the flag."""
+        self.readiness.close()
+        os.close(self.child.pidfd)
+        if self.pipe is not None:
+            self.pipe.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.flag)
+
+
+class Crew:
+    """Every live member by worker id."""
+
+    def __init__(self, settings: Settings, places: Places, world: World) -> None:
+        self.settings, self.places, self.world = settings, places, world
+        self.identity = Identity.of(settings.user, settings.group)
+        self.members: dict[int, Member] = {}
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(list(self.members.values()))
+
+    def start(self, worker: Worker, fronts: list[Front]) -> Member:
+        """Spawn the command for this worker with its held listeners as descriptors 3 and on.
+
+        Raises KernelError when the program cannot be executed; nothing is left behind then.
+        """
+        settings = self.settings
+        inherit = [
+            fronts[hold.bind].sockets[hold.slot].fileno()
+            for hold in sorted(worker.holds, key=lambda hold: hold.bind)
+        ]
+        argv = settings.arguments([FIRST_FD + place for place in range(len(settings.binds))])
+        flag = self.places.flag(worker.id)
+        with open(flag, "wb") as file:
+            file.write(bytes([SERVING]))
+        pipe = None if settings.output == "raw" else Pipe.open()
+        try:
+            if pipe is not None and self.identity is not None:
+                # So that the worker may open /dev/stdout again by name.
+                os.fchown(pipe.writer, self.identity.uid, self.identity.gid)
+            child = self.world.spawn(
+                argv,
+                env=self._environment(worker, flag, len(inherit)),
+                inherit=inherit,
+                output=None if pipe is None else pipe.writer,
+                identity=self.identity,
+            )
+        except BaseException:
+            os.unlink(flag)
+            if pipe is not None:
+                pipe.close()
+            raise
+        worker.pid, worker.born = child.pid, proc.start_time(child.pid) or 0
+        if pipe is not None:
+            pipe.started()
+        return self.add(worker, child, pipe)
+
+    def add(self, worker: Worker, child: Child, pipe: Pipe | None) -> Member:
+        """Take a process that runs already into the crew."""
+        if pipe is not None:
+            pipe.label = f"worker {worker.generation}.{worker.id}"
+            pipe.fields = {"generation": worker.generation, "worker": worker.id, "pid": child.pid}
+        readiness = Readiness(self.settings.ready, self.settings.ready_http)
+        member = Member(worker, child, pipe, readiness, self.places.flag(worker.id))
+        self.members[worker.id] = member
+        return member
+
+    def _environment(self, worker: Worker, flag: str, inherited: int) -> dict[str, str]:
+        env = dict(os.environ)
+        for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET"):
+            env.pop(name, None)
+        env.update(pair.split("=", 1) for pair in self.settings.env)
+        env["NOTIFY_SOCKET"] = self.places.notify
+        env[VARIABLE] = flag
+        env["SEGUE_GENERATION"] = str(worker.generation)
+        env["SEGUE_NAME"] = self.places.name
+        if inherited:
+            env["LISTEN_FDS"] = str(inherited)
+            env["LISTEN_FDNAMES"] = ":".join(bind.name for bind in self.settings.binds)
+        return env
+
+    def of_process(self, pid: int) -> Member | None:
+        """The member in whose tree this process is."""
+        for member in self:
+            if pid == member.child.pid or pid in member.tree():
+                return member
+        return None
+
+    def remove(self, worker: int) -> None:
+        """Forget a member whose process has ended, and close what was its."""
+        member = self.members.pop(worker, None)
+        if member is not None:
+            member.close()
+
+
+def end_leftovers(leader: int, number: int) -> int:
+    """Signal what a dead worker left running in its session; how many there were.
+
+    A shell that is told to stop leaves its server running: the session still names it.
+    """
+    left = proc.session(leader)
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+    return len(left)

@@ -1,0 +1,94 @@
+"""sd_notify(3), both ways: what workers say to us, and what we say to systemd.
+
+A datagram of KEY=VALUE lines.  Who said it is taken from SCM_CREDENTIALS, which the kernel fills
+in, so no worker can speak for another.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from dataclasses import dataclass, field
+
+_CREDENTIALS = 12  # struct ucred: pid, uid, gid as 32-bit integers (unix(7))
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One notification and the process it came from."""
+
+    pid: int
+    values: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ready(self) -> bool:
+        """READY=1: the worker's own word that it can serve."""
+        return self.values.get("READY") == "1"
+
+
+class Inbox:
+    """The NOTIFY_SOCKET of all workers.  Descriptor and file are this object's to close."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        if os.path.exists(path):
+            os.unlink(path)
+        self.socket = socket.socket(
+            socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        )
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self.socket.bind(path)
+        # Workers run as another user; the sender's pid is checked, so any may write.
+        os.chmod(path, 0o666)
+
+    def fileno(self) -> int:
+        """For the selector."""
+        return self.socket.fileno()
+
+    def receive(self) -> list[Message]:
+        """Every message that waits."""
+        messages: list[Message] = []
+        while True:
+            try:
+                data, ancillary, _, _ = self.socket.recvmsg(4096, socket.CMSG_SPACE(_CREDENTIALS))
+            except BlockingIOError:
+                return messages
+            pid = 0
+            for level, kind, content in ancillary:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
+                    pid = int.from_bytes(content[:4], sys.byteorder)
+            messages.append(parse(pid, data))
+
+    def close(self) -> None:
+        """Close the socket and remove its file."""
+        self.socket.close()
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+
+
+def parse(pid: int, data: bytes) -> Message:
+    """Read one datagram; lines without ``=`` are left out, as systemd does."""
+    lines = data.decode(errors="replace").splitlines()
+    return Message(pid, dict(line.split("=", 1) for line in lines if "=" in line))
+
+
+def tell(**values: str) -> bool:
+    """Say KEY=VALUE lines to the service manager; False when there is none or it is deaf.
+
+    RELOADING=1 gets the MONOTONIC_USEC stamp that Type=notify-reload insists on.
+    """
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if not path:
+        return False
+    if values.get("RELOADING"):
+        values["MONOTONIC_USEC"] = str(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
+    text = "\n".join(f"{key}={value}" for key, value in values.items())
+    address = "\0" + path[1:] if path.startswith("@") else path
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+        try:
+            out.sendto(text.encode(), address)
+        except OSError:
+            return False
+    return True

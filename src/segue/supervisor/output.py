@@ -1,0 +1,133 @@
+"""What workers print: one stream, each line marked with who said it.
+
+Each worker writes into a pipe that it also holds open for reading (its descriptor is O_RDWR).  So
+when the supervisor dies, a worker that logs gets neither SIGPIPE nor EPIPE: up to a mebibyte waits
+in the pipe, and the next supervisor takes the reading end from the worker and loses no line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import sys
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal, TextIO
+
+from segue.errors import KernelError
+
+_PIPE_BYTES = 1 << 20  # fs.pipe-max-size, what an ordinary user may ask for
+_LAST_LINES = 20
+_LONGEST = 1 << 16  # a line without an end is cut here, so that memory is bounded
+
+
+@dataclass(slots=True)
+class Pipe:
+    """The pipe of one worker; both descriptors are this object's until given away."""
+
+    reader: int
+    writer: int = -1
+    label: str = ""
+    fields: dict[str, int] = field(default_factory=dict)
+    pending: bytes = b""
+    last: deque[str] = field(default_factory=lambda: deque(maxlen=_LAST_LINES))
+
+    @classmethod
+    def open(cls) -> Pipe:
+        """A new pipe of a mebibyte (less where the user's limit is less)."""
+        reader, spare = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        # Opening it again makes a new file description: O_RDWR, and blocking for the worker.
+        writer = os.open(f"/proc/self/fd/{spare}", os.O_RDWR | os.O_CLOEXEC)
+        os.close(spare)
+        # EPERM: fs.pipe-user-pages-soft is used up; the default size serves as well.
+        with contextlib.suppress(PermissionError):
+            fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        return cls(reader, writer)
+
+    @classmethod
+    def of_descriptor(cls, descriptor: int) -> Pipe:
+        """The reading end of the pipe behind a worker's own descriptor, which is closed."""
+        try:
+            reader = os.open(
+                f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+            )
+        except OSError as error:
+            raise KernelError("open", error.errno or 0, "taking over a worker's output") from error
+        finally:
+            os.close(descriptor)
+        return cls(reader)
+
+    def fileno(self) -> int:
+        """For the selector."""
+        return self.reader
+
+    def started(self) -> None:
+        """The worker has its end; ours of it goes."""
+        if self.writer >= 0:
+            os.close(self.writer)
+            self.writer = -1
+
+    def lines(self) -> list[str]:
+        """Every whole line that waits; a line is remembered among the last twenty."""
+        while True:
+            try:
+                data = os.read(self.reader, 1 << 16)
+            except BlockingIOError:
+                break
+            if not data:
+                break
+            self.pending += data
+            if len(self.pending) > _LONGEST and b"\n" not in self.pending:
+                self.pending += b"\n"
+            if len(data) < 1 << 16:
+                break
+        *whole, self.pending = self.pending.split(b"\n")
+        return [self._keep(line) for line in whole]
+
+    def rest(self) -> list[str]:
+        """What is left when the worker has ended, the last unfinished line included."""
+        found = self.lines()
+        if self.pending:
+            found.append(self._keep(self.pending))
+            self.pending = b""
+        return found
+
+    def _keep(self, line: bytes) -> str:
+        text = line.decode(errors="replace").rstrip("\r")
+        self.last.append(text)
+        return text
+
+    def close(self) -> None:
+        """Close what is open."""
+        os.close(self.reader)
+        self.started()
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """Where the supervisor's and the workers' lines go."""
+
+    style: Literal["prefix", "json", "raw"] = "prefix"
+
+    def say(self, text: str) -> None:
+        """A line of the supervisor's own, on stderr."""
+        self._write(sys.stderr, "segue", {}, text)
+
+    def pass_on(self, pipe: Pipe, lines: list[str]) -> None:
+        """Lines of a worker, on stdout."""
+        for line in lines:
+            self._write(sys.stdout, pipe.label, dict(pipe.fields), line)
+
+    def _write(self, stream: TextIO, who: str, fields: dict[str, int], text: str) -> None:
+        if self.style == "json":
+            stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
+            said = {"time": stamp, "who": who, **fields, "line": text}
+            line = json.dumps(said, ensure_ascii=False)
+        else:
+            line = f"{who} | {text}" if fields or who != "segue" else f"segue: {text}"
+        # OSError: the terminal or the log's reader is gone; serving goes on.
+        with contextlib.suppress(OSError):
+            print(line, file=stream, flush=True)

@@ -1,0 +1,129 @@
+"""Where an instance keeps its files: control socket, record, lock, workers' flags.
+
+``/run/segue`` for root, ``$XDG_RUNTIME_DIR/segue`` for a user, ``/tmp/segue-UID`` where there is
+neither.  One lock per name says who runs it; everything else may be left over and is replaced.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import stat
+import tempfile
+from dataclasses import dataclass
+from typing import Any
+
+from segue.errors import SegueError, UsageError
+
+
+def directory() -> str:
+    """The directory of this user's instances; made if need be.
+
+    Raises UsageError when it exists and belongs to somebody else: another user must not be able
+    to put a socket where this one looks for its own.
+    """
+    base = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", "")
+    chosen = os.environ.get("SEGUE_DIRECTORY", "")
+    if not chosen:
+        usable = base and os.access(base, os.W_OK)
+        chosen = f"{base}/segue" if usable else f"{tempfile.gettempdir()}/segue-{os.geteuid()}"
+    # 0711: workers of another user must reach their flag and the notify socket by name.
+    os.makedirs(chosen, mode=0o711, exist_ok=True)
+    found = os.stat(chosen)
+    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UsageError(
+            f"{chosen} belongs to uid {found.st_uid} or others may write to it;"
+            " set SEGUE_DIRECTORY to a directory of your own"
+        )
+    return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The files of one instance."""
+
+    base: str  # directory/NAME
+
+    @classmethod
+    def of(cls, name: str) -> Places:
+        """The places of the instance with this name."""
+        return cls(f"{directory()}/{name}")
+
+    @property
+    def name(self) -> str:
+        """The instance's name."""
+        return os.path.basename(self.base)
+
+    @property
+    def control(self) -> str:
+        """The control socket."""
+        return f"{self.base}.sock"
+
+    @property
+    def notify(self) -> str:
+        """The socket that workers find in NOTIFY_SOCKET."""
+        return f"{self.base}.notify"
+
+    @property
+    def record(self) -> str:
+        """What a next supervisor needs to take over."""
+        return f"{self.base}.json"
+
+    def flag(self, worker: int) -> str:
+        """The file whose first byte tells a worker its stage (segue.worker)."""
+        return f"{self.base}.w{worker}"
+
+    def lock(self) -> int:
+        """Own this name; the descriptor keeps it until closed, or until the process ends.
+
+        Raises SegueError when a supervisor of this name runs.
+        """
+        lock = os.open(f"{self.base}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.read(lock, 32).decode().strip()
+            os.close(lock)
+            raise SegueError(
+                f"an instance named {self.name} is already running (pid {pid});"
+                " use segue restart, or give this one another --name"
+            ) from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        return lock
+
+    def write_record(self, plain: dict[str, Any]) -> None:
+        """Replace the record in one step: a crash leaves the old one or the new one."""
+        beside = f"{self.record}.new"
+        with open(beside, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o600)
+            json.dump(plain, file)
+        os.replace(beside, self.record)
+
+    def read_record(self) -> dict[str, Any] | None:
+        """The last record, or None when there is none that can be read."""
+        try:
+            with open(self.record, encoding="utf-8") as file:
+                plain = json.load(file)
+        except (OSError, ValueError):
+            return None
+        return plain if isinstance(plain, dict) else None
+
+    def remove(self) -> None:
+        """Remove every file of this instance; the lock's stays, since names of locks must."""
+        for path in (self.control, self.notify, self.record, f"{self.record}.new"):
+            if os.path.exists(path):
+                os.unlink(path)
+        prefix = f"{self.name}.w"
+        where = os.path.dirname(self.base)
+        for entry in os.listdir(where):
+            if entry.startswith(prefix) and entry.removeprefix(prefix).isdigit():
+                os.unlink(f"{where}/{entry}")
+
+
+def instances() -> list[str]:
+    """The names of this user's instances that have a control socket."""
+    return sorted(
+        entry.removesuffix(".sock") for entry in os.listdir(directory()) if entry.endswith(".sock")
+    )

@@ -1,0 +1,273 @@
+"""What is due now: a pure function from what is known to the moves to make.
+
+The runner asks after every event and performs the moves in their order.  Nothing here knows a
+descriptor, a clock or a process: ``now`` and the facts come in, moves go out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from segue.supervisor.stages import Phase, Stage
+from segue.supervisor.state import Instance, Worker
+
+FOREVER = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Times in seconds and counts; each default is argued in settings.py."""
+
+    ready_timeout: float = 60.0
+    idle_grace: float = 1.0
+    drain_timeout: float = 30.0
+    stop_timeout: float = 10.0
+    crash_limit: int = 10
+    crash_window: float = 60.0
+    respawn: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one worker still has, at the last look.
+
+    ``requests`` counts half-open requests that may belong to its listeners; an engine that
+    migrates them reports none.
+    """
+
+    queue: int = 0
+    requests: int = 0
+    busy: int = 0  # connections with an answer owed, bytes in flight, or not idle long enough
+    idle: int = 0
+
+    @property
+    def quiet(self) -> bool:
+        """Stopping this worker now cuts nothing."""
+        return not (self.queue or self.requests or self.busy)
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start one worker of this generation."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """Every newcomer is ready: give it its part of new connections."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """New connections go to these workers, by these weights, and to no other."""
+
+    weights: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """This heir is ready; let it finish its queue."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Send the stop signal, and say why."""
+
+    worker: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Send SIGKILL: the stop signal's time is over."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """The newcomers will not do: stop them; nothing has changed for clients."""
+
+    generation: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """There is nothing left to go on with: stop everything and exit with 3."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The last worker is gone and the instance was told to stop."""
+
+
+Move: TypeAlias = Spawn | Flip | Share | Retire | Stop | Kill | Abandon | GiveUp | End
+
+
+def plan(instance: Instance, held: Mapping[int, Held], limits: Limits, now: float) -> list[Move]:
+    """Every move that is due at ``now``, in the order in which to make them."""
+    if instance.phase is Phase.ENDED:
+        return []
+    if instance.phase is Phase.STOPPING:
+        moves: list[Move] = [
+            Stop(one.id, "the instance stops")
+            for one in instance.living
+            if one.stage not in {Stage.STOPPING, Stage.KILLED}
+        ]
+        moves += _kills(instance, limits, now)
+        return moves or ([] if instance.living else [End()])
+    verdict = _newcomers(instance, limits, now)
+    if verdict:
+        return verdict
+    moves = []
+    weights = shares(instance)
+    if weights and weights != instance.shared:
+        moves.append(Share(weights))
+    moves += [Retire(one.id) for one in instance.living if one.heir and one.stage is Stage.STANDBY]
+    moves += _spawns(instance, limits, now)
+    moves += _stops(instance, held, limits, now)
+    moves += _kills(instance, limits, now)
+    return moves
+
+
+def shares(instance: Instance) -> tuple[tuple[int, float], ...]:
+    """The weights that new connections should have: (worker id, weight) by id; () to leave them.
+
+    While no worker can serve, the last shares stay: what arrives waits in a held listener.
+    """
+    if instance.phase in {Phase.STARTING, Phase.STOPPING, Phase.ENDED}:
+        return ()
+    old = _candidates(instance, instance.working)
+    if instance.phase is not Phase.CANARY:
+        return tuple((one.id, 1.0) for one in old)
+    new = _candidates(instance, instance.newcomer)
+    if not old or not new:
+        return tuple((one.id, 1.0) for one in old or new)
+    part = instance.percent
+    return tuple((one.id, (100 - part) / len(old)) for one in old) + tuple(
+        (one.id, part / len(new)) for one in new
+    )
+
+
+def _candidates(instance: Instance, generation: int) -> list[Worker]:
+    """Who may serve, at most ``size``: serving ones first, then ready ones, then returners."""
+    order = [Stage.SERVING, Stage.STANDBY, Stage.DRAINING]
+    able = [one for one in instance.of(generation) if one.stage in order]
+    able.sort(key=lambda one: (order.index(one.stage), one.id))
+    return sorted(able[: instance.size], key=lambda one: one.id)
+
+
+def _newcomers(instance: Instance, limits: Limits, now: float) -> list[Move]:
+    """Whether the generation that is starting has made it, has failed, or needs workers."""
+    first = instance.phase is Phase.STARTING
+    generation = instance.working if first else instance.newcomer
+    if not generation or instance.phase is Phase.SERVING:
+        return []
+    everyone = [one for one in instance.workers.values() if one.generation == generation]
+    fallen = next((one for one in everyone if not one.live), None)
+    late = next(
+        (
+            one
+            for one in everyone
+            if one.stage is Stage.STARTING and now >= one.started + limits.ready_timeout
+        ),
+        None,
+    )
+    why = ""
+    if fallen:
+        why = f"worker {fallen.pid} {fallen.outcome}"
+    elif late:
+        why = f"worker {late.pid} was not ready after {limits.ready_timeout:g} s"
+    if why:
+        return [GiveUp(why)] if first else [Abandon(generation, why)]
+    if instance.phase is Phase.CANARY:
+        return []
+    missing = instance.size - len(everyone)
+    if missing > 0:
+        return [Spawn(generation)] * missing
+    if all(one.stage is Stage.STANDBY for one in everyone):
+        return [Flip(generation)]
+    return []
+
+
+def _spawns(instance: Instance, limits: Limits, now: float) -> list[Move]:
+    """Workers that the working generation lacks, once the back-off allows."""
+    if not limits.respawn or instance.phase is Phase.STARTING:
+        return []
+    active = instance.of(instance.working, Stage.STARTING, Stage.STANDBY, Stage.SERVING)
+    recent = [when for when in instance.crashes if when > now - limits.crash_window]
+    nobody = not any(
+        one.stage in {Stage.SERVING, Stage.STANDBY, Stage.DRAINING} for one in instance.living
+    )
+    if len(recent) > limits.crash_limit and nobody:
+        return [
+            GiveUp(
+                f"{len(recent)} workers died within {limits.crash_window:g} s and none is serving"
+            )
+        ]
+    missing = instance.size - len(active)
+    return [Spawn(instance.working)] * missing if missing > 0 and now >= instance.not_before else []
+
+
+def _stops(instance: Instance, held: Mapping[int, Held], limits: Limits, now: float) -> list[Move]:
+    moves: list[Move] = []
+    for one in instance.living:
+        if one.stage is Stage.STARTING and now >= one.started + limits.ready_timeout:
+            moves.append(Stop(one.id, f"it was not ready after {limits.ready_timeout:g} s"))
+        if one.stage is not Stage.DRAINING:
+            continue
+        has = held.get(one.id)
+        if now >= one.since + limits.drain_timeout + instance.hold:
+            moves.append(Stop(one.id, f"the drain limit of {limits.drain_timeout:g} s passed"))
+        elif has and has.quiet and now >= one.since + instance.hold:
+            moves.append(Stop(one.id, "it is quiet"))
+        elif instance.cut and now >= one.since + instance.hold:
+            moves.append(Stop(one.id, "accepted connections are to be cut"))
+    return moves
+
+
+def _kills(instance: Instance, limits: Limits, now: float) -> list[Move]:
+    return [
+        Kill(one.id)
+        for one in instance.living
+        if one.stage is Stage.STOPPING and now >= one.since + limits.stop_timeout
+    ]
+
+
+def deadline(instance: Instance, limits: Limits, now: float) -> float:
+    """When the plan next wants the time, if no event comes before; FOREVER for never.
+
+    Draining workers are looked at at the observer's pace, which is the runner's to choose.
+    """
+    times = []
+    for one in instance.living:
+        if one.stage is Stage.STARTING:
+            times.append(one.started + limits.ready_timeout)
+        elif one.stage is Stage.DRAINING:
+            times.append(one.since + limits.drain_timeout + instance.hold)
+            times.append(one.since + instance.hold)
+        elif one.stage is Stage.STOPPING:
+            times.append(one.since + limits.stop_timeout)
+    times.append(instance.not_before)
+    return min((when for when in times if when > now), default=FOREVER)
+
+
+def backoff(crashes: Iterable[float], limits: Limits, now: float) -> float:
+    """When the next worker may be spawned after this crash.
+
+    The first crash in the window costs nothing, since a single one is most often a recycling
+    worker; then 0.1 s doubling to 10 s, which keeps a broken program under one start in ten
+    seconds and a mended one back within ten.
+    """
+    recent = sum(1 for when in crashes if when > now - limits.crash_window)
+    return now + (min(10.0, 0.1 * 2 ** (recent - 2)) if recent > 1 else 0.0)

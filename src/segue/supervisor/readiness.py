@@ -1,0 +1,177 @@
+"""Whether a worker is ready, proven through the front door.
+
+A *knock* is a connection whose source port is pinned to one listener, so that it reaches the
+worker in question and no other while clients go elsewhere.  It waits in that listener's accept
+queue until the worker takes it; the kernel then shows the connection with an inode.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+from typing import Literal
+
+from segue.linux.sockopt import socket_address
+from segue.supervisor.front import Front
+from segue.supervisor.state import Hold
+
+# A knock that was refused or answered badly is tried again at this pace; seconds.
+AGAIN = 0.1
+_PATIENCE = 1.0  # for a connection over loopback: its SYN was dropped if it takes longer
+_ENOUGH = 1 << 16  # an answer's status line is well before this
+
+
+class Knock:
+    """One pinned connection to one listener.  The socket is this object's to close."""
+
+    def __init__(self, front: Front, slot: int, path: str, now: float) -> None:
+        self.front, self.path, self.since = front, path, now
+        self.accepted = False
+        self.failed = ""
+        self._sent = False
+        self._answer = b""
+        address = front.bind.address
+        self.socket = socket.socket(address.family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self.socket.setblocking(False)
+        self.socket.bind(socket_address(address, address.near, 0))
+        self.port: int = self.socket.getsockname()[1]
+        front.steering.pin(self.port, slot)
+        self._pinned = True
+        self.socket.connect_ex(socket_address(address, address.near, address.port))
+
+    def step(self, now: float) -> bool:
+        """Look once; True when the worker has accepted (and, with a path, answered 2xx).
+
+        ``failed`` says in words why this knock will never succeed.
+        """
+        if self._pinned and not self._connected(now):
+            return False
+        if self._pinned:
+            # The SYN has been steered: another client with this source port need not be.
+            self.front.steering.unpin(self.port)
+            self._pinned = False
+        if self.path:
+            return self._ask()
+        if not self.accepted:
+            address = self.front.bind.address
+            seen = self.front.observer.diag.one(
+                address.family, (address.near, address.port), (address.near, self.port)
+            )
+            self.accepted = (seen is not None and seen.inode != 0) or self._hung_up()
+        return self.accepted
+
+    def _connected(self, now: float) -> bool:
+        error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            self.failed = f"its listener refused a connection (errno {error})"
+            return False
+        try:
+            self.socket.getpeername()
+        except OSError:
+            if now > self.since + _PATIENCE:
+                self.failed = "its listener did not answer a connection"
+            return False
+        return True
+
+    def _hung_up(self) -> bool:
+        """Accepted and closed between two looks: only who accepts can send a FIN."""
+        try:
+            return self.socket.recv(1) == b""
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self.failed = f"a connection to it was reset ({error.strerror})"
+            return False
+
+    def _ask(self) -> bool:
+        try:
+            if not self._sent:
+                host = self.front.bind.address
+                self.socket.send(
+                    f"GET {self.path} HTTP/1.1\r\nHost: {host}\r\n"
+                    "User-Agent: segue\r\nConnection: close\r\n\r\n".encode()
+                )
+                self._sent = True
+            data = self.socket.recv(_ENOUGH)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self.failed = f"GET {self.path}: {error.strerror}"
+            return False
+        self._answer += data
+        status = self._answer.split(b"\r\n", 1)[0].split(b" ")
+        if len(status) < 2 or b"\r\n" not in self._answer:
+            if not data:
+                self.failed = f"GET {self.path}: it hung up without an answer"
+            return False
+        self.accepted = status[1].startswith(b"2")
+        if not self.accepted:
+            self.failed = f"GET {self.path} was answered {status[1].decode(errors='replace')}"
+        return self.accepted
+
+    def close(self) -> None:
+        """Hang up and unpin."""
+        if self._pinned:
+            self.front.steering.unpin(self.port)
+            self._pinned = False
+        self.socket.close()
+
+
+@dataclass(slots=True)
+class Readiness:
+    """The proofs that one worker still owes; fed by notifications, asked by ``step``."""
+
+    mode: Literal["auto", "notify", "accept"]
+    path: str = ""
+    said: bool = False  # READY=1 came
+    speaks: bool = False  # it has notified of anything at all
+    why: str = ""  # what was last missing, in words
+    _knocks: dict[int, Knock] = field(default_factory=dict)
+    _proven: set[int] = field(default_factory=set)
+    _again: float = 0.0
+
+    def notified(self, *, ready: bool) -> None:
+        """A notification of this worker came."""
+        self.speaks = True
+        self.said = self.said or ready
+
+    def step(self, fronts: list[Front], holds: tuple[Hold, ...], now: float) -> bool:
+        """Look once; True when every proof is there.
+
+        In ``auto`` every listener must have accepted, and a worker that notifies of anything must
+        also have said READY=1: gunicorn says it before its workers run, others only after.
+        """
+        if self.mode == "notify":
+            self.why = "" if self.said else "it has not said READY=1"
+            return self.said
+        for hold in holds:
+            if hold.cookie not in self._proven and now >= self._again:
+                self._look(fronts[hold.bind], hold, now)
+        missing = [hold for hold in holds if hold.cookie not in self._proven]
+        if missing or not holds:
+            self.why = self.why or "it has not accepted a connection"
+            return False
+        if self.mode == "auto" and self.speaks and not self.said:
+            self.why = "it speaks sd_notify and has not said READY=1"
+            return False
+        return True
+
+    def _look(self, front: Front, hold: Hold, now: float) -> None:
+        knock = self._knocks.get(hold.cookie)
+        if knock is None:
+            knock = self._knocks[hold.cookie] = Knock(front, hold.slot, self.path, now)
+        if knock.step(now):
+            self._proven.add(hold.cookie)
+        elif knock.failed:
+            self.why = knock.failed
+            self._again = now + AGAIN
+        else:
+            return
+        knock.close()
+        del self._knocks[hold.cookie]
+
+    def close(self) -> None:
+        """Hang up on whoever has not answered."""
+        for knock in self._knocks.values():
+            knock.close()
+        self._knocks.clear()

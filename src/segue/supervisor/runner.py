@@ -1,0 +1,493 @@
+"""The one loop that owns an instance: events in, moves out, nothing else changes the state.
+
+An event (a signal, an ended worker, a request, a notification, the time) is noted; then the plan
+is asked what is due and its moves are performed, until there are none.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from segue.engine.select import Choice
+from segue.errors import KernelError, SegueError
+from segue.supervisor import notify, plan
+from segue.supervisor.control import Asker, Control
+from segue.supervisor.crew import Crew, Member, end_leftovers
+from segue.supervisor.discovery import discover
+from segue.supervisor.front import Front
+from segue.supervisor.output import Pipe, Voice
+from segue.supervisor.places import Places
+from segue.supervisor.requests import Requests
+from segue.supervisor.settings import Settings
+from segue.supervisor.spawn import outcome
+from segue.supervisor.stages import Order, Phase, Stage, Turn
+from segue.supervisor.state import Hold, Instance, Worker
+from segue.supervisor.survey import Survey, describe, strangers
+from segue.supervisor.world import World
+
+# While a worker is awaited or drained: soon enough that a restart of a quick server takes tens of
+# milliseconds, seldom enough that the looks cost under a tenth of a core.
+_PACE = 0.02
+# Between two looks at an instance where nothing happens: strangers, recycled listeners.
+_IDLE_PACE = 1.0
+_SELF_BOUND_PACE = 0.1
+_MOST_ROUNDS = 64  # of plan and perform for one event; more means the plan contradicts itself
+
+
+class Runner:
+    """Owns fronts, crew, control socket and inbox from construction to ``close``."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        places: Places,
+        voice: Voice,
+        choice: Choice,
+        world: World,
+        instance: Instance,
+    ) -> None:
+        self.settings, self.places, self.voice = settings, places, voice
+        self.choice, self.world, self.instance = choice, world, instance
+        self.limits = settings.limits
+        self.observer = world.observer()
+        self.fronts = [
+            Front(number, bind, world.steering(choice.engine), self.observer)
+            for number, bind in enumerate(settings.binds)
+        ]
+        self.crew = Crew(settings, places, world)
+        self.survey = Survey(settings.idle_grace)
+        self.requests = Requests(self)
+        self.selector = selectors.DefaultSelector()
+        self.spares: dict[int, list[tuple[Hold, ...]]] = {}
+        self.known_strangers: frozenset[int] = frozenset()
+        self.exit_code = 0
+        self.cut = 0
+        self.moved = 0
+        self.flipped = 0.0
+        self.succeed: Callable[[], None] | None = None  # set to hand over to new code
+        self._pace = _PACE
+        self._looked = 0.0
+        self._wake_in, self._wake_out = socket.socketpair()
+
+    # The loop
+
+    def open(self, control: Control | None = None, inbox: notify.Inbox | None = None) -> None:
+        """Make the control socket and the inbox, unless a predecessor hands them over."""
+        self.control = control or Control(self.places.control)
+        self.inbox = inbox or notify.Inbox(self.places.notify)
+        for side in (self._wake_in, self._wake_out):
+            side.setblocking(False)
+        signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
+        for number in self.requests.signals:
+            signal.signal(number, lambda *_: None)  # the wake-up descriptor carries the number
+        self._watch(self._wake_in, self._signalled)
+        self._watch(self.control, self._asked)
+        self._watch(self.inbox, self._notified)
+
+    def run(self) -> int:
+        """Serve until stopped; the exit code."""
+        while self.instance.phase is not Phase.ENDED and self.succeed is None:
+            self.settle()
+            if self.instance.phase is Phase.ENDED:
+                break
+            for key, _ in self.selector.select(self._timeout()):
+                key.data()
+            self._tick()
+        return self.exit_code
+
+    def settle(self) -> None:
+        """Perform what is due until nothing is, then write it down."""
+        for _ in range(_MOST_ROUNDS):
+            moves = plan.plan(self.instance, self.survey.held, self.limits, self.world.now())
+            if not moves:
+                break
+            for move in moves:
+                self._perform(move)
+            self._write_down()
+        self.requests.answer()
+
+    def _write_down(self) -> None:
+        self.places.write_record(
+            {
+                "settings": self.settings.to_json(),
+                "instance": self.instance.to_json(),
+                "engine": self.choice.engine,
+                "orders": [front.steering.order() for front in self.fronts],
+                "pid": os.getpid(),
+            }
+        )
+
+    def _timeout(self) -> float:
+        now = self.world.now()
+        due = plan.deadline(self.instance, self.limits, now) - now
+        watched = {Stage.STARTING, Stage.DRAINING, Stage.STOPPING}
+        if any(one.stage in watched for one in self.instance.living):
+            return max(0.0, min(due, self._pace))
+        own = self.settings.bind_by == "worker"
+        return max(0.0, min(due, _SELF_BOUND_PACE if own else _IDLE_PACE))
+
+    def _watch(self, file: Any, handler: Callable[[], None]) -> None:
+        self.selector.register(file, selectors.EVENT_READ, handler)
+
+    # Events
+
+    def _tick(self) -> None:
+        """Whatever has no descriptor to announce it: proofs of readiness, queues, strangers."""
+        now = self.world.now()
+        waiting = [one for one in self.instance.living if one.stage is Stage.STARTING]
+        if self.settings.bind_by == "worker" and now >= self._looked + _SELF_BOUND_PACE:
+            for said in discover(self.instance, self.crew, self.fronts):
+                self.say(said)
+        for worker in waiting:
+            self._prove(worker, now)
+        ending = {Stage.DRAINING, Stage.STOPPING}
+        if any(one.stage in ending for one in self.instance.living):
+            self.survey.look(self.instance, self.crew, self.fronts, now)
+            # A look at many thousand connections takes long: keep it under a tenth of the time.
+            self._pace = max(_PACE, 10 * (self.world.now() - now))
+        if now >= self._looked + _IDLE_PACE:
+            self._looked = now
+            self._audit()
+
+    def _prove(self, worker: Worker, now: float) -> None:
+        member = self.crew.members[worker.id]
+        if member.readiness.step(self.fronts, worker.holds, now):
+            member.readiness.close()
+            worker.feed(Turn.READY, now)
+            took = now - worker.started
+            self.say(f"{self._name(worker)} is ready after {took:.2f} s")
+
+    def _audit(self) -> None:
+        """Count listeners at our addresses that are not ours; say so once for each."""
+        seen = {
+            one.cookie: (front, one) for front in self.fronts for one in strangers(front)
+        }
+        for cookie in set(seen) - self.known_strangers:
+            front, one = seen[cookie]
+            self.say(
+                f"{describe(one)} listens at {front.bind.address} too and is not this instance's:"
+                " it is left alone"
+            )
+        self.known_strangers = frozenset(seen)
+        for front in self.fronts:
+            listening = self.observer.snapshot(front.bind.address).listeners
+            for said in front.steering.check(frozenset(one.cookie for one in listening)):
+                self.say(said)
+
+    def _signalled(self) -> None:
+        for number in self._wake_in.recv(4096):
+            self.requests.signalled(number)
+        for pid, code in self.world.reap():
+            self._ended(pid, code)
+
+    def _asked(self) -> None:
+        asker = self.control.accept()
+        if asker is not None:
+            self._watch(asker, lambda: self._requested(asker))
+
+    def _requested(self, asker: Asker) -> None:
+        try:
+            request = asker.request()
+            if request is None:
+                return
+            self.selector.unregister(asker)
+            self.requests.do(asker, request)
+        except (SegueError, OSError) as error:
+            self.forget(asker)
+            asker.end(getattr(error, "exit_code", 1), error=str(error))
+
+    def forget(self, asker: Asker) -> None:
+        """Stop listening to a client."""
+        if asker in self.selector.get_map().values() or asker.fileno() in self.selector.get_map():
+            self.selector.unregister(asker)
+
+    def _notified(self) -> None:
+        for message in self.inbox.receive():
+            member = self.crew.of_process(message.pid)
+            if member is not None:
+                member.readiness.notified(ready=message.ready)
+
+    def _spoken(self, pipe: Pipe) -> None:
+        self.voice.pass_on(pipe, pipe.lines())
+
+    def watch_member(self, member: Member) -> None:
+        """Follow a member's end and output."""
+        pidfd = member.child.pidfd
+        self._watch(pidfd, lambda: self._pidfd_ended(member))
+        if member.pipe is not None:
+            pipe = member.pipe
+            self._watch(pipe, lambda: self._spoken(pipe))
+
+    def _pidfd_ended(self, member: Member) -> None:
+        for pid, code in self.world.reap():
+            self._ended(pid, code)
+        if member.worker.live:
+            # Not our child: an earlier supervisor's, and its status went elsewhere.
+            self._ended(member.child.pid, None)
+
+    def _ended(self, pid: int, code: int | None) -> None:
+        member = next((one for one in self.crew if one.child.pid == pid), None)
+        if member is None or not member.worker.live:
+            return  # an adopted orphan: reaped, and not judged
+        worker, now = member.worker, self.world.now()
+        before = worker.stage
+        worker.outcome = outcome(code)
+        if member.pipe is not None:
+            self.voice.pass_on(member.pipe, member.pipe.rest())
+            if member.pipe.last and before is Stage.STARTING:
+                worker.outcome += f"; its last words: {member.pipe.last[-1]}"
+            self.selector.unregister(member.pipe)
+        self.selector.unregister(member.child.pidfd)
+        last = self.survey.held.get(worker.id, plan.Held())
+        worker.feed(Turn.EXIT, now)
+        self.crew.remove(worker.id)
+        end_leftovers(pid, self.settings.signal_number())
+        if before is Stage.KILLED:
+            self.cut += last.busy + last.idle
+            self.say(f"{self._name(worker)} was killed; {last.busy + last.idle} connections cut")
+        elif worker.asked:
+            self.cut += last.busy
+            tail = f"; {last.busy} connections cut" if last.busy else ""
+            self.say(f"{self._name(worker)} {worker.outcome}{tail}")
+        elif worker.generation == self.instance.working and before is not Stage.DRAINING:
+            self.instance.crashes = [
+                when for when in self.instance.crashes if when > now - self.limits.crash_window
+            ] + [now]
+            self.instance.not_before = plan.backoff(self.instance.crashes, self.limits, now)
+            self.say(f"{self._name(worker)} {worker.outcome} while {before.name.lower()}")
+        else:
+            self.say(f"{self._name(worker)} {worker.outcome} while {before.name.lower()}")
+        self._inherit(worker, before)
+        if worker.generation not in {self.instance.newcomer, 0} or not worker.holds:
+            self._prune()
+
+    def _prune(self) -> None:
+        keep = self.instance.newcomer or (
+            self.instance.working if self.instance.phase is Phase.STARTING else 0
+        )
+        self.instance.workers = {
+            one.id: one
+            for one in self.instance.workers.values()
+            if one.live or (keep and one.generation == keep)
+        }
+
+    def _inherit(self, worker: Worker, before: Stage) -> None:
+        """What becomes of a dead worker's listeners, which are still held here."""
+        served = before in {Stage.SERVING, Stage.DRAINING, Stage.STOPPING, Stage.KILLED}
+        stopping = self.instance.phase in {Phase.STOPPING, Phase.ENDED}
+        if self.settings.bind_by == "worker" or stopping or not served:
+            again = not stopping and not worker.asked and self.settings.bind_by == "supervisor"
+            if again and worker.generation == self.instance.working:
+                self.spares.setdefault(worker.generation, []).append(worker.holds)
+                return
+            self.let_go(worker)
+            return
+        if before is Stage.SERVING:
+            self._move(worker, ())
+            self.spares.setdefault(worker.generation, []).append(worker.holds)
+        elif self._left_over(worker):
+            self._spawn_heir(worker)
+        else:
+            self.let_go(worker)
+
+    def _left_over(self, worker: Worker) -> bool:
+        """Something still waits in a listener that no close would migrate."""
+        return any(
+            not self.fronts[hold.bind].steering.migrates
+            and (
+                (seen := self._listener(hold)) is not None
+                and (seen.queue or any(self.survey.pending.get(worker.id, {}).values()))
+            )
+            for hold in worker.holds
+        )
+
+    def _listener(self, hold: Hold) -> Any:
+        front = self.fronts[hold.bind]
+        return self.observer.snapshot(front.bind.address).by_cookie(hold.cookie)
+
+    # Moves
+
+    def _perform(self, move: plan.Move) -> None:
+        match move:
+            case plan.Spawn(generation):
+                self._spawn(generation)
+            case plan.Flip(generation):
+                self._flip(generation)
+            case plan.Share(weights):
+                self._share(weights)
+            case plan.Retire(worker):
+                self._turn(self.instance.workers[worker], Turn.UNSHARE)
+            case plan.Stop(worker, why):
+                self._stop(self.instance.workers[worker], why)
+            case plan.Kill(worker):
+                self._kill(self.instance.workers[worker])
+            case plan.Abandon(generation, why):
+                self.abandon(generation, why)
+            case plan.GiveUp(why):
+                self.instance.feed(Order.FAILED)
+                self.exit_code = 3
+                self.say(f"giving up: {why}")
+            case plan.End():
+                self.instance.feed(Order.EMPTY)
+
+    def _spawn(self, generation: int) -> None:
+        instance, now = self.instance, self.world.now()
+        spares = self.spares.get(generation, [])
+        holds = spares.pop() if spares else ()
+        if not holds and self.settings.bind_by == "supervisor":
+            holds = tuple(
+                front.open(backlog=self.settings.backlog, nodelay=self.settings.nodelay)
+                for front in self.fronts
+            )
+        instance.last_worker += 1
+        worker = Worker(instance.last_worker, generation, 0, now, since=now, holds=holds)
+        instance.workers[worker.id] = worker
+        self._start(worker)
+
+    def _spawn_heir(self, dead: Worker) -> None:
+        """Nothing but a process can take what waits in this listener: start one for it."""
+        self.instance.last_worker += 1
+        now = self.world.now()
+        heir = Worker(
+            self.instance.last_worker, dead.generation, 0, now, since=now, holds=dead.holds
+        )
+        heir.heir = True
+        self.instance.workers[heir.id] = heir
+        self.say(f"{self._name(dead)} left connections waiting; another worker takes them")
+        self._start(heir)
+
+    def _start(self, worker: Worker) -> None:
+        try:
+            member = self.crew.start(worker, self.fronts)
+        except KernelError as error:
+            worker.outcome = f"could not be started: {error}"
+            worker.feed(Turn.EXIT, self.world.now())
+            self.instance.crashes.append(self.world.now())
+            self.instance.not_before = plan.backoff(
+                self.instance.crashes, self.limits, self.world.now()
+            )
+            self.say(worker.outcome)
+            self._inherit(worker, Stage.STARTING)
+            return
+        self._write_down()
+        self.watch_member(member)
+
+    def _flip(self, generation: int) -> None:
+        instance = self.instance
+        if instance.phase is Phase.RENEWING and instance.percent < 100:
+            instance.feed(Order.CANARY)
+            self.say(f"generation {generation} gets {instance.percent:g} % of new connections")
+            return
+        instance.feed(Order.READY)
+        instance.working, instance.newcomer = generation, 0
+        self.flipped = self.world.now()
+        self.say(f"generation {generation} takes all new connections")
+        notify.tell(READY="1", STATUS=f"generation {generation} serves", MAINPID=str(os.getpid()))
+
+    def _share(self, weights: tuple[tuple[int, float], ...]) -> None:
+        by_worker = dict(weights)
+        for front in self.fronts:
+            slots: dict[int, float] = {}
+            for worker, weight in weights:
+                mine = [
+                    hold
+                    for hold in self.instance.workers[worker].holds
+                    if hold.bind == front.number
+                ]
+                slots.update({hold.slot: weight / len(mine) for hold in mine})
+            if slots:
+                front.share(slots)
+        self.instance.shared = weights
+        for worker_ in self.instance.living:
+            given = worker_.id in by_worker
+            if given and worker_.stage in {Stage.STANDBY, Stage.DRAINING}:
+                self._turn(worker_, Turn.SHARE)
+            elif not given and worker_.stage is Stage.SERVING:
+                self._turn(worker_, Turn.UNSHARE)
+                if self.instance.at_once or self.instance.cut:
+                    self._move(worker_, self.crew.members[worker_.id].tree())
+
+    def _turn(self, worker: Worker, turn: Turn) -> None:
+        worker.feed(turn, self.world.now())
+        member = self.crew.members.get(worker.id)
+        if member is not None:
+            member.set_draining(worker.stage is not Stage.SERVING)
+
+    def _move(self, worker: Worker, owners: tuple[int, ...]) -> None:
+        """Move what waits at this worker's listeners to those that share."""
+        for hold in worker.holds:
+            report = self.fronts[hold.bind].move(hold.slot, owners)
+            if report is not None:
+                self.moved += report.moved
+        if self.choice.nudge:
+            self.requests.nudge()
+
+    def _stop(self, worker: Worker, why: str) -> None:
+        member = self.crew.members[worker.id]
+        held = self.survey.held.get(worker.id, plan.Held())
+        others = self.instance.phase is not Phase.STOPPING
+        migrates = any(front.steering.migrates for front in self.fronts)
+        if held.queue and others:
+            self._move(worker, member.tree())
+        self._turn(worker, Turn.STOP)
+        self.say(f"{self._name(worker)} is told to stop: {why}")
+        member.signal(self.settings.signal_number())
+        if others and migrates and worker.generation != self.instance.working:
+            # From here on the worker's own close is the last: what comes late migrates by it.
+            self.let_go(worker)
+
+    def _kill(self, worker: Worker) -> None:
+        self._turn(worker, Turn.KILL)
+        self.say(f"{self._name(worker)} is killed: it did not stop in time")
+        self.crew.members[worker.id].kill()
+
+    def abandon(self, generation: int, why: str) -> None:
+        """Stop the newcomers and keep the working generation."""
+        self.instance.feed(Order.FAILED)
+        self.requests.failed(generation, why)
+        self.discard(generation)
+
+    def discard(self, generation: int) -> None:
+        """Stop those of a generation that have no share; the others drain."""
+        if self.instance.newcomer == generation:
+            self.instance.newcomer = 0
+        for worker in self.instance.of(generation, Stage.STARTING, Stage.STANDBY):
+            self._stop(worker, "its generation is given up")
+        self._prune()
+
+    def let_go(self, worker: Worker) -> None:
+        """Close our descriptors of a worker's listeners."""
+        for hold in worker.holds:
+            self.fronts[hold.bind].leave(hold.slot)
+        worker.holds = ()
+        if self.choice.nudge:
+            self.requests.nudge()
+
+    # Words
+
+    def say(self, text: str) -> None:
+        """To the log and to whoever waits for a restart."""
+        self.voice.say(text)
+        self.requests.say(text)
+
+    def _name(self, worker: Worker) -> str:
+        return f"worker {worker.generation}.{worker.id} (pid {worker.pid})"
+
+    def close(self) -> None:
+        """Close everything that is held; workers that run keep their own."""
+        signal.set_wakeup_fd(-1)
+        for member in self.crew:
+            self.crew.remove(member.worker.id)
+        for front in self.fronts:
+            front.close()
+        self.observer.close()
+        self.control.close()
+        self.inbox.close()
+        self.selector.close()
+        self._wake_in.close()
+        self._wake_out.close()

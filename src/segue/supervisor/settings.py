@@ -1,0 +1,227 @@
+"""What ``segue run`` was asked for: flags, environment and segue.toml, checked once.
+
+Every default is argued beside it.  Checking never binds or listens: a short-lived listener on a
+live port would take connections with it to its grave.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import signal
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from segue.address import Address
+from segue.errors import UsageError
+from segue.supervisor.plan import Limits
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+TOKEN = re.compile(r"\{(fd|host|port)\}")
+FIRST_FD = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """One address to serve, and the name it has in LISTEN_FDNAMES."""
+
+    name: str
+    address: Address
+
+    @classmethod
+    def parse(cls, text: str, number: int) -> Bind:
+        """Read ADDRESS or NAME=ADDRESS; the name is ``bind0``, ``bind1``... if not given."""
+        name, equals, address = text.rpartition("=")
+        if equals and not NAME.fullmatch(name):
+            raise UsageError(f"{text!r}: {name!r} is no name for a listener (letters, digits, ._-)")
+        return cls(name or f"bind{number}", Address.parse(address))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything a run is made of; times in seconds."""
+
+    binds: tuple[Bind, ...]
+    command: tuple[str, ...]
+    name: str = ""
+    workers: int = 1
+    bind_by: Literal["supervisor", "worker"] = "supervisor"
+    engine: Literal["auto", "migrate", "hash", "drain"] = "auto"
+    # Both proofs together: the worker accepts, and has said READY=1 if it speaks sd_notify at all.
+    ready: Literal["auto", "notify", "accept"] = "auto"
+    ready_http: str = ""
+    # A minute is what slow imports and migrations take; gunicorn's and Kubernetes' defaults are
+    # shorter and are the first thing that people raise.
+    ready_timeout: float = 60.0
+    # Longer than a client's pause between two requests of one page, shorter than one's patience.
+    idle_grace: float = 1.0
+    # gunicorn's graceful_timeout and Kubernetes' grace period are 30 s.
+    drain_timeout: float = 30.0
+    # From the stop signal to SIGKILL; the worker is quiet by then, or past its drain limit.
+    stop_timeout: float = 10.0
+    # How long the old generation is kept after the flip, for a rollback.
+    keep: float = 0.0
+    stop_signal: str = "TERM"
+    user: str = ""
+    group: str = ""
+    # Above the 511 and 1024 that servers choose; somaxconn (4096) still caps it.
+    backlog: int = 2048
+    nodelay: bool = True
+    output: Literal["prefix", "json", "raw"] = "prefix"
+    # Ten deaths a minute with nobody serving is a program that does not work here.
+    crash_limit: int = 10
+    crash_window: float = 60.0
+    env: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if not self.binds:
+            raise UsageError("there is nothing to listen at: give --bind HOST:PORT")
+        if not self.command:
+            raise UsageError("there is nothing to run: give the command after --")
+        addresses = [bind.address for bind in self.binds]
+        for address in addresses:
+            if addresses.count(address) > 1:
+                raise UsageError(f"--bind {address} is given twice")
+        if not 1 <= self.workers <= 512:
+            raise UsageError(f"--workers is 1 to 512, not {self.workers}")
+        for limit in ("ready_timeout", "drain_timeout", "stop_timeout", "crash_window"):
+            if not 0 < getattr(self, limit) < 86400:
+                raise UsageError(f"--{limit.replace('_', '-')} is above 0 and below a day")
+        for limit in ("idle_grace", "keep"):
+            if not 0 <= getattr(self, limit) < 86400:
+                raise UsageError(f"--{limit.replace('_', '-')} is at least 0 and below a day")
+        if self.ready_http and not self.ready_http.startswith("/"):
+            raise UsageError(f"--ready-http is a path such as /health, not {self.ready_http!r}")
+        if self.name and not NAME.fullmatch(self.name):
+            raise UsageError(f"--name {self.name!r}: use letters, digits and ._@- (at most 64)")
+        for pair in self.env:
+            if "=" not in pair:
+                raise UsageError(f"--env {pair!r}: write NAME=VALUE")
+        self.signal_number()
+        self.arguments([FIRST_FD + number for number in range(len(self.binds))])
+
+    @property
+    def limits(self) -> Limits:
+        """The times and counts that the plan goes by."""
+        return Limits(
+            ready_timeout=self.ready_timeout,
+            idle_grace=self.idle_grace,
+            drain_timeout=self.drain_timeout,
+            stop_timeout=self.stop_timeout,
+            crash_limit=self.crash_limit,
+            crash_window=self.crash_window,
+        )
+
+    @property
+    def instance_name(self) -> str:
+        """The given name, or the first address with ``_`` for what no file name should hold."""
+        return self.name or re.sub(r"[^A-Za-z0-9.]+", "_", str(self.binds[0].address)).strip("_")
+
+    def signal_number(self) -> int:
+        """The stop signal as a number.  Raises UsageError for a signal that does not exist."""
+        text = self.stop_signal.upper().removeprefix("SIG")
+        try:
+            number = int(text) if text.isdigit() else signal.Signals[f"SIG{text}"].value
+            return signal.Signals(number).value
+        except (KeyError, ValueError):
+            raise UsageError(
+                f"--stop-signal {self.stop_signal!r} is no signal (such as TERM, QUIT or INT)"
+            ) from None
+
+    def arguments(self, descriptors: Sequence[int]) -> list[str]:
+        """The command with ``{fd}``, ``{host}`` and ``{port}`` filled in.
+
+        The nth ``{fd}`` is the nth bind's; so are ``{host}`` and ``{port}``, except that with a
+        single bind they all mean that one.  Only these exact tokens are replaced, so braces that
+        mean something to the command stay.  Raises UsageError for more tokens than binds.
+        """
+        seen = dict.fromkeys(("fd", "host", "port"), 0)
+
+        def value(found: re.Match[str]) -> str:
+            token = found[1]
+            number = seen[token]
+            seen[token] += 1
+            if token != "fd" and len(self.binds) == 1:
+                number = 0
+            if number >= len(self.binds):
+                raise UsageError(
+                    f"the command has more {{{token}}} than there are --bind"
+                    f" ({seen[token]} and {len(self.binds)})"
+                )
+            if token == "fd":
+                if self.bind_by == "worker":
+                    raise UsageError("{fd} in the command, but with --bind-by worker it has none")
+                return str(descriptors[number])
+            address = self.binds[number].address
+            return address.host if token == "host" else str(address.port)
+
+        return [TOKEN.sub(value, argument) for argument in self.command]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, the same names as the keys of segue.toml."""
+        return {
+            **asdict(self),
+            "binds": [f"{bind.name}={bind.address}" for bind in self.binds],
+        }
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> Settings:
+        """The settings that ``to_json`` wrote down."""
+        rest = dict(plain)
+        binds = tuple(Bind.parse(text, n) for n, text in enumerate(rest.pop("binds")))
+        rest["command"] = tuple(rest["command"])
+        rest["env"] = tuple(rest["env"])
+        return cls(binds, **rest)
+
+
+# segue.toml has the names of the flags; --bind may be given many times.
+KEYS = {"bind": "binds"} | {
+    one.name.replace("_", "-"): one.name for one in fields(Settings) if one.name != "binds"
+}
+
+
+def read_toml(path: str) -> dict[str, Any]:
+    """The file's values under the names of Settings' fields.
+
+    Raises UsageError when it cannot be read, is no TOML, has an unknown key (naming the nearest
+    known one) or a value of the wrong kind.
+    """
+    try:
+        with open(path, "rb") as file:
+            raw = tomllib.load(file)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not TOML: {error}") from None
+    kinds = {one.name: one.type for one in fields(Settings)}
+    read: dict[str, Any] = {}
+    for key, value in raw.items():
+        if key not in KEYS:
+            near = difflib.get_close_matches(key, KEYS, n=1)
+            advice = f"; did you mean {near[0]!r}?" if near else ""
+            raise UsageError(f"{path}: unknown key {key!r}{advice}")
+        read[KEYS[key]] = _value(path, key, str(kinds[KEYS[key]]), value)
+    return read
+
+
+def _value(path: str, key: str, kind: str, value: Any) -> Any:
+    many = kind.startswith("tuple")
+    if many and isinstance(value, str):
+        value = [value]
+    right = {
+        "int": isinstance(value, int) and not isinstance(value, bool),
+        "float": isinstance(value, int | float) and not isinstance(value, bool),
+        "bool": isinstance(value, bool),
+    }.get(kind, isinstance(value, str))
+    if many:
+        right = isinstance(value, list) and all(isinstance(one, str) for one in value)
+    if kind.startswith("Literal"):
+        choices = re.findall(r"[\"'](\w+)[\"']", kind)
+        if value not in choices:
+            raise UsageError(f"{path}: {key} is one of {', '.join(choices)}, not {value!r}")
+    elif not right:
+        wanted = "a list of strings" if many else kind
+        raise UsageError(f"{path}: {key} is {wanted}, not {value!r}")
+    return tuple(value) if many else value

@@ -1,0 +1,133 @@
+"""What the supervisor knows, as values that can be written down and read again.
+
+The runner alone changes an Instance; the plan only reads it.  ``to_json``/``from_json`` carry it
+over a re-exec and, with the worker's start times, over a crash of the supervisor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from segue.supervisor.stages import INSTANCE, WORKER, Order, Phase, Stage, Turn, step
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """One listener of a worker that the supervisor holds a descriptor of."""
+
+    bind: int  # index into the settings' binds
+    slot: int  # the listener's place in that address's steering
+    cookie: int
+
+
+@dataclass(slots=True)
+class Worker:
+    """One spawned command with its listeners."""
+
+    id: int
+    generation: int
+    pid: int
+    started: float
+    born: int = 0  # start time in ticks, which tells a pid from its reuse
+    stage: Stage = Stage.STARTING
+    since: float = 0.0  # when the stage was entered
+    holds: tuple[Hold, ...] = ()
+    heir: bool = False  # finishes the queue of a dead worker's listener, takes nothing new
+    outcome: str = ""  # how it ended, once it has
+    asked: bool = False  # told to stop by us, so that its end is no crash
+
+    def feed(self, turn: Turn, now: float) -> None:
+        """Go one step of the table.  Raises IllegalInput and changes nothing without a row."""
+        self.stage = step(WORKER, f"worker {self.pid}", self.stage, turn)
+        self.since = now
+        if turn in {Turn.STOP, Turn.KILL}:
+            self.asked = True
+
+    @property
+    def live(self) -> bool:
+        """Its process has not ended."""
+        return self.stage is not Stage.GONE
+
+
+@dataclass(slots=True)
+class Instance:
+    """One ``segue run``: its phase, its generations and their workers."""
+
+    size: int
+    phase: Phase = Phase.STARTING
+    working: int = 1  # the generation that gets new connections
+    newcomer: int = 0  # the generation that is starting or a canary; 0 for none
+    last_generation: int = 1
+    last_worker: int = 0
+    percent: float = 100.0  # what the newcomer gets when ready; under 100 makes it a canary
+    hold: float = 0.0  # seconds that the old generation is kept for a rollback
+    at_once: bool = False  # move what is queued at the flip (--now)
+    cut: bool = False  # end accepted connections too (--cut)
+    shared: tuple[tuple[int, float], ...] = ()  # the weights in force, by worker id
+    crashes: list[float] = field(default_factory=list)
+    not_before: float = 0.0  # the back-off: no worker is respawned earlier
+    workers: dict[int, Worker] = field(default_factory=dict)
+
+    def feed(self, order: Order) -> None:
+        """Go one step of the table.  Raises IllegalInput and changes nothing without a row."""
+        self.phase = step(INSTANCE, "this instance", self.phase, order)
+
+    def of(self, generation: int, *stages: Stage) -> list[Worker]:
+        """Live workers of a generation, heirs left out, oldest first; of these stages if given."""
+        return [
+            one
+            for one in self.workers.values()
+            if one.generation == generation
+            and not one.heir
+            and one.live
+            and (not stages or one.stage in stages)
+        ]
+
+    @property
+    def living(self) -> list[Worker]:
+        """Every worker whose process has not ended."""
+        return [one for one in self.workers.values() if one.live]
+
+    @property
+    def previous(self) -> int:
+        """The youngest earlier generation that can still be gone back to; 0 for none."""
+        return max(
+            (
+                one.generation
+                for one in self.living
+                if one.generation < self.working and one.stage is Stage.DRAINING and not one.heir
+            ),
+            default=0,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for json.dumps."""
+        plain = asdict(self)
+        plain["phase"] = self.phase.name
+        plain["workers"] = [
+            {**asdict(one), "stage": one.stage.name} for one in self.workers.values()
+        ]
+        return plain
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> Instance:
+        """The same instance again.  Raises KeyError or TypeError on foreign data."""
+        workers = [
+            Worker(
+                **{
+                    **one,
+                    "stage": Stage[one["stage"]],
+                    "holds": tuple(Hold(**hold) for hold in one["holds"]),
+                }
+            )
+            for one in plain["workers"]
+        ]
+        return cls(
+            **{
+                **plain,
+                "phase": Phase[plain["phase"]],
+                "shared": tuple((int(worker), weight) for worker, weight in plain["shared"]),
+                "workers": {one.id: one for one in workers},
+            }
+        )

@@ -1,0 +1,97 @@
+"""What each worker holds, looked up in the kernel: the facts that the plan goes by."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from segue.group import Group, Listener
+from segue.linux import proc
+from segue.supervisor.crew import Crew
+from segue.supervisor.front import Front
+from segue.supervisor.plan import Held
+from segue.supervisor.stages import Stage
+from segue.supervisor.state import Instance, Worker
+
+# A SYN that chose its listener just before the flip shows as a request within microseconds.
+_SETTLED = 0.01
+
+
+@dataclass(slots=True)
+class Survey:
+    """Looks at every front, and remembers which half-open requests an old listener may own."""
+
+    idle_grace: float
+    held: dict[int, Held] = field(default_factory=dict)
+    # Requests carry no reference to their listener (inet_diag shows none), so those that were
+    # there just after the flip are counted against every listener that was flipped away from.
+    pending: dict[int, dict[int, frozenset[int]]] = field(default_factory=lambda: defaultdict(dict))
+
+    def look(
+        self, instance: Instance, crew: Crew, fronts: list[Front], now: float
+    ) -> dict[int, Held]:
+        """The facts of every worker whose end is near; also kept in ``held``."""
+        near = [one for one in instance.living if one.stage in {Stage.DRAINING, Stage.STOPPING}]
+        trees = {
+            one.id: frozenset(crew.members[one.id].tree()) for one in near if one.id in crew.members
+        }
+        pids = frozenset().union(*trees.values()) if trees else frozenset()
+        found = {one.id: Held() for one in near}
+        for front in fronts:
+            group = front.observer.snapshot(front.bind.address, pids=pids, connections=True)
+            for one in near:
+                pids_of = trees.get(one.id, frozenset())
+                found[one.id] = self._add(found[one.id], one, front, group, pids_of, now)
+        self.held = found
+        for gone in set(self.pending) - set(found):
+            del self.pending[gone]
+        return found
+
+    def _add(
+        self,
+        sofar: Held,
+        worker: Worker,
+        front: Front,
+        group: Group,
+        pids: frozenset[int],
+        now: float,
+    ) -> Held:
+        queue = sum(
+            listener.queue
+            for hold in worker.holds
+            if hold.bind == front.number and (listener := group.by_cookie(hold.cookie))
+        )
+        grace = self.idle_grace * 1000
+        connections = group.held_by(pids)
+        idle = sum(1 for one in connections if one.idle_ms is not None and one.idle_ms >= grace)
+        return Held(
+            queue=sofar.queue + queue,
+            requests=sofar.requests + self._requests(worker, front, group, now),
+            busy=sofar.busy + len(connections) - idle,
+            idle=sofar.idle + idle,
+        )
+
+    def _requests(self, worker: Worker, front: Front, group: Group, now: float) -> int:
+        if front.steering.migrates:
+            return 0
+        mine = self.pending[worker.id]
+        if front.number in mine:
+            mine[front.number] &= group.requests
+        elif now >= worker.since + _SETTLED:
+            mine[front.number] = group.requests
+        else:
+            return 1  # too early to know: not quiet yet
+        return len(mine[front.number])
+
+
+def strangers(front: Front) -> tuple[Listener, ...]:
+    """Listeners at this front's address that are not held here."""
+    return front.observer.snapshot(front.bind.address).strangers(front.cookies)
+
+
+def describe(listener: Listener) -> str:
+    """Who has a listener, for a sentence: ``pid 7 (nginx)``."""
+    owners = listener.owners or proc.owners({listener.inode}).get(listener.inode, ())
+    if not owners:
+        return "a process that cannot be seen from here (another user's or namespace's)"
+    return " and ".join(f"pid {pid} ({proc.command(pid)})" for pid in owners[:3])

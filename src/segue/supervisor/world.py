@@ -1,0 +1,52 @@
+"""What the supervisor needs of the operating system, as one record.
+
+The real one is ``World()``; a test hands in its own functions and patches no module.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from segue.engine.drain import Drain
+from segue.engine.hash import Hash
+from segue.engine.migrate import Migrate
+from segue.engine.select import Choice, choose
+from segue.engine.steering import Steering
+from segue.observe.snapshot import Observer
+from segue.supervisor.spawn import Child, Identity, reap, spawn
+
+
+class Spawning(Protocol):
+    """The shape of ``spawn``."""
+
+    def __call__(
+        self,
+        argv: list[str],
+        *,
+        env: dict[str, str],
+        inherit: list[int],
+        output: int | None,
+        identity: Identity | None,
+    ) -> Child:
+        """Start a process.  Raises KernelError."""
+
+
+def steering(engine: str) -> Steering:
+    """A new steering of this engine, for one address."""
+    kinds: dict[str, Callable[[], Steering]] = {"migrate": Migrate, "hash": Hash, "drain": Drain}
+    return kinds[engine]()
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The functions of the system that have an effect or differ from call to call."""
+
+    now: Callable[[], float] = time.monotonic
+    spawn: Spawning = spawn
+    reap: Callable[[], list[tuple[int, int]]] = reap
+    choose: Callable[[str], Choice] = choose
+    steering: Callable[[str], Steering] = steering
+    observer: Callable[[], Observer] = Observer
