@@ -89,6 +89,14 @@ class Control:
             os.umask(before)
         self.socket.listen(_WAITING)
 
+    @classmethod
+    def of(cls, listening: socket.socket, path: str) -> Control:
+        """The control socket that a predecessor handed over."""
+        made = cls.__new__(cls)
+        made.path, made.socket = path, listening
+        listening.setblocking(False)
+        return made
+
     def fileno(self) -> int:
         """For the selector."""
         return self.socket.fileno()

@@ -123,7 +123,7 @@ class Crew:
         env = dict(os.environ)
         for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET"):
             env.pop(name, None)
-        env.update(pair.split("=", 1) for pair in self.settings.env)
+        env.update({pair.partition("=")[0]: pair.partition("=")[2] for pair in self.settings.env})
         env["NOTIFY_SOCKET"] = self.places.notify
         env[VARIABLE] = flag
         env["SEGUE_GENERATION"] = str(worker.generation)

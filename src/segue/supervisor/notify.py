@@ -43,6 +43,13 @@ class Inbox:
         # Workers run as another user; the sender's pid is checked, so any may write.
         os.chmod(path, 0o666)
 
+    @classmethod
+    def of(cls, bound: socket.socket, path: str) -> Inbox:
+        """The inbox that a predecessor handed over."""
+        made = cls.__new__(cls)
+        made.path, made.socket = path, bound
+        return made
+
     def fileno(self) -> int:
         """For the selector."""
         return self.socket.fileno()

@@ -129,11 +129,11 @@ def plan(instance: Instance, held: Mapping[int, Held], limits: Limits, now: floa
     verdict = _newcomers(instance, limits, now)
     if verdict:
         return verdict
-    moves = []
     weights = shares(instance)
     if weights and weights != instance.shared:
-        moves.append(Share(weights))
-    moves += [Retire(one.id) for one in instance.living if one.heir and one.stage is Stage.STANDBY]
+        # Alone: who gets a share again must not be stopped for being quiet in the same breath.
+        return [Share(weights)]
+    moves = [Retire(one.id) for one in instance.living if one.heir and one.stage is Stage.STANDBY]
     moves += _spawns(instance, limits, now)
     moves += _stops(instance, held, limits, now)
     moves += _kills(instance, limits, now)

@@ -11,8 +11,9 @@ import selectors
 import signal
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from segue.engine.nudge import Nudge
 from segue.engine.select import Choice
 from segue.errors import KernelError, SegueError
 from segue.supervisor import notify, plan
@@ -29,6 +30,9 @@ from segue.supervisor.stages import Order, Phase, Stage, Turn
 from segue.supervisor.state import Hold, Instance, Worker
 from segue.supervisor.survey import Survey, describe, strangers
 from segue.supervisor.world import World
+
+if TYPE_CHECKING:
+    from segue.supervisor.succession import Succession
 
 # While a worker is awaited or drained: soon enough that a restart of a quick server takes tens of
 # milliseconds, seldom enough that the looks cost under a tenth of a core.
@@ -65,11 +69,13 @@ class Runner:
         self.selector = selectors.DefaultSelector()
         self.spares: dict[int, list[tuple[Hold, ...]]] = {}
         self.known_strangers: frozenset[int] = frozenset()
+        self.nudges: list[Nudge] = []
         self.exit_code = 0
         self.cut = 0
         self.moved = 0
         self.flipped = 0.0
-        self.succeed: Callable[[], None] | None = None  # set to hand over to new code
+        self.succession: Succession | None = None  # set to hand over to new code
+        self.lock = -1
         self._pace = _PACE
         self._looked = 0.0
         self._wake_in, self._wake_out = socket.socketpair()
@@ -91,14 +97,15 @@ class Runner:
 
     def run(self) -> int:
         """Serve until stopped; the exit code."""
-        while self.instance.phase is not Phase.ENDED and self.succeed is None:
+        while True:
             self.settle()
-            if self.instance.phase is Phase.ENDED:
-                break
+            if self.instance.phase is Phase.ENDED or self.succession is not None:
+                return self.exit_code
             for key, _ in self.selector.select(self._timeout()):
-                key.data()
+                # An earlier event of the same look may have ended what this one is about.
+                if self.selector.get_map().get(key.fd) is key:
+                    key.data()
             self._tick()
-        return self.exit_code
 
     def settle(self) -> None:
         """Perform what is due until nothing is, then write it down."""
@@ -126,7 +133,7 @@ class Runner:
         now = self.world.now()
         due = plan.deadline(self.instance, self.limits, now) - now
         watched = {Stage.STARTING, Stage.DRAINING, Stage.STOPPING}
-        if any(one.stage in watched for one in self.instance.living):
+        if self.nudges or any(one.stage in watched for one in self.instance.living):
             return max(0.0, min(due, self._pace))
         own = self.settings.bind_by == "worker"
         return max(0.0, min(due, _SELF_BOUND_PACE if own else _IDLE_PACE))
@@ -140,6 +147,12 @@ class Runner:
         """Whatever has no descriptor to announce it: proofs of readiness, queues, strangers."""
         now = self.world.now()
         waiting = [one for one in self.instance.living if one.stage is Stage.STARTING]
+        for nudge in list(self.nudges):
+            if nudge.step(now):
+                self.nudges.remove(nudge)
+                nudge.close()
+                if nudge.waiting:
+                    self.say(f"{nudge.waiting} migrated connection(s) could not be woken for")
         if self.settings.bind_by == "worker" and now >= self._looked + _SELF_BOUND_PACE:
             for said in discover(self.instance, self.crew, self.fronts):
                 self.say(said)
@@ -164,9 +177,7 @@ class Runner:
 
     def _audit(self) -> None:
         """Count listeners at our addresses that are not ours; say so once for each."""
-        seen = {
-            one.cookie: (front, one) for front in self.fronts for one in strangers(front)
-        }
+        seen = {one.cookie: (front, one) for front in self.fronts for one in strangers(front)}
         for cookie in set(seen) - self.known_strangers:
             front, one = seen[cookie]
             self.say(
@@ -203,7 +214,7 @@ class Runner:
 
     def forget(self, asker: Asker) -> None:
         """Stop listening to a client."""
-        if asker in self.selector.get_map().values() or asker.fileno() in self.selector.get_map():
+        if asker.fileno() in self.selector.get_map():
             self.selector.unregister(asker)
 
     def _notified(self) -> None:
@@ -253,7 +264,9 @@ class Runner:
         elif worker.asked:
             self.cut += last.busy
             tail = f"; {last.busy} connections cut" if last.busy else ""
-            self.say(f"{self._name(worker)} {worker.outcome}{tail}")
+            clean = code in {0, -self.settings.signal_number()}
+            said = "has stopped" if clean else worker.outcome
+            self.say(f"{self._name(worker)} {said}{tail}")
         elif worker.generation == self.instance.working and before is not Stage.DRAINING:
             self.instance.crashes = [
                 when for when in self.instance.crashes if when > now - self.limits.crash_window
@@ -425,19 +438,30 @@ class Runner:
             if report is not None:
                 self.moved += report.moved
         if self.choice.nudge:
-            self.requests.nudge()
+            self._nudge()
+
+    def _nudge(self) -> None:
+        """Begin to wake those to whom connections were migrated, where the kernel does not."""
+        now = self.world.now()
+        self.nudges += [
+            Nudge(front.bind.address, front.steering, self.observer, front.sockets, now)
+            for front in self.fronts
+            if not any(one.address == front.bind.address for one in self.nudges)
+        ]
 
     def _stop(self, worker: Worker, why: str) -> None:
         member = self.crew.members[worker.id]
         held = self.survey.held.get(worker.id, plan.Held())
         others = self.instance.phase is not Phase.STOPPING
-        migrates = any(front.steering.migrates for front in self.fronts)
+        moves_itself = all(
+            front.steering.migrates and not front.steering.by_index for front in self.fronts
+        )
         if held.queue and others:
             self._move(worker, member.tree())
         self._turn(worker, Turn.STOP)
         self.say(f"{self._name(worker)} is told to stop: {why}")
         member.signal(self.settings.signal_number())
-        if others and migrates and worker.generation != self.instance.working:
+        if others and moves_itself and worker.generation != self.instance.working:
             # From here on the worker's own close is the last: what comes late migrates by it.
             self.let_go(worker)
 
@@ -466,7 +490,11 @@ class Runner:
             self.fronts[hold.bind].leave(hold.slot)
         worker.holds = ()
         if self.choice.nudge:
-            self.requests.nudge()
+            self._nudge()
+
+    def hand_over_to(self, succession: Succession) -> None:
+        """Leave the loop after this event; ``succession`` takes the process over."""
+        self.succession = succession
 
     # Words
 

@@ -38,7 +38,9 @@ class Survey:
         pids = frozenset().union(*trees.values()) if trees else frozenset()
         found = {one.id: Held() for one in near}
         for front in fronts:
-            group = front.observer.snapshot(front.bind.address, pids=pids, connections=True)
+            group = front.observer.snapshot(
+                front.bind.address, pids=pids, connections=True, requests=True
+            )
             for one in near:
                 pids_of = trees.get(one.id, frozenset())
                 found[one.id] = self._add(found[one.id], one, front, group, pids_of, now)

@@ -40,6 +40,11 @@ def steering(engine: str) -> Steering:
     return kinds[engine]()
 
 
+def restore(engine: str, descriptors: dict[str, int]) -> Steering:
+    """The steering that a predecessor in this process had, from its descriptors."""
+    return Migrate.restore(descriptors) if engine == "migrate" else steering(engine)
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """The functions of the system that have an effect or differ from call to call."""
@@ -49,4 +54,5 @@ class World:
     reap: Callable[[], list[tuple[int, int]]] = reap
     choose: Callable[[str], Choice] = choose
     steering: Callable[[str], Steering] = steering
+    restore: Callable[[str, dict[str, int]], Steering] = restore
     observer: Callable[[], Observer] = Observer

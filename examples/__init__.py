@@ -1,0 +1,1 @@
+"""Servers to try Segue with; README.md has a line on each."""

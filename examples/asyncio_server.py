@@ -1,0 +1,66 @@
+"""A server without a framework: asyncio, on the listener it inherits, one request a connection.
+
+Shows all that Segue asks of a server of your own: serve on descriptor 3 (the first of LISTEN_FDS),
+and on SIGTERM stop accepting and finish what was accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+
+FIRST_INHERITED = 3
+REQUEST_LIMIT_S = 5
+
+
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Read the head of a request, answer it, close."""
+    try:
+        async with asyncio.timeout(REQUEST_LIMIT_S):
+            await reader.readuntil(b"\r\n\r\n")
+        pid, generation = os.getpid(), os.environ.get("SEGUE_GENERATION", "")
+        body = f"hello from process {pid}, generation {generation or 'unknown'}\n"
+        fields = ["Content-Type: text/plain", f"Content-Length: {len(body)}", f"X-Pid: {pid}"]
+        if generation:
+            fields.append(f"X-Generation: {generation}")
+        head = "\r\n".join(["HTTP/1.1 200 OK", *fields, "Connection: close", "", ""])
+        writer.write((head + body).encode())
+        await writer.drain()
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError, OSError):
+        pass  # the client went away, or is no HTTP client: there is nobody to answer
+    finally:
+        writer.close()
+        # Not over before the kernel has the whole answer.
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def serve(listener: socket.socket) -> None:
+    """Accept until SIGTERM or SIGINT, then finish what was accepted."""
+    told_to_stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
+    # asyncio calls listen() again, and would cut the backlog to its own default of 100.
+    server = await asyncio.start_server(answer, sock=listener, backlog=4096)
+    await told_to_stop.wait()
+    server.close()
+    # Every task, not only those of answer(): between accept() and answer() there is one, too.
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others)
+
+
+def main() -> int:
+    """Serve on the inherited listener; 2 when there is none."""
+    if os.environ.get("LISTEN_FDS", "0") == "0":
+        sys.stderr.write("no listener was inherited: start this with segue run\n")
+        return 2
+    asyncio.run(serve(socket.socket(fileno=FIRST_INHERITED)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

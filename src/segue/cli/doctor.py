@@ -1,0 +1,139 @@
+"""``segue doctor``: which engine works here, proven live, and what a restart now would lose."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections import defaultdict
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from segue.address import Address
+from segue.engine.defects import Kernel, forbids_migration, wakes
+from segue.engine.select import SYSCTL, Trial, choose, try_drain, try_hash, try_migrate
+from segue.errors import SegueError
+from segue.group import Group
+from segue.linux import proc, sysctl
+from segue.linux.sock_diag import State
+from segue.observe.snapshot import Observer
+
+
+@click.command()
+@click.argument("address", required=False)
+def doctor(address: str | None) -> int:
+    """Try each engine on a private port, and look at ADDRESS, or at everything that listens."""
+    console = Console()
+    asked = Address.parse(address) if address else None
+    choice = choose()
+    migrates = choice.engine != "drain"
+    console.print(f"segue run would use the engine [bold]{choice.engine}[/]")
+    for reason in choice.reasons:
+        console.print(f"  {reason}", style="dim", highlight=False)
+    console.print()
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("engine", "works", "because"):
+        table.add_column(heading)
+    forbidden = _forbidden()
+    for name, attempt in (("migrate", try_migrate), ("hash", try_hash), ("drain", try_drain)):
+        trial = Trial(error=forbidden) if forbidden and name != "drain" else attempt()
+        table.add_row(name, *_judge(name, trial))
+    console.print(table)
+    console.print()
+    for line in notes(migrates=migrates):
+        console.print(f"- {line}", highlight=False)
+    console.print()
+    with Observer() as observer:
+        addresses = [asked] if asked else _listening(observer)
+        _losses(console, observer, addresses)
+    return 0
+
+
+def _forbidden() -> str:
+    kernel = Kernel.parse(platform.release())
+    return (kernel and forbids_migration(kernel)) or ""
+
+
+def _judge(name: str, trial: Trial) -> tuple[str, str]:
+    if trial.error:
+        return "[red]no[/]", trial.error
+    if not trial.migrated:
+        return "[red]no[/]", "a queued connection was lost"
+    if name == "drain":
+        return "[green]yes[/]", "new connections go where they are steered"
+    if not trial.woken:
+        return "[yellow]with a nudge[/]", "a queued connection migrated and woke nobody"
+    return "[green]yes[/]", f"a queued connection migrated and was served {trial.where}"
+
+
+def notes(*, migrates: bool) -> list[str]:
+    """What of this host's settings bears on it, in sentences."""
+    said = [f"Linux {platform.release()}"]
+    kernel = Kernel.parse(platform.release())
+    if kernel and (known := wakes(kernel)):
+        said.append(known)
+    for name in (SYSCTL, "net.ipv4.tcp_syncookies", "net.core.somaxconn"):
+        try:
+            said.append(f"{name} = {sysctl.read(name)}")
+        except SegueError as error:
+            said.append(f"{name}: {error}")
+    if not migrates and "net.ipv4.tcp_syncookies = 2" not in said:
+        said.append(
+            "without migration, net.ipv4.tcp_syncookies=2 would save half-open requests when a"
+            " listener closes, at a price: clients without timestamps lose SACK and window scaling"
+        )
+    return said
+
+
+def _listening(observer: Observer) -> list[Address]:
+    found = {
+        Address(entry.host, entry.port)
+        for family in (2, 10)
+        for entry in observer.diag.dump([State.LISTEN], family=family)
+    }
+    return sorted(found)
+
+
+def _losses(console: Console, observer: Observer, addresses: list[Address]) -> None:
+    if not addresses:
+        console.print("nothing listens here")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("address", "who"):
+        table.add_column(heading)
+    for heading in ("listeners", "queued", "half-open", "drops"):
+        table.add_column(heading, justify="right")
+    table.add_column("if all of them stopped now")
+    for address in addresses:
+        group = observer.snapshot(address, requests=True)
+        queued = sum(one.queue for one in group.listeners)
+        drops = sum(one.drops for one in group.listeners)
+        lost = queued + len(group.requests)
+        verdict = "nothing listens here" if not group.listeners else f"{lost} connection(s) reset"
+        table.add_row(
+            str(address),
+            who(group),
+            str(len(group.listeners)),
+            str(queued),
+            str(len(group.requests)),
+            str(drops),
+            f"[red]{verdict}[/]" if lost else verdict,
+        )
+    console.print(table)
+    console.print("Under segue run they would go to the new generation instead.", style="dim")
+
+
+def who(group: Group) -> str:
+    """The programs behind a group, with their pids as far as this user may see them."""
+    owners = proc.owners({one.inode for one in group.listeners})
+    programs: defaultdict[str, list[int]] = defaultdict(list)
+    for pids in owners.values():
+        for pid in pids:
+            programs[proc.command(pid)].append(pid)
+    if not programs:
+        return "?" if os.geteuid() else "-"
+    return ", ".join(
+        f"{program} ({', '.join(map(str, sorted(set(pids))[:3]))})"
+        for program, pids in sorted(programs.items())
+    )

@@ -1,0 +1,85 @@
+"""The program ``segue``: a table of commands; nouns show, verbs change.
+
+``main`` is a function of arguments that returns an exit code, so that tests call it as users do:
+0 done, 1 refused by the kernel or the supervisor, 2 usage, 3 the new version did not start,
+128+n ended by signal n.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from segue.errors import SegueError
+
+# Name, module and one line; a module is imported when its command is used, so that the supervisor
+# does not load what only a table of status needs.
+COMMANDS: dict[str, str] = {
+    "run": "segue.cli.run",
+    "restart": "segue.cli.verbs",
+    "rollback": "segue.cli.verbs",
+    "promote": "segue.cli.verbs",
+    "scale": "segue.cli.verbs",
+    "stop": "segue.cli.verbs",
+    "reexec": "segue.cli.verbs",
+    "status": "segue.cli.status",
+    "doctor": "segue.cli.doctor",
+}
+
+
+class Table(click.Group):
+    """Commands by name, each imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        """In the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command of this name, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        found = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
+        return found if isinstance(found, click.Command) else None
+
+
+@click.command(cls=Table, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="segue", message="segue %(version)s")
+def cli() -> None:
+    """Restart a server and lose no connection.
+
+    Start with: segue run --bind 127.0.0.1:8080 -- uvicorn app:app --fd 3
+    """
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code.  Errors are one sentence on stderr."""
+    try:
+        code = cli.main(args=args, prog_name="segue", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as shown:
+        click.echo(shown.ctx.get_help() if shown.ctx else "")
+        return 2
+    except click.ClickException as error:
+        click.echo(f"segue: {error.format_message()}", err=True)
+        return error.exit_code
+    except click.exceptions.Abort:
+        return 130
+    except SegueError as error:
+        click.echo(f"segue: {error}", err=True)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output, such as head, has seen enough.
+        sys.stderr.close()
+        return 141
+    return code if isinstance(code, int) else 0
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,125 @@
+"""``segue run``: start a server's workers and keep its connections through their restarts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from segue.errors import UsageError
+from segue.supervisor.settings import Bind, Settings, read_toml
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_CONFIG = "segue.toml"
+_DEFAULTS = Settings((Bind.parse("127.0.0.1:1", 0),), ("true",))
+
+
+def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
+    """An option whose name is a field of Settings, also read from SEGUE_<NAME>."""
+    field = flag.split("/", maxsplit=1)[0].removeprefix("--").replace("-", "_")
+    default = getattr(_DEFAULTS, field, None)
+    shown = f"  [default: {default}]" if default not in ("", (), None, True) else ""
+    # No default is given to click: what was not said must not hide what the file says.
+    return click.option(
+        flag, envvar=f"SEGUE_{field.upper()}", default=None, help=text + shown, **more
+    )
+
+
+_CHOICES = {
+    "bind_by": ["supervisor", "worker"],
+    "engine": ["auto", "migrate", "hash", "drain"],
+    "ready": ["auto", "notify", "accept"],
+    "output": ["prefix", "json", "raw"],
+}
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
+    epilog="Every option can stand in segue.toml or in the environment as SEGUE_<NAME>;"
+    " a flag wins over the environment, which wins over the file.",
+)
+@click.option(
+    "--bind",
+    "binds",
+    multiple=True,
+    envvar="SEGUE_BIND",
+    metavar="[NAME=]HOST:PORT",
+    help="An address to serve; may be given several times.",
+)
+@_option("--workers", "How many processes of the command run side by side.", type=int)
+@_option("--name", "What this instance is called.  [default: its first address]")
+@_option(
+    "--bind-by",
+    "Who opens the listeners: the supervisor, which hands them over as descriptors 3 and on, or"
+    " the worker, which then must set SO_REUSEPORT (granian, nginx, node).",
+    type=click.Choice(_CHOICES["bind_by"]),
+)
+@_option(
+    "--engine",
+    "How connections are kept; auto takes the best that a live test proves.",
+    type=click.Choice(_CHOICES["engine"]),
+)
+@_option(
+    "--ready",
+    "What proves a worker ready: READY=1, an accepted connection, or (auto) both where it"
+    " speaks sd_notify.",
+    type=click.Choice(_CHOICES["ready"]),
+)
+@_option("--ready-http", "A path that must be answered 2xx before a worker is ready.")
+@_option("--ready-timeout", "Seconds a worker may take to become ready.", type=float)
+@_option("--idle-grace", "Seconds after which an idle connection may be closed.", type=float)
+@_option("--drain-timeout", "Seconds an old worker may take to finish what it has.", type=float)
+@_option("--stop-timeout", "Seconds from the stop signal to SIGKILL.", type=float)
+@_option("--keep", "Seconds to keep the old generation for a rollback.", type=float)
+@_option("--stop-signal", "What tells a worker to finish.")
+@_option("--user", "Whom the workers run as.")
+@_option("--group", "The workers' group.")
+@_option("--backlog", "How many finished connections may wait in one listener.", type=int)
+@_option(
+    "--nodelay/--no-nodelay",
+    "Set TCP_NODELAY on the listeners, which connections inherit.  [default: on]",
+)
+@_option(
+    "--output",
+    "Worker output: lines with a prefix, lines of JSON, or untouched.",
+    type=click.Choice(_CHOICES["output"]),
+)
+@_option("--crash-limit", "Deaths within the window after which to give up.", type=int)
+@_option("--crash-window", "Seconds.", type=float)
+@click.option("--env", multiple=True, metavar="NAME=VALUE", help="Add to the workers' environment.")
+@click.option(
+    "--config", metavar="FILE", help=f"Read settings from FILE.  [default: {_CONFIG} if there]"
+)
+@click.option("--check", is_flag=True, help="Check the settings, bind nothing, and exit.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def run(config: str | None, *, check: bool, **given: Any) -> int:
+    """Start COMMAND's workers, and restart them without losing a connection.
+
+    The command finds its listener as descriptor 3 (LISTEN_FDS); {fd}, {host} and {port} in it are
+    filled in, the nth for the nth --bind.
+    """
+    settings = read(config, given)
+    if check:
+        addresses = ", ".join(str(bind.address) for bind in settings.binds)
+        click.echo(f"{settings.instance_name}: {addresses}, {settings.workers} worker(s): good")
+        return 0
+    # The supervisor is loaded only now: --check and --help need none of it.
+    from segue.supervisor.start import serve  # noqa: PLC0415
+
+    return serve(settings)
+
+
+def read(config: str | None, given: dict[str, Any]) -> Settings:
+    """Flags over environment over file, as Settings.  Raises UsageError."""
+    path = config or (_CONFIG if os.path.exists(_CONFIG) else "")
+    chosen = read_toml(path) if path else {}
+    chosen.update({name: value for name, value in given.items() if value not in (None, ())})
+    binds = chosen.pop("binds", ())
+    for name in ("workers", "backlog"):
+        if name in chosen and chosen[name] < 1:
+            raise UsageError(f"--{name} is at least 1, not {chosen[name]}")
+    chosen["command"] = tuple(chosen.get("command", ()))
+    chosen["env"] = tuple(chosen.get("env", ()))
+    return Settings(tuple(Bind.parse(text, n) for n, text in enumerate(binds)), **chosen)

@@ -1,0 +1,68 @@
+"""``segue status``: one look at an instance."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from segue.cli.verbs import instance_options, request
+
+
+@click.command()
+@instance_options
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def status(name: str, control: str, *, as_json: bool) -> int:
+    """Show generations, workers, what waits where, and who else listens."""
+    answer = request(name, control, do="status")
+    if answer["exit"]:
+        return int(answer["exit"])
+    if as_json:
+        click.echo(json.dumps(answer["status"], indent=2))
+    else:
+        show(answer["status"], Console())
+    return 0
+
+
+def show(report: dict[str, Any], console: Console) -> None:
+    """Draw the report of segue.supervisor.report."""
+    console.print(
+        f"[bold]{report['name']}[/]  {report['phase']}, generation {report['working']}"
+        f" of {report['size']} worker(s), engine [bold]{report['engine']}[/]"
+        f"  (pid {report['pid']})"
+    )
+    for reason in report["reasons"]:
+        console.print(f"  {reason}", style="dim", highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("worker", "pid", "stage"):
+        table.add_column(heading)
+    for heading in ("age", "share", "queue", "drops", "held", "new", "migrated here"):
+        table.add_column(heading, justify="right")
+    colours = {"serving": "green", "draining": "yellow", "starting": "cyan", "standby": "cyan"}
+    for one in report["workers"]:
+        table.add_row(
+            f"{one['generation']}.{one['id']}",
+            str(one["pid"]),
+            f"[{colours.get(one['stage'], 'red')}]{one['stage']}[/]",
+            f"{one['age']:.0f} s",
+            f"{one['share']:g} %" if one["share"] else "-",
+            str(one["queue"]),
+            str(one["drops"]),
+            str(one["connections"]),
+            str(one["new"]),
+            str(one["migrated"]),
+        )
+    console.print(table)
+    for front in report["fronts"]:
+        console.print(
+            f"{front['address']}: {front['listeners']} listener(s), {front['half_open']} half-open,"
+            f" {front['by_hash']} by the kernel's hash",
+            highlight=False,
+        )
+        for stranger in front["strangers"]:
+            console.print(f"  also listens, left alone: {stranger}", style="yellow")
+    if report["cut"]:
+        console.print(f"{report['cut']} accepted connection(s) were cut so far", style="red")

@@ -1,0 +1,107 @@
+"""The verbs of a running instance: each sends one request and says what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from segue.supervisor.control import ask, find
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def instance_options(command: Command) -> Command:
+    """--name and --control, which pick the instance."""
+    named = click.option("--name", default="", envvar="SEGUE_NAME", help="Which instance.")
+    at = click.option("--control", default="", metavar="SOCKET", help="Its control socket.")
+    return named(at(command))
+
+
+def request(name: str, control: str, **order: Any) -> dict[str, Any]:
+    """Ask, show progress on stderr and an error if there is one; the last answer."""
+    answer = ask(find(name, control), order, lambda text: click.echo(f"  {text}", err=True))
+    if answer.get("error"):
+        click.echo(f"segue: {answer['error']}", err=True)
+    return answer
+
+
+@click.command()
+@instance_options
+@click.option(
+    "--canary", type=float, metavar="PERCENT", help="Give newcomers only this part until promoted."
+)
+@click.option("--keep", type=float, metavar="SECONDS", help="Keep the old ones for a rollback.")
+@click.option("--now", is_flag=True, help="Move what waits in old listeners at once.")
+@click.option("--cut", is_flag=True, help="End connections that old workers have accepted, too.")
+@click.option("--wait/--no-wait", default=True, help="Wait until it is over.  [default: wait]")
+def restart(
+    name: str,
+    control: str,
+    *,
+    canary: float | None,
+    keep: float | None,
+    now: bool,
+    cut: bool,
+    wait: bool,
+) -> int:
+    """Start new workers, give them the new connections, and let the old ones finish.
+
+    Exits with 3, and changes nothing for clients, when the new ones do not become ready.
+    """
+    order: dict[str, Any] = {"do": "restart", "now": now, "cut": cut, "wait": wait}
+    if canary is not None:
+        order["canary"] = canary
+    if keep is not None:
+        order["keep"] = keep
+    answer = request(name, control, **order)
+    if answer["exit"] == 0:
+        click.echo(f"generation {answer['generation']} " + ("serves" if wait else "is starting"))
+    return int(answer["exit"])
+
+
+@click.command()
+@instance_options
+def rollback(name: str, control: str) -> int:
+    """Give new connections back to the previous generation, or give up the newcomers."""
+    answer = request(name, control, do="rollback")
+    if answer["exit"] == 0:
+        click.echo(f"generation {answer['generation']} serves")
+    return int(answer["exit"])
+
+
+@click.command()
+@instance_options
+def promote(name: str, control: str) -> int:
+    """Give a canary all new connections."""
+    answer = request(name, control, do="promote")
+    if answer["exit"] == 0:
+        click.echo(f"generation {answer['generation']} serves")
+    return int(answer["exit"])
+
+
+@click.command()
+@instance_options
+@click.argument("workers", type=int)
+def scale(name: str, control: str, workers: int) -> int:
+    """Run so many WORKERS from now on; those too many drain first."""
+    answer = request(name, control, do="scale", workers=workers)
+    if answer["exit"] == 0:
+        click.echo(f"{answer['workers']} worker(s)")
+    return int(answer["exit"])
+
+
+@click.command()
+@instance_options
+@click.option("--fast", is_flag=True, help="Kill the workers instead of letting them finish.")
+def stop(name: str, control: str, *, fast: bool) -> int:
+    """Let the workers finish, and end the instance."""
+    return int(request(name, control, do="stop", fast=fast)["exit"])
+
+
+@click.command()
+@instance_options
+def reexec(name: str, control: str) -> int:
+    """Replace the supervisor's own code by what is installed now; workers notice nothing."""
+    return int(request(name, control, do="reexec")["exit"])

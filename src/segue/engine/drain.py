@@ -1,0 +1,177 @@
+"""The engine without privileges: new connections steered by classic BPF, old ones waited for.
+
+Works on any kernel since 4.6.  It has no say in migration, so a listener may be closed only when
+nothing waits in it; the supervisor keeps its descriptor until then.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Collection, Mapping, Sequence
+
+from segue.engine.index_order import IndexOrder
+from segue.errors import UsageError
+from segue.linux import cbpf
+from segue.linux.sockopt import cookie
+from segue.policy.counts import Counts
+from segue.shares import SIZE, quotas
+
+_SPREAD = 0x9E3779B1  # Knuth's multiplicative hash: 2**32 divided by the golden ratio
+_SOURCE_PORT_IPV4 = cbpf.NET_OFF + 20  # a SYN of our own has no IP options
+_SOURCE_PORT_IPV6 = cbpf.NET_OFF + 40
+
+
+class Drain:
+    """Steering of one group; holds no descriptor of its own."""
+
+    name = "drain"
+    migrates = False
+    by_index = True
+
+    def __init__(self) -> None:
+        self._order = IndexOrder()
+        self._members: dict[int, socket.socket] = {}
+        self._cookies: dict[int, int] = {}
+        self._weights: dict[int, float] = {}
+        self._pins: dict[int, int] = {}
+
+    def join(self, slot: int, listener: socket.socket) -> None:
+        """See Steering.  The listener must be the last of its group that listened."""
+        if slot in self._members:
+            raise UsageError(f"slot {slot} is taken")
+        self._members[slot] = listener
+        self._cookies[slot] = cookie(listener)
+        if self._order.index(self._cookies[slot]) is None:
+            self._order.joined(self._cookies[slot])
+
+    def share(self, weights: Mapping[int, float]) -> None:
+        """See Steering.  The flip is one setsockopt, which replaces the program."""
+        missing = [slot for slot, weight in weights.items() if weight and slot not in self._members]
+        if missing:
+            raise UsageError(f"slot {missing[0]} has not joined")
+        quotas(weights)
+        self._weights = dict(weights)
+        self._attach()
+
+    def pin(self, port: int, slot: int) -> None:
+        """See Steering."""
+        if slot not in self._members:
+            raise UsageError(f"slot {slot} has not joined")
+        self._pins[port] = slot
+        self._attach()
+
+    def unpin(self, port: int) -> None:
+        """See Steering."""
+        if self._pins.pop(port, None) is not None:
+            self._attach()
+
+    def rejoin(self, slot: int, listener: socket.socket) -> None:
+        """See Steering.  A member that listens again stands last."""
+        self._order.left(self._cookies[slot])
+        self._order.joined(self._cookies[slot])
+        self._members[slot] = listener
+        self._attach()
+
+    def leave(self, slot: int, listener: socket.socket) -> None:
+        """See Steering.
+
+        When a member leaves, the last one moves into its place; between the close and the next
+        program a SYN would find the old places.  So the last member steps aside first: a program
+        that does not use its place is attached, then the listener is closed, then the exact one.
+        """
+        gone = self._cookies.pop(slot, None)
+        self._members.pop(slot, None)
+        self._weights.pop(slot, None)
+        self._pins = {port: to for port, to in self._pins.items() if to != slot}
+        if gone is None:
+            listener.close()
+            return
+        last = next((s for s, c in self._cookies.items() if c == self._order.last), None)
+        self._attach(without=last)
+        # Whoever still finds this listener in that moment is not answered, and tries again.
+        cbpf.attach_filter(listener, [cbpf.give(0)])
+        listener.close()
+        self._order.left(gone)
+        self._attach()
+
+    def counts(self) -> dict[int, Counts]:
+        """Nothing: classic BPF cannot count."""
+        return {}
+
+    def descriptors(self) -> dict[str, int]:
+        """Nothing: the program lives with the group."""
+        return {}
+
+    def order(self) -> list[int | None]:
+        """The picture of the kernel's order, for a successor."""
+        return list(self._order.order)
+
+    def adopt_order(self, order: Sequence[int | None]) -> None:
+        """Start from a predecessor's picture."""
+        self._order = IndexOrder(order)
+
+    def check(self, cookies: Collection[int]) -> list[str]:
+        """Compare the picture with the members seen; what changed without us, in sentences."""
+        left, joined = self._order.reconcile(cookies)
+        if left or joined:
+            self._attach()
+        said = [f"{len(left)} listener(s) left the group unannounced"] if left else []
+        unsure = [slot for slot, one in self._cookies.items() if self._order.index(one) is None]
+        if unsure:
+            said.append(
+                f"the kernel's place of {len(unsure)} listener(s) is not certain any more;"
+                " they get no new connections until the next restart"
+            )
+        return said
+
+    def close(self) -> None:
+        """See Steering."""
+        self._members.clear()
+
+    def _attach(self, without: int | None = None) -> None:
+        member = next(iter(self._members.values()), None)
+        if member is None or not self._weights:
+            return
+        places = {
+            slot: place
+            for slot, one in self._cookies.items()
+            if (place := self._order.index(one)) is not None
+        }
+        able = {slot: weight for slot, weight in self._weights.items() if slot in places and weight}
+        if len(able) > 1 and without in able:
+            del able[without]
+        if not able:
+            return
+        pins = {port: places[slot] for port, slot in self._pins.items() if slot in places}
+        shares = [(places[slot], count) for slot, count in sorted(quotas(able).items())]
+        cbpf.attach_reuseport(member, steering(shares, pins, member.family))
+
+
+def steering(
+    shares: Sequence[tuple[int, int]], pins: Mapping[int, int], family: int
+) -> list[cbpf.Insn]:
+    """The program: pins by source port, then (index, entries of SIZE) by a hash.
+
+    The hash is the flow's (SKF_AD_RXHASH), stirred because the kernel's own pick used its high
+    bits; over a device that computes none it is zero, and the source port is stirred instead.
+    """
+    port = _SOURCE_PORT_IPV6 if family == socket.AF_INET6 else _SOURCE_PORT_IPV4
+    program = []
+    if pins:
+        program.append(cbpf.load_half(port))
+        for number, place in pins.items():
+            program += [cbpf.skip_unless_equal(number), cbpf.give(place)]
+    program += [
+        cbpf.load_half(port),
+        cbpf.to_index(),
+        cbpf.load_word(cbpf.RXHASH),
+        cbpf.xor_index(),
+        cbpf.multiply(_SPREAD),
+        cbpf.shift_right(32 - (SIZE - 1).bit_length()),
+    ]
+    bound = 0
+    for place, count in shares[:-1]:
+        bound += count
+        program += [cbpf.skip_if_at_least(bound), cbpf.give(place)]
+    program.append(cbpf.give(shares[-1][0]))
+    return program

@@ -1,0 +1,124 @@
+"""What bpf(2) is asked with: its commands, types and the bytes of ``union bpf_attr``.
+
+Pure: an address or a descriptor is a number here, so that the bytes can be compared.  The kernel
+takes what is left off the end as zero (include/uapi/linux/bpf.h).
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from enum import IntEnum
+
+from segue.errors import UsageError
+
+# Names are 16 bytes with their closing zero; the kernel refuses other characters with EINVAL.
+_NAME = re.compile(r"[A-Za-z0-9_.]{0,15}")
+
+
+class Command(IntEnum):
+    """First argument of bpf(2)."""
+
+    MAP_CREATE = 0
+    MAP_LOOKUP_ELEM = 1
+    MAP_UPDATE_ELEM = 2
+    MAP_DELETE_ELEM = 3
+    MAP_GET_NEXT_KEY = 4
+    PROG_LOAD = 5
+    OBJ_PIN = 6
+    OBJ_GET = 7
+    OBJ_GET_INFO_BY_FD = 15
+
+
+class MapType(IntEnum):
+    """The kinds of map that Segue's programs use."""
+
+    HASH = 1
+    ARRAY = 2
+    PERCPU_ARRAY = 6
+    REUSEPORT_SOCKARRAY = 20
+    RINGBUF = 27
+
+    @property
+    def per_cpu(self) -> bool:
+        """An element has a value for each possible CPU."""
+        return self is MapType.PERCPU_ARRAY
+
+
+PROG_TYPE_SK_REUSEPORT = 21
+
+
+class AttachType(IntEnum):
+    """What a SK_REUSEPORT program is asked about."""
+
+    SELECT = 39  # new connections
+    SELECT_OR_MIGRATE = 40  # those and, from Linux 5.14, the ones that migrate
+
+
+class Update(IntEnum):
+    """What an update may find."""
+
+    ANY = 0
+    NOEXIST = 1  # EEXIST when the key is there
+    EXIST = 2  # ENOENT when it is not
+
+
+def object_name(name: str) -> bytes:
+    """A map's or program's name as the kernel has it.  Raises UsageError."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} names no map or program: at most 15 of A-Z a-z 0-9 _ .")
+    return name.encode()
+
+
+def map_create(
+    kind: MapType, key_size: int, value_size: int, entries: int, flags: int = 0, name: str = ""
+) -> bytes:
+    """Attributes of MAP_CREATE."""
+    numbers = (kind, key_size, value_size, entries, flags, 0, 0)
+    return struct.pack("=7I16s", *numbers, object_name(name))
+
+
+def map_element(descriptor: int, key: int, value: int = 0, flags: int = 0) -> bytes:
+    """Attributes of MAP_*_ELEM and MAP_GET_NEXT_KEY; key and value are addresses."""
+    return struct.pack("=I4xQQQ", descriptor, key, value, flags)
+
+
+def prog_load(
+    attach_type: AttachType,
+    instructions: int,
+    slots: int,
+    license_text: int,
+    name: str = "",
+    log: tuple[int, int] | None = None,
+) -> bytes:
+    """Attributes of PROG_LOAD for SK_REUSEPORT.
+
+    ``instructions`` and ``license_text`` are addresses, ``log`` the address and size of a buffer
+    for the verifier's words, at level 1.
+    """
+    address, size = log or (0, 0)
+    return struct.pack(
+        "=IIQQIIQII16sII",
+        PROG_TYPE_SK_REUSEPORT,
+        slots,
+        instructions,
+        license_text,
+        1 if log else 0,
+        size,
+        address,
+        0,  # kernel version: only looked at for kprobes, long ago
+        0,  # flags
+        object_name(name),
+        0,  # interface
+        attach_type,
+    )
+
+
+def obj_path(path: int, descriptor: int = 0) -> bytes:
+    """Attributes of OBJ_PIN and OBJ_GET; ``path`` is the address of its bytes."""
+    return struct.pack("=QII", path, descriptor, 0)
+
+
+def obj_info(descriptor: int, size: int, info: int) -> bytes:
+    """Attributes of OBJ_GET_INFO_BY_FD; ``info`` is the address of ``size`` bytes."""
+    return struct.pack("=IIQ", descriptor, size, info)

@@ -1,0 +1,165 @@
+"""Processes as /proc shows them (proc(5)): trees, descriptors, times.
+
+A process may end between any two reads: what is gone is answered as empty or None, never raised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def _read(path: str) -> bytes:
+    # ProcessLookupError: the process ended between open and read.
+    with (
+        contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError),
+        open(path, "rb") as file,
+    ):
+        return file.read()
+    return b""
+
+
+def stat_fields(text: bytes) -> list[bytes]:
+    """The fields of /proc/PID/stat from the third (state) on.
+
+    The second, the name in parentheses, may hold spaces and parentheses itself: the last closing
+    one ends it.
+    """
+    return text.rpartition(b")")[2].split()
+
+
+def _stat(pid: int) -> list[bytes]:
+    return stat_fields(_read(f"/proc/{pid}/stat"))
+
+
+def everyone() -> Iterator[int]:
+    """Every process id there is now."""
+    return (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+
+
+def children(pid: int) -> tuple[int, ...]:
+    """Living children of every thread of a process (CONFIG_PROC_CHILDREN), else by ppid."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except FileNotFoundError:
+        return ()
+    found: list[int] = []
+    for thread in threads:
+        path = f"/proc/{pid}/task/{thread}/children"
+        if not os.path.exists(path):
+            if os.path.exists(f"/proc/{pid}/task/{pid}"):
+                return _children_by_parent(pid)
+            continue
+        found += [int(child) for child in _read(path).split()]
+    return tuple(sorted(found))
+
+
+def _children_by_parent(pid: int) -> tuple[int, ...]:
+    wanted = str(pid).encode()
+    return tuple(sorted(one for one in everyone() if _stat(one)[1:2] == [wanted]))
+
+
+def tree(pid: int) -> tuple[int, ...]:
+    """The process and all its descendants, ascending within a level; () when it is gone."""
+    if not os.path.exists(f"/proc/{pid}"):
+        return ()
+    found = [pid]
+    for one in found:
+        found += children(one)
+    return tuple(found)
+
+
+def session(leader: int) -> tuple[int, ...]:
+    """Processes whose session the leader made, itself left out; zombies left out."""
+    wanted = str(leader).encode()
+    found = []
+    for pid in everyone():
+        fields = _stat(pid)
+        if pid != leader and len(fields) > 3 and fields[3] == wanted and fields[0] != b"Z":
+            found.append(pid)
+    return tuple(found)
+
+
+def sockets(pid: int) -> dict[int, int]:
+    """Socket inode -> descriptor number; {} when the process is gone or not ours to look into."""
+    where = f"/proc/{pid}/fd"
+    found: dict[int, int] = {}
+    with contextlib.suppress(FileNotFoundError, PermissionError, ProcessLookupError):
+        for entry in os.listdir(where):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                target = os.readlink(f"{where}/{entry}")
+                if target.startswith("socket:["):
+                    found.setdefault(int(target[8:-1]), int(entry))
+    return found
+
+
+def owners(inodes: Iterable[int]) -> dict[int, tuple[int, ...]]:
+    """Socket inode -> the processes that have it open, as far as this user may see."""
+    wanted = set(inodes)
+    found: dict[int, list[int]] = {}
+    for pid in everyone():
+        for inode in wanted & set(sockets(pid)):
+            found.setdefault(inode, []).append(pid)
+    return {inode: tuple(sorted(pids)) for inode, pids in found.items()}
+
+
+def command_line(pid: int) -> tuple[str, ...]:
+    """The arguments; () for a kernel thread or a process that is gone."""
+    return tuple(
+        part.decode(errors="replace") for part in _read(f"/proc/{pid}/cmdline").split(b"\0")[:-1]
+    )
+
+
+def command(pid: int) -> str:
+    """The program's name: of its first argument, else the kernel's; "?" when it is gone."""
+    line = command_line(pid)
+    if line:
+        return os.path.basename(line[0].split(" ")[0]) or line[0]
+    return _read(f"/proc/{pid}/comm").decode(errors="replace").strip() or "?"
+
+
+def start_time(pid: int) -> int | None:
+    """Ticks from boot to its start: with the pid, the identity of a process.  None when gone."""
+    fields = _stat(pid)
+    return int(fields[19]) if len(fields) > 19 and fields[0] != b"Z" else None
+
+
+def run_state(pid: int) -> str | None:
+    """The state letter (R, S, D, T, Z...), or None when it is gone."""
+    fields = _stat(pid)
+    return fields[0].decode() if fields else None
+
+
+def threads_stopped(pid: int) -> bool:
+    """Every thread is stopped (T, t), or the process is gone or dead: none will run."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except FileNotFoundError:
+        return True
+    states = (stat_fields(_read(f"/proc/{pid}/task/{thread}/stat"))[:1] for thread in threads)
+    return all(not state or state[0] in {b"T", b"t", b"Z", b"X"} for state in states)
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory; 0 when it is gone."""
+    fields = _read(f"/proc/{pid}/statm").split()
+    return int(fields[1]) * _PAGE if len(fields) > 1 else 0
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time used so far; 0 when it is gone."""
+    fields = _stat(pid)
+    return (int(fields[11]) + int(fields[12])) / _TICKS if len(fields) > 12 else 0.0
+
+
+def with_environment(start: bytes) -> list[int]:
+    """Processes one of whose initial environment entries begins with these bytes."""
+    return [
+        pid
+        for pid in everyone()
+        if any(entry.startswith(start) for entry in _read(f"/proc/{pid}/environ").split(b"\0"))
+    ]

@@ -1,0 +1,387 @@
+"""The client: opens connections at a pace and tells the fate of each.
+
+One thread, one epoll instance, non-blocking sockets, no event loop beside its own: a probe that
+is slower than what it measures measures itself.  Facts are gathered here, ``fates`` decides.
+
+After a whole answer that announced a close, the server is given the time to close first: whoever
+is first keeps the port in TIME-WAIT, and a client that connects thousands of times a second would
+run out of them.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from errno import EINPROGRESS, errorcode
+from math import inf
+
+from segue.errors import UsageError, WireError
+from segue.probe.exchange import Reader
+from segue.probe.fates import End, Fate, Stage, decide, end_of
+from segue.probe.result import Result, Tally
+from segue.probe.schedule import Timeouts
+from segue.probe.settings import Settings
+
+# include/uapi/linux/in.h; the socket module has no name for it.  The kernel then chooses the port
+# at connect(), by the whole 4-tuple, so a port is free again for each source and target.
+IP_BIND_ADDRESS_NO_PORT = 24
+# How long a server may take to close after an answer with "Connection: close".
+LINGER_S = 1.0
+# A stop asked for by a signal handler or another thread is seen this soon.
+GLANCE_S = 0.1
+# What is due within the duration may still begin this much after it; beyond that this machine or
+# max_open cannot keep the pace, and the run would last as long as the backlog.
+GRACE_S = 1.0
+# Opened in a row before answers are looked at again: 16 take about a millisecond.
+BATCH = 16
+CHUNK = 16384
+EVENTS = 256
+# select() takes no higher descriptor.
+FD_SETSIZE = 1024
+
+STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+
+
+class _Connection:
+    """One socket.  ``waits`` is the limit that runs for it, None while it is kept idle."""
+
+    __slots__ = (
+        "due", "fd", "interest", "lane", "reader", "served", "sock", "stage", "unsent", "waits",
+    )  # fmt: skip
+
+    def __init__(
+        self, sock: socket.SocketType, due: float, lane: int, reader: Reader, unsent: bytes
+    ) -> None:
+        self.sock, self.fd = sock, sock.fileno()
+        self.due, self.lane = due, lane
+        self.reader, self.unsent = reader, unsent
+        self.stage = Stage.CONNECTING
+        self.served = self.interest = 0
+        self.waits: Timeouts[_Connection] | None = None
+
+
+class Client:
+    """Runs once.  Not thread-safe, but for ``stop``.
+
+    Raises UsageError when the target's zone is no interface of this machine.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._exchange = settings.exchange
+        self._family, self._peer = settings.target.family, settings.peer
+        self._local = [(host, 0) for host in settings.local]
+        self._version = settings.version_field.lower().encode()
+        self._stopped = False
+        self._opened = self._busy = 0
+        self._blocked = -inf
+        self._last_begun = 0.0
+        self._connections: dict[int, _Connection] = {}
+        self._kept: dict[int, _Connection] = {}
+        self._connecting: Timeouts[_Connection] = Timeouts(settings.connect_timeout_s)
+        self._answering: Timeouts[_Connection] = Timeouts(settings.response_timeout_s)
+        self._pausing: Timeouts[_Connection] = Timeouts(settings.pause_s)
+        self._lingering: Timeouts[_Connection] = Timeouts(LINGER_S)
+
+    def stop(self) -> None:
+        """Begin nothing more; ``run`` returns once what is under way has ended."""
+        self._stopped = True
+
+    def run(self, *, until_closed: int | None = None) -> Result:
+        """Run to the end and return what was found.
+
+        ``until_closed`` is a pipe, a socket or a terminal: when its other end is closed, the run
+        ends as by ``stop``.  Raises UsageError when it is none of these.  What happens to
+        connections is never raised: it is counted.
+        """
+        settings = self._settings
+        began, start = time.time(), time.monotonic()
+        self._last_begun = start
+        self._tally = Tally(start)
+        self._schedule = settings.pace.begin(start, settings.duration_s, settings.count)
+        self._deadline = start + (settings.duration_s or inf) + GRACE_S
+        with select.epoll() as self._epoll:
+            if until_closed is not None:
+                self._watch(until_closed)
+            try:
+                while self._turn(until_closed):
+                    pass
+            finally:
+                for connection in list(self._connections.values()):
+                    self._close(connection)
+        return self._tally.result(
+            target=str(settings.target),
+            load=str(settings.pace),
+            began=began,
+            until=self._last_begun,
+            events=settings.keep_events,
+        )
+
+    def _watch(self, descriptor: int) -> None:
+        try:
+            self._epoll.register(descriptor, select.EPOLLIN)
+        except OSError as error:
+            raise UsageError(
+                f"descriptor {descriptor} cannot say when it is closed ({error.strerror});"
+                " it must be a pipe, a socket or a terminal"
+            ) from error
+
+    def _turn(self, until_closed: int | None) -> bool:
+        """Expire, begin what is due, wait, read.  False when all is over."""
+        schedule = self._schedule
+        now = time.monotonic()
+        if self._stopped or now > self._deadline:
+            self._tally.unbegun += schedule.stop(now)
+        self._expire(now)
+        for _ in range(BATCH):
+            if schedule.next > now:
+                break
+            if not self._room():
+                self._blocked = now
+                break
+            self._begin(now)
+            now = time.monotonic()
+        if schedule.next == inf and not self._busy:
+            return False
+        for fd, events in self._poll(self._until(now) - now):
+            connection = self._connections.get(fd)
+            if connection is not None:
+                self._ready(connection, events, self._now)
+            elif fd == until_closed and not os.read(fd, CHUNK):
+                self._epoll.unregister(fd)
+                self._stopped = True
+        return True
+
+    def _until(self, now: float) -> float:
+        return min(
+            now + GLANCE_S,
+            # While there is no room, only an event or the end of a wait can make some.
+            self._schedule.next if self._blocked != now else inf,
+            self._connecting.deadline(),
+            self._answering.deadline(),
+            self._pausing.deadline(),
+            self._lingering.deadline(),
+        )
+
+    def _poll(self, wait: float) -> list[tuple[int, int]]:
+        # epoll_wait(2) counts in milliseconds, which would make an attempt up to one late;
+        # select(2) counts in microseconds, and an epoll instance is a descriptor like any other.
+        if wait > 0 and self._epoll.fileno() < FD_SETSIZE:
+            select.select([self._epoll], [], [], wait)
+            wait = 0
+        found = self._epoll.poll(max(0, wait), EVENTS)
+        # One instant for all: those read last were ready as early as those read first.
+        self._now = time.monotonic()
+        return found
+
+    def _expire(self, now: float) -> None:
+        for connection in self._connecting.expired(now):
+            self._end(connection, End.TIMEOUT, now, "the connect timeout passed")
+        for connection in self._answering.expired(now):
+            self._end(connection, End.TIMEOUT, now, "the response timeout passed")
+        for connection in self._pausing.expired(now):
+            self._speak(connection, now)
+        for connection in self._lingering.expired(now):
+            self._close(connection)
+
+    def _room(self) -> bool:
+        if len(self._connections) < self._settings.max_open:
+            return True
+        oldest = self._lingering.oldest()
+        if oldest is None:
+            return False
+        self._close(oldest)
+        return True
+
+    def _begin(self, now: float) -> None:
+        planned = self._schedule.next
+        due, lane = self._schedule.take()
+        self._busy += 1
+        self._last_begun = now
+        if planned > self._blocked:
+            self._tally.late.append(now - planned)
+        else:
+            self._tally.held_back += 1
+        kept = self._kept.pop(lane, None)
+        if kept is None:
+            self._open(due, lane, now)
+        else:
+            kept.due, kept.reader = due, self._exchange.reader()
+            kept.unsent = self._exchange.request
+            self._send(kept, now)
+
+    def _open(self, due: float, lane: int, now: float) -> None:
+        sock = None
+        try:
+            sock = socket.SocketType(self._family, STREAM)
+            if self._local:
+                sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+                sock.bind(self._local[self._opened % len(self._local)])
+            code = sock.connect_ex(self._peer)
+        except OSError as error:
+            code = error.errno or 0
+        self._opened += 1
+        if sock is None or code not in {0, EINPROGRESS}:
+            if sock is not None:
+                sock.close()
+            fate = decide(Stage.CALLING, end_of(code))
+            self._tally.failed(fate, due, now, reused=False, note=_name(code))
+            self._over(lane, now, ok=False)
+            return
+        connection = _Connection(sock, due, lane, self._exchange.reader(), self._exchange.request)
+        self._connections[connection.fd] = connection
+        self._tally.most_open = max(self._tally.most_open, len(self._connections))
+        self._move(connection, self._connecting, now)
+        # On loopback the handshake is over when connect() returns: one wait less for each.
+        if connection.unsent and not self._settings.pause_s:
+            self._send(connection, now)
+        else:
+            self._want(connection, select.EPOLLOUT)
+
+    def _want(self, connection: _Connection, interest: int) -> None:
+        if connection.interest == interest:
+            return
+        if connection.interest:
+            self._epoll.modify(connection.fd, interest)
+        else:
+            self._epoll.register(connection.fd, interest)
+        connection.interest = interest
+
+    def _move(self, connection: _Connection, to: Timeouts[_Connection] | None, now: float) -> None:
+        if connection.waits is not None:
+            connection.waits.discard(connection)
+        connection.waits = to
+        if to is not None:
+            to.add(connection, now)
+
+    def _ready(self, connection: _Connection, events: int, now: float) -> None:
+        if connection.waits is self._lingering:
+            self._close(connection)
+        elif connection.stage is Stage.CONNECTING:
+            code = connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                self._end(connection, end_of(code), now, _name(code))
+                return
+            connection.stage = Stage.CONNECTED
+            if self._settings.pause_s:
+                self._move(connection, self._pausing, now)
+                self._want(connection, select.EPOLLIN)
+            else:
+                self._speak(connection, now)
+        elif events & ~select.EPOLLOUT:
+            self._read(connection, now)
+        else:
+            self._send(connection, now)
+
+    def _speak(self, connection: _Connection, now: float) -> None:
+        """Connected, and the pause is over."""
+        self._move(connection, self._answering, now)
+        if connection.unsent:
+            self._send(connection, now)
+            return
+        self._want(connection, select.EPOLLIN)
+        if connection.reader.complete:
+            self._end(connection, End.COMPLETE, now)
+
+    def _send(self, connection: _Connection, now: float) -> None:
+        try:
+            sent = connection.sock.send(connection.unsent)
+        except BlockingIOError:
+            self._want(connection, select.EPOLLIN | select.EPOLLOUT)
+            return
+        except OSError as error:
+            code = error.errno or 0
+            reopen = connection.stage is Stage.IDLE
+            self._end(connection, end_of(code), now, _name(code))
+            if reopen:
+                # The server closed first and we could tell before anything was sent: the
+                # request goes on a new connection, as any HTTP client would send it.
+                self._open(connection.due, connection.lane, now)
+            return
+        connection.unsent = connection.unsent[sent:]
+        if connection.waits is not self._answering:
+            self._move(connection, self._answering, now)
+        if connection.stage is not Stage.ANSWERING:
+            connection.stage = Stage.SENT
+        if connection.unsent:
+            self._want(connection, select.EPOLLIN | select.EPOLLOUT)
+            return
+        self._want(connection, select.EPOLLIN)
+        if connection.reader.complete:
+            self._end(connection, End.COMPLETE, now)
+
+    def _read(self, connection: _Connection, now: float) -> None:
+        reader = connection.reader
+        try:
+            data = connection.sock.recv(CHUNK)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            code = error.errno or 0
+            self._end(connection, end_of(code), now, _name(code))
+            return
+        if connection.stage is Stage.IDLE:
+            self._end(connection, End.NONSENSE if data else End.EOF, now)
+        elif not data:
+            self._end(connection, End.COMPLETE if reader.eof() else End.EOF, now, "FIN")
+        else:
+            connection.stage = Stage.ANSWERING
+            try:
+                if reader.feed(data):
+                    self._end(connection, End.COMPLETE, now)
+            except WireError as error:
+                self._end(connection, End.NONSENSE, now, str(error))
+
+    def _end(self, connection: _Connection, end: End, now: float, note: str = "") -> None:
+        """The attempt on this connection is over, or the idle connection is."""
+        fate = decide(connection.stage, end)
+        if fate is Fate.OK:
+            self._answered(connection, now)
+        else:
+            due = connection.due if fate.attempt else now
+            if fate not in self._tally.examples:
+                note = f"{note or end.value}, {connection.stage.value}{_whence(connection.sock)}"
+            self._tally.failed(fate, due, now, reused=connection.served > 0, note=note)
+            self._kept.pop(connection.lane, None)
+            self._close(connection)
+        if fate.attempt:
+            self._over(connection.lane, now, ok=fate is Fate.OK)
+
+    def _answered(self, connection: _Connection, now: float) -> None:
+        tally, reader = self._tally, connection.reader
+        tally.answered(connection.due, now)
+        tally.statuses[reader.status] += 1
+        if self._version:
+            tally.versions[reader.field(self._version).decode("latin-1")] += 1
+        connection.served += 1
+        if self._exchange.keep_alive and reader.reusable:
+            connection.stage = Stage.IDLE
+            self._move(connection, None, now)
+            self._kept[connection.lane] = connection
+        elif reader.closing:
+            self._move(connection, self._lingering, now)
+        else:
+            self._close(connection)
+
+    def _over(self, lane: int, now: float, *, ok: bool) -> None:
+        self._busy -= 1
+        self._schedule.done(lane, now, ok=ok)
+
+    def _close(self, connection: _Connection) -> None:
+        self._move(connection, None, 0)
+        del self._connections[connection.fd]
+        connection.sock.close()
+
+
+def _name(code: int) -> str:
+    return errorcode.get(code, str(code))
+
+
+def _whence(sock: socket.SocketType) -> str:
+    try:
+        host, port = sock.getsockname()[:2]
+    except OSError:
+        return ""
+    return f", from {host} port {port}"

@@ -1,0 +1,104 @@
+"""Listeners that workers open themselves (``--bind-by worker``), found and followed.
+
+A server that binds its own SO_REUSEPORT sockets (granian, nginx, node) shows them in its process
+tree; the supervisor takes a duplicate of each by pidfd_getfd(2) and gives it a slot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterable
+
+from segue.errors import KernelError
+from segue.linux import pidfd, proc
+from segue.supervisor.crew import Crew, Member
+from segue.supervisor.front import Front
+from segue.supervisor.stages import Stage
+from segue.supervisor.state import Hold, Instance, Worker
+
+
+def discover(instance: Instance, crew: Crew, fronts: list[Front]) -> list[str]:
+    """Adopt new listeners of the workers' trees and let go of those that no worker has any more.
+
+    Returns sentences for the log.  A worker whose listeners change while it serves (one that
+    recycles its own processes) has its share computed anew.
+    """
+    said: list[str] = []
+    trees = {
+        member.worker.id: _inodes(member)
+        for member in crew
+        if member.worker.stage in {Stage.STARTING, Stage.STANDBY, Stage.SERVING}
+    }
+    for front in fronts:
+        group = front.observer.snapshot(front.bind.address)
+        held = front.cookies
+        for listener in group.listeners:
+            for worker_id, inodes in trees.items():
+                if listener.cookie in held or listener.inode not in inodes:
+                    continue
+                worker = instance.workers[worker_id]
+                pid, fd = inodes[listener.inode]
+                hold = _adopt(front, pid, fd)
+                if hold is not None:
+                    worker.holds = (*worker.holds, hold)
+                    _share_anew(instance, worker)
+        inode_of = {listener.cookie: listener.inode for listener in group.listeners}
+        for worker_id, inodes in trees.items():
+            worker = instance.workers[worker_id]
+            lost = [
+                hold
+                for hold in worker.holds
+                if hold.bind == front.number and inode_of.get(hold.cookie) not in inodes
+            ]
+            # The last one stays: its queue is kept for whoever comes next.
+            if lost and len(lost) < len(worker.holds):
+                worker.holds = tuple(hold for hold in worker.holds if hold not in lost)
+                for hold in lost:
+                    front.leave(hold.slot)
+                said.append(
+                    f"worker {worker.generation}.{worker.id} closed {len(lost)} listener(s) at"
+                    f" {front.bind.address} itself; what waited there moved on"
+                )
+                _share_anew(instance, worker)
+    return said
+
+
+def _share_anew(instance: Instance, worker: Worker) -> None:
+    if worker.stage is Stage.SERVING:
+        instance.shared = ()
+
+
+def _inodes(member: Member) -> dict[int, tuple[int, int]]:
+    """Socket inode -> (pid, descriptor) over the member's whole tree."""
+    return {inode: (pid, fd) for pid in member.tree() for inode, fd in proc.sockets(pid).items()}
+
+
+def _adopt(front: Front, pid: int, fd: int) -> Hold | None:
+    # The process may have ended, or closed it, since it was seen.
+    with contextlib.suppress(ProcessLookupError, OSError):
+        return front.adopt(take(pid, fd))
+    return None
+
+
+def take(pid: int, fd: int) -> socket.socket:
+    """A duplicate of another process's socket.  Raises KernelError, with what permits it."""
+    try:
+        holder = os.pidfd_open(pid)
+    except OSError as error:
+        doing = f"looking at process {pid}"
+        raise KernelError("pidfd_open", error.errno or 0, doing) from error
+    try:
+        return socket.socket(fileno=pidfd.getfd(holder, fd))
+    finally:
+        os.close(holder)
+
+
+def find(pids: Iterable[int], inode: int) -> tuple[int, int] | None:
+    """Which of these processes has the socket, and under which number."""
+    for pid in pids:
+        fd = proc.sockets(pid).get(inode)
+        if fd is not None:
+            return pid, fd
+    return None

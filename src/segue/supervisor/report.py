@@ -1,0 +1,88 @@
+"""The status of an instance as plain values: what ``segue status`` shows and ``--json`` prints."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from segue.engine.steering import NO_SLOT
+from segue.supervisor.survey import describe, strangers
+
+if TYPE_CHECKING:
+    from segue.supervisor.runner import Runner
+
+
+def report(runner: Runner) -> dict[str, Any]:
+    """One look at everything; cookies name sockets, times are seconds."""
+    instance, now = runner.instance, runner.world.now()
+    weights = dict(instance.shared)
+    total = sum(weights.values()) or 1.0
+    pids = frozenset(pid for member in runner.crew for pid in member.tree())
+    fronts = []
+    connections: dict[int, int] = {}
+    queues: dict[int, int] = {}
+    drops: dict[int, int] = {}
+    selected: dict[int, tuple[int, int]] = {}
+    by_slot = {
+        (hold.bind, hold.slot): worker.id for worker in instance.living for hold in worker.holds
+    }
+    trees = {member.worker.id: frozenset(member.tree()) for member in runner.crew}
+    for front in runner.fronts:
+        group = runner.observer.snapshot(
+            front.bind.address, pids=pids, connections=True, requests=True
+        )
+        counts = front.steering.counts()
+        for worker, tree in trees.items():
+            connections[worker] = connections.get(worker, 0) + len(group.held_by(tree))
+        for worker_ in instance.living:
+            for hold in worker_.holds:
+                listener = group.by_cookie(hold.cookie)
+                if hold.bind == front.number and listener is not None:
+                    queues[worker_.id] = queues.get(worker_.id, 0) + listener.queue
+                    drops[worker_.id] = drops.get(worker_.id, 0) + listener.drops
+        for slot, count in counts.items():
+            known = by_slot.get((front.number, slot))
+            if known is not None:
+                new, migrated = selected.get(known, (0, 0))
+                selected[known] = (new + count.new, migrated + count.migrated)
+        by_hash = counts.get(NO_SLOT)
+        fronts.append(
+            {
+                "name": front.bind.name,
+                "address": str(front.bind.address),
+                "listeners": len(group.listeners),
+                "half_open": len(group.requests),
+                "by_hash": 0 if by_hash is None else by_hash.new + by_hash.migrated,
+                "strangers": [describe(one) for one in strangers(front)],
+            }
+        )
+    return {
+        "name": runner.places.name,
+        "pid": os.getpid(),
+        "phase": instance.phase.name.lower(),
+        "engine": runner.choice.engine,
+        "reasons": list(runner.choice.reasons),
+        "working": instance.working,
+        "newcomer": instance.newcomer,
+        "size": instance.size,
+        "moved": runner.moved,
+        "cut": runner.cut,
+        "command": list(runner.settings.command),
+        "fronts": fronts,
+        "workers": [
+            {
+                "generation": one.generation,
+                "id": one.id,
+                "pid": one.pid,
+                "stage": one.stage.name.lower(),
+                "age": round(now - one.started, 3),
+                "share": round(100 * weights.get(one.id, 0.0) / total, 2),
+                "queue": queues.get(one.id, 0),
+                "drops": drops.get(one.id, 0),
+                "connections": connections.get(one.id, 0),
+                "new": selected.get(one.id, (0, 0))[0],
+                "migrated": selected.get(one.id, (0, 0))[1],
+            }
+            for one in instance.living
+        ],
+    }

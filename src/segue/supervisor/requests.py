@@ -1,0 +1,248 @@
+"""What people ask of a running instance: verbs from the control socket, and signals.
+
+A verb changes the instance only through its table (stages.py), so an order that makes no sense
+now is refused with what would.  Whoever asked for a restart hears how it goes until it is over.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from segue.errors import NotSupported, SegueError, UsageError
+from segue.supervisor import notify
+from segue.supervisor.control import Asker
+from segue.supervisor.report import report
+from segue.supervisor.stages import Order, Phase, Stage, Turn
+
+if TYPE_CHECKING:
+    from segue.supervisor.runner import Runner
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A client that waits for one generation to serve, and the older ones to be gone."""
+
+    asker: Asker
+    generation: int
+    until_drained: bool = True
+
+
+class Requests:
+    """Verbs and signals of one runner."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.waiting: list[Waiting] = []
+        self.stopping: list[Asker] = []
+        self.verbs: dict[str, Callable[[Asker, dict[str, Any]], None]] = {
+            "restart": self._restart,
+            "rollback": self._rollback,
+            "promote": self._promote,
+            "scale": self._scale,
+            "stop": self._stop,
+            "status": self._status,
+            "reexec": self._reexec,
+        }
+        self.signals: dict[int, Callable[[int], object]] = {
+            signal.SIGHUP: lambda _: self.restart(),
+            signal.SIGTERM: self.stop,
+            signal.SIGINT: self.stop,
+            signal.SIGQUIT: self._fast,
+            signal.SIGUSR1: self._pass_on,
+            signal.SIGUSR2: lambda _: self.reexec(),
+            signal.SIGTTIN: lambda _: self.scale(self.runner.instance.size + 1),
+            signal.SIGTTOU: lambda _: self.scale(self.runner.instance.size - 1),
+            signal.SIGCHLD: lambda _: None,
+        }
+
+    def do(self, asker: Asker, request: dict[str, Any]) -> None:
+        """Carry out one request.  Raises SegueError, with nothing changed, when it cannot."""
+        verb = self.verbs.get(str(request["do"]))
+        if verb is None:
+            raise UsageError(f"there is no order {request['do']!r} ({', '.join(self.verbs)})")
+        verb(asker, request)
+
+    def signalled(self, number: int) -> None:
+        """A signal came; an order that makes no sense now is said and otherwise ignored."""
+        handler = self.signals.get(number)
+        if handler is None:
+            return
+        try:
+            handler(number)
+        except SegueError as error:
+            self.runner.say(f"{signal.Signals(number).name} is not followed: {error}")
+
+    # Restart and its ends
+
+    def restart(
+        self,
+        *,
+        percent: float = 100.0,
+        hold: float | None = None,
+        at_once: bool = False,
+        cut: bool = False,
+    ) -> int:
+        """Start newcomers; their generation.  Newcomers that are not ready yet are replaced."""
+        runner, instance = self.runner, self.runner.instance
+        if not 0 < percent <= 100:
+            raise UsageError(f"a canary gets above 0 and at most 100 percent, not {percent:g}")
+        if (at_once or cut) and not all(front.steering.migrates for front in runner.fronts):
+            raise NotSupported(
+                "moving connections at once",
+                "an engine that migrates (segue doctor says why it is not to be had)",
+                f"the engine {runner.choice.engine}",
+            )
+        before = instance.newcomer
+        instance.feed(Order.RESTART)
+        instance.last_generation += 1
+        instance.newcomer = instance.last_generation
+        if before:
+            self.failed(before, f"generation {instance.newcomer} was started in its place", 1)
+            runner.discard(before)
+            instance.newcomer = instance.last_generation
+        instance.percent = percent
+        instance.hold = runner.settings.keep if hold is None else hold
+        instance.at_once, instance.cut = at_once, cut
+        notify.tell(RELOADING="1", STATUS=f"generation {instance.newcomer} is starting")
+        runner.say(f"generation {instance.newcomer} is starting")
+        return instance.newcomer
+
+    def failed(self, generation: int, why: str, code: int = 3) -> None:
+        """The newcomers of this generation will not do; tell who waits for them."""
+        self.runner.say(f"generation {generation} is given up: {why}")
+        notify.tell(READY="1", STATUS=f"generation {generation} failed: {why}")
+        for one in [one for one in self.waiting if one.generation == generation]:
+            self.waiting.remove(one)
+            one.asker.end(code, error=f"generation {generation} did not start: {why}")
+
+    def say(self, text: str) -> None:
+        """Pass a line to every client that waits."""
+        for one in self.waiting:
+            one.asker.say(text)
+        for asker in self.stopping:
+            asker.say(text)
+
+    def answer(self) -> None:
+        """End the waits that are over."""
+        instance = self.runner.instance
+        for one in list(self.waiting):
+            serving = instance.working >= one.generation
+            canary = instance.phase is Phase.CANARY and instance.newcomer == one.generation
+            older = any(other.generation < one.generation for other in instance.living)
+            if canary or (serving and not (one.until_drained and older)):
+                self.waiting.remove(one)
+                one.asker.end(0, generation=one.generation, cut=self.runner.cut)
+
+    # Verbs
+
+    def _restart(self, asker: Asker, request: dict[str, Any]) -> None:
+        hold = request.get("keep")
+        generation = self.restart(
+            percent=float(request.get("canary", 100.0)),
+            hold=None if hold is None else float(hold),
+            at_once=bool(request.get("now")),
+            cut=bool(request.get("cut")),
+        )
+        if request.get("wait", True):
+            self.waiting.append(Waiting(asker, generation, until_drained=not request.get("keep")))
+            asker.say(f"generation {generation} is starting")
+        else:
+            asker.end(0, generation=generation)
+
+    def _rollback(self, asker: Asker, _: dict[str, Any]) -> None:
+        runner, instance = self.runner, self.runner.instance
+        if instance.phase in {Phase.RENEWING, Phase.CANARY}:
+            gone = instance.newcomer
+            instance.feed(Order.ROLLBACK)
+            self.failed(gone, "it was rolled back", 1)
+            runner.discard(gone)
+        else:
+            back = instance.previous
+            if not back:
+                raise UsageError(
+                    "there is nothing to go back to: the previous generation has been stopped"
+                    " (segue restart --keep SECONDS keeps it for a while)"
+                )
+            instance.feed(Order.ROLLBACK)
+            instance.working = back
+        asker.end(0, generation=instance.working)
+        runner.say(f"rolled back: generation {instance.working} takes all new connections")
+
+    def _promote(self, asker: Asker, _: dict[str, Any]) -> None:
+        runner, instance = self.runner, self.runner.instance
+        instance.feed(Order.PROMOTE)
+        instance.working, instance.newcomer = instance.newcomer, 0
+        runner.say(f"generation {instance.working} is promoted and takes all new connections")
+        asker.end(0, generation=instance.working)
+
+    def scale(self, size: int) -> None:
+        """So many workers from now on."""
+        if not 1 <= size <= 512:
+            raise UsageError(f"an instance has 1 to 512 workers, not {size}")
+        self.runner.instance.feed(Order.SCALE)
+        self.runner.instance.size = size
+        self.runner.say(f"{size} workers from now on")
+
+    def _scale(self, asker: Asker, request: dict[str, Any]) -> None:
+        self.scale(int(request.get("workers", 0)))
+        asker.end(0, workers=self.runner.instance.size)
+
+    def stop(self, number: int = 0) -> None:
+        """Graceful the first time; the second time at once."""
+        instance = self.runner.instance
+        if instance.phase is Phase.STOPPING and number:
+            self._fast(number)
+            return
+        instance.feed(Order.STOP)
+        notify.tell(STOPPING="1")
+        for one in list(self.waiting):
+            self.waiting.remove(one)
+            one.asker.end(1, error="the instance was stopped while it restarted")
+        self.runner.say("stopping: every worker is told to finish")
+
+    def _fast(self, number: int) -> None:
+        runner = self.runner
+        runner.instance.feed(Order.STOP)
+        runner.exit_code = 128 + number
+        runner.say("stopping at once: every worker is killed")
+        for worker in runner.instance.living:
+            if worker.stage is not Stage.KILLED:
+                if worker.stage is not Stage.STOPPING:
+                    worker.feed(Turn.STOP, runner.world.now())
+                worker.feed(Turn.KILL, runner.world.now())
+                runner.crew.members[worker.id].kill()
+
+    def _stop(self, asker: Asker, request: dict[str, Any]) -> None:
+        if request.get("fast"):
+            self._fast(signal.SIGKILL)
+        else:
+            self.stop()
+        self.stopping.append(asker)
+
+    def _status(self, asker: Asker, _: dict[str, Any]) -> None:
+        asker.end(0, status=report(self.runner))
+
+    def _pass_on(self, number: int) -> None:
+        for member in self.runner.crew:
+            member.signal(number)
+
+    def reexec(self) -> None:
+        """Hand everything to this program's new code.  Raises SegueError when that will not run."""
+        # Imported here: what succeeds the runner is built from it.
+        from segue.supervisor import succession  # noqa: PLC0415
+
+        self.runner.hand_over_to(succession.prepare(self.runner))
+
+    def _reexec(self, asker: Asker, _: dict[str, Any]) -> None:
+        self.reexec()
+        asker.end(0)
+
+    def close(self) -> None:
+        """The instance has ended: end every wait."""
+        for asker in self.stopping:
+            asker.end(0)
+        for one in self.waiting:
+            one.asker.end(1, error="the supervisor ended")

@@ -1,0 +1,84 @@
+"""How ``segue run`` begins: alone, in place of a supervisor that died, or as its own successor."""
+
+from __future__ import annotations
+
+import os
+
+from segue.engine.select import Choice
+from segue.errors import UsageError
+from segue.linux import prctl
+from segue.observe.snapshot import Observer
+from segue.supervisor import succession
+from segue.supervisor.output import Voice
+from segue.supervisor.places import Places
+from segue.supervisor.runner import Runner
+from segue.supervisor.settings import Settings
+from segue.supervisor.state import Instance
+from segue.supervisor.survey import describe
+from segue.supervisor.world import World
+
+
+def serve(settings: Settings, world: World | None = None) -> int:
+    """Run an instance until it is stopped; the exit code.
+
+    Raises UsageError for an address that somebody else serves, SegueError when the name is taken,
+    KernelError when an address cannot be listened at.
+    """
+    world = world or World()
+    places = Places.of(settings.instance_name)
+    voice = Voice(settings.output)
+    # Workers' orphans come to us, so that none is left when a worker is said to be gone.
+    prctl.set_child_subreaper()
+    handed = succession.handed_over()
+    if handed is not None:
+        runner = succession.succeed(handed, settings, places, voice, world)
+    else:
+        lock = places.lock()
+        record = places.read_record()
+        if record is not None and succession.anyone_alive(record):
+            runner = succession.take_over(record, settings, places, voice, world)
+        else:
+            runner = _fresh(settings, places, voice, world)
+        runner.lock = lock
+    try:
+        if handed is None:
+            runner.open()
+        code = runner.run()
+        if runner.succession is not None:
+            runner.succession.exec()
+        runner.requests.close()
+        places.remove()
+    finally:
+        runner.close()
+        os.close(runner.lock)
+    return code
+
+
+def _fresh(settings: Settings, places: Places, voice: Voice, world: World) -> Runner:
+    with world.observer() as observer:
+        refuse_strangers(observer, settings)
+    choice = world.choose(settings.engine)
+    runner = Runner(settings, places, voice, choice, world, Instance(size=settings.workers))
+    introduce(runner, choice)
+    return runner
+
+
+def introduce(runner: Runner, choice: Choice) -> None:
+    """Say once what is run, where, by which engine, and why that one."""
+    addresses = ", ".join(str(bind.address) for bind in runner.settings.binds)
+    runner.say(f"{runner.places.name}: {runner.instance.size} worker(s) at {addresses}")
+    runner.say(f"engine {choice.engine}: {'; '.join(choice.reasons)}")
+
+
+def refuse_strangers(observer: Observer, settings: Settings) -> None:
+    """Raise UsageError when somebody listens at one of our addresses already.
+
+    The kernel would let two of one user's programs share it, and each would get half of the
+    other's connections without a word.
+    """
+    for bind in settings.binds:
+        for listener in observer.snapshot(bind.address).listeners:
+            raise UsageError(
+                f"{bind.address} is in use by {describe(listener)}; stop it first,"
+                " or choose another --bind"
+            )

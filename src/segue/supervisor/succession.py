@@ -1,0 +1,253 @@
+"""How an instance outlives its supervisor: a crash (take_over) and an upgrade (reexec).
+
+Workers need nobody to serve.  After a crash the record names them, and their listeners are
+duplicated from them by pidfd_getfd(2).  For an upgrade the process stays the same: descriptors are
+kept over exec(2) and everything else is written into a memfd that the new code reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from typing import Any
+
+from segue.engine.select import Choice
+from segue.errors import KernelError, SegueError, UsageError
+from segue.linux import proc
+from segue.supervisor.control import Control
+from segue.supervisor.discovery import find, take
+from segue.supervisor.notify import Inbox
+from segue.supervisor.output import Pipe, Voice
+from segue.supervisor.places import Places
+from segue.supervisor.runner import Runner
+from segue.supervisor.settings import Settings
+from segue.supervisor.spawn import Child, outcome
+from segue.supervisor.stages import Phase, Stage, Turn
+from segue.supervisor.state import Hold, Instance, Worker
+from segue.supervisor.world import World
+from segue.worker import VARIABLE
+
+SUCCESSION = "SEGUE_SUCCESSION"  # the number of the memfd, over exec
+_CHECK_SECONDS = 20.0
+
+
+# After a crash
+
+
+def anyone_alive(record: dict[str, Any]) -> bool:
+    """Some worker that the record names runs still."""
+    try:
+        instance = Instance.from_json(record["instance"])
+    except (KeyError, TypeError):
+        return False
+    return any(_runs(one) for one in instance.living)
+
+
+def _runs(worker: Worker) -> bool:
+    return worker.pid > 0 and worker.born == proc.start_time(worker.pid)
+
+
+def take_over(
+    record: dict[str, Any], settings: Settings, places: Places, voice: Voice, world: World
+) -> Runner:
+    """A runner for the workers that a dead supervisor left.
+
+    A restart that was under way goes on where it stood.  Raises UsageError when the addresses
+    are not those that the workers serve.
+    """
+    before = Settings.from_json(record["settings"])
+    if [bind.address for bind in before.binds] != [bind.address for bind in settings.binds]:
+        served = ", ".join(str(bind.address) for bind in before.binds)
+        raise UsageError(
+            f"workers of an earlier {places.name} still serve {served};"
+            " take them over with the same --bind, or give this one another --name"
+        )
+    instance = Instance.from_json(record["instance"])
+    wanted = settings.engine if settings.engine != "auto" else str(record.get("engine", "auto"))
+    choice = world.choose(wanted)
+    runner = Runner(settings, places, voice, choice, world, instance)
+    for front, order in zip(runner.fronts, record["orders"], strict=True):
+        front.steering.adopt_order(order)
+    for worker in list(instance.workers.values()):
+        if worker.live:
+            _readopt(runner, worker)
+    for pid in _unknown(places, instance):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    instance.shared = ()  # the steering is new: its shares must be written again
+    kept = sum(1 for one in instance.living)
+    runner.say(f"took over {kept} worker(s) of a supervisor that died")
+    if before.command != settings.command or before.env != settings.env:
+        runner.say("the command has changed since: restarting")
+        runner.instance.size = settings.workers
+        if instance.phase is not Phase.STARTING:
+            runner.requests.restart()
+    return runner
+
+
+def _readopt(runner: Runner, worker: Worker) -> None:
+    if not _runs(worker):
+        worker.outcome = outcome(None)
+        worker.feed(Turn.EXIT, runner.world.now())
+        worker.holds = ()
+        return
+    pids = proc.tree(worker.pid)
+    holds = []
+    for hold in worker.holds:
+        front = runner.fronts[hold.bind]
+        listener = front.observer.snapshot(front.bind.address).by_cookie(hold.cookie)
+        place = None if listener is None else find(pids, listener.inode)
+        if place is not None:
+            holds.append(front.adopt(take(*place), hold.slot))
+    worker.holds = tuple(holds)
+    pipe = None
+    if runner.settings.output != "raw":
+        # Its output is a pipe that it holds open itself: lines written meanwhile are in there.
+        with contextlib.suppress(KernelError):
+            pipe = Pipe.of_descriptor(_descriptor(worker.pid, 1))
+    child = Child(worker.pid, os.pidfd_open(worker.pid))
+    member = runner.crew.add(worker, child, pipe)
+    runner.watch_member(member)
+    if worker.stage is Stage.STOPPING:
+        # The signal may have been written down and not sent; a second one does no harm.
+        member.signal(runner.settings.signal_number())
+
+
+def _descriptor(pid: int, number: int) -> int:
+    with take(pid, number) as pretended:
+        return pretended.detach()
+
+
+def _unknown(places: Places, instance: Instance) -> list[int]:
+    """Processes of this instance that were started and not yet written down."""
+    mark = f"{VARIABLE}={places.base}.w".encode()
+    known = {pid for one in instance.living for pid in (one.pid, *proc.tree(one.pid))}
+    return [pid for pid in proc.with_environment(mark) if pid not in known and pid != os.getpid()]
+
+
+# For an upgrade
+
+
+@dataclass(slots=True)
+class Succession:
+    """All that the new code is given; ``exec`` does not return."""
+
+    runner: Runner
+    argv: list[str]
+
+    def exec(self) -> None:
+        """Become the new code: same process, same descriptors."""
+        runner = self.runner
+        keep: list[int] = [runner.lock, runner.control.fileno(), runner.inbox.fileno()]
+        sockets = []
+        for front in runner.fronts:
+            sockets.append({slot: one.fileno() for slot, one in front.sockets.items()})
+            keep += sockets[-1].values()
+            keep += front.steering.descriptors().values()
+        pipes = {m.worker.id: m.pipe.reader for m in runner.crew if m.pipe is not None}
+        children = {m.worker.id: m.child.pidfd for m in runner.crew}
+        keep += [*pipes.values(), *children.values()]
+        plain = {
+            "instance": runner.instance.to_json(),
+            "choice": [runner.choice.engine, runner.choice.nudge, list(runner.choice.reasons)],
+            "lock": runner.lock,
+            "control": runner.control.fileno(),
+            "inbox": runner.inbox.fileno(),
+            "sockets": sockets,
+            "steering": [front.steering.descriptors() for front in runner.fronts],
+            "orders": [front.steering.order() for front in runner.fronts],
+            "pipes": pipes,
+            "children": children,
+            "spares": {
+                generation: [[[h.bind, h.slot, h.cookie] for h in holds] for holds in kept]
+                for generation, kept in runner.spares.items()
+            },
+        }
+        memory = os.memfd_create("segue", 0)
+        with open(memory, "wb", closefd=False) as file:
+            file.write(json.dumps(plain).encode())
+        for fd in keep:
+            os.set_inheritable(fd, True)
+        os.environ[SUCCESSION] = str(memory)
+        signal.set_wakeup_fd(-1)
+        # Signals stay blocked over exec until the new code has its handlers: one that came in
+        # between would end the supervisor.
+        signal.pthread_sigmask(signal.SIG_BLOCK, set(runner.requests.signals))
+        os.execv(self.argv[0], self.argv)
+
+
+def prepare(runner: Runner) -> Succession:
+    """Check that the new code starts.  Raises SegueError, with nothing changed, if not."""
+    argv = [sys.executable, *sys.orig_argv[1:]]
+    check = [sys.executable, "-c", "import segue.cli.main, segue.supervisor.start"]
+    try:
+        done = subprocess.run(
+            check, capture_output=True, text=True, timeout=_CHECK_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise SegueError(f"the new code did not load within {_CHECK_SECONDS:g} s") from None
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise SegueError(f"the new code does not load, the old one goes on: {last}")
+    return Succession(runner, argv)
+
+
+def handed_over() -> dict[str, Any] | None:
+    """What a predecessor in this process handed over; None when there is none."""
+    number = os.environ.pop(SUCCESSION, "")
+    if not number:
+        return None
+    with open(int(number), "rb") as file:
+        file.seek(0)
+        plain = json.loads(file.read())
+    return plain if isinstance(plain, dict) else None
+
+
+def succeed(
+    handed: dict[str, Any], settings: Settings, places: Places, voice: Voice, world: World
+) -> Runner:
+    """The runner that goes on where the predecessor stopped."""
+    engine, nudge, reasons = handed["choice"]
+    choice = Choice(engine, nudge, tuple(reasons))
+    instance = Instance.from_json(handed["instance"])
+    by_front = iter(zip(handed["steering"], handed["orders"], strict=True))
+
+    def steering(name: str) -> Any:
+        descriptors, order = next(by_front)
+        made = world.restore(name, descriptors)
+        made.adopt_order(order)
+        return made
+
+    runner = Runner(settings, places, voice, choice, replace(world, steering=steering), instance)
+    runner.lock = handed["lock"]
+    os.set_inheritable(runner.lock, False)
+    for front, sockets in zip(runner.fronts, handed["sockets"], strict=True):
+        for slot, fd in sockets.items():
+            os.set_inheritable(fd, False)
+            front.sockets[int(slot)] = socket.socket(fileno=fd)
+        front.shared = tuple(front.sockets)
+    for generation, kept in handed["spares"].items():
+        runner.spares[int(generation)] = [tuple(Hold(*hold) for hold in holds) for holds in kept]
+    for worker in instance.living:
+        pidfd = handed["children"][str(worker.id)]
+        reader = handed["pipes"].get(str(worker.id))
+        os.set_inheritable(pidfd, False)
+        if reader is not None:
+            os.set_inheritable(reader, False)
+        member = runner.crew.add(
+            worker, Child(worker.pid, pidfd), None if reader is None else Pipe(reader)
+        )
+        runner.watch_member(member)
+    control, inbox = (socket.socket(fileno=handed[name]) for name in ("control", "inbox"))
+    for one in (control, inbox):
+        os.set_inheritable(one.fileno(), False)
+    runner.open(Control.of(control, places.control), Inbox.of(inbox, places.notify))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, set(runner.requests.signals))
+    runner.say(f"new code (pid {os.getpid()}) goes on with {len(instance.living)} worker(s)")
+    return runner

@@ -1,0 +1,94 @@
+"""The bytes bpf(2) is asked with, field by field."""
+
+from __future__ import annotations
+
+import pytest
+
+from segue.errors import UsageError
+from segue.linux import bpf_attr
+from segue.linux.bpf import syscall_number
+from segue.linux.bpf_attr import AttachType, MapType, Update
+from segue.linux.bpf_maps import cpu_count
+from segue.linux.ringbuf import plausible_size
+
+
+def test_map_create() -> None:
+    """Type, sizes and flags in 32-bit words, the name from byte 28."""
+    data = bpf_attr.map_create(MapType.REUSEPORT_SOCKARRAY, 4, 8, 1024, name="segue_sockets")
+    words = [data[at : at + 4].hex() for at in range(0, 28, 4)]
+    assert words == [
+        "14000000",  # type 20
+        "04000000",
+        "08000000",
+        "00040000",
+        "00000000",  # flags
+        "00000000",  # inner map
+        "00000000",  # NUMA node
+    ]
+    assert data[28:] == b"segue_sockets\0\0\0"
+
+
+def test_map_element() -> None:
+    """Descriptor, padding to 8, the two addresses, flags."""
+    data = bpf_attr.map_element(7, 0x1122334455667788, 0x10, Update.EXIST)
+    assert data.hex(" ", 8) == (
+        "0700000000000000 8877665544332211 1000000000000000 0200000000000000"
+    )
+
+
+def test_prog_load_without_a_log() -> None:
+    """72 bytes: the attach type is the last word, the name from byte 48."""
+    data = bpf_attr.prog_load(AttachType.SELECT_OR_MIGRATE, 0x1000, 42, 0x2000, "segue")
+    assert data.hex(" ", 8).split() == [
+        "150000002a000000",  # SK_REUSEPORT, 42 slots
+        "0010000000000000",  # instructions
+        "0020000000000000",  # license
+        "0000000000000000",  # log level and size
+        "0000000000000000",  # log buffer
+        "0000000000000000",  # kernel version, flags
+        "7365677565000000",  # name
+        "0000000000000000",
+        "0000000028000000",  # interface, attach type 40
+    ]
+
+
+def test_prog_load_with_a_log() -> None:
+    """Level 1, the size, the address."""
+    data = bpf_attr.prog_load(AttachType.SELECT, 0x1000, 2, 0x2000, log=(0x3000, 65536))
+    assert data[24:40].hex(" ", 4) == "01000000 00000100 00300000 00000000"
+    assert data[-4:].hex() == "27000000"
+
+
+def test_pins_and_info() -> None:
+    """The path's address comes first in one, the descriptor in the other."""
+    assert bpf_attr.obj_path(0x1000, 5).hex(" ", 4) == "00100000 00000000 05000000 00000000"
+    assert bpf_attr.obj_info(5, 80, 0x1000).hex(" ", 4) == "05000000 50000000 00100000 00000000"
+
+
+@pytest.mark.parametrize("name", ["sixteen_letters_", "with space", "dash-ed", "ü"])
+def test_a_name_the_kernel_would_refuse_is_refused_here(name: str) -> None:
+    """At most 15 of letters, digits, underscore and dot: with a sentence instead of EINVAL."""
+    with pytest.raises(UsageError, match="names no map or program"):
+        bpf_attr.object_name(name)
+
+
+@pytest.mark.parametrize(
+    ("machine", "number"), [("x86_64", 321), ("aarch64", 280), ("riscv64", 280), ("ppc64le", 361)]
+)
+def test_the_number_of_the_system_call(machine: str, number: int) -> None:
+    """By architecture; the generic table where there is none of its own."""
+    assert syscall_number(machine) == number
+
+
+@pytest.mark.parametrize(("listed", "count"), [("0\n", 1), ("0-3\n", 4), ("0-1,4-5,7", 5)])
+def test_a_list_of_cpus_is_counted(listed: str, count: int) -> None:
+    """In the notation of /sys/devices/system/cpu/possible."""
+    assert cpu_count(listed) == count
+
+
+@pytest.mark.parametrize(
+    ("size", "whole"), [(0, 4096), (4096, 4096), (4097, 8192), (1 << 20, 1 << 20)]
+)
+def test_a_ring_buffer_is_a_power_of_two_of_pages(size: int, whole: int) -> None:
+    """Rounded up, as the kernel refuses the rest."""
+    assert plausible_size(size) == whole

@@ -1,0 +1,309 @@
+"""The plan: facts in, moves out, no process in sight."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segue.supervisor.plan import (
+    FOREVER,
+    Abandon,
+    End,
+    Flip,
+    GiveUp,
+    Held,
+    Kill,
+    Limits,
+    Move,
+    Retire,
+    Share,
+    Spawn,
+    Stop,
+    backoff,
+    deadline,
+    plan,
+)
+from segue.supervisor.stages import Order, Phase, Stage, Turn
+from segue.supervisor.state import Hold, Instance, Worker
+
+LIMITS = Limits()
+
+
+def instance(*stages: tuple[int, Stage], size: int = 1, **more: object) -> Instance:
+    """An instance with workers (generation, stage), numbered from 1, in this order."""
+    made = Instance(size=size, phase=Phase.SERVING)
+    for name, value in more.items():
+        setattr(made, name, value)
+    for generation, stage in stages:
+        made.last_worker += 1
+        number = made.last_worker
+        made.workers[number] = Worker(number, generation, 100 + number, 0.0, stage=stage)
+    made.shared = tuple((one.id, 1.0) for one in made.living if one.stage is Stage.SERVING)
+    return made
+
+
+def moves(made: Instance, now: float = 1.0, **held: Held) -> list[Move]:
+    return plan(made, {int(key[1:]): value for key, value in held.items()}, LIMITS, now)
+
+
+def test_a_first_generation_is_spawned_whole() -> None:
+    """At the start, as many workers as asked for, at once."""
+    made = instance(size=3, phase=Phase.STARTING)
+    assert moves(made) == [Spawn(1)] * 3
+
+
+def test_the_flip_waits_for_every_newcomer() -> None:
+    """One that is not ready holds the flip back; when all are, it is due."""
+    made = instance(
+        (1, Stage.SERVING), (2, Stage.STANDBY), (2, Stage.STARTING), size=2, phase=Phase.RENEWING,
+        newcomer=2, not_before=9.0,
+    )  # fmt: skip
+    assert moves(made) == []
+    made.workers[3].stage = Stage.STANDBY
+    assert moves(made) == [Flip(2)]
+
+
+def test_after_the_flip_new_connections_go_to_the_new_generation_only() -> None:
+    """The shares name every new worker and no old one."""
+    made = instance((1, Stage.SERVING), (2, Stage.STANDBY), working=2)
+    assert moves(made) == [Share(((2, 1.0),))]
+
+
+def test_a_canary_shares_by_percent() -> None:
+    """Ten percent to the newcomer, ninety between the two old ones."""
+    made = instance(
+        (1, Stage.SERVING), (1, Stage.SERVING), (2, Stage.STANDBY), (2, Stage.STANDBY),
+        size=2, phase=Phase.CANARY, newcomer=2, percent=10.0,
+    )  # fmt: skip
+    assert moves(made) == [Share(((1, 45.0), (2, 45.0), (3, 5.0), (4, 5.0)))]
+
+
+def test_a_newcomer_that_dies_is_no_reason_to_touch_the_old() -> None:
+    """Its generation is abandoned with the reason, and nothing else is due."""
+    made = instance((1, Stage.SERVING), (2, Stage.GONE), phase=Phase.RENEWING, newcomer=2)
+    made.workers[2].outcome = "exited with 1"
+    assert moves(made) == [Abandon(2, "worker 102 exited with 1")]
+
+
+def test_a_newcomer_that_is_late_is_abandoned() -> None:
+    """Not ready within the limit is not ready."""
+    made = instance((1, Stage.SERVING), (2, Stage.STARTING), phase=Phase.RENEWING, newcomer=2)
+    assert moves(made, now=59.9) == []
+    assert moves(made, now=60.0) == [Abandon(2, "worker 102 was not ready after 60 s")]
+
+
+def test_a_first_generation_that_fails_ends_the_run() -> None:
+    """There is nothing to go on with."""
+    made = instance((1, Stage.GONE), phase=Phase.STARTING)
+    made.workers[1].outcome = "exited with 3"
+    assert moves(made) == [GiveUp("worker 101 exited with 3")]
+
+
+@pytest.mark.parametrize(
+    ("held", "quiet"),
+    [
+        (Held(), True),
+        (Held(idle=5), True),
+        (Held(queue=1), False),
+        (Held(requests=1), False),
+        (Held(busy=1), False),
+    ],
+)
+def test_an_old_worker_is_stopped_when_that_cuts_nothing(held: Held, quiet: bool) -> None:
+    """Queue, half-open requests and unanswered connections each hold the stop signal back."""
+    made = instance((1, Stage.DRAINING), (2, Stage.SERVING), working=2)
+    assert moves(made, w1=held) == ([Stop(1, "it is quiet")] if quiet else [])
+
+
+def test_without_a_look_no_worker_is_called_quiet() -> None:
+    """No facts is not the same as nothing held."""
+    made = instance((1, Stage.DRAINING), (2, Stage.SERVING), working=2)
+    assert moves(made) == []
+
+
+def test_the_drain_limit_ends_every_wait() -> None:
+    """A connection that never ends does not keep the old generation for ever."""
+    made = instance((1, Stage.DRAINING), (2, Stage.SERVING), working=2)
+    assert moves(made, now=30.0, w1=Held(busy=1)) == [Stop(1, "the drain limit of 30 s passed")]
+
+
+def test_a_stop_signal_that_is_not_followed_ends_in_a_kill() -> None:
+    """After the stop timeout."""
+    made = instance((1, Stage.STOPPING), (2, Stage.SERVING), working=2)
+    assert moves(made, now=9.9) == []
+    assert moves(made, now=10.0) == [Kill(1)]
+
+
+def test_a_kept_generation_is_not_stopped_while_kept() -> None:
+    """--keep: quiet or not, it stays for a rollback, and the drain limit starts after it."""
+    made = instance((1, Stage.DRAINING), (2, Stage.SERVING), working=2, hold=20.0)
+    assert moves(made, now=19.0, w1=Held()) == []
+    assert moves(made, now=20.0, w1=Held()) == [Stop(1, "it is quiet")]
+    assert moves(made, now=49.0, w1=Held(busy=1)) == []
+    assert isinstance(moves(made, now=50.0, w1=Held(busy=1))[0], Stop)
+
+
+def test_a_rollback_takes_draining_workers_back() -> None:
+    """The previous generation's workers serve again, quiet or not; then the missing are spawned."""
+    made = instance((1, Stage.DRAINING), (2, Stage.SERVING), size=2)
+    assert moves(made, w1=Held()) == [Share(((1, 1.0),))]
+    perform(made, Share(((1, 1.0),)), 1.0)
+    assert made.workers[1].stage is Stage.SERVING
+    assert moves(made, w1=Held()) == [Spawn(1)]
+
+
+def test_a_crashed_worker_is_replaced_when_the_backoff_allows() -> None:
+    """Not before; and the shares leave the dead one out at once."""
+    made = instance((1, Stage.SERVING), (1, Stage.SERVING), size=2, not_before=5.0)
+    made.workers[1].feed(Turn.EXIT, 1.0)
+    assert moves(made, now=1.0) == [Share(((2, 1.0),))]
+    made.shared = ((2, 1.0),)
+    assert moves(made, now=5.0) == [Spawn(1)]
+
+
+def test_while_nobody_can_serve_the_shares_stay() -> None:
+    """What arrives waits in the held listeners instead of being sent nowhere."""
+    made = instance((1, Stage.SERVING), not_before=5.0)
+    made.workers[1].feed(Turn.EXIT, 1.0)
+    assert moves(made, now=1.0) == []
+
+
+def test_the_backoff_doubles_to_ten_seconds() -> None:
+    """The first crash costs nothing; then 0.1 s doubling, at most 10 s; old ones are forgotten."""
+    waits = [round(backoff([100.0] * count, LIMITS, 100.0) - 100.0, 3) for count in range(1, 12)]
+    assert waits == [0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10, 10]
+    assert backoff([1.0] * 9 + [100.0], LIMITS, 100.0) == 100.0
+
+
+def test_a_crash_loop_gives_up_only_when_nobody_serves() -> None:
+    """Eleven deaths in a minute end the run; with one worker serving they do not."""
+    made = instance(crashes=[float(n) for n in range(11)], size=2)
+    assert any(isinstance(move, GiveUp) for move in moves(made, now=11.0))
+    made = instance((1, Stage.SERVING), crashes=[float(n) for n in range(11)], size=2)
+    assert moves(made, now=11.0) == [Spawn(1)]
+
+
+def test_scaling_down_drains_the_youngest() -> None:
+    """One too many loses its share and is then drained like an old one."""
+    made = instance((1, Stage.SERVING), (1, Stage.SERVING), size=1)
+    assert moves(made) == [Share(((1, 1.0),))]
+
+
+def test_an_heir_takes_nothing_new() -> None:
+    """It is retired as soon as it is ready, and counts for no size."""
+    made = instance((1, Stage.SERVING), (1, Stage.STANDBY))
+    made.workers[2].heir = True
+    assert moves(made) == [Retire(2)]
+
+
+def test_stopping_tells_everybody_once_and_then_ends() -> None:
+    """Every worker is told; when the last is gone the instance ends."""
+    made = instance((1, Stage.SERVING), (2, Stage.STARTING), phase=Phase.STOPPING)
+    assert [type(move) for move in moves(made)] == [Stop, Stop]
+    for one in made.living:
+        one.feed(Turn.STOP, 1.0)
+    assert moves(made) == []
+    for one in made.living:
+        one.feed(Turn.EXIT, 1.0)
+    assert moves(made) == [End()]
+
+
+def test_the_deadline_is_the_next_limit() -> None:
+    """Nothing to wait for is forever; otherwise the first limit that has not passed."""
+    assert deadline(instance((1, Stage.SERVING)), LIMITS, 1.0) == FOREVER
+    assert deadline(instance((1, Stage.STARTING)), LIMITS, 1.0) == 60.0
+    assert deadline(instance((1, Stage.STOPPING)), LIMITS, 1.0) == 10.0
+    assert deadline(instance((1, Stage.DRAINING)), LIMITS, 1.0) == 30.0
+
+
+def perform(made: Instance, move: Move, now: float) -> None:
+    """What the runner does to the state for a move, with processes that obey at once."""
+    match move:
+        case Spawn(generation):
+            made.last_worker += 1
+            made.workers[made.last_worker] = Worker(made.last_worker, generation, 1, now, since=now)
+        case Flip(generation):
+            made.feed(Order.READY)
+            made.working, made.newcomer = generation, 0
+        case Share(weights):
+            made.shared = weights
+            given_share = dict(weights)
+            for one in made.living:
+                if one.id in given_share and one.stage in {Stage.STANDBY, Stage.DRAINING}:
+                    one.feed(Turn.SHARE, now)
+                elif one.id not in given_share and one.stage is Stage.SERVING:
+                    one.feed(Turn.UNSHARE, now)
+        case Stop(worker, _):
+            made.workers[worker].feed(Turn.STOP, now)
+        case Kill(worker):
+            made.workers[worker].feed(Turn.KILL, now)
+            made.workers[worker].feed(Turn.EXIT, now)
+        case Abandon(generation, _):
+            made.feed(Order.FAILED)
+            made.newcomer = 0
+            for one in made.of(generation, Stage.STARTING, Stage.STANDBY):
+                one.feed(Turn.STOP, now)
+        case GiveUp(_):
+            made.feed(Order.FAILED)
+        case Retire(worker):
+            made.workers[worker].feed(Turn.UNSHARE, now)
+        case End():
+            made.feed(Order.EMPTY)
+
+
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["ready", "exit", "restart", "tick", "scale", "promote", "stop"]),
+        st.integers(0, 7),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(EVENTS, st.integers(1, 3))
+def test_whatever_happens_somebody_serves_or_is_being_started(
+    events: list[tuple[str, int]], size: int
+) -> None:
+    """Under any order of events the plan settles, obeys the tables, and never leaves an instance
+    that should serve without a worker that serves, is ready, or may still become so.
+    """
+    made, now = Instance(size=size), 0.0
+    for event, number in events:
+        now += 0.5
+        living = made.living
+        one = living[number % len(living)] if living else None
+        if event == "ready" and one and one.stage is Stage.STARTING:
+            one.feed(Turn.READY, now)
+        elif event == "exit" and one:
+            one.outcome = "exited with 1"
+            one.feed(Turn.EXIT, now)
+        elif event == "restart" and made.phase is Phase.SERVING:
+            made.feed(Order.RESTART)
+            made.last_generation += 1
+            made.newcomer = made.last_generation
+        elif event == "scale" and made.phase is Phase.SERVING:
+            made.feed(Order.SCALE)
+            made.size = 1 + number % 3
+        elif event == "stop" and number == 0 and made.phase is not Phase.ENDED:
+            made.feed(Order.STOP)
+        for _ in range(20):
+            due = plan(made, {each.id: Held() for each in made.living}, LIMITS, now)
+            if not due:
+                break
+            for move in due:
+                perform(made, move, now)
+        else:
+            pytest.fail(f"the plan never settles: {due}")
+        if made.phase in {Phase.SERVING, Phase.RENEWING, Phase.CANARY}:
+            assert made.of(made.working, Stage.STARTING, Stage.STANDBY, Stage.SERVING)
+
+
+def test_an_instance_survives_being_written_down() -> None:
+    """What is read from JSON is what was written, stages and holds included."""
+    made = instance((1, Stage.DRAINING), (2, Stage.SERVING), working=2, crashes=[1.5])
+    made.workers[1].holds = (Hold(0, 1, 2), Hold(1, 2, 3))
+    assert Instance.from_json(json.loads(json.dumps(made.to_json()))) == made

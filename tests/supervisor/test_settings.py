@@ -1,0 +1,109 @@
+"""Settings: what is refused, with which advice, and how the command is filled in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segue.errors import UsageError
+from segue.supervisor.settings import Bind, Settings, read_toml
+
+
+def made(*binds: str, command: tuple[str, ...] = ("server",), **more: Any) -> Settings:
+    parsed = tuple(Bind.parse(text, n) for n, text in enumerate(binds or ("127.0.0.1:80",)))
+    return Settings(parsed, command, **more)
+
+
+def test_tokens_are_filled_in_by_bind() -> None:
+    """The nth token is the nth bind's; other braces are left alone."""
+    settings = made(
+        "127.0.0.1:80", "[::1]:81",
+        command=("s", "--fd", "{fd}", "fd://{fd}", "{host}:{port}", "{port}", "{json: 1}", "{}"),
+    )  # fmt: skip
+    assert settings.arguments([3, 4]) == [
+        "s", "--fd", "3", "fd://4", "127.0.0.1:80", "81", "{json: 1}", "{}",
+    ]  # fmt: skip
+
+
+def test_with_one_bind_host_and_port_always_mean_it() -> None:
+    """A command may name its port twice."""
+    assert made(command=("s", "{port}", "{port}")).arguments([3]) == ["s", "80", "80"]
+
+
+@pytest.mark.parametrize(
+    ("more", "advice"),
+    [
+        ({"command": ()}, "after --"),
+        ({"command": ("s", "{fd}", "{fd}")}, "more {fd} than there are --bind"),
+        ({"command": ("s", "{fd}"), "bind_by": "worker"}, "it has none"),
+        ({"workers": 0}, "1 to 512"),
+        ({"ready_timeout": 0.0}, "--ready-timeout"),
+        ({"drain_timeout": float("nan")}, "--drain-timeout"),
+        ({"idle_grace": -1.0}, "--idle-grace"),
+        ({"ready_http": "health"}, "a path"),
+        ({"name": "../x"}, "letters"),
+        ({"env": ("X",)}, "NAME=VALUE"),
+        ({"stop_signal": "NOPE"}, "no signal"),
+        ({"stop_signal": "99"}, "no signal"),
+    ],
+)
+def test_nonsense_is_refused(more: dict[str, Any], advice: str) -> None:
+    """One sentence that says what to write."""
+    with pytest.raises(UsageError, match=advice.replace("{", r"\{")):
+        made(**more)
+
+
+def test_the_same_address_twice_is_refused() -> None:
+    """Two groups cannot have one address."""
+    with pytest.raises(UsageError, match="given twice"):
+        made("127.0.0.1:80", "127.0.0.1:80")
+
+
+@pytest.mark.parametrize("text", ["TERM", "SIGTERM", "term", "15"])
+def test_a_signal_may_be_written_as_people_do(text: str) -> None:
+    """With or without SIG, in either case, or as a number."""
+    assert made(stop_signal=text).signal_number() == 15
+
+
+def test_settings_survive_being_written_down() -> None:
+    """The record of a supervisor holds them as JSON."""
+    settings = made("web=127.0.0.1:80", "[::1]:81", workers=3, env=("A=b=c",))
+    assert Settings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
+
+
+def test_a_file_has_the_names_of_the_flags(tmp_path: Path) -> None:
+    """Lists, numbers and words come as the fields of Settings."""
+    file = tmp_path / "segue.toml"
+    file.write_text('bind = ["a=:80"]\ncommand = ["x"]\nready-timeout = 5\nbind-by = "worker"\n')
+    assert read_toml(str(file)) == {
+        "binds": ("a=:80",), "command": ("x",), "ready_timeout": 5, "bind_by": "worker",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("worker = 2", "unknown key 'worker'; did you mean 'workers'"),
+        ("zzz = 2", "unknown key 'zzz'"),
+        ('workers = "2"', "workers is int"),
+        ("workers = true", "workers is int"),
+        ("bind = 80", "a list of strings"),
+        ('engine = "best"', "engine is one of auto, migrate, hash, drain"),
+        ("=", "is not TOML"),
+    ],
+)
+def test_a_bad_file_is_refused(tmp_path: Path, text: str, advice: str) -> None:
+    """With the file, the key, and the nearest known one."""
+    file = tmp_path / "segue.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=advice):
+        read_toml(str(file))
+
+
+def test_a_missing_file_is_said(tmp_path: Path) -> None:
+    """A file that was named and is not there is no empty file."""
+    with pytest.raises(UsageError, match="cannot be read: No such file"):
+        read_toml(str(tmp_path / "none.toml"))
