@@ -148,7 +148,11 @@ def answer(client: socket.socket) -> ResponseReader:
 def test_the_asyncio_server_finishes_what_it_accepted(netns: int) -> None:
     """SIGTERM ends the listening, not the request that is half sent; then the exit status is 0."""
     request = http("127.0.0.1:8080").request
-    become = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.execv(sys.argv[2], sys.argv[2:])"
+    # The listener as descriptor 3 and no other: a second one would keep it open after the first.
+    become = (
+        "import os, sys; given = int(sys.argv[1]); os.dup2(given, 3);"
+        " given != 3 and os.close(given); os.execv(sys.argv[2], sys.argv[2:])"
+    )
     server = [sys.executable, "-m", "examples.asyncio_server"]
     environment = {**os.environ, "LISTEN_FDS": "1", "SEGUE_GENERATION": "2"}
     with socket.create_server(("127.0.0.1", PORT), backlog=9) as listener:

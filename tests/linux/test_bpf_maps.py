@@ -29,7 +29,7 @@ def u64(number: int) -> bytes:
 
 @pytest.mark.root
 def test_a_hash_map_is_a_dictionary_with_a_limit() -> None:
-    """Update, look up, walk, delete; what is not there is None or False; what is too much, E2BIG."""
+    """Update, look up, walk, delete; a missing key is None or False, one too many E2BIG."""
     with Map.create(MapType.HASH, value_size=8, entries=2, name="segue_hash") as table:
         assert table.lookup(u32(1)) is None
         assert table.next_key() is None

@@ -9,7 +9,7 @@ import pytest
 
 from segue.address import Address
 from segue.bpf import asm
-from segue.bpf.insn import FP, R0, R1, R2, R3, R4, R6, Helper, Instruction, Jump, Size
+from segue.bpf.insn import FP, R0, R1, R2, R3, R4, R6, Alu, Helper, Instruction, Jump, Size
 from segue.errors import UsageError
 from segue.linux.bpf import Program, attach_reuseport
 from segue.linux.bpf_attr import MapType
@@ -29,14 +29,14 @@ def reporter(ring: int, size: int) -> list[Instruction]:
             asm.load(Size.U64, R1, R6, 0),
             asm.load(Size.U64, R2, R6, 8),
             asm.mov_reg(R3, R1),
-            asm.alu_imm(asm.Alu.ADD, R3, 2),
+            asm.alu_imm(Alu.ADD, R3, 2),
             asm.jump_reg(Jump.GT, R3, R2, "pass"),
             *clear,
             asm.load(Size.U16, R1, R1, 0),
             asm.store_reg(Size.U16, FP, -len(clear) * 8, R1),
             asm.load_map(R1, ring),
             asm.mov_reg(R2, FP),
-            asm.alu_imm(asm.Alu.ADD, R2, -len(clear) * 8),
+            asm.alu_imm(Alu.ADD, R2, -len(clear) * 8),
             asm.mov_imm(R3, size),
             asm.mov_imm(R4, 0),
             asm.call(Helper.RINGBUF_OUTPUT),

@@ -17,8 +17,8 @@ from segue.policy.counts import Counts
 from segue.shares import SIZE, quotas
 
 _SPREAD = 0x9E3779B1  # Knuth's multiplicative hash: 2**32 divided by the golden ratio
-_SOURCE_PORT_IPV4 = cbpf.NET_OFF + 20  # a SYN of our own has no IP options
-_SOURCE_PORT_IPV6 = cbpf.NET_OFF + 40
+_SOURCE_PORT_IPV4 = 20  # a SYN of our own has no IP options
+_SOURCE_PORT_IPV6 = 40
 
 
 class Drain:
@@ -89,7 +89,7 @@ class Drain:
         last = next((s for s, c in self._cookies.items() if c == self._order.last), None)
         self._attach(without=last)
         # Whoever still finds this listener in that moment is not answered, and tries again.
-        cbpf.attach_filter(listener, [cbpf.give(0)])
+        cbpf.attach_filter(listener, [cbpf.answer(0)])
         listener.close()
         self._order.left(gone)
         self._attach()
@@ -149,29 +149,39 @@ class Drain:
 
 def steering(
     shares: Sequence[tuple[int, int]], pins: Mapping[int, int], family: int
-) -> list[cbpf.Insn]:
+) -> list[cbpf.Instruction]:
     """The program: pins by source port, then (index, entries of SIZE) by a hash.
 
     The hash is the flow's (SKF_AD_RXHASH), stirred because the kernel's own pick used its high
     bits; over a device that computes none it is zero, and the source port is stirred instead.
     """
     port = _SOURCE_PORT_IPV6 if family == socket.AF_INET6 else _SOURCE_PORT_IPV4
-    program = []
-    if pins:
-        program.append(cbpf.load_half(port))
-        for number, place in pins.items():
-            program += [cbpf.skip_unless_equal(number), cbpf.give(place)]
+    program: list[cbpf.Item] = [cbpf.load_network(port, cbpf.Width.U16)]
+    for number, place in pins.items():
+        program += _give(cbpf.Test.EQ, number, place, f"not {number}")
     program += [
-        cbpf.load_half(port),
-        cbpf.to_index(),
-        cbpf.load_word(cbpf.RXHASH),
-        cbpf.xor_index(),
-        cbpf.multiply(_SPREAD),
-        cbpf.shift_right(32 - (SIZE - 1).bit_length()),
+        cbpf.x_from_a(),
+        cbpf.load_ancillary(cbpf.Ancillary.RXHASH),
+        cbpf.alu_x(cbpf.Alu.XOR),
+        cbpf.alu_imm(cbpf.Alu.MUL, _SPREAD),
+        cbpf.alu_imm(cbpf.Alu.RSH, 32 - (SIZE - 1).bit_length()),
     ]
     bound = 0
     for place, count in shares[:-1]:
         bound += count
-        program += [cbpf.skip_if_at_least(bound), cbpf.give(place)]
-    program.append(cbpf.give(shares[-1][0]))
-    return program
+        beyond = f"from {bound}"
+        program += [
+            cbpf.jump_if(cbpf.Test.GE, bound, then=beyond),
+            cbpf.answer(place),
+            cbpf.Label(beyond),
+        ]
+    program.append(cbpf.answer(shares[-1][0]))
+    return cbpf.assemble(program)
+
+
+def _give(test: cbpf.Test, value: int, place: int, otherwise: str) -> list[cbpf.Item]:
+    return [
+        cbpf.jump_if(test, value, otherwise=otherwise),
+        cbpf.answer(place),
+        cbpf.Label(otherwise),
+    ]

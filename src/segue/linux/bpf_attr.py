@@ -80,7 +80,7 @@ def map_create(
 
 def map_element(descriptor: int, key: int, value: int = 0, flags: int = 0) -> bytes:
     """Attributes of MAP_*_ELEM and MAP_GET_NEXT_KEY; key and value are addresses."""
-    return struct.pack("=I4xQQQ", descriptor, key, value, flags)
+    return struct.pack("=i4xQQQ", descriptor, key, value, flags)
 
 
 def prog_load(
@@ -116,9 +116,9 @@ def prog_load(
 
 def obj_path(path: int, descriptor: int = 0) -> bytes:
     """Attributes of OBJ_PIN and OBJ_GET; ``path`` is the address of its bytes."""
-    return struct.pack("=QII", path, descriptor, 0)
+    return struct.pack("=QiI", path, descriptor, 0)
 
 
 def obj_info(descriptor: int, size: int, info: int) -> bytes:
     """Attributes of OBJ_GET_INFO_BY_FD; ``info`` is the address of ``size`` bytes."""
-    return struct.pack("=IIQ", descriptor, size, info)
+    return struct.pack("=iIQ", descriptor, size, info)

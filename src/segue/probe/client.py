@@ -233,12 +233,15 @@ class Client:
         connection = _Connection(sock, due, lane, self._exchange.reader(), self._exchange.request)
         self._connections[connection.fd] = connection
         self._tally.most_open = max(self._tally.most_open, len(self._connections))
-        self._move(connection, self._connecting, now)
         # On loopback the handshake is over when connect() returns: one wait less for each.
         if connection.unsent and not self._settings.pause_s:
             self._send(connection, now)
         else:
-            self._want(connection, select.EPOLLOUT)
+            self._wait_to_connect(connection, now)
+
+    def _wait_to_connect(self, connection: _Connection, now: float) -> None:
+        self._move(connection, self._connecting, now)
+        self._want(connection, select.EPOLLOUT)
 
     def _want(self, connection: _Connection, interest: int) -> None:
         if connection.interest == interest:
@@ -289,7 +292,10 @@ class Client:
         try:
             sent = connection.sock.send(connection.unsent)
         except BlockingIOError:
-            self._want(connection, select.EPOLLIN | select.EPOLLOUT)
+            if connection.stage is Stage.CONNECTING:
+                self._wait_to_connect(connection, now)
+            else:
+                self._want(connection, select.EPOLLIN | select.EPOLLOUT)
             return
         except OSError as error:
             code = error.errno or 0
