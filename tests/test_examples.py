@@ -132,6 +132,8 @@ def listening() -> bool:
         connect().close()
     except ConnectionRefusedError:
         return False
+    except ConnectionResetError:
+        pass  # it closed with us in its accept queue: the next attempt will tell
     return True
 
 

@@ -6,11 +6,12 @@ nothing waits in it; the supervisor keeps its descriptor until then.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Collection, Mapping, Sequence
 
 from segue.engine.index_order import IndexOrder
-from segue.errors import UsageError
+from segue.errors import KernelError, UsageError
 from segue.linux import cbpf
 from segue.linux.sockopt import cookie
 from segue.policy.counts import Counts
@@ -41,7 +42,7 @@ class Drain:
             raise UsageError(f"slot {slot} is taken")
         self._members[slot] = listener
         self._cookies[slot] = cookie(listener)
-        if self._order.index(self._cookies[slot]) is None:
+        if not self._order.member(self._cookies[slot]):
             self._order.joined(self._cookies[slot])
 
     def share(self, weights: Mapping[int, float]) -> None:
@@ -51,26 +52,26 @@ class Drain:
             raise UsageError(f"slot {missing[0]} has not joined")
         quotas(weights)
         self._weights = dict(weights)
-        self._attach()
+        self._attach(self._places())
 
     def pin(self, port: int, slot: int) -> None:
         """See Steering."""
         if slot not in self._members:
             raise UsageError(f"slot {slot} has not joined")
         self._pins[port] = slot
-        self._attach()
+        self._attach(self._places())
 
     def unpin(self, port: int) -> None:
         """See Steering."""
         if self._pins.pop(port, None) is not None:
-            self._attach()
+            self._attach(self._places())
 
     def rejoin(self, slot: int, listener: socket.socket) -> None:
         """See Steering.  A member that listens again stands last."""
         self._order.left(self._cookies[slot])
         self._order.joined(self._cookies[slot])
         self._members[slot] = listener
-        self._attach()
+        self._attach(self._places())
 
     def leave(self, slot: int, listener: socket.socket) -> None:
         """See Steering.
@@ -78,6 +79,7 @@ class Drain:
         When a member leaves, the last one moves into its place; between the close and the next
         program a SYN would find the old places.  So the last member steps aside first: a program
         that does not use its place is attached, then the listener is closed, then the exact one.
+        When nobody else has a share, that program names the place it is about to move to.
         """
         gone = self._cookies.pop(slot, None)
         self._members.pop(slot, None)
@@ -86,13 +88,19 @@ class Drain:
         if gone is None:
             listener.close()
             return
-        last = next((s for s, c in self._cookies.items() if c == self._order.last), None)
-        self._attach(without=last)
         # Whoever still finds this listener in that moment is not answered, and tries again.
         cbpf.attach_filter(listener, [cbpf.answer(0)])
+        places = self._places()
+        last = next((s for s, c in self._cookies.items() if c == self._order.last), None)
+        if last is not None:
+            hole = self._order.index(gone)
+            del places[last]
+            if hole is not None and not any(self._weights.get(one) for one in places):
+                places[last] = hole
+        self._attach(places)
         listener.close()
         self._order.left(gone)
-        self._attach()
+        self._attach(self._places())
 
     def counts(self) -> dict[int, Counts]:
         """Nothing: classic BPF cannot count."""
@@ -102,11 +110,11 @@ class Drain:
         """Nothing: the program lives with the group."""
         return {}
 
-    def order(self) -> list[int | None]:
+    def order(self) -> list[int]:
         """The picture of the kernel's order, for a successor."""
-        return list(self._order.order)
+        return self._order.record()
 
-    def adopt_order(self, order: Sequence[int | None]) -> None:
+    def adopt_order(self, order: Sequence[int]) -> None:
         """Start from a predecessor's picture."""
         self._order = IndexOrder(order)
 
@@ -114,7 +122,7 @@ class Drain:
         """Compare the picture with the members seen; what changed without us, in sentences."""
         left, joined = self._order.reconcile(cookies)
         if left or joined:
-            self._attach()
+            self._attach(self._places())
         said = [f"{len(left)} listener(s) left the group unannounced"] if left else []
         unsure = [slot for slot, one in self._cookies.items() if self._order.index(one) is None]
         if unsure:
@@ -128,19 +136,23 @@ class Drain:
         """See Steering."""
         self._members.clear()
 
-    def _attach(self, without: int | None = None) -> None:
-        member = next(iter(self._members.values()), None)
-        if member is None or not self._weights:
-            return
-        places = {
+    def _places(self) -> dict[int, int]:
+        """Slot -> place, of the members whose place is certain."""
+        return {
             slot: place
             for slot, one in self._cookies.items()
             if (place := self._order.index(one)) is not None
         }
+
+    def _attach(self, places: Mapping[int, int]) -> None:
+        member = next(iter(self._members.values()), None)
+        if member is None:
+            return
         able = {slot: weight for slot, weight in self._weights.items() if slot in places and weight}
-        if len(able) > 1 and without in able:
-            del able[without]
         if not able:
+            # An old program would name places by an old order; rather let the kernel's hash decide.
+            with contextlib.suppress(KernelError):
+                cbpf.detach_reuseport(member)
             return
         pins = {port: places[slot] for port, slot in self._pins.items() if slot in places}
         shares = [(places[slot], count) for slot, count in sorted(quotas(able).items())]
@@ -158,7 +170,7 @@ def steering(
     port = _SOURCE_PORT_IPV6 if family == socket.AF_INET6 else _SOURCE_PORT_IPV4
     program: list[cbpf.Item] = [cbpf.load_network(port, cbpf.Width.U16)]
     for number, place in pins.items():
-        program += _give(cbpf.Test.EQ, number, place, f"not {number}")
+        program += _unless(cbpf.jump_if(cbpf.Test.EQ, number, otherwise=f"not {number}"), place)
     program += [
         cbpf.x_from_a(),
         cbpf.load_ancillary(cbpf.Ancillary.RXHASH),
@@ -169,19 +181,11 @@ def steering(
     bound = 0
     for place, count in shares[:-1]:
         bound += count
-        beyond = f"from {bound}"
-        program += [
-            cbpf.jump_if(cbpf.Test.GE, bound, then=beyond),
-            cbpf.answer(place),
-            cbpf.Label(beyond),
-        ]
+        program += _unless(cbpf.jump_if(cbpf.Test.GE, bound, then=f"from {bound}"), place)
     program.append(cbpf.answer(shares[-1][0]))
     return cbpf.assemble(program)
 
 
-def _give(test: cbpf.Test, value: int, place: int, otherwise: str) -> list[cbpf.Item]:
-    return [
-        cbpf.jump_if(test, value, otherwise=otherwise),
-        cbpf.answer(place),
-        cbpf.Label(otherwise),
-    ]
+def _unless(branch: cbpf.Branch, place: int) -> list[cbpf.Item]:
+    """Answer the place, unless the branch is taken; it leads to what follows."""
+    return [branch, cbpf.answer(place), cbpf.Label(branch.then or branch.otherwise)]

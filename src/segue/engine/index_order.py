@@ -1,87 +1,147 @@
-"""Our picture of the order in which the kernel keeps a group's members.
+"""Which listener has which index in a reuseport group, as far as that can be known.
 
-Classic BPF names a member by its place in ``sock_reuseport.socks``: listen() appends, and when a
-member leaves the last one moves into its hole (__reuseport_detach_sock).  The kernel shows this
-order to nobody, so it is kept here, and a place whose holder is not certain is never used.
+Classic BPF names a member by its index in the kernel's array (net/core/sock_reuseport.c): a new
+one goes to the end, and when one leaves, the last moves into the hole.  Nobody can read that
+array, so a picture of it is kept here, from what is seen to come and go.  Where several orders of
+events would explain what was seen, an index is not known, and said to be None.  Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from segue.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Who came and who went between two looks, by cookie."""
+
+    joined: tuple[int, ...] = ()
+    left: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Anything at all."""
+        return bool(self.joined or self.left)
 
 
 class IndexOrder:
-    """Cookies by place; None where the holder is not certain."""
+    """The picture: a listener's cookie at each index, or that it is one of those adrift.
 
-    def __init__(self, order: Sequence[int | None] = ()) -> None:
-        self._order = list(order)
+    What is said is never wrong, provided that every look is complete.
+    """
+
+    def __init__(self, places: Iterable[tuple[int, int | None]] = ()) -> None:
+        """Begin empty, or with the picture that ``to_list`` gave."""
+        given = list(places)
+        self._places: list[int | None] = [None] * len(given)
+        self._adrift: set[int] = set()  # members at the indexes whose entry is None
+        for cookie, index in given:
+            if index is None:
+                self._adrift.add(cookie)
+            else:
+                self._places[index] = cookie
+
+    def __len__(self) -> int:
+        return len(self._places)
 
     @property
-    def order(self) -> tuple[int | None, ...]:
-        """The whole picture."""
-        return tuple(self._order)
+    def members(self) -> frozenset[int]:
+        """Every listener in the group."""
+        return frozenset(one for one in self._places if one is not None) | self._adrift
+
+    @property
+    def adrift(self) -> frozenset[int]:
+        """Members whose index is not known."""
+        return frozenset(self._adrift)
+
+    @property
+    def open_indexes(self) -> tuple[int, ...]:
+        """The indexes at which those adrift are."""
+        return tuple(index for index, one in enumerate(self._places) if one is None)
 
     def index(self, cookie: int) -> int | None:
-        """The member's place, or None while it is not certain."""
-        return self._order.index(cookie) if cookie in self._order else None
+        """Its index, or None when it is adrift or no member."""
+        return self._places.index(cookie) if cookie in self._places else None
 
-    @property
-    def last(self) -> int | None:
-        """Who moves when somebody else leaves."""
-        return self._order[-1] if self._order else None
+    def appended(self, *cookies: int) -> None:
+        """These began to listen, in this order.  Raises UsageError for one that does already."""
+        for cookie in cookies:
+            if cookie in self.members:
+                raise UsageError(f"listener {cookie} is in the group already")
+            self._places.append(cookie)
 
-    def joined(self, cookie: int) -> None:
-        """A member listened: it has the last place."""
-        self._order.append(cookie)
+    def removed(self, cookies: Collection[int]) -> None:
+        """These left, in an order that nobody saw; those that are no members are ignored.
 
-    def left(self, *cookies: int) -> None:
-        """These members left, in an order that is not known if there are several.
-
-        A place that is no hole, and not among the last that move, keeps its holder in every
-        order.  Holes that one survivor alone can have moved into are certain as well.
+        A member moves only when it is the last, so whoever has an index below the new size stays.
+        The holes go to the others: to the only one surely, to several in an order not known.
         """
-        gone = [cookie for cookie in cookies if cookie in self._order]
-        if not gone:
-            return
-        holes = {place for place, cookie in enumerate(self._order) if cookie in gone}
-        length = len(self._order) - len(gone)
-        survivors = [
-            self._order[place] for place in range(length, len(self._order)) if place not in holes
+        gone = self.members.intersection(cookies)
+        self._keep(len(self) - len(gone), gone, self.members - gone)
+
+    def cycled(self, cookie: int) -> None:
+        """It was shut down and listens again, and nothing else happened: it is the last now."""
+        self.removed([cookie])
+        self.appended(cookie)
+
+    def verify(
+        self,
+        seen: Sequence[int] | frozenset[int],
+        *,
+        oldest_first: bool = False,
+        cycled: frozenset[int] = frozenset(),
+    ) -> Changes:
+        """Compare with who listens now, all of them, and take over what has changed.
+
+        ``oldest_first`` says that ``seen`` is in order of listen(2), which tells newcomers apart.
+        ``cycled`` were shut down since the last look and listen again.
+        """
+        now = frozenset(seen)
+        left = tuple(sorted(self.members - now))
+        joined = tuple(one for one in seen if one not in self.members)
+        again = cycled & now & self.members
+        changes = Changes(joined, left)
+        if again and not changes and len(again) == 1:
+            self.cycled(*again)
+        elif again or (left and joined):
+            # Whatever the order of events was, there were never fewer than this.
+            least = len(self) - len(left) - len(again)
+            self._keep(least, again.union(left), now, size=len(now))
+        elif left:
+            self.removed(left)
+        elif oldest_first or len(joined) == 1:
+            self.appended(*joined)
+        else:
+            self._places += [None] * len(joined)
+            self._adrift.update(joined)
+        return changes
+
+    def found(self, cookie: int, index: int) -> None:
+        """A member adrift was found at an open index.  Raises UsageError when it cannot be."""
+        if cookie not in self._adrift or index not in self.open_indexes:
+            raise UsageError(f"listener {cookie} cannot be at index {index}")
+        self._places[index] = cookie
+        self._adrift.discard(cookie)
+        self._deduce()
+
+    def to_list(self) -> list[tuple[int, int | None]]:
+        """(cookie, index) of every member: what ``IndexOrder`` begins with."""
+        known: list[tuple[int, int | None]] = [
+            (cookie, index) for index, cookie in enumerate(self._places) if cookie is not None
         ]
-        open_places = [place for place in range(length) if place in holes]
-        for place in open_places:
-            self._order[place] = survivors[0] if len(survivors) == 1 else None
-        # One survivor can have moved more than once only through holes, and ends in the one
-        # that is left; two or more may have taken each other's.
-        del self._order[length:]
+        return known + [(cookie, None) for cookie in sorted(self._adrift)]
 
-    def reconcile(self, seen: Collection[int]) -> tuple[tuple[int, ...], int]:
-        """Compare with the members there are now: (who left, how many strangers joined).
+    def _keep(
+        self, sure: int, moved: frozenset[int], members: frozenset[int], size: int | None = None
+    ) -> None:
+        """Members below ``sure`` stay, unless they are among the moved; the rest is adrift."""
+        kept = [one if one not in moved else None for one in self._places[:sure]]
+        self._places = kept + [None] * ((sure if size is None else size) - len(kept))
+        self._adrift = set(members.difference(one for one in kept if one is not None))
+        self._deduce()
 
-        A single stranger is given the last place; several may stand there in any order, so
-        their places are taken and not named.
-        """
-        known = [cookie for cookie in self._order if cookie is not None]
-        left = tuple(cookie for cookie in known if cookie not in seen)
-        if left:
-            self.left(*left)
-        unnamed = len(seen) - len(self._order)
-        if unnamed > 0:
-            strangers = [cookie for cookie in seen if cookie not in known]
-            if len(strangers) == 1 == unnamed:
-                self._order.append(strangers[0])
-            else:
-                self._order += [None] * unnamed
-        elif unnamed < 0:
-            # Members we had no name for have left: what moved into their places is unknown
-            # except where no last place can have gone.
-            self._forget(-unnamed)
-        return left, max(0, unnamed)
-
-    def _forget(self, count: int) -> None:
-        length = max(0, len(self._order) - count)
-        moved = [cookie for cookie in self._order[length:] if cookie is not None]
-        nameless = [place for place in range(length) if self._order[place] is None]
-        if len(moved) == 1 == len(nameless):
-            self._order[nameless[0]] = moved[0]
-        del self._order[length:]
+    def _deduce(self) -> None:
+        if len(self._adrift) == 1:
+            self._places[self._places.index(None)] = self._adrift.pop()

@@ -209,11 +209,11 @@ class Migrate:
         """As in Steering: five maps and the program.  They close on exec unless told otherwise."""
         return {name: owned.fileno() for name, owned in self._owned.items()}
 
-    def order(self) -> list[int | None]:
+    def order(self) -> list[int]:
         """As in Steering: none, sockets are named by slot and not by place."""
         return []
 
-    def adopt_order(self, order: Sequence[int | None]) -> None:
+    def adopt_order(self, order: Sequence[int]) -> None:
         """As in Steering: nothing to adopt."""
 
     def check(self, cookies: Collection[int]) -> list[str]:  # noqa: ARG002

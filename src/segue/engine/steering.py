@@ -61,10 +61,10 @@ class Steering(Protocol):
     def descriptors(self) -> dict[str, int]:
         """What to hand over in a re-exec, by name; they stay this object's own."""
 
-    def order(self) -> list[int | None]:
+    def order(self) -> list[int]:
         """The kernel's order of members by cookie as far as known; [] where it does not matter."""
 
-    def adopt_order(self, order: Sequence[int | None]) -> None:
+    def adopt_order(self, order: Sequence[int]) -> None:
         """Start from the order that a predecessor knew."""
 
     def check(self, cookies: Collection[int]) -> list[str]:

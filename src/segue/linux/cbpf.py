@@ -20,6 +20,7 @@ from segue.errors import KernelError, UsageError
 
 _SO_ATTACH_FILTER = 26
 _SO_DETACH_FILTER = 27
+_SO_GET_FILTER = 26  # the number of SO_ATTACH_FILTER, asked instead of set
 _SO_ATTACH_REUSEPORT_CBPF = 51
 _SO_DETACH_REUSEPORT_BPF = 68
 
@@ -36,6 +37,8 @@ LONGEST = 4096  # BPF_MAXINSNS
 
 _FILTER = struct.Struct("=HBBI")  # mirrors struct sock_filter
 _PROGRAM = struct.Struct("@HP")  # mirrors struct sock_fprog
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Width(IntEnum):
@@ -265,8 +268,8 @@ def attach_reuseport(listener: socket.socket, program: Sequence[Instruction]) ->
     It answers an index in order of listen(2), where removing a member moves the last one into
     the hole; an index beyond the last lets the kernel's hash decide
     (reuseport_select_sock).  It replaces the group's program at once and outlives this process;
-    it has no say in migration.  Raises KernelError: EINVAL when the socket is in no group,
-    EADDRINUSE and others from a program the kernel refuses.
+    it has no say in migration.  Raises KernelError: EINVAL when the socket is in no group or the
+    program is none that the kernel takes.
     """
     _attach(
         listener,
@@ -290,6 +293,21 @@ def detach_filter(sock: socket.socket) -> None:
     _set(sock, _SO_DETACH_FILTER, 0, "removing a socket filter")
 
 
+def filter_length(sock: socket.socket) -> int:
+    """Instructions in the socket's filter; 0 when it has none.
+
+    Raises KernelError: EACCES when the filter is an eBPF program.
+    """
+    # An option length of 0 asks for the count.  Python's own getsockopt cannot say 0, and the
+    # kernel counts this length in instructions, not in bytes: it would write past the buffer.
+    length = ctypes.c_uint32(0)
+    number = sock.fileno()
+    if _libc.getsockopt(number, socket.SOL_SOCKET, _SO_GET_FILTER, None, ctypes.byref(length)):
+        code = ctypes.get_errno()
+        raise KernelError("getsockopt", code, "looking for a socket filter", _ADVICE.get(code, ""))
+    return length.value
+
+
 def detach_reuseport(listener: socket.socket) -> None:
     """The kernel's hash decides again (Linux 5.3).
 
@@ -303,6 +321,7 @@ _ADVICE = {
     errno.ENOMEM: "the program is larger than net.core.optmem_max allows",
     errno.EPERM: "its owner locked the filter (SO_LOCK_FILTER)",
     errno.ENOENT: "there is none",
+    errno.EACCES: "it is an eBPF program",
     errno.ENOPROTOOPT: "this kernel is too old for it",
 }
 

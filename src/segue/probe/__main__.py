@@ -85,7 +85,10 @@ def _exchange(given: argparse.Namespace, target: Address) -> Exchange:
 
 
 def _bytes(text: str) -> bytes:
-    return text.encode("latin-1", "backslashreplace").decode("unicode_escape").encode("latin-1")
+    try:
+        return text.encode("ascii", "backslashreplace").decode("unicode_escape").encode("latin-1")
+    except UnicodeError as error:
+        raise UsageError(f"{text!r} is no string of bytes: {error}") from None
 
 
 def allow_descriptors(number: int) -> None:

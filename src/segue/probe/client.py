@@ -77,7 +77,7 @@ class Client:
         self._stopped = False
         self._opened = self._busy = 0
         self._blocked = -inf
-        self._last_begun = 0.0
+        self._ended: float | None = None
         self._connections: dict[int, _Connection] = {}
         self._kept: dict[int, _Connection] = {}
         self._connecting: Timeouts[_Connection] = Timeouts(settings.connect_timeout_s)
@@ -99,7 +99,7 @@ class Client:
         settings = self._settings
         began, start = time.time(), time.monotonic()
         self._last_begun = start
-        self._tally = Tally(start)
+        self._tally = tally = Tally(start)
         self._schedule = settings.pace.begin(start, settings.duration_s, settings.count)
         self._deadline = start + (settings.duration_s or inf) + GRACE_S
         with select.epoll() as self._epoll:
@@ -111,11 +111,14 @@ class Client:
             finally:
                 for connection in list(self._connections.values()):
                     self._close(connection)
-        return self._tally.result(
+        until = self._ended or self._last_begun
+        if settings.duration_s and tally.begun != settings.count and not self._stopped:
+            until = max(until, start + settings.duration_s)
+        return tally.result(
             target=str(settings.target),
             load=str(settings.pace),
             began=began,
-            until=self._last_begun,
+            until=until,
             events=settings.keep_events,
         )
 
@@ -132,7 +135,10 @@ class Client:
         """Expire, begin what is due, wait, read.  False when all is over."""
         schedule = self._schedule
         now = time.monotonic()
-        if self._stopped or now > self._deadline:
+        if self._stopped:
+            schedule.stop(now)
+            self._ended = self._ended or now
+        elif now > self._deadline:
             self._tally.unbegun += schedule.stop(now)
         self._expire(now)
         for _ in range(BATCH):
@@ -204,6 +210,9 @@ class Client:
             self._tally.late.append(now - planned)
         else:
             self._tally.held_back += 1
+        if lane in self._kept:
+            # A close that has come already is the server's word in time: no client would send now.
+            self._read(self._kept[lane], now)
         kept = self._kept.pop(lane, None)
         if kept is None:
             self._open(due, lane, now)
@@ -362,7 +371,7 @@ class Client:
         if self._version:
             tally.versions[reader.field(self._version).decode("latin-1")] += 1
         connection.served += 1
-        if self._exchange.keep_alive and reader.reusable:
+        if self._exchange.keep_alive and reader.reusable and not connection.unsent:
             connection.stage = Stage.IDLE
             self._move(connection, None, now)
             self._kept[connection.lane] = connection

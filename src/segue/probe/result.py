@@ -31,7 +31,7 @@ class Result:
     """A finished run.
 
     ``began`` is Unix time; ``began_monotonic`` is CLOCK_MONOTONIC, the same for every process of
-    this machine.  ``seconds`` is how long attempts were begun.  ``gap_ms`` is the longest time
+    this machine.  ``seconds`` is how long the load lasted.  ``gap_ms`` is the longest time
     without an answer.  ``late_ms`` is how late the probe itself began an attempt (99th percentile):
     when it is not small beside the latencies, this machine was the bottleneck.  ``held_back``
     counts attempts that waited because ``max_open`` connections were open already, ``unbegun``
@@ -126,6 +126,11 @@ class Tally:
         self._latency = array("d")
         self._fate = bytearray()
 
+    @property
+    def begun(self) -> int:
+        """Attempts begun so far."""
+        return len(self.late) + self.held_back
+
     def answered(self, due: float, now: float) -> None:
         """An attempt got its whole answer."""
         self.gap_s = max(self.gap_s, now - self._last_ok)
@@ -151,7 +156,7 @@ class Tally:
             yield Event(round(at, 6), round(latency * 1e3, 3), _FATES[number])
 
     def result(self, *, target: str, load: str, began: float, until: float, events: bool) -> Result:
-        """The finished value; ``until`` is when the last attempt was begun (monotonic)."""
+        """The finished value; ``until`` is when the load ended (monotonic)."""
         good = _NUMBER[Fate.OK]
         rows = zip(self._latency, self._fate, strict=True)
         latencies = sorted(latency * 1e3 for latency, number in rows if number == good)

@@ -1,0 +1,237 @@
+"""What every bench and the demo share: a namespace, servers under load, restarts, and the probe.
+
+As root everything runs in a network namespace of its own; as an ordinary user on loopback, on a
+port that is free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from segue.linux import netns, proc
+from segue.probe.result import Result
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+_START_SECONDS = 60.0
+_STOP_SECONDS = 60.0
+
+
+def apart() -> bool:
+    """Enter a network namespace of our own if we may; True when we did."""
+    if os.geteuid() != 0:
+        return False
+    netns.leave_for_new()
+    return True
+
+
+def free_port() -> int:
+    """A loopback port that nobody has now."""
+    with socket.socket() as asked:
+        asked.bind(("127.0.0.1", 0))
+        port: int = asked.getsockname()[1]
+        return port
+
+
+def wait_until(true: Callable[[], object], seconds: float, what: str) -> None:
+    """Wait for a condition, at most so long; raises TimeoutError naming it."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            raise TimeoutError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.01)
+
+
+def program(name: str) -> str:
+    """A program of this environment."""
+    here = BIN / name
+    return str(here) if here.exists() else str(shutil.which(name) or name)
+
+
+class Server:
+    """A process in its own session, stopped by pid with everything it started."""
+
+    def __init__(self, argv: list[str], port: int, *, env: dict[str, str] | None = None) -> None:
+        self.port = port
+        # A file of its own: what it says is read when it fails.
+        self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            argv,
+            cwd=ROOT,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def wait_serving(self) -> None:
+        """Until a connection is answered."""
+
+        def answers() -> bool:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"{self.process.args} ended:\n{self.log()}")
+            where = ("127.0.0.1", self.port)
+            with contextlib.suppress(OSError), socket.create_connection(where, timeout=1) as one:
+                one.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                return one.recv(12).startswith(b"HTTP/1.1 200")
+            return False
+
+        wait_until(answers, _START_SECONDS, "an answer of the server")
+
+    def log(self) -> str:
+        """What it has printed so far."""
+        self._log.seek(0)
+        return self._log.read()
+
+    def stop(self) -> None:
+        """SIGTERM, then SIGKILL to whatever is left of its tree."""
+        tree = proc.tree(self.process.pid)
+        self.process.terminate()
+        try:
+            self.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        for pid in tree:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._log.close()
+
+    def __enter__(self) -> Self:
+        self.wait_serving()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+class Segue(Server):
+    """``segue run`` over a command."""
+
+    def __init__(
+        self,
+        command: list[str],
+        port: int,
+        *,
+        engine: str,
+        workers: int = 2,
+        more: tuple[str, ...] = (),
+    ) -> None:
+        self.directory = tempfile.mkdtemp(prefix="segue-bench-")
+        os.chmod(self.directory, 0o711)
+        super().__init__(
+            [
+                *(program("segue"), "run", "--name", "bench", "--bind", f"127.0.0.1:{port}"),
+                *("--engine", engine, "--workers", str(workers), *more, "--", *command),
+            ],
+            port,
+            env={"SEGUE_DIRECTORY": self.directory},
+        )
+
+    def order(self, *args: str) -> float:
+        """Run a verb to its end; seconds.  Raises RuntimeError when it fails."""
+        before = time.monotonic()
+        done = subprocess.run(
+            [program("segue"), *args, "--name", "bench"],
+            env={**os.environ, "SEGUE_DIRECTORY": self.directory},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"segue {args[0]}: {done.stderr}\n{self.log()}")
+        return time.monotonic() - before
+
+    def restart(self) -> float:
+        """One restart until the old generation is gone; seconds."""
+        return self.order("restart")
+
+    def status(self) -> dict[str, Any]:
+        """What ``segue status --json`` says."""
+        done = subprocess.run(
+            [program("segue"), "status", "--json", "--name", "bench"],
+            env={**os.environ, "SEGUE_DIRECTORY": self.directory},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    def stop(self) -> None:
+        """Stop, and remove its directory."""
+        super().stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class Hup(Server):
+    """A server restarted its own way, by SIGHUP to its parent process."""
+
+    def restart(self) -> float:
+        """SIGHUP, until none of the old processes is left and new ones answer; seconds."""
+        before = time.monotonic()
+        old = self._workers()
+        self.process.send_signal(signal.SIGHUP)
+        wait_until(
+            lambda: (now := self._workers()) and not now & old,
+            _START_SECONDS,
+            "new worker processes",
+        )
+        self.wait_serving()
+        return time.monotonic() - before
+
+    def _workers(self) -> set[int]:
+        """Its children, without the one that Python's multiprocessing keeps for itself."""
+        return {
+            pid
+            for pid in proc.children(self.process.pid)
+            if not any("resource_tracker" in word for word in proc.command_line(pid))
+        }
+
+
+class Load:
+    """The probe in a process of its own, until stopped."""
+
+    def __init__(self, port: int, *args: str, seconds: float = 600.0) -> None:
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "segue.probe", "--target", f"127.0.0.1:{port}"),
+                *("--duration", str(seconds), "--until-stdin-closes", "--json", *args),
+            ],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def stop(self) -> Result:
+        """End the load; what became of every attempt."""
+        text, _ = self.process.communicate(timeout=120)
+        return Result.from_dict(json.loads(text))
+
+
+@contextlib.contextmanager
+def steady(seconds: float) -> Iterator[None]:
+    """Whatever the block takes, at least so long: load needs time between two restarts."""
+    end = time.monotonic() + seconds
+    yield
+    time.sleep(max(0.0, end - time.monotonic()))
+
+
+def machine() -> str:
+    """What the figures were taken on, for a heading."""
+    return f"Linux {os.uname().release}, {os.cpu_count()} cores, Python {sys.version.split()[0]}"

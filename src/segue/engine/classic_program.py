@@ -1,0 +1,133 @@
+"""The classic BPF program of an engine without privileges: pins first, then shares by hash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from segue.linux.cbpf import (
+    Alu,
+    Ancillary,
+    Branch,
+    Instruction,
+    Item,
+    Label,
+    Test,
+    Width,
+    alu_imm,
+    alu_x,
+    answer,
+    assemble,
+    jump,
+    jump_if,
+    load_ancillary,
+    load_network,
+    load_network_at_x,
+    load_scratch,
+    store_scratch,
+    x_from_a,
+    x_from_ip_header_length,
+)
+from segue.shares import SIZE
+
+# No group is so large: the kernel's own hash decides.
+NOBODY = 0xFFFFFFFF
+
+_SOURCE_IPV4 = 12
+_SOURCE_IPV6 = (8, 12, 16, 20)
+_PORT_IPV6 = 40  # a SYN with extension headers misses its pin, no more
+_PORT, _MIXED = 0, 1  # scratch words
+_SIZE_BITS = SIZE.bit_length() - 1
+
+# Odd constants of well-known multiplicative hashes (2^32 / golden ratio; MurmurHash3).
+_SPREAD, _STIR = 0x9E3779B1, 0x85EBCA6B
+
+
+def steer(shares: Mapping[int, int], pins: Mapping[int, int]) -> list[Instruction]:
+    """A program for indexes: ``shares`` says how many of SIZE hashes each gets (together all, or
+    none at all), ``pins`` where a source port goes, whatever its hash.
+
+    With no shares the kernel's hash decides.  Raises UsageError when the program is too long.
+    """
+    items: list[Item] = []
+    if pins:
+        items += _load_port("pin")
+        for port, index in sorted(pins.items()):
+            after = f"not {port}"
+            items += [jump_if(Test.EQ, port, otherwise=after), answer(index), Label(after)]
+    if not shares:
+        return assemble([*items, answer(NOBODY)])
+    items += _load_hash()
+    *others, last = sorted(shares.items())
+    bound = 0
+    for index, entries in others:
+        bound += entries
+        after = f"from {bound}"
+        items += [jump_if(Test.GE, bound, then=after), answer(index), Label(after)]
+    return assemble([*items, answer(last[0])])
+
+
+def drop_port(port: int) -> list[Instruction]:
+    """A socket filter that drops what comes from this source port and keeps the rest."""
+    return assemble([*_load_port("drop"), jump_if(Test.EQ, port, "drop"), answer(NOBODY),
+                     Label("drop"), answer(0)])  # fmt: skip
+
+
+def drop_all() -> list[Instruction]:
+    """A socket filter that drops everything."""
+    return assemble([answer(0)])
+
+
+def _if_ipv6(target: str) -> list[Instruction | Branch]:
+    # Asked of the packet: a listener at [::] that somebody else opened may take both.
+    return [load_network(0, Width.U8), alu_imm(Alu.RSH, 4), jump_if(Test.EQ, 6, then=target)]
+
+
+def _load_port(name: str) -> list[Item]:
+    """A = the source port; labels carry the name."""
+    return [
+        *_if_ipv6(f"{name} ipv6"),
+        x_from_ip_header_length(),
+        load_network_at_x(0, Width.U16),
+        jump(f"{name} port"),
+        Label(f"{name} ipv6"),
+        load_network(_PORT_IPV6, Width.U16),
+        Label(f"{name} port"),
+    ]
+
+
+def _load_hash() -> list[Item]:
+    """A = a number below SIZE, the same for the same flow.
+
+    The kernel's flow hash where there is one.  There is none for packets from a TUN device or
+    from a network card that computes none, unless RPS is on: then address and port are mixed.
+    """
+    return [
+        load_ancillary(Ancillary.RXHASH),
+        jump_if(Test.EQ, 0, otherwise="hash"),
+        *_load_port("mix"),
+        store_scratch(_PORT),
+        *_if_ipv6("source ipv6"),
+        load_network(_SOURCE_IPV4),
+        jump("source"),
+        Label("source ipv6"),
+        load_network(_SOURCE_IPV6[0]),
+        *_fold(load_network(_SOURCE_IPV6[1])),
+        *_fold(load_network(_SOURCE_IPV6[2])),
+        *_fold(load_network(_SOURCE_IPV6[3])),
+        Label("source"),
+        *_fold(load_scratch(_PORT)),
+        store_scratch(_MIXED),
+        alu_imm(Alu.RSH, 16),
+        x_from_a(),
+        load_scratch(_MIXED),
+        alu_x(Alu.XOR),
+        alu_imm(Alu.MUL, _STIR),
+        alu_imm(Alu.RSH, 32 - _SIZE_BITS),
+        Label("hash"),
+        alu_imm(Alu.AND, SIZE - 1),
+    ]
+
+
+def _fold(following: Instruction) -> list[Item]:
+    """``A = A * SPREAD + following``."""
+    return [alu_imm(Alu.MUL, _SPREAD), x_from_a(), following, alu_x(Alu.ADD)]

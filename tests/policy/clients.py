@@ -1,0 +1,96 @@
+"""Clients for steering tests: from a chosen port, and deaf ones whose handshake stands still."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Mapping
+
+from segue.address import Address
+
+_SO_ATTACH_FILTER = 26
+_SO_DETACH_FILTER = 27
+_DROP_ALL = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0), 8)
+MSG_FASTOPEN = 0x20000000
+LIMIT = 10.0  # a wait that fails
+
+IPV4 = Address("127.0.0.1", 8080)
+IPV6 = Address("::1", 8080)
+
+
+def connect(address: Address = IPV4, source_port: int = 0) -> socket.socket:
+    """A connection whose handshake is over."""
+    return socket.create_connection(
+        (address.host, address.port),
+        timeout=5,
+        source_address=(address.host, source_port) if source_port else None,
+    )
+
+
+def queue(count: int, address: Address = IPV4) -> list[socket.socket]:
+    """So many connections, which nobody accepts yet."""
+    return [connect(address) for _ in range(count)]
+
+
+def deaf(address: Address = IPV4, early: bytes = b"") -> socket.socket:
+    """A client that has sent its SYN, with ``early`` data in it by Fast Open, and hears nothing.
+
+    The handshake stands half-way until ``hear``.
+    """
+    client = socket.socket(address.family)
+    client.setblocking(False)
+    program = struct.pack("@HP", 1, ctypes.addressof(_DROP_ALL))
+    client.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    if early:
+        assert client.sendto(early, MSG_FASTOPEN, (address.host, address.port)) == len(early)
+    else:
+        assert client.connect_ex((address.host, address.port)) != 0
+    return client
+
+
+def hear(client: socket.socket) -> None:
+    """Let the next retransmission through."""
+    client.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, struct.pack("i", 0))
+
+
+def depth(listener: socket.socket) -> int:
+    """How many children are in the accept queue (tcpi_unacked of a listener)."""
+    info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)
+    found: int = struct.unpack_from("=I", info, 24)[0]
+    return found
+
+
+def wait_depth(listener: socket.socket, count: int) -> None:
+    """Until so many children are there: a client is told before its last ACK is taken in."""
+    end = time.monotonic() + LIMIT
+    while depth(listener) != count:
+        assert time.monotonic() < end, f"{depth(listener)} children, not {count}"
+        os.sched_yield()
+
+
+def taken(listeners: Mapping[int, socket.socket], total: int) -> dict[int, int]:
+    """Accept and close ``total`` connections, wherever they are: how many each listener had.
+
+    Whatever is more than that is in the sum too.
+    """
+    found = dict.fromkeys(listeners, 0)
+    by_socket = {listener: slot for slot, listener in listeners.items()}
+    end = time.monotonic() + LIMIT
+    while True:
+        left = 0 if sum(found.values()) >= total else max(0.0, end - time.monotonic())
+        ready = select.select(list(by_socket), [], [], left)[0]
+        if not ready:
+            return found
+        for listener in ready:
+            listener.accept()[0].close()
+            found[by_socket[listener]] += 1
+
+
+def close(sockets: list[socket.socket]) -> None:
+    """All of them."""
+    for one in sockets:
+        one.close()
