@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from segue.linux import netns, proc
 from segue.probe.result import Result
+from segue.supervisor.control import ask
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -111,7 +112,11 @@ class Server:
         self._log.close()
 
     def __enter__(self) -> Self:
-        self.wait_serving()
+        try:
+            self.wait_serving()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -141,18 +146,21 @@ class Segue(Server):
             env={"SEGUE_DIRECTORY": self.directory},
         )
 
-    def order(self, *args: str) -> float:
-        """Run a verb to its end; seconds.  Raises RuntimeError when it fails."""
-        before = time.monotonic()
-        done = subprocess.run(
-            [program("segue"), *args, "--name", "bench"],
-            env={**os.environ, "SEGUE_DIRECTORY": self.directory},
-            capture_output=True,
-            text=True,
-            check=False,
+    def wait_ready(self) -> None:
+        """Until every worker of the first generation serves."""
+        wait_until(
+            lambda: self.status()["phase"] == "serving", _START_SECONDS, "the first generation"
         )
-        if done.returncode:
-            raise RuntimeError(f"segue {args[0]}: {done.stderr}\n{self.log()}")
+
+    def order(self, verb: str, **more: Any) -> float:
+        """Give an order and wait for its end; seconds.  Raises RuntimeError when it fails.
+
+        Straight to the control socket: starting a program for each order would be load as well.
+        """
+        before = time.monotonic()
+        answer = ask(f"{self.directory}/bench.sock", {"do": verb, **more}, lambda _: None)
+        if answer["exit"]:
+            raise RuntimeError(f"{verb}: {answer}\n{self.log()}")
         return time.monotonic() - before
 
     def restart(self) -> float:
@@ -161,14 +169,8 @@ class Segue(Server):
 
     def status(self) -> dict[str, Any]:
         """What ``segue status --json`` says."""
-        done = subprocess.run(
-            [program("segue"), "status", "--json", "--name", "bench"],
-            env={**os.environ, "SEGUE_DIRECTORY": self.directory},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        found: dict[str, Any] = json.loads(done.stdout)
+        answer = ask(f"{self.directory}/bench.sock", {"do": "status"}, lambda _: None)
+        found: dict[str, Any] = answer["status"]
         return found
 
     def stop(self) -> None:

@@ -26,6 +26,7 @@ ROOMS = [
     "asgi",
     "wsgi",
     "cli",
+    "__main__",
     "tui",
 ]
 # Leaves are usable alone: from Segue they import only the errors and the address.

@@ -134,6 +134,7 @@ def test_what_is_certain_is_named() -> None:
     assert picture.order == (1, 5, 3, 4)
     picture.left(5, 4)
     assert picture.order == (1, 3)
+    assert picture.reconcile([1, 3]) == ((), 0)
     assert picture.reconcile([1, 3, 9]) == ((), 1)
     assert picture.order == (1, 3, 9)
     assert picture.reconcile([1, 3, 9, 10, 11]) == ((), 2)

@@ -25,6 +25,9 @@ from segue.policy.counts import Counts
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 
+# More than any test queues: an overflow drops SYNs, and a SYN that is repeated counts twice.
+BACKLOG = 4096
+
 
 class Group:
     """Listeners of one address by slot, steered by one Migrate."""
@@ -36,7 +39,7 @@ class Group:
 
     def open(self, *slots: int) -> None:
         for slot in slots:
-            self.listeners[slot] = self.stack.enter_context(open_listener(IPV4, backlog=1024))
+            self.listeners[slot] = self.stack.enter_context(open_listener(IPV4, backlog=BACKLOG))
             self.engine.join(slot, self.listeners[slot])
 
     def taken(self, total: int) -> dict[int, int]:
@@ -106,25 +109,20 @@ def test_a_flip_under_load_loses_nothing_and_is_exact(group: Group) -> None:
     """What connects after the flip goes by it, while four threads connect all the time."""
     group.open(0, 1)
     group.engine.share({0: 1})
-    stop = threading.Event()
-    made: list[int] = []
     failed: list[Exception] = []
 
     def hammer() -> None:
-        count = 0
-        while not stop.is_set():
+        # All that is made here and below fits one queue: nobody accepts meanwhile.
+        for _ in range(900):
             try:
                 connect().close()
-                count += 1
             except OSError as error:
                 failed.append(error)
-                break
-        made.append(count)
 
     threads = [threading.Thread(target=hammer) for _ in range(4)]
     for thread in threads:
         thread.start()
-    accepted, own = 0, 0
+    own = 0
     for flip in range(60):
         new, old = (flip + 1) % 2, flip % 2
         group.engine.share({new: 1})
@@ -135,13 +133,11 @@ def test_a_flip_under_load_loses_nothing_and_is_exact(group: Group) -> None:
             connect().close()
         own += 6
         assert group.engine.counts()[old].new == before
-        accepted += sum(group.taken(0).values())
-    stop.set()
     for thread in threads:
         thread.join(LIMIT)
     assert failed == []
-    total = sum(made) + own
-    accepted += sum(group.taken(total - accepted).values())
+    total = 4 * 900 + own
+    accepted = sum(group.taken(total).values())
     counts = group.engine.counts()
     assert accepted == total
     assert counts[0].new + counts[1].new == total
@@ -218,7 +214,7 @@ def test_a_cycled_listener_gets_its_share_back(group: Group) -> None:
     wait_depth(group.listeners[0], 10)
     group.engine.share({0: 1, 1: 1})
     group.listeners[0].shutdown(socket.SHUT_RDWR)
-    group.listeners[0].listen(1024)
+    group.listeners[0].listen(BACKLOG)
     assert group.taken(10) == {1: 10}
     group.engine.rejoin(0, group.listeners[0])
     assert set(group.go(60)) == {0, 1}
@@ -229,12 +225,14 @@ def test_a_cycled_listener_gets_its_share_back(group: Group) -> None:
 def test_a_share_given_while_a_listener_is_down_waits_for_it(group: Group) -> None:
     """The others have it all meanwhile, by the table and not by falling back."""
     group.open(0, 1)
-    group.listeners[0].shutdown(socket.SHUT_RDWR)
+    down = group.listeners.pop(0)
+    down.shutdown(socket.SHUT_RDWR)
     group.engine.share({0: 1, 1: 1})
     assert group.go(20) == {1: 20}
     assert group.engine.counts()[1].fell_back == 0
-    group.listeners[0].listen(1024)
-    group.engine.rejoin(0, group.listeners[0])
+    down.listen(BACKLOG)
+    group.engine.rejoin(0, down)
+    group.listeners[0] = down
     assert set(group.go(60)) == {0, 1}
 
 
@@ -243,7 +241,7 @@ def test_the_only_member_loses_the_program_and_rejoin_gives_it_back(group: Group
     group.open(0)
     group.engine.share({0: 1})
     group.listeners[0].shutdown(socket.SHUT_RDWR)
-    group.listeners[0].listen(1024)
+    group.listeners[0].listen(BACKLOG)
     group.go(5)
     assert group.engine.counts()[0] == Counts()
     group.engine.rejoin(0, group.listeners[0])

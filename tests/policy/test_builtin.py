@@ -32,7 +32,7 @@ def test_the_program_is_the_same_bytes_each_time() -> None:
     data = encode(builtin.program(MAPS))
     assert decode(data) == builtin.program(MAPS)
     assert hashlib.sha256(data).hexdigest() == (
-        "37404c49dafdd73702f17d8f3d5b5d259f57df0d846da8ff3f5bf5528969ac36"
+        "77d9524469e89884ff1d223c51ef62ee8e6dc3a3ff397b2472cdf5577425ef90"
     )
 
 

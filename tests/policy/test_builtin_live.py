@@ -122,6 +122,17 @@ def test_new_connections_follow_the_table(rig: Rig) -> None:
     close(clients)
 
 
+def test_the_ack_of_a_syn_cookie_is_no_new_connection(rig: Rig) -> None:
+    """The kernel looks for a listener twice, for the SYN and for the ACK; one of them counts."""
+    sysctl.write("net.ipv4.tcp_syncookies", "2")
+    rig.listen(0, 1)
+    rig.table([1] * SIZE)
+    clients = queue(20)
+    assert taken(rig.listeners, 20) == {0: 0, 1: 20}
+    assert rig.counts(1) == Counts(new=20)
+    close(clients)
+
+
 def test_one_write_flips_everything(rig: Rig) -> None:
     """The other copy is filled aside, without effect, until the one write."""
     rig.listen(0, 1)

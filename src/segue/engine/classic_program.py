@@ -19,6 +19,7 @@ from segue.linux.cbpf import (
     assemble,
     jump,
     jump_if,
+    jump_if_x,
     load_ancillary,
     load_network,
     load_network_at_x,
@@ -34,6 +35,8 @@ NOBODY = 0xFFFFFFFF
 
 _SOURCE_IPV4 = 12
 _SOURCE_IPV6 = (8, 12, 16, 20)
+_TARGET_IPV4 = 16
+_TARGET_IPV6_TAIL = 36
 _PORT_IPV6 = 40  # a SYN with extension headers misses its pin, no more
 _PORT, _MIXED = 0, 1  # scratch words
 _SIZE_BITS = SIZE.bit_length() - 1
@@ -66,10 +69,32 @@ def steer(shares: Mapping[int, int], pins: Mapping[int, int]) -> list[Instructio
     return assemble([*items, answer(last[0])])
 
 
-def drop_port(port: int) -> list[Instruction]:
-    """A socket filter that drops what comes from this source port and keeps the rest."""
-    return assemble([*_load_port("drop"), jump_if(Test.EQ, port, "drop"), answer(NOBODY),
-                     Label("drop"), answer(0)])  # fmt: skip
+def drop_knock(port: int) -> list[Instruction]:
+    """A socket filter that drops what this host sends itself from this source port.
+
+    Only a packet with one address at both ends is taken for our own.  Children inherit the filter
+    of their listener, so one that dropped everybody's packets from the port would be for life.
+    """
+    return assemble(
+        [
+            *_load_port("knock"),
+            jump_if(Test.EQ, port, otherwise="keep"),
+            *_if_ipv6("both ipv6"),
+            load_network(_TARGET_IPV4),
+            x_from_a(),
+            load_network(_SOURCE_IPV4),
+            jump("compare"),
+            Label("both ipv6"),
+            load_network(_TARGET_IPV6_TAIL),
+            x_from_a(),
+            load_network(_SOURCE_IPV6[-1]),
+            Label("compare"),
+            jump_if_x(Test.EQ, otherwise="keep"),
+            answer(0),
+            Label("keep"),
+            answer(NOBODY),
+        ]
+    )
 
 
 def drop_all() -> list[Instruction]:

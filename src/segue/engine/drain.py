@@ -6,20 +6,67 @@ nothing waits in it; the supervisor keeps its descriptor until then.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
+from segue.address import Address
+from segue.engine import classic_program
 from segue.engine.index_order import IndexOrder
-from segue.errors import KernelError, UsageError
-from segue.linux import cbpf
-from segue.linux.sockopt import cookie
+from segue.engine.sounding import sound
+from segue.errors import UsageError
+from segue.linux import cbpf, sockopt
+from segue.linux.sock_diag import Entry, SockDiag
 from segue.policy.counts import Counts
-from segue.shares import SIZE, quotas
+from segue.shares import quotas
 
-_SPREAD = 0x9E3779B1  # Knuth's multiplicative hash: 2**32 divided by the golden ratio
-_SOURCE_PORT_IPV4 = 20  # a SYN of our own has no IP options
-_SOURCE_PORT_IPV6 = 40
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What all members of one group have in common, and can be looked up by."""
+
+    address: Address
+    interface: int
+    v6only: bool | None
+
+    @classmethod
+    def of(cls, listener: socket.socket) -> Place:
+        """Where this listener is.  Raises UsageError when it does not listen, KernelError."""
+        address = sockopt.local_address(listener)
+        mine = sockopt.cookie(listener)
+        with SockDiag() as diag:
+            for entry in diag.listeners(address.port, address.family):
+                if entry.cookie == mine:
+                    return cls(address, entry.interface, entry.v6only)
+        raise UsageError(f"the socket at {address} does not listen")
+
+    def look(self) -> list[int]:
+        """Cookies of the members, in order of listen(2).  Raises KernelError."""
+        with SockDiag() as diag:
+            entries = diag.listeners(self.address.port, self.address.family)
+        found = [entry.cookie for entry in entries if self._has(entry)]
+        # __inet_hash puts a listener at the head of its bucket, but an IPv6 one with SO_REUSEPORT
+        # at the tail, and a dump walks from the head.
+        return found if self.address.family == socket.AF_INET6 else found[::-1]
+
+    def _has(self, entry: Entry) -> bool:
+        mine = (self.address.host, self.interface, self.v6only)
+        return (entry.host, entry.interface, entry.v6only) == mine
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    listener: socket.socket
+    cookie: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Oddities:
+    """What a caller should hear of, by cookie."""
+
+    strangers: frozenset[int] = frozenset()
+    shut: frozenset[int] = frozenset()
+    adrift: frozenset[int] = frozenset()
 
 
 class Drain:
@@ -31,76 +78,90 @@ class Drain:
 
     def __init__(self) -> None:
         self._order = IndexOrder()
-        self._members: dict[int, socket.socket] = {}
-        self._cookies: dict[int, int] = {}
+        self._place: Place | None = None
+        self._members: dict[int, _Member] = {}
         self._weights: dict[int, float] = {}
         self._pins: dict[int, int] = {}
+        self._attached = False  # a program of ours, that names places, is in force
+        self._sought: frozenset[int] = frozenset()  # adrift, and in vain sounded for
+        self._told = _Oddities()
 
     def join(self, slot: int, listener: socket.socket) -> None:
-        """See Steering.  The listener must be the last of its group that listened."""
+        """As in Steering, for any listener of the group, whoever opened it and when.
+
+        Raises UsageError also when it does not listen, or at another address than the others.
+        """
         if slot in self._members:
-            raise UsageError(f"slot {slot} is taken")
-        self._members[slot] = listener
-        self._cookies[slot] = cookie(listener)
-        if not self._order.member(self._cookies[slot]):
-            self._order.joined(self._cookies[slot])
+            raise UsageError(f"slot {slot} has a listener already")
+        place = Place.of(listener)
+        if self._members and place != self._place:
+            raise UsageError(f"the socket at {place.address} is in another group than the rest")
+        self._place = place
+        self._members[slot] = _Member(listener, sockopt.cookie(listener))
+        try:
+            self._look()
+            self._refresh()
+        except BaseException:
+            del self._members[slot]
+            raise
 
     def share(self, weights: Mapping[int, float]) -> None:
-        """See Steering.  The flip is one setsockopt, which replaces the program."""
-        missing = [slot for slot, weight in weights.items() if weight and slot not in self._members]
-        if missing:
-            raise UsageError(f"slot {missing[0]} has not joined")
-        quotas(weights)
-        self._weights = dict(weights)
-        self._attach(self._places())
+        """As in Steering.  The flip is one setsockopt, which replaces the program."""
+        strangers = sorted(slot for slot in weights if slot not in self._members)
+        if strangers:
+            raise UsageError(f"slot {strangers[0]} has no listener, so it can have no share")
+        quotas(weights)  # refuses senseless weights before anything changes
+        self._weights = {slot: weight for slot, weight in weights.items() if weight > 0}
+        self._attach()
 
     def pin(self, port: int, slot: int) -> None:
-        """See Steering."""
+        """As in Steering.  Raises UsageError for a slot that has not joined, and for no port."""
         if slot not in self._members:
-            raise UsageError(f"slot {slot} has not joined")
+            raise UsageError(f"slot {slot} has no listener, so port {port} cannot be pinned to it")
+        if not 0 < port < 65536:
+            raise UsageError(f"{port} is no port")
         self._pins[port] = slot
-        self._attach(self._places())
+        self._attach()
 
     def unpin(self, port: int) -> None:
-        """See Steering."""
+        """As in Steering."""
         if self._pins.pop(port, None) is not None:
-            self._attach(self._places())
+            self._attach()
 
     def rejoin(self, slot: int, listener: socket.socket) -> None:
-        """See Steering.  A member that listens again stands last."""
-        self._order.left(self._cookies[slot])
-        self._order.joined(self._cookies[slot])
-        self._members[slot] = listener
-        self._attach(self._places())
+        """As in Steering.  A member that listens again stands last."""
+        if slot not in self._members:
+            raise UsageError(f"slot {slot} never joined")
+        again = _Member(listener, sockopt.cookie(listener))
+        self._order.left(self._members[slot].cookie)
+        self._order.joined(again.cookie)
+        self._members[slot] = again
+        self._look()
+        # The only member of a group loses the program when it is shut down.
+        self._attach()
 
     def leave(self, slot: int, listener: socket.socket) -> None:
-        """See Steering.
+        """As in Steering.  Ours must be the last descriptor of the listener.
 
-        When a member leaves, the last one moves into its place; between the close and the next
-        program a SYN would find the old places.  So the last member steps aside first: a program
-        that does not use its place is attached, then the listener is closed, then the exact one.
-        When nobody else has a share, that program names the place it is about to move to.
+        From the close to the next program the last member is where the leaving one was, and its
+        old place is beyond the end, which leaves its share to the kernel's hash over everybody.
+        So it steps aside first: its share is the others' for that moment, if there are others.
         """
-        gone = self._cookies.pop(slot, None)
-        self._members.pop(slot, None)
-        self._weights.pop(slot, None)
-        self._pins = {port: to for port, to in self._pins.items() if to != slot}
-        if gone is None:
-            listener.close()
-            return
-        # Whoever still finds this listener in that moment is not answered, and tries again.
-        cbpf.attach_filter(listener, [cbpf.answer(0)])
-        places = self._places()
-        last = next((s for s, c in self._cookies.items() if c == self._order.last), None)
-        if last is not None:
-            hole = self._order.index(gone)
-            del places[last]
-            if hole is not None and not any(self._weights.get(one) for one in places):
-                places[last] = hole
-        self._attach(places)
-        listener.close()
-        self._order.left(gone)
-        self._attach(self._places())
+        with listener:
+            member = self._members.pop(slot, None)
+            if member is None:
+                return
+            self._weights.pop(slot, None)
+            self._pins = {port: to for port, to in self._pins.items() if to != slot}
+            last = len(self._order.order) - 1
+            moves = self._order.index(member.cookie) != last
+            self._attach(aside=last if moves else None, through=listener)
+            if not self.migrates:
+                # What the hash may still send here is not answered, so that it tries again
+                # elsewhere; answered, it would be reset in a moment.
+                cbpf.attach_filter(listener, classic_program.drop_all())
+        self._look()
+        self._refresh()
 
     def counts(self) -> dict[int, Counts]:
         """Nothing: classic BPF cannot count."""
@@ -111,81 +172,107 @@ class Drain:
         return {}
 
     def order(self) -> list[int]:
-        """The picture of the kernel's order, for a successor."""
+        """As in Steering; those whose place is not certain are negative."""
         return self._order.record()
 
     def adopt_order(self, order: Sequence[int]) -> None:
-        """Start from a predecessor's picture."""
+        """As in Steering.  The members join again after it, and keep their places."""
         self._order = IndexOrder(order)
 
     def check(self, cookies: Collection[int]) -> list[str]:
-        """Compare the picture with the members seen; what changed without us, in sentences."""
-        left, joined = self._order.reconcile(cookies)
-        if left or joined:
-            self._attach(self._places())
-        said = [f"{len(left)} listener(s) left the group unannounced"] if left else []
-        unsure = [slot for slot, one in self._cookies.items() if self._order.index(one) is None]
-        if unsure:
+        """As in Steering: who joined or left without us, and whose place is not certain.
+
+        Where ``cookies`` are not those we know, a look of our own decides: the caller's may be
+        older than the last change, or take in another group at the same address.
+        """
+        if self._place is None:
+            return []
+        if set(cookies) != self._order.members:
+            self._look()
+            self._refresh()
+        before, self._told = self._told, self._oddities()
+        where = self._place.address
+        joined = len(self._told.strangers - before.strangers)
+        left = len(before.strangers - self._told.strangers)
+        shut = len(self._told.shut - before.shut)
+        said = [
+            *[f"a listener that is not ours joined {where}: it gets no new connections"] * joined,
+            *[f"a listener that is not ours left {where}"] * left,
+            *[f"a worker shut its listener at {where} down: it gets no new connections"] * shut,
+        ]
+        if self._told.adrift - before.adrift:
             said.append(
-                f"the kernel's place of {len(unsure)} listener(s) is not certain any more;"
-                " they get no new connections until the next restart"
+                f"the kernel's place of {len(self._told.adrift)} listener(s) at {where} is not"
+                " certain: they get no new connections until the next restart"
             )
         return said
 
     def close(self) -> None:
-        """See Steering."""
+        """As in Steering."""
         self._members.clear()
 
-    def _places(self) -> dict[int, int]:
-        """Slot -> place, of the members whose place is certain."""
-        return {
+    # The picture
+
+    def _oddities(self) -> _Oddities:
+        ours = {member.cookie for member in self._members.values()}
+        seen = self._order.members
+        return _Oddities(seen - ours, frozenset(ours - seen), self._order.adrift & ours)
+
+    def _look(self) -> None:
+        """Bring the picture up to date; where it cannot say who stands where, ask the kernel."""
+        assert self._place
+        self._order.reconcile(self._place.look(), oldest_first=True)
+        adrift = self._order.adrift
+        ours = {member.cookie: member.listener for member in self._members.values()}
+        # A stranger among them would get a connection out of the blue; and what could not be
+        # found a moment ago is not looked for again and again.
+        if adrift - ours.keys() or adrift == self._sought:
+            return
+        asked = {cookie: ours[cookie] for cookie in adrift}
+        for cookie, place in self._sound(asked).items():
+            if cookie in self._order.adrift:
+                self._order.found(cookie, place)
+        self._sought = self._order.adrift
+
+    def _sound(self, asked: Mapping[int, socket.socket]) -> dict[int, int]:
+        if not asked or self._place is None:
+            return {}
+
+        def pin(port: int, place: int) -> None:
+            self._attach(knock={port: place})
+
+        return sound(self._place.address, asked, self._order.doubtful, pin)
+
+    # The program
+
+    def _refresh(self) -> None:
+        """After a change of places: a program that names places is made anew."""
+        if self._weights or self._pins or self._attached:
+            self._attach()
+
+    def _attach(
+        self,
+        *,
+        aside: int | None = None,
+        knock: Mapping[int, int] | None = None,
+        through: socket.socket | None = None,
+    ) -> None:
+        """Attach the program of this moment, which does not name the place ``aside``."""
+        places = {
             slot: place
-            for slot, one in self._cookies.items()
-            if (place := self._order.index(one)) is not None
+            for slot, member in self._members.items()
+            if (place := self._order.index(member.cookie)) is not None
         }
-
-    def _attach(self, places: Mapping[int, int]) -> None:
-        member = next(iter(self._members.values()), None)
-        if member is None:
-            return
-        able = {slot: weight for slot, weight in self._weights.items() if slot in places and weight}
-        if not able:
-            # An old program would name places by an old order; rather let the kernel's hash decide.
-            with contextlib.suppress(KernelError):
-                cbpf.detach_reuseport(member)
-            return
+        able = {slot: weight for slot, weight in self._weights.items() if slot in places}
+        others = {slot: weight for slot, weight in able.items() if places[slot] != aside}
+        entries = quotas(others or able) if able else {}
+        shares = {places[slot]: count for slot, count in entries.items()}
         pins = {port: places[slot] for port, slot in self._pins.items() if slot in places}
-        shares = [(places[slot], count) for slot, count in sorted(quotas(able).items())]
-        cbpf.attach_reuseport(member, steering(shares, pins, member.family))
-
-
-def steering(
-    shares: Sequence[tuple[int, int]], pins: Mapping[int, int], family: int
-) -> list[cbpf.Instruction]:
-    """The program: pins by source port, then (index, entries of SIZE) by a hash.
-
-    The hash is the flow's (SKF_AD_RXHASH), stirred because the kernel's own pick used its high
-    bits; over a device that computes none it is zero, and the source port is stirred instead.
-    """
-    port = _SOURCE_PORT_IPV6 if family == socket.AF_INET6 else _SOURCE_PORT_IPV4
-    program: list[cbpf.Item] = [cbpf.load_network(port, cbpf.Width.U16)]
-    for number, place in pins.items():
-        program += _unless(cbpf.jump_if(cbpf.Test.EQ, number, otherwise=f"not {number}"), place)
-    program += [
-        cbpf.x_from_a(),
-        cbpf.load_ancillary(cbpf.Ancillary.RXHASH),
-        cbpf.alu_x(cbpf.Alu.XOR),
-        cbpf.alu_imm(cbpf.Alu.MUL, _SPREAD),
-        cbpf.alu_imm(cbpf.Alu.RSH, 32 - (SIZE - 1).bit_length()),
-    ]
-    bound = 0
-    for place, count in shares[:-1]:
-        bound += count
-        program += _unless(cbpf.jump_if(cbpf.Test.GE, bound, then=f"from {bound}"), place)
-    program.append(cbpf.answer(shares[-1][0]))
-    return cbpf.assemble(program)
-
-
-def _unless(branch: cbpf.Branch, place: int) -> list[cbpf.Item]:
-    """Answer the place, unless the branch is taken; it leads to what follows."""
-    return [branch, cbpf.answer(place), cbpf.Label(branch.then or branch.otherwise)]
+        pins |= knock or {}
+        members = [member.listener for member in self._members.values()]
+        for listener in [*members, *([through] if through else [])]:
+            # Through one that does not listen the program would not reach the group.
+            if sockopt.is_listening(listener):
+                cbpf.attach_reuseport(listener, classic_program.steer(shares, pins))
+                self._attached = bool(shares or pins)
+                return

@@ -1,147 +1,144 @@
-"""Which listener has which index in a reuseport group, as far as that can be known.
+"""Our picture of the order in which the kernel keeps a group's members.
 
-Classic BPF names a member by its index in the kernel's array (net/core/sock_reuseport.c): a new
-one goes to the end, and when one leaves, the last moves into the hole.  Nobody can read that
-array, so a picture of it is kept here, from what is seen to come and go.  Where several orders of
-events would explain what was seen, an index is not known, and said to be None.  Pure.
+Classic BPF names a member by its place in ``sock_reuseport.socks``: listen() appends, and when a
+member leaves the last one moves into its hole (__reuseport_detach_sock).  The kernel shows this
+order to nobody, so it is kept here from what is seen to come and go.  Where several courses of
+events would explain that, a place is not certain, and its holder is None.  Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
 
 from segue.errors import UsageError
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """Who came and who went between two looks, by cookie."""
-
-    joined: tuple[int, ...] = ()
-    left: tuple[int, ...] = ()
-
-    def __bool__(self) -> bool:
-        """Anything at all."""
-        return bool(self.joined or self.left)
-
-
 class IndexOrder:
-    """The picture: a listener's cookie at each index, or that it is one of those adrift.
+    """Cookies by place; who is at a place that is None is *adrift*.
 
-    What is said is never wrong, provided that every look is complete.
+    A place that is named is right, provided that every look that ``reconcile`` is told of is
+    complete, and that nobody but us shuts a listener down and makes it listen again in between.
     """
 
-    def __init__(self, places: Iterable[tuple[int, int | None]] = ()) -> None:
-        """Begin empty, or with the picture that ``to_list`` gave."""
-        given = list(places)
-        self._places: list[int | None] = [None] * len(given)
-        self._adrift: set[int] = set()  # members at the indexes whose entry is None
-        for cookie, index in given:
-            if index is None:
-                self._adrift.add(cookie)
-            else:
-                self._places[index] = cookie
+    def __init__(self, record: Iterable[int] = ()) -> None:
+        """Begin with what ``record`` gave, or with an empty group."""
+        given = list(record)
+        self._order: list[int | None] = [one if one > 0 else None for one in given]
+        self._adrift = {-one for one in given if one < 0}
+        self._looked()
 
-    def __len__(self) -> int:
-        return len(self._places)
+    def _looked(self) -> None:
+        # What is seen to have changed may have happened before or after our own changes, back to
+        # the last look: these say which places our own changes make doubtful then.
+        self._fewest = len(self._order)
+        self._touched: set[int] = set()
+        self._departed = False
+
+    @property
+    def order(self) -> tuple[int | None, ...]:
+        """The whole picture."""
+        return tuple(self._order)
 
     @property
     def members(self) -> frozenset[int]:
-        """Every listener in the group."""
-        return frozenset(one for one in self._places if one is not None) | self._adrift
+        """Everybody in the group, those adrift too."""
+        return frozenset(one for one in self._order if one is not None) | self._adrift
 
     @property
     def adrift(self) -> frozenset[int]:
-        """Members whose index is not known."""
+        """Members whose place is not certain."""
         return frozenset(self._adrift)
 
     @property
-    def open_indexes(self) -> tuple[int, ...]:
-        """The indexes at which those adrift are."""
-        return tuple(index for index, one in enumerate(self._places) if one is None)
+    def doubtful(self) -> tuple[int, ...]:
+        """The places of those adrift."""
+        return tuple(place for place, one in enumerate(self._order) if one is None)
+
+    @property
+    def last(self) -> int | None:
+        """Who moves when somebody else leaves; None while that is not certain."""
+        return self._order[-1] if self._order else None
+
+    def member(self, cookie: int) -> bool:
+        """It is in the group, wherever."""
+        return cookie in self._adrift or cookie in self._order
 
     def index(self, cookie: int) -> int | None:
-        """Its index, or None when it is adrift or no member."""
-        return self._places.index(cookie) if cookie in self._places else None
+        """The member's place, or None while it is not certain."""
+        return self._order.index(cookie) if cookie in self._order else None
 
-    def appended(self, *cookies: int) -> None:
-        """These began to listen, in this order.  Raises UsageError for one that does already."""
+    def joined(self, *cookies: int) -> None:
+        """These listened, in this order: they have the last places.
+
+        Raises UsageError for one that is a member.
+        """
         for cookie in cookies:
-            if cookie in self.members:
+            if self.member(cookie):
                 raise UsageError(f"listener {cookie} is in the group already")
-            self._places.append(cookie)
+            self._touched.add(len(self._order))
+            self._order.append(cookie)
 
-    def removed(self, cookies: Collection[int]) -> None:
-        """These left, in an order that nobody saw; those that are no members are ignored.
+    def left(self, *cookies: int) -> None:
+        """These left, in an order that nobody saw if they are several.
 
-        A member moves only when it is the last, so whoever has an index below the new size stays.
-        The holes go to the others: to the only one surely, to several in an order not known.
+        A member moves only when it is the last, so whoever stands below the new size stays where
+        it is.  The holes are taken by the rest: by a single one certainly.
         """
         gone = self.members.intersection(cookies)
-        self._keep(len(self) - len(gone), gone, self.members - gone)
+        if not gone:
+            return
+        before = self._order
+        size = len(before) - len(gone)
+        kept = [one if one not in gone else None for one in before[:size]]
+        self._settle(kept, size, self.members - gone)
+        changed = (place for place, one in enumerate(self._order) if one != before[place])
+        self._touched.update(changed)
+        self._fewest = min(self._fewest, size)
+        self._departed = True
 
-    def cycled(self, cookie: int) -> None:
-        """It was shut down and listens again, and nothing else happened: it is the last now."""
-        self.removed([cookie])
-        self.appended(cookie)
+    def found(self, cookie: int, place: int) -> None:
+        """One that was adrift is at this place.  Raises UsageError when it cannot be."""
+        if cookie not in self._adrift or place not in self.doubtful:
+            raise UsageError(f"listener {cookie} cannot have place {place}")
+        kept = list(self._order)
+        kept[place] = cookie
+        self._settle(kept, len(kept), self.members)
 
-    def verify(
-        self,
-        seen: Sequence[int] | frozenset[int],
-        *,
-        oldest_first: bool = False,
-        cycled: frozenset[int] = frozenset(),
-    ) -> Changes:
-        """Compare with who listens now, all of them, and take over what has changed.
+    def reconcile(
+        self, seen: Collection[int], *, oldest_first: bool = False
+    ) -> tuple[tuple[int, ...], int]:
+        """Compare with the members there are now: (who left, how many strangers joined).
 
-        ``oldest_first`` says that ``seen`` is in order of listen(2), which tells newcomers apart.
-        ``cycled`` were shut down since the last look and listen again.
+        ``oldest_first`` says that ``seen`` is in the order of listen(2), by which newcomers can be
+        told apart.
         """
         now = frozenset(seen)
         left = tuple(sorted(self.members - now))
-        joined = tuple(one for one in seen if one not in self.members)
-        again = cycled & now & self.members
-        changes = Changes(joined, left)
-        if again and not changes and len(again) == 1:
-            self.cycled(*again)
-        elif again or (left and joined):
-            # Whatever the order of events was, there were never fewer than this.
-            least = len(self) - len(left) - len(again)
-            self._keep(least, again.union(left), now, size=len(now))
-        elif left:
-            self.removed(left)
-        elif oldest_first or len(joined) == 1:
-            self.appended(*joined)
-        else:
-            self._places += [None] * len(joined)
-            self._adrift.update(joined)
-        return changes
+        strangers = now - self.members
+        if strangers and not left and oldest_first and not self._departed:
+            # Nobody has moved since the last look: it was all appended, ours among it.
+            self._order = self._order[: self._fewest]
+            before = self.members
+            self._order += [one for one in seen if one not in before]
+        elif left or strangers:
+            # Whatever happened when, there were never fewer than this.
+            sure = self._fewest - len(left)
+            kept = [
+                one if one in now and place not in self._touched else None
+                for place, one in enumerate(self._order[: max(0, sure)])
+            ]
+            self._settle(kept, len(now), now)
+        self._looked()
+        return left, len(strangers)
 
-    def found(self, cookie: int, index: int) -> None:
-        """A member adrift was found at an open index.  Raises UsageError when it cannot be."""
-        if cookie not in self._adrift or index not in self.open_indexes:
-            raise UsageError(f"listener {cookie} cannot be at index {index}")
-        self._places[index] = cookie
-        self._adrift.discard(cookie)
-        self._deduce()
+    def record(self) -> list[int]:
+        """The picture as numbers: cookies by place, those adrift negative at the doubtful ones."""
+        adrift = iter(sorted(self._adrift))
+        return [one if one is not None else -next(adrift) for one in self._order]
 
-    def to_list(self) -> list[tuple[int, int | None]]:
-        """(cookie, index) of every member: what ``IndexOrder`` begins with."""
-        known: list[tuple[int, int | None]] = [
-            (cookie, index) for index, cookie in enumerate(self._places) if cookie is not None
-        ]
-        return known + [(cookie, None) for cookie in sorted(self._adrift)]
-
-    def _keep(
-        self, sure: int, moved: frozenset[int], members: frozenset[int], size: int | None = None
-    ) -> None:
-        """Members below ``sure`` stay, unless they are among the moved; the rest is adrift."""
-        kept = [one if one not in moved else None for one in self._places[:sure]]
-        self._places = kept + [None] * ((sure if size is None else size) - len(kept))
+    def _settle(self, kept: list[int | None], size: int, members: frozenset[int]) -> None:
+        """Members that are kept have their places; the rest is adrift, unless only one is."""
+        self._order = kept + [None] * (size - len(kept))
         self._adrift = set(members.difference(one for one in kept if one is not None))
-        self._deduce()
-
-    def _deduce(self) -> None:
         if len(self._adrift) == 1:
-            self._places[self._places.index(None)] = self._adrift.pop()
+            self._order[self._order.index(None)] = self._adrift.pop()

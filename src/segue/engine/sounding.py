@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from segue.address import Address
-from segue.engine.classic_program import drop_port
+from segue.engine.classic_program import drop_knock
 from segue.errors import KernelError
 from segue.linux import cbpf, sockopt
 
@@ -44,7 +44,7 @@ def sound(
         if not knocker.port or any(_filtered(one) for one in listeners.values()):
             return found
         for one in listeners.values():
-            cbpf.attach_filter(one, drop_port(knocker.port))
+            cbpf.attach_filter(one, drop_knock(knocker.port))
             stack.callback(cbpf.detach_filter, one)
         for index in indexes:
             pin(knocker.port, index)

@@ -189,6 +189,11 @@ def jump_if(test: Test, value: int, then: str = "", otherwise: str = "") -> Bran
     return Branch(Instruction(_JMP | test | _K, value), then, otherwise)
 
 
+def jump_if_x(test: Test, then: str = "", otherwise: str = "") -> Branch:
+    """Go to one label when A compares so with X, to the other when not."""
+    return Branch(Instruction(_JMP | test | _X), then, otherwise)
+
+
 def answer(value: int) -> Instruction:
     """End the program with this number."""
     return Instruction(_RET | _K, value)

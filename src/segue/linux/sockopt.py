@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
+from dataclasses import dataclass
 
 from segue.address import Address
 from segue.errors import KernelError, UsageError
 
 _SO_ACCEPTCONN = 30
+_SO_MEMINFO = 55
 _SO_COOKIE = 57
+_SK_MEMINFO_DROPS = 8
+_SK_MEMINFO_BYTES = 9 * 4
 
 _ADVICE = {
-    "EADDRINUSE": "somebody else has it, without SO_REUSEPORT or under another user",
-    "EACCES": "ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE",
-    "EADDRNOTAVAIL": "no interface of this host has that address",
+    errno.EADDRINUSE: "somebody else has it, without SO_REUSEPORT or under another user",
+    errno.EACCES: "ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE",
+    errno.EADDRNOTAVAIL: "no interface of this host has that address",
 }
 
 
@@ -44,14 +49,16 @@ def open_listener(
     """A listening socket with SO_REUSEPORT, close-on-exec, the caller's to close.
 
     An IPv6 one takes no IPv4 connections (IPV6_V6ONLY), so that ``:80`` and ``[::]:80`` can be
-    served side by side whatever net.ipv6.bindv6only says.  With ``nodelay`` accepted connections
-    inherit TCP_NODELAY.  Raises KernelError (EADDRINUSE, EACCES, EADDRNOTAVAIL), UsageError for
-    an unknown zone.
+    served side by side whatever net.ipv6.bindv6only says.  The kernel caps the backlog at
+    net.core.somaxconn.  With ``nodelay`` accepted connections inherit TCP_NODELAY.  Raises
+    KernelError (EADDRINUSE, EACCES, EADDRNOTAVAIL), UsageError for an unknown zone.
     """
     where = socket_address(address, address.host, address.port)
     made = socket.socket(address.family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     call = "setsockopt"
     try:
+        # Connections of a server without SO_REUSEPORT that linger in TIME_WAIT would else keep
+        # the port from its successor for a minute.
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuseport:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -65,10 +72,21 @@ def open_listener(
         made.listen(backlog)
     except OSError as error:
         made.close()
-        refused = KernelError(call, error.errno or 0, f"listening at {address}")
-        refused.advice = _ADVICE.get(refused.name, "")
-        raise refused from error
+        code = error.errno or 0
+        doing = f"listening at {address}"
+        raise KernelError(call, code, doing, _ADVICE.get(code, "")) from error
     return made
+
+
+def local_address(sock: socket.socket) -> Address:
+    """Where a TCP socket is bound.  Raises UsageError when it is no TCP socket or not bound."""
+    if sock.family not in {socket.AF_INET, socket.AF_INET6} or sock.type != socket.SOCK_STREAM:
+        raise UsageError("this is no TCP socket")
+    host, port, *rest = sock.getsockname()
+    if not port:
+        raise UsageError("this socket is not bound to a port")
+    scope = rest[1] if rest else 0
+    return Address(host, port, socket.if_indextoname(scope) if scope else "")
 
 
 def cookie(sock: socket.socket) -> int:
@@ -82,8 +100,81 @@ def is_listening(sock: socket.socket) -> bool:
     return sock.getsockopt(socket.SOL_SOCKET, _SO_ACCEPTCONN) == 1
 
 
+def drops(sock: socket.socket) -> int | None:
+    """Packets that were dropped at this socket, modulo 2**32; None before Linux 4.12.
+
+    A listener counts what its filter or its full queue refused.
+    """
+    try:
+        memory = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _SK_MEMINFO_BYTES)
+    except OSError:
+        return None
+    if len(memory) < _SK_MEMINFO_BYTES:
+        return None
+    value: int = struct.unpack_from("=I", memory, 4 * _SK_MEMINFO_DROPS)[0]
+    return value
+
+
 def peer_credentials(sock: socket.socket) -> tuple[int, int, int]:
     """SO_PEERCRED of a connected unix socket: pid, uid and gid of who connected."""
     data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     pid, uid, gid = struct.unpack("=iII", data)
     return pid, uid, gid
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A socket option by the name of its constant; ``text`` when its value is a string."""
+
+    name: str
+    level: int
+    number: int
+    text: bool = False
+
+
+# What a connection can lose or gain by moving to a listener that has it otherwise: a child keeps
+# its source's settings, a half-open request gets most of its target's.  The numbers are those of
+# include/uapi/linux/tcp.h where Python's socket module has no name.
+AUDITED = (
+    Option("SO_REUSEPORT", socket.SOL_SOCKET, socket.SO_REUSEPORT),
+    Option("IPV6_V6ONLY", socket.IPPROTO_IPV6, socket.IPV6_V6ONLY),
+    Option("SO_BINDTODEVICE", socket.SOL_SOCKET, socket.SO_BINDTODEVICE, text=True),
+    Option("SO_MARK", socket.SOL_SOCKET, socket.SO_MARK),
+    Option("SO_RCVBUF", socket.SOL_SOCKET, socket.SO_RCVBUF),
+    Option("SO_SNDBUF", socket.SOL_SOCKET, socket.SO_SNDBUF),
+    Option("SO_RCVLOWAT", socket.SOL_SOCKET, socket.SO_RCVLOWAT),
+    Option("SO_KEEPALIVE", socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+    Option("SO_OOBINLINE", socket.SOL_SOCKET, socket.SO_OOBINLINE),
+    Option("IP_TOS", socket.IPPROTO_IP, socket.IP_TOS),
+    Option("IP_TTL", socket.IPPROTO_IP, socket.IP_TTL),
+    Option("TCP_DEFER_ACCEPT", socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT),
+    Option("TCP_FASTOPEN", socket.IPPROTO_TCP, socket.TCP_FASTOPEN),
+    Option("TCP_SAVE_SYN", socket.IPPROTO_TCP, 27),
+    Option("TCP_NODELAY", socket.IPPROTO_TCP, socket.TCP_NODELAY),
+    Option("TCP_KEEPIDLE", socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+    Option("TCP_KEEPINTVL", socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
+    Option("TCP_KEEPCNT", socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
+    Option("TCP_USER_TIMEOUT", socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
+    Option("TCP_LINGER2", socket.IPPROTO_TCP, socket.TCP_LINGER2),
+    Option("TCP_NOTSENT_LOWAT", socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT),
+    Option("TCP_MAXSEG", socket.IPPROTO_TCP, socket.TCP_MAXSEG),
+    Option("TCP_WINDOW_CLAMP", socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP),
+    Option("TCP_CONGESTION", socket.IPPROTO_TCP, socket.TCP_CONGESTION, text=True),
+)
+
+
+def settings(sock: socket.socket) -> dict[str, int | str]:
+    """The audited options of a socket; those that this kernel or family has not are left out."""
+    found: dict[str, int | str] = {}
+    for option in AUDITED:
+        try:
+            if option.text:
+                data = sock.getsockopt(option.level, option.number, 64)
+                found[option.name] = data.split(b"\0", 1)[0].decode()
+            else:
+                found[option.name] = sock.getsockopt(option.level, option.number)
+        except OSError as error:
+            if error.errno not in {errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EINVAL}:
+                doing = f"reading {option.name} of a socket"
+                raise KernelError("getsockopt", error.errno or 0, doing) from error
+    return found

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 class Counts:
     """How many selections of each kind a slot has had since counting began.
 
-    ``new``, ``request``, ``child`` and ``fastopen`` exclude each other: an ordinary SYN, and a
-    half-open request, a child or a Fast Open child that migrates.  ``cancelled`` counts refused
-    ones, and ``fell_back`` those, of any kind, whose first choice was gone.
+    ``new``, ``request``, ``child`` and ``fastopen`` exclude each other: a SYN, and a half-open
+    request, a child or a Fast Open child that migrates.  ``cancelled`` counts refused ones, and
+    ``fell_back`` those, of any kind, whose first choice was gone.  A SYN that the listener then
+    drops, its queue full, counts again when the client repeats it.
     """
 
     new: int = 0

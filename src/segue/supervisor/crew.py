@@ -128,7 +128,9 @@ class Crew:
         env[VARIABLE] = flag
         env["SEGUE_GENERATION"] = str(worker.generation)
         env["SEGUE_NAME"] = self.places.name
-        if inherited:
+        # Told once: a command that takes {fd} as an argument gets no LISTEN_FDS as well, which
+        # gunicorn, for one, would take for a second listener with the same number.
+        if inherited and not any("{fd}" in word for word in self.settings.command):
             env["LISTEN_FDS"] = str(inherited)
             env["LISTEN_FDNAMES"] = ":".join(bind.name for bind in self.settings.binds)
         return env

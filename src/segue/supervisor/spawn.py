@@ -75,7 +75,7 @@ def spawn(
 ) -> Child:
     """Run ``argv`` in a session of its own with ``inherit`` as descriptors 3, 4, ...
 
-    ``env`` is the whole environment; LISTEN_PID is added when there is anything to inherit.
+    ``env`` is the whole environment; LISTEN_PID is added when it has LISTEN_FDS.
     ``output`` becomes both stdout and stderr.  Raises KernelError when the program cannot be
     executed (ENOENT, EACCES) or its user cannot be taken on (EPERM).
     """
@@ -135,7 +135,7 @@ def _become(
         os.dup2(output, 2)
     for place, fd in enumerate(aside):
         os.dup2(fd, FIRST_FD + place)
-    if inherit:
+    if "LISTEN_FDS" in env:
         env["LISTEN_PID"] = str(os.getpid())
     if identity is not None:
         if os.geteuid() == 0:

@@ -1,0 +1,138 @@
+"""What this kernel, with these permissions, can do: found out by trying, never by its version.
+
+Each question has three answers.  A yes or no is remembered for as long as the process runs.
+Could-not-tell is asked again: a process without the permission to try learns nothing about the
+kernel, and permissions change.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from segue.bpf import asm
+from segue.bpf.insn import R0
+from segue.errors import KernelError, NotSupported, SegueError, VerifierError
+from segue.linux import bpf, cbpf, netns, pidfd, snmp, sock_diag, sysctl
+
+MIGRATE_SYSCTL = "net.ipv4.tcp_migrate_req"
+_NOT_HERE = {errno.ENOSYS, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT}
+
+
+class Answer(Enum):
+    """Whether something works here."""
+
+    YES = "yes"
+    NO = "no"
+    COULD_NOT_TELL = "could not tell"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An answer and the sentence that explains it."""
+
+    answer: Answer
+    reason: str
+
+    def __bool__(self) -> bool:
+        """It works here for sure."""
+        return self.answer is Answer.YES
+
+
+_known: dict[str, Finding] = {}
+
+
+def ask(name: str) -> Finding:
+    """The answer for one of FEATURES, from memory if it is certain.  Raises KeyError."""
+    attempt = FEATURES[name]
+    found = _known.get(name)
+    if found is None:
+        found = judge(attempt)
+        if found.answer is not Answer.COULD_NOT_TELL:
+            _known[name] = found
+    return found
+
+
+def judge(attempt: Callable[[], str]) -> Finding:
+    """Try it: what it returns is the reason of a yes, what it raises that of another answer."""
+    try:
+        return Finding(Answer.YES, attempt())
+    except (NotSupported, VerifierError) as error:
+        return Finding(Answer.NO, str(error))
+    except (SegueError, OSError) as error:
+        missing = isinstance(error, OSError) and error.errno in _NOT_HERE
+        return Finding(Answer.NO if missing else Answer.COULD_NOT_TELL, str(error))
+
+
+def _listener() -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    made.bind(("127.0.0.1", 0))
+    made.listen(1)
+    return made
+
+
+def _reuseport_cbpf() -> str:
+    with _listener() as listener:
+        cbpf.attach_reuseport(listener, [cbpf.answer(0)])
+    return "classic BPF steers a reuseport group"
+
+
+def _ebpf_reuseport() -> str:
+    """A program of two instructions that lets the kernel decide."""
+    program = asm.assemble([asm.mov_imm(R0, 1), asm.leave()])
+    try:
+        bpf.Program.load(program, name="segue_trial").close()
+    except KernelError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise NotSupported("migration by eBPF", "Linux 5.14", str(error)) from error
+    return "the verifier takes a program that selects and migrates"
+
+
+def _pidfd_getfd() -> str:
+    own = pidfd.open_process(os.getpid())
+    try:
+        with _listener() as listener:
+            os.close(pidfd.getfd(own, listener.fileno()))
+    finally:
+        os.close(own)
+    return "descriptors of this user's processes can be duplicated"
+
+
+def _sock_diag() -> str:
+    with _listener() as listener, sock_diag.SockDiag() as diag:
+        port = listener.getsockname()[1]
+        if not diag.listeners(port, socket.AF_INET):
+            raise NotSupported("sock_diag", "a kernel that lists listeners", "a list without ours")
+    return "sockets are listed with their queues"
+
+
+def _migrate_sysctl() -> str:
+    return f"{MIGRATE_SYSCTL} is {sysctl.read(MIGRATE_SYSCTL)}"
+
+
+def _migrate_counters() -> str:
+    if "TcpExt.TCPMigrateReqSuccess" not in snmp.read():
+        raise NotSupported("migration counters", "Linux 5.14", "no TCPMigrateReqSuccess")
+    return "migrations are counted"
+
+
+def _own_netns() -> str:
+    with netns.fresh():
+        return "a network namespace can be made"
+
+
+FEATURES: dict[str, Callable[[], str]] = {
+    "reuseport_cbpf": _reuseport_cbpf,
+    "ebpf_reuseport": _ebpf_reuseport,
+    "pidfd_getfd": _pidfd_getfd,
+    "sock_diag": _sock_diag,
+    "migrate_sysctl": _migrate_sysctl,
+    "migrate_counters": _migrate_counters,
+    "own_netns": _own_netns,
+}

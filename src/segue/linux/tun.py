@@ -1,0 +1,105 @@
+"""A network interface whose other end is a descriptor: what is routed into it is read here as IP
+packets, and what is written here arrives as if from a wire (TUN, tun.rst in the kernel's docs).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import ipaddress
+import os
+import socket
+import struct
+from typing import Self
+
+from segue.errors import KernelError
+from segue.linux import netns
+
+_TUNSETIFF = 0x400454CA
+_IFF_TUN = 0x0001
+_IFF_NO_PI = 0x1000  # no four bytes before each packet
+_SIOCSIFADDR = 0x8916
+_SIOCSIFNETMASK = 0x891C
+_SIOCSIFMTU = 0x8922
+_LONGEST = 65535  # an IP packet's
+
+_ADVICE = {
+    errno.ENOENT: "this kernel or container has no /dev/net/tun",
+    errno.EPERM: "it needs CAP_NET_ADMIN in this network namespace",
+    errno.EBUSY: "somebody else has an interface of that name",
+}
+
+
+class Tun:
+    """A TUN interface in the network namespace it was made in; it goes when this is closed."""
+
+    def __init__(self, name: str = "segue%d") -> None:
+        """A ``%d`` in the name becomes the first free number.  Raises KernelError."""
+        call = "open"
+        self._fd = -1
+        try:
+            self._fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+            call = "ioctl(TUNSETIFF)"
+            request = struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI)
+            answer = fcntl.ioctl(self._fd, _TUNSETIFF, request)
+        except OSError as error:
+            self.close()
+            code = error.errno or 0
+            doing = f"making interface {name}"
+            raise KernelError(call, code, doing, _ADVICE.get(code, "")) from error
+        self.name = answer[:16].partition(b"\0")[0].decode()
+
+    def configure(self, address: str, *, mtu: int = 1500) -> None:
+        """Give it an IPv4 address such as 10.9.0.1/24, and set it up; its network is then routed
+        here.  Raises KernelError.
+        """
+        interface = ipaddress.IPv4Interface(address)
+        name = self.name.encode()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+            try:
+                for option, value in (
+                    (_SIOCSIFADDR, interface.ip),
+                    (_SIOCSIFNETMASK, interface.netmask),
+                ):
+                    request = struct.pack(
+                        "16sHxx4s16x", name, socket.AF_INET, value.packed
+                    )  # struct ifreq with a sockaddr_in
+                    fcntl.ioctl(control, option, request)
+                fcntl.ioctl(control, _SIOCSIFMTU, struct.pack("16si20x", name, mtu))
+            except OSError as error:
+                code = error.errno or 0
+                doing = f"giving {self.name} the address {address}"
+                raise KernelError("ioctl", code, doing, _ADVICE.get(code, "")) from error
+        netns.raise_interface(self.name)
+
+    def read(self) -> bytes | None:
+        """The next packet, whole; None when none waits.  Raises KernelError."""
+        try:
+            return os.read(self._fd, _LONGEST)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise KernelError("read", error.errno or 0, f"reading from {self.name}") from error
+
+    def write(self, packet: bytes) -> None:
+        """Let a packet arrive.  Raises KernelError: EINVAL when it is no IP packet."""
+        try:
+            os.write(self._fd, packet)
+        except OSError as error:
+            raise KernelError("write", error.errno or 0, f"writing to {self.name}") from error
+
+    def fileno(self) -> int:
+        """The descriptor, non-blocking; readable when a packet waits."""
+        return self._fd
+
+    def close(self) -> None:
+        """Remove the interface; twice is no error."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,105 @@
+"""Netlink messages and attributes: bytes, nonsense, and the live kernel's answers."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segue.errors import KernelError, WireError
+from segue.linux.netlink import (
+    Netlink,
+    attributes,
+    decode,
+    encode,
+    encode_attribute,
+    not_found,
+)
+
+SOCK_DIAG = 4
+BY_FAMILY = 20
+
+
+def test_a_message_byte_by_byte() -> None:
+    """Length with header, type, flags, sequence, port id 0 (netlink(7)), little-endian here."""
+    told = encode(20, 0x301, 7, b"\xaa\xbb")
+    assert told.hex(" ") == "12 00 00 00 14 00 01 03 07 00 00 00 00 00 00 00 aa bb"
+
+
+def test_an_attribute_byte_by_byte() -> None:
+    """The length leaves out the padding."""
+    assert encode_attribute(7, b"\xaa").hex(" ") == "05 00 07 00 aa 00 00 00"
+
+
+KINDS = st.integers(0, 0x3FFF)
+
+
+@given(st.lists(st.tuples(KINDS, st.binary(max_size=40))))
+def test_attributes_come_back(given_attributes: list[tuple[int, bytes]]) -> None:
+    """Every type and payload, whatever its length."""
+    data = b"".join(encode_attribute(kind, payload) for kind, payload in given_attributes)
+    assert [(kind, bytes(got)) for kind, got in attributes(memoryview(data))] == given_attributes
+
+
+@given(st.lists(st.tuples(st.integers(0, 0xFFFF), st.integers(0, 0xFFFF), st.binary(max_size=40))))
+def test_messages_come_back(given_messages: list[tuple[int, int, bytes]]) -> None:
+    """As many as one buffer holds, each beginning at a multiple of four."""
+    data = b""
+    for kind, flags, payload in given_messages:
+        data += encode(kind, flags, 1, payload)
+        data += b"\0" * (-len(data) % 4)
+    got = [(one.kind, one.flags, bytes(one.payload)) for one in decode(memoryview(data))]
+    assert got == given_messages
+
+
+def test_the_flags_of_a_type_are_left_out() -> None:
+    """NLA_F_NESTED and NLA_F_NET_BYTEORDER are no part of the type."""
+    (kind, _), *_ = attributes(memoryview(bytes.fromhex("0400 05c0")))
+    assert kind == 5
+
+
+@given(st.binary(max_size=64))
+def test_nonsense_is_refused_or_read_within_its_bounds(data: bytes) -> None:
+    """No length leads outside the buffer or round in circles."""
+    for read in (decode, attributes):
+        try:
+            count = len(list(read(memoryview(data))))
+        except WireError:
+            continue
+        assert count <= len(data) // 4
+
+
+@pytest.mark.parametrize("length", [0, 15, 19])
+def test_a_length_that_makes_no_sense_is_refused(length: int) -> None:
+    """Shorter than the header, or longer than what came."""
+    data = encode(1, 0, 0, b"ab")
+    with pytest.raises(WireError, match=f"length {length} of 18 bytes left"):
+        list(decode(memoryview(length.to_bytes(4, "little") + data[4:])))
+
+
+def test_the_kernels_no_has_its_errno() -> None:
+    """A request that is too short is EINVAL, and says what was being done."""
+    asked = Netlink(SOCK_DIAG, "asking nonsense")
+    try:
+        with pytest.raises(KernelError, match="asking nonsense: netlink failed") as refused:
+            asked.request(BY_FAMILY, b"\x02")
+        assert refused.value.errno == errno.EINVAL
+        assert not not_found(refused.value)
+        with pytest.raises(KernelError, match="EINVAL"):
+            asked.dump(BY_FAMILY, b"\x02")
+    finally:
+        asked.close()
+
+
+def test_a_protocol_that_does_not_exist_is_said() -> None:
+    """Not as an OSError of the socket call alone, but with what was wanted."""
+    with pytest.raises(KernelError, match=r"listing x: socket\(AF_NETLINK\) failed"):
+        Netlink(31, "listing x")
+
+
+def test_what_is_not_found() -> None:
+    """ENOENT and ESRCH, nothing else."""
+    told = [not_found(KernelError("netlink", one, "x")) for one in (errno.ENOENT, errno.ESRCH, 1)]
+    assert told == [True, True, False]

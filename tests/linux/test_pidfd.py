@@ -1,0 +1,106 @@
+"""Descriptors of other processes, taken by number; and orphans that find a new parent."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import subprocess
+import sys
+
+import pytest
+from tests.linux.unprivileged import as_nobody
+
+from segue.address import Address
+from segue.errors import KernelError
+from segue.linux import pidfd, proc
+from segue.linux.sockopt import cookie, is_listening, open_listener
+
+HOLDER = "import os; print(os.getpid(), flush=True); input()"
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("netns")
+def test_the_listener_of_another_process_is_the_same_socket() -> None:
+    """Its duplicate has the cookie, accepts, and keeps it listening when the process is gone."""
+    listener = open_listener(Address("127.0.0.1", 8000), backlog=8)
+    number, identity = listener.fileno(), cookie(listener)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        pass_fds=[number],
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        listener.close()
+        other = pidfd.open_process(process.pid)
+        (there,) = proc.sockets(process.pid).values()
+        taken = socket.socket(fileno=pidfd.getfd(other, there))
+        with taken:
+            assert cookie(taken) == identity
+            assert not os.get_inheritable(taken.fileno())
+            assert not select.select([other], [], [], 0)[0]
+            process.communicate(b"\n", timeout=5)
+            assert select.select([other], [], [], 5)[0] == [other]
+            os.close(other)
+            assert is_listening(taken)
+            taken.settimeout(2)
+            with socket.create_connection(("127.0.0.1", 8000), timeout=2) as client:
+                child, peer = taken.accept()
+                child.close()
+                assert peer == client.getsockname()
+
+
+def test_what_is_not_there_is_said() -> None:
+    """No such process, and no such descriptor in one."""
+    with subprocess.Popen(["true"]) as process:
+        pass
+    with pytest.raises(KernelError, match="ESRCH"):
+        pidfd.open_process(process.pid)
+    own = pidfd.open_process(os.getpid())
+    try:
+        with pytest.raises(KernelError, match="taking descriptor 99999 .* EBADF"):
+            pidfd.getfd(own, 99999)
+    finally:
+        os.close(own)
+
+
+@pytest.mark.root
+def test_another_users_descriptor_is_refused() -> None:
+    """EPERM, with what it would need."""
+    mine = os.getpid()
+
+    def work() -> str:
+        other = pidfd.open_process(mine)
+        try:
+            pidfd.getfd(other, 0)
+        except KernelError as error:
+            return f"{error.name}: {error.advice}"
+        return "taken"
+
+    assert as_nobody(work).startswith("EPERM: another user's process")
+
+
+SUBREAPER = """
+import os
+from segue.linux.prctl import set_child_subreaper
+set_child_subreaper()
+reader, writer = os.pipe()
+if os.fork() == 0:
+    if os.fork() == 0:
+        os.read(reader, 1)
+        os._exit(7)
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+os.write(writer, b"x")
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+def test_an_orphan_becomes_a_child_of_the_subreaper() -> None:
+    """Its grandchild's exit status reaches it, as it would reach PID 1."""
+    ended = subprocess.run(
+        [sys.executable, "-c", SUBREAPER], capture_output=True, timeout=20, check=True
+    )
+    assert ended.stdout.split() == [b"0", b"7"]

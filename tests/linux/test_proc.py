@@ -1,0 +1,176 @@
+"""/proc as it is written, and a living tree of processes."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from segue.linux import proc
+
+# Of a process that called itself "a) S (b" with prctl(PR_SET_NAME), on Linux 6.18.
+STAT = (
+    b"4242 (a) S (b) T 17 4242 4242 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 1 0 987654 1000 200"
+    b" 18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0\n"
+)
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for a condition, five seconds at most."""
+    limit = time.monotonic() + 5
+    while not true():
+        assert time.monotonic() < limit, "not within five seconds"
+        select.select([], [], [], 0.002)
+
+
+@pytest.fixture
+def shell() -> Iterator[subprocess.Popen[bytes]]:
+    """A shell, leader of a session, with a child of its own that runs for a minute."""
+    with subprocess.Popen(
+        ["sh", "-c", "sleep 60 & read line; kill $!; wait"],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        until(lambda: [proc.command(one) for one in proc.children(process.pid)] == ["sleep"])
+        yield process
+        process.communicate(b"\n", timeout=5)
+
+
+def gone() -> int:
+    """The pid of a process that was, and is not any more."""
+    with subprocess.Popen(["true"]) as process:
+        return process.pid
+
+
+def test_a_name_may_hold_spaces_and_parentheses() -> None:
+    """The fields begin after the last closing parenthesis."""
+    fields = proc.stat_fields(STAT)
+    assert fields[:4] == [b"T", b"17", b"4242", b"4242"]
+    assert fields[11:13] == [b"250", b"50"]
+    assert fields[19] == b"987654"
+
+
+def test_a_live_process_with_such_a_name() -> None:
+    """Read through the kernel, its parent and state are right."""
+    code = "open('/proc/self/comm','w').write('a) S 1 (b'); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with open(f"/proc/{process.pid}/stat", "rb") as file:
+            assert b"(a) S 1 (b)" in file.read()
+        assert proc._children_by_parent(os.getpid()) == (process.pid,)
+        assert proc.children(os.getpid()) == (process.pid,)
+        assert proc.run_state(process.pid) in {"R", "S"}
+        process.communicate(b"\n", timeout=5)
+
+
+def test_the_tree_of_a_shell_with_a_child(shell: subprocess.Popen[bytes]) -> None:
+    """The shell first, then its child; both are in its session, which leaves the leader out."""
+    (child,) = proc.children(shell.pid)
+    assert proc.tree(shell.pid) == (shell.pid, child)
+    assert proc.tree(child) == (child,)
+    assert shell.pid in proc.tree(os.getpid())
+    assert proc.session(shell.pid) == (child,)
+    assert set(proc.tree(shell.pid)) <= set(proc.everyone())
+
+
+def test_names_and_arguments(shell: subprocess.Popen[bytes]) -> None:
+    """The program's base name, and every argument as it was given."""
+    (child,) = proc.children(shell.pid)
+    assert proc.command_line(child) == ("sleep", "60")
+    assert (proc.command(shell.pid), proc.command(child)) == ("sh", "sleep")
+
+
+def test_a_stopped_process_is_seen_stopped(shell: subprocess.Popen[bytes]) -> None:
+    """Every thread counts; after SIGCONT it is not stopped any more."""
+    assert not proc.threads_stopped(shell.pid)
+    os.kill(shell.pid, signal.SIGSTOP)
+    try:
+        until(lambda: proc.threads_stopped(shell.pid))
+        assert proc.run_state(shell.pid) == "T"
+    finally:
+        os.kill(shell.pid, signal.SIGCONT)
+    until(lambda: not proc.threads_stopped(shell.pid))
+
+
+def test_a_process_that_is_gone_is_empty_everywhere() -> None:
+    """Nothing is raised: it may end between any two reads."""
+    pid = gone()
+    assert proc.tree(pid) == ()
+    assert proc.children(pid) == ()
+    assert proc.session(pid) == ()
+    assert proc.sockets(pid) == {}
+    assert proc.command_line(pid) == ()
+    assert proc.command(pid) == "?"
+    assert proc.start_time(pid) is None
+    assert proc.run_state(pid) is None
+    assert proc.threads_stopped(pid)
+    assert (proc.resident_bytes(pid), proc.cpu_seconds(pid)) == (0, 0)
+
+
+def test_a_zombie_has_no_start_time_and_is_in_no_session() -> None:
+    """It runs no more; who has not been waited for keeps only its number."""
+    pid = os.posix_spawn("/bin/true", ["true"], {}, setsid=True)
+    until(lambda: proc.run_state(pid) == "Z")
+    assert proc.start_time(pid) is None
+    assert proc.threads_stopped(pid)
+    os.waitpid(pid, 0)
+
+
+def test_sockets_by_inode() -> None:
+    """Every socket of a process under its inode, and who has it open."""
+    with socket.socket() as one, open("/dev/null", "rb") as other:
+        inode = os.fstat(one.fileno()).st_ino
+        assert proc.sockets(os.getpid())[inode] == one.fileno()
+        assert other.fileno() not in proc.sockets(os.getpid()).values()
+        assert proc.owners([inode, 1]) == {inode: (os.getpid(),)}
+        code = "print(flush=True); input()"
+        with subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[one.fileno()],
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            assert proc.owners([inode]) == {inode: tuple(sorted([os.getpid(), process.pid]))}
+            process.communicate(b"\n", timeout=5)
+
+
+def test_a_pid_that_is_used_again_has_another_start() -> None:
+    """Start times do not change while a process lives, and later ones are not earlier."""
+    own = proc.start_time(os.getpid())
+    assert own is not None
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        began = proc.start_time(process.pid)
+        assert began is not None
+        assert began >= own
+        process.communicate(b"", timeout=5)
+    assert proc.start_time(os.getpid()) == own
+
+
+def test_what_a_process_has_used() -> None:
+    """This one has some memory, and its processor time agrees with times(2)."""
+    assert 1 << 20 < proc.resident_bytes(os.getpid()) < 1 << 40
+    used = os.times()
+    assert abs(proc.cpu_seconds(os.getpid()) - used.user - used.system) < 0.1
+
+
+def test_processes_by_their_environment() -> None:
+    """The beginning of one entry of the environment they were started with."""
+    mark = f"SEGUE_TEST_MARK={os.getpid()}-"
+    name, _, value = mark.partition("=")
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, env={name: value + "7"}) as process:
+        until(lambda: proc.command(process.pid) == "cat")
+        assert proc.with_environment(mark.encode()) == [process.pid]
+        process.communicate(b"", timeout=5)
+    assert proc.with_environment(mark.encode()) == []
