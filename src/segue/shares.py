@@ -6,7 +6,8 @@ all are fillings of this table (DESIGN: one table, flipped at once).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, repeat, zip_longest
 
 from segue.errors import UsageError
 
@@ -40,31 +41,23 @@ def fill(weights: Mapping[int, float], before: Sequence[int] = ()) -> list[int]:
     when a share grows or shrinks.
     """
     wanted = quotas(weights)
-    table: list[int | None] = list(before) if len(before) == SIZE else [None] * SIZE
-    for place, slot in enumerate(table):
-        if slot is None:
-            continue
-        if wanted.get(slot, 0):
-            wanted[slot] -= 1
-        else:
-            table[place] = None
-    # Deal the rest round robin, so that neighbouring hashes do not share a fate.
-    hand = [slot for slot, count in sorted(wanted.items()) if count]
-    filled: list[int] = []
-    turn = 0
-    for slot in table:
-        if slot is not None:
-            filled.append(slot)
-            continue
-        turn %= len(hand)
-        taken = hand[turn]
-        wanted[taken] -= 1
-        if wanted[taken]:
-            turn += 1
-        else:
-            del hand[turn]
-        filled.append(taken)
-    return filled
+    kept: list[int | None] = []
+    # A whole generation going leaves nothing to keep, and is the flip that clients wait for.
+    if len(before) == SIZE and not wanted.keys().isdisjoint(before):
+        for slot in before:
+            left = wanted.get(slot, 0)
+            wanted[slot] = max(0, left - 1)
+            kept.append(slot if left else None)
+    dealt = _deal({slot: count for slot, count in sorted(wanted.items()) if count})
+    if not kept:
+        return list(dealt)
+    return [next(dealt) if slot is None else slot for slot in kept]
+
+
+def _deal(counts: Mapping[int, int]) -> Iterator[int]:
+    """Round robin, so that neighbouring hashes do not share a fate."""
+    rounds = zip_longest(*(repeat(slot, count) for slot, count in counts.items()))
+    return (slot for slot in chain.from_iterable(rounds) if slot is not None)
 
 
 def canary(old: Sequence[int], new: Sequence[int], percent: float) -> dict[int, float]:

@@ -60,7 +60,7 @@ def test_what_is_not_there_is_said() -> None:
         pidfd.open_process(process.pid)
     own = pidfd.open_process(os.getpid())
     try:
-        with pytest.raises(KernelError, match="taking descriptor 99999 .* EBADF"):
+        with pytest.raises(KernelError, match=r"taking descriptor 99999 .* EBADF"):
             pidfd.getfd(own, 99999)
     finally:
         os.close(own)

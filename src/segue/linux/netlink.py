@@ -1,6 +1,7 @@
 """Netlink messages and attributes, and a socket that asks and listens (netlink(7)).
 
-Narrow on purpose: requests and dumps of one protocol, which is what socket diagnostics need.
+Narrow on purpose: requests and dumps of one protocol, which is what socket diagnostics need.  No
+multicast, no extended acknowledgements.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 from segue.errors import KernelError, WireError
 
@@ -20,19 +21,27 @@ NLM_F_DUMP = 0x300
 _NLM_F_DUMP_INTR = 0x10
 _NLMSG_ERROR = 2
 _NLMSG_DONE = 3
+_LOWEST_PAYLOAD_KIND = 0x10  # below are the control messages (NLMSG_MIN_TYPE)
 _HEADER = struct.Struct("=IHHII")  # mirrors struct nlmsghdr
 _ATTRIBUTE = struct.Struct("=HH")  # mirrors struct nlattr
 _TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
-_RECEIVE = 1 << 18  # a dump comes in pieces of at most 32 KiB; the more a call takes the better
-_TRIES = 3  # a dump that changed under the reader is read again so often
+
+# netlink_recvmsg remembers the largest buffer it was given, and netlink_dump fills pieces up to
+# that, but never more than 32 KiB: a smaller buffer costs calls, a larger one is never filled.
+_RECEIVE = 1 << 16
+_TRIES = 3  # a dump that changed under the reader, or overran the buffer, is read again so often
+# The kernel has answered before send() returns, so this is only ever reached by a kernel bug; a
+# supervisor must not hang in it.
+_PATIENCE_SECONDS = 5
+_TIMEVAL = struct.Struct("@ll")  # mirrors struct timeval
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One netlink message: its type, flags and payload."""
+class Message(NamedTuple):
+    """One netlink message."""
 
     kind: int
     flags: int
+    sequence: int
     payload: memoryview
 
 
@@ -43,12 +52,14 @@ def encode(kind: int, flags: int, sequence: int, payload: bytes) -> bytes:
 
 def decode(data: memoryview) -> Iterator[Message]:
     """Every message in a received buffer.  Raises WireError when a length makes no sense."""
-    at = 0
-    while at + _HEADER.size <= len(data):
-        length, kind, flags, _, _ = _HEADER.unpack_from(data, at)
-        if not _HEADER.size <= length <= len(data) - at:
-            raise WireError("netlink message", f"length {length} of {len(data) - at} bytes left")
-        yield Message(kind, flags, data[at + _HEADER.size : at + length])
+    at, end = 0, len(data)
+    while at < end:
+        if end - at < _HEADER.size:
+            raise WireError("netlink message", f"{end - at} bytes are no header", bytes(data[at:]))
+        length, kind, flags, sequence, _ = _HEADER.unpack_from(data, at)
+        if not _HEADER.size <= length <= end - at:
+            raise WireError("netlink message", f"length {length} of {end - at} bytes left")
+        yield Message(kind, flags, sequence, data[at + _HEADER.size : at + length])
         at += (length + 3) & ~3
 
 
@@ -60,11 +71,13 @@ def encode_attribute(kind: int, payload: bytes) -> bytes:
 
 def attributes(data: memoryview) -> Iterator[tuple[int, memoryview]]:
     """Every attribute as (type, payload).  Raises WireError when a length makes no sense."""
-    at = 0
-    while at + _ATTRIBUTE.size <= len(data):
+    at, end = 0, len(data)
+    while at < end:
+        if end - at < _ATTRIBUTE.size:
+            raise WireError("netlink attribute", f"{end - at} bytes are none", bytes(data[at:]))
         length, kind = _ATTRIBUTE.unpack_from(data, at)
-        if not _ATTRIBUTE.size <= length <= len(data) - at:
-            raise WireError("netlink attribute", f"length {length} of {len(data) - at} bytes left")
+        if not _ATTRIBUTE.size <= length <= end - at:
+            raise WireError("netlink attribute", f"length {length} of {end - at} bytes left")
         yield kind & _TYPE_MASK, data[at + _ATTRIBUTE.size : at + length]
         at += (length + 3) & ~3
 
@@ -72,72 +85,107 @@ def attributes(data: memoryview) -> Iterator[tuple[int, memoryview]]:
 class Netlink:
     """A netlink socket of one protocol, in the network namespace it was made in."""
 
-    def __init__(self, protocol: int, doing: str) -> None:
-        self._doing = doing
-        self._sequence = 0
+    def __init__(self, protocol: int) -> None:
         try:
             self._socket = socket.socket(
                 socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol
             )
         except OSError as error:
+            doing = f"opening netlink protocol {protocol}"
             raise KernelError("socket(AF_NETLINK)", error.errno or 0, doing) from error
+        patience = _TIMEVAL.pack(_PATIENCE_SECONDS, 0)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
+        self._sequence = 0
+        self._answering = False  # an answer was not read to its end
 
-    def dump(self, kind: int, payload: bytes) -> list[memoryview]:
-        """The payloads of a whole dump.  Raises KernelError.
+    def dump(self, kind: int, payload: bytes, doing: str) -> list[memoryview]:
+        """The payloads of a whole dump.  Raises KernelError, WireError.
 
         A dump during which the table changed (NLM_F_DUMP_INTR) is read again, at most three
         times; the last one is taken as it is, since a table that always changes has no better.
+        So is one for which the kernel found no room (ENOBUFS), which then raises.
         """
-        for _ in range(_TRIES):
-            found, interrupted = self._exchange(kind, NLM_F_REQUEST | NLM_F_DUMP, payload)
+        for left in reversed(range(_TRIES)):
+            try:
+                found, interrupted = self._exchange(
+                    kind, NLM_F_REQUEST | NLM_F_DUMP, payload, doing
+                )
+            except KernelError as error:
+                if error.errno != errno.ENOBUFS or not left:
+                    raise
+                continue
             if not interrupted:
                 break
         return found
 
-    def request(self, kind: int, payload: bytes, flags: int = 0) -> memoryview | None:
-        """The payload of the single answer; None when the answer is a bare acknowledgement.
+    def request(
+        self, kind: int, payload: bytes, doing: str, *, acknowledged: bool = False
+    ) -> memoryview | None:
+        """The payload of the single answer.  ``acknowledged`` asks for a bare yes or no: None.
 
-        Raises KernelError with the errno of the answer.
+        Raises KernelError with the errno of the answer, WireError.
         """
-        found, _ = self._exchange(kind, NLM_F_REQUEST | flags, payload)
+        flags = NLM_F_REQUEST | (NLM_F_ACK if acknowledged else 0)
+        found, _ = self._exchange(kind, flags, payload, doing)
         return found[0] if found else None
 
-    def _exchange(self, kind: int, flags: int, payload: bytes) -> tuple[list[memoryview], bool]:
-        self._sequence += 1
-        try:
-            self._socket.send(encode(kind, flags, self._sequence, payload))
-        except OSError as error:
-            raise KernelError("send", error.errno or 0, self._doing) from error
+    def _exchange(
+        self, kind: int, flags: int, payload: bytes, doing: str
+    ) -> tuple[list[memoryview], bool]:
+        self._discard()
+        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+        single = not flags & (NLM_F_DUMP | NLM_F_ACK)
         found: list[memoryview] = []
         interrupted = False
-        many = bool(flags & NLM_F_DUMP)
-        while True:
+        self._answering = True
+        try:
+            self._socket.send(encode(kind, flags, self._sequence, payload))
+            while self._answering:
+                for message in decode(memoryview(self._socket.recv(_RECEIVE))):
+                    if message.sequence != self._sequence:
+                        continue  # the rest of an answer that was given up
+                    interrupted |= bool(message.flags & _NLM_F_DUMP_INTR)
+                    if message.kind >= _LOWEST_PAYLOAD_KIND:
+                        found.append(message.payload)
+                        self._answering &= not single
+                    elif message.kind in {_NLMSG_ERROR, _NLMSG_DONE}:
+                        # Both begin with an errno: a dump may fail after it has begun.
+                        self._answering = False
+                        _check(message.payload, doing)
+        except KernelError:
+            raise
+        except OSError as error:
+            raise KernelError("netlink", error.errno or 0, doing) from error
+        return found, interrupted
+
+    def _discard(self) -> None:
+        """Read off what an exception left; a dump that goes on would refuse another (EBUSY)."""
+        while self._answering:
             try:
-                received = self._socket.recv(_RECEIVE)
+                self._socket.recv(_RECEIVE, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                # The kernel adds the next piece of a dump within recv(): empty is the end.
+                self._answering = False
             except OSError as error:
-                raise KernelError("recv", error.errno or 0, self._doing) from error
-            for message in decode(memoryview(received)):
-                interrupted |= bool(message.flags & _NLM_F_DUMP_INTR)
-                if message.kind == _NLMSG_DONE:
-                    return found, interrupted
-                if message.kind == _NLMSG_ERROR:
-                    code = -int.from_bytes(message.payload[:4], sys.byteorder, signed=True)
-                    if code:
-                        raise KernelError("netlink", code, self._doing)
-                    return found, interrupted
-                found.append(message.payload)
-            if not many:
-                return found, interrupted
+                if error.errno != errno.ENOBUFS:
+                    raise KernelError("netlink", error.errno or 0, "reading on") from error
 
     def fileno(self) -> int:
         """The descriptor."""
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the socket; twice is no error."""
         self._socket.close()
 
+    def __enter__(self) -> Self:
+        return self
 
-def not_found(error: KernelError) -> bool:
-    """The answer was that there is no such thing."""
-    return error.errno in {errno.ENOENT, errno.ESRCH}
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _check(payload: memoryview, doing: str) -> None:
+    code = -int.from_bytes(payload[:4], sys.byteorder, signed=True)
+    if code:
+        raise KernelError("netlink", code, doing)

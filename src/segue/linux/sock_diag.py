@@ -1,198 +1,64 @@
-"""TCP sockets as the kernel lists them: sock_diag(7), net/ipv4/inet_diag.c.
+"""The TCP sockets of a network namespace, asked of the kernel: sock_diag(7), net/ipv4/inet_diag.c.
 
-Narrow on purpose: TCP, the attributes that Segue reads, and port filters that run in the kernel.
-A listener's ``rqueue`` is its accept queue and ``wqueue`` its backlog; a half-open request shows
-as SYN_RECV with inode 0; a child nobody has accepted is ESTABLISHED with inode 0.
+Needs no privilege, except to end a connection.  Port filters run in the kernel.
 """
 
 from __future__ import annotations
 
-import socket
-import struct
+import errno
 from collections.abc import Iterable
-from dataclasses import dataclass
-from enum import IntEnum
 from typing import Self
 
-from segue.errors import KernelError, WireError
-from segue.linux.netlink import (
-    NLM_F_ACK,
-    Netlink,
-    attributes,
-    encode_attribute,
-    not_found,
+from segue.errors import KernelError
+from segue.linux.inet_diag import (
+    EXT_INFO,
+    EXT_SKMEMINFO,
+    REQ_BYTECODE,
+    Entry,
+    State,
+    TcpInfo,
+    decode_entry,
+    encode_port_filter,
+    encode_request,
 )
+from segue.linux.netlink import Netlink, encode_attribute
+
+__all__ = ["CONNECTED", "Entry", "SockDiag", "State", "TcpInfo"]
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _SOCK_DESTROY = 21
-_REQUEST = struct.Struct("=BBBxI")  # mirrors the head of struct inet_diag_req_v2
-_SOCKID = struct.Struct("!HH16s16s")  # ports and addresses are in network order...
-_SOCKID_TAIL = struct.Struct("=III")  # ...interface and the cookie's halves are the host's
-_HEAD = struct.Struct("=BBBB")
-_TAIL = struct.Struct("=IIIII")  # expires, rqueue, wqueue, uid, inode
-_MESSAGE_SIZE = _HEAD.size + _SOCKID.size + _SOCKID_TAIL.size + _TAIL.size
-_ANY_COOKIE = 0xFFFFFFFF
+_ANY_STATE = 0xFFFFFFFF
+_ADVICE = {
+    errno.EPERM: "it needs CAP_NET_ADMIN",
+    errno.ENOENT: "it is gone",
+    errno.EOPNOTSUPP: "this kernel was built without CONFIG_INET_DIAG_DESTROY",
+}
 
-_REQ_BYTECODE = 1  # INET_DIAG_REQ_BYTECODE
-_BC_OP = struct.Struct("=BBH")  # mirrors struct inet_diag_bc_op
-_BC_JMP = 1
-_BC_S_GE, _BC_S_LE, _BC_D_GE, _BC_D_LE = 2, 3, 4, 5
-
-_EXT_INFO = 2
-_EXT_SKMEMINFO = 7
-_EXT_SKV6ONLY = 11
-_SKMEMINFO_DROPS = 8
-
-
-class State(IntEnum):
-    """TCP states under the kernel's numbers (include/net/tcp_states.h)."""
-
-    ESTABLISHED = 1
-    SYN_SENT = 2
-    SYN_RECV = 3
-    FIN_WAIT1 = 4
-    FIN_WAIT2 = 5
-    TIME_WAIT = 6
-    CLOSE = 7
-    CLOSE_WAIT = 8
-    LAST_ACK = 9
-    LISTEN = 10
-    CLOSING = 11
-    NEW_SYN_RECV = 12
-
-
-# Every state in which a process may have, or a queue may hold, a full socket.
-CONNECTED = (State.ESTABLISHED, State.FIN_WAIT1, State.FIN_WAIT2, State.CLOSE_WAIT, State.CLOSING)
-
-
-@dataclass(frozen=True, slots=True)
-class TcpInfo:
-    """The part of struct tcp_info that Segue reads; times in milliseconds."""
-
-    last_data_sent_ms: int
-    last_data_recv_ms: int
-    rtt_us: int
-    bytes_acked: int
-    bytes_received: int
-    data_segs_in: int
-    data_segs_out: int
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One socket of a dump."""
-
-    family: int
-    state: int
-    cookie: int
-    inode: int
-    uid: int
-    host: str
-    port: int
-    peer_host: str
-    peer_port: int
-    interface: int
-    rqueue: int
-    wqueue: int
-    retrans: int
-    expires_ms: int
-    drops: int | None = None
-    info: TcpInfo | None = None
-    v6only: bool | None = None
-
-
-def encode_request(
-    family: int,
-    states: int,
-    extensions: int = 0,
-    *,
-    local: tuple[str, int] = ("", 0),
-    peer: tuple[str, int] = ("", 0),
-    cookie: int | None = None,
-) -> bytes:
-    """Struct inet_diag_req_v2 for TCP; without addresses it matches every socket."""
-
-    def packed(host: str) -> bytes:
-        return socket.inet_pton(family, host) if host else b""
-
-    low, high = (
-        (_ANY_COOKIE, _ANY_COOKIE) if cookie is None else (cookie & 0xFFFFFFFF, cookie >> 32)
-    )
-    return (
-        _REQUEST.pack(family, socket.IPPROTO_TCP, extensions, states)
-        + _SOCKID.pack(local[1], peer[1], packed(local[0]), packed(peer[0]))
-        + _SOCKID_TAIL.pack(0, low, high)
-    )
-
-
-def encode_port_filter(sport: int | None, dport: int | None) -> bytes:
-    """Bytecode that keeps sockets with these ports (inet_diag_bc_run); b"" for no filter.
-
-    Each comparison is two operations, since the port stands in the second one's ``no`` field; a
-    false one jumps past the end, which the kernel takes for "not this one".
-    """
-    tests = [
-        (op, port)
-        for port, ops in ((sport, (_BC_S_GE, _BC_S_LE)), (dport, (_BC_D_GE, _BC_D_LE)))
-        if port is not None
-        for op in ops
-    ]
-    total = len(tests) * 2 * _BC_OP.size
-    code = b""
-    for op, port in tests:
-        left = total - len(code)
-        code += _BC_OP.pack(op, 2 * _BC_OP.size, left + _BC_OP.size) + _BC_OP.pack(0, 0, port)
-    return code
-
-
-def decode_entry(payload: memoryview) -> Entry:
-    """Struct inet_diag_msg and its attributes.  Raises WireError when it is too short."""
-    if len(payload) < _MESSAGE_SIZE:
-        raise WireError("inet_diag_msg", f"{len(payload)} bytes", bytes(payload))
-    family, state, _, retrans = _HEAD.unpack_from(payload, 0)
-    sport, dport, source, target = _SOCKID.unpack_from(payload, 4)
-    interface, low, high = _SOCKID_TAIL.unpack_from(payload, 40)
-    expires, rqueue, wqueue, uid, inode = _TAIL.unpack_from(payload, 52)
-    drops: int | None = None
-    info: TcpInfo | None = None
-    v6only: bool | None = None
-    for kind, value in attributes(payload[_MESSAGE_SIZE:]):
-        if kind == _EXT_SKMEMINFO and len(value) >= 4 * (_SKMEMINFO_DROPS + 1):
-            drops = struct.unpack_from("=I", value, 4 * _SKMEMINFO_DROPS)[0]
-        elif kind == _EXT_INFO:
-            info = decode_info(value)
-        elif kind == _EXT_SKV6ONLY:
-            v6only = bool(value[0])
-    size = 4 if family == socket.AF_INET else 16
-    return Entry(
-        family, state, low | high << 32, inode, uid,
-        socket.inet_ntop(family, source[:size]), sport,
-        socket.inet_ntop(family, target[:size]), dport,
-        interface, rqueue, wqueue, retrans, expires, drops, info, v6only,
-    )  # fmt: skip
-
-
-def decode_info(value: memoryview) -> TcpInfo | None:
-    """Struct tcp_info (include/uapi/linux/tcp.h); None from a kernel that knows less of it."""
-    if len(value) < 160:
-        return None
-    sent, _, received = struct.unpack_from("=III", value, 44)
-    (rtt,) = struct.unpack_from("=I", value, 68)
-    acked, got = struct.unpack_from("=QQ", value, 120)
-    segs_in, segs_out = struct.unpack_from("=II", value, 152)
-    return TcpInfo(sent, received, rtt, acked, got, segs_in, segs_out)
+# Every state in which a process may have, or an accept queue may hold, a full socket; SYN_RECV is
+# a Fast Open child's.
+CONNECTED = (
+    State.ESTABLISHED,
+    State.SYN_RECV,
+    State.FIN_WAIT1,
+    State.FIN_WAIT2,
+    State.CLOSE_WAIT,
+    State.CLOSING,
+)
 
 
 class SockDiag:
-    """Asks about the TCP sockets of the network namespace that it was made in."""
+    """Asks about the TCP sockets of the network namespace that it was made in.
+
+    Every method raises KernelError when the kernel refuses.
+    """
 
     def __init__(self) -> None:
-        self._netlink = Netlink(_NETLINK_SOCK_DIAG, "listing TCP sockets")
+        self._netlink = Netlink(_NETLINK_SOCK_DIAG)
 
     def dump(
         self,
-        states: Iterable[State],
+        states: Iterable[State] | int,
         *,
         family: int,
         sport: int | None = None,
@@ -200,56 +66,80 @@ class SockDiag:
         info: bool = False,
         memory: bool = False,
     ) -> list[Entry]:
-        """Sockets of a family in these states; ``info`` and ``memory`` fill those fields.
+        """Sockets of a family in these states, or in those of a mask of ``1 << state``.
 
-        Raises KernelError.
+        ``sport`` is the local and ``dport`` the peer's port; given both, both must match.
+        ``info`` and ``memory`` fill ``info`` and ``drops``.  Asking for SYN_RECV brings requests
+        too, which have the state NEW_SYN_RECV here; asking for that brings only them.
         """
-        mask = sum(1 << state for state in states)
-        extensions = (info << (_EXT_INFO - 1)) | (memory << (_EXT_SKMEMINFO - 1))
+        mask = states if isinstance(states, int) else sum(1 << state for state in set(states))
+        extensions = (info << (EXT_INFO - 1)) | (memory << (EXT_SKMEMINFO - 1))
         payload = encode_request(family, mask, extensions)
         code = encode_port_filter(sport, dport)
         if code:
-            payload += encode_attribute(_REQ_BYTECODE, code)
-        return [decode_entry(one) for one in self._netlink.dump(_SOCK_DIAG_BY_FAMILY, payload)]
+            payload += encode_attribute(REQ_BYTECODE, code)
+        found = self._netlink.dump(_SOCK_DIAG_BY_FAMILY, payload, "listing TCP sockets")
+        return [decode_entry(one) for one in found]
 
     def listeners(self, port: int | None, family: int) -> list[Entry]:
-        """Sockets in TCP_LISTEN, with their drops."""
+        """Sockets in TCP_LISTEN, with their drops; about 0.1 ms."""
         return self.dump([State.LISTEN], family=family, sport=port, memory=True)
 
     def half_open(self, port: int | None, family: int) -> list[Entry]:
-        """Requests whose final ACK has not come; they name no listener."""
-        return self.dump([State.SYN_RECV], family=family, sport=port)
+        """Requests whose final ACK, or first data under TCP_DEFER_ACCEPT, has not come.
+
+        They name no listener.  One that came by IPv4 to an IPv6 listener has the family AF_INET6
+        and mapped addresses.
+        """
+        return self.dump([State.NEW_SYN_RECV], family=family, sport=port)
 
     def connections(self, port: int | None, family: int) -> list[Entry]:
-        """Full sockets, queued (inode 0) and accepted, with their tcp_info."""
-        return self.dump(CONNECTED, family=family, sport=port, info=True)
+        """Full sockets, queued and accepted, with their tcp_info; no requests."""
+        found = self.dump(CONNECTED, family=family, sport=port, info=True)
+        return [one for one in found if one.state != State.NEW_SYN_RECV]
 
-    def one(self, family: int, local: tuple[str, int], peer: tuple[str, int]) -> Entry | None:
-        """The very socket between these two ends, or None: a look-up, not a dump."""
-        payload = encode_request(family, 0xFFFFFFFF, local=local, peer=peer)
+    def one(
+        self, family: int, local: tuple[str, int], peer: tuple[str, int], interface: int = 0
+    ) -> Entry | None:
+        """The very socket between these two ends, or None: a look-up, not a dump.
+
+        A socket bound to an interface, as those of link-local addresses are, is only found with
+        its ``interface``.
+        """
+        payload = encode_request(family, _ANY_STATE, local=local, peer=peer, interface=interface)
         try:
-            answer = self._netlink.request(_SOCK_DIAG_BY_FAMILY, payload)
+            answer = self._netlink.request(_SOCK_DIAG_BY_FAMILY, payload, "looking up a TCP socket")
         except KernelError as error:
-            if not_found(error):
+            if error.errno == errno.ENOENT:
                 return None
             raise
-        return None if answer is None else decode_entry(answer)
+        found = None if answer is None else decode_entry(answer)
+        # Where there is no such connection, inet_lookup goes on to who would get a SYN for it.
+        return None if found is None or found.peer_port != peer[1] else found
 
     def destroy(self, entry: Entry) -> None:
-        """Abort a socket from outside (SOCK_DESTROY).  Raises KernelError: EPERM without
-        CAP_NET_ADMIN, ENOENT when it is gone, EOPNOTSUPP without CONFIG_INET_DIAG_DESTROY.
+        """Abort a connection from outside (SOCK_DESTROY): its peer sees RST, its owner an error.
+
+        Raises KernelError: EPERM without CAP_NET_ADMIN, ENOENT when it is gone, EOPNOTSUPP from a
+        kernel without CONFIG_INET_DIAG_DESTROY.
         """
         payload = encode_request(
             entry.family,
-            0xFFFFFFFF,
+            _ANY_STATE,
             local=(entry.host, entry.port),
             peer=(entry.peer_host, entry.peer_port),
+            interface=entry.interface,
             cookie=entry.cookie,
         )
-        self._netlink.request(_SOCK_DESTROY, payload, NLM_F_ACK)
+        doing = f"ending the connection of [{entry.peer_host}]:{entry.peer_port}"
+        try:
+            self._netlink.request(_SOCK_DESTROY, payload, doing, acknowledged=True)
+        except KernelError as error:
+            error.advice = _ADVICE.get(error.errno or 0, "")
+            raise
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the netlink socket; twice is no error."""
         self._netlink.close()
 
     def __enter__(self) -> Self:

@@ -197,6 +197,7 @@ def _try(maps: Maps, number: int) -> list[asm.Item]:
         # The table used the low bits.  Were they used again, every connection of a listener that
         # is gone would meet the same neighbour: a table dealt in turn has slot = hash % live.
         asm.load(Width.U32, R1, R6, _HASH),
+        asm.alu_imm(Alu.RSH, R1, SIZE.bit_length() - 1),
         asm.alu_imm(Alu.ADD, R1, number),
         asm.load(Width.U32, R2, R7, _LIVE_AT),
         asm.alu_reg(Alu.MOD, R1, R2),

@@ -67,6 +67,7 @@ def report(runner: Runner) -> dict[str, Any]:
         "size": instance.size,
         "moved": runner.moved,
         "cut": runner.cut,
+        "flip_ms": runner.flip_ms,
         "command": list(runner.settings.command),
         "fronts": fronts,
         "workers": [

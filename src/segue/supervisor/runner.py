@@ -73,7 +73,9 @@ class Runner:
         self.exit_code = 0
         self.cut = 0
         self.moved = 0
-        self.flipped = 0.0
+        self.flip_ms: float | None = None  # from the last proof of readiness to the new shares
+        self._ready_at = 0.0
+        self._flipping = False
         self.succession: Succession | None = None  # set to hand over to new code
         self.lock = -1
         self._pace = _PACE
@@ -109,13 +111,15 @@ class Runner:
 
     def settle(self) -> None:
         """Perform what is due until nothing is, then write it down."""
-        for _ in range(_MOST_ROUNDS):
+        for round_ in range(_MOST_ROUNDS):
             moves = plan.plan(self.instance, self.survey.held, self.limits, self.world.now())
             if not moves:
+                # Written once, at the end: between a flip and its shares there is no time to lose.
+                if round_:
+                    self._write_down()
                 break
             for move in moves:
                 self._perform(move)
-            self._write_down()
         self.requests.answer()
 
     def _write_down(self) -> None:
@@ -172,6 +176,7 @@ class Runner:
         if member.readiness.step(self.fronts, worker.holds, now):
             member.readiness.close()
             worker.feed(Turn.READY, now)
+            self._ready_at = self.world.now()
             took = now - worker.started
             self.say(f"{self._name(worker)} is ready after {took:.2f} s")
 
@@ -398,9 +403,7 @@ class Runner:
             return
         instance.feed(Order.READY)
         instance.working, instance.newcomer = generation, 0
-        self.flipped = self.world.now()
-        self.say(f"generation {generation} takes all new connections")
-        notify.tell(READY="1", STATUS=f"generation {generation} serves", MAINPID=str(os.getpid()))
+        self._flipping = True
 
     def _share(self, weights: tuple[tuple[int, float], ...]) -> None:
         by_worker = dict(weights)
@@ -416,6 +419,12 @@ class Runner:
             if slots:
                 front.share(slots)
         self.instance.shared = weights
+        if self._flipping:
+            self._flipping = False
+            self.flip_ms = 1000 * (self.world.now() - self._ready_at)
+            serves = self.instance.working
+            self.say(f"generation {serves} takes all new connections")
+            notify.tell(READY="1", STATUS=f"generation {serves} serves", MAINPID=str(os.getpid()))
         for worker_ in self.instance.living:
             given = worker_.id in by_worker
             if given and worker_.stage in {Stage.STANDBY, Stage.DRAINING}:

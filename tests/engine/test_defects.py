@@ -1,0 +1,73 @@
+"""Kernels by release string: which are broken how."""
+
+from __future__ import annotations
+
+import pytest
+
+from segue.engine import defects
+from segue.engine.defects import Kernel
+
+
+@pytest.mark.parametrize(
+    ("release", "wakes", "forbidden"),
+    [
+        ("5.13.19", True, False),
+        ("5.14.0", False, False),
+        ("5.15.168", False, False),
+        ("5.15.169", False, True),
+        ("5.15.173-generic", False, True),
+        ("5.15.174", False, False),
+        ("5.15.208", False, False),
+        ("5.15.209", True, False),
+        ("6.1.113", False, False),
+        ("6.1.114-1", False, True),
+        ("6.1.119", False, True),
+        ("6.1.120", False, False),
+        ("6.1.175", True, False),
+        ("6.6.58", False, False),
+        ("6.6.59", False, True),
+        ("6.6.63", False, True),
+        ("6.6.64", False, False),
+        ("6.11.5", False, False),
+        ("6.11.6", False, True),
+        ("6.11.11", False, False),
+        ("6.12.1", False, True),
+        ("6.12", False, True),
+        ("6.12.2", False, False),
+        ("6.12.86", True, False),
+        ("6.13.0-rc1", False, False),
+        ("6.18.26", False, False),
+        ("6.18.27", True, False),
+        ("6.18.44-fc-v669", True, False),
+        ("6.19.0", False, False),
+        ("7.0.4", True, False),
+        ("7.1.0", True, False),
+        ("5.15.0-303.171.5.el9uek.x86_64", False, False),
+        ("5.15.0-304.171.3.el9uek.x86_64", False, True),
+        ("5.15.0-304.171.4.el9uek.x86_64", False, False),
+        ("5.15.0-305.1.el8uek.aarch64", False, False),
+    ],
+)
+def test_the_table_of_releases(release: str, wakes: bool, forbidden: bool) -> None:
+    """First affected and first mended release of every branch, on both sides of the border."""
+    kernel = Kernel.parse(release)
+    assert kernel is not None
+    warned, refused = defects.wakes(kernel), defects.forbids_migration(kernel)
+    assert (warned is None, refused is not None) == (wakes, forbidden)
+    assert all(release in said for said in (warned, refused) if said)
+
+
+def test_a_release_that_is_no_version() -> None:
+    """None, and a version of two parts is one of three."""
+    assert Kernel.parse("Darwin") is None
+    assert Kernel.parse("") is None
+    short = Kernel.parse("6.12-custom")
+    assert short is not None
+    assert short.version == (6, 12, 0)
+
+
+@pytest.mark.parametrize("spans", [defects.UNWOKEN, defects.FREED_TWICE])
+def test_spans_are_in_order_and_apart(spans: tuple[tuple[defects.Version, ...], ...]) -> None:
+    """A span that ended before it began would match nothing and be missed by nobody."""
+    flat = [version for span in spans for version in span]
+    assert flat == sorted(set(flat))

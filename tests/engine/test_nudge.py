@@ -1,0 +1,152 @@
+"""Waking listeners by short connections, with a clock that the test turns."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from segue.address import Address
+from segue.engine.drain import Drain
+from segue.engine.nudge import Nudge
+from segue.linux.sockopt import cookie, open_listener
+from segue.observe.snapshot import Observer
+
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("netns")]
+
+HERE = Address("127.0.0.1", 8000)
+START = 1000.0
+
+
+class Sleepers:
+    """Listeners whose owners accept only when a new connection wakes them."""
+
+    def __init__(self, address: Address, count: int, backlog: int) -> None:
+        self.address = address
+        self.steering, self.observer = Drain(), Observer()
+        self.listeners = {slot: open_listener(address, backlog=backlog) for slot in range(count)}
+        self.clients: list[socket.socket] = []
+        for slot, listener in self.listeners.items():
+            listener.setblocking(False)
+            self.steering.join(slot, listener)
+
+    def queue(self, slot: int, count: int) -> None:
+        """Connections wait here, and nobody was woken."""
+        self.steering.share({slot: 1.0})
+        where = (self.address.host, self.address.port)
+        self.clients += [socket.create_connection(where, timeout=2) for _ in range(count)]
+
+    def queues(self) -> list[int]:
+        group = self.observer.snapshot(self.address)
+        seen = (group.by_cookie(cookie(one)) for one in self.listeners.values())
+        return [one.queue if one else -1 for one in seen]
+
+    def wake(self, before: list[int], *, at_once: bool) -> None:
+        """Whose queue has grown was woken: it accepts all, or as many as it was woken for."""
+        now = self.queues()
+        for slot, listener in self.listeners.items():
+            grown = now[slot] - before[slot]
+            # One that takes a single connection takes the oldest, not the one that woke it.
+            for _ in range((now[slot] if at_once else 2) if grown > 0 else 0):
+                with contextlib.suppress(BlockingIOError):
+                    listener.accept()[0].close()
+
+    def close(self) -> None:
+        for one in [*self.clients, *self.listeners.values()]:
+            one.close()
+        self.observer.close()
+
+
+@contextlib.contextmanager
+def sleepers(count: int, address: Address = HERE, backlog: int = 200) -> Iterator[Sleepers]:
+    made = Sleepers(address, count, backlog)
+    with contextlib.closing(made):
+        yield made
+
+
+def nudged(group: Sleepers) -> Nudge:
+    return Nudge(group.address, group.steering, group.observer, group.listeners, START)
+
+
+@pytest.mark.parametrize("address", [HERE, Address("::", 8000)], ids=str)
+def test_a_listener_that_has_a_queue_is_woken(address: Address) -> None:
+    """By one connection, though it has no share; who has none is left in peace."""
+    with sleepers(3, address) as group:
+        group.queue(1, 5)
+        group.steering.share({2: 1.0})
+        nudge = nudged(group)
+        before = group.queues()
+        assert before == [0, 5, 0]
+        assert not nudge.step(START)
+        assert group.queues() == [0, 6, 0]
+        group.wake(before, at_once=True)
+        assert nudge.deadline() > START
+        assert nudge.step(nudge.deadline())
+        assert (nudge.connects, nudge.waiting) == (1, 0)
+        nudge.close()
+
+
+def test_one_that_accepts_a_few_is_woken_again() -> None:
+    """Until its queue is empty."""
+    with sleepers(2) as group:
+        group.queue(0, 6)
+        nudge = nudged(group)
+        before, now = group.queues(), START
+        while not nudge.step(now):
+            group.wake(before, at_once=False)
+            before, now = group.queues(), nudge.deadline()
+        assert group.queues() == [0, 0]
+        assert (nudge.connects, nudge.waiting) == (6, 0)
+        nudge.close()
+
+
+def test_it_keeps_its_pace() -> None:
+    """Before its deadline a step does nothing at all."""
+    with sleepers(2) as group:
+        group.queue(0, 1)
+        nudge = nudged(group)
+        assert not nudge.step(START)
+        assert not nudge.step(START + 0.001)
+        assert nudge.connects == 1
+        assert not nudge.step(nudge.deadline())
+        assert nudge.connects == 2
+        nudge.close()
+
+
+def test_it_gives_up_when_nobody_accepts() -> None:
+    """After fifty tries each, and says how many wait; the pins are gone."""
+    with sleepers(2) as group:
+        group.queue(0, 3)
+        nudge = nudged(group)
+        now = START
+        while not nudge.step(now):
+            assert nudge.connects <= 50
+            now = nudge.deadline()
+        assert nudge.connects == 50
+        assert nudge.waiting == group.queues()[0] == 53
+        nudge.close()
+
+
+def test_it_gives_up_when_the_time_is_over() -> None:
+    """With the queue as it is, and without another connection."""
+    with sleepers(2) as group:
+        group.queue(0, 3)
+        nudge = nudged(group)
+        assert not nudge.step(START)
+        assert nudge.step(START + 60)
+        assert nudge.connects == 1
+        assert nudge.waiting == 4
+        nudge.close()
+
+
+def test_a_listener_that_is_gone_is_none_to_wake() -> None:
+    """What it had is not waiting there any more."""
+    with sleepers(2) as group:
+        group.queue(0, 3)
+        nudge = nudged(group)
+        group.listeners[0].shutdown(socket.SHUT_RDWR)
+        assert nudge.step(START)
+        assert (nudge.connects, nudge.waiting) == (0, 0)
+        nudge.close()
