@@ -27,6 +27,8 @@ class Listener:
     owners: tuple[int, ...] = ()  # pids that have it open, in ascending order
     generation: int | None = None
     slot: int | None = None
+    interface: int = 0  # SO_BINDTODEVICE, or a link-local address's zone; 0 for any
+    v6only: bool | None = None  # of an IPv6 listener
 
     @property
     def full(self) -> bool:
@@ -88,6 +90,20 @@ class Group:
     def by_cookie(self, cookie: int) -> Listener | None:
         """The listener with this cookie, or None when it is gone."""
         return next((one for one in self.listeners if one.cookie == cookie), None)
+
+    def siblings(self, listener: Listener) -> tuple[Listener, ...]:
+        """The other members of its reuseport group: those its connections can migrate to.
+
+        The kernel also wants uid, interface and V6ONLY to be equal (inet_reuseport_add_sock), so
+        there may be listeners at the same address that are none.
+        """
+        return tuple(
+            one
+            for one in self.listeners
+            if one.cookie != listener.cookie
+            and (one.uid, one.interface, one.v6only)
+            == (listener.uid, listener.interface, listener.v6only)
+        )
 
     def strangers(self, ours: frozenset[int]) -> tuple[Listener, ...]:
         """Listeners whose cookie is not one of ours."""

@@ -71,11 +71,11 @@ def test_a_place_that_is_named_is_right_in_every_order_of_departures(data: st.Da
         elif what == "look":
             gone = {one for one in members if data.draw(st.booleans())}
             gone = set(sorted(gone)[:3])
-            new = {next(fresh) for _ in range(data.draw(st.integers(0, 2)))}
+            came = {next(fresh) for _ in range(data.draw(st.integers(0, 2)))}
             assert picture.reconcile(set(members)) == ((), 0)
-            orders = every_outcome(orders, gone, new)
-            told = picture.reconcile((set(members) | new) - gone)
-            assert told == (tuple(sorted(gone)), len(new))
+            orders = every_outcome(orders, gone, came)
+            told = picture.reconcile((set(members) | came) - gone)
+            assert told == (tuple(sorted(gone)), len(came))
         elif what == "restart":
             picture = IndexOrder(picture.record())
         check(picture, orders)
@@ -119,26 +119,26 @@ def test_a_member_whose_place_is_unknown_can_leave() -> None:
     """Two may have taken each other's hole; when one of them leaves the other is known again."""
     picture = IndexOrder([1, 2, 3, 4, 5])
     picture.left(1, 2)
-    assert picture.order == (None, None, 3)
+    assert list(picture.order) == [None, None, 3]
     assert picture.index(4) is None
     picture.left(4)
-    assert picture.order == (None, None)
+    assert list(picture.order) == [None, None]
     picture.left(3)
-    assert picture.order == (5,)
+    assert list(picture.order) == [5]
 
 
 def test_what_is_certain_is_named() -> None:
     """Being careful is no excuse for knowing nothing: these places have one possible holder."""
     picture = IndexOrder([1, 2, 3, 4, 5])
     picture.left(2)
-    assert picture.order == (1, 5, 3, 4)
+    assert list(picture.order) == [1, 5, 3, 4]
     picture.left(5, 4)
-    assert picture.order == (1, 3)
+    assert list(picture.order) == [1, 3]
     assert picture.reconcile([1, 3]) == ((), 0)
     assert picture.reconcile([1, 3, 9]) == ((), 1)
-    assert picture.order == (1, 3, 9)
+    assert list(picture.order) == [1, 3, 9]
     assert picture.reconcile([1, 3, 9, 10, 11]) == ((), 2)
-    assert picture.order == (1, 3, 9, None, None)
+    assert list(picture.order) == [1, 3, 9, None, None]
     assert picture.record() == [1, 3, 9, -10, -11]
     assert picture.last is None
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segue.errors import WireError
-from segue.linux.sock_diag import (
+from segue.linux.inet_diag import (
     Entry,
     State,
     TcpInfo,
@@ -63,11 +63,15 @@ def test_a_child_nobody_has_accepted() -> None:
     assert (entry.state, entry.inode, entry.rqueue, entry.wqueue) == (State.ESTABLISHED, 0, 5, 0)
     assert (entry.peer_host, entry.peer_port) == ("127.0.0.1", 60326)
     assert entry.info == TcpInfo(
+        unacked=0,
+        sacked=0,
         last_data_sent_ms=0,
         last_data_recv_ms=0,
         rtt_us=23,
         bytes_acked=0,
         bytes_received=5,
+        segs_out=1,
+        segs_in=3,
         data_segs_in=1,
         data_segs_out=0,
     )
@@ -76,12 +80,15 @@ def test_a_child_nobody_has_accepted() -> None:
 def test_tcp_info_by_offset() -> None:
     """Each field at its offset in struct tcp_info (include/uapi/linux/tcp.h)."""
     raw = bytearray(160)
+    struct.pack_into("=II", raw, 24, 1, 2)  # unacked, sacked
     struct.pack_into("=IIII", raw, 44, 11, 12, 13, 14)  # sent, ack sent, data and ack received
     struct.pack_into("=I", raw, 68, 15)  # rtt
-    struct.pack_into("=QQII", raw, 120, 1 << 40, 2 << 40, 0, 0)  # acked, received, segs out and in
-    struct.pack_into("=II", raw, 144, 16, 17)  # not sent, min_rtt
+    struct.pack_into("=QQ", raw, 120, 1 << 40, 2 << 40)  # acked, received
+    struct.pack_into("=IIII", raw, 136, 16, 17, 90, 91)  # segs out and in, not sent, min_rtt
     struct.pack_into("=II", raw, 152, 18, 19)  # data segs in and out
-    assert decode_info(memoryview(bytes(raw))) == TcpInfo(11, 13, 15, 1 << 40, 2 << 40, 18, 19)
+    assert decode_info(memoryview(bytes(raw))) == TcpInfo(
+        1, 2, 11, 13, 15, 1 << 40, 2 << 40, 16, 17, 18, 19
+    )
     assert decode_info(memoryview(bytes(159))) is None
 
 

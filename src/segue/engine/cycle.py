@@ -3,40 +3,36 @@
 A *cycle* is shutdown(2) and listen(2) from the supervisor's descriptor.  Between the two calls the
 owner could see EPOLLHUP or EINVAL, and there are servers that stop listening for good when they do
 (haproxy).  So the owner's processes are frozen around them.
-
-Why frozen, and not out-run by real-time priority: SCHED_FIFO needs CAP_SYS_NICE, and on a second
-core the owner runs in the window all the same; SIGSTOP needs the same user only, and an owner that
-does not run sees nothing.  It pauses an old worker for about as long as a look at /proc takes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import socket
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from segue.address import Address
+from segue.engine.freeze import frozen
 from segue.errors import KernelError, UsageError
-from segue.linux import proc
+from segue.linux.inet_diag import info_of
 from segue.linux.sockopt import cookie
 from segue.observe.snapshot import Observer
 
-_FREEZE_SECONDS = 0.1  # a thread in the kernel stops at its next return; longer is no use
-_LOOK_SECONDS = 0.0002
+# What tcp_disconnect sets back though it is the user's; each with the value that means unset.
+_FORGOTTEN = ((socket.TCP_MAXSEG, 536), (socket.TCP_WINDOW_CLAMP, 0))
 
 
 @dataclass(frozen=True, slots=True)
 class CycleReport:
     """What was moved, and whether the owner could see it."""
 
-    moved: int  # children that waited in the accept queue
+    moved: int  # children in the accept queue when it was shut down
     backlog: int
-    frozen: bool
-    window_us: float
+    frozen: bool  # every owner stood still meanwhile
+    window_us: float  # from before shutdown to after listen
+    paused_us: float = 0.0  # how long the owners stood still for it, at most
 
 
 def cycle(
@@ -44,49 +40,50 @@ def cycle(
 ) -> CycleReport:
     """Shut down and listen again, with the same backlog; the queue goes to other members.
 
-    ``owners`` are the processes to freeze meanwhile; they run again when this returns, whatever
-    happens.  The caller puts the listener back into its table.  Raises UsageError, with nothing
-    done, for the only listening member of a group, whose queue would be reset, and KernelError
-    when the listener cannot listen again.
+    ``owners`` are the processes to freeze meanwhile (``segue.engine.freeze``); they run again when
+    this returns, whatever happens.  The caller sees to it that migration is on, or the queue is
+    reset, and puts the listener back into its table.  Backlog, port, TCP_MAXSEG and
+    TCP_WINDOW_CLAMP are as before; half-open requests stay with the listener.
+
+    Raises UsageError, with nothing done, for the only listening member of a group, whose queue
+    would be reset, and KernelError when the listener cannot listen again.
     """
     group = observer.snapshot(address)
     mine = group.by_cookie(cookie(listener))
     if mine is None:
         raise UsageError(f"the listener to cycle does not listen at {address}")
-    if len(group.listeners) < 2:
+    if not group.siblings(mine):
         raise UsageError(
             f"the only listener at {address} cannot be cycled: what waits there would be reset"
         )
-    with _frozen(owners) as frozen:
-        before = time.perf_counter_ns()
+    here = listener.getsockname()
+    forgotten = [
+        (option, value)
+        for option, unset in _FORGOTTEN
+        if (value := listener.getsockopt(socket.IPPROTO_TCP, option)) != unset
+    ]
+    paused = time.perf_counter_ns()
+    with frozen(owners) as still:
+        # Both can only be asked while it listens, and listen() needs the backlog.
+        info = info_of(listener)
+        queue, backlog = (info.unacked, info.sacked) if info else (mine.queue, mine.backlog)
+        begun = time.perf_counter_ns()
+        call = "shutdown"
         try:
             listener.shutdown(socket.SHUT_RDWR)
-            # The backlog cannot be asked for once it has stopped listening, and listen() needs it.
-            listener.listen(mine.backlog)
+            if listener.getsockname()[1] != here[1]:
+                # Nobody bound it to this port by number, so listen() would choose another.
+                call = "bind"
+                listener.bind(here)
+            for option, value in forgotten:
+                # Kept though the listener would be less than it was: not listening is worse.
+                with contextlib.suppress(OSError):
+                    listener.setsockopt(socket.IPPROTO_TCP, option, value)
+            call = "listen"
+            listener.listen(backlog)
         except OSError as error:
             doing = f"cycling a listener at {address}"
-            raise KernelError("listen", error.errno or 0, doing) from error
-        window = (time.perf_counter_ns() - before) / 1000
-    return CycleReport(mine.queue, mine.backlog, frozen, window)
-
-
-@contextlib.contextmanager
-def _frozen(pids: Collection[int]) -> Iterator[bool]:
-    """Stopped processes inside the block; yields whether every one is."""
-    stopped: list[int] = []
-    try:
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGSTOP)
-                stopped.append(pid)
-        limit = time.monotonic() + _FREEZE_SECONDS
-        still = list(stopped)
-        while still and time.monotonic() < limit:
-            still = [pid for pid in still if not proc.threads_stopped(pid)]
-            if still:
-                time.sleep(_LOOK_SECONDS)
-        yield not still and len(stopped) == len(pids)
-    finally:
-        for pid in stopped:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGCONT)
+            raise KernelError(call, error.errno or 0, doing) from error
+        ended = time.perf_counter_ns()
+    gone = time.perf_counter_ns()
+    return CycleReport(queue, backlog, still, (ended - begun) / 1000, (gone - paused) / 1000)

@@ -134,8 +134,8 @@ def encode_port_filter(sport: int | None, dport: int | None) -> bytes:
     """Bytecode that keeps sockets with these ports (inet_diag_bc_run); b"" for no filter.
 
     Each comparison is two operations, since the port stands in the second one's ``no`` field; a
-    false one jumps past the end, which the kernel takes for "not this one".  Greater and less
-    instead of equal, which is younger (INET_DIAG_BC_S_EQ, Linux 4.16) than what Segue runs on.
+    false one jumps past the end, which the kernel takes for "not this one".  Not S_EQ and D_EQ,
+    which a 4.14 kernel still refuses.
     """
     tests = [
         (op, port)

@@ -69,7 +69,8 @@ def tree(pid: int) -> tuple[int, ...]:
         return ()
     found = [pid]
     for one in found:
-        found += children(one)
+        # Who is adopted by an ancestor between two reads would be listed twice.
+        found += [child for child in children(one) if child not in found]
     return tuple(found)
 
 
@@ -90,7 +91,7 @@ def sockets(pid: int) -> dict[int, int]:
     found: dict[int, int] = {}
     with contextlib.suppress(FileNotFoundError, PermissionError, ProcessLookupError):
         for entry in os.listdir(where):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            with contextlib.suppress(FileNotFoundError, PermissionError, ProcessLookupError):
                 target = os.readlink(f"{where}/{entry}")
                 if target.startswith("socket:["):
                     found.setdefault(int(target[8:-1]), int(entry))
@@ -115,10 +116,13 @@ def command_line(pid: int) -> tuple[str, ...]:
 
 
 def command(pid: int) -> str:
-    """The program's name: of its first argument, else the kernel's; "?" when it is gone."""
+    """The program's name: of its first argument, else the kernel's; "?" when it is gone.
+
+    Of a server that writes what it does over its arguments (``nginx: worker process``) the name.
+    """
     line = command_line(pid)
     if line:
-        return os.path.basename(line[0].split(" ")[0]) or line[0]
+        return os.path.basename(line[0].split(" ")[0]).rstrip(":") or line[0]
     return _read(f"/proc/{pid}/comm").decode(errors="replace").strip() or "?"
 
 
@@ -132,6 +136,15 @@ def run_state(pid: int) -> str | None:
     """The state letter (R, S, D, T, Z...), or None when it is gone."""
     fields = _stat(pid)
     return fields[0].decode() if fields else None
+
+
+def uid(pid: int) -> int | None:
+    """The effective user, or None when it is gone."""
+    # Not the directory's owner: that is root while the process is not dumpable.
+    for line in _read(f"/proc/{pid}/status").splitlines():
+        if line.startswith(b"Uid:"):
+            return int(line.split()[2])
+    return None
 
 
 def threads_stopped(pid: int) -> bool:

@@ -11,7 +11,6 @@ import os
 import socket
 from collections.abc import Iterable
 
-from segue.errors import KernelError
 from segue.linux import pidfd, proc
 from segue.supervisor.crew import Crew, Member
 from segue.supervisor.front import Front
@@ -82,17 +81,18 @@ def _adopt(front: Front, pid: int, fd: int) -> Hold | None:
     return None
 
 
-def take(pid: int, fd: int) -> socket.socket:
-    """A duplicate of another process's socket.  Raises KernelError, with what permits it."""
+def duplicate(pid: int, fd: int) -> int:
+    """A duplicate of another process's descriptor.  Raises KernelError, with what permits it."""
+    holder = pidfd.open_process(pid)
     try:
-        holder = os.pidfd_open(pid)
-    except OSError as error:
-        doing = f"looking at process {pid}"
-        raise KernelError("pidfd_open", error.errno or 0, doing) from error
-    try:
-        return socket.socket(fileno=pidfd.getfd(holder, fd))
+        return pidfd.getfd(holder, fd)
     finally:
         os.close(holder)
+
+
+def take(pid: int, fd: int) -> socket.socket:
+    """A duplicate of another process's socket.  Raises KernelError."""
+    return socket.socket(fileno=duplicate(pid, fd))
 
 
 def find(pids: Iterable[int], inode: int) -> tuple[int, int] | None:

@@ -21,7 +21,7 @@ from segue.engine.select import Choice
 from segue.errors import KernelError, SegueError, UsageError
 from segue.linux import proc
 from segue.supervisor.control import Control
-from segue.supervisor.discovery import find, take
+from segue.supervisor.discovery import duplicate, find, take
 from segue.supervisor.notify import Inbox
 from segue.supervisor.output import Pipe, Voice
 from segue.supervisor.places import Places
@@ -110,18 +110,13 @@ def _readopt(runner: Runner, worker: Worker) -> None:
     if runner.settings.output != "raw":
         # Its output is a pipe that it holds open itself: lines written meanwhile are in there.
         with contextlib.suppress(KernelError):
-            pipe = Pipe.of_descriptor(_descriptor(worker.pid, 1))
+            pipe = Pipe.of_descriptor(duplicate(worker.pid, 1))
     child = Child(worker.pid, os.pidfd_open(worker.pid))
     member = runner.crew.add(worker, child, pipe)
     runner.watch_member(member)
     if worker.stage is Stage.STOPPING:
         # The signal may have been written down and not sent; a second one does no harm.
         member.signal(runner.settings.signal_number())
-
-
-def _descriptor(pid: int, number: int) -> int:
-    with take(pid, number) as pretended:
-        return pretended.detach()
 
 
 def _unknown(places: Places, instance: Instance) -> list[int]:
@@ -231,7 +226,12 @@ def succeed(
         for slot, fd in sockets.items():
             os.set_inheritable(fd, False)
             front.sockets[int(slot)] = socket.socket(fileno=fd)
+            if engine != "migrate":
+                # Its maps went over; by place, members join the new picture again.
+                front.steering.join(int(slot), front.sockets[int(slot)])
         front.shared = tuple(front.sockets)
+    if engine != "migrate":
+        instance.shared = ()
     for generation, kept in handed["spares"].items():
         runner.spares[int(generation)] = [tuple(Hold(*hold) for hold in holds) for holds in kept]
     for worker in instance.living:
