@@ -85,21 +85,21 @@ def test_a_newcomer_that_dies_is_no_reason_to_touch_the_old() -> None:
     """Its generation is abandoned with the reason, and nothing else is due."""
     made = instance((1, Stage.SERVING), (2, Stage.GONE), phase=Phase.RENEWING, newcomer=2)
     made.workers[2].outcome = "exited with 1"
-    assert moves(made) == [Abandon(2, "worker 102 exited with 1")]
+    assert moves(made) == [Abandon(2, "worker 2.2 (pid 102) exited with 1")]
 
 
 def test_a_newcomer_that_is_late_is_abandoned() -> None:
     """Not ready within the limit is not ready."""
     made = instance((1, Stage.SERVING), (2, Stage.STARTING), phase=Phase.RENEWING, newcomer=2)
     assert moves(made, now=59.9) == []
-    assert moves(made, now=60.0) == [Abandon(2, "worker 102 was not ready after 60 s")]
+    assert moves(made, now=60.0) == [Abandon(2, "worker 2.2 (pid 102) was not ready after 60 s")]
 
 
 def test_a_first_generation_that_fails_ends_the_run() -> None:
     """There is nothing to go on with."""
     made = instance((1, Stage.GONE), phase=Phase.STARTING)
     made.workers[1].outcome = "exited with 3"
-    assert moves(made) == [GiveUp("worker 101 exited with 3")]
+    assert moves(made) == [GiveUp("worker 1.1 (pid 101) exited with 3")]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,9 @@ def test_a_worker_goes_by_the_table_and_by_nothing_else(stage: Stage, turn: Turn
         assert worker.since == 2.0
         assert worker.asked is (turn in {Turn.STOP, Turn.KILL})
     else:
-        with pytest.raises(IllegalInput, match=f"worker 7: {turn.name} in {stage.name}"):
+        with pytest.raises(
+            IllegalInput, match=rf"worker 1.1 \(pid 7\): {turn.name} in {stage.name}"
+        ):
             worker.feed(turn, 2.0)
         assert (worker.stage, worker.since, worker.asked) == (stage, 1.0, False)
 

@@ -3,6 +3,13 @@
 A *cycle* is shutdown(2) and listen(2) from the supervisor's descriptor.  Between the two calls the
 owner could see EPOLLHUP or EINVAL, and there are servers that stop listening for good when they do
 (haproxy).  So the owner's processes are frozen around them.
+
+Why frozen, and not out-run by real-time priority: SCHED_FIFO needs CAP_SYS_NICE, and on another
+core the owner runs in the window all the same.  Measured on two cores, Linux 6.18, as EPOLLHUP and
+EINVAL seen by an owner in epoll_wait() or accept(), 200 cycles a run, idle and under connections:
+    nothing done   240 to 40,000 a run: it is woken, and preempts us between the calls
+    SCHED_FIFO     0 to 9 a run
+    frozen         0 in twelve runs; the owner stands still for 0.6 ms (median), under load 2 ms
 """
 
 from __future__ import annotations
@@ -71,12 +78,12 @@ def cycle(
         call = "shutdown"
         try:
             listener.shutdown(socket.SHUT_RDWR)
-            if listener.getsockname()[1] != here[1]:
-                # Nobody bound it to this port by number, so listen() would choose another.
-                call = "bind"
+            # A port that the kernel chose is given back by now, and listen() would choose another;
+            # one that was asked for is kept, and then this is EINVAL.
+            with contextlib.suppress(OSError):
                 listener.bind(here)
             for option, value in forgotten:
-                # Kept though the listener would be less than it was: not listening is worse.
+                # A listener that lost an option is better than one that does not listen.
                 with contextlib.suppress(OSError):
                     listener.setsockopt(socket.IPPROTO_TCP, option, value)
             call = "listen"

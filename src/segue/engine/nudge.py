@@ -7,23 +7,50 @@ each listener that has a queue until it has none; how often, and in vain, is cou
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from segue.address import Address
 from segue.engine.steering import Steering
+from segue.errors import SegueError
 from segue.linux.sockopt import cookie, socket_address
 from segue.observe.snapshot import Observer
 
-_TRIES = 50  # per listener; a server that accepts one at a time needs one for each
-_PACE_SECONDS = 0.02
+# One connection wakes whoever can be woken; the others are for a SYN that was dropped or went
+# astray.  A listener whose owner hangs must not have its queue filled by us.
+_TRIES = 6
+_AT_ONCE = 32  # half of the pins that a steering may have; readiness is proven by pins too
+_PACE_SECONDS = 0.02  # the first wait for an owner to accept; each one in vain doubles it
 _LIMIT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class NudgeReport:
+    """What it took, and what is left."""
+
+    connects: int  # short connections made
+    woken: int  # times that a listener's queue was there and then was not
+    still_waiting: int  # children in the queues at the last look
+
+
+@dataclass(slots=True)
+class _Deaf:
+    """A listener with a queue, from one look to the next."""
+
+    queue: int
+    vain: int = 0  # connections since its queue last shrank
+    due: float = 0.0
 
 
 @dataclass(slots=True)
 class Nudge:
-    """Connections to the listeners of one group until their queues are empty or it is too much."""
+    """Connections to the listeners of one group until their queues are empty or it is too much.
+
+    A machine: ``step`` at or after ``deadline``, until it returns True.  It takes five seconds at
+    most.  ``listeners`` may gain and lose members meanwhile.
+    """
 
     address: Address
     steering: Steering
@@ -31,28 +58,33 @@ class Nudge:
     listeners: Mapping[int, socket.socket]  # by slot
     started: float
     connects: int = 0
-    waiting: int = 0  # children in the queues at the last look
-    _tries: dict[int, int] = field(default_factory=dict)
-    _open: list[socket.socket] = field(default_factory=list)
+    woken: int = 0
+    waiting: int = 0
+    _deaf: dict[int, _Deaf] = field(default_factory=dict)
+    _open: list[tuple[socket.socket, int]] = field(default_factory=list)
     _next: float = 0.0
 
     def step(self, now: float) -> bool:
-        """Look and knock once if it is time; True when there is nothing left to do."""
+        """Look and knock if it is time; True when there is nothing left to do.
+
+        A listener that refuses to be knocked at counts as one that did not wake.  Raises
+        KernelError when the queues cannot be looked at.
+        """
         if now < self._next:
             return False
         self._hang_up()
-        group = self.observer.snapshot(self.address)
-        queues = {
-            slot: seen.queue
-            for slot, one in self.listeners.items()
-            if (seen := group.by_cookie(cookie(one))) is not None
-        }
+        queues = self._queues()
         self.waiting = sum(queues.values())
-        deaf = [slot for slot, queue in queues.items() if queue]
-        able = [slot for slot in deaf if self._tries.get(slot, 0) < _TRIES]
-        if not able or now > self.started + _LIMIT_SECONDS:
+        self.woken += sum(slot in queues and not queues[slot] for slot in self._deaf)
+        self._deaf = {slot: self._seen(slot, queue) for slot, queue in queues.items() if queue}
+        due = [slot for slot, one in self._deaf.items() if now >= one.due and one.vain < _TRIES]
+        hoped = [one for one in self._deaf.values() if now < one.due]
+        if now > self.started + _LIMIT_SECONDS or not (due or hoped):
             return True
-        for slot in able:
+        for slot in due[:_AT_ONCE]:
+            one = self._deaf[slot]
+            one.due = now + _PACE_SECONDS * 2**one.vain
+            one.vain += 1
             self._knock(slot)
         self._next = now + _PACE_SECONDS
         return False
@@ -61,27 +93,46 @@ class Nudge:
         """When ``step`` next wants the time."""
         return self._next
 
+    def report(self) -> NudgeReport:
+        """The counts up to now."""
+        return NudgeReport(self.connects, self.woken, self.waiting)
+
+    def _queues(self) -> dict[int, int]:
+        queues = self.observer.queued(self.address)
+        by_slot = {slot: cookie(one) for slot, one in self.listeners.items()}
+        return {slot: queues[one] for slot, one in by_slot.items() if one in queues}
+
+    def _seen(self, slot: int, queue: int) -> _Deaf:
+        one = self._deaf.get(slot)
+        if one is None:
+            return _Deaf(queue)
+        if queue < one.queue:
+            one.vain = 0  # who accepts is awake: only look on
+        one.queue = queue
+        return one
+
     def _knock(self, slot: int) -> None:
-        self._tries[slot] = self._tries.get(slot, 0) + 1
         self.connects += 1
-        made = socket.socket(self.address.family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self._open.append(made)
-        made.setblocking(False)
         near = self.address.near
-        made.bind(socket_address(self.address, near, 0))
-        port = made.getsockname()[1]
-        self.steering.pin(port, slot)
-        try:
-            # Over loopback the SYN has chosen its listener when this returns.
+        made = socket.socket(self.address.family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self._open.append((made, 0))
+        made.setblocking(False)
+        with contextlib.suppress(SegueError, OSError):
+            made.bind(socket_address(self.address, near, 0))
+            port = made.getsockname()[1]
+            self.steering.pin(port, slot)
+            # Until it is hung up: over loopback the SYN is mostly there when connect() returns.
+            self._open[-1] = (made, port)
             made.connect_ex(socket_address(self.address, near, self.address.port))
-        finally:
-            self.steering.unpin(port)
 
     def _hang_up(self) -> None:
-        for one in self._open:
-            one.close()
+        for made, port in self._open:
+            if port:
+                with contextlib.suppress(SegueError):
+                    self.steering.unpin(port)
+            made.close()
         self._open.clear()
 
     def close(self) -> None:
-        """Close what is open."""
+        """Hang up and forget every pin; twice is no error."""
         self._hang_up()

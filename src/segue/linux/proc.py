@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -65,12 +65,14 @@ def _children_by_parent(pid: int) -> tuple[int, ...]:
 
 def tree(pid: int) -> tuple[int, ...]:
     """The process and all its descendants, ascending within a level; () when it is gone."""
-    if not os.path.exists(f"/proc/{pid}"):
-        return ()
+    return descend(pid, children) if os.path.exists(f"/proc/{pid}") else ()
+
+
+def descend(pid: int, children_of: Callable[[int], Iterable[int]]) -> tuple[int, ...]:
+    """A process and those below it, each once, though an ancestor may adopt one meanwhile."""
     found = [pid]
     for one in found:
-        # Who is adopted by an ancestor between two reads would be listed twice.
-        found += [child for child in children(one) if child not in found]
+        found += [child for child in children_of(one) if child not in found]
     return tuple(found)
 
 
@@ -116,14 +118,16 @@ def command_line(pid: int) -> tuple[str, ...]:
 
 
 def command(pid: int) -> str:
-    """The program's name: of its first argument, else the kernel's; "?" when it is gone.
-
-    Of a server that writes what it does over its arguments (``nginx: worker process``) the name.
-    """
+    """The program's name: of its first argument, else the kernel's; "?" when it is gone."""
     line = command_line(pid)
     if line:
-        return os.path.basename(line[0].split(" ")[0]).rstrip(":") or line[0]
+        return program(line[0])
     return _read(f"/proc/{pid}/comm").decode(errors="replace").strip() or "?"
+
+
+def program(argument: str) -> str:
+    """The name in a first argument, over which servers write (``nginx: worker process``)."""
+    return os.path.basename(argument.split(" ")[0]).rstrip(":") or argument
 
 
 def start_time(pid: int) -> int | None:

@@ -6,11 +6,12 @@ tree; the supervisor takes a duplicate of each by pidfd_getfd(2) and gives it a 
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import socket
 from collections.abc import Iterable
 
+from segue.errors import KernelError
 from segue.linux import pidfd, proc
 from segue.supervisor.crew import Crew, Member
 from segue.supervisor.front import Front
@@ -39,7 +40,7 @@ def discover(instance: Instance, crew: Crew, fronts: list[Front]) -> list[str]:
                     continue
                 worker = instance.workers[worker_id]
                 pid, fd = inodes[listener.inode]
-                hold = _adopt(front, pid, fd)
+                hold = _adopt(front, worker, pid, fd)
                 if hold is not None:
                     worker.holds = (*worker.holds, hold)
                     _share_anew(instance, worker)
@@ -74,11 +75,21 @@ def _inodes(member: Member) -> dict[int, tuple[int, int]]:
     return {inode: (pid, fd) for pid in member.tree() for inode, fd in proc.sockets(pid).items()}
 
 
-def _adopt(front: Front, pid: int, fd: int) -> Hold | None:
-    # The process may have ended, or closed it, since it was seen.
-    with contextlib.suppress(ProcessLookupError, OSError):
-        return front.adopt(take(pid, fd))
-    return None
+def _adopt(front: Front, worker: Worker, pid: int, fd: int) -> Hold | None:
+    try:
+        listener = take(pid, fd)
+    except KernelError as error:
+        if error.errno == errno.EPERM:
+            worker.fault = f"has a listener that cannot be taken: {error}"
+        return None  # otherwise it ended, or closed it, since it was seen
+    if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
+        listener.close()
+        worker.fault = (
+            f"listens at {front.bind.address} without SO_REUSEPORT, which --bind-by worker needs:"
+            " turn it on in the server, or let the supervisor bind"
+        )
+        return None
+    return front.adopt(listener)
 
 
 def duplicate(pid: int, fd: int) -> int:

@@ -183,11 +183,14 @@ def _newcomers(instance: Instance, limits: Limits, now: float) -> list[Move]:
         ),
         None,
     )
+    faulty = next((one for one in everyone if one.live and one.fault), None)
     why = ""
-    if fallen:
-        why = f"worker {fallen.pid} {fallen.outcome}"
+    if faulty:
+        why = f"{faulty.name} {faulty.fault}"
+    elif fallen:
+        why = f"{fallen.name} {fallen.outcome}"
     elif late:
-        why = f"worker {late.pid} was not ready after {limits.ready_timeout:g} s"
+        why = f"{late.name} was not ready after {limits.ready_timeout:g} s"
     if why:
         return [GiveUp(why)] if first else [Abandon(generation, why)]
     if instance.phase is Phase.CANARY:
@@ -222,8 +225,11 @@ def _spawns(instance: Instance, limits: Limits, now: float) -> list[Move]:
 def _stops(instance: Instance, held: Mapping[int, Held], limits: Limits, now: float) -> list[Move]:
     moves: list[Move] = []
     for one in instance.living:
-        if one.stage is Stage.STARTING and now >= one.started + limits.ready_timeout:
+        late = now >= one.started + limits.ready_timeout and not one.fault
+        if one.stage is Stage.STARTING and late:
             moves.append(Stop(one.id, f"it was not ready after {limits.ready_timeout:g} s"))
+        if one.fault and one.stage in {Stage.STARTING, Stage.STANDBY}:
+            moves.append(Stop(one.id, one.fault))
         if one.stage is not Stage.DRAINING:
             continue
         has = held.get(one.id)

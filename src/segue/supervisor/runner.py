@@ -178,7 +178,7 @@ class Runner:
             worker.feed(Turn.READY, now)
             self._ready_at = self.world.now()
             took = now - worker.started
-            self.say(f"{self._name(worker)} is ready after {took:.2f} s")
+            self.say(f"{worker.name} is ready after {took:.2f} s")
 
     def _audit(self) -> None:
         """Count listeners at our addresses that are not ours; say so once for each."""
@@ -265,21 +265,21 @@ class Runner:
         end_leftovers(pid, self.settings.signal_number())
         if before is Stage.KILLED:
             self.cut += last.busy + last.idle
-            self.say(f"{self._name(worker)} was killed; {last.busy + last.idle} connections cut")
+            self.say(f"{worker.name} was killed; {last.busy + last.idle} connections cut")
         elif worker.asked:
             self.cut += last.busy
             tail = f"; {last.busy} connections cut" if last.busy else ""
             clean = code in {0, -self.settings.signal_number()}
             said = "has stopped" if clean else worker.outcome
-            self.say(f"{self._name(worker)} {said}{tail}")
+            self.say(f"{worker.name} {said}{tail}")
         elif worker.generation == self.instance.working and before is not Stage.DRAINING:
             self.instance.crashes = [
                 when for when in self.instance.crashes if when > now - self.limits.crash_window
             ] + [now]
             self.instance.not_before = plan.backoff(self.instance.crashes, self.limits, now)
-            self.say(f"{self._name(worker)} {worker.outcome} while {before.name.lower()}")
+            self.say(f"{worker.name} {worker.outcome} while {before.name.lower()}")
         else:
-            self.say(f"{self._name(worker)} {worker.outcome} while {before.name.lower()}")
+            self.say(f"{worker.name} {worker.outcome} while {before.name.lower()}")
         self._inherit(worker, before)
         if worker.generation not in {self.instance.newcomer, 0} or not worker.holds:
             self._prune()
@@ -355,16 +355,20 @@ class Runner:
 
     def _spawn(self, generation: int) -> None:
         instance, now = self.instance, self.world.now()
-        spares = self.spares.get(generation, [])
-        holds = spares.pop() if spares else ()
-        if not holds and self.settings.bind_by == "supervisor":
-            holds = tuple(
-                front.open(backlog=self.settings.backlog, nodelay=self.settings.nodelay)
-                for front in self.fronts
-            )
         instance.last_worker += 1
-        worker = Worker(instance.last_worker, generation, 0, now, since=now, holds=holds)
+        worker = Worker(instance.last_worker, generation, 0, now, since=now)
         instance.workers[worker.id] = worker
+        spares = self.spares.get(generation, [])
+        try:
+            if spares:
+                worker.holds = spares.pop()
+            elif self.settings.bind_by == "supervisor":
+                for front in self.fronts:
+                    hold = front.open(backlog=self.settings.backlog, nodelay=self.settings.nodelay)
+                    worker.holds = (*worker.holds, hold)
+        except KernelError as error:
+            self._not_started(worker, error)
+            return
         self._start(worker)
 
     def _spawn_heir(self, dead: Worker) -> None:
@@ -376,24 +380,26 @@ class Runner:
         )
         heir.heir = True
         self.instance.workers[heir.id] = heir
-        self.say(f"{self._name(dead)} left connections waiting; another worker takes them")
+        self.say(f"{dead.name} left connections waiting; another worker takes them")
         self._start(heir)
 
     def _start(self, worker: Worker) -> None:
         try:
             member = self.crew.start(worker, self.fronts)
         except KernelError as error:
-            worker.outcome = f"could not be started: {error}"
-            worker.feed(Turn.EXIT, self.world.now())
-            self.instance.crashes.append(self.world.now())
-            self.instance.not_before = plan.backoff(
-                self.instance.crashes, self.limits, self.world.now()
-            )
-            self.say(worker.outcome)
-            self._inherit(worker, Stage.STARTING)
+            self._not_started(worker, error)
             return
         self._write_down()
         self.watch_member(member)
+
+    def _not_started(self, worker: Worker, error: KernelError) -> None:
+        now = self.world.now()
+        worker.outcome = f"could not be started: {error}"
+        worker.feed(Turn.EXIT, now)
+        self.instance.crashes.append(now)
+        self.instance.not_before = plan.backoff(self.instance.crashes, self.limits, now)
+        self.say(f"{worker.name} {worker.outcome}")
+        self._inherit(worker, Stage.STARTING)
 
     def _flip(self, generation: int) -> None:
         instance = self.instance
@@ -468,7 +474,7 @@ class Runner:
         if held.queue and others:
             self._move(worker, member.tree())
         self._turn(worker, Turn.STOP)
-        self.say(f"{self._name(worker)} is told to stop: {why}")
+        self.say(f"{worker.name} is told to stop: {why}")
         member.signal(self.settings.signal_number())
         if others and moves_itself and worker.generation != self.instance.working:
             # From here on the worker's own close is the last: what comes late migrates by it.
@@ -476,7 +482,7 @@ class Runner:
 
     def _kill(self, worker: Worker) -> None:
         self._turn(worker, Turn.KILL)
-        self.say(f"{self._name(worker)} is killed: it did not stop in time")
+        self.say(f"{worker.name} is killed: it did not stop in time")
         self.crew.members[worker.id].kill()
 
     def abandon(self, generation: int, why: str) -> None:
@@ -511,9 +517,6 @@ class Runner:
         """To the log and to whoever waits for a restart."""
         self.voice.say(text)
         self.requests.say(text)
-
-    def _name(self, worker: Worker) -> str:
-        return f"worker {worker.generation}.{worker.id} (pid {worker.pid})"
 
     def close(self) -> None:
         """Close everything that is held; workers that run keep their own."""

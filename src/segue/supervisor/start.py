@@ -13,6 +13,7 @@ from segue.supervisor.output import Voice
 from segue.supervisor.places import Places
 from segue.supervisor.runner import Runner
 from segue.supervisor.settings import Settings
+from segue.supervisor.stages import Phase
 from segue.supervisor.state import Instance
 from segue.supervisor.survey import describe
 from segue.supervisor.world import World
@@ -48,6 +49,12 @@ def serve(settings: Settings, world: World | None = None) -> int:
             runner.succession.exec()
         runner.requests.close()
         places.remove()
+    except BaseException:
+        if runner.instance.phase is Phase.STARTING:
+            # Nobody is served yet; later the workers go on, and a next supervisor takes over.
+            for member in runner.crew:
+                member.kill()
+        raise
     finally:
         runner.close()
         os.close(runner.lock)

@@ -35,14 +35,20 @@ class Worker:
     holds: tuple[Hold, ...] = ()
     heir: bool = False  # finishes the queue of a dead worker's listener, takes nothing new
     outcome: str = ""  # how it ended, once it has
+    fault: str = ""  # why it can never serve, though it runs
     asked: bool = False  # told to stop by us, so that its end is no crash
 
     def feed(self, turn: Turn, now: float) -> None:
         """Go one step of the table.  Raises IllegalInput and changes nothing without a row."""
-        self.stage = step(WORKER, f"worker {self.pid}", self.stage, turn)
+        self.stage = step(WORKER, self.name, self.stage, turn)
         self.since = now
         if turn in {Turn.STOP, Turn.KILL}:
             self.asked = True
+
+    @property
+    def name(self) -> str:
+        """For sentences: generation, number, and the process if there is one."""
+        return f"worker {self.generation}.{self.id}" + (f" (pid {self.pid})" if self.pid else "")
 
     @property
     def live(self) -> bool:
