@@ -59,6 +59,19 @@ def test_strangers_are_those_whose_cookie_is_not_ours() -> None:
     assert group.by_cookie(9) is None
 
 
+def test_siblings_are_equal_in_all_that_the_kernel_compares() -> None:
+    """At one address, listeners of another user, interface or V6ONLY are in another group."""
+    one, two = listener(1), listener(2)
+    others = (
+        replace(listener(3), uid=1000),
+        replace(listener(4), interface=7),
+        replace(listener(5), v6only=False),
+    )
+    group = Group(HERE, (one, two, *others))
+    assert group.siblings(one) == (two,)
+    assert [group.siblings(other) for other in others] == [(), (), ()]
+
+
 def test_what_processes_hold() -> None:
     """By the owner of the inode; what is still queued belongs to nobody."""
     queued, one, two, lost = (

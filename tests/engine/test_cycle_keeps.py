@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ from tests.policy.clients import close, deaf, hear, wait_depth
 
 from segue.address import Address
 from segue.engine.cycle import cycle
-from segue.errors import UsageError
+from segue.errors import KernelError, UsageError
 from segue.linux import proc, sysctl
 from segue.linux.sockopt import cookie, is_listening, open_listener
 from segue.observe.snapshot import Observer
@@ -51,6 +52,33 @@ def test_a_port_that_the_kernel_chose_is_kept(observer: Observer) -> None:
             assert len(observer.snapshot(here).listeners) == 2
 
 
+class Unbindable:
+    """A listener whose port somebody else has got meanwhile."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._listener, name)
+
+    def bind(self, where: object) -> None:
+        raise OSError(errno.EADDRINUSE, "taken")
+
+
+def test_a_port_that_is_lost_is_said(observer: Observer) -> None:
+    """It listens, and nobody will find it."""
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        one.bind(("127.0.0.1", 0))
+        one.listen(5)
+        here = Address(*one.getsockname())
+        with (
+            open_listener(here, backlog=9),
+            pytest.raises(KernelError, match="its port could not be had again"),
+        ):
+            cycle(Unbindable(one), [], observer, here)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("option", "value"), [(socket.TCP_MAXSEG, 1000), (socket.TCP_WINDOW_CLAMP, 20000)]
 )
@@ -79,12 +107,15 @@ def test_the_backlog_is_kept(observer: Observer, backlog: int) -> None:
 
 def test_half_open_requests_stay(observer: Observer) -> None:
     """They are their listener's again once it listens."""
-    with open_listener(HERE, backlog=9) as one, deaf(HERE) as client:
-        with open_listener(HERE, backlog=9):
-            assert cycle(one, [], observer, HERE).moved == 0
-            assert len(observer.snapshot(HERE, requests=True).requests) == 1
-            hear(client)
-            wait_depth(one, 1)
+    with (
+        open_listener(HERE, backlog=9) as one,
+        deaf(HERE) as client,
+        open_listener(HERE, backlog=9),
+    ):
+        assert cycle(one, [], observer, HERE).moved == 0
+        assert len(observer.snapshot(HERE, requests=True).requests) == 1
+        hear(client)
+        wait_depth(one, 1)
 
 
 def test_a_listener_of_another_interface_is_no_sibling(observer: Observer) -> None:

@@ -10,19 +10,19 @@ import signal
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
+from tests.engine.segments import connect_all
+from tests.linux.unprivileged import as_nobody
 
 from segue.address import Address
 from segue.engine.drain import Drain, Place
 from segue.engine.hash import Hash
-from segue.engine.sounding import sound
 from segue.engine.steering import Steering
-from segue.errors import KernelError, UsageError
-from segue.linux import cbpf, sockopt, sysctl
-from segue.shares import SIZE
-from tests.linux.unprivileged import as_nobody
+from segue.errors import UsageError
+from segue.linux import cbpf, sockopt
+from segue.linux.tun import Tun
 
 IPV4 = Address("127.0.0.1", 8080)
 IPV6 = Address("::1", 8080)
@@ -61,9 +61,7 @@ class Bench:
         client = socket.socket(self.address.family)
         client.bind(sockopt.socket_address(self.address, self.address.near, port))
         client.settimeout(5)
-        client.connect(
-            sockopt.socket_address(self.address, self.address.near, self.address.port)
-        )
+        client.connect(sockopt.socket_address(self.address, self.address.near, self.address.port))
         return client
 
     def queued(self) -> dict[int, int]:
@@ -250,9 +248,7 @@ def test_while_members_leave_under_load_nobody_is_lost_or_misled(address: Addres
 def test_a_dump_tells_the_order_of_listen(address: Address) -> None:
     """In both families, whatever leaves and whoever is shut down and listens again."""
     with ExitStack() as stack:
-        made = [
-            stack.enter_context(sockopt.open_listener(address, backlog=8)) for _ in range(5)
-        ]
+        made = [stack.enter_context(sockopt.open_listener(address, backlog=8)) for _ in range(5)]
         place = Place.of(made[0])
         order = [sockopt.cookie(one) for one in made]
         assert place.look() == order
@@ -288,9 +284,11 @@ def test_strangers_are_told_and_get_nothing() -> None:
         with strangers(2):
             b = group.listen()
             group.steering.share({a: 1, b: 1})
-            assert group.check() == [
-                "a listener that is not ours joined 127.0.0.1:8080: it gets no new connections"
-            ] * 2
+            assert (
+                group.check()
+                == ["a listener that is not ours joined 127.0.0.1:8080: it gets no new connections"]
+                * 2
+            )
             assert group.check() == []
             assert sum(group.spread(30).values()) == 30
         # Before the check b's share is the hash's, which finds nobody but a and b any more.
@@ -404,19 +402,34 @@ def test_without_privileges_it_is_all_the_same() -> None:
     assert as_nobody(work) == [0, True, True]
 
 
+WHO_HAS_A_HASH = cbpf.assemble(
+    [
+        cbpf.load_ancillary(cbpf.Ancillary.RXHASH),
+        cbpf.jump_if(cbpf.Test.EQ, 0, then="none"),
+        cbpf.answer(0),
+        cbpf.Label("none"),
+        cbpf.answer(1),
+    ]
+)
+
+
 def test_no_flow_hash_no_matter() -> None:
     """Packets from a TUN device carry none: address and port are mixed instead, and spread."""
     with bench(Address("10.9.0.1", 8080)) as group, Tun() as tun:
         tun.configure("10.9.0.1/24")
         slots = [group.listen() for _ in range(4)]
         group.steering.share(dict.fromkeys(slots, 1.0))
-        for number in range(400):
-            source = Address(f"10.9.0.{2 + number % 50}", 20000 + 2 * number)
-            tun.write(syn(source, group.address))
-        depth = Counter(half_open_at(group))
-        assert sum(depth.values()) == 400
+        # One index for those with a hash, another for those without.
+        cbpf.attach_reuseport(group.listeners[slots[0]], WHO_HAS_A_HASH)
+        sources = [Address(f"10.9.0.{2 + n % 50}", 20000 + 2 * n) for n in range(400)]
+        assert connect_all(tun, sources, group.address) == 400
+        assert group.queued() == {slots[1]: 400}
+        group.steering.share(dict.fromkeys(slots, 1.0))
+        sources = [Address(one.host, one.port + 1000) for one in sources]
+        assert connect_all(tun, sources, group.address) == 400
+        found = group.queued()
         # 5 sigma of a binomial with n = 400, p = 1/4 is 43.
-        assert all(abs(depth[slot] - 100) < 44 for slot in slots)
+        assert all(abs(found[slot] - 100) < 44 for slot in slots)
 
 
 def test_what_makes_no_sense_is_refused() -> None:

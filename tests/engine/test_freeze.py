@@ -141,13 +141,18 @@ def test_a_signal_waits_until_they_go_on(cat: subprocess.Popen[bytes]) -> None:
         assert proc.run_state(cat.pid) != "T"
         raise Rung
 
-    before = signal.signal(signal.SIGUSR1, ring)
-    inside = False
-    try:
-        with pytest.raises(Rung), frozen([cat.pid]):
+    held: list[bool] = []
+
+    def interrupted() -> None:
+        with frozen([cat.pid]):
             signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
-            inside = True
-        assert inside
+            held.append(True)
+
+    before = signal.signal(signal.SIGUSR1, ring)
+    try:
+        with pytest.raises(Rung):
+            interrupted()
+        assert held
         assert signal.SIGUSR1 not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
     finally:
         signal.signal(signal.SIGUSR1, before)

@@ -102,6 +102,40 @@ def test_one_that_accepts_a_few_is_woken_again() -> None:
         nudge.close()
 
 
+def accept(listener: socket.socket, count: int) -> None:
+    for _ in range(count):
+        listener.accept()[0].close()
+
+
+def test_one_that_is_awake_and_slow_is_left_alone() -> None:
+    """It takes one connection between two looks: it was woken once, and needs no more."""
+    with sleepers(1) as group:
+        group.queue(0, 9)
+        nudge = nudged(group)
+        now, takes = START, 2
+        while not nudge.step(now):
+            accept(group.listeners[0], takes)
+            now, takes = nudge.deadline(), 1
+        assert nudge.report() == NudgeReport(connects=1, woken=1, still_waiting=0)
+        nudge.close()
+
+
+def test_one_that_wakes_late_gets_all_its_tries_again() -> None:
+    """Three in vain, then it accepts some, then it sleeps again: six more."""
+    with sleepers(1) as group:
+        group.queue(0, 9)
+        nudge = nudged(group)
+        now = START
+        while nudge.connects < 3:
+            assert not nudge.step(now)
+            now = nudge.deadline()
+        accept(group.listeners[0], 6)
+        while not nudge.step(now):
+            now = nudge.deadline()
+        assert nudge.report() == NudgeReport(connects=9, woken=0, still_waiting=12)
+        nudge.close()
+
+
 def test_it_keeps_its_pace() -> None:
     """Before its deadline a step does nothing at all."""
     with sleepers(2) as group:

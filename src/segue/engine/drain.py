@@ -6,6 +6,7 @@ nothing waits in it; the supervisor keeps its descriptor until then.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from segue.address import Address
 from segue.engine import classic_program
 from segue.engine.index_order import IndexOrder
 from segue.engine.sounding import sound
-from segue.errors import UsageError
+from segue.errors import KernelError, UsageError
 from segue.linux import cbpf, sockopt
 from segue.linux.sock_diag import Entry, SockDiag
 from segue.policy.counts import Counts
@@ -158,8 +159,9 @@ class Drain:
             self._attach(aside=last if moves else None, through=listener)
             if not self.migrates:
                 # What the hash may still send here is not answered, so that it tries again
-                # elsewhere; answered, it would be reset in a moment.
-                cbpf.attach_filter(listener, classic_program.drop_all())
+                # elsewhere; answered, it would be reset in a moment.  Not every user may do this.
+                with contextlib.suppress(KernelError):
+                    cbpf.attach_filter(listener, classic_program.drop_all())
         self._look()
         self._refresh()
 

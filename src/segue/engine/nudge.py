@@ -76,7 +76,7 @@ class Nudge:
         queues = self._queues()
         self.waiting = sum(queues.values())
         self.woken += sum(slot in queues and not queues[slot] for slot in self._deaf)
-        self._deaf = {slot: self._seen(slot, queue) for slot, queue in queues.items() if queue}
+        self._deaf = {slot: self._seen(slot, queue, now) for slot, queue in queues.items() if queue}
         due = [slot for slot, one in self._deaf.items() if now >= one.due and one.vain < _TRIES]
         hoped = [one for one in self._deaf.values() if now < one.due]
         if now > self.started + _LIMIT_SECONDS or not (due or hoped):
@@ -102,12 +102,13 @@ class Nudge:
         by_slot = {slot: cookie(one) for slot, one in self.listeners.items()}
         return {slot: queues[one] for slot, one in by_slot.items() if one in queues}
 
-    def _seen(self, slot: int, queue: int) -> _Deaf:
+    def _seen(self, slot: int, queue: int, now: float) -> _Deaf:
         one = self._deaf.get(slot)
         if one is None:
             return _Deaf(queue)
         if queue < one.queue:
-            one.vain = 0  # who accepts is awake: only look on
+            # Who accepts is awake, however slow: look on, and leave it alone.
+            one.vain, one.due = 0, now + _PACE_SECONDS
         one.queue = queue
         return one
 

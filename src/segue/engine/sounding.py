@@ -33,9 +33,9 @@ def sound(
     """Cookie -> index of these listeners, as far as it could be found.
 
     ``indexes`` are those at which they are, and nobody else; ``pin(port, index)`` attaches a
-    program that sends SYNs from that port there.  Nothing is found when a listener has a filter of
-    its owner's, when this host's own firewall drops the SYN, and before Linux 4.12.  Raises
-    KernelError.
+    program that sends SYNs from that port there.  Nothing is found when we may not attach a filter,
+    when a listener has one of its owner's, when this host's own firewall drops the SYN, and before
+    Linux 4.12.  Raises KernelError when ``pin`` does.
     """
     found: dict[int, int] = {}
     with contextlib.ExitStack() as stack:
@@ -44,7 +44,10 @@ def sound(
         if not knocker.port or any(_filtered(one) for one in listeners.values()):
             return found
         for one in listeners.values():
-            cbpf.attach_filter(one, drop_knock(knocker.port))
+            try:
+                cbpf.attach_filter(one, drop_knock(knocker.port))
+            except KernelError:
+                return found
             stack.callback(cbpf.detach_filter, one)
         for index in indexes:
             pin(knocker.port, index)

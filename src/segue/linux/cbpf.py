@@ -1,8 +1,8 @@
 """Classic BPF: instructions, a small assembler, and the socket options that attach a program.
 
-What every user may attach (net/core/filter.c): a program that picks the member of a reuseport
-group for a new connection, by its index, and a filter that drops what reaches one socket.  The
-machine has an accumulator A, an index register X, sixteen words of scratch memory, and jumps
+What may be attached (net/core/filter.c): a program that picks the member of a reuseport group for
+a new connection, by its index, which needs no privilege, and a filter that drops what reaches one
+socket.  The machine has an accumulator A, an index register X, sixteen words of scratch memory, and jumps
 forward only.  A load outside the packet ends the program with the answer 0.
 """
 
@@ -288,7 +288,8 @@ def attach_filter(sock: socket.socket, program: Sequence[Instruction]) -> None:
     """The program answers how many bytes of each packet for this socket are kept; 0 drops it.
 
     A listener's filter sees SYNs and final ACKs, and a child inherits it.  Raises KernelError:
-    EPERM when the filter is locked (SO_LOCK_FILTER).
+    EPERM for a TCP socket without CAP_NET_ADMIN (measured on Linux 6.18; older kernels let
+    everybody), and when the filter is locked (SO_LOCK_FILTER).
     """
     _attach(sock, _SO_ATTACH_FILTER, program, "attaching a socket filter")
 
@@ -324,7 +325,8 @@ def detach_reuseport(listener: socket.socket) -> None:
 _ADVICE = {
     errno.EINVAL: "the socket is in no reuseport group, or the kernel refused the program",
     errno.ENOMEM: "the program is larger than net.core.optmem_max allows",
-    errno.EPERM: "its owner locked the filter (SO_LOCK_FILTER)",
+    errno.EPERM: "a TCP socket's filter needs CAP_NET_ADMIN on newer kernels,"
+    " and its owner may have locked it (SO_LOCK_FILTER)",
     errno.ENOENT: "there is none",
     errno.EACCES: "it is an eBPF program",
     errno.ENOPROTOOPT: "this kernel is too old for it",

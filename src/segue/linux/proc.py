@@ -127,7 +127,7 @@ def command(pid: int) -> str:
 
 def program(argument: str) -> str:
     """The name in a first argument, over which servers write (``nginx: worker process``)."""
-    return os.path.basename(argument.split(" ")[0]).rstrip(":") or argument
+    return os.path.basename(argument.split(" ", maxsplit=1)[0]).rstrip(":") or argument
 
 
 def start_time(pid: int) -> int | None:

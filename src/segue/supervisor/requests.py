@@ -168,6 +168,7 @@ class Requests:
                 )
             instance.feed(Order.ROLLBACK)
             instance.working = back
+            instance.hold, instance.at_once, instance.cut = 0.0, False, False
         asker.end(0, generation=instance.working)
         runner.say(f"rolled back: generation {instance.working} takes all new connections")
 

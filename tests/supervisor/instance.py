@@ -1,0 +1,147 @@
+"""A ``segue run`` in a process of its own, for live tests: started, asked, waited for, stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from segue.errors import SegueError
+from segue.linux import proc
+from segue.probe.result import Result
+from segue.supervisor.control import ask
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PATIENCE = 20.0
+ADDRESS = "127.0.0.1:8080"
+# A worker that starts fast: no site, no environment of Python's.
+SERVER = (sys.executable, "-S", "-E", str(ROOT / "examples" / "asyncio_server.py"))
+
+
+def wait_until(true: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
+    """Poll a condition until it holds; AssertionError naming it after the limit."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.005)
+
+
+class Instance:
+    """One supervisor; a context manager that leaves no process behind."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *flags: str,
+        command: tuple[str, ...] = SERVER,
+        before: tuple[str, ...] = (),
+        env: dict[str, str] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.output = directory / "output"
+        where = () if any(flag == "--bind" for flag in flags) else ("--bind", ADDRESS)
+        self.argv = [
+            *before,
+            *(sys.executable, "-m", "segue", "run", "--name", "t", *where, *flags, "--", *command),
+        ]
+        self.env = {**os.environ, "SEGUE_DIRECTORY": str(directory / "run"), **(env or {})}
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with open(self.output, "ab") as output:
+            return subprocess.Popen(
+                self.argv, cwd=ROOT, env=self.env, stdin=subprocess.DEVNULL,
+                stdout=output, stderr=output,
+            )  # fmt: skip
+
+    def again(self) -> None:
+        """The same command once more, as after a crash."""
+        self.process = self._start()
+
+    @property
+    def control(self) -> str:
+        """The control socket."""
+        return str(self.directory / "run" / "t.sock")
+
+    def said(self) -> str:
+        """All that it has printed."""
+        return self.output.read_text(errors="replace")
+
+    def ask(self, verb: str, **more: Any) -> dict[str, Any]:
+        """One request to its last answer."""
+        return ask(self.control, {"do": verb, **more}, lambda _: None)
+
+    def status(self) -> dict[str, Any]:
+        """What ``segue status`` shows; {} while nobody answers."""
+        with contextlib.suppress(SegueError):
+            found: dict[str, Any] = self.ask("status").get("status", {})
+            return found
+        return {}
+
+    def workers(self, *stages: str) -> list[dict[str, Any]]:
+        """Workers in these stages, oldest first."""
+        return [one for one in self.status().get("workers", []) if one["stage"] in stages]
+
+    def wait_serving(self, generation: int = 1, workers: int = 1) -> Self:
+        """Until so many workers of this generation serve, and no other lives."""
+
+        def settled() -> bool:
+            assert self.process.poll() is None, self.said()
+            everyone = self.status().get("workers", [])
+            serving = [w for w in everyone if w["stage"] == "serving"]
+            right = [w for w in serving if w["generation"] == generation]
+            return len(right) == workers == len(everyone)
+
+        wait_until(settled, f"generation {generation} with {workers} worker(s)\n{self.said()}")
+        return self
+
+    def wait(self) -> int:
+        """Its exit code, once it ends."""
+        return self.process.wait(PATIENCE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pids = {self.process.pid, *proc.tree(self.process.pid)}
+        record = self.directory / "run" / "t.json"
+        if record.exists():
+            # Workers of a supervisor that was killed are nobody's children any more.
+            for one in json.loads(record.read_text())["instance"]["workers"]:
+                if one["pid"] > 1 and one["born"] == proc.start_time(one["pid"]):
+                    pids |= set(proc.tree(one["pid"]))
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def load(*args: str, address: str = ADDRESS) -> Iterator[Callable[[], Result]]:
+    """The probe against the address; yields a function that ends it and tells the result."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "segue.probe", "--target", address, "--duration", "60",
+         "--until-stdin-closes", "--json", *(args or ("--rate", "200"))],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    # It says so when its first connection is due; from then on there is load.
+    assert "probing" in process.stderr.readline()
+
+    def finish() -> Result:
+        text, _ = process.communicate(timeout=PATIENCE)
+        return Result.from_dict(json.loads(text))
+
+    try:
+        yield finish
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
