@@ -2,8 +2,8 @@
 
 What may be attached (net/core/filter.c): a program that picks the member of a reuseport group for
 a new connection, by its index, which needs no privilege, and a filter that drops what reaches one
-socket.  The machine has an accumulator A, an index register X, sixteen words of scratch memory, and jumps
-forward only.  A load outside the packet ends the program with the answer 0.
+socket.  The machine has an accumulator A, an index register X, sixteen words of scratch memory, and
+jumps forward only.  A load outside the packet ends the program with the answer 0.
 """
 
 from __future__ import annotations

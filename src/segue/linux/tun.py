@@ -21,6 +21,7 @@ _IFF_NO_PI = 0x1000  # no four bytes before each packet
 _SIOCSIFADDR = 0x8916
 _SIOCSIFNETMASK = 0x891C
 _SIOCSIFMTU = 0x8922
+_SIOCSIFTXQLEN = 0x8943
 _LONGEST = 65535  # an IP packet's
 
 _ADVICE = {
@@ -49,9 +50,11 @@ class Tun:
             raise KernelError(call, code, doing, _ADVICE.get(code, "")) from error
         self.name = answer[:16].partition(b"\0")[0].decode()
 
-    def configure(self, address: str, *, mtu: int = 1500) -> None:
+    def configure(self, address: str, *, mtu: int = 1500, queue: int = 500) -> None:
         """Give it an IPv4 address such as 10.9.0.1/24, and set it up; its network is then routed
         here.  Raises KernelError.
+
+        So many packets as ``queue`` wait to be read; the kernel drops what is more.
         """
         interface = ipaddress.IPv4Interface(address)
         name = self.name.encode()
@@ -65,7 +68,8 @@ class Tun:
                         "16sHxx4s16x", name, socket.AF_INET, value.packed
                     )  # struct ifreq with a sockaddr_in
                     fcntl.ioctl(control, option, request)
-                fcntl.ioctl(control, _SIOCSIFMTU, struct.pack("16si20x", name, mtu))
+                for option, number in ((_SIOCSIFMTU, mtu), (_SIOCSIFTXQLEN, queue)):
+                    fcntl.ioctl(control, option, struct.pack("16si20x", name, number))
             except OSError as error:
                 code = error.errno or 0
                 doing = f"giving {self.name} the address {address}"

@@ -29,8 +29,14 @@ def directory() -> str:
         usable = base and os.access(base, os.W_OK)
         chosen = f"{base}/segue" if usable else f"{tempfile.gettempdir()}/segue-{os.geteuid()}"
     # 0711: workers of another user must reach their flag and the notify socket by name.
-    os.makedirs(chosen, mode=0o711, exist_ok=True)
-    found = os.stat(chosen)
+    try:
+        os.makedirs(chosen, mode=0o711, exist_ok=True)
+        found = os.stat(chosen)
+    except OSError as error:
+        raise UsageError(
+            f"{chosen}, where instances keep their sockets, cannot be used: {error.strerror};"
+            " set SEGUE_DIRECTORY to a directory of your own"
+        ) from None
     if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise UsageError(
             f"{chosen} belongs to uid {found.st_uid} or others may write to it;"

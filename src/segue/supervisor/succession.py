@@ -98,6 +98,10 @@ def _readopt(runner: Runner, worker: Worker) -> None:
         worker.holds = ()
         return
     pids = proc.tree(worker.pid)
+    for pid in pids:
+        # It may have died in the middle of a cycle, while the worker was frozen.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGCONT)
     holds = []
     for hold in worker.holds:
         front = runner.fronts[hold.bind]

@@ -1,0 +1,46 @@
+"""A client and a server with a link between them, ready to use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from segue.lab.cable import Cable
+from segue.lab.hosts import Host
+from segue.lab.link import Conditions, Link
+
+CLIENT, SERVER = "10.77.0.1", "10.77.0.2"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Two hosts; the cable's ``forth`` is from the client to the server."""
+
+    client: Host
+    server: Host
+    cable: Cable
+    client_address: str = CLIENT
+    server_address: str = SERVER
+
+
+@contextmanager
+def distance(
+    forth: Conditions, back: Conditions | None = None, *, seed: int = 0, sources: int = 1
+) -> Iterator[Scenario]:
+    """Hosts so far apart, for as long as the block; after it nothing of them is left.
+
+    A round trip takes both delays.  The client has so many addresses as ``sources``, from
+    10.77.1.1 on beside its first, since each has no more than 28,232 ports by default.  Needs
+    CAP_SYS_ADMIN and /dev/net/tun; raises KernelError.
+    """
+    with ExitStack() as stack:
+        client = stack.enter_context(Host("client"))
+        server = stack.enter_context(Host("server"))
+        first = client.plug(f"{CLIENT}/16")
+        second = server.plug(f"{SERVER}/16")
+        for number in range(1, sources):
+            client.add_address(f"10.77.{1 + number // 251}.{1 + (number - 1) % 250}/16")
+        # Made last, so closed first: it uses the devices of both.
+        cable = stack.enter_context(Cable(Link(forth, back, seed), first, second))
+        yield Scenario(client, server, cable)

@@ -1,0 +1,70 @@
+"""A TCP segment seen through its bytes (RFC 9293, section 3.1).
+
+A view: nothing is copied.  Neither the checksum nor the options are judged.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from segue.errors import WireError
+from segue.wire import ipv4
+
+# Plain numbers, because a predicate looks at every packet: an enum costs a microsecond each time.
+FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = (1 << bit for bit in range(8))
+_NAMES = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
+SHORTEST = 20  # a header without options
+_HEADER = struct.Struct("!HHIIBBHHH")
+
+
+class Segment:
+    """One segment.  ``seq`` and ``ack`` are as on the wire, modulo 2**32.
+
+    Raises WireError when the bytes are too few for what they claim.
+    """
+
+    __slots__ = (
+        "_data", "_header", "ack", "dport", "flags", "seq", "sport", "urgent", "window",
+    )  # fmt: skip
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        if len(data) < SHORTEST:
+            raise WireError("TCP segment", f"{len(data)} bytes are no header", bytes(data))
+        (
+            self.sport, self.dport, self.seq, self.ack, offset, self.flags,
+            self.window, _, self.urgent,
+        ) = _HEADER.unpack_from(data)  # fmt: skip
+        self._header = (offset >> 4) * 4
+        if not SHORTEST <= self._header <= len(data):
+            why = f"header of {self._header} in {len(data)} bytes"
+            raise WireError("TCP segment", why, bytes(data))
+        self._data = memoryview(data)
+
+    @property
+    def options(self) -> memoryview:
+        """The options with their padding, as they are."""
+        return self._data[SHORTEST : self._header]
+
+    @property
+    def payload(self) -> memoryview:
+        """The data."""
+        return self._data[self._header :]
+
+    def __str__(self) -> str:
+        said = " ".join(name for bit, name in enumerate(_NAMES) if self.flags >> bit & 1)
+        return f"{self.sport} > {self.dport} {said or 'no flags'} seq {self.seq} ack {self.ack}"
+
+
+def segment_in(packet: bytes) -> Segment | None:
+    """The segment in an IPv4 packet.
+
+    None when it carries no TCP, is a fragment, is no IPv4 or makes no sense: a predicate over
+    packets has no use for the difference.
+    """
+    try:
+        carrier = ipv4.Packet(packet)
+        if carrier.protocol != ipv4.TCP or carrier.fragmented:
+            return None
+        return Segment(carrier.payload)
+    except WireError:
+        return None
