@@ -84,7 +84,7 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
         (["--config", "/none.toml", "--", "x"], "cannot be read"),
     ],
 )
-def test_usage_is_refused_with_2(netns: int, tmp_path: Path, args: list[str], said: str) -> None:
+def test_usage_is_refused_with_2(tmp_path: Path, args: list[str], said: str) -> None:
     """What makes no sense is refused before anything is opened or started."""
     code, stderr = run("run", *args, env={"SEGUE_DIRECTORY": str(tmp_path / "run")})
     assert (code, said in stderr) == (2, True), stderr

@@ -39,14 +39,16 @@ def test_what_counts_as_lost() -> None:
     """Lost is the client's view of the server; its own machine's failures are not."""
     assert {fate for fate in Fate if not fate.lost} == {
         Fate.OK,
+        Fate.CLOSED,
         Fate.IDLE_CLOSED,
         Fate.PORTS_EXHAUSTED,
         Fate.LOCAL_ERROR,
     }
-    assert [fate for fate in Fate if not fate.attempt] == [Fate.IDLE_CLOSED]
+    unasked = [Fate.CUT, Fate.CLOSED, Fate.IDLE_CLOSED]
+    assert [fate for fate in Fate if not fate.attempt] == unasked
 
 
-@pytest.mark.parametrize("end", [end for end in End if end is not End.COMPLETE])
+@pytest.mark.parametrize("end", [end for stage, end in FATES if stage is Stage.IDLE])
 def test_nothing_that_happens_to_an_idle_connection_is_a_loss(end: End) -> None:
     """No request was out, so whatever ended the connection lost none."""
     assert decide(Stage.IDLE, end) is Fate.IDLE_CLOSED
@@ -59,5 +61,6 @@ def test_a_reset_is_told_by_what_had_been_sent(stage: Stage) -> None:
         Stage.SENT: Fate.RESET_AFTER,
         Stage.ANSWERING: Fate.PARTIAL,
         Stage.IDLE: Fate.IDLE_CLOSED,
+        Stage.HELD: Fate.CUT,
     }
     assert decide(stage, end_of(errno.ECONNRESET)) is told.get(stage, Fate.RESET_BEFORE)

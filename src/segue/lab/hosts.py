@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import subprocess
 import threading
@@ -22,7 +23,8 @@ T = TypeVar("T")
 # Packets that wait for the cable: two thousand connections may begin within one of its rounds,
 # and what the interface drops would be a loss that nobody asked for.
 QUEUE = 10_000
-STOP_S = 5.0  # between asking a program to end and killing it, and for the end itself
+STOP_S = 5.0  # for a program to end when asked, before it is killed; for a thread to end
+KILL_S = 10.0  # for the kernel to end what was killed
 
 
 class Host:
@@ -32,8 +34,9 @@ class Host:
     afterwards.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, stop_s: float = STOP_S) -> None:
         self.name = name
+        self._stop_s = stop_s
         with netns.fresh() as inside:
             self._namespace = os.dup(inside)
         self._programs: list[subprocess.Popen[Any]] = []
@@ -109,8 +112,9 @@ class Host:
     def close(self) -> None:
         """End every process in the host, remove its interfaces, let go of it; twice is no error.
 
-        Threads are waited for, and the wait is what ends when they do not: raises TimeoutError,
-        after all else is gone.
+        Programs are asked to end and killed ``stop_s`` later.  Threads cannot be killed: when one
+        does not end in that time, this raises TimeoutError after all else is gone; likewise for a
+        process that the kernel does not end.
         """
         if self._namespace < 0:
             return
@@ -119,7 +123,7 @@ class Host:
             for tun in self._tuns:
                 stack.callback(tun.close)
             self._end_processes()
-            limit = time.monotonic() + STOP_S
+            limit = time.monotonic() + self._stop_s
             for thread in self._threads:
                 thread.join(max(0.0, limit - time.monotonic()))
                 if thread.is_alive():
@@ -143,19 +147,25 @@ class Host:
         for program in self._programs:
             if program.poll() is None:
                 program.terminate()
-        limit = time.monotonic() + STOP_S
+        limit = time.monotonic() + self._stop_s
         for program in self._programs:
             with suppress(subprocess.TimeoutExpired):
                 program.wait(max(0.0, limit - time.monotonic()))
+            if program.poll() is None:
+                program.kill()
         # Whatever they started, in whatever session: the namespace is what they have in common.
+        limit = time.monotonic() + KILL_S
         while left := self._processes():
-            for descriptor in left:
+            for process in left:
                 with suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-            for program in self._programs:
-                program.wait()
-            for descriptor in left:
-                os.close(descriptor)
+                    signal.pidfd_send_signal(process, signal.SIGKILL)
+            ended = [_wait_ended(process, limit) for process in left]
+            for process in left:
+                os.close(process)
+            if not all(ended):
+                raise TimeoutError(f"{ended.count(False)} processes of host {self.name} do not end")
+        for program in self._programs:
+            program.wait(KILL_S)
         for program in self._programs:
             for stream in (program.stdin, program.stdout, program.stderr):
                 if stream is not None:
@@ -182,3 +192,10 @@ class Host:
                     continue
             os.close(descriptor)
         return found
+
+
+def _wait_ended(process: int, limit: float) -> bool:
+    """The process of this descriptor ended before the limit."""
+    poll = select.poll()  # which, unlike select(), takes descriptors above 1,023
+    poll.register(process, select.POLLIN)
+    return bool(poll.poll(max(0.0, limit - time.monotonic()) * 1000))

@@ -41,8 +41,12 @@ def enter(namespace: int) -> None:
 
 def leave_for_new() -> None:
     """Move the calling thread into a new namespace with loopback up.  Raises KernelError."""
-    _call("unshare", CLONE_NEWNET, doing="making a network namespace")
+    _unshare()
     raise_interface("lo")
+
+
+def _unshare() -> None:
+    _call("unshare", CLONE_NEWNET, doing="making a network namespace")
 
 
 def raise_interface(name: str) -> None:
@@ -67,12 +71,15 @@ def fresh() -> Iterator[int]:
     """
     home = current()
     try:
-        leave_for_new()
-        inside = current()
+        _unshare()
         try:
-            yield inside
+            raise_interface("lo")
+            inside = current()
+            try:
+                yield inside
+            finally:
+                os.close(inside)
         finally:
-            os.close(inside)
+            enter(home)
     finally:
-        enter(home)
         os.close(home)

@@ -14,15 +14,18 @@ import os
 import select
 import socket
 import time
-from errno import EINPROGRESS, errorcode
+from contextlib import suppress
+from errno import EINPROGRESS
 from math import inf
 
 from segue.errors import UsageError, WireError
-from segue.probe.exchange import Reader
+from segue.probe.connection import Connection, name_of, source
 from segue.probe.fates import End, Fate, Stage, decide, end_of
 from segue.probe.result import Result, Tally
 from segue.probe.schedule import Timeouts
 from segue.probe.settings import Settings
+from segue.probe.tls import TlsSocket
+from segue.probe.websocket import CLOSE, WebSocketReader, frame
 
 # include/uapi/linux/in.h; the socket module has no name for it.  The kernel then chooses the port
 # at connect(), by the whole 4-tuple, so a port is free again for each source and target.
@@ -37,29 +40,14 @@ GRACE_S = 1.0
 # Opened in a row before answers are looked at again: 16 take about a millisecond.
 BATCH = 16
 CHUNK = 16384
+# Addresses of reset connections that are kept to be matched with the kernel's trace: 8 MB.
+RESETS = 100_000
+GOING_AWAY = (1001).to_bytes(2)
 EVENTS = 256
 # select() takes no higher descriptor.
 FD_SETSIZE = 1024
 
 STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-
-
-class _Connection:
-    """One socket.  ``waits`` is the limit that runs for it, None while it is kept idle."""
-
-    __slots__ = (
-        "due", "fd", "interest", "lane", "reader", "served", "sock", "stage", "unsent", "waits",
-    )  # fmt: skip
-
-    def __init__(
-        self, sock: socket.SocketType, due: float, lane: int, reader: Reader, unsent: bytes
-    ) -> None:
-        self.sock, self.fd = sock, sock.fileno()
-        self.due, self.lane = due, lane
-        self.reader, self.unsent = reader, unsent
-        self.stage = Stage.CONNECTING
-        self.served = self.interest = 0
-        self.waits: Timeouts[_Connection] | None = None
 
 
 class Client:
@@ -75,15 +63,18 @@ class Client:
         self._local = [(host, 0) for host in settings.local]
         self._version = settings.version_field.lower().encode()
         self._stopped = False
+        self.tally: Tally | None = None
         self._opened = self._busy = 0
         self._blocked = -inf
         self._ended: float | None = None
-        self._connections: dict[int, _Connection] = {}
-        self._kept: dict[int, _Connection] = {}
-        self._connecting: Timeouts[_Connection] = Timeouts(settings.connect_timeout_s)
-        self._answering: Timeouts[_Connection] = Timeouts(settings.response_timeout_s)
-        self._pausing: Timeouts[_Connection] = Timeouts(settings.pause_s)
-        self._lingering: Timeouts[_Connection] = Timeouts(LINGER_S)
+        self._connections: dict[int, Connection] = {}
+        self._kept: dict[int, Connection] = {}
+        self._connecting: Timeouts[Connection] = Timeouts(settings.connect_timeout_s)
+        self._answering: Timeouts[Connection] = Timeouts(settings.response_timeout_s)
+        self._pausing: Timeouts[Connection] = Timeouts(settings.pause_s)
+        self._lingering: Timeouts[Connection] = Timeouts(LINGER_S)
+        upload = settings.exchange.upload
+        self._uploading: Timeouts[Connection] = Timeouts(upload.every_s if upload else 0)
 
     def stop(self) -> None:
         """Begin nothing more; ``run`` returns once what is under way has ended."""
@@ -99,7 +90,7 @@ class Client:
         settings = self._settings
         began, start = time.time(), time.monotonic()
         self._last_begun = start
-        self._tally = tally = Tally(start)
+        self.tally = self._tally = tally = Tally(start)
         self._schedule = settings.pace.begin(start, settings.duration_s, settings.count)
         self._deadline = start + (settings.duration_s or inf) + GRACE_S
         with select.epoll() as self._epoll:
@@ -110,7 +101,7 @@ class Client:
                     pass
             finally:
                 for connection in list(self._connections.values()):
-                    self._close(connection)
+                    self._leave(connection)
         until = self._ended or self._last_begun
         if settings.duration_s and tally.begun != settings.count and not self._stopped:
             until = max(until, start + settings.duration_s)
@@ -169,6 +160,7 @@ class Client:
             self._answering.deadline(),
             self._pausing.deadline(),
             self._lingering.deadline(),
+            self._uploading.deadline(),
         )
 
     def _poll(self, wait: float) -> list[tuple[int, int]]:
@@ -189,6 +181,8 @@ class Client:
             self._end(connection, End.TIMEOUT, now, "the response timeout passed")
         for connection in self._pausing.expired(now):
             self._speak(connection, now)
+        for connection in self._uploading.expired(now):
+            self._continue(connection, now)
         for connection in self._lingering.expired(now):
             self._close(connection)
 
@@ -217,8 +211,7 @@ class Client:
         if kept is None:
             self._open(due, lane, now)
         else:
-            kept.due, kept.reader = due, self._exchange.reader()
-            kept.unsent = self._exchange.request
+            kept.again(self._exchange, due)
             self._send(kept, now)
 
     def _open(self, due: float, lane: int, now: float) -> None:
@@ -236,23 +229,23 @@ class Client:
             if sock is not None:
                 sock.close()
             fate = decide(Stage.CALLING, end_of(code))
-            self._tally.failed(fate, due, now, reused=False, note=_name(code))
+            self._tally.failed(fate, due, now, reused=False, note=name_of(code))
             self._over(lane, now, ok=False)
             return
-        connection = _Connection(sock, due, lane, self._exchange.reader(), self._exchange.request)
+        connection = Connection(sock, due, lane, self._exchange, self._settings.tls)
         self._connections[connection.fd] = connection
         self._tally.most_open = max(self._tally.most_open, len(self._connections))
         # On loopback the handshake is over when connect() returns: one wait less for each.
-        if connection.unsent and not self._settings.pause_s:
+        if connection.unsent and not self._settings.pause_s and not self._settings.tls:
             self._send(connection, now)
         else:
             self._wait_to_connect(connection, now)
 
-    def _wait_to_connect(self, connection: _Connection, now: float) -> None:
+    def _wait_to_connect(self, connection: Connection, now: float) -> None:
         self._move(connection, self._connecting, now)
         self._want(connection, select.EPOLLOUT)
 
-    def _want(self, connection: _Connection, interest: int) -> None:
+    def _want(self, connection: Connection, interest: int) -> None:
         if connection.interest == interest:
             return
         if connection.interest:
@@ -261,33 +254,61 @@ class Client:
             self._epoll.register(connection.fd, interest)
         connection.interest = interest
 
-    def _move(self, connection: _Connection, to: Timeouts[_Connection] | None, now: float) -> None:
+    def _move(self, connection: Connection, to: Timeouts[Connection] | None, now: float) -> None:
         if connection.waits is not None:
             connection.waits.discard(connection)
         connection.waits = to
         if to is not None:
             to.add(connection, now)
 
-    def _ready(self, connection: _Connection, events: int, now: float) -> None:
+    def _ready(self, connection: Connection, events: int, now: float) -> None:
         if connection.waits is self._lingering:
             self._close(connection)
         elif connection.stage is Stage.CONNECTING:
             code = connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
-                self._end(connection, end_of(code), now, _name(code))
+                self._end(connection, end_of(code), now, name_of(code))
                 return
-            connection.stage = Stage.CONNECTED
-            if self._settings.pause_s:
-                self._move(connection, self._pausing, now)
-                self._want(connection, select.EPOLLIN)
+            if self._settings.tls:
+                connection.stage = Stage.HANDSHAKE
+                self._move(connection, self._answering, now)
+                self._shake(connection, now)
             else:
-                self._speak(connection, now)
+                self._connected(connection, now)
+        elif connection.stage is Stage.HANDSHAKE:
+            self._shake(connection, now)
         elif events & ~select.EPOLLOUT:
             self._read(connection, now)
         else:
             self._send(connection, now)
 
-    def _speak(self, connection: _Connection, now: float) -> None:
+    def _shake(self, connection: Connection, now: float) -> None:
+        sock = connection.sock
+        assert isinstance(sock, TlsSocket)
+        try:
+            sock.handshake()
+        except BlockingIOError:
+            self._want(connection, select.EPOLLIN | (select.EPOLLOUT if sock.unsent else 0))
+        except WireError as error:
+            self._end(connection, End.TLS, now, error.why)
+        except ConnectionAbortedError:
+            self._end(connection, End.EOF, now, "FIN")
+        except OSError as error:
+            code = error.errno or 0
+            self._end(connection, end_of(code), now, name_of(code))
+        else:
+            self._tally.certificate(sock.certificate, now)
+            self._connected(connection, now)
+
+    def _connected(self, connection: Connection, now: float) -> None:
+        connection.stage = Stage.CONNECTED
+        if self._settings.pause_s:
+            self._move(connection, self._pausing, now)
+            self._want(connection, select.EPOLLIN)
+        else:
+            self._speak(connection, now)
+
+    def _speak(self, connection: Connection, now: float) -> None:
         """Connected, and the pause is over."""
         self._move(connection, self._answering, now)
         if connection.unsent:
@@ -297,7 +318,7 @@ class Client:
         if connection.reader.complete:
             self._end(connection, End.COMPLETE, now)
 
-    def _send(self, connection: _Connection, now: float) -> None:
+    def _send(self, connection: Connection, now: float) -> None:
         try:
             sent = connection.sock.send(connection.unsent)
         except BlockingIOError:
@@ -308,8 +329,8 @@ class Client:
             return
         except OSError as error:
             code = error.errno or 0
-            reopen = connection.stage is Stage.IDLE
-            self._end(connection, end_of(code), now, _name(code))
+            reopen = not connection.stage.asked
+            self._end(connection, end_of(code), now, name_of(code))
             if reopen:
                 # The server closed first and we could tell before anything was sent: the
                 # request goes on a new connection, as any HTTP client would send it.
@@ -326,8 +347,19 @@ class Client:
         self._want(connection, select.EPOLLIN)
         if connection.reader.complete:
             self._end(connection, End.COMPLETE, now)
+        elif connection.pieces:
+            self._move(connection, self._uploading, now)
 
-    def _read(self, connection: _Connection, now: float) -> None:
+    def _continue(self, connection: Connection, now: float) -> None:
+        """The next piece of an upload is due."""
+        upload = self._exchange.upload
+        assert upload
+        connection.unsent = upload.piece(connection.pieces)
+        connection.pieces -= 1
+        self._move(connection, self._answering, now)
+        self._send(connection, now)
+
+    def _read(self, connection: Connection, now: float) -> None:
         reader = connection.reader
         try:
             data = connection.sock.recv(CHUNK)
@@ -335,44 +367,88 @@ class Client:
             return
         except OSError as error:
             code = error.errno or 0
-            self._end(connection, end_of(code), now, _name(code))
+            self._end(connection, end_of(code), now, name_of(code))
+            return
+        except WireError as error:
+            self._nonsense(connection, error, now)
             return
         if connection.stage is Stage.IDLE:
             self._end(connection, End.NONSENSE if data else End.EOF, now)
         elif not data:
-            self._end(connection, End.COMPLETE if reader.eof() else End.EOF, now, "FIN")
+            # A WebSocket without a ping out has nothing to complete, and a close ends it.
+            whole = reader.eof() and connection.stage.asked
+            self._end(connection, End.COMPLETE if whole else End.EOF, now, "FIN")
+        elif isinstance(reader, WebSocketReader):
+            self._hear(connection, reader, data, now)
         else:
             connection.stage = Stage.ANSWERING
             try:
-                if reader.feed(data):
+                # What comes while we hold our tongue may be whole; the pause goes on.
+                if reader.feed(data) and connection.waits is not self._pausing:
                     self._end(connection, End.COMPLETE, now)
             except WireError as error:
-                self._end(connection, End.NONSENSE, now, str(error))
+                self._nonsense(connection, error, now)
 
-    def _end(self, connection: _Connection, end: End, now: float, note: str = "") -> None:
+    def _hear(
+        self, connection: Connection, reader: WebSocketReader, data: bytes, now: float
+    ) -> None:
+        """Bytes on a WebSocket, whether or not a ping is out."""
+        try:
+            whole = reader.feed(data)
+        except WireError as error:
+            self._nonsense(connection, error, now)
+            return
+        if reader.reply:
+            self._reply(connection, reader.reply)
+            reader.reply = b""
+        if reader.closed:
+            self._tally.closes[reader.closed] += 1
+            self._end(connection, End.CLOSE, now, f"close frame with code {reader.closed}")
+        elif whole and connection.stage.asked:
+            self._end(connection, End.COMPLETE, now)
+
+    def _reply(self, connection: Connection, data: bytes) -> None:
+        # Best effort: a peer that reads nothing will find out by our close.
+        with suppress(OSError, WireError):
+            connection.sock.send(data)
+
+    def _nonsense(self, connection: Connection, error: WireError, now: float) -> None:
+        if connection.stage.asked:
+            connection.stage = Stage.ANSWERING
+        self._end(connection, End.NONSENSE, now, str(error))
+
+    def _end(self, connection: Connection, end: End, now: float, note: str = "") -> None:
         """The attempt on this connection is over, or the idle connection is."""
+        asked = connection.stage.asked
         fate = decide(connection.stage, end)
         if fate is Fate.OK:
             self._answered(connection, now)
         else:
-            due = connection.due if fate.attempt else now
+            due = connection.due if asked else now
+            whence = source(connection.sock) if fate.lost else None
+            if whence and end in {End.RESET, End.REFUSED} and len(self._tally.reset_from) < RESETS:
+                self._tally.reset_from.append(whence)
             if fate not in self._tally.examples:
-                note = f"{note or end.value}, {connection.stage.value}{_whence(connection.sock)}"
+                note = f"{note or end.value}, {connection.stage.value}"
+                note += f", from {whence[0]} port {whence[1]}" if whence else ""
             self._tally.failed(fate, due, now, reused=connection.served > 0, note=note)
-            self._kept.pop(connection.lane, None)
+            # The lane may have moved on to another connection.
+            if self._kept.get(connection.lane) is connection:
+                del self._kept[connection.lane]
             self._close(connection)
-        if fate.attempt:
+        if asked:
             self._over(connection.lane, now, ok=fate is Fate.OK)
 
-    def _answered(self, connection: _Connection, now: float) -> None:
+    def _answered(self, connection: Connection, now: float) -> None:
         tally, reader = self._tally, connection.reader
         tally.answered(connection.due, now)
         tally.statuses[reader.status] += 1
         if self._version:
-            tally.versions[reader.field(self._version).decode("latin-1")] += 1
+            tally.version(reader.field(self._version).decode("latin-1"), now)
         connection.served += 1
-        if self._exchange.keep_alive and reader.reusable and not connection.unsent:
-            connection.stage = Stage.IDLE
+        whole = not (connection.unsent or connection.pieces)
+        if self._exchange.keep_alive and reader.reusable and whole:
+            connection.stage = Stage.HELD if self._exchange.held else Stage.IDLE
             self._move(connection, None, now)
             self._kept[connection.lane] = connection
         elif reader.closing:
@@ -384,19 +460,13 @@ class Client:
         self._busy -= 1
         self._schedule.done(lane, now, ok=ok)
 
-    def _close(self, connection: _Connection) -> None:
+    def _leave(self, connection: Connection) -> None:
+        """The run is over; who holds a WebSocket says so before closing it."""
+        if connection.stage is Stage.HELD:
+            self._reply(connection, frame(CLOSE, GOING_AWAY))
+        self._close(connection)
+
+    def _close(self, connection: Connection) -> None:
         self._move(connection, None, 0)
         del self._connections[connection.fd]
         connection.sock.close()
-
-
-def _name(code: int) -> str:
-    return errorcode.get(code, str(code))
-
-
-def _whence(sock: socket.SocketType) -> str:
-    try:
-        host, port = sock.getsockname()[:2]
-    except OSError:
-        return ""
-    return f", from {host} port {port}"

@@ -11,7 +11,12 @@ from functools import partial
 from typing import Protocol
 
 from segue.errors import UsageError
-from segue.probe.http1 import ResponseReader
+from segue.probe.http1 import BODY, BODY_SHOWN, ResponseReader
+from segue.probe.websocket import FIELDS, WebSocketReader
+
+# Of an upload, sent at once: more would only wait in the socket's buffer.
+PIECE = 262144
+ZEROS = memoryview(bytes(PIECE))
 
 
 class Reader(Protocol):
@@ -69,9 +74,9 @@ class Expect:
         """Another request may follow, unless the close was the answer."""
         return self._wanted is not None
 
-    def field(self, name: bytes) -> bytes:  # noqa: ARG002
-        """Always empty: there are no header fields here."""
-        return b""
+    def field(self, name: bytes) -> bytes:
+        """ ":body" is what was read; there are no header fields here."""
+        return self._seen[:BODY_SHOWN].strip() if name == BODY else b""
 
     def feed(self, data: bytes) -> bool:
         """Take the next bytes; True once the wanted ones are among those seen."""
@@ -86,12 +91,45 @@ class Expect:
 
 
 @dataclass(frozen=True, slots=True)
+class Upload:
+    """A body sent slowly: so many equal pieces, one every ``every_s``; the last may be shorter."""
+
+    size: int
+    seconds: float
+
+    def __post_init__(self) -> None:
+        if not (0 < self.size <= 1 << 40 and 0 <= self.seconds < 1e6):
+            raise UsageError(f"{self.size} bytes in {self.seconds} s are no upload")
+
+    @property
+    def pieces(self) -> int:
+        """Ten a second look like a slow client; without a time, as many as fit memory."""
+        return min(self.size, max(1, round(self.seconds * 10), -(-self.size // PIECE)))
+
+    @property
+    def every_s(self) -> float:
+        """Between two pieces."""
+        return self.seconds / self.pieces
+
+    def piece(self, left: int) -> memoryview:
+        """The next piece, when so many are left."""
+        before = self.size * (self.pieces - left) // self.pieces
+        return ZEROS[: self.size * (self.pieces - left + 1) // self.pieces - before]
+
+
+@dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request and the reader for its answer.  ``keep_alive`` says what the request asks for."""
+    """One request and the reader for its answer.  ``keep_alive`` says what the request asks for.
+
+    ``upload`` is the body that follows the request.  ``held`` is a WebSocket: after the first
+    answer its reader goes on reading, and says what is asked next.
+    """
 
     request: bytes
     reader: Callable[[], Reader]
     keep_alive: bool
+    upload: Upload | None = None
+    held: bool = False
 
 
 def http(
@@ -101,8 +139,10 @@ def http(
     method: str = "GET",
     keep_alive: bool = False,
     fields: tuple[tuple[str, str], ...] = (),
+    keep_body: bool = False,
+    upload: Upload | None = None,
 ) -> Exchange:
-    """An HTTP/1.1 request without a body.
+    """An HTTP/1.1 request, without a body unless there is an upload.
 
     Raises UsageError when the path does not begin with "/" or something has a space or a line
     break where HTTP has none.
@@ -110,7 +150,10 @@ def http(
     if not path.startswith("/"):
         raise UsageError(f"the path {path!r} must begin with /")
     lines = [("Host", host), ("User-Agent", "segue-probe"), ("Accept", "*/*"), *fields]
-    lines.append(("Connection", "keep-alive" if keep_alive else "close"))
+    if upload is not None:
+        lines.append(("Content-Length", str(upload.size)))
+    if not any(name == "Upgrade" for name, _ in fields):
+        lines.append(("Connection", "keep-alive" if keep_alive else "close"))
     words = [method, path, host, *(name for name, _ in fields)]
     if any(not word or not word.isprintable() or " " in word for word in words) or any(
         "\r" in value or "\n" in value for _, value in fields
@@ -121,7 +164,14 @@ def http(
         request = ("\r\n".join(head) + "\r\n\r\n").encode("latin-1")
     except UnicodeEncodeError as error:
         raise UsageError(f"{method} {path} has characters that HTTP has not: {error}") from None
-    return Exchange(request, partial(ResponseReader, method), keep_alive)
+    reader = partial(ResponseReader, method, keep_body=keep_body)
+    return Exchange(request, reader, keep_alive, upload)
+
+
+def websocket(host: str, path: str = "/") -> Exchange:
+    """A WebSocket's handshake, then pings.  Raises UsageError as ``http`` does."""
+    opening = http(host, path, keep_alive=True, fields=(*FIELDS, ("Connection", "Upgrade")))
+    return Exchange(opening.request, WebSocketReader, keep_alive=True, held=True)
 
 
 def raw(send: bytes = b"", expect: bytes | None = b"", *, keep_alive: bool = False) -> Exchange:

@@ -29,6 +29,9 @@ class Fate(Enum):
     PARTIAL = "partial"
     MALFORMED = "malformed"
     RESPONSE_TIMEOUT = "response_timeout"
+    TLS_FAILED = "tls_failed"
+    CUT = "cut"
+    CLOSED = "closed"
     IDLE_CLOSED = "idle_closed"
     PORTS_EXHAUSTED = "ports_exhausted"
     LOCAL_ERROR = "local_error"
@@ -40,8 +43,8 @@ class Fate(Enum):
 
     @property
     def attempt(self) -> bool:
-        """Something was asked; False for an idle connection that the server closed."""
-        return self is not Fate.IDLE_CLOSED
+        """Something was asked; False for a kept or held connection that ended by itself."""
+        return self not in NOT_ASKED
 
     @property
     def meaning(self) -> str:
@@ -49,7 +52,10 @@ class Fate(Enum):
         return MEANINGS[self]
 
 
-NOT_LOST = frozenset({Fate.OK, Fate.IDLE_CLOSED, Fate.PORTS_EXHAUSTED, Fate.LOCAL_ERROR})
+NOT_LOST = frozenset(
+    {Fate.OK, Fate.CLOSED, Fate.IDLE_CLOSED, Fate.PORTS_EXHAUSTED, Fate.LOCAL_ERROR}
+)
+NOT_ASKED = frozenset({Fate.CUT, Fate.CLOSED, Fate.IDLE_CLOSED})
 
 MEANINGS = {
     Fate.OK: "a whole answer came, whatever its status",
@@ -62,6 +68,9 @@ MEANINGS = {
     Fate.PARTIAL: "FIN or RST after a part of the answer",
     Fate.MALFORMED: "bytes came that are no answer to this request",
     Fate.RESPONSE_TIMEOUT: "connected, and no whole answer within the response timeout",
+    Fate.TLS_FAILED: "the TLS handshake failed: a certificate that is not accepted, or no TLS",
+    Fate.CUT: "a held WebSocket ended without a close frame",
+    Fate.CLOSED: "a held WebSocket was closed by a close frame: the client was told",
     Fate.IDLE_CLOSED: "a kept connection ended while no request was out: nothing was lost",
     Fate.PORTS_EXHAUSTED: "this machine had no free local port (EADDRNOTAVAIL)",
     Fate.LOCAL_ERROR: "this machine could not: out of descriptors or memory, or not allowed",
@@ -74,9 +83,16 @@ class Stage(Enum):
     CALLING = "in socket(), bind() or connect()"
     CONNECTING = "SYN sent, no SYN-ACK seen"
     CONNECTED = "connected, no byte of the request taken by the kernel"
+    HANDSHAKE = "connected, in the TLS handshake"
     SENT = "request sent, no byte of the answer"
     ANSWERING = "part of the answer received"
     IDLE = "every request answered, none out"
+    HELD = "a WebSocket held open, no ping out"
+
+    @property
+    def asked(self) -> bool:
+        """Something is out that waits for its answer."""
+        return self not in {Stage.IDLE, Stage.HELD}
 
 
 class End(Enum):
@@ -89,6 +105,8 @@ class End(Enum):
     UNREACHABLE = "ENETUNREACH, EHOSTUNREACH, ..."
     TIMEOUT = "our limit passed, or ETIMEDOUT"
     NONSENSE = "bytes that no answer has"
+    CLOSE = "a WebSocket close frame"
+    TLS = "the TLS library refused the handshake"
     EXHAUSTED = "EADDRNOTAVAIL or EADDRINUSE"
     LOCAL = "any other errno"
 
@@ -132,7 +150,17 @@ FATES: dict[tuple[Stage, End], Fate] = {
     (Stage.CONNECTED, End.TIMEOUT): Fate.RESPONSE_TIMEOUT,
     (Stage.CONNECTED, End.EXHAUSTED): Fate.LOCAL_ERROR,
     (Stage.CONNECTED, End.LOCAL): Fate.LOCAL_ERROR,
+    (Stage.HANDSHAKE, End.EOF): Fate.EOF,
+    # The request cannot go before the handshake is over.
+    (Stage.HANDSHAKE, End.RESET): Fate.RESET_BEFORE,
+    (Stage.HANDSHAKE, End.REFUSED): Fate.UNREACHABLE,  # see SENT
+    (Stage.HANDSHAKE, End.UNREACHABLE): Fate.UNREACHABLE,
+    (Stage.HANDSHAKE, End.TIMEOUT): Fate.RESPONSE_TIMEOUT,
+    (Stage.HANDSHAKE, End.TLS): Fate.TLS_FAILED,
+    (Stage.HANDSHAKE, End.EXHAUSTED): Fate.LOCAL_ERROR,
+    (Stage.HANDSHAKE, End.LOCAL): Fate.LOCAL_ERROR,
     (Stage.SENT, End.COMPLETE): Fate.OK,
+    (Stage.SENT, End.CLOSE): Fate.CLOSED,
     (Stage.SENT, End.EOF): Fate.EOF,
     (Stage.SENT, End.RESET): Fate.RESET_AFTER,
     # An ICMP error heard earlier is what tcp_write_err (net/ipv4/tcp_timer.c) says in the end.
@@ -161,6 +189,16 @@ FATES: dict[tuple[Stage, End], Fate] = {
     (Stage.IDLE, End.REFUSED): Fate.IDLE_CLOSED,
     (Stage.IDLE, End.EXHAUSTED): Fate.IDLE_CLOSED,
     (Stage.IDLE, End.LOCAL): Fate.IDLE_CLOSED,
+    # A WebSocket is a session: its user notices the end of one whatever had been asked.
+    (Stage.HELD, End.CLOSE): Fate.CLOSED,
+    (Stage.HELD, End.EOF): Fate.CUT,
+    (Stage.HELD, End.RESET): Fate.CUT,
+    (Stage.HELD, End.REFUSED): Fate.CUT,
+    (Stage.HELD, End.UNREACHABLE): Fate.CUT,
+    (Stage.HELD, End.TIMEOUT): Fate.CUT,
+    (Stage.HELD, End.NONSENSE): Fate.CUT,
+    (Stage.HELD, End.EXHAUSTED): Fate.LOCAL_ERROR,
+    (Stage.HELD, End.LOCAL): Fate.LOCAL_ERROR,
 }
 
 

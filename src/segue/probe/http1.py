@@ -18,6 +18,10 @@ from segue.errors import WireError
 HEAD_LIMIT = 65536
 LINE_LIMIT = 4096
 LENGTH_LIMIT = 256
+BODY = b":body"
+# A version fits; who wants a whole page reads it elsewhere.
+BODY_SHOWN = 64
+BODY_KEPT = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,12 @@ class ResponseReader:
         return self.complete and self.head is not None and self.head.close
 
     def field(self, name: bytes) -> bytes:
-        """The value of a header field by its name in lower case; empty where there is none."""
+        """The value of a header field by its name in lower case; empty where there is none.
+
+        ":body", which no field can be called, is the beginning of a body that is kept.
+        """
+        if name == BODY:
+            return bytes(self.body[:BODY_SHOWN]).strip() if self.body is not None else b""
         return self.head.fields.get(name, b"") if self.head else b""
 
     def feed(self, data: bytes) -> bool:
@@ -209,8 +218,8 @@ class ResponseReader:
 
     def _take(self, data: bytes) -> None:
         self.size += len(data)
-        if self.body is not None:
-            self.body += data
+        if self.body is not None and len(self.body) < BODY_KEPT:
+            self.body += data[: BODY_KEPT - len(self.body)]
 
     def _read_body(self, data: bytes, then: _Phase) -> bytes:
         part = data[: self._left]

@@ -16,6 +16,9 @@ from typing import Any
 from segue.errors import UsageError
 from segue.probe.fates import Fate
 
+# More distinct versions than this are no versions: a body with the time of day in it, say.
+VERSIONS = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -47,6 +50,11 @@ class Result:
     lost_reused: int = 0  # of the lost ones, how many had been sent on a kept connection
     statuses: dict[int, int] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
+    # When each was met first and last, seconds after the run began.
+    version_times: dict[str, tuple[float, float]] = field(default_factory=dict)
+    certificates: dict[str, int] = field(default_factory=dict)
+    certificate_times: dict[str, tuple[float, float]] = field(default_factory=dict)
+    closes: dict[str, int] = field(default_factory=dict)  # of WebSockets, by code
     p50_ms: float | None = None
     p90_ms: float | None = None
     p99_ms: float | None = None
@@ -94,6 +102,8 @@ class Result:
             plain["counts"] = {Fate(name): count for name, count in found["counts"].items()}
             plain["examples"] = {Fate(name): text for name, text in found["examples"].items()}
             plain["statuses"] = {int(code): count for code, count in found["statuses"].items()}
+            for name in ("version_times", "certificate_times"):
+                plain[name] = {key: (first, last) for key, (first, last) in plain[name].items()}
             plain["events"] = tuple(
                 Event(at, latency, Fate(name)) for at, latency, name in found["events"]
             )
@@ -117,6 +127,12 @@ class Tally:
         self.counts: Counter[Fate] = Counter()
         self.statuses: Counter[int] = Counter()
         self.versions: Counter[str] = Counter()
+        self.version_times: dict[str, tuple[float, float]] = {}
+        self.certificates: Counter[str] = Counter()
+        self.certificate_times: dict[str, tuple[float, float]] = {}
+        self.closes: Counter[str] = Counter()
+        # Our own addresses of connections that were reset: what the kernel's trace is matched by.
+        self.reset_from: list[tuple[str, int]] = []
         self.examples: dict[Fate, str] = {}
         self.late = array("f")
         self.lost_reused = self.held_back = self.unbegun = self.most_open = 0
@@ -144,6 +160,28 @@ class Tally:
         self.examples.setdefault(fate, f"after {now - self.start:.3f} s: {note}")
         self._add(fate, due, now)
 
+    def version(self, name: str, now: float) -> None:
+        """An answer named its version; names beyond VERSIONS count together."""
+        self._meet(self.versions, self.version_times, name, now)
+
+    def certificate(self, name: str, now: float) -> None:
+        """A handshake presented this certificate."""
+        self._meet(self.certificates, self.certificate_times, name, now)
+
+    def _meet(
+        self, counts: Counter[str], times: dict[str, tuple[float, float]], name: str, now: float
+    ) -> None:
+        if name not in counts and len(counts) >= VERSIONS:
+            name = "others"
+        counts[name] += 1
+        at = round(now - self.start, 6)
+        times[name] = times.get(name, (at, at))[0], at
+
+    def rows(self) -> Iterator[tuple[float, float, Fate]]:
+        """Every attempt as (ended, took, fate), in seconds, in the order in which they ended."""
+        for at, took, number in zip(self._at, self._latency, self._fate, strict=True):
+            yield at, took, _FATES[number]
+
     def _add(self, fate: Fate, due: float, now: float) -> None:
         self.counts[fate] += 1
         self._at.append(now - self.start)
@@ -152,8 +190,8 @@ class Tally:
 
     def events(self) -> Iterator[Event]:
         """Every attempt, in the order in which they ended."""
-        for at, latency, number in zip(self._at, self._latency, self._fate, strict=True):
-            yield Event(round(at, 6), round(latency * 1e3, 3), _FATES[number])
+        for at, took, fate in self.rows():
+            yield Event(round(at, 6), round(took * 1e3, 3), fate)
 
     def result(self, *, target: str, load: str, began: float, until: float, events: bool) -> Result:
         """The finished value; ``until`` is when the load ended (monotonic)."""
@@ -171,6 +209,10 @@ class Tally:
             lost_reused=self.lost_reused,
             statuses=dict(self.statuses),
             versions=dict(self.versions),
+            version_times=dict(self.version_times),
+            certificates=dict(self.certificates),
+            certificate_times=dict(self.certificate_times),
+            closes=dict(self.closes),
             p50_ms=percentile(latencies, 50),
             p90_ms=percentile(latencies, 90),
             p99_ms=percentile(latencies, 99),

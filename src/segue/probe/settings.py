@@ -10,6 +10,7 @@ from segue.address import Address
 from segue.errors import UsageError
 from segue.probe.exchange import Exchange
 from segue.probe.schedule import KeepAlive, Pace
+from segue.probe.tls import Tls
 
 # One source address has 28,232 ports by default (ip_local_port_range), and each stays in TIME-WAIT
 # for 60 s when we are first to close.  64 of them last for 30,000 connections/s.
@@ -24,8 +25,8 @@ class Settings:
     when it is told to; attempts under way are waited for.  ``pause_s`` passes between connecting
     and sending: the connection waits, as one does behind a slow client, and what becomes of it is
     seen.  ``version_field`` names a header field of the answers (such as x-generation) whose
-    values are counted.  ``sources`` is how many 127.x addresses to connect from, where the target
-    is one itself.
+    values are counted, or is ":body".  ``sources`` is how many 127.x addresses to connect from,
+    where the target is one itself.
 
     Raises UsageError for limits that make no sense together.
     """
@@ -44,6 +45,7 @@ class Settings:
     sources: int = SOURCES
     version_field: str = ""
     keep_events: bool = False
+    tls: Tls | None = None
 
     def __post_init__(self) -> None:
         for name in ("duration_s", "connect_timeout_s", "response_timeout_s"):
