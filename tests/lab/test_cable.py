@@ -12,7 +12,8 @@ import pytest
 
 from segue.errors import KernelError, UsageError
 from segue.lab.cable import Cable
-from segue.lab.link import Conditions, Link
+from segue.lab.link import Conditions
+from segue.lab.scenario import link
 
 LIMIT = 10.0
 
@@ -49,7 +50,7 @@ class Ends:
     def __init__(self) -> None:
         self.wires = (Wire(), Wire())
         self.first, self.second = (wire.far for wire in self.wires)
-        self.cable = Cable(Link(Conditions()), *self.wires)
+        self.cable = Cable(link(Conditions()), *self.wires)
 
     def gone(self) -> None:
         """Until the thread has ended by itself."""
@@ -167,7 +168,7 @@ def test_a_closed_cable_carries_nothing() -> None:
     """It has no thread and no descriptor of its own; asked, it says so; twice is no error."""
     wires = (Wire(), Wire())
     before = (threading.active_count(), len(os.listdir("/proc/self/fd")))
-    with Cable(Link(Conditions()), *wires) as cable:
+    with Cable(link(Conditions()), *wires) as cable:
         assert cable.counts()[0].sent == 0
     cable.close()
     assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before

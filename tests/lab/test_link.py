@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from segue.errors import UsageError
-from segue.lab.link import Conditions, Link, Pipe
+from segue.lab.link import Conditions, Pipe
+from segue.lab.scenario import link
 
 # Milliseconds as whole numbers: what is compared is order, not rounding.
 STEPS = st.lists(st.integers(0, 50), max_size=60)
@@ -20,6 +22,10 @@ CONDITIONS = st.builds(
     loss=st.sampled_from([0.0, 0.3, 1.0]),
 )
 SEEDS = st.integers(0, 1000)
+
+
+def make(conditions: Conditions, seed: int = 0) -> Pipe:
+    return Pipe(conditions, Random(seed).random)
 
 
 def name(number: int) -> bytes:
@@ -50,7 +56,7 @@ def test_without_loss_every_packet_arrives_once_and_in_its_time(
     steps: list[int], delay: int, jitter: int, seed: int
 ) -> None:
     """Never before its delay, never after its delay and all of the jitter."""
-    pipe = Pipe(Conditions(delay, jitter), seed)
+    pipe = make(Conditions(delay, jitter), seed)
     fill(pipe, steps)
     arrived = drain(pipe)
     assert sorted(packet for _, packet in arrived) == sorted(name(i) for i in range(len(steps)))
@@ -61,7 +67,7 @@ def test_without_loss_every_packet_arrives_once_and_in_its_time(
 @given(STEPS, st.integers(0, 100))
 def test_a_constant_delay_keeps_the_order(steps: list[int], delay: int) -> None:
     """Also among those sent at the same instant."""
-    pipe = Pipe(Conditions(delay))
+    pipe = make(Conditions(delay))
     fill(pipe, steps)
     assert [packet for _, packet in drain(pipe)] == [name(i) for i in range(len(steps))]
 
@@ -71,7 +77,7 @@ def test_nothing_arrives_before_its_deadline(
     steps: list[int], conditions: Conditions, seed: int, looked: int
 ) -> None:
     """A look at any time takes what was due then, and the deadline left is after it."""
-    pipe = Pipe(conditions, seed)
+    pipe = make(conditions, seed)
     looked_at = fill(pipe, steps) + looked
     pipe.take(looked_at)
     left = pipe.deadline()
@@ -84,7 +90,7 @@ def test_the_same_seed_has_the_same_fates(
     steps: list[int], conditions: Conditions, seed: int
 ) -> None:
     """What arrives, when, and what is lost."""
-    first, second = Pipe(conditions, seed), Pipe(conditions, seed)
+    first, second = make(conditions, seed), make(conditions, seed)
     fill(first, steps)
     fill(second, steps)
     assert first.counts() == second.counts()
@@ -96,7 +102,7 @@ def test_what_is_held_arrives_after_its_release_or_not_at_all(
     steps: list[int], conditions: Conditions, seed: int, chosen: set[int], keep: bool
 ) -> None:
     """None before; after it every one, in order: a held packet is not subject to loss."""
-    pipe = Pipe(conditions, seed)
+    pipe = make(conditions, seed)
     hold = pipe.hold(lambda packet: int(packet) in chosen)
     now = fill(pipe, steps) + 1000
     held = [name(i) for i in range(len(steps)) if i in chosen]
@@ -118,7 +124,7 @@ def test_what_is_held_arrives_after_its_release_or_not_at_all(
 
 def test_what_is_released_early_keeps_its_delay() -> None:
     """A hold makes no packet faster."""
-    pipe = Pipe(Conditions(10.0))
+    pipe = make(Conditions(10.0))
     hold = pipe.hold(lambda _: True)
     pipe.send(0.0, b"a")
     pipe.release(hold, 4.0)
@@ -128,7 +134,7 @@ def test_what_is_released_early_keeps_its_delay() -> None:
 
 def test_a_hold_that_is_over_holds_nothing() -> None:
     """Neither what comes later nor, released or discarded again, what came before."""
-    pipe = Pipe(Conditions())
+    pipe = make(Conditions())
     hold = pipe.hold(lambda _: True)
     pipe.send(0.0, b"a")
     pipe.discard(hold)
@@ -141,7 +147,7 @@ def test_a_hold_that_is_over_holds_nothing() -> None:
 
 def test_the_oldest_hold_takes_a_packet() -> None:
     """A packet waits for one release, whoever else would have matched it."""
-    pipe = Pipe(Conditions())
+    pipe = make(Conditions())
     first, second = pipe.hold(lambda _: True), pipe.hold(lambda _: True)
     pipe.send(0.0, b"a")
     assert (first.packets, second.packets) == ([b"a"], [])
@@ -153,16 +159,16 @@ def test_the_oldest_hold_takes_a_packet() -> None:
 
 def test_another_pipes_hold_is_refused() -> None:
     """It would be forgotten there and end here."""
-    link = Link(Conditions())
-    hold = link.forth.hold(lambda _: True)
+    both = link(Conditions())
+    hold = both.forth.hold(lambda _: True)
     with pytest.raises(UsageError, match="another pipe's"):
-        link.back.release(hold, 0.0)
+        both.back.release(hold, 0.0)
     assert not hold.over
 
 
 def test_conditions_may_change_on_the_way() -> None:
     """What is under way keeps what it set out with, and may be overtaken."""
-    pipe = Pipe(Conditions(10.0))
+    pipe = make(Conditions(10.0))
     pipe.send(0.0, b"slow")
     pipe.conditions = Conditions(1.0)
     pipe.send(0.0, b"fast")
@@ -172,14 +178,14 @@ def test_conditions_may_change_on_the_way() -> None:
 def test_losses_are_about_as_many_as_asked() -> None:
     """A tenth of ten thousand, with the chance of one seed; none for 0, all for 1."""
     for loss, low, high in ((0.0, 0, 0), (0.1, 900, 1100), (1.0, 10_000, 10_000)):
-        pipe = Pipe(Conditions(loss=loss), seed=7)
+        pipe = make(Conditions(loss=loss), 7)
         fill(pipe, [1] * 10_000)
         assert low <= pipe.counts().lost <= high
 
 
 def test_jitter_lets_packets_overtake() -> None:
     """A hundred at once come in another order, over the whole width of the jitter."""
-    pipe = Pipe(Conditions(0.0, 10.0), seed=7)
+    pipe = make(Conditions(0.0, 10.0), 7)
     fill(pipe, [0] * 100)
     arrived = drain(pipe)
     assert any(int(one) > int(other) for (_, one), (_, other) in pairwise(arrived))
@@ -189,13 +195,13 @@ def test_jitter_lets_packets_overtake() -> None:
 
 def test_the_two_ways_are_two_pipes() -> None:
     """Their chance is apart, their deadline together; the way back may differ."""
-    link = Link(Conditions(5.0), Conditions(2.0))
-    assert link.deadline() is None
-    link.forth.send(0.0, b"there")
-    assert link.deadline() == 5.0
-    link.back.send(0.0, b"back")
-    assert link.deadline() == 2.0
-    same = Link(Conditions(0.0, 1.0), seed=3)
+    both = link(Conditions(5.0), Conditions(2.0))
+    assert both.deadline() is None
+    both.forth.send(0.0, b"there")
+    assert both.deadline() == 5.0
+    both.back.send(0.0, b"back")
+    assert both.deadline() == 2.0
+    same = link(Conditions(0.0, 1.0), seed=3)
     for pipe in (same.forth, same.back):
         pipe.send(0.0, b"x")
     assert same.forth.deadline() != same.back.deadline()

@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "reexec": "segue.cli.verbs",
     "status": "segue.cli.status",
     "doctor": "segue.cli.doctor",
+    "probe": "segue.cli.probe",
 }
 
 

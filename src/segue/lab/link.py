@@ -1,6 +1,6 @@
 """What a link does to packets, as a decision: which of them is due when, and which never.
 
-Pure: the time is an argument and never goes back, chance comes from a seed.  ``segue.lab.cable``
+Pure: time and chance are arguments, and time never goes back.  ``segue.lab.cable``
 brings the packets.  Left out: bandwidth, queues that overflow, corruption.
 """
 
@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 from math import isfinite
-from random import Random
 
 from segue.errors import UsageError
+
+Chance = Callable[[], float]
+"""From 0 to 1, without 1: random.Random(seed).random for what can be repeated."""
 
 Predicate = Callable[[bytes], bool]
 """Judges a packet, from the first byte of its IP header; may remember those before."""
@@ -67,12 +69,16 @@ class Counts:
 
 
 class Pipe:
-    """One direction of a link.  The same seed and the same packets have the same fates."""
+    """One direction of a link.
 
-    def __init__(self, conditions: Conditions, seed: int = 0) -> None:
+    The same chance and the same number of packets have the same fates: each packet asks once for
+    jitter and once for loss, where there are any, whatever becomes of it.
+    """
+
+    def __init__(self, conditions: Conditions, chance: Chance) -> None:
         """The conditions may be replaced at any time, for what is sent from then on."""
         self.conditions = conditions
-        self._chance = Random(seed)  # noqa: S311 - repeatable is what is wanted
+        self._chance = chance
         self._serial = count()
         self._under_way: list[tuple[float, int, bytes]] = []
         self._holds: list[Hold] = []
@@ -84,8 +90,8 @@ class Pipe:
         meets = self.conditions
         due = now + meets.delay_s
         if meets.jitter_s:
-            due += meets.jitter_s * self._chance.random()
-        lost = meets.loss and self._chance.random() < meets.loss
+            due += meets.jitter_s * self._chance()
+        lost = meets.loss and self._chance() < meets.loss
         for hold in self._holds:
             if hold.matches(packet):
                 hold.waiting.append((due, next(self._serial), packet))
@@ -144,13 +150,12 @@ class Pipe:
         return kept
 
 
+@dataclass(frozen=True, slots=True)
 class Link:
     """Two pipes: ``forth`` from the first end to the second, and ``back``."""
 
-    def __init__(self, forth: Conditions, back: Conditions | None = None, seed: int = 0) -> None:
-        """Without conditions of its own the way back has those of the way forth."""
-        self.forth = Pipe(forth, 2 * seed)
-        self.back = Pipe(back or forth, 2 * seed + 1)
+    forth: Pipe
+    back: Pipe
 
     def deadline(self) -> float | None:
         """When either pipe next has something; None while nothing is under way."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from segue.errors import UsageError
 from segue.probe.client import Client
 from segue.probe.exchange import Exchange, http, raw
 from segue.probe.schedule import ClosedLoop, KeepAlive, OpenLoop, Pace
+from segue.probe.session import allow_descriptors
 from segue.probe.settings import SOURCES, Settings
 
 
@@ -89,14 +89,6 @@ def _bytes(text: str) -> bytes:
         return text.encode("ascii", "backslashreplace").decode("unicode_escape").encode("latin-1")
     except UnicodeError as error:
         raise UsageError(f"{text!r} is no string of bytes: {error}") from None
-
-
-def allow_descriptors(number: int) -> None:
-    """Raise the soft limit of open files to at least this, as far as the hard one allows."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < number:
-        wanted = number if hard == resource.RLIM_INFINITY else min(number, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def main(args: Sequence[str] | None = None) -> int:

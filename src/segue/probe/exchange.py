@@ -75,7 +75,7 @@ class Expect:
         return self._wanted is not None
 
     def field(self, name: bytes) -> bytes:
-        """ ":body" is what was read; there are no header fields here."""
+        """What was read, for ":body"; there are no header fields here."""
         return self._seen[:BODY_SHOWN].strip() if name == BODY else b""
 
     def feed(self, data: bytes) -> bool:

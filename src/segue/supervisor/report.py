@@ -65,9 +65,9 @@ def report(runner: Runner) -> dict[str, Any]:
         "working": instance.working,
         "newcomer": instance.newcomer,
         "size": instance.size,
-        "moved": runner.moved,
+        "moved": runner.moves.moved,
         "cut": runner.cut,
-        "flip_ms": runner.flip_ms,
+        "flip_ms": runner.moves.flip_ms,
         "command": list(runner.settings.command),
         "fronts": fronts,
         "workers": [

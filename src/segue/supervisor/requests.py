@@ -101,7 +101,7 @@ class Requests:
         instance.newcomer = instance.last_generation
         if before:
             self.failed(before, f"generation {instance.newcomer} was started in its place", 1)
-            runner.discard(before)
+            runner.moves.discard(before)
             instance.newcomer = instance.last_generation
         instance.percent = percent
         instance.hold = runner.settings.keep if hold is None else hold
@@ -158,7 +158,7 @@ class Requests:
             gone = instance.newcomer
             instance.feed(Order.ROLLBACK)
             self.failed(gone, "it was rolled back", 1)
-            runner.discard(gone)
+            runner.moves.discard(gone)
         else:
             back = instance.previous
             if not back:

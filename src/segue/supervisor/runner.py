@@ -13,21 +13,21 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from segue.engine.nudge import Nudge
 from segue.engine.select import Choice
-from segue.errors import KernelError, SegueError
+from segue.errors import SegueError
 from segue.supervisor import notify, plan
 from segue.supervisor.control import Asker, Control
 from segue.supervisor.crew import Crew, Member, end_leftovers
 from segue.supervisor.discovery import discover
 from segue.supervisor.front import Front
+from segue.supervisor.moves import Moves
 from segue.supervisor.output import Pipe, Voice
 from segue.supervisor.places import Places
 from segue.supervisor.requests import Requests
 from segue.supervisor.settings import Settings
 from segue.supervisor.spawn import outcome
-from segue.supervisor.stages import Order, Phase, Stage, Turn
-from segue.supervisor.state import Hold, Instance, Worker
+from segue.supervisor.stages import Phase, Stage, Turn
+from segue.supervisor.state import Instance, Worker
 from segue.supervisor.survey import Survey, describe, strangers
 from segue.supervisor.world import World
 
@@ -66,16 +66,11 @@ class Runner:
         self.crew = Crew(settings, places, world)
         self.survey = Survey(settings.idle_grace)
         self.requests = Requests(self)
+        self.moves = Moves(self)
         self.selector = selectors.DefaultSelector()
-        self.spares: dict[int, list[tuple[Hold, ...]]] = {}
         self.known_strangers: frozenset[int] = frozenset()
-        self.nudges: list[Nudge] = []
         self.exit_code = 0
         self.cut = 0
-        self.moved = 0
-        self.flip_ms: float | None = None  # from the last proof of readiness to the new shares
-        self._ready_at = 0.0
-        self._flipping = False
         self.succession: Succession | None = None  # set to hand over to new code
         self.lock = -1
         self._pace = _PACE
@@ -116,13 +111,14 @@ class Runner:
             if not moves:
                 # Written once, at the end: between a flip and its shares there is no time to lose.
                 if round_:
-                    self._write_down()
+                    self.write_down()
                 break
             for move in moves:
-                self._perform(move)
+                self.moves.perform(move)
         self.requests.answer()
 
-    def _write_down(self) -> None:
+    def write_down(self) -> None:
+        """Write the record that a next supervisor would take over by."""
         self.places.write_record(
             {
                 "settings": self.settings.to_json(),
@@ -137,7 +133,7 @@ class Runner:
         now = self.world.now()
         due = plan.deadline(self.instance, self.limits, now) - now
         watched = {Stage.STARTING, Stage.DRAINING, Stage.STOPPING}
-        if self.nudges or any(one.stage in watched for one in self.instance.living):
+        if self.moves.nudges or any(one.stage in watched for one in self.instance.living):
             return max(0.0, min(due, self._pace))
         own = self.settings.bind_by == "worker"
         return max(0.0, min(due, _SELF_BOUND_PACE if own else _IDLE_PACE))
@@ -151,9 +147,9 @@ class Runner:
         """Whatever has no descriptor to announce it: proofs of readiness, queues, strangers."""
         now = self.world.now()
         waiting = [one for one in self.instance.living if one.stage is Stage.STARTING]
-        for nudge in list(self.nudges):
+        for nudge in list(self.moves.nudges):
             if nudge.step(now):
-                self.nudges.remove(nudge)
+                self.moves.nudges.remove(nudge)
                 nudge.close()
                 if nudge.waiting:
                     self.say(f"{nudge.waiting} migrated connection(s) could not be woken for")
@@ -176,7 +172,7 @@ class Runner:
         if member.readiness.step(self.fronts, worker.holds, now):
             member.readiness.close()
             worker.feed(Turn.READY, now)
-            self._ready_at = self.world.now()
+            self.moves.ready_at = self.world.now()
             took = now - worker.started
             self.say(f"{worker.name} is ready after {took:.2f} s")
 
@@ -280,232 +276,9 @@ class Runner:
             self.say(f"{worker.name} {worker.outcome} while {before.name.lower()}")
         else:
             self.say(f"{worker.name} {worker.outcome} while {before.name.lower()}")
-        self._inherit(worker, before)
+        self.moves.inherit(worker, before)
         if worker.generation not in {self.instance.newcomer, 0} or not worker.holds:
-            self._prune()
-
-    def _prune(self) -> None:
-        keep = self.instance.newcomer or (
-            self.instance.working if self.instance.phase is Phase.STARTING else 0
-        )
-        self.instance.workers = {
-            one.id: one
-            for one in self.instance.workers.values()
-            if one.live or (keep and one.generation == keep)
-        }
-
-    def _inherit(self, worker: Worker, before: Stage) -> None:
-        """What becomes of a dead worker's listeners, which are still held here."""
-        served = before in {Stage.SERVING, Stage.DRAINING, Stage.STOPPING, Stage.KILLED}
-        stopping = self.instance.phase in {Phase.STOPPING, Phase.ENDED}
-        if self.settings.bind_by == "worker" or stopping or not served:
-            again = not stopping and not worker.asked and self.settings.bind_by == "supervisor"
-            if again and worker.generation == self.instance.working:
-                self.spares.setdefault(worker.generation, []).append(worker.holds)
-                return
-            self.let_go(worker)
-            return
-        if before is Stage.SERVING:
-            self._move(worker, ())
-            self.spares.setdefault(worker.generation, []).append(worker.holds)
-        elif self._left_over(worker):
-            self._spawn_heir(worker)
-        else:
-            self.let_go(worker)
-
-    def _left_over(self, worker: Worker) -> bool:
-        """Something still waits in a listener that no close would migrate."""
-        return any(
-            not self.fronts[hold.bind].steering.migrates
-            and (
-                (seen := self._listener(hold)) is not None
-                and (seen.queue or any(self.survey.pending.get(worker.id, {}).values()))
-            )
-            for hold in worker.holds
-        )
-
-    def _listener(self, hold: Hold) -> Any:
-        front = self.fronts[hold.bind]
-        return self.observer.snapshot(front.bind.address).by_cookie(hold.cookie)
-
-    # Moves
-
-    def _perform(self, move: plan.Move) -> None:
-        match move:
-            case plan.Spawn(generation):
-                self._spawn(generation)
-            case plan.Flip(generation):
-                self._flip(generation)
-            case plan.Share(weights):
-                self._share(weights)
-            case plan.Retire(worker):
-                self._turn(self.instance.workers[worker], Turn.UNSHARE)
-            case plan.Stop(worker, why):
-                self._stop(self.instance.workers[worker], why)
-            case plan.Kill(worker):
-                self._kill(self.instance.workers[worker])
-            case plan.Abandon(generation, why):
-                self.abandon(generation, why)
-            case plan.GiveUp(why):
-                self.instance.feed(Order.FAILED)
-                self.exit_code = 3
-                self.say(f"giving up: {why}")
-            case plan.End():
-                self.instance.feed(Order.EMPTY)
-
-    def _spawn(self, generation: int) -> None:
-        instance, now = self.instance, self.world.now()
-        instance.last_worker += 1
-        worker = Worker(instance.last_worker, generation, 0, now, since=now)
-        instance.workers[worker.id] = worker
-        spares = self.spares.get(generation, [])
-        try:
-            if spares:
-                worker.holds = spares.pop()
-            elif self.settings.bind_by == "supervisor":
-                for front in self.fronts:
-                    hold = front.open(backlog=self.settings.backlog, nodelay=self.settings.nodelay)
-                    worker.holds = (*worker.holds, hold)
-        except KernelError as error:
-            self._not_started(worker, error)
-            return
-        self._start(worker)
-
-    def _spawn_heir(self, dead: Worker) -> None:
-        """Nothing but a process can take what waits in this listener: start one for it."""
-        self.instance.last_worker += 1
-        now = self.world.now()
-        heir = Worker(
-            self.instance.last_worker, dead.generation, 0, now, since=now, holds=dead.holds
-        )
-        heir.heir = True
-        self.instance.workers[heir.id] = heir
-        self.say(f"{dead.name} left connections waiting; another worker takes them")
-        self._start(heir)
-
-    def _start(self, worker: Worker) -> None:
-        try:
-            member = self.crew.start(worker, self.fronts)
-        except KernelError as error:
-            self._not_started(worker, error)
-            return
-        self._write_down()
-        self.watch_member(member)
-
-    def _not_started(self, worker: Worker, error: KernelError) -> None:
-        now = self.world.now()
-        worker.outcome = f"could not be started: {error}"
-        worker.feed(Turn.EXIT, now)
-        self.instance.crashes.append(now)
-        self.instance.not_before = plan.backoff(self.instance.crashes, self.limits, now)
-        self.say(f"{worker.name} {worker.outcome}")
-        self._inherit(worker, Stage.STARTING)
-
-    def _flip(self, generation: int) -> None:
-        instance = self.instance
-        if instance.phase is Phase.RENEWING and instance.percent < 100:
-            instance.feed(Order.CANARY)
-            self.say(f"generation {generation} gets {instance.percent:g} % of new connections")
-            return
-        instance.feed(Order.READY)
-        instance.working, instance.newcomer = generation, 0
-        self._flipping = True
-
-    def _share(self, weights: tuple[tuple[int, float], ...]) -> None:
-        by_worker = dict(weights)
-        for front in self.fronts:
-            slots: dict[int, float] = {}
-            for worker, weight in weights:
-                mine = [
-                    hold
-                    for hold in self.instance.workers[worker].holds
-                    if hold.bind == front.number
-                ]
-                slots.update({hold.slot: weight / len(mine) for hold in mine})
-            if slots:
-                front.share(slots)
-        self.instance.shared = weights
-        if self._flipping:
-            self._flipping = False
-            self.flip_ms = 1000 * (self.world.now() - self._ready_at)
-            serves = self.instance.working
-            self.say(f"generation {serves} takes all new connections")
-            notify.tell(READY="1", STATUS=f"generation {serves} serves", MAINPID=str(os.getpid()))
-        for worker_ in self.instance.living:
-            given = worker_.id in by_worker
-            if given and worker_.stage in {Stage.STANDBY, Stage.DRAINING}:
-                self._turn(worker_, Turn.SHARE)
-            elif not given and worker_.stage is Stage.SERVING:
-                self._turn(worker_, Turn.UNSHARE)
-                if self.instance.at_once or self.instance.cut:
-                    self._move(worker_, self.crew.members[worker_.id].tree())
-
-    def _turn(self, worker: Worker, turn: Turn) -> None:
-        worker.feed(turn, self.world.now())
-        member = self.crew.members.get(worker.id)
-        if member is not None:
-            member.set_draining(worker.stage is not Stage.SERVING)
-
-    def _move(self, worker: Worker, owners: tuple[int, ...]) -> None:
-        """Move what waits at this worker's listeners to those that share."""
-        for hold in worker.holds:
-            report = self.fronts[hold.bind].move(hold.slot, owners)
-            if report is not None:
-                self.moved += report.moved
-        if self.choice.nudge:
-            self._nudge()
-
-    def _nudge(self) -> None:
-        """Begin to wake those to whom connections were migrated, where the kernel does not."""
-        now = self.world.now()
-        self.nudges += [
-            Nudge(front.bind.address, front.steering, self.observer, front.sockets, now)
-            for front in self.fronts
-            if not any(one.address == front.bind.address for one in self.nudges)
-        ]
-
-    def _stop(self, worker: Worker, why: str) -> None:
-        member = self.crew.members[worker.id]
-        held = self.survey.held.get(worker.id, plan.Held())
-        others = self.instance.phase is not Phase.STOPPING
-        moves_itself = all(
-            front.steering.migrates and not front.steering.by_index for front in self.fronts
-        )
-        if held.queue and others:
-            self._move(worker, member.tree())
-        self._turn(worker, Turn.STOP)
-        self.say(f"{worker.name} is told to stop: {why}")
-        member.signal(self.settings.signal_number())
-        if others and moves_itself and worker.generation != self.instance.working:
-            # From here on the worker's own close is the last: what comes late migrates by it.
-            self.let_go(worker)
-
-    def _kill(self, worker: Worker) -> None:
-        self._turn(worker, Turn.KILL)
-        self.say(f"{worker.name} is killed: it did not stop in time")
-        self.crew.members[worker.id].kill()
-
-    def abandon(self, generation: int, why: str) -> None:
-        """Stop the newcomers and keep the working generation."""
-        self.instance.feed(Order.FAILED)
-        self.requests.failed(generation, why)
-        self.discard(generation)
-
-    def discard(self, generation: int) -> None:
-        """Stop those of a generation that have no share; the others drain."""
-        if self.instance.newcomer == generation:
-            self.instance.newcomer = 0
-        for worker in self.instance.of(generation, Stage.STARTING, Stage.STANDBY):
-            self._stop(worker, "its generation is given up")
-        self._prune()
-
-    def let_go(self, worker: Worker) -> None:
-        """Close our descriptors of a worker's listeners."""
-        for hold in worker.holds:
-            self.fronts[hold.bind].leave(hold.slot)
-        worker.holds = ()
-        if self.choice.nudge:
-            self._nudge()
+            self.moves.prune()
 
     def hand_over_to(self, succession: Succession) -> None:
         """Leave the loop after this event; ``succession`` takes the process over."""

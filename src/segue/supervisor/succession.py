@@ -165,7 +165,7 @@ class Succession:
             "children": children,
             "spares": {
                 generation: [[[h.bind, h.slot, h.cookie] for h in holds] for holds in kept]
-                for generation, kept in runner.spares.items()
+                for generation, kept in runner.moves.spares.items()
             },
         }
         memory = os.memfd_create("segue", 0)
@@ -237,7 +237,9 @@ def succeed(
     if engine != "migrate":
         instance.shared = ()
     for generation, kept in handed["spares"].items():
-        runner.spares[int(generation)] = [tuple(Hold(*hold) for hold in holds) for holds in kept]
+        runner.moves.spares[int(generation)] = [
+            tuple(Hold(*hold) for hold in holds) for holds in kept
+        ]
     for worker in instance.living:
         pidfd = handed["children"][str(worker.id)]
         reader = handed["pipes"].get(str(worker.id))

@@ -1,0 +1,229 @@
+"""``segue probe``: what clients lose while a server restarts, connection by connection."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.live import Live
+
+from segue.errors import UsageError
+from segue.probe import page, screen, tls
+from segue.probe.during import During
+from segue.probe.exchange import Exchange, Upload, http, raw, websocket
+from segue.probe.first_look import first_look
+from segue.probe.schedule import ClosedLoop, KeepAlive, OpenLoop, Pace
+from segue.probe.session import Progress, Report, Session
+from segue.probe.settings import Settings
+from segue.probe.target import Target, parse
+
+LOST, FAILED, INTERRUPTED = 1, 4, 130
+# Enough to see a loss of one in a thousand, and nothing that any server would notice.
+RATE = 100.0
+DURATION_S = 10.0
+
+
+@click.command(
+    epilog="Exits with 1 when --fail-on-loss is given and something was lost or when the target"
+    " does not answer at all, with 4 when the command failed."
+)
+@click.argument("target", metavar="URL|HOST:PORT")
+@click.option("--rate", type=float, help=f"New connections a second.  [default: {RATE:g}]")
+@click.option("--concurrency", type=int, help="Clients that each wait for their last answer.")
+@click.option("--keep-alive", type=int, metavar="N", help="Connections that are kept.")
+@click.option("--websocket", "held", type=int, metavar="N", help="WebSockets that are held open.")
+@click.option("--interval", type=float, default=0.1, show_default=True, help="Between requests or"
+              " pings on a connection that is kept, s.")  # fmt: skip
+@click.option("--duration", type=float, help=f"Of the load, s.  [default: {DURATION_S:g}, or until"
+              " the command is over]")  # fmt: skip
+@click.option("--count", type=int, help="End after so many attempts.")
+@click.option("--during", metavar="COMMAND", help="Run this while the load goes on; one string,"
+              " split as a shell would, without a shell.")  # fmt: skip
+@click.option("--steady", type=float, default=2.0, show_default=True, help="Load before it, s.")
+@click.option("--settle", type=float, default=5.0, show_default=True, help="After it, what still"
+              " counts as the restart, s.")  # fmt: skip
+@click.option("--during-timeout", type=float, default=120.0, show_default=True, help="Then the"
+              " command is stopped, s.")  # fmt: skip
+@click.option("--method", default="", help="[default: GET, POST with --upload]")
+@click.option("--upload", type=int, metavar="BYTES", help="Send a body of this size.")
+@click.option("--upload-seconds", type=float, default=0.0, help="Take so long to send it.")
+@click.option("--hold", type=float, default=0.0, help="Wait between connecting and sending, s.")
+@click.option("--send", help="HOST:PORT: these bytes, with Python's escapes.")
+@click.option("--expect", help="HOST:PORT: wait for these bytes.")
+@click.option("--version-from", metavar="header:NAME|body", help="Which version answered.")
+@click.option("--insecure", is_flag=True, help="Accept any certificate.")
+@click.option("--ca", metavar="FILE", default="", help="Trust the authorities in this file.")
+@click.option("--connect-timeout", type=float, default=3.0, show_default=True, help="s")
+@click.option("--response-timeout", type=float, default=5.0, show_default=True, help="s")
+@click.option("--max-open", type=int, default=1000, show_default=True, help="Connections at once.")
+@click.option("--check/--no-check", default=True, help="First see whether one attempt is answered."
+              "  [default: check]")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="The report as JSON on stdout.")
+@click.option("--events", is_flag=True, help="Every attempt, in the JSON.")
+@click.option("--html", metavar="FILE", help="The report as a page of its own.")
+@click.option("--fail-on-loss", is_flag=True, help="Exit with 1 when anything was lost.")
+def probe(target: str, **given: Any) -> int:
+    """Open connections at a rate and tell the fate of each.
+
+    A URL (http, https, ws, wss) is asked; HOST:PORT is any TCP service: connecting is enough,
+    unless --send, --expect or --hold ask for more.
+
+    \b
+    segue probe http://127.0.0.1:8080/ --rate 2000 --during 'systemctl reload myserver'
+    segue probe 127.0.0.1:5432 --hold 3 --count 500 --fail-on-loss
+    """
+    found = parse(target)
+    settings = _settings(found, given)
+    during = _during(given)
+    if given["html"]:
+        _writable(given["html"])
+    if given["check"]:
+        first_look(settings, found)
+    session = Session(found, settings, during, given["settle"])
+    report = _run(session)
+    _tell(report, given)
+    if report.command and report.command.failed:
+        click.echo(f"segue: {report.command.sentence}", err=True)
+        return FAILED
+    if report.interrupted:
+        return INTERRUPTED
+    return LOST if given["fail_on_loss"] and report.result.lost else 0
+
+
+def _during(given: dict[str, Any]) -> During | None:
+    if not given["settle"] >= 0:
+        raise UsageError(f"--settle {given['settle']} is no time")
+    if given["during"] is None:
+        return None
+    return During(given["during"], after_s=given["steady"], limit_s=given["during_timeout"])
+
+
+def _settings(target: Target, given: dict[str, Any]) -> Settings:
+    duration = given["duration"]
+    if duration is None and given["count"] is None and given["during"] is None:
+        duration = DURATION_S
+    secure = None
+    if target.tls:
+        secure = tls.options(target.name, insecure=given["insecure"], ca=given["ca"])
+    elif given["insecure"] or given["ca"]:
+        raise UsageError(f"--insecure and --ca are for https and wss, not for {target.text}")
+    return Settings(
+        target=target.address,
+        pace=_pace(target, given),
+        exchange=_exchange(target, given),
+        duration_s=duration,
+        count=given["count"],
+        connect_timeout_s=given["connect_timeout"],
+        response_timeout_s=given["response_timeout"],
+        pause_s=given["hold"],
+        max_open=given["max_open"],
+        version_field=_version(given["version_from"]),
+        keep_events=given["events"],
+        tls=secure,
+    )
+
+
+def _version(text: str | None) -> str:
+    if text is None:
+        return ""
+    kind, _, name = text.partition(":")
+    if kind == "header" and name:
+        return name
+    if text == "body":
+        return ":body"
+    raise UsageError(f"--version-from {text!r} is neither header:NAME nor body")
+
+
+def _pace(target: Target, given: dict[str, Any]) -> Pace:
+    asked = [
+        name for name in ("rate", "concurrency", "keep_alive", "held") if given[name] is not None
+    ]
+    if len(asked) > 1:
+        raise UsageError("--rate, --concurrency, --keep-alive and --websocket exclude one another")
+    if given["held"] is not None:
+        return KeepAlive(given["held"], given["interval"])
+    if target.scheme in {"ws", "wss"}:
+        return KeepAlive(1, given["interval"])
+    if given["keep_alive"] is not None:
+        return KeepAlive(given["keep_alive"], given["interval"])
+    if given["concurrency"] is not None:
+        return ClosedLoop(given["concurrency"])
+    return OpenLoop(RATE if given["rate"] is None else given["rate"])
+
+
+def _exchange(target: Target, given: dict[str, Any]) -> Exchange:
+    keep_alive = given["keep_alive"] is not None
+    spoken = given["send"] is not None or given["expect"] is not None
+    upload = (
+        Upload(given["upload"], given["upload_seconds"]) if given["upload"] is not None else None
+    )
+    if upload is None and given["upload_seconds"]:
+        raise UsageError("--upload-seconds needs --upload BYTES")
+    if not target.http:
+        if upload or given["held"] is not None or given["method"]:
+            raise UsageError("--upload, --websocket and --method need a URL")
+        return raw(
+            _bytes(given["send"] or ""), _bytes(given["expect"] or ""), keep_alive=keep_alive
+        )
+    if spoken:
+        raise UsageError("--send and --expect are for HOST:PORT; a URL is asked in HTTP")
+    if given["held"] is not None or target.scheme in {"ws", "wss"}:
+        if upload or given["method"] or keep_alive:
+            raise UsageError("a WebSocket takes no --upload, --method or --keep-alive")
+        return websocket(target.host, target.path)
+    return http(
+        target.host,
+        target.path,
+        method=given["method"] or ("POST" if upload else "GET"),
+        keep_alive=keep_alive,
+        keep_body=given["version_from"] == "body",
+        upload=upload,
+    )
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return text.encode("ascii", "backslashreplace").decode("unicode_escape").encode("latin-1")
+    except UnicodeError as error:
+        raise UsageError(f"{text!r} is no string of bytes: {error}") from None
+
+
+def _writable(path: str) -> None:
+    """Said before the load, not after it.  Raises UsageError."""
+    folder = os.path.dirname(path) or "."
+    if os.path.isdir(path) or not os.access(folder, os.W_OK):
+        raise UsageError(f"{path} cannot be written: no file can be made in {folder}")
+
+
+def _run(session: Session) -> Report:
+    with ExitStack() as stack:
+        if sys.stderr.isatty():
+            console = Console(stderr=True)
+            live = stack.enter_context(Live(console=console, auto_refresh=False, transient=True))
+
+            def show(now: Progress) -> None:
+                live.update(screen.line(now), refresh=True)
+
+            session.show = show
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before = signal.signal(number, lambda *_: session.interrupt())
+            stack.callback(signal.signal, number, before)
+        return session.run()
+
+
+def _tell(report: Report, given: dict[str, Any]) -> None:
+    if given["html"]:
+        Path(given["html"]).write_text(page.render(report), encoding="utf-8")
+    if given["as_json"]:
+        click.echo(json.dumps(report.as_dict()))
+        return
+    screen.draw(report, Console())
+    if given["html"]:
+        click.echo(f"the page is {given['html']}")

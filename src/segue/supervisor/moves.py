@@ -1,0 +1,267 @@
+"""The moves of the plan, performed: what they do to processes, listeners and shares.
+
+Each changes the instance by its table first and the world after, or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from segue.engine.nudge import Nudge
+from segue.errors import KernelError
+from segue.group import Listener
+from segue.supervisor import notify, plan
+from segue.supervisor.stages import Order, Phase, Stage, Turn
+from segue.supervisor.state import Hold, Worker
+
+if TYPE_CHECKING:
+    from segue.supervisor.runner import Runner
+
+
+class Moves:
+    """Performs what the plan says for one runner, and decides who inherits a dead worker."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.spares: dict[int, list[tuple[Hold, ...]]] = {}  # listeners of the dead, by generation
+        self.nudges: list[Nudge] = []
+        self.moved = 0  # connections moved by cycling a listener
+        self.flip_ms: float | None = None  # from the last proof of readiness to the new shares
+        self.ready_at = 0.0
+        self._flipping = False
+
+    def perform(self, move: plan.Move) -> None:
+        """One move, as the plan says it."""
+        match move:
+            case plan.Spawn(generation):
+                self._spawn(generation)
+            case plan.Flip(generation):
+                self._flip(generation)
+            case plan.Share(weights):
+                self._share(weights)
+            case plan.Retire(worker):
+                self._turn(self.runner.instance.workers[worker], Turn.UNSHARE)
+            case plan.Stop(worker, why):
+                self.stop(self.runner.instance.workers[worker], why)
+            case plan.Kill(worker):
+                self._kill(self.runner.instance.workers[worker])
+            case plan.Abandon(generation, why):
+                self.abandon(generation, why)
+            case plan.GiveUp(why):
+                self.runner.instance.feed(Order.FAILED)
+                self.runner.exit_code = 3
+                self.runner.say(f"giving up: {why}")
+            case plan.End():
+                self.runner.instance.feed(Order.EMPTY)
+
+    def _spawn(self, generation: int) -> None:
+        instance, now = self.runner.instance, self.runner.world.now()
+        instance.last_worker += 1
+        worker = Worker(instance.last_worker, generation, 0, now, since=now)
+        instance.workers[worker.id] = worker
+        spares = self.spares.get(generation, [])
+        try:
+            if spares:
+                worker.holds = spares.pop()
+            elif self.runner.settings.bind_by == "supervisor":
+                for front in self.runner.fronts:
+                    hold = front.open(
+                        backlog=self.runner.settings.backlog, nodelay=self.runner.settings.nodelay
+                    )
+                    worker.holds = (*worker.holds, hold)
+        except KernelError as error:
+            self._not_started(worker, error)
+            return
+        self._start(worker)
+
+    def _spawn_heir(self, dead: Worker) -> None:
+        """Nothing but a process can take what waits in this listener: start one for it."""
+        self.runner.instance.last_worker += 1
+        now = self.runner.world.now()
+        heir = Worker(
+            self.runner.instance.last_worker, dead.generation, 0, now, since=now, holds=dead.holds
+        )
+        heir.heir = True
+        self.runner.instance.workers[heir.id] = heir
+        self.runner.say(f"{dead.name} left connections waiting; another worker takes them")
+        self._start(heir)
+
+    def _start(self, worker: Worker) -> None:
+        try:
+            member = self.runner.crew.start(worker, self.runner.fronts)
+        except KernelError as error:
+            self._not_started(worker, error)
+            return
+        self.runner.write_down()
+        self.runner.watch_member(member)
+
+    def _not_started(self, worker: Worker, error: KernelError) -> None:
+        now = self.runner.world.now()
+        worker.outcome = f"could not be started: {error}"
+        worker.feed(Turn.EXIT, now)
+        self.runner.instance.crashes.append(now)
+        self.runner.instance.not_before = plan.backoff(
+            self.runner.instance.crashes, self.runner.limits, now
+        )
+        self.runner.say(f"{worker.name} {worker.outcome}")
+        self.inherit(worker, Stage.STARTING)
+
+    def _flip(self, generation: int) -> None:
+        instance = self.runner.instance
+        if instance.phase is Phase.RENEWING and instance.percent < 100:
+            instance.feed(Order.CANARY)
+            self.runner.say(
+                f"generation {generation} gets {instance.percent:g} % of new connections"
+            )
+            return
+        instance.feed(Order.READY)
+        instance.working, instance.newcomer = generation, 0
+        self._flipping = True
+
+    def _share(self, weights: tuple[tuple[int, float], ...]) -> None:
+        by_worker = dict(weights)
+        for front in self.runner.fronts:
+            slots: dict[int, float] = {}
+            for worker, weight in weights:
+                mine = [
+                    hold
+                    for hold in self.runner.instance.workers[worker].holds
+                    if hold.bind == front.number
+                ]
+                slots.update({hold.slot: weight / len(mine) for hold in mine})
+            if slots:
+                front.share(slots)
+        self.runner.instance.shared = weights
+        if self._flipping:
+            self._flipping = False
+            self.flip_ms = 1000 * (self.runner.world.now() - self.ready_at)
+            serves = self.runner.instance.working
+            self.runner.say(f"generation {serves} takes all new connections")
+            notify.tell(READY="1", STATUS=f"generation {serves} serves", MAINPID=str(os.getpid()))
+        for worker_ in self.runner.instance.living:
+            given = worker_.id in by_worker
+            if given and worker_.stage in {Stage.STANDBY, Stage.DRAINING}:
+                self._turn(worker_, Turn.SHARE)
+            elif not given and worker_.stage is Stage.SERVING:
+                self._turn(worker_, Turn.UNSHARE)
+                if self.runner.instance.at_once or self.runner.instance.cut:
+                    self.move(worker_, self.runner.crew.members[worker_.id].tree())
+
+    def _turn(self, worker: Worker, turn: Turn) -> None:
+        worker.feed(turn, self.runner.world.now())
+        member = self.runner.crew.members.get(worker.id)
+        if member is not None:
+            member.set_draining(worker.stage is not Stage.SERVING)
+
+    def move(self, worker: Worker, owners: tuple[int, ...]) -> None:
+        """Move what waits at this worker's listeners to those that share."""
+        for hold in worker.holds:
+            report = self.runner.fronts[hold.bind].move(hold.slot, owners)
+            if report is not None:
+                self.moved += report.moved
+        if self.runner.choice.nudge:
+            self._nudge()
+
+    def _nudge(self) -> None:
+        """Begin to wake those to whom connections were migrated, where the kernel does not."""
+        now = self.runner.world.now()
+        self.nudges += [
+            Nudge(front.bind.address, front.steering, self.runner.observer, front.sockets, now)
+            for front in self.runner.fronts
+            if not any(one.address == front.bind.address for one in self.nudges)
+        ]
+
+    def stop(self, worker: Worker, why: str) -> None:
+        """Send the stop signal, after what still waits has been moved if it can be."""
+        member = self.runner.crew.members[worker.id]
+        held = self.runner.survey.held.get(worker.id, plan.Held())
+        others = self.runner.instance.phase is not Phase.STOPPING
+        moves_itself = all(
+            front.steering.migrates and not front.steering.by_index for front in self.runner.fronts
+        )
+        if held.queue and others:
+            self.move(worker, member.tree())
+        self._turn(worker, Turn.STOP)
+        self.runner.say(f"{worker.name} is told to stop: {why}")
+        member.signal(self.runner.settings.signal_number())
+        if others and moves_itself and worker.generation != self.runner.instance.working:
+            # From here on the worker's own close is the last: what comes late migrates by it.
+            self.let_go(worker)
+
+    def _kill(self, worker: Worker) -> None:
+        self._turn(worker, Turn.KILL)
+        self.runner.say(f"{worker.name} is killed: it did not stop in time")
+        self.runner.crew.members[worker.id].kill()
+
+    def abandon(self, generation: int, why: str) -> None:
+        """Stop the newcomers and keep the working generation."""
+        self.runner.instance.feed(Order.FAILED)
+        self.runner.requests.failed(generation, why)
+        self.discard(generation)
+
+    def discard(self, generation: int) -> None:
+        """Stop those of a generation that have no share; the others drain."""
+        if self.runner.instance.newcomer == generation:
+            self.runner.instance.newcomer = 0
+        for worker in self.runner.instance.of(generation, Stage.STARTING, Stage.STANDBY):
+            self.stop(worker, "its generation is given up")
+        self.prune()
+
+    def let_go(self, worker: Worker) -> None:
+        """Close our descriptors of a worker's listeners."""
+        for hold in worker.holds:
+            self.runner.fronts[hold.bind].leave(hold.slot)
+        worker.holds = ()
+        if self.runner.choice.nudge:
+            self._nudge()
+
+    def prune(self) -> None:
+        """Forget workers that are gone; a newcomer's is kept, for the plan to see that it fell."""
+        keep = self.runner.instance.newcomer or (
+            self.runner.instance.working if self.runner.instance.phase is Phase.STARTING else 0
+        )
+        self.runner.instance.workers = {
+            one.id: one
+            for one in self.runner.instance.workers.values()
+            if one.live or (keep and one.generation == keep)
+        }
+
+    def inherit(self, worker: Worker, before: Stage) -> None:
+        """What becomes of a dead worker's listeners, which are still held here."""
+        served = before in {Stage.SERVING, Stage.DRAINING, Stage.STOPPING, Stage.KILLED}
+        stopping = self.runner.instance.phase in {Phase.STOPPING, Phase.ENDED}
+        if self.runner.settings.bind_by == "worker" or stopping or not served:
+            again = (
+                not stopping
+                and not worker.asked
+                and worker.generation == self.runner.instance.working
+                and len(worker.holds) == len(self.runner.fronts)
+            )
+            if again and self.runner.settings.bind_by == "supervisor":
+                self.spares.setdefault(worker.generation, []).append(worker.holds)
+            else:
+                self.let_go(worker)
+            return
+        if before is Stage.SERVING:
+            self.move(worker, ())
+            self.spares.setdefault(worker.generation, []).append(worker.holds)
+        elif self._left_over(worker):
+            self._spawn_heir(worker)
+        else:
+            self.let_go(worker)
+
+    def _left_over(self, worker: Worker) -> bool:
+        """Something still waits in a listener that no close would migrate."""
+        return any(
+            not self.runner.fronts[hold.bind].steering.migrates
+            and (
+                (seen := self._listener(hold)) is not None
+                and (seen.queue or any(self.runner.survey.pending.get(worker.id, {}).values()))
+            )
+            for hold in worker.holds
+        )
+
+    def _listener(self, hold: Hold) -> Listener | None:
+        front = self.runner.fronts[hold.bind]
+        return self.runner.observer.snapshot(front.bind.address).by_cookie(hold.cookie)
