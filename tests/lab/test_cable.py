@@ -146,6 +146,18 @@ def test_a_wait_ends(ends: Ends) -> None:
     ends.cable.wait(lambda _: True)
 
 
+def test_who_gave_up_is_told_nothing(ends: Ends) -> None:
+    """A question of one who has gone is not asked; a condition that comes true late is nobody's."""
+    go_on, asked = threading.Event(), []
+    with pytest.raises(TimeoutError):
+        ends.cable.wait(lambda _: go_on.wait(LIMIT), 0.01)
+    with pytest.raises(TimeoutError):
+        ends.cable.ask(lambda *_: asked.append(1), 0.01)
+    go_on.set()
+    assert ends.cable.counts()[0].sent == 0
+    assert asked == []
+
+
 def test_a_predicate_that_fails_ends_the_cable(ends: Ends) -> None:
     """Everybody who asks is told, and so is who closes it, once."""
     ends.cable.hold(lambda _: bool(1 // 0))

@@ -101,6 +101,17 @@ def test_closing_kills_who_will_not_end() -> None:
     assert program.returncode == -9
 
 
+def test_a_program_that_went_elsewhere_is_killed_too() -> None:
+    """Into a namespace of its own, where no look at the host finds it."""
+    host = Host("a", stop_s=0.01)
+    code = f"from segue.linux import netns; netns.leave_for_new(); {STUBBORN}"
+    program = host.spawn([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert program.stdout is not None
+    assert program.stdout.readline() == b"deaf\n"
+    host.close()
+    assert program.returncode == -9
+
+
 def test_a_program_is_asked_to_end_first() -> None:
     """One that listens ends as it likes to."""
     code = (
@@ -114,6 +125,14 @@ def test_a_program_is_asked_to_end_first() -> None:
     assert program.stdout.readline() == b"\n"
     host.close()
     assert program.returncode == 7
+
+
+def test_closing_from_inside_spares_the_caller() -> None:
+    """Who closes it is in it, too, and goes home afterwards."""
+    host, at_home = Host("a"), interfaces()
+    with host.inside():
+        host.close()
+    assert interfaces() == at_home
 
 
 def test_a_function_that_does_not_end_is_said() -> None:

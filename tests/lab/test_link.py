@@ -132,6 +132,17 @@ def test_what_is_released_early_keeps_its_delay() -> None:
     assert pipe.take(10.0) == [b"a"]
 
 
+def test_what_is_released_late_has_waited() -> None:
+    """It comes after what was due before its release, and in the order in which it was sent."""
+    pipe = make(Conditions(1.0, 1.0), 7)
+    hold = pipe.hold(lambda packet: packet != b"other")
+    for number in range(20):
+        pipe.send(0.0, name(number))
+    pipe.send(0.5, b"other")
+    pipe.release(hold, 3.0)
+    assert pipe.take(3.0) == [b"other", *(name(number) for number in range(20))]
+
+
 def test_a_hold_that_is_over_holds_nothing() -> None:
     """Neither what comes later nor, released or discarded again, what came before."""
     pipe = make(Conditions())

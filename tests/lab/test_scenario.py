@@ -164,8 +164,8 @@ def is_reset(packet: bytes) -> bool:
 
 def test_a_client_may_have_many_addresses() -> None:
     """Each can be connected from, and the answers find it."""
-    with distance(Conditions(), sources=300) as lab, listen(lab) as listener:
-        for address in ("10.77.0.1", "10.77.1.1", "10.77.1.250", "10.77.2.49"):
+    with distance(Conditions(), sources=502) as lab, listen(lab) as listener:
+        for address in ("10.77.0.1", "10.77.1.1", "10.77.1.250", "10.77.2.250", "10.77.3.1"):
             with lab.client.inside():
                 client = socket.create_connection(
                     (WEB.host, WEB.port), LIMIT, source_address=(address, 0)

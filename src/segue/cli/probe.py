@@ -70,7 +70,7 @@ DURATION_S = 10.0
 @click.option("--html", metavar="FILE", help="The report as a page of its own.")
 @click.option("--fail-on-loss", is_flag=True, help="Exit with 1 when anything was lost.")
 def probe(target: str, **given: Any) -> int:
-    """Open connections at a rate and tell the fate of each.
+    r"""Open connections at a rate and tell the fate of each.
 
     A URL (http, https, ws, wss) is asked; HOST:PORT is any TCP service: connecting is enough,
     unless --send, --expect or --hold ask for more.
@@ -84,9 +84,9 @@ def probe(target: str, **given: Any) -> int:
     during = _during(given)
     if given["html"]:
         _writable(given["html"])
+    session = Session(found, settings, during, given["settle"])
     if given["check"]:
         first_look(settings, found)
-    session = Session(found, settings, during, given["settle"])
     report = _run(session)
     _tell(report, given)
     if report.command and report.command.failed:

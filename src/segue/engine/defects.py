@@ -7,13 +7,17 @@ no test can look for memory corruption, so the version decides.
 
 from __future__ import annotations
 
+import contextlib
+import platform
 import re
 from dataclasses import dataclass
+from enum import Enum
 
 Version = tuple[int, ...]
+Spans = tuple[tuple[Version, Version], ...]
 
 # [from, to): first affected version of a branch and first mended one.
-UNWOKEN: tuple[tuple[Version, Version], ...] = (
+UNWOKEN: Spans = (
     ((5, 14, 0), (5, 15, 209)),
     ((5, 16, 0), (6, 1, 175)),
     ((6, 2, 0), (6, 6, 140)),
@@ -23,7 +27,7 @@ UNWOKEN: tuple[tuple[Version, Version], ...] = (
 )
 # The fix of CVE-2024-50154 brought it in October and November 2024; the lower ends are those of
 # the stable releases that carried that fix.
-FREED_TWICE: tuple[tuple[Version, Version], ...] = (
+FREED_TWICE: Spans = (
     ((5, 15, 169), (5, 15, 174)),
     ((6, 1, 114), (6, 1, 120)),
     ((6, 6, 59), (6, 6, 64)),
@@ -32,47 +36,108 @@ FREED_TWICE: tuple[tuple[Version, Version], ...] = (
 )
 _UEK_MENDED: Version = (5, 15, 0, 304, 171, 4)
 
+# Where a distribution says which stable release its own count stands for: Debian in uname -v
+# ("Debian 6.1.119-1"), Ubuntu in /proc/version_signature ("Ubuntu 5.15.0-126.136-generic 5.15.167").
+_TOLD = re.compile(r"Debian (\d+)\.(\d+)\.(\d+)|^Ubuntu \S+ (\d+)\.(\d+)\.(\d+)", re.MULTILINE)
+
+
+class Affected(Enum):
+    """Whether a kernel has a defect."""
+
+    YES = "yes"
+    NO = "no"
+    COULD_NOT_TELL = "could not tell"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a kernel has a defect, and the sentence that says by which rule."""
+
+    affected: Affected
+    rule: str
+
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A kernel release: its upstream version, and the build where the distribution counts own."""
+    """A kernel release: its upstream version, and the build where the distribution counts own.
+
+    A *frozen* one keeps the first version of its branch for years, while fixes, and the defects
+    they bring, are added by hand: its version says nothing of them.
+    """
 
     release: str
     version: Version
     build: Version
+    frozen: bool = False
 
     @classmethod
-    def parse(cls, release: str) -> Kernel | None:
-        """Read what uname(2) gives; None when it starts with no version."""
-        found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", release)
+    def parse(cls, release: str, told: str = "") -> Kernel | None:
+        """Read what uname(2) gives; None when it starts with no version.
+
+        ``told`` is what else the system says of its kernel, a line each: uname -v and
+        /proc/version_signature.
+        """
+        found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?(-\d)?", release)
         if found is None:
             return None
-        version = tuple(int(part or 0) for part in found.groups())
+        version = tuple(int(part or 0) for part in found.groups()[:3])
+        frozen = version[2] == 0 and found[4] is not None
         build = tuple(int(part) for part in re.findall(r"\d+", release.split(".el", maxsplit=1)[0]))
-        return cls(release, version, build)
+        stable = _TOLD.search(told)
+        if frozen and stable:
+            exact = tuple(int(part) for part in stable.groups() if part)
+            if exact[:2] == version[:2]:
+                version, frozen = exact, False
+        return cls(release, version, build, frozen)
 
-    def within(self, spans: tuple[tuple[Version, Version], ...]) -> bool:
+    @classmethod
+    def running(cls) -> Kernel | None:
+        """This host's."""
+        told = [platform.version()]
+        with contextlib.suppress(OSError), open("/proc/version_signature", encoding="ascii") as file:
+            told.append(file.read())
+        return cls.parse(platform.release(), "\n".join(told))
+
+    def within(self, spans: Spans) -> bool:
         """The upstream version is in one of these spans."""
         return any(first <= self.version < mended for first, mended in spans)
 
 
+def unwoken(kernel: Kernel) -> Verdict:
+    """CVE-2026-46015: who a connection migrates to may not wake."""
+    about = f"Linux {kernel.release} may not wake who a connection migrates to (CVE-2026-46015)"
+    return _judge(kernel, UNWOKEN, about)
+
+
+def freed_twice(kernel: Kernel) -> Verdict:
+    """CVE-2024-53206: memory is corrupted when a migrated request times out."""
+    about = f"Linux {kernel.release} frees a migrated request twice (CVE-2024-53206)"
+    if "uek" in kernel.release and kernel.version[:2] == (5, 15):
+        affected = (5, 15, 0, 304) <= kernel.build < _UEK_MENDED
+        return Verdict(Affected.YES if affected else Affected.NO, about)
+    return _judge(kernel, FREED_TWICE, about)
+
+
+def _judge(kernel: Kernel, spans: Spans, about: str) -> Verdict:
+    if kernel.frozen and (5, 14) <= kernel.version[:2] and kernel.version < spans[-1][1]:
+        doubt = f"whether {about} cannot be told: its distribution counts its own fixes"
+        return Verdict(Affected.COULD_NOT_TELL, doubt)
+    return Verdict(Affected.YES if kernel.within(spans) else Affected.NO, about)
+
+
 def wakes(kernel: Kernel) -> str | None:
     """What is known of CVE-2026-46015 for this kernel; None when it is not affected."""
-    if kernel.within(UNWOKEN):
-        return f"Linux {kernel.release} may not wake who a connection migrates to (CVE-2026-46015)"
-    return None
+    verdict = unwoken(kernel)
+    return None if verdict.affected is Affected.NO else verdict.rule
 
 
 def forbids_migration(kernel: Kernel) -> str | None:
-    """Why this kernel must not migrate, or None.
+    """Why this kernel must not migrate, or None."""
+    verdict = freed_twice(kernel)
+    return verdict.rule if verdict.affected is Affected.YES else None
 
-    Distributions that count their own builds on a frozen upstream version (Debian's and RHEL's
-    carry the stable number elsewhere or backport by hand) are judged by that version only.
-    """
-    if "uek" in kernel.release and kernel.version[:2] == (5, 15):
-        if (5, 15, 0, 304) <= kernel.build < _UEK_MENDED:
-            return f"Linux {kernel.release} frees a migrated request twice (CVE-2024-53206)"
-        return None
-    if kernel.within(FREED_TWICE):
-        return f"Linux {kernel.release} frees a migrated request twice (CVE-2024-53206)"
-    return None
+
+def doubts(kernel: Kernel) -> str | None:
+    """What speaks against migration and cannot be told; None when all is known."""
+    verdict = freed_twice(kernel)
+    return verdict.rule if verdict.affected is Affected.COULD_NOT_TELL else None

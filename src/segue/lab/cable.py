@@ -78,8 +78,11 @@ class Cable:
         """What became of the packets forth and back."""
         return self.ask(lambda link, _: (link.forth.counts(), link.back.counts()))
 
-    def ask(self, question: Callable[[Link, float], T]) -> T:
-        """What the question answers, asked in the thread with the link and the time."""
+    def ask(self, question: Callable[[Link, float], T], seconds: float = WAIT_S) -> T:
+        """What the question answers, asked in the thread with the link and the time.
+
+        Raises TimeoutError when the thread does not come to it, and then it never will.
+        """
         future: Future[T] = Future()
 
         def answer() -> None:
@@ -91,7 +94,7 @@ class Cable:
                 future.set_exception(error)
 
         self._put(answer)
-        return self._answer(future)
+        return self._answer(future, seconds)
 
     def wait(self, true: Callable[[Link], bool], seconds: float = WAIT_S) -> None:
         """Until it is true of the link.  Raises TimeoutError after so many seconds."""
@@ -131,7 +134,7 @@ class Cable:
             os.eventfd_write(self._wake, 1)
 
     @staticmethod
-    def _answer(future: Future[T], seconds: float = WAIT_S) -> T:
+    def _answer(future: Future[T], seconds: float) -> T:
         try:
             return future.result(seconds)
         finally:

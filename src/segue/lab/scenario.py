@@ -41,8 +41,8 @@ def distance(
         server = stack.enter_context(Host("server"))
         first = client.plug(f"{CLIENT}/16")
         second = server.plug(f"{SERVER}/16")
-        for number in range(1, sources):
-            client.add_address(f"10.77.{1 + number // 251}.{1 + (number - 1) % 250}/16")
+        for number in range(sources - 1):
+            client.add_address(f"10.77.{1 + number // 250}.{1 + number % 250}/16")
         # Made last, so closed first: it uses the devices of both.
         cable = stack.enter_context(Cable(link(forth, back, seed=seed), first, second))
         yield Scenario(client, server, cable)

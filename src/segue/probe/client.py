@@ -375,8 +375,9 @@ class Client:
         if connection.stage is Stage.IDLE:
             self._end(connection, End.NONSENSE if data else End.EOF, now)
         elif not data:
-            # A WebSocket without a ping out has nothing to complete, and a close ends it.
-            whole = reader.eof() and connection.stage.asked
+            # Who holds a connection, silent or as a WebSocket without a ping out, loses it.
+            held = connection.waits is self._pausing or not connection.stage.asked
+            whole = reader.eof() and not held
             self._end(connection, End.COMPLETE if whole else End.EOF, now, "FIN")
         elif isinstance(reader, WebSocketReader):
             self._hear(connection, reader, data, now)

@@ -19,7 +19,8 @@ from segue.probe.target import Target
 # Of enum sk_rst_reason (include/net/rstreason.h), in the words of who lost a connection.
 CAUSES = {
     "NO_SOCKET": "no listener, or its half-open requests went with it",
-    "TCP_STATE": "in the accept queue of a listener that closed",
+    # Both are tcp_disconnect() (net/ipv4/tcp.c), and the kernel does not tell them apart.
+    "TCP_STATE": "in the accept queue of a listener that closed, or linger time 0 on purpose",
     "TCP_ABORT_ON_CLOSE": "accepted and never read: closed with the request unread",
     "TCP_ABORT_ON_DATA": "closed early: bytes came after the server had closed",
     "TCP_ABORT_ON_LINGER": "closed early: on purpose, with a linger time of 0",
@@ -99,7 +100,7 @@ class Watch:
         self.drain()
         dropped = self._tracepoint.lost if self._tracepoint else 0
         self.close()
-        found = Counters.read() - self._before if self._before else None
+        found = None if self._before is None else Counters.read() - self._before
         causes: Counter[str] = Counter()
         untold = 0
         for client in reset_from:

@@ -37,7 +37,9 @@ def draw(report: Report, console: Console) -> None:
     console.print()
     console.print(_fates(result))
     console.print(_phases(report))
-    console.print(f"longest time without an answer: {_ms(result.gap_ms)} ms", highlight=False)
+    console.print(
+        f"longest time without an answer: {milliseconds(result.gap_ms)} ms", highlight=False
+    )
     for drawn in _whose(result):
         console.print(drawn)
     for row in timeline(report.story):
@@ -91,7 +93,7 @@ def _phases(report: Report) -> Table:
     made = table("", "asked", "lost", "p50 ms", "p90 ms", "p99 ms", "max ms")
     for one in report.story.phases:
         latencies = (one.p50_ms, one.p90_ms, one.p99_ms, one.max_ms)
-        made.add_row(one.name, f"{one.total:,}", f"{one.lost:,}", *map(_ms, latencies))
+        made.add_row(one.name, f"{one.total:,}", f"{one.lost:,}", *map(milliseconds, latencies))
     return made
 
 
@@ -130,7 +132,7 @@ def timeline(story: Story) -> list[str]:
     slowest = [max((one.max_ms or 0.0 for one in group), default=0.0) for group in groups]
     losses = [sum(one.losses for one in group) for group in groups]
     width = story.slice_s * -(-len(story.slices) // len(groups))
-    found = ["", f"slowest   |{_bars(slowest)}| up to {_ms(max(slowest))} ms"]
+    found = ["", f"slowest   |{_bars(slowest)}| up to {milliseconds(max(slowest))} ms"]
     found.append(f"lost      |{_bars(losses)}| up to {max(losses):,} in {width:g} s")
     if story.span:
         marks = [
@@ -174,7 +176,8 @@ def kernel(found: Kernel) -> list[str]:
     return said
 
 
-def _ms(value: float | None) -> str:
+def milliseconds(value: float | None) -> str:
+    """Three digits at most are worth reading; a dash where nothing was measured."""
     if value is None:
         return "-"
     return f"{value:.2f}" if value < 10 else f"{value:,.0f}"

@@ -53,7 +53,7 @@ def report(runner: Runner) -> dict[str, Any]:
                 "listeners": len(group.listeners),
                 "half_open": len(group.requests),
                 "by_hash": 0 if by_hash is None else by_hash.new + by_hash.migrated,
-                "strangers": [describe(one) for one in strangers(front)],
+                "strangers": [describe(one) for one in strangers(front, runner.crew)],
             }
         )
     return {

@@ -128,6 +128,11 @@ class Requests:
     def answer(self) -> None:
         """End the waits that are over."""
         instance = self.runner.instance
+        if instance.phase is Phase.SERVING and all(
+            one.generation == instance.working for one in instance.living
+        ):
+            # The restart is over: what it was asked to do must not befall the next scaling down.
+            instance.hold, instance.at_once, instance.cut = 0.0, False, False
         for one in list(self.waiting):
             serving = instance.working >= one.generation
             canary = instance.phase is Phase.CANARY and instance.newcomer == one.generation

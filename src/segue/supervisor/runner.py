@@ -156,6 +156,9 @@ class Runner:
         if self.settings.bind_by == "worker" and now >= self._looked + _SELF_BOUND_PACE:
             for said in discover(self.instance, self.crew, self.fronts):
                 self.say(said)
+        if waiting:
+            # What a worker said before it accepted counts before its accepting does.
+            self._notified()
         for worker in waiting:
             self._prove(worker, now)
         ending = {Stage.DRAINING, Stage.STOPPING}
@@ -178,7 +181,9 @@ class Runner:
 
     def _audit(self) -> None:
         """Count listeners at our addresses that are not ours; say so once for each."""
-        seen = {one.cookie: (front, one) for front in self.fronts for one in strangers(front)}
+        seen = {
+            one.cookie: (front, one) for front in self.fronts for one in strangers(front, self.crew)
+        }
         for cookie in set(seen) - self.known_strangers:
             front, one = seen[cookie]
             self.say(

@@ -86,9 +86,14 @@ class Survey:
         return len(mine[front.number])
 
 
-def strangers(front: Front) -> tuple[Listener, ...]:
-    """Listeners at this front's address that are not held here."""
-    return front.observer.snapshot(front.bind.address).strangers(front.cookies)
+def strangers(front: Front, crew: Crew) -> tuple[Listener, ...]:
+    """Listeners at this front's address that neither are held here nor belong to a worker.
+
+    A worker that was told to stop may still have one that has been let go of.
+    """
+    pids = frozenset(pid for member in crew for pid in member.tree())
+    group = front.observer.snapshot(front.bind.address, pids=pids)
+    return tuple(one for one in group.strangers(front.cookies) if not one.owners)
 
 
 def describe(listener: Listener) -> str:

@@ -53,7 +53,7 @@ class Packet:
     @property
     def fragmented(self) -> bool:
         """It is a piece of a packet, and not the whole."""
-        return bool(self._fragment & (_MORE_FRAGMENTS))
+        return bool(self._fragment & (_MORE_FRAGMENTS | _OFFSET_MASK))
 
     @property
     def payload(self) -> memoryview:
