@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import platform
+
 import pytest
 
 from segue.engine import defects
-from segue.engine.defects import Kernel
+from segue.engine.defects import Affected, Kernel
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,49 @@ def test_the_table_of_releases(release: str, wakes: bool, forbidden: bool) -> No
     warned, refused = defects.wakes(kernel), defects.forbids_migration(kernel)
     assert (warned is None, refused is not None) == (wakes, forbidden)
     assert all(release in said for said in (warned, refused) if said)
+
+
+DEBIAN = "#1 SMP PREEMPT_DYNAMIC Debian 6.1.119-1 (2024-11-22)"
+UBUNTU = "#136-Ubuntu SMP Wed Nov 6 10:38:22 UTC 2024\nUbuntu 5.15.0-126.136-generic 5.15.167\n"
+
+
+@pytest.mark.parametrize(
+    ("release", "told", "wake", "free"),
+    [
+        ("6.1.0-28-amd64", DEBIAN, Affected.YES, Affected.YES),
+        ("6.1.0-29-amd64", DEBIAN.replace("119", "120"), Affected.YES, Affected.NO),
+        ("6.1.0-99-amd64", DEBIAN.replace("119", "175"), Affected.NO, Affected.NO),
+        ("5.15.0-126-generic", UBUNTU, Affected.YES, Affected.NO),
+        ("5.15.0-127-generic", UBUNTU.replace("167", "170"), Affected.YES, Affected.YES),
+        # Whose version says nothing, and nothing else does.
+        ("5.14.0-503.11.1.el9_5.x86_64", "", Affected.COULD_NOT_TELL, Affected.COULD_NOT_TELL),
+        ("6.12.0-55.el10.x86_64", "", Affected.COULD_NOT_TELL, Affected.COULD_NOT_TELL),
+        ("6.8.0-49-generic", "#49-Ubuntu SMP", Affected.COULD_NOT_TELL, Affected.COULD_NOT_TELL),
+        # What it tells of is another branch.
+        ("5.15.0-126-generic", DEBIAN, Affected.COULD_NOT_TELL, Affected.COULD_NOT_TELL),
+        # Before the mechanism, and after the mend.
+        ("5.10.0-33-amd64", "", Affected.NO, Affected.NO),
+        ("4.18.0-553.el8_10.x86_64", "", Affected.NO, Affected.NO),
+        ("6.17.0-5-generic", "", Affected.COULD_NOT_TELL, Affected.NO),
+        ("7.1.0-3-generic", "", Affected.NO, Affected.NO),
+    ],
+)
+def test_what_a_distributions_count_says(
+    release: str, told: str, wake: Affected, free: Affected
+) -> None:
+    """A version that is frozen says nothing, unless the system tells its stable release too."""
+    kernel = Kernel.parse(release, told)
+    assert kernel is not None
+    assert (defects.unwoken(kernel).affected, defects.freed_twice(kernel).affected) == (wake, free)
+    assert (defects.forbids_migration(kernel) is None) == (free is not Affected.YES)
+    assert (defects.doubts(kernel) is None) == (free is not Affected.COULD_NOT_TELL)
+
+
+def test_the_running_kernel_has_a_version() -> None:
+    """It is that of uname, or the stable release of its branch."""
+    kernel = Kernel.running()
+    assert kernel is not None
+    assert platform.release().startswith(".".join(str(part) for part in kernel.version[:2]))
 
 
 def test_a_release_that_is_no_version() -> None:

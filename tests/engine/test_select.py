@@ -10,7 +10,8 @@ from tests.linux.unprivileged import as_nobody
 from segue.engine import select
 from segue.engine.select import Choice, Trial, choose
 from segue.errors import NotSupported
-from segue.linux import sysctl
+from segue.linux import features, sysctl
+from segue.linux.features import Answer, Finding
 
 MENDED, FREES_TWICE = "6.18.44", "6.12.1"
 WORKS = Trial(migrated=True, woken=True, where="here")
@@ -66,6 +67,26 @@ def test_a_kernel_that_must_not_migrate() -> None:
     with pytest.raises(NotSupported, match="CVE-2024-53206"):
         choose("migrate", FREES_TWICE)
     assert choose("drain", FREES_TWICE) == Choice("drain", reasons=("asked for",))
+
+
+@pytest.mark.usefixtures("trials")
+def test_a_kernel_that_nothing_is_known_of() -> None:
+    """A distribution's frozen version forbids nothing; the doubt is among the reasons."""
+    choice = choose(release="6.12.0-55.el10.x86_64")
+    assert choice.engine == "migrate"
+    assert "(CVE-2024-53206) cannot be told" in choice.reasons[-1]
+
+
+@pytest.mark.parametrize("wanted", ["auto", "drain"])
+def test_where_nothing_works(
+    trials: dict[str, Trial], monkeypatch: pytest.MonkeyPatch, wanted: str
+) -> None:
+    """Without classic BPF there is no engine at all, and no wish brings one."""
+    trials |= {"migrate": NOT_ALLOWED, "hash": LOST}
+    none = Finding(Answer.NO, "ENOPROTOOPT")
+    monkeypatch.setattr(features, "ask", lambda _: none)
+    with pytest.raises(NotSupported, match="the engine drain needs Linux 4.6 .* ENOPROTOOPT"):
+        choose(wanted, MENDED)
 
 
 @pytest.mark.root

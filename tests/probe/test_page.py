@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from html.parser import HTMLParser
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 from rich.console import Console
@@ -115,7 +115,7 @@ def test_what_others_wrote_is_no_markup_on_a_terminal() -> None:
 def test_the_pictures_are_well_formed_and_inside_their_frame(made: Report) -> None:
     """XML that parses; no bar or line leaves the picture."""
     for drawn in (drawing.losses(made.story), drawing.latency(made.story)):
-        root = ElementTree.fromstring(drawn)
+        root = ET.fromstring(drawn)
         for one in root.iter("rect"):
             x, y, width, height = (float(one.attrib[key]) for key in ("x", "y", "width", "height"))
             assert 0 <= x <= x + width <= drawing.WIDTH
@@ -131,13 +131,13 @@ def test_a_run_without_answers_has_pictures_too() -> None:
     """Nothing to draw is no reason to fail."""
     empty: Story = tell([], 0.0, None)
     for drawn in (drawing.losses(empty), drawing.latency(empty)):
-        ElementTree.fromstring(drawn)
+        ET.fromstring(drawn)
     assert screen.timeline(empty) == []
 
 
 def test_a_gap_is_a_gap_in_the_line() -> None:
     """The latency of nothing is not drawn: the line is in two parts."""
-    root = ElementTree.fromstring(drawing.latency(report().story))
+    root = ET.fromstring(drawing.latency(report().story))
     medians = [one for one in root.iter("polyline") if one.attrib["class"] == "line p50"]
     assert len(medians) == 2
 

@@ -36,8 +36,9 @@ FREED_TWICE: Spans = (
 )
 _UEK_MENDED: Version = (5, 15, 0, 304, 171, 4)
 
+_SIGNATURE = "/proc/version_signature"
 # Where a distribution says which stable release its own count stands for: Debian in uname -v
-# ("Debian 6.1.119-1"), Ubuntu in /proc/version_signature ("Ubuntu 5.15.0-126.136-generic 5.15.167").
+# ("Debian 6.1.119-1"), Ubuntu in a file ("Ubuntu 5.15.0-126.136-generic 5.15.167").
 _TOLD = re.compile(r"Debian (\d+)\.(\d+)\.(\d+)|^Ubuntu \S+ (\d+)\.(\d+)\.(\d+)", re.MULTILINE)
 
 
@@ -94,7 +95,10 @@ class Kernel:
     def running(cls) -> Kernel | None:
         """This host's."""
         told = [platform.version()]
-        with contextlib.suppress(OSError), open("/proc/version_signature", encoding="ascii") as file:
+        with (
+            contextlib.suppress(OSError),
+            open("/proc/version_signature", encoding="ascii") as file,
+        ):
             told.append(file.read())
         return cls.parse(platform.release(), "\n".join(told))
 
@@ -119,7 +123,7 @@ def freed_twice(kernel: Kernel) -> Verdict:
 
 
 def _judge(kernel: Kernel, spans: Spans, about: str) -> Verdict:
-    if kernel.frozen and (5, 14) <= kernel.version[:2] and kernel.version < spans[-1][1]:
+    if kernel.frozen and kernel.version[:2] >= (5, 14) and kernel.version < spans[-1][1]:
         doubt = f"whether {about} cannot be told: its distribution counts its own fixes"
         return Verdict(Affected.COULD_NOT_TELL, doubt)
     return Verdict(Affected.YES if kernel.within(spans) else Affected.NO, about)

@@ -8,7 +8,6 @@ either gets it or does not.
 
 from __future__ import annotations
 
-import platform
 import select
 import socket
 import threading
@@ -16,13 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from segue.address import Address
-from segue.engine.defects import Kernel, forbids_migration, wakes
+from segue.engine.defects import Kernel, doubts, forbids_migration, wakes
 from segue.engine.drain import Drain
 from segue.engine.hash import Hash
 from segue.engine.migrate import Migrate
 from segue.engine.steering import Steering
 from segue.errors import KernelError, NotSupported, SegueError
-from segue.linux import netns, sysctl
+from segue.linux import features, netns, sysctl
+from segue.linux.features import Answer
 from segue.linux.sockopt import open_listener
 
 SYSCTL = "net.ipv4.tcp_migrate_req"
@@ -52,12 +52,13 @@ class Trial:
 def choose(wanted: str = "auto", release: str | None = None) -> Choice:
     """The best engine that works here, or ``wanted`` if that one does.
 
-    Takes at most about half a second.  Raises NotSupported when the wanted one does not work.
+    ``release`` is the kernel's by default.  Takes at most about half a second.  Raises
+    NotSupported when the wanted one does not work, or none does.
     """
-    kernel = Kernel.parse(platform.release() if release is None else release)
+    kernel = Kernel.running() if release is None else Kernel.parse(release)
     forbidden = forbids_migration(kernel) if kernel else None
     if wanted == "drain":
-        return Choice("drain", reasons=("asked for",))
+        return _drain("asked for")
     refusals: list[str] = []
     for engine, attempt in (("migrate", try_migrate), ("hash", try_hash)):
         if wanted not in {"auto", engine}:
@@ -70,6 +71,8 @@ def choose(wanted: str = "auto", release: str | None = None) -> Choice:
                     "it did not wake that listener, so it is nudged"
                     f" ({(kernel and wakes(kernel)) or 'CVE-2026-46015'})"
                 )
+            if kernel and (doubt := doubts(kernel)):
+                told.append(doubt)
             if refusals:
                 told.append(f"not migrate: {refusals[0]}")
             return Choice(engine, not trial.woken, tuple(told))
@@ -80,7 +83,14 @@ def choose(wanted: str = "auto", release: str | None = None) -> Choice:
             "a kernel and permissions with which a queued connection migrates",
             refusals[0],
         )
-    return Choice("drain", reasons=tuple(f"not {n}: {why}" for n, why in _named(refusals)))
+    return _drain(*(f"not {name}: {why}" for name, why in _named(refusals)))
+
+
+def _drain(*reasons: str) -> Choice:
+    steers = features.ask("reuseport_cbpf")
+    if steers.answer is Answer.NO:
+        raise NotSupported("the engine drain", "Linux 4.6 or later", steers.reason)
+    return Choice("drain", reasons=reasons)
 
 
 def _named(refusals: list[str]) -> list[tuple[str, str]]:

@@ -124,8 +124,8 @@ def _tables(report: Report) -> Iterable[str]:
     for heading, seen in screen.seen(report.result):
         yield f"<h2>By {heading}</h2>"
         timed = any(first for _, _, first, _ in seen)
-        heads = (heading, "count", "first s", "last s") if timed else (heading, "count")
-        yield _table(heads, [row[: len(heads)] for row in seen], {1, 2, 3})
+        names = (heading, "count", "first s", "last s")[: 4 if timed else 2]
+        yield _table(names, [row[: len(names)] for row in seen], {1, 2, 3})
 
 
 def _kernel(found: Kernel) -> Iterable[str]:

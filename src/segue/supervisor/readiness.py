@@ -37,7 +37,9 @@ class Knock:
         self.port: int = self.socket.getsockname()[1]
         front.steering.pin(self.port, slot)
         self._pinned = True
-        self.socket.connect_ex(socket_address(address, address.near, address.port))
+        where = socket_address(address, address.near, address.port)
+        self._interface = int(where[3]) if address.zone else 0
+        self.socket.connect_ex(where)
 
     def step(self, now: float) -> bool:
         """Look once; True when the worker has accepted (and, with a path, answered 2xx).
@@ -55,7 +57,10 @@ class Knock:
         if not self.accepted:
             address = self.front.bind.address
             seen = self.front.observer.diag.one(
-                address.family, (address.near, address.port), (address.near, self.port)
+                address.family,
+                (address.near, address.port),
+                (address.near, self.port),
+                interface=self._interface,
             )
             self.accepted = (seen is not None and seen.inode != 0) or self._hung_up()
         return self.accepted
