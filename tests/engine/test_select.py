@@ -85,7 +85,7 @@ def test_where_nothing_works(
     trials |= {"migrate": NOT_ALLOWED, "hash": LOST}
     none = Finding(Answer.NO, "ENOPROTOOPT")
     monkeypatch.setattr(features, "ask", lambda _: none)
-    with pytest.raises(NotSupported, match="the engine drain needs Linux 4.6 .* ENOPROTOOPT"):
+    with pytest.raises(NotSupported, match=r"the engine drain needs Linux 4\.6 .* ENOPROTOOPT"):
         choose(wanted, MENDED)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -80,6 +81,52 @@ def test_another_users_descriptor_is_refused() -> None:
         return "taken"
 
     assert as_nobody(work).startswith("EPERM: another user's process")
+
+
+@pytest.mark.parametrize(
+    ("script", "number", "status"),
+    [
+        ("raise SystemExit(7)", 0, 7),
+        (HOLDER, signal.SIGTERM, -signal.SIGTERM),
+        (HOLDER, signal.SIGKILL, -signal.SIGKILL),
+    ],
+)
+def test_how_a_child_ended(script: str, number: int, status: int) -> None:
+    """Its exit status or its signal, once; whoever asks again is told that it was reaped."""
+    reader, writer = os.pipe()
+    child = os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-c", script],
+        os.environ,
+        file_actions=[(os.POSIX_SPAWN_DUP2, reader, 0), (os.POSIX_SPAWN_DUP2, 2, 1)],
+    )
+    os.close(reader)
+    with pidfd.opened(child) as process:
+        if number:
+            assert pidfd.wait(process, 0) is None
+            pidfd.send_signal(process, number)
+        assert pidfd.wait(process, 20) == status
+        with pytest.raises(KernelError, match="ECHILD"):
+            pidfd.wait(process)
+        with pytest.raises(KernelError, match="sending signal 15 .* ESRCH"):
+            pidfd.send_signal(process, signal.SIGTERM)
+    os.close(writer)
+
+
+@pytest.mark.root
+def test_another_users_process_is_not_signalled() -> None:
+    """EPERM, with what it would need."""
+    mine = os.getpid()
+
+    def work() -> str:
+        with pidfd.opened(mine) as process:
+            try:
+                pidfd.send_signal(process, signal.SIGCONT)
+            except KernelError as error:
+                return f"{error.name}: {error.advice}"
+        return "sent"
+
+    assert as_nobody(work) == "EPERM: another user's process needs CAP_KILL"
 
 
 SUBREAPER = """

@@ -75,7 +75,7 @@ def test_every_reset_and_its_reason(netns: int) -> None:
         listener.accept()[0].close()
         listener.close()
         found = [one for one in trace.read() if one.fields["src"] == "127.0.0.1:8080"]
-        ends = ["%s:%d" % one.getsockname() for one in (unread, queued)]
+        ends = [":".join(map(str, one.getsockname())) for one in (unread, queued)]
         unread.close()
         queued.close()
     assert [one.fields["reason"] for one in found] == [
@@ -118,9 +118,10 @@ def test_nothing_is_left_behind() -> None:
 def test_who_may_not_is_told_what_is_needed() -> None:
     """An ordinary user gets an errno and what it needs, and the probe goes on without causes."""
     program = (
-        "import os; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "import os\n"
         "from segue.probe.kernel import Watch\n"
         "from segue.probe.target import parse\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "found = Watch(parse('127.0.0.1:8080')).finish([('127.0.0.1', 9)])\n"
         "assert found.counters is not None and found.untold == 1, found\n"
         "print(found.silent)"
@@ -173,12 +174,15 @@ def test_the_cause_of_every_reset_is_in_the_report(
 @pytest.mark.kernel("6.11")
 def test_a_reset_on_purpose(netns: int) -> None:
     """A linger time of 0 is for the kernel the same as a closed accept queue, and so told."""
-    with Tracepoint(*RESETS) as trace, socket.create_server(WHERE) as listener:
-        with socket.create_connection(WHERE):
-            server = listener.accept()[0]
-            server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            server.close()
-            (found,) = trace.read()
+    with (
+        Tracepoint(*RESETS) as trace,
+        socket.create_server(WHERE) as listener,
+        socket.create_connection(WHERE),
+    ):
+        server = listener.accept()[0]
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        server.close()
+        (found,) = [one for one in trace.read() if one.fields["src"] == "127.0.0.1:8080"]
     assert "linger" in meaning(found.fields["reason"])
 
 

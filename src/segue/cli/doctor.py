@@ -8,6 +8,7 @@ from collections import defaultdict
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from segue.address import Address
@@ -30,7 +31,7 @@ def doctor(address: str | None) -> int:
     migrates = choice.engine != "drain"
     console.print(f"segue run would use the engine [bold]{choice.engine}[/]")
     for reason in choice.reasons:
-        console.print(f"  {reason}", style="dim", highlight=False)
+        console.print(f"  {escape(reason)}", style="dim", highlight=False)
     console.print()
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("engine", "works", "because"):
@@ -42,7 +43,7 @@ def doctor(address: str | None) -> int:
     console.print(table)
     console.print()
     for line in notes(migrates=migrates):
-        console.print(f"- {line}", highlight=False)
+        console.print(f"- {escape(line)}", highlight=False)
     console.print()
     with Observer() as observer:
         addresses = [asked] if asked else _listening(observer)
@@ -57,7 +58,7 @@ def _forbidden() -> str:
 
 def _judge(name: str, trial: Trial) -> tuple[str, str]:
     if trial.error:
-        return "[red]no[/]", trial.error
+        return "[red]no[/]", escape(trial.error)
     if not trial.migrated:
         return "[red]no[/]", "a queued connection was lost"
     if name == "drain":
@@ -102,23 +103,21 @@ def _losses(console: Console, observer: Observer, addresses: list[Address]) -> N
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("address", "who"):
         table.add_column(heading)
-    for heading in ("listeners", "queued", "half-open", "drops"):
+    for heading in ("listeners", "queued", "half-open", "drops", "lost if it stopped now"):
         table.add_column(heading, justify="right")
-    table.add_column("if all of them stopped now")
     for address in addresses:
         group = observer.snapshot(address, requests=True)
         queued = sum(one.queue for one in group.listeners)
         drops = sum(one.drops for one in group.listeners)
         lost = queued + len(group.requests)
-        verdict = "nothing listens here" if not group.listeners else f"{lost} connection(s) reset"
         table.add_row(
-            str(address),
-            who(group),
+            escape(str(address)),
+            escape(who(group)),
             str(len(group.listeners)),
             str(queued),
             str(len(group.requests)),
             str(drops),
-            f"[red]{verdict}[/]" if lost else verdict,
+            f"[red]{lost}[/]" if lost else "0",
         )
     console.print(table)
     console.print("Under segue run they would go to the new generation instead.", style="dim")
@@ -131,8 +130,10 @@ def who(group: Group) -> str:
     for pids in owners.values():
         for pid in pids:
             programs[proc.command(pid)].append(pid)
+    if not group.listeners:
+        return "nobody listens"
     if not programs:
-        return "?" if os.geteuid() else "-"
+        return "another user's" if os.geteuid() else "not in this namespace"
     return ", ".join(
         f"{program} ({', '.join(map(str, sorted(set(pids))[:3]))})"
         for program, pids in sorted(programs.items())

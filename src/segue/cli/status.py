@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from segue.cli.verbs import instance_options, request
@@ -35,7 +36,7 @@ def show(report: dict[str, Any], console: Console) -> None:
         f"  (pid {report['pid']})"
     )
     for reason in report["reasons"]:
-        console.print(f"  {reason}", style="dim", highlight=False)
+        console.print(f"  {escape(reason)}", style="dim", highlight=False)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("worker", "pid", "stage"):
         table.add_column(heading)
@@ -58,11 +59,11 @@ def show(report: dict[str, Any], console: Console) -> None:
     console.print(table)
     for front in report["fronts"]:
         console.print(
-            f"{front['address']}: {front['listeners']} listener(s), {front['half_open']} half-open,"
-            f" {front['by_hash']} by the kernel's hash",
+            f"{escape(front['address'])}: {front['listeners']} listener(s),"
+            f" {front['half_open']} half-open, {front['by_hash']} by the kernel's hash",
             highlight=False,
         )
         for stranger in front["strangers"]:
-            console.print(f"  also listens, left alone: {stranger}", style="yellow")
+            console.print(f"  also listens, left alone: {escape(stranger)}", style="yellow")
     if report["cut"]:
         console.print(f"{report['cut']} accepted connection(s) were cut so far", style="red")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
+import select
+import signal
+from collections.abc import Iterator
 
 from segue.errors import KernelError
 
@@ -42,3 +46,45 @@ def getfd(pidfd: int, number: int) -> int:
         raise KernelError("pidfd_getfd", code, doing, advice)
     os.set_inheritable(duplicate, False)
     return duplicate
+
+
+@contextlib.contextmanager
+def opened(pid: int) -> Iterator[int]:
+    """The descriptor of the process inside the block.  Raises KernelError."""
+    pidfd = open_process(pid)
+    try:
+        yield pidfd
+    finally:
+        os.close(pidfd)
+
+
+def send_signal(pidfd: int, number: int) -> None:
+    """To this very process, never to another that got its pid.
+
+    Raises KernelError: ESRCH when it has been reaped, EPERM without CAP_KILL for another user's.
+    """
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+    except OSError as error:
+        code = error.errno or 0
+        advice = "another user's process needs CAP_KILL" if code == errno.EPERM else ""
+        doing = f"sending signal {number} to a process"
+        raise KernelError("pidfd_send_signal", code, doing, advice) from error
+
+
+def wait(pidfd: int, seconds: float | None = None) -> int | None:
+    """Wait until a child has ended, and reap it; None when it still runs after so many seconds.
+
+    The answer is the exit status, or a signal's number made negative.  Raises KernelError: ECHILD
+    when it is no child of ours, or was reaped.
+    """
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    if not poll.poll(None if seconds is None else seconds * 1000):
+        return None
+    try:
+        ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    except OSError as error:
+        raise KernelError("waitid", error.errno or 0, "waiting for a process") from error
+    assert ended
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status

@@ -51,23 +51,31 @@ class Tun:
         self.name = answer[:16].partition(b"\0")[0].decode()
 
     def configure(self, address: str, *, mtu: int = 1500, queue: int = 500) -> None:
-        """Give it an IPv4 address such as 10.9.0.1/24, and set it up; its network is then routed
-        here.  Raises KernelError.
+        """Give it an address such as 10.9.0.1/24 or fd09::1/64, and set it up; its network is then
+        routed here.  Raises KernelError.
 
         So many packets as ``queue`` wait to be read; the kernel drops what is more.
         """
-        interface = ipaddress.IPv4Interface(address)
+        interface = ipaddress.ip_interface(address)
         name = self.name.encode()
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        family = socket.AF_INET if interface.version == 4 else socket.AF_INET6
+        with socket.socket(family, socket.SOCK_DGRAM) as control:
             try:
-                for option, value in (
-                    (_SIOCSIFADDR, interface.ip),
-                    (_SIOCSIFNETMASK, interface.netmask),
-                ):
+                if isinstance(interface, ipaddress.IPv4Interface):
+                    for option, value in (
+                        (_SIOCSIFADDR, interface.ip),
+                        (_SIOCSIFNETMASK, interface.netmask),
+                    ):
+                        request = struct.pack(
+                            "16sHxx4s16x", name, socket.AF_INET, value.packed
+                        )  # struct ifreq with a sockaddr_in
+                        fcntl.ioctl(control, option, request)
+                else:
+                    index = socket.if_nametoindex(self.name)
                     request = struct.pack(
-                        "16sHxx4s16x", name, socket.AF_INET, value.packed
-                    )  # struct ifreq with a sockaddr_in
-                    fcntl.ioctl(control, option, request)
+                        "=16sIi", interface.packed, interface.network.prefixlen, index
+                    )  # struct in6_ifreq
+                    fcntl.ioctl(control, _SIOCSIFADDR, request)
                 for option, number in ((_SIOCSIFMTU, mtu), (_SIOCSIFTXQLEN, queue)):
                     fcntl.ioctl(control, option, struct.pack("16si20x", name, number))
             except OSError as error:

@@ -1,0 +1,39 @@
+"""``segue doctor``: what it proves, and what it counts."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from segue.cli.main import main
+
+
+@pytest.mark.root
+@pytest.mark.kernel("5.14")
+def test_doctor_says_what_a_restart_would_lose(
+    netns: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three queued connections are counted as three; the engine is named with its proof."""
+    with socket.create_server(("127.0.0.1", 8080)) as server:
+        clients = [socket.create_connection(server.getsockname()) for _ in range(3)]
+        assert main(["doctor", "127.0.0.1:8080"]) == 0
+        for client in clients:
+            client.close()
+    said = capsys.readouterr().out
+    assert "the engine migrate" in said
+    row = next(line for line in said.splitlines() if line.startswith("127.0.0.1:8080"))
+    assert row.split()[-5:] == ["1", "3", "0", "0", "3"]
+
+
+@pytest.mark.root
+def test_doctor_on_a_free_address_says_so(netns: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody listens there is an answer, not an error."""
+    assert main(["doctor", "[::1]:8080"]) == 0
+    assert "nobody listens" in capsys.readouterr().out
+
+
+def test_doctor_refuses_what_is_no_address(capsys: pytest.CaptureFixture[str]) -> None:
+    """Usage: 2, and what to write."""
+    assert main(["doctor", "somewhere:80"]) == 2
+    assert "write the number" in capsys.readouterr().err
