@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+from contextlib import ExitStack
 
 import pytest
 
 from segue.address import Address
 from segue.errors import KernelError, UsageError
-from segue.linux import sockopt
+from segue.linux import sockopt, sysctl
 from segue.linux.sockopt import cookie, is_listening, open_listener
 
 HERE = Address("127.0.0.1", 8000)
@@ -90,3 +92,60 @@ def test_who_is_at_the_other_end() -> None:
     left, right = socket.socketpair()
     with left, right:
         assert sockopt.peer_credentials(left) == (os.getpid(), os.getuid(), os.getgid())
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("netns")
+@pytest.mark.parametrize("address", [HERE, Address("::1", 8000)], ids=str)
+def test_the_options_of_an_audit(address: Address) -> None:
+    """What was set is read back by the name of its constant; a family has only its own."""
+    with open_listener(address, backlog=8, nodelay=False) as one:
+        before = sockopt.settings(one)
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 3)
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 7)
+        after = sockopt.settings(one)
+    assert before["SO_REUSEPORT"] == 1
+    assert isinstance(before["TCP_CONGESTION"], str)
+    assert ("IPV6_V6ONLY" in before) == (address.family == socket.AF_INET6)
+    changed = {name: value for name, value in after.items() if before[name] != value}
+    assert changed == {"TCP_DEFER_ACCEPT": 3, "TCP_NODELAY": 1, "SO_MARK": 7}
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("netns")
+def test_the_backlog_is_capped_by_somaxconn() -> None:
+    """A larger one is no error; the listener drops, and counts, what is beyond the cap."""
+    sysctl.write("net.core.somaxconn", "1")
+    with ExitStack() as stack:
+        listener = stack.enter_context(open_listener(HERE, backlog=100))
+        for _ in range(2):  # a backlog of N holds N + 1
+            stack.enter_context(socket.create_connection((HERE.host, HERE.port), timeout=2))
+        assert sockopt.drops(listener) == 0
+        late = stack.enter_context(socket.socket())
+        late.setblocking(False)
+        late.connect_ex((HERE.host, HERE.port))
+        assert sockopt.drops(listener) == 1
+
+
+@pytest.mark.root
+@pytest.mark.program("ip")
+@pytest.mark.usefixtures("netns")
+def test_where_a_socket_is() -> None:
+    """The address it was opened with, zone and all."""
+    for address in (HERE, Address("::", 8001), Address("fe80::1", 8002, "lo")):
+        if address.zone:
+            subprocess.run(["ip", "address", "add", "fe80::1/64", "dev", "lo"], check=True)
+        with open_listener(address, backlog=1) as listener:
+            assert sockopt.local_address(listener) == address
+
+
+def test_what_has_no_address_is_refused() -> None:
+    """A unix socket, a UDP one, and one that is not bound."""
+    for family, kind in (
+        (socket.AF_UNIX, socket.SOCK_STREAM),
+        (socket.AF_INET, socket.SOCK_DGRAM),
+        (socket.AF_INET, socket.SOCK_STREAM),
+    ):
+        with socket.socket(family, kind) as one, pytest.raises(UsageError, match="this"):
+            sockopt.local_address(one)

@@ -56,6 +56,37 @@ def test_packets_go_both_ways() -> None:
         assert user.recvfrom(100) == (b"back", ("10.9.0.7", 99))
 
 
+def datagram6(source: str, target: str, sport: int, dport: int, data: bytes) -> bytes:
+    """An IPv6 packet with UDP in it; the checksum is not optional there."""
+    ends = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, target)
+    length = 8 + len(data)
+    udp = struct.pack("!HHHH", sport, dport, length, 0) + data
+    pseudo = ends + struct.pack("!II", length, socket.IPPROTO_UDP)
+    udp = udp[:6] + struct.pack("!H", checksum(pseudo + udp)) + udp[8:]
+    return struct.pack("!IHBB", 6 << 28, length, socket.IPPROTO_UDP, 64) + ends + udp
+
+
+@pytest.mark.root
+def test_ipv6_goes_both_ways() -> None:
+    """The same with an IPv6 address, which is usable at once."""
+    with Tun() as tun, socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as user:
+        tun.configure("fd09::1/64")
+        user.settimeout(2)
+        user.sendto(b"out!", ("fd09::7", 99))
+        packet = b""
+        # What the kernel says of itself (ICMPv6) is passed over.
+        while packet[6:7] != bytes([socket.IPPROTO_UDP]):
+            assert select.select([tun], [], [], 2)[0]
+            packet = tun.read() or b""
+        assert packet[8:40] == b"".join(
+            socket.inet_pton(socket.AF_INET6, one) for one in ("fd09::1", "fd09::7")
+        )
+        assert packet[48:] == b"out!"
+        port = user.getsockname()[1]
+        tun.write(datagram6("fd09::7", "fd09::1", 99, port, b"back"))
+        assert user.recvfrom(100) == (b"back", ("fd09::7", 99, 0, 0))
+
+
 @pytest.mark.root
 def test_reading_never_waits() -> None:
     """None when no packet is there; the descriptor closes on exec."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections import defaultdict
 
 import click
@@ -25,7 +26,8 @@ from segue.observe.snapshot import Observer
 @click.argument("address", required=False)
 def doctor(address: str | None) -> int:
     """Try each engine on a private port, and look at ADDRESS, or at everything that listens."""
-    console = Console()
+    # Into a file or a pipe, rich would fold everything to 80 columns.
+    console = Console(width=None if sys.stdout.isatty() else 120)
     asked = Address.parse(address) if address else None
     choice = choose()
     migrates = choice.engine != "drain"
@@ -101,9 +103,9 @@ def _losses(console: Console, observer: Observer, addresses: list[Address]) -> N
         console.print("nothing listens here")
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("address", "who"):
-        table.add_column(heading)
-    for heading in ("listeners", "queued", "half-open", "drops", "lost if it stopped now"):
+    table.add_column("address", no_wrap=True)
+    table.add_column("who")
+    for heading in ("listeners", "queued", "half-open", "drops", "lost if stopped"):
         table.add_column(heading, justify="right")
     for address in addresses:
         group = observer.snapshot(address, requests=True)
@@ -120,7 +122,7 @@ def _losses(console: Console, observer: Observer, addresses: list[Address]) -> N
             f"[red]{lost}[/]" if lost else "0",
         )
     console.print(table)
-    console.print("Under segue run they would go to the new generation instead.", style="dim")
+    console.print("Under segue run they would be served by the next generation.", style="dim")
 
 
 def who(group: Group) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import click
@@ -24,7 +25,7 @@ def status(name: str, control: str, *, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(answer["status"], indent=2))
     else:
-        show(answer["status"], Console())
+        show(answer["status"], Console(width=None if sys.stdout.isatty() else 120))
     return 0
 
 
