@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -284,3 +287,44 @@ def test_help_names_every_mode(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     for option in ("--during", "--websocket", "--upload", "--html", "--fail-on-loss", "--hold"):
         assert option in said
+
+
+def test_kept_connections(netns: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """--keep-alive N: N connections serve all requests."""
+    with misbehaving("kept") as did:
+        command = ["--keep-alive", "4", "--interval", "0.02", "--count", "80", "--json"]
+        assert main(["probe", URL, *command]) == 0
+    assert found(capsys)["counts"] == {"ok": 80}
+    assert did["accepted"] == 5
+
+
+def test_a_rate_that_this_machine_cannot_make_is_said(
+    netns: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How many were due and never begun, and what was reached."""
+    with misbehaving("answer"):
+        assert main(["probe", URL, "--rate", "500000", "--duration", "0.2"]) == 0
+    said = capsys.readouterr().out
+    assert "were due and never begun" in said
+    assert "this machine was the bottleneck" in said
+
+
+def test_an_interrupt_ends_the_load_and_keeps_what_was_found(netns: int) -> None:
+    """Exit code 130, a report on stdout, and on a terminal a line of progress before it."""
+    terminal, side = os.openpty()
+    command = [sys.executable, "-m", "segue", "probe", URL, "--duration", "60", "--json"]
+    with (
+        misbehaving("answer"),
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=side) as process,
+    ):
+        os.close(side)
+        assert process.stdout
+        shown = b""
+        while b"answered" not in shown:
+            shown += os.read(terminal, 1000)
+        process.send_signal(signal.SIGINT)
+        report = json.loads(process.stdout.read())
+        assert process.wait(10) == 130
+    os.close(terminal)
+    assert report["interrupted"] is True
+    assert 0 < report["total"] == report["counts"]["ok"]

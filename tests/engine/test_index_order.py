@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from segue.address import Address
 from segue.engine.index_order import IndexOrder
+from segue.errors import UsageError
 from segue.linux import cbpf
 from segue.linux.sockopt import cookie, open_listener
 
@@ -192,3 +193,46 @@ def test_the_picture_is_the_kernels() -> None:
     finally:
         for one in listeners.values():
             one.close()
+
+
+@given(st.permutations(range(1, 7)), st.data())
+def test_a_list_by_age_tells_newcomers_apart(joiners: list[int], data: st.DataObject) -> None:
+    """Ours and strangers, however they took turns: all are appended, and all have a place."""
+    picture = IndexOrder([10, 11, 12])
+    ours = data.draw(st.sets(st.sampled_from(joiners)))
+    picture.joined(*(one for one in joiners if one in ours))
+    seen = [10, 11, 12, *joiners]
+    assert picture.reconcile(seen, oldest_first=True) == ((), 6 - len(ours))
+    assert list(picture.order) == seen
+
+
+def test_a_list_by_age_tells_nothing_when_somebody_moved() -> None:
+    """A newcomer may have come before or after a departure: its place is not certain."""
+    picture = IndexOrder([10, 11, 12])
+    picture.left(10)
+    picture.reconcile([11, 12, 13, 14], oldest_first=True)
+    assert list(picture.order) == [None, 11, None, None]
+
+
+def test_who_is_found_has_a_place_again() -> None:
+    """And the last one by that; nobody is found where somebody else is, or who is not adrift."""
+    picture = IndexOrder([1, 2, 3, 4, 5, 6])
+    picture.left(1, 2, 3)
+    assert picture.adrift == {4, 5, 6}
+    assert picture.doubtful == (0, 1, 2)
+    picture.found(6, 1)
+    assert list(picture.order) == [None, 6, None]
+    for who, place in ((6, 0), (4, 1), (9, 0)):
+        with pytest.raises(UsageError, match=f"listener {who} cannot have place {place}"):
+            picture.found(who, place)
+    picture.found(4, 2)
+    assert list(picture.order) == [5, 6, 4]
+    assert picture.adrift == set()
+
+
+def test_nobody_joins_twice() -> None:
+    """Whether its place is certain or not."""
+    picture = IndexOrder([1, -2, -3])
+    for who in (1, 3):
+        with pytest.raises(UsageError, match=f"listener {who} is in the group already"):
+            picture.joined(who)

@@ -71,6 +71,14 @@ def test_a_conditional_jump_reaches_255(distance: int, test: Test) -> None:
     assert (program[0].jt, program[0].jf) == (distance, 0)
 
 
+def test_a_jump_may_compare_with_x() -> None:
+    """BPF_JMP|BPF_JGT|BPF_X, with the distances where they are otherwise."""
+    program = cbpf.assemble(
+        [cbpf.jump_if_x(Test.GT, otherwise="end"), cbpf.answer(1), Label("end"), cbpf.answer(0)]
+    )
+    assert program[0].encode() == bytes.fromhex("2d00 00 01 00000000")
+
+
 def test_an_unconditional_jump_reaches_farther() -> None:
     """Its distance is in the constant."""
     between: list[cbpf.Item] = [cbpf.answer(9)] * 300
@@ -207,7 +215,9 @@ def test_a_filter_drops_what_reaches_one_listener() -> None:
             client.settimeout(0.05)
             with pytest.raises(TimeoutError):
                 client.connect(("127.0.0.1", 8000))
+        assert cbpf.filter_length(listener) == 1
         cbpf.detach_filter(listener)
+        assert cbpf.filter_length(listener) == 0
         assert takers(HERE, [listener], 1) == {0: 1}
         with pytest.raises(KernelError, match="ENOENT"):
             cbpf.detach_filter(listener)

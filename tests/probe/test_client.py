@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.probe.servers import misbehaving
 
 from segue.address import Address
 from segue.errors import UsageError
@@ -52,24 +53,6 @@ EXPECTED = {
     "close_at_once": Fate.EOF,
 }
 SLOW = ["hang", "stall"]
-
-
-@contextmanager
-def misbehaving(*faults: str) -> Iterator[dict[str, int]]:
-    """The server; after the block the yielded counts hold what it did."""
-    did: dict[str, int] = {}
-    command = [sys.executable, str(Path(__file__).with_name("faults.py")), str(PORT), *faults]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout
-        assert process.stdin
-        try:
-            assert process.stdout.readline() == b"ready\n"
-            yield did
-        finally:
-            process.stdin.close()
-            said = process.stdout.read()
-            process.wait(10)
-        did.update(json.loads(said))
 
 
 @contextmanager

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -71,8 +72,8 @@ def main(args: Sequence[str] | None = None) -> int:
         click.echo(f"segue: {error}", err=True)
         return error.exit_code
     except BrokenPipeError:
-        # The reader of our output, such as head, has seen enough.
-        sys.stderr.close()
+        # The reader of our output, such as head, has seen enough; nor may the flush at exit fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
     return code if isinstance(code, int) else 0
 

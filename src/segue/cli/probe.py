@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from segue.errors import UsageError
+from segue.errors import KernelError, UsageError
 from segue.probe import page, screen, tls
 from segue.probe.during import During
 from segue.probe.exchange import Exchange, Upload, http, raw, websocket
@@ -28,12 +28,17 @@ LOST, FAILED, INTERRUPTED = 1, 4, 130
 # Enough to see a loss of one in a thousand, and nothing that any server would notice.
 RATE = 100.0
 DURATION_S = 10.0
+EPILOG = """
+\b
+segue probe http://127.0.0.1:8080/ --rate 2000 --during 'systemctl reload web'
+segue probe 127.0.0.1:5432 --hold 3 --count 500 --fail-on-loss
+
+Exits with 1 when the target does not answer at all, or when something was lost and --fail-on-loss
+is given; with 4 when the command failed.
+"""
 
 
-@click.command(
-    epilog="Exits with 1 when --fail-on-loss is given and something was lost or when the target"
-    " does not answer at all, with 4 when the command failed."
-)
+@click.command(epilog=EPILOG)
 @click.argument("target", metavar="URL|HOST:PORT")
 @click.option("--rate", type=float, help=f"New connections a second.  [default: {RATE:g}]")
 @click.option("--concurrency", type=int, help="Clients that each wait for their last answer.")
@@ -70,14 +75,10 @@ DURATION_S = 10.0
 @click.option("--html", metavar="FILE", help="The report as a page of its own.")
 @click.option("--fail-on-loss", is_flag=True, help="Exit with 1 when anything was lost.")
 def probe(target: str, **given: Any) -> int:
-    r"""Open connections at a rate and tell the fate of each.
+    """Open connections at a rate and tell the fate of each.
 
     A URL (http, https, ws, wss) is asked; HOST:PORT is any TCP service: connecting is enough,
     unless --send, --expect or --hold ask for more.
-
-    \b
-    segue probe http://127.0.0.1:8080/ --rate 2000 --during 'systemctl reload myserver'
-    segue probe 127.0.0.1:5432 --hold 3 --count 500 --fail-on-loss
     """
     found = parse(target)
     settings = _settings(found, given)
@@ -89,11 +90,11 @@ def probe(target: str, **given: Any) -> int:
         first_look(settings, found)
     report = _run(session)
     _tell(report, given)
+    if report.interrupted:
+        return INTERRUPTED
     if report.command and report.command.failed:
         click.echo(f"segue: {report.command.sentence}", err=True)
         return FAILED
-    if report.interrupted:
-        return INTERRUPTED
     return LOST if given["fail_on_loss"] and report.result.lost else 0
 
 
@@ -198,8 +199,12 @@ def _bytes(text: str) -> bytes:
 def _writable(path: str) -> None:
     """Said before the load, not after it.  Raises UsageError."""
     folder = os.path.dirname(path) or "."
-    if os.path.isdir(path) or not os.access(folder, os.W_OK):
-        raise UsageError(f"{path} cannot be written: no file can be made in {folder}")
+    if os.path.exists(path):
+        good = os.path.isfile(path) and os.access(path, os.W_OK)
+    else:
+        good = os.access(folder, os.W_OK)
+    if not good:
+        raise UsageError(f"{path} cannot be written: give --html a file that can be made")
 
 
 def _run(session: Session) -> Report:
@@ -220,7 +225,11 @@ def _run(session: Session) -> Report:
 
 def _tell(report: Report, given: dict[str, Any]) -> None:
     if given["html"]:
-        Path(given["html"]).write_text(page.render(report), encoding="utf-8")
+        try:
+            Path(given["html"]).write_text(page.render(report), encoding="utf-8")
+        except OSError as error:
+            doing = f"writing the page {given['html']}"
+            raise KernelError("write", error.errno or 0, doing) from error
     if given["as_json"]:
         click.echo(json.dumps(report.as_dict()))
         return

@@ -1,8 +1,8 @@
 """What this kernel, with these permissions, can do: found out by trying, never by its version.
 
-Each question has three answers.  A yes or no is remembered for as long as the process runs.
-Could-not-tell is asked again: a process without the permission to try learns nothing about the
-kernel, and permissions change.
+Each question has three answers.  A yes or no is remembered for as long as the process runs, except
+of a setting, which anybody may change.  Could-not-tell is asked again: a process without the
+permission to try learns nothing about the kernel, and permissions change.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def ask(name: str) -> Finding:
     found = _known.get(name)
     if found is None:
         found = judge(attempt)
-        if found.answer is not Answer.COULD_NOT_TELL:
+        if found.answer is not Answer.COULD_NOT_TELL and name not in _SETTINGS:
             _known[name] = found
     return found
 
@@ -94,13 +94,20 @@ def _ebpf_reuseport() -> str:
     return "the verifier takes a program that selects and migrates"
 
 
+def _tcp_filter() -> str:
+    with _listener() as listener:
+        cbpf.attach_filter(listener, [cbpf.answer(0)])
+    return "a listener's packets can be dropped"
+
+
+def _pidfd_open() -> str:
+    with pidfd.opened(os.getpid()):
+        return "processes can be watched by descriptor"
+
+
 def _pidfd_getfd() -> str:
-    own = pidfd.open_process(os.getpid())
-    try:
-        with _listener() as listener:
-            os.close(pidfd.getfd(own, listener.fileno()))
-    finally:
-        os.close(own)
+    with pidfd.opened(os.getpid()) as own, _listener() as listener:
+        os.close(pidfd.getfd(own, listener.fileno()))
     return "descriptors of this user's processes can be duplicated"
 
 
@@ -130,9 +137,12 @@ def _own_netns() -> str:
 FEATURES: dict[str, Callable[[], str]] = {
     "reuseport_cbpf": _reuseport_cbpf,
     "ebpf_reuseport": _ebpf_reuseport,
+    "tcp_filter": _tcp_filter,
+    "pidfd_open": _pidfd_open,
     "pidfd_getfd": _pidfd_getfd,
     "sock_diag": _sock_diag,
     "migrate_sysctl": _migrate_sysctl,
     "migrate_counters": _migrate_counters,
     "own_netns": _own_netns,
 }
+_SETTINGS = {"migrate_sysctl"}

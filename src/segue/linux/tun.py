@@ -10,6 +10,7 @@ import ipaddress
 import os
 import socket
 import struct
+import time
 from typing import Self
 
 from segue.errors import KernelError
@@ -22,6 +23,9 @@ _SIOCSIFADDR = 0x8916
 _SIOCSIFNETMASK = 0x891C
 _SIOCSIFMTU = 0x8922
 _SIOCSIFTXQLEN = 0x8943
+_IFA_F_TENTATIVE = 0x40
+_USABLE_WITHIN = 2.0  # seconds; it takes a millisecond
+_LOOK_AGAIN = 0.001
 _LONGEST = 65535  # an IP packet's
 
 _ADVICE = {
@@ -52,7 +56,7 @@ class Tun:
 
     def configure(self, address: str, *, mtu: int = 1500, queue: int = 500) -> None:
         """Give it an address such as 10.9.0.1/24 or fd09::1/64, and set it up; its network is then
-        routed here.  Raises KernelError.
+        routed here, and the address usable.  Raises KernelError.
 
         So many packets as ``queue`` wait to be read; the kernel drops what is more.
         """
@@ -83,6 +87,25 @@ class Tun:
                 doing = f"giving {self.name} the address {address}"
                 raise KernelError("ioctl", code, doing, _ADVICE.get(code, "")) from error
         netns.raise_interface(self.name)
+        if interface.version == 6:
+            self._wait_usable(interface.packed.hex())
+
+    def _wait_usable(self, address: str) -> None:
+        """Until then the kernel sends from another address: even on an interface on which nobody
+        could have the same one, it is a worker of the kernel's that says so (addrconf_dad_work).
+        """
+        until = time.monotonic() + _USABLE_WITHIN
+        while time.monotonic() < until:
+            with open("/proc/thread-self/net/if_inet6", encoding="ascii") as file:
+                rows = [line.split() for line in file]
+            if any(
+                row[0] == address and row[5] == self.name and not int(row[4], 16) & _IFA_F_TENTATIVE
+                for row in rows
+            ):
+                return
+            time.sleep(_LOOK_AGAIN)
+        doing = f"waiting for the IPv6 address of {self.name}"
+        raise KernelError("ioctl", errno.ETIMEDOUT, doing)
 
     def read(self) -> bytes | None:
         """The next packet, whole; None when none waits.  Raises KernelError."""

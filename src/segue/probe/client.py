@@ -15,11 +15,10 @@ import select
 import socket
 import time
 from contextlib import suppress
-from errno import EINPROGRESS
 from math import inf
 
 from segue.errors import UsageError, WireError
-from segue.probe.connection import Connection, name_of, source
+from segue.probe.connection import Connection, Dialer, name_of, source
 from segue.probe.fates import End, Fate, Stage, decide, end_of
 from segue.probe.result import Result, Tally
 from segue.probe.schedule import Timeouts
@@ -27,9 +26,6 @@ from segue.probe.settings import Settings
 from segue.probe.tls import TlsSocket
 from segue.probe.websocket import CLOSE, WebSocketReader, frame
 
-# include/uapi/linux/in.h; the socket module has no name for it.  The kernel then chooses the port
-# at connect(), by the whole 4-tuple, so a port is free again for each source and target.
-IP_BIND_ADDRESS_NO_PORT = 24
 # How long a server may take to close after an answer with "Connection: close".
 LINGER_S = 1.0
 # A stop asked for by a signal handler or another thread is seen this soon.
@@ -47,8 +43,6 @@ EVENTS = 256
 # select() takes no higher descriptor.
 FD_SETSIZE = 1024
 
-STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-
 
 class Client:
     """Runs once.  Not thread-safe, but for ``stop``.
@@ -59,12 +53,11 @@ class Client:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._exchange = settings.exchange
-        self._family, self._peer = settings.target.family, settings.peer
-        self._local = [(host, 0) for host in settings.local]
+        self._dialer = Dialer(settings)
         self._version = settings.version_field.lower().encode()
         self._stopped = False
         self.tally: Tally | None = None
-        self._opened = self._busy = 0
+        self._busy = 0
         self._blocked = -inf
         self._ended: float | None = None
         self._connections: dict[int, Connection] = {}
@@ -215,19 +208,8 @@ class Client:
             self._send(kept, now)
 
     def _open(self, due: float, lane: int, now: float) -> None:
-        sock = None
-        try:
-            sock = socket.SocketType(self._family, STREAM)
-            if self._local:
-                sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-                sock.bind(self._local[self._opened % len(self._local)])
-            code = sock.connect_ex(self._peer)
-        except OSError as error:
-            code = error.errno or 0
-        self._opened += 1
-        if sock is None or code not in {0, EINPROGRESS}:
-            if sock is not None:
-                sock.close()
+        sock, code = self._dialer.dial()
+        if sock is None:
             fate = decide(Stage.CALLING, end_of(code))
             self._tally.failed(fate, due, now, reused=False, note=name_of(code))
             self._over(lane, now, ok=False)

@@ -3,13 +3,48 @@
 from __future__ import annotations
 
 import socket
-from errno import errorcode
+from errno import EINPROGRESS, errorcode
 
 from segue.probe.exchange import Exchange
 from segue.probe.fates import Stage
 from segue.probe.schedule import Timeouts
+from segue.probe.settings import Settings
 from segue.probe.tls import Tls, TlsSocket
 from segue.probe.websocket import WebSocketReader
+
+# include/uapi/linux/in.h; the socket module has no name for it.  The kernel then chooses the port
+# at connect(), by the whole 4-tuple, so a port is free again for each source and target.
+IP_BIND_ADDRESS_NO_PORT = 24
+STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+
+
+class Dialer:
+    """Calls the target, from one local address after the other where there are several.
+
+    Raises UsageError when the target's zone is no interface of this machine.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._family, self._peer = settings.target.family, settings.peer
+        self._local = [(host, 0) for host in settings.local]
+        self._opened = 0
+
+    def dial(self) -> tuple[socket.SocketType | None, int]:
+        """A socket that is connected or connecting; or None, and the errno that says why."""
+        sock = None
+        try:
+            sock = socket.SocketType(self._family, STREAM)
+            if self._local:
+                sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+                sock.bind(self._local[self._opened % len(self._local)])
+            code = sock.connect_ex(self._peer)
+        except OSError as error:
+            code = error.errno or 0
+        self._opened += 1
+        if sock is not None and code not in {0, EINPROGRESS}:
+            sock.close()
+            sock = None
+        return sock, code
 
 
 class Connection:

@@ -20,7 +20,7 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --back: #12181f; --ink: #dfe6ed; --dim: #93a1af;
   --rule: #2a3541; --ok: #2f6f5c; --good: #58c79c; --bad: #ff7468; --warn: #e6b455;
   --lost0: #ff6257; --lost1: #ffab4a; --lost2: #c58af0; --lost3: #d9a08f;
-  --p50: #6db0f5; --p99: #b49bf0; --max: #55626f; --command: #b07a12; --settle: #2a2517; } }
+  --p50: #6db0f5; --p99: #b49bf0; --max: #6f7d8b; --command: #b07a12; --settle: #2a2517; } }
 * { box-sizing: border-box; }
 body { background: var(--back); color: var(--ink); margin: 0 auto; max-width: 1040px;
   padding: 28px 24px 48px; font: 15px/1.5 system-ui, sans-serif; }

@@ -171,7 +171,9 @@ def _answers(path: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
             ) from None
         except OSError as error:
             raise SegueError(f"{path} is no control socket: {error.strerror}") from None
-        connection.sendall(json.dumps(request).encode() + b"\n")
+        # A supervisor that refuses us may have answered and hung up already: the answer is there.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(json.dumps(request).encode() + b"\n")
         with connection.makefile("rb") as lines, contextlib.suppress(ConnectionResetError):
             for line in lines:
                 answer = json.loads(line)

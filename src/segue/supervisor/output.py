@@ -11,16 +11,17 @@ import contextlib
 import fcntl
 import json
 import os
-import sys
+import select
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal, TextIO
+from typing import Literal
 
 from segue.errors import KernelError
 
 _PIPE_BYTES = 1 << 20  # fs.pipe-max-size, what an ordinary user may ask for
 _LAST_LINES = 20
+_PATIENCE_MS = 200  # a reader that is only slow has read something by then
 _LONGEST = 1 << 16  # a line without an end is cut here, so that memory is bounded
 
 
@@ -106,28 +107,48 @@ class Pipe:
         self.started()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Voice:
-    """Where the supervisor's and the workers' lines go."""
+    """Where the supervisor's and the workers' lines go.
+
+    A reader that does not read (a pager, a stopped terminal) must not stop the supervisor: after
+    a moment's patience lines are dropped, counted, and the count is said when it reads again.
+    """
 
     style: Literal["prefix", "json", "raw"] = "prefix"
+    dropped: int = 0
 
     def say(self, text: str) -> None:
         """A line of the supervisor's own, on stderr."""
-        self._write(sys.stderr, "segue", {}, text)
+        self._write(2, "segue", {}, text)
 
     def pass_on(self, pipe: Pipe, lines: list[str]) -> None:
         """Lines of a worker, on stdout."""
         for line in lines:
-            self._write(sys.stdout, pipe.label, dict(pipe.fields), line)
+            self._write(1, pipe.label, dict(pipe.fields), line)
 
-    def _write(self, stream: TextIO, who: str, fields: dict[str, int], text: str) -> None:
+    def _write(self, stream: int, who: str, fields: dict[str, int], text: str) -> None:
         if self.style == "json":
             stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
             said = {"time": stamp, "who": who, **fields, "line": text}
             line = json.dumps(said, ensure_ascii=False)
         else:
-            line = f"{who} | {text}" if fields or who != "segue" else f"segue: {text}"
-        # OSError: the terminal or the log's reader is gone; serving goes on.
+            line = f"{who} | {text}" if fields else f"segue: {text}"
+        if self.dropped and self._put(stream, f"segue: {self.dropped} lines were not read\n"):
+            self.dropped = 0
+        if self.dropped or not self._put(stream, f"{line}\n"):
+            self.dropped += 1
+
+    def _put(self, stream: int, line: str) -> bool:
+        patience = 0 if self.dropped else _PATIENCE_MS
+        data = line.encode(errors="replace")
+        # OSError: the terminal or the log's reader is gone for good; serving goes on.
         with contextlib.suppress(OSError):
-            print(line, file=stream, flush=True)
+            for start in range(0, len(data), select.PIPE_BUF):
+                poller = select.poll()
+                poller.register(stream, select.POLLOUT)
+                if not poller.poll(patience):
+                    return False
+                # A pipe that is writable takes this much without blocking (pipe(7)).
+                os.write(stream, data[start : start + select.PIPE_BUF])
+        return True

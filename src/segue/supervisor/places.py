@@ -31,15 +31,16 @@ def directory() -> str:
     # 0711: workers of another user must reach their flag and the notify socket by name.
     try:
         os.makedirs(chosen, mode=0o711, exist_ok=True)
-        found = os.stat(chosen)
+        found = os.lstat(chosen)
     except OSError as error:
         raise UsageError(
             f"{chosen}, where instances keep their sockets, cannot be used: {error.strerror};"
             " set SEGUE_DIRECTORY to a directory of your own"
         ) from None
-    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    foreign = found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if foreign or not stat.S_ISDIR(found.st_mode):
         raise UsageError(
-            f"{chosen} belongs to uid {found.st_uid} or others may write to it;"
+            f"{chosen} belongs to uid {found.st_uid}, is a link, or others may write to it;"
             " set SEGUE_DIRECTORY to a directory of your own"
         )
     return chosen

@@ -19,9 +19,6 @@ from dataclasses import dataclass
 from segue.errors import KernelError, UsageError
 from segue.supervisor.settings import FIRST_FD
 
-# Above every descriptor that a worker gets, below the usual soft limit of 1024.
-_ASIDE = 600
-
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -82,6 +79,8 @@ def spawn(
     told, tell = os.pipe()  # close-on-exec: it closes silently when exec has worked
     pid = os.fork()
     if pid == 0:  # pragma: no cover  this branch ends in exec
+        # Out of the way of the numbers that the worker's listeners will get.
+        tell = fcntl.fcntl(tell, fcntl.F_DUPFD_CLOEXEC, FIRST_FD + len(inherit))
         try:
             _become(argv, dict(env), inherit, output, identity)
         except OSError as error:
@@ -127,7 +126,8 @@ def _become(
         # Caught signals reset at exec; ignored ones (Python ignores SIGPIPE) would not.
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    aside = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ASIDE) for fd in inherit]
+    above = FIRST_FD + len(inherit)
+    aside = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in inherit]
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     if output is not None:
