@@ -21,6 +21,7 @@ from segue.engine.steering import NO_SLOT, Steering
 from segue.errors import KernelError, UsageError
 from segue.linux import sysctl
 from segue.linux.sockopt import open_listener
+from segue.policy.builtin import encode_number
 from segue.policy.counts import Counts
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
@@ -87,6 +88,8 @@ def test_who_joins_has_no_share(group: Group) -> None:
     group.engine.share({0: 1})
     group.open(1)
     assert group.go(30) == {0: 30}
+    group.engine.share({1: 1})
+    assert group.go(5) == {1: 5}
     group.engine.share({0: 1, 1: 1})
     group.leave(1)
     group.open(1)
@@ -103,6 +106,17 @@ def test_shares_are_followed(group: Group) -> None:
     assert 50 < got[1] < 150
     counts = group.engine.counts()
     assert {slot: counts[slot].new for slot in got} == got
+
+
+def test_a_flip_is_prepared_aside(group: Group) -> None:
+    """The copy in use is not touched: the one write that takes effect is the last."""
+    group.open(0, 1)
+    group.engine.share({0: 1})
+    tables, active = group.engine._tables, group.engine._active()
+    in_use = tables.lookup(encode_number(active))
+    group.engine.share({1: 1})
+    assert group.engine._active() == 1 - active
+    assert tables.lookup(encode_number(active)) == in_use
 
 
 def test_a_flip_under_load_loses_nothing_and_is_exact(group: Group) -> None:

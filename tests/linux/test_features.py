@@ -10,7 +10,7 @@ import pytest
 from tests.linux.unprivileged import as_nobody
 
 from segue.errors import KernelError, NotSupported, VerifierError
-from segue.linux import features
+from segue.linux import features, sysctl
 from segue.linux.features import Answer, Finding
 
 
@@ -67,6 +67,18 @@ def test_only_certain_answers_are_remembered(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(features.FEATURES, "sock_diag", attempt)
     answers = [features.ask("sock_diag").answer for _ in range(3)]
     assert answers == [Answer.COULD_NOT_TELL, Answer.NO, Answer.NO]
+
+
+@pytest.mark.root
+@pytest.mark.kernel("5.14")
+@pytest.mark.usefixtures("netns")
+def test_a_setting_is_asked_anew() -> None:
+    """It may have been changed since, or be that of another network namespace."""
+    told = []
+    for value in ("0", "1"):
+        sysctl.write(features.MIGRATE_SYSCTL, value)
+        told.append(features.ask("migrate_sysctl").reason)
+    assert told == [f"{features.MIGRATE_SYSCTL} is {value}" for value in (0, 1)]
 
 
 @pytest.mark.root

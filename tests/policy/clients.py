@@ -9,6 +9,7 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
+from typing import Self
 
 from segue.address import Address
 
@@ -16,6 +17,7 @@ _SO_ATTACH_FILTER = 26
 _SO_DETACH_FILTER = 27
 _DROP_ALL = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0), 8)
 MSG_FASTOPEN = 0x20000000
+_SYN = 0x02
 LIMIT = 10.0  # a wait that fails
 
 IPV4 = Address("127.0.0.1", 8080)
@@ -50,6 +52,42 @@ def deaf(address: Address = IPV4, early: bytes = b"") -> socket.socket:
     else:
         assert client.connect_ex((address.host, address.port)) != 0
     return client
+
+
+class Repeater:
+    """Hears every segment that arrives in this namespace, and sends one again."""
+
+    def __init__(self) -> None:
+        self.raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+        self.raw.settimeout(LIMIT)
+
+    def repeat_syn(self, times: int) -> None:
+        """Send the first SYN heard once more, as its client does when it hears nothing."""
+        while True:
+            packet = self.raw.recv(2048)
+            start = 4 * (packet[0] & 0xF)
+            if packet[start + 13] == _SYN:
+                break
+        segment = bytearray(packet[start:])
+        segment[16:18] = bytes(2)
+        pseudo = packet[12:20] + bytes([0, socket.IPPROTO_TCP]) + len(segment).to_bytes(2, "big")
+        segment[16:18] = _checksum(pseudo + segment).to_bytes(2, "big")
+        for _ in range(times):
+            self.raw.sendto(segment, (socket.inet_ntoa(packet[16:20]), 0))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.raw.close()
+
+
+def _checksum(data: bytes | bytearray) -> int:
+    """RFC 1071, of an even number of bytes."""
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return 0xFFFF - total
 
 
 def hear(client: socket.socket) -> None:

@@ -32,7 +32,7 @@ def test_the_program_is_the_same_bytes_each_time() -> None:
     data = encode(builtin.program(MAPS))
     assert decode(data) == builtin.program(MAPS)
     assert hashlib.sha256(data).hexdigest() == (
-        "77d9524469e89884ff1d223c51ef62ee8e6dc3a3ff397b2472cdf5577425ef90"
+        "41491035eb1f06c8da67ccf1663e8b3049a32029a76c57647b77fc2e879ea67c"
     )
 
 

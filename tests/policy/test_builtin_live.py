@@ -13,6 +13,7 @@ from tests.policy.clients import (
     IPV4,
     IPV6,
     LIMIT,
+    Repeater,
     close,
     connect,
     deaf,
@@ -193,13 +194,17 @@ def test_queued_children_migrate_by_the_table(rig: Rig, address: Address) -> Non
 
 
 def test_a_half_open_request_migrates_by_the_table(rig: Rig) -> None:
-    """Its client has not answered the SYN-ACK; it is accepted by the table's slot when it does."""
+    """Its client has not answered the SYN-ACK; it is accepted by the table's slot when it does.
+
+    It counts once, however often the client has repeated its SYN meanwhile.
+    """
     rig.listen(0, 1, 2)
     rig.table([0] * SIZE)
-    with deaf() as client:
+    with Repeater() as repeater, deaf() as client:
         wait_counts(rig, 0, Counts(new=1))
         rig.table([2] * SIZE)
         rig.leave(0)
+        repeater.repeat_syn(times=3)
         hear(client)
         rig.listeners[2].settimeout(10)  # the next retransmission takes a second
         rig.listeners[2].accept()[0].close()

@@ -43,8 +43,9 @@ def test_a_ping_waits_for_its_own_pong() -> None:
 
 def message(size: int, opcode: int) -> bytes:
     """A server's message, every byte of which looks like a close frame."""
-    length = bytes([size])
-    if size > 125:
+    if size < 126:
+        length = bytes([size])
+    else:
         length = b"\x7e" + size.to_bytes(2) if size < 65536 else b"\x7f" + size.to_bytes(8)
     return bytes([0x80 | opcode]) + length + b"\x88" * size
 

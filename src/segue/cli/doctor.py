@@ -54,7 +54,7 @@ def doctor(address: str | None) -> int:
 
 
 def _forbidden() -> str:
-    kernel = Kernel.parse(platform.release())
+    kernel = Kernel.running()
     return (kernel and forbids_migration(kernel)) or ""
 
 
@@ -73,7 +73,7 @@ def _judge(name: str, trial: Trial) -> tuple[str, str]:
 def notes(*, migrates: bool) -> list[str]:
     """What of this host's settings bears on it, in sentences."""
     said = [f"Linux {platform.release()}"]
-    kernel = Kernel.parse(platform.release())
+    kernel = Kernel.running()
     if kernel and (known := wakes(kernel)):
         said.append(known)
     for name in (SYSCTL, "net.ipv4.tcp_syncookies", "net.core.somaxconn"):

@@ -27,7 +27,7 @@ from segue.policy.counts import Counts
 from segue.shares import SIZE, fill, quotas
 
 # What a crashed supervisor's program held is freed by a kernel worker after a grace period: 17 ms
-# in the median of 30, 24 at most (measured on 6.18).  The rest is for a machine that is starved.
+# in the median of 60, 31 at most (measured on 6.18).  The rest is for a machine that is starved.
 FREED_WITHIN = 2.0
 _LOOK_AGAIN = 0.002
 

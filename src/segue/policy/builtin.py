@@ -227,23 +227,35 @@ def _counted(maps: Maps) -> list[asm.Item]:
         *_increment("child"),
         asm.jump("fell back"),
         asm.Label("request"),
+        # A repeated SYN of a request whose listener is gone is asked about too, but moves nothing.
+        # On its timer a request comes without data.
+        *_flags(when_none="moves"),
+        asm.jump_imm(Jump.EQ, R1, _SYN, "pass"),
+        asm.Label("moves"),
         *_increment("request"),
         asm.jump("fell back"),
         asm.Label("new"),
         # A listener is also looked for when a segment fits no connection: a late ACK, answered by
         # a reset, or the ACK of a SYN cookie, whose SYN was counted.
-        asm.load(Width.U64, R1, R6, _DATA),
-        asm.load(Width.U64, R2, R6, _DATA_END),
-        asm.mov_reg(R3, R1),
-        asm.alu_imm(Alu.ADD, R3, _FLAGS_AT + 1),
-        asm.jump_reg(Jump.GT, R3, R2, "pass"),
-        asm.load(Width.U8, R1, R1, _FLAGS_AT),
-        asm.alu_imm(Alu.AND, R1, _SYN | _ACK),
+        *_flags(when_none="pass"),
         asm.jump_imm(Jump.NE, R1, _SYN, "pass"),
         *_increment("new"),
         asm.Label("fell back"),
         asm.jump_imm(Jump.EQ, R8, 0, "pass"),
         *_increment("fell_back"),
+    ]
+
+
+def _flags(when_none: str) -> list[asm.Item]:
+    """R1 = which of SYN and ACK the segment has; on to a label when there is no segment."""
+    return [
+        asm.load(Width.U64, R1, R6, _DATA),
+        asm.load(Width.U64, R2, R6, _DATA_END),
+        asm.mov_reg(R3, R1),
+        asm.alu_imm(Alu.ADD, R3, _FLAGS_AT + 1),
+        asm.jump_reg(Jump.GT, R3, R2, when_none),
+        asm.load(Width.U8, R1, R1, _FLAGS_AT),
+        asm.alu_imm(Alu.AND, R1, _SYN | _ACK),
     ]
 
 

@@ -11,8 +11,9 @@ class Counts:
 
     ``new``, ``request``, ``child`` and ``fastopen`` exclude each other: a SYN, and a half-open
     request, a child or a Fast Open child that migrates.  ``cancelled`` counts refused ones, and
-    ``fell_back`` those, of any kind, whose first choice was gone.  A SYN that the listener then
-    drops, its queue full, counts again when the client repeats it.
+    ``fell_back`` those, of any kind, whose first choice was gone.  What a listener with a full
+    queue then drops, a SYN or the last ACK of a request that migrates, counts again when it is
+    repeated.
     """
 
     new: int = 0

@@ -40,13 +40,15 @@ KEPT = 200_000
 class Kernel:
     """``causes`` counts our lost connections by the kernel's reason.
 
-    ``untold`` of them it said nothing of.  ``silent`` says why there are no causes, empty when
+    ``untold`` of them it said nothing of.  ``others`` counts the resets
+    that this port sent to somebody else, in whatever namespace.  ``silent`` says why there are no causes, empty when
     there are; ``counters`` is None when there are none either.
     """
 
     counters: Counters | None = None
     causes: dict[str, int] = field(default_factory=dict)
     untold: int = 0
+    others: dict[str, int] = field(default_factory=dict)
     dropped: int = 0
     silent: str = ""
 
@@ -108,7 +110,8 @@ class Watch:
                 causes[reasons.pop(0)] += 1
             else:
                 untold += 1
-        return Kernel(found, dict(causes), untold, dropped, self._silent)
+        others = Counter(reason for reasons in self._resets.values() for reason in reasons)
+        return Kernel(found, dict(causes), untold, dict(others), dropped, self._silent)
 
     def close(self) -> None:
         """Stop tracing; may be called again."""

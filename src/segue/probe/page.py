@@ -145,6 +145,8 @@ def _kernel(found: Kernel) -> Iterable[str]:
     ]
     if found.untold:
         causes.append(("(no trace)", found.untold, "the kernel's trace does not have it"))
+    for reason, count in sorted(found.others.items(), key=lambda one: -one[1]):
+        causes.append((reason, count, f"others' connections: {meaning(reason)}"))
     if causes:
         yield "<h2>Why connections were reset</h2>"
         yield _table(("reason", "count", "meaning"), causes, {1})

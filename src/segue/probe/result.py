@@ -103,7 +103,9 @@ class Result:
             plain["examples"] = {Fate(name): text for name, text in found["examples"].items()}
             plain["statuses"] = {int(code): count for code, count in found["statuses"].items()}
             for name in ("version_times", "certificate_times"):
-                plain[name] = {key: (first, last) for key, (first, last) in plain[name].items()}
+                plain[name] = {
+                    key: (first, last) for key, (first, last) in plain.get(name, {}).items()
+                }
             plain["events"] = tuple(
                 Event(at, latency, Fate(name)) for at, latency, name in found["events"]
             )

@@ -128,8 +128,11 @@ class Session:
             if tally is not None:
                 self.show(self._progress(tally))
             ended = self.during.over_at if self.during else None
-            if endless and ended is not None and time.monotonic() >= ended + self.settle_s:
-                self._client.stop()
+            if endless and self.during and ended is not None:
+                # As long after as before, or the two could not be compared.
+                until = ended + self.settle_s + self.during.after_s
+                if time.monotonic() >= until:
+                    self._client.stop()
 
     def _progress(self, tally: Tally) -> Progress:
         counts = dict(tally.counts)
