@@ -26,8 +26,8 @@ from segue.policy.builtin import encode_number
 from segue.policy.counts import Counts
 from segue.shares import SIZE, fill, quotas
 
-# What a crashed supervisor's program held is freed by a kernel worker after a grace period: 17 ms
-# in the median of 60, 31 at most (measured on 6.18).  The rest is for a machine that is starved.
+# What a crashed supervisor's program held is freed by a kernel worker after a grace period: mostly
+# 16 to 17 ms, 31 at most in 60 tries (measured on 6.18).  The rest is for a starved machine.
 FREED_WITHIN = 2.0
 _LOOK_AGAIN = 0.002
 

@@ -40,9 +40,9 @@ KEPT = 200_000
 class Kernel:
     """``causes`` counts our lost connections by the kernel's reason.
 
-    ``untold`` of them it said nothing of.  ``others`` counts the resets
-    that this port sent to somebody else, in whatever namespace.  ``silent`` says why there are no causes, empty when
-    there are; ``counters`` is None when there are none either.
+    ``untold`` of them it said nothing of.  ``others`` counts the resets that this port sent to
+    somebody else, in whatever namespace.  ``silent`` says why there are no causes, empty when there
+    are; ``counters`` is None when there are none either.
     """
 
     counters: Counters | None = None
