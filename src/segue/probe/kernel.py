@@ -41,8 +41,8 @@ class Kernel:
     """``causes`` counts our lost connections by the kernel's reason.
 
     ``untold`` of them it said nothing of.  ``others`` counts the resets that this port sent to
-    somebody else, in whatever namespace.  ``silent`` says why there are no causes, empty when there
-    are; ``counters`` is None when there are none either.
+    somebody else, where this namespace sent more than ours.  ``silent`` says why there are no
+    causes, empty when there are; ``counters`` is None when there are none either.
     """
 
     counters: Counters | None = None
@@ -111,6 +111,10 @@ class Watch:
             else:
                 untold += 1
         others = Counter(reason for reasons in self._resets.values() for reason in reasons)
+        # The trace is of the whole kernel, the counter of this network namespace: when ours are all
+        # that it counts, the others were sent in another namespace, from a port of the same number.
+        if found is None or found.out_rsts <= sum(causes.values()):
+            others.clear()
         return Kernel(found, dict(causes), untold, dict(others), dropped, self._silent)
 
     def close(self) -> None:

@@ -91,9 +91,11 @@ def strangers(front: Front, crew: Crew) -> tuple[Listener, ...]:
 
     A worker that was told to stop may still have one that has been let go of.
     """
-    pids = frozenset(pid for member in crew for pid in member.tree())
-    group = front.observer.snapshot(front.bind.address, pids=pids)
-    return tuple(one for one in group.strangers(front.cookies) if not one.owners)
+    unknown = front.observer.snapshot(front.bind.address).strangers(front.cookies)
+    if not unknown:
+        return ()  # whose sockets they are is worth a look at every process only when there are any
+    ours = {inode for member in crew for pid in member.tree() for inode in proc.sockets(pid)}
+    return tuple(one for one in unknown if one.inode not in ours)
 
 
 def describe(listener: Listener) -> str:
