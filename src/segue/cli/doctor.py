@@ -18,6 +18,7 @@ from segue.engine.select import SYSCTL, Trial, choose, try_drain, try_hash, try_
 from segue.errors import SegueError
 from segue.group import Group
 from segue.linux import proc, sysctl
+from segue.linux.features import FEATURES, Answer, ask
 from segue.linux.sock_diag import State
 from segue.observe.snapshot import Observer
 
@@ -44,6 +45,8 @@ def doctor(address: str | None) -> int:
         table.add_row(name, *_judge(name, trial))
     console.print(table)
     console.print()
+    console.print(_features())
+    console.print()
     for line in notes(migrates=migrates):
         console.print(f"- {escape(line)}", highlight=False)
     console.print()
@@ -51,6 +54,18 @@ def doctor(address: str | None) -> int:
         addresses = [asked] if asked else _listening(observer)
         _losses(console, observer, addresses)
     return 0
+
+
+def _features() -> Table:
+    """What of the kernel is to be had, with the reason for each answer."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("kernel feature", "here", "because"):
+        table.add_column(heading)
+    colours = {Answer.YES: "green", Answer.NO: "red", Answer.COULD_NOT_TELL: "yellow"}
+    for name in FEATURES:
+        found = ask(name)
+        table.add_row(name, f"[{colours[found.answer]}]{found.answer.value}[/]", escape(found.reason))
+    return table
 
 
 def _forbidden() -> str:

@@ -27,6 +27,9 @@ class Dialer:
     def __init__(self, settings: Settings) -> None:
         self._family, self._peer = settings.target.family, settings.peer
         self._local = [(host, 0) for host in settings.local]
+        # A request that follows the handshake's last bytes, or a piece the last one, would wait for
+        # their ACK, which the server delays by 40 ms.  A request alone never waits: a call saved.
+        self._nodelay = bool(settings.tls or settings.exchange.upload)
         self._opened = 0
 
     def dial(self) -> tuple[socket.SocketType | None, int]:
@@ -37,6 +40,8 @@ class Dialer:
             if self._local:
                 sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
                 sock.bind(self._local[self._opened % len(self._local)])
+            if self._nodelay:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             code = sock.connect_ex(self._peer)
         except OSError as error:
             code = error.errno or 0

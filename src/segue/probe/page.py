@@ -145,6 +145,8 @@ def _kernel(found: Kernel) -> Iterable[str]:
     ]
     if found.untold:
         causes.append(("(no trace)", found.untold, "the kernel's trace does not have it"))
+    if found.dropped:
+        causes.append(("(not read)", found.dropped, "events of the trace that came too fast"))
     for reason, count in sorted(found.others.items(), key=lambda one: -one[1]):
         causes.append((reason, count, f"others' connections: {meaning(reason)}"))
     if causes:

@@ -173,6 +173,8 @@ def kernel(found: Kernel) -> list[str]:
         said.append(f"reset {count:,} x {reason}: {meaning(reason)}")
     if found.untold and not found.silent:
         said.append(f"reset {found.untold:,} x without a trace of the kernel's")
+    if found.dropped:
+        said.append(f"{found.dropped:,} events of the kernel's trace were not read in time")
     for reason, count in sorted(found.others.items(), key=lambda one: -one[1]):
         said.append(f"others were reset {count:,} x {reason}: {meaning(reason)}")
     return said
