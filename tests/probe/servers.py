@@ -87,6 +87,7 @@ def secure(*files: Path, change_at: int = 0) -> Callable[[socket.socket, int], N
         contexts[-1].load_cert_chain(file)
 
     def handle(sock: socket.socket, number: int) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         context = contexts[0] if number < change_at or len(contexts) == 1 else contexts[1]
         with context.wrap_socket(sock, server_side=True) as stream:
             stream.recv(4096)

@@ -64,7 +64,8 @@ def _features() -> Table:
     colours = {Answer.YES: "green", Answer.NO: "red", Answer.COULD_NOT_TELL: "yellow"}
     for name in FEATURES:
         found = ask(name)
-        table.add_row(name, f"[{colours[found.answer]}]{found.answer.value}[/]", escape(found.reason))
+        colour = colours[found.answer]
+        table.add_row(name, f"[{colour}]{found.answer.value}[/]", escape(found.reason))
     return table
 
 

@@ -27,8 +27,8 @@ class Dialer:
     def __init__(self, settings: Settings) -> None:
         self._family, self._peer = settings.target.family, settings.peer
         self._local = [(host, 0) for host in settings.local]
-        # A request that follows the handshake's last bytes, or a piece the last one, would wait for
-        # their ACK, which the server delays by 40 ms.  A request alone never waits: a call saved.
+        # As browsers do: after the last bytes of a handshake a request would wait for their ACK,
+        # which a server without session tickets delays.  A request alone never waits: a call saved.
         self._nodelay = bool(settings.tls or settings.exchange.upload)
         self._opened = 0
 
