@@ -239,3 +239,23 @@ def test_signals_change_an_instance(netns: int, tmp_path: Path) -> None:
         os.kill(one.process.pid, signal.SIGUSR2)
         wait_until(lambda: "new code" in one.said(), "the new code")
         one.wait_serving(2, 1)
+
+
+@pytest.mark.parametrize("obeys", [True, False])
+def test_what_a_shell_leaves_running_is_ended_too(netns: int, tmp_path: Path, obeys: bool) -> None:
+    """A shell that does not exec dies of the stop signal and its server would run on: it gets the
+    signal as well, and SIGKILL when it does not follow in time.
+    """
+    ignore = "" if obeys else "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+    script = tmp_path / "server.py"
+    script.write_text(
+        f"{ignore}import socket\ns = socket.socket(fileno=3)\nwhile True: s.accept()[0].close()\n"
+    )
+    command = ("sh", "-c", f"{sys.executable} -S -E {script}; echo over")
+    with Instance(tmp_path, "--stop-timeout", "0.3", command=command) as one:
+        one.wait_serving()
+        tree = proc.tree(one.process.pid)
+        assert len(tree) == 3
+        assert one.ask("stop")["exit"] == 0
+        assert one.wait() == 0
+        assert not any(proc.start_time(pid) for pid in tree)

@@ -69,6 +69,7 @@ class Runner:
         self.moves = Moves(self)
         self.selector = selectors.DefaultSelector()
         self.known_strangers: frozenset[int] = frozenset()
+        self.leftovers: dict[int, float] = {}  # leader of a session -> when what is left is killed
         self.exit_code = 0
         self.cut = 0
         self.succession: Succession | None = None  # set to hand over to new code
@@ -96,7 +97,8 @@ class Runner:
         """Serve until stopped; the exit code."""
         while True:
             self.settle()
-            if self.instance.phase is Phase.ENDED or self.succession is not None:
+            ended = self.instance.phase is Phase.ENDED and not self._leftovers_run()
+            if ended or self.succession is not None:
                 return self.exit_code
             for key, _ in self.selector.select(self._timeout()):
                 # An earlier event of the same look may have ended what this one is about.
@@ -133,7 +135,11 @@ class Runner:
         now = self.world.now()
         due = plan.deadline(self.instance, self.limits, now) - now
         watched = {Stage.STARTING, Stage.DRAINING, Stage.STOPPING}
-        if self.moves.nudges or any(one.stage in watched for one in self.instance.living):
+        if (
+            self.moves.nudges
+            or self.leftovers
+            or any(one.stage in watched for one in self.instance.living)
+        ):
             return max(0.0, min(due, self._pace))
         own = self.settings.bind_by == "worker"
         return max(0.0, min(due, _SELF_BOUND_PACE if own else _IDLE_PACE))
@@ -146,6 +152,7 @@ class Runner:
     def _tick(self) -> None:
         """Whatever has no descriptor to announce it: proofs of readiness, queues, strangers."""
         now = self.world.now()
+        self._leftovers_run()
         waiting = [one for one in self.instance.living if one.stage is Stage.STARTING]
         for nudge in list(self.moves.nudges):
             if nudge.step(now):
@@ -169,6 +176,14 @@ class Runner:
         if now >= self._looked + _IDLE_PACE:
             self._looked = now
             self._audit()
+
+    def _leftovers_run(self) -> bool:
+        """Whether processes that ended workers left behind still run; killed when time is up."""
+        for leader, limit in list(self.leftovers.items()):
+            late = self.world.now() >= limit
+            if not end_leftovers(leader, signal.SIGKILL if late else 0):
+                del self.leftovers[leader]
+        return bool(self.leftovers)
 
     def _prove(self, worker: Worker, now: float) -> None:
         member = self.crew.members[worker.id]
@@ -263,7 +278,8 @@ class Runner:
         last = self.survey.held.get(worker.id, plan.Held())
         worker.feed(Turn.EXIT, now)
         self.crew.remove(worker.id)
-        end_leftovers(pid, self.settings.signal_number())
+        if end_leftovers(pid, self.settings.signal_number()):
+            self.leftovers[pid] = now + self.limits.stop_timeout
         if before is Stage.KILLED:
             self.cut += last.busy + last.idle
             self.say(f"{worker.name} was killed; {last.busy + last.idle} connections cut")
