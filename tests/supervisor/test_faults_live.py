@@ -88,6 +88,33 @@ def test_what_waits_behind_a_stalled_old_worker_is_served(
         one.wait_serving(2)
 
 
+@BOTH
+def test_what_waits_behind_a_dead_worker_is_served_by_the_next_generation(
+    netns: int, tmp_path: Path, engine: str
+) -> None:
+    """The only worker is killed with a queue, its replacement hangs, a restart brings a version
+    that works: the queue is answered and the dead worker's listener is gone.
+    """
+    hang = tmp_path / "hang"
+    stuck = f"test -e {hang} && [ $SEGUE_GENERATION = 1 ] && exec sleep 60"
+    command = ("sh", "-c", f"{stuck}; exec {' '.join(SERVER)}")
+    with Instance(tmp_path, "--engine", engine, command=command) as one:
+        one.wait_serving()
+        victim = one.workers("serving")[0]["pid"]
+        os.kill(victim, signal.SIGSTOP)
+        wait_until(lambda: proc.threads_stopped(victim), "a stopped worker")
+        clients = connect(20)
+        hang.touch()
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: one.workers("starting"), "the replacement")
+        assert one.ask("restart", wait=False)["exit"] == 0
+        wait_until(lambda: one.workers("serving"), "the next generation")
+        hang.unlink()
+        assert answered(clients) == 20
+        one.wait_serving(2)
+        assert one.status()["fronts"][0]["listeners"] == 1
+
+
 def test_now_moves_the_queue_at_the_flip(netns: int, tmp_path: Path) -> None:
     """--now: the new generation answers while the old worker is still stalled."""
     with Instance(tmp_path, "--drain-timeout", "5", "--stop-timeout", "0.3") as one:

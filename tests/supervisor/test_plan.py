@@ -192,6 +192,17 @@ def test_scaling_down_drains_the_youngest() -> None:
     assert moves(made) == [Share(((1, 1.0),))]
 
 
+@pytest.mark.parametrize("stage", [Stage.STARTING, Stage.STANDBY])
+def test_who_comes_too_late_is_stopped(stage: Stage) -> None:
+    """A replacement of the old generation, begun before the flip, is not needed after it; nor is
+    one too many of the working one.
+    """
+    made = instance((1, stage), (2, Stage.SERVING), working=2)
+    assert moves(made) == [Stop(1, "its generation serves no more")]
+    made = instance((1, Stage.SERVING), (1, stage))
+    assert moves(made) == [Stop(2, "it is one too many")]
+
+
 def test_an_heir_takes_nothing_new() -> None:
     """It is retired as soon as it is ready, and counts for no size."""
     made = instance((1, Stage.SERVING), (1, Stage.STANDBY))

@@ -24,7 +24,8 @@ class Moves:
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
-        self.spares: dict[int, list[tuple[Hold, ...]]] = {}  # listeners of the dead, by generation
+        # Dead workers whose listeners wait for their successor, by generation.
+        self.spares: dict[int, list[Worker]] = {}
         self.nudges: list[Nudge] = []
         self.moved = 0  # connections moved by cycling a listener
         self.flip_ms: float | None = None  # from the last proof of readiness to the new shares
@@ -63,7 +64,7 @@ class Moves:
         spares = self.spares.get(generation, [])
         try:
             if spares:
-                worker.holds = spares.pop()
+                worker.holds = spares.pop().holds
             elif self.runner.settings.bind_by == "supervisor":
                 for front in self.runner.fronts:
                     hold = front.open(
@@ -229,7 +230,8 @@ class Moves:
 
     def inherit(self, worker: Worker, before: Stage) -> None:
         """What becomes of a dead worker's listeners, which are still held here."""
-        served = before in {Stage.SERVING, Stage.DRAINING, Stage.STOPPING, Stage.KILLED}
+        ever = {Stage.SERVING, Stage.DRAINING, Stage.STOPPING, Stage.KILLED}
+        served = before in ever or worker.heir
         stopping = self.runner.instance.phase in {Phase.STOPPING, Phase.ENDED}
         if self.runner.settings.bind_by == "worker" or stopping or not served:
             again = (
@@ -239,16 +241,35 @@ class Moves:
                 and len(worker.holds) == len(self.runner.fronts)
             )
             if again and self.runner.settings.bind_by == "supervisor":
-                self.spares.setdefault(worker.generation, []).append(worker.holds)
+                self.spares.setdefault(worker.generation, []).append(worker)
             else:
                 self.let_go(worker)
             return
         if before is Stage.SERVING:
             self.move(worker, ())
-            self.spares.setdefault(worker.generation, []).append(worker.holds)
-        elif self._left_over(worker):
+            self.spares.setdefault(worker.generation, []).append(worker)
+        else:
+            self._bequeath(worker)
+
+    def release_spares(self) -> None:
+        """Let go of dead workers' listeners for which no successor will be started any more."""
+        instance = self.runner.instance
+        wanted = instance.of(instance.working, Stage.STARTING, Stage.STANDBY, Stage.SERVING)
+        for generation in list(self.spares):
+            if generation != instance.working or len(wanted) >= instance.size:
+                for dead in self.spares.pop(generation):
+                    self._bequeath(dead)
+
+    def _bequeath(self, worker: Worker) -> None:
+        """Give what waits at a dead worker's listeners to whoever can take it."""
+        if not self._left_over(worker):
+            self.let_go(worker)
+        elif not worker.heir:
             self._spawn_heir(worker)
         else:
+            lost = sum(seen.queue for hold in worker.holds if (seen := self._listener(hold)))
+            self.runner.cut += lost
+            self.runner.say(f"{worker.name} died too; {lost} waiting connections are lost")
             self.let_go(worker)
 
     def _left_over(self, worker: Worker) -> bool:

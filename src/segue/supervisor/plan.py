@@ -219,6 +219,10 @@ def _spawns(instance: Instance, limits: Limits, now: float) -> list[Move]:
             )
         ]
     missing = instance.size - len(active)
+    if missing < 0:
+        # Those that serve lose their share first and are drained; these have nothing to drain.
+        idle = [one for one in active if one.stage is not Stage.SERVING]
+        return [Stop(one.id, "it is one too many") for one in idle[missing:]]
     return [Spawn(instance.working)] * missing if missing > 0 and now >= instance.not_before else []
 
 
@@ -228,8 +232,11 @@ def _stops(instance: Instance, held: Mapping[int, Held], limits: Limits, now: fl
         late = now >= one.started + limits.ready_timeout and not one.fault
         if one.stage is Stage.STARTING and late:
             moves.append(Stop(one.id, f"it was not ready after {limits.ready_timeout:g} s"))
-        if one.fault and one.stage in {Stage.STARTING, Stage.STANDBY}:
-            moves.append(Stop(one.id, one.fault))
+        if one.stage in {Stage.STARTING, Stage.STANDBY} and not one.heir:
+            if one.fault:
+                moves.append(Stop(one.id, one.fault))
+            elif one.generation not in {instance.working, instance.newcomer}:
+                moves.append(Stop(one.id, "its generation serves no more"))
         if one.stage is not Stage.DRAINING:
             continue
         has = held.get(one.id)

@@ -113,6 +113,7 @@ class Runner:
             if not moves:
                 # Written once, at the end: between a flip and its shares there is no time to lose.
                 if round_:
+                    self.moves.release_spares()
                     self.write_down()
                 break
             for move in moves:

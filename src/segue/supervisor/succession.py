@@ -164,7 +164,7 @@ class Succession:
             "pipes": pipes,
             "children": children,
             "spares": {
-                generation: [[[h.bind, h.slot, h.cookie] for h in holds] for holds in kept]
+                generation: [[[h.bind, h.slot, h.cookie] for h in dead.holds] for dead in kept]
                 for generation, kept in runner.moves.spares.items()
             },
         }
@@ -238,7 +238,8 @@ def succeed(
         instance.shared = ()
     for generation, kept in handed["spares"].items():
         runner.moves.spares[int(generation)] = [
-            tuple(Hold(*hold) for hold in holds) for holds in kept
+            Worker(0, int(generation), 0, 0.0, holds=tuple(Hold(*hold) for hold in holds))
+            for holds in kept
         ]
     for worker in instance.living:
         pidfd = handed["children"][str(worker.id)]
