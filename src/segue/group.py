@@ -49,6 +49,7 @@ class Connection:
     received_ms: int  # since the last data segment came in
     sent_ms: int  # since the last data segment went out
     bytes_received: int = 0
+    answered: bool = True  # any data segment has gone out
 
     @property
     def accepted(self) -> bool:
@@ -64,7 +65,8 @@ class Connection:
         """
         if self.unread or self.unsent:
             return None
-        if self.bytes_received and self.received_ms < self.sent_ms:
+        # Before the first answer "last sent" counts from the socket's making: it ties or lies.
+        if self.bytes_received and (not self.answered or self.received_ms < self.sent_ms):
             return None
         return min(self.received_ms, self.sent_ms)
 

@@ -165,4 +165,5 @@ def _connection(entry: Entry) -> Connection:
         received_ms=info.last_data_recv_ms if info else 0,
         sent_ms=info.last_data_sent_ms if info else 0,
         bytes_received=info.bytes_received if info else 0,
+        answered=bool(info.data_segs_out) if info else True,
     )
