@@ -111,6 +111,13 @@ class Group:
         """Listeners whose cookie is not one of ours."""
         return tuple(one for one in self.listeners if one.cookie not in ours)
 
+    @property
+    def unowned(self) -> tuple[Connection, ...]:
+        """Accepted connections of which no process that was looked at is the owner."""
+        return tuple(
+            one for one in self.connections if one.accepted and one.inode not in self.owners
+        )
+
     def held_by(self, pids: frozenset[int]) -> tuple[Connection, ...]:
         """Accepted connections that one of these processes has open."""
         return tuple(one for one in self.connections if self.owners.get(one.inode) in pids)

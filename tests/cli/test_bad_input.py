@@ -75,7 +75,12 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
         (["--bind", "[::1%lo]:80", "--", "x"], "only a link-local"),
         (["--bind", "[fe80::1%nope]:80", "--", "x"], "no interface 'nope'"),
         (["--bind", ":80", "--", "x", "{fd}", "{fd}"], "more {fd} than there are --bind"),
-        (["--bind", ":80", "--workers", "0", "--", "x"], "at least 1"),
+        (["--bind", ":80", "--workers", "0", "--", "x"], "1 to 512"),
+        (["--bind", ":80", "--backlog", "99999999999", "--", "x"], "--backlog is 1 to"),
+        (["--bind", ":80", "--crash-limit", "0", "--", "x"], "--crash-limit is at least 1"),
+        (["--bind", ":80", "--env", "=x", "--", "x"], "write NAME=VALUE"),
+        (["--bind", ":80", "--check", "--", "no-such-program"], "there is no program"),
+        (["--bind", ":80", "--check", "--user", "no-such-user", "--", "x"], "no such user"),
         (["--bind", ":80", "--workers", "two", "--", "x"], "not a valid integer"),
         (["--bind", ":80", "--stop-signal", "NOPE", "--", "x"], "no signal"),
         (["--bind", ":80", "--user", "no-such-user", "--", "x"], "no such user"),
@@ -124,7 +129,7 @@ def test_an_address_in_use_names_who_uses_it(netns: int, tmp_path: Path) -> None
                 env={"SEGUE_DIRECTORY": str(tmp_path / "run")},
             )  # fmt: skip
             assert code == 2
-            assert f"in use by pid {os.getpid()} (" in stderr
+            assert f"in use: pid {os.getpid()} (" in stderr
             socket.create_connection(("127.0.0.1", 8080), timeout=5).close()
 
 
@@ -201,11 +206,15 @@ def test_orders_without_an_instance_are_refused(tmp_path: Path) -> None:
     assert (code, "no instance has its control socket" in stderr) == (1, True)
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(tmp_path / "old.sock"))
-    code, stderr = run("restart", env=env)
+    code, stderr = run("restart", "--name", "old", env=env)
     assert (code, "its socket is stale" in stderr) == (1, True)
-    (tmp_path / "new.sock").touch()
-    code, stderr = run("status", env=env)
-    assert (code, "several instances are running" in stderr) == (2, True)
+    assert run("status", env=env)[0] == 2  # nobody listens there, so it is no instance
+    with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+        for name, one in (("one", first), ("two", second)):
+            one.bind(str(tmp_path / f"{name}.sock"))
+            one.listen()
+        code, stderr = run("status", env=env)
+        assert (code, "pick one with --name: one, two" in stderr) == (2, True)
 
 
 @pytest.mark.root
@@ -233,7 +242,7 @@ def test_workers_run_as_the_user_asked_for(netns: int, nobodys: Path) -> None:
 def test_settings_can_be_checked_without_binding(tmp_path: Path) -> None:
     """--check reads flags, environment and file; a flag wins over the environment over the file."""
     file = tmp_path / "segue.toml"
-    file.write_text('bind = [":1"]\ncommand = ["x"]\nworkers = 2\nname = "file"\n')
+    file.write_text('bind = [":1"]\ncommand = ["true"]\nworkers = 2\nname = "file"\n')
     done = subprocess.run(
         [sys.executable, "-m", "segue", "run", "--check", "--config", str(file), "--workers", "4"],
         env={**os.environ, "SEGUE_WORKERS": "3", "SEGUE_NAME": "environment"},

@@ -165,12 +165,24 @@ def test_what_a_process_has_used() -> None:
     assert abs(proc.cpu_seconds(os.getpid()) - used.user - used.system) < 0.1
 
 
-def test_processes_by_their_environment() -> None:
-    """The beginning of one entry of the environment they were started with."""
-    mark = f"SEGUE_TEST_MARK={os.getpid()}-"
-    name, _, value = mark.partition("=")
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, env={name: value + "7"}) as process:
+def test_what_a_process_was_started_with() -> None:
+    """The entries of its environment; none when it is gone."""
+    env = {"ONE": "1", "TWO": "a=b"}
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, env=env) as process:
         until(lambda: proc.command(process.pid) == "cat")
-        assert proc.with_environment(mark.encode()) == [process.pid]
+        assert proc.environment(process.pid) == [b"ONE=1", b"TWO=a=b"]
         process.communicate(b"", timeout=5)
-    assert proc.with_environment(mark.encode()) == []
+    assert proc.environment(process.pid) == []
+
+
+def test_sessions_and_capabilities() -> None:
+    """A new session is led by the process that made it; what setpriv takes away is not there."""
+    argv = ["cat"] if os.geteuid() else ["setpriv", "--bounding-set=-setuid", "cat"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True) as process:
+        until(lambda: proc.command(process.pid) == "cat")
+        assert proc.session_of(process.pid) == process.pid
+        assert proc.session_of(os.getpid()) == os.getsid(0)
+        assert not proc.capabilities(process.pid) & 1 << 7
+        process.communicate(b"", timeout=5)
+    assert proc.session_of(process.pid) is None
+    assert bool(proc.capabilities(os.getpid()) & 1 << 7) == (os.geteuid() == 0)

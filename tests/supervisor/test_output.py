@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from segue.errors import KernelError
 from segue.supervisor.output import Pipe, Voice
 
 
@@ -41,10 +43,27 @@ def test_a_worker_may_write_when_nobody_reads_any_more() -> None:
     worker = os.dup(made.writer)
     made.close()
     assert os.write(worker, b"while nobody read\n") == 18
-    again = Pipe.of_descriptor(os.dup(worker))
+    again = Pipe.of_descriptor(os.dup(worker), os.fstat(worker).st_ino)
     assert again.lines() == ["while nobody read"]
     os.close(worker)
     again.close()
+
+
+def test_what_is_not_the_worker_s_pipe_is_left_alone(pipe: Pipe, tmp_path: Path) -> None:
+    """A worker may put a file, or somebody else's pipe, in the place of its own."""
+    others = Pipe.open()
+    for other in (os.open(tmp_path / "log", os.O_CREAT | os.O_RDWR), os.dup(others.writer)):
+        with pytest.raises(KernelError, match="something else"):
+            Pipe.of_descriptor(other, pipe.inode)
+    others.close()
+
+
+def test_one_worker_that_floods_leaves_others_their_turn(pipe: Pipe) -> None:
+    """At one event no more than 64 KiB is taken; nothing is lost of what comes after."""
+    os.write(pipe.writer, b"line\n" * 40_000)
+    first = len(pipe.lines())
+    assert 0 < first <= 65_536 // 5
+    assert first + len(pipe.rest()) == 40_000
 
 
 def test_a_reader_that_does_not_read_stops_nothing() -> None:

@@ -88,8 +88,8 @@ def test_a_file_has_the_names_of_the_flags(tmp_path: Path) -> None:
     [
         ("worker = 2", "unknown key 'worker'; did you mean 'workers'"),
         ("zzz = 2", "unknown key 'zzz'"),
-        ('workers = "2"', "workers is int"),
-        ("workers = true", "workers is int"),
+        ('workers = "2"', "workers is a whole number"),
+        ("workers = true", "workers is a whole number"),
         ("bind = 80", "a list of strings"),
         ('engine = "best"', "engine is one of auto, migrate, hash, drain"),
         ("=", "is not TOML"),

@@ -60,6 +60,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run one command; the exit code.  Errors are one sentence on stderr."""
     try:
         code = cli.main(args=args, prog_name="segue", standalone_mode=False)
+        sys.stdout.flush()  # so that what cannot be written is an error here, not at exit
     except click.exceptions.NoArgsIsHelpError as shown:
         click.echo(shown.ctx.get_help() if shown.ctx else "")
         return 2
@@ -73,9 +74,22 @@ def main(args: Sequence[str] | None = None) -> int:
         return error.exit_code
     except BrokenPipeError:
         # The reader of our output, such as head, has seen enough; nor may the flush at exit fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _print_nowhere()
         return 141
+    except OSError as error:
+        _print_nowhere()
+        click.echo(f"segue: {_where(error)}{error.strerror or error}", err=True)
+        return 1
     return code if isinstance(code, int) else 0
+
+
+def _print_nowhere() -> None:
+    # What is still in the buffer would fail again at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _where(error: OSError) -> str:
+    return f"{error.filename}: " if error.filename else "the output could not be written: "
 
 
 def entry() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -9,10 +10,12 @@ from typing import Any, TypeVar
 import click
 
 from segue.errors import UsageError
-from segue.supervisor.settings import Bind, Settings, read_toml
+from segue.supervisor.settings import KEYS, Bind, Settings, read_toml
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _CONFIG = "segue.toml"
+# Where instances keep their files, and what a supervisor sets for its workers and its successor.
+_INTERNAL = ("directory", "worker", "generation", "succession")
 _DEFAULTS = Settings((Bind.parse("127.0.0.1:1", 0),), ("true",))
 
 
@@ -20,7 +23,8 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
     """An option whose name is a field of Settings, also read from SEGUE_<NAME>."""
     field = flag.split("/", maxsplit=1)[0].removeprefix("--").replace("-", "_")
     default = getattr(_DEFAULTS, field, None)
-    shown = f"  [default: {default}]" if default not in ("", (), None, True) else ""
+    plain = isinstance(default, int | float | str) and not isinstance(default, bool)
+    shown = f"  [default: {default}]" if plain and default != "" else ""
     # No default is given to click: what was not said must not hide what the file says.
     return click.option(
         flag, envvar=f"SEGUE_{field.upper()}", default=None, help=text + shown, **more
@@ -101,25 +105,34 @@ def run(config: str | None, *, check: bool, **given: Any) -> int:
     filled in, the nth for the nth --bind.
     """
     settings = read(config, given)
+    # Imported here: --help needs nothing of the supervisor.
+    from segue.supervisor import start  # noqa: PLC0415
+
     if check:
+        start.check(settings)
         addresses = ", ".join(str(bind.address) for bind in settings.binds)
         click.echo(f"{settings.instance_name}: {addresses}, {settings.workers} worker(s): good")
         return 0
-    # The supervisor is loaded only now: --check and --help need none of it.
-    from segue.supervisor.start import serve  # noqa: PLC0415
-
-    return serve(settings)
+    return start.serve(settings, reread=lambda: read(config, given))
 
 
 def read(config: str | None, given: dict[str, Any]) -> Settings:
     """Flags over environment over file, as Settings.  Raises UsageError."""
+    for variable in os.environ:
+        _refuse_unknown(variable)
     path = config or (_CONFIG if os.path.exists(_CONFIG) else "")
     chosen = read_toml(path) if path else {}
     chosen.update({name: value for name, value in given.items() if value not in (None, ())})
     binds = chosen.pop("binds", ())
-    for name in ("workers", "backlog"):
-        if name in chosen and chosen[name] < 1:
-            raise UsageError(f"--{name} is at least 1, not {chosen[name]}")
     chosen["command"] = tuple(chosen.get("command", ()))
     chosen["env"] = tuple(chosen.get("env", ()))
     return Settings(tuple(Bind.parse(text, n) for n, text in enumerate(binds)), **chosen)
+
+
+def _refuse_unknown(variable: str) -> None:
+    """Raise UsageError for a SEGUE_ variable that nothing reads: it was meant to do something."""
+    known = [f"SEGUE_{key.upper().replace('-', '_')}" for key in (*KEYS, *_INTERNAL)]
+    if variable.startswith("SEGUE_") and variable not in known:
+        near = difflib.get_close_matches(variable, known, n=1)
+        advice = f"did you mean {near[0]}?" if near else "unset it"
+        raise UsageError(f"{variable} in the environment is no setting; {advice}")

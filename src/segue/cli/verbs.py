@@ -57,8 +57,16 @@ def restart(
         order["keep"] = keep
     answer = request(name, control, **order)
     if answer["exit"] == 0:
-        click.echo(f"generation {answer['generation']} " + ("serves" if wait else "is starting"))
+        click.echo(f"generation {answer['generation']} {_came(answer, wait=wait)}")
     return int(answer["exit"])
+
+
+def _came(answer: dict[str, Any], *, wait: bool) -> str:
+    if not wait:
+        return "is starting"
+    if answer["percent"] < 100:
+        return f"gets {answer['percent']:g} % of new connections; now segue promote, or rollback"
+    return "serves"
 
 
 @click.command()

@@ -76,6 +76,12 @@ def descend(pid: int, children_of: Callable[[int], Iterable[int]]) -> tuple[int,
     return tuple(found)
 
 
+def session_of(pid: int) -> int | None:
+    """The leader of its session; None when it is gone."""
+    fields = _stat(pid)
+    return int(fields[3]) if len(fields) > 3 else None
+
+
 def session(leader: int) -> tuple[int, ...]:
     """Processes whose session the leader made, itself left out; zombies left out."""
     wanted = str(leader).encode()
@@ -98,6 +104,26 @@ def sockets(pid: int) -> dict[int, int]:
                 if target.startswith("socket:["):
                     found.setdefault(int(target[8:-1]), int(entry))
     return found
+
+
+def hides_descriptors(pid: int) -> bool:
+    """The process runs and this user may not see what it has open.
+
+    So with one that changed its user or capabilities, or made itself undumpable (prctl(2)), for
+    whoever has no CAP_SYS_PTRACE.
+    """
+    where = f"/proc/{pid}/fd"
+    try:
+        # The names may be there for root to read, and what they stand for not.
+        for entry in os.listdir(where):
+            with contextlib.suppress(FileNotFoundError):
+                os.readlink(f"{where}/{entry}")
+                return False
+    except PermissionError:
+        return True
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return False
 
 
 def owners(inodes: Iterable[int]) -> dict[int, tuple[int, ...]]:
@@ -151,6 +177,14 @@ def uid(pid: int) -> int | None:
     return None
 
 
+def capabilities(pid: int) -> int:
+    """The effective ones as a set of bits (capabilities(7)); 0 when it is gone."""
+    for line in _read(f"/proc/{pid}/status").splitlines():
+        if line.startswith(b"CapEff:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
 def threads_stopped(pid: int) -> bool:
     """Every thread is stopped (T, t), or the process is gone or dead: none will run."""
     try:
@@ -173,10 +207,6 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS if len(fields) > 12 else 0.0
 
 
-def with_environment(start: bytes) -> list[int]:
-    """Processes one of whose initial environment entries begins with these bytes."""
-    return [
-        pid
-        for pid in everyone()
-        if any(entry.startswith(start) for entry in _read(f"/proc/{pid}/environ").split(b"\0"))
-    ]
+def environment(pid: int) -> list[bytes]:
+    """The NAME=VALUE entries it was started with; [] when it is gone or not ours to look into."""
+    return _read(f"/proc/{pid}/environ").split(b"\0")[:-1]

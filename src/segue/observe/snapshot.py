@@ -14,6 +14,7 @@ from segue.linux.sock_diag import Entry, SockDiag, State
 # Before accept() a child can be in no other state: these with inode 0 have no owner any more, and
 # the kernel finishes them alone.
 _CLOSED = {State.FIN_WAIT1, State.FIN_WAIT2, State.CLOSING}
+_HALF_CLOSED = {State.CLOSE_WAIT, State.LAST_ACK, State.CLOSING}
 
 
 class Observer:
@@ -155,15 +156,17 @@ def _listener(
 
 def _connection(entry: Entry) -> Connection:
     info = entry.info
+    # The peer's FIN takes a sequence number and so counts as a byte, but is no request.
+    fin = 1 if entry.state in _HALF_CLOSED else 0
     return Connection(
         entry.cookie,
         entry.inode,
         (entry.peer_host, entry.peer_port),
         entry.state,
-        unread=entry.rqueue,
+        unread=max(0, entry.rqueue - fin),
         unsent=entry.wqueue,
         received_ms=info.last_data_recv_ms if info else 0,
         sent_ms=info.last_data_sent_ms if info else 0,
-        bytes_received=info.bytes_received if info else 0,
+        bytes_received=max(0, info.bytes_received - fin) if info else 0,
         answered=bool(info.data_segs_out) if info else True,
     )

@@ -11,18 +11,20 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from segue.errors import KernelError, SegueError, UsageError
 from segue.linux.sockopt import peer_credentials
 from segue.supervisor.places import Places, instances
 
 _LONGEST_REQUEST = 1 << 16
-_WAITING = 16  # askers at once; a person and a few scripts
+_WAITING = 16  # askers whom the supervisor has not accepted yet; a person and a few scripts
+_ANSWER_BYTES = 1 << 20  # a client that does not read loses what is more
+_SILENCE_SECONDS = 5.0  # a supervisor that runs answers within milliseconds
 
 
 class Asker:
-    """One connected client; answers that it does not read in time are dropped, not waited for."""
+    """One connected client; answers that it does not read are dropped, not waited for."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
@@ -34,7 +36,10 @@ class Asker:
 
     def request(self) -> dict[str, Any] | None:
         """The request once it is whole; None until then.  Raises UsageError on nonsense."""
-        data = self.connection.recv(_LONGEST_REQUEST)
+        try:
+            data = self.connection.recv(_LONGEST_REQUEST)
+        except BlockingIOError:
+            return None
         self.pending += data
         if b"\n" not in self.pending:
             if not data or len(self.pending) > _LONGEST_REQUEST:
@@ -58,9 +63,12 @@ class Asker:
         self.close()
 
     def _send(self, answer: dict[str, Any]) -> None:
-        # A client that went away, or does not read, must not hold the supervisor up.
+        # A client that went away, or does not read, must not hold the supervisor up: what its
+        # buffer does not take is lost to it, and half a line ends the conversation.
+        data = json.dumps(answer).encode() + b"\n"
         with contextlib.suppress(OSError):
-            self.connection.sendall(json.dumps(answer).encode() + b"\n")
+            if self.connection.send(data) < len(data):
+                self.connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the connection."""
@@ -107,7 +115,8 @@ class Control:
             connection, _ = self.socket.accept()
         except OSError:
             return None
-        connection.settimeout(1.0)
+        connection.setblocking(False)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ANSWER_BYTES)
         asker = Asker(connection)
         _, uid, _ = peer_credentials(connection)
         if uid not in {0, os.geteuid()}:
@@ -142,7 +151,8 @@ def find(name: str = "", control: str = "") -> str:
 def ask(path: str, request: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
     """Send one request and pass progress to ``say`` until the last answer, which is returned.
 
-    Raises SegueError when nobody answers at ``path``, or hangs up without a last answer.
+    Raises SegueError when nobody answers at ``path`` within five seconds, or hangs up without a
+    last answer.
     """
     for answer in _answers(path, request):
         if "exit" in answer:
@@ -156,8 +166,11 @@ def ask(path: str, request: dict[str, Any], say: Callable[[str], None]) -> dict[
 
 def _answers(path: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
+        connection.settimeout(_SILENCE_SECONDS)
         try:
             connection.connect(path)
+        except BlockingIOError:  # so many wait to be accepted that there is no room for this one
+            raise _silent(path) from None
         except FileNotFoundError:
             raise SegueError(f"no instance has its control socket at {path}") from None
         except ConnectionRefusedError:
@@ -175,7 +188,21 @@ def _answers(path: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(json.dumps(request).encode() + b"\n")
         with connection.makefile("rb") as lines, contextlib.suppress(ConnectionResetError):
-            for line in lines:
+            while line := _line(lines, path):
+                connection.settimeout(None)  # it lives: what it does now may take its time
                 answer = json.loads(line)
                 if isinstance(answer, dict):
                     yield answer
+
+
+def _line(lines: BinaryIO, path: str) -> bytes:
+    try:
+        return lines.readline()
+    except TimeoutError:
+        raise _silent(path) from None
+
+
+def _silent(path: str) -> SegueError:
+    return SegueError(
+        f"the supervisor at {path} does not answer; is it stopped (SIGSTOP, a debugger)?"
+    )

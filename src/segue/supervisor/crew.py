@@ -68,6 +68,7 @@ class Crew:
     def __init__(self, settings: Settings, places: Places, world: World) -> None:
         self.settings, self.places, self.world = settings, places, world
         self.identity = Identity.of(settings.user, settings.group)
+        self.files: tuple[int, int] | None = None  # RLIMIT_NOFILE of workers; None for as here
         self.members: dict[int, Member] = {}
 
     def __iter__(self) -> Iterator[Member]:
@@ -76,7 +77,7 @@ class Crew:
     def start(self, worker: Worker, fronts: list[Front]) -> Member:
         """Spawn the command for this worker with its held listeners as descriptors 3 and on.
 
-        Raises KernelError when the program cannot be executed; nothing is left behind then.
+        Raises KernelError or OSError when it cannot; nothing is left behind then.
         """
         settings = self.settings
         inherit = [
@@ -86,21 +87,29 @@ class Crew:
         argv = settings.arguments([FIRST_FD + place for place in range(len(settings.binds))])
         flag = self.places.flag(worker.id)
         with open(flag, "wb") as file:
+            os.fchmod(file.fileno(), 0o644)  # whatever the umask: a worker of another user maps it
             file.write(bytes([SERVING]))
-        pipe = None if settings.output == "raw" else Pipe.open()
+        pipe: Pipe | None = None
         try:
+            if settings.output != "raw":
+                pipe = Pipe.open()
+                worker.pipe = pipe.inode
             if pipe is not None and self.identity is not None:
-                # So that the worker may open /dev/stdout again by name.
-                os.fchown(pipe.writer, self.identity.uid, self.identity.gid)
+                # So that the worker may open /dev/stdout again by name; where it may not be done,
+                # the user cannot be taken on either, which is said then.
+                with contextlib.suppress(PermissionError):
+                    os.fchown(pipe.writer, self.identity.uid, self.identity.gid)
             child = self.world.spawn(
                 argv,
                 env=self._environment(worker, flag, len(inherit)),
                 inherit=inherit,
                 output=None if pipe is None else pipe.writer,
                 identity=self.identity,
+                files=self.files,
             )
         except BaseException:
-            os.unlink(flag)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(flag)
             if pipe is not None:
                 pipe.close()
             raise
@@ -149,13 +158,17 @@ class Crew:
             member.close()
 
 
-def end_leftovers(leader: int, number: int) -> int:
-    """Signal what a dead worker left running in its session; how many there were.
+def end_leftovers(leader: int, flag: str, number: int) -> tuple[int, ...]:
+    """Signal what a dead worker left running; which processes there were.
 
-    A shell that is told to stop leaves its server running: the session still names it.
+    A shell that is told to stop leaves its server running: the session still names it.  A server
+    that made itself a daemon has a session of its own; it was given to us as its nearest
+    subreaper, and its environment names the worker.
     """
-    left = proc.session(leader)
+    mark = f"{VARIABLE}={flag}".encode()
+    daemons = {pid for pid in proc.children(os.getpid()) if mark in proc.environment(pid)}
+    left = tuple(sorted({*proc.session(leader), *daemons} - {leader}))
     for pid in left:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
-    return len(left)
+    return left

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from segue.engine.cycle import CycleReport, cycle
 from segue.engine.steering import Steering
-from segue.errors import InternalError
+from segue.errors import InternalError, UsageError
 from segue.linux.sockopt import cookie, open_listener
 from segue.observe.snapshot import Observer
 from segue.supervisor.settings import Bind
@@ -68,14 +68,18 @@ class Front:
     def move(self, slot: int, owners: Collection[int]) -> CycleReport | None:
         """Move what is queued at this listener to those that share, by shutdown and listen.
 
-        None, with nothing done, when the engine cannot migrate or no other listener would take
-        it: a cycle of the only member resets what it holds.
+        None, with nothing done, when the engine cannot migrate, when no other listener would take
+        it (a cycle of the only member resets what it holds), or when its worker has shut it down.
+        Raises KernelError when it cannot listen again.
         """
         listener = self.sockets.get(slot)
         others = [one for one in self.shared if one != slot and one in self.sockets]
         if listener is None or not self.steering.migrates or not others:
             return None
-        report = cycle(listener, owners, self.observer, self.bind.address)
+        try:
+            report = cycle(listener, owners, self.observer, self.bind.address)
+        except UsageError:
+            return None  # workers have shut down this one, or every other
         self.steering.rejoin(slot, listener)
         return report
 

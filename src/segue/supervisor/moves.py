@@ -9,13 +9,14 @@ import os
 from typing import TYPE_CHECKING
 
 from segue.engine.nudge import Nudge
-from segue.errors import KernelError
+from segue.errors import SegueError
 from segue.group import Listener
 from segue.supervisor import notify, plan
 from segue.supervisor.stages import Order, Phase, Stage, Turn
 from segue.supervisor.state import Hold, Worker
 
 if TYPE_CHECKING:
+    from segue.supervisor.front import Front
     from segue.supervisor.runner import Runner
 
 
@@ -56,6 +57,20 @@ class Moves:
             case plan.End():
                 self.runner.instance.feed(Order.EMPTY)
 
+    def open_first(self) -> None:
+        """Open what the first worker will listen at, so that an address that is not to be had is
+        an error of the start, before any process runs.  Raises KernelError.
+        """
+        holds: tuple[Hold, ...] = ()
+        for front in self.runner.fronts:
+            holds = (*holds, self._open(front))
+        generation = self.runner.instance.working
+        self.spares[generation] = [Worker(0, generation, 0, 0.0, holds=holds)]
+
+    def _open(self, front: Front) -> Hold:
+        settings = self.runner.settings
+        return front.open(backlog=settings.backlog, nodelay=settings.nodelay)
+
     def _spawn(self, generation: int) -> None:
         instance, now = self.runner.instance, self.runner.world.now()
         instance.last_worker += 1
@@ -67,13 +82,15 @@ class Moves:
                 worker.holds = spares.pop().holds
             elif self.runner.settings.bind_by == "supervisor":
                 for front in self.runner.fronts:
-                    hold = front.open(
-                        backlog=self.runner.settings.backlog, nodelay=self.runner.settings.nodelay
-                    )
-                    worker.holds = (*worker.holds, hold)
-        except KernelError as error:
+                    worker.holds = (*worker.holds, self._open(front))
+        except (SegueError, OSError) as error:
             self._not_started(worker, error)
             return
+        if instance.rolled_back and generation == instance.working:
+            self.runner.say(
+                f"worker {generation}.{worker.id} starts from what is installed now, which may be"
+                " the version that was rolled back"
+            )
         self._start(worker)
 
     def _spawn_heir(self, dead: Worker) -> None:
@@ -91,22 +108,27 @@ class Moves:
     def _start(self, worker: Worker) -> None:
         try:
             member = self.runner.crew.start(worker, self.runner.fronts)
-        except KernelError as error:
+        except (SegueError, OSError) as error:
             self._not_started(worker, error)
             return
         self.runner.write_down()
         self.runner.watch_member(member)
 
-    def _not_started(self, worker: Worker, error: KernelError) -> None:
+    def _not_started(self, worker: Worker, error: Exception) -> None:
         now = self.runner.world.now()
         worker.outcome = f"could not be started: {error}"
         worker.feed(Turn.EXIT, now)
-        self.runner.instance.crashes.append(now)
-        self.runner.instance.not_before = plan.backoff(
-            self.runner.instance.crashes, self.runner.limits, now
-        )
+        if worker.generation == self.runner.instance.working:
+            self.crashed(now)
         self.runner.say(f"{worker.name} {worker.outcome}")
         self.inherit(worker, Stage.STARTING)
+
+    def crashed(self, now: float) -> None:
+        """Take note of a death in the working generation, and put the next start off."""
+        instance, limits = self.runner.instance, self.runner.limits
+        recent = [when for when in instance.crashes if when > now - limits.crash_window]
+        instance.crashes = [*recent, now]
+        instance.not_before = plan.backoff(instance.crashes, limits, now)
 
     def _flip(self, generation: int) -> None:
         instance = self.runner.instance
@@ -151,6 +173,8 @@ class Moves:
 
     def _turn(self, worker: Worker, turn: Turn) -> None:
         worker.feed(turn, self.runner.world.now())
+        if turn is Turn.UNSHARE:
+            self.runner.survey.forget(worker.id)
         member = self.runner.crew.members.get(worker.id)
         if member is not None:
             member.set_draining(worker.stage is not Stage.SERVING)
@@ -158,7 +182,11 @@ class Moves:
     def move(self, worker: Worker, owners: tuple[int, ...]) -> None:
         """Move what waits at this worker's listeners to those that share."""
         for hold in worker.holds:
-            report = self.runner.fronts[hold.bind].move(hold.slot, owners)
+            try:
+                report = self.runner.fronts[hold.bind].move(hold.slot, owners)
+            except SegueError as error:
+                self.runner.say(f"what waits at {worker.name} could not be moved: {error}")
+                continue
             if report is not None:
                 self.moved += report.moved
         if self.runner.choice.nudge:
@@ -186,8 +214,9 @@ class Moves:
         self._turn(worker, Turn.STOP)
         self.runner.say(f"{worker.name} is told to stop: {why}")
         member.signal(self.runner.settings.signal_number())
-        if others and moves_itself and worker.generation != self.runner.instance.working:
-            # From here on the worker's own close is the last: what comes late migrates by it.
+        if not others or (moves_itself and worker.generation != self.runner.instance.working):
+            # From here on the worker's own close is the last: what comes late migrates by it, or
+            # is refused at once when nobody is left to serve.
             self.let_go(worker)
 
     def _kill(self, worker: Worker) -> None:

@@ -12,6 +12,9 @@ import sys
 import time
 from dataclasses import dataclass, field
 
+from segue.errors import KernelError
+
+_MOST_MESSAGES = 1000
 _CREDENTIALS = 12  # struct ucred: pid, uid, gid as 32-bit integers (unix(7))
 
 
@@ -39,7 +42,11 @@ class Inbox:
             socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         )
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self.socket.bind(path)
+        try:
+            self.socket.bind(path)
+        except OSError as error:
+            self.socket.close()
+            raise KernelError("bind", error.errno or 0, f"making the socket {path}") from error
         # Workers run as another user; the sender's pid is checked, so any may write.
         os.chmod(path, 0o666)
 
@@ -55,9 +62,9 @@ class Inbox:
         return self.socket.fileno()
 
     def receive(self) -> list[Message]:
-        """Every message that waits."""
+        """What waits, at most a thousand messages: one who floods must not keep us here."""
         messages: list[Message] = []
-        while True:
+        for _ in range(_MOST_MESSAGES):
             try:
                 data, ancillary, _, _ = self.socket.recvmsg(4096, socket.CMSG_SPACE(_CREDENTIALS))
             except BlockingIOError:
@@ -67,6 +74,7 @@ class Inbox:
                 if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
                     pid = int.from_bytes(content[:4], sys.byteorder)
             messages.append(parse(pid, data))
+        return messages
 
     def close(self) -> None:
         """Close the socket and remove its file."""

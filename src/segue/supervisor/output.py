@@ -8,10 +8,13 @@ in the pipe, and the next supervisor takes the reading end from the worker and l
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import select
+import stat
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,7 +25,10 @@ from segue.errors import KernelError
 _PIPE_BYTES = 1 << 20  # fs.pipe-max-size, what an ordinary user may ask for
 _LAST_LINES = 20
 _PATIENCE_MS = 200  # a reader that is only slow has read something by then
-_LONGEST = 1 << 16  # a line without an end is cut here, so that memory is bounded
+_IMPATIENT_SECONDS = 1.0  # after a line was dropped nobody is waited for so long
+_LONGEST = 1 << 16  # bytes; a line without an end is cut here, so that memory is bounded
+_READ = 1 << 16  # bytes at one event: others must have their turn beside a worker that floods
+_REST = 2 * _PIPE_BYTES  # what a dead worker's children go on to write is not waited out
 
 
 @dataclass(slots=True)
@@ -41,25 +47,44 @@ class Pipe:
         """A new pipe of a mebibyte (less where the user's limit is less)."""
         reader, spare = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         # Opening it again makes a new file description: O_RDWR, and blocking for the worker.
-        writer = os.open(f"/proc/self/fd/{spare}", os.O_RDWR | os.O_CLOEXEC)
-        os.close(spare)
+        try:
+            writer = os.open(f"/proc/self/fd/{spare}", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            os.close(reader)
+            raise
+        finally:
+            os.close(spare)
         # EPERM: fs.pipe-user-pages-soft is used up; the default size serves as well.
         with contextlib.suppress(PermissionError):
             fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         return cls(reader, writer)
 
     @classmethod
-    def of_descriptor(cls, descriptor: int) -> Pipe:
-        """The reading end of the pipe behind a worker's own descriptor, which is closed."""
+    def of_descriptor(cls, descriptor: int, inode: int) -> Pipe:
+        """The reading end of the pipe behind a worker's own descriptor, which is closed.
+
+        Raises KernelError when it is not the pipe with this inode: the worker may have put a file
+        there, or somebody else's pipe.
+        """
+        doing = "taking over a worker's output"
+        found = os.fstat(descriptor)
+        if not stat.S_ISFIFO(found.st_mode) or found.st_ino != inode:
+            os.close(descriptor)
+            raise KernelError("fstat", errno.ESPIPE, doing, "it has put something else there")
         try:
             reader = os.open(
                 f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
             )
         except OSError as error:
-            raise KernelError("open", error.errno or 0, "taking over a worker's output") from error
+            raise KernelError("open", error.errno or 0, doing) from error
         finally:
             os.close(descriptor)
         return cls(reader)
+
+    @property
+    def inode(self) -> int:
+        """What tells this pipe from every other one."""
+        return os.fstat(self.reader).st_ino
 
     def fileno(self) -> int:
         """For the selector."""
@@ -72,25 +97,29 @@ class Pipe:
             self.writer = -1
 
     def lines(self) -> list[str]:
-        """Every whole line that waits; a line is remembered among the last twenty."""
-        while True:
-            try:
-                data = os.read(self.reader, 1 << 16)
-            except BlockingIOError:
-                break
-            if not data:
-                break
-            self.pending += data
-            if len(self.pending) > _LONGEST and b"\n" not in self.pending:
-                self.pending += b"\n"
-            if len(data) < 1 << 16:
-                break
-        *whole, self.pending = self.pending.split(b"\n")
+        """Whole lines of what waits, one read's worth; the last twenty are remembered."""
+        return self._split(self._read())
+
+    def _read(self) -> bytes:
+        try:
+            return os.read(self.reader, _READ)
+        except BlockingIOError:
+            return b""
+
+    def _split(self, data: bytes) -> list[str]:
+        *whole, self.pending = (self.pending + data).split(b"\n")
+        if len(self.pending) >= _LONGEST:
+            whole.append(self.pending)
+            self.pending = b""
         return [self._keep(line) for line in whole]
 
     def rest(self) -> list[str]:
         """What is left when the worker has ended, the last unfinished line included."""
-        found = self.lines()
+        found: list[str] = []
+        taken = 0
+        while taken < _REST and (data := self._read()):
+            taken += len(data)
+            found += self._split(data)
         if self.pending:
             found.append(self._keep(self.pending))
             self.pending = b""
@@ -117,6 +146,7 @@ class Voice:
 
     style: Literal["prefix", "json", "raw"] = "prefix"
     dropped: int = 0
+    impatient_until: float = 0.0  # on the monotonic clock
 
     def say(self, text: str) -> None:
         """A line of the supervisor's own, on stderr."""
@@ -129,18 +159,24 @@ class Voice:
 
     def _write(self, stream: int, who: str, fields: dict[str, int], text: str) -> None:
         if self.style == "json":
-            stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
-            said = {"time": stamp, "who": who, **fields, "line": text}
+            said = {"time": _stamp(), "who": who, **fields, "line": text}
             line = json.dumps(said, ensure_ascii=False)
         else:
             line = f"{who} | {text}" if fields else f"segue: {text}"
-        if self.dropped and self._put(stream, f"segue: {self.dropped} lines were not read\n"):
+        if self.dropped and self._put(stream, f"{self._gap()}\n"):
             self.dropped = 0
         if self.dropped or not self._put(stream, f"{line}\n"):
             self.dropped += 1
+            self.impatient_until = time.monotonic() + _IMPATIENT_SECONDS
+
+    def _gap(self) -> str:
+        text = f"{self.dropped} lines were not read"
+        if self.style != "json":
+            return f"segue: {text}"
+        return json.dumps({"time": _stamp(), "who": "segue", "line": text})
 
     def _put(self, stream: int, line: str) -> bool:
-        patience = 0 if self.dropped else _PATIENCE_MS
+        patience = 0 if time.monotonic() < self.impatient_until else _PATIENCE_MS
         data = line.encode(errors="replace")
         # OSError: the terminal or the log's reader is gone for good; serving goes on.
         with contextlib.suppress(OSError):
@@ -152,3 +188,7 @@ class Voice:
                 # A pipe that is writable takes this much without blocking (pipe(7)).
                 os.write(stream, data[start : start + select.PIPE_BUF])
         return True
+
+
+def _stamp() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

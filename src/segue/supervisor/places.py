@@ -9,12 +9,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socket
 import stat
 import tempfile
 from dataclasses import dataclass
 from typing import Any
 
 from segue.errors import SegueError, UsageError
+
+_LONGEST_SOCKET = 107  # sun_path has 108 bytes with the closing zero
 
 
 def directory() -> str:
@@ -28,9 +31,8 @@ def directory() -> str:
     if not chosen:
         usable = base and os.access(base, os.W_OK)
         chosen = f"{base}/segue" if usable else f"{tempfile.gettempdir()}/segue-{os.geteuid()}"
-    # 0711: workers of another user must reach their flag and the notify socket by name.
     try:
-        os.makedirs(chosen, mode=0o711, exist_ok=True)
+        _make(chosen)
         found = os.lstat(chosen)
     except OSError as error:
         raise UsageError(
@@ -46,6 +48,15 @@ def directory() -> str:
     return chosen
 
 
+def _make(path: str) -> None:
+    """Make the directory unless it is there.  Raises OSError."""
+    if not os.path.isdir(path):
+        os.makedirs(path, exist_ok=True)
+        # Whatever the umask: workers of another user must reach their flag and the notify socket
+        # by name.
+        os.chmod(path, 0o711)
+
+
 @dataclass(frozen=True, slots=True)
 class Places:
     """The files of one instance."""
@@ -54,8 +65,18 @@ class Places:
 
     @classmethod
     def of(cls, name: str) -> Places:
-        """The places of the instance with this name."""
-        return cls(f"{directory()}/{name}")
+        """The places of the instance with this name.
+
+        Raises UsageError when the directory cannot be used, or its sockets would have names that
+        are too long.
+        """
+        made = cls(f"{directory()}/{name}")
+        if len(os.fsencode(made.notify)) > _LONGEST_SOCKET:
+            raise UsageError(
+                f"{made.notify} is longer than the {_LONGEST_SOCKET} bytes that a socket's name"
+                " may have (unix(7)); give a shorter --name or SEGUE_DIRECTORY"
+            )
+        return made
 
     @property
     def name(self) -> str:
@@ -77,6 +98,15 @@ class Places:
         """What a next supervisor needs to take over."""
         return f"{self.base}.json"
 
+    @property
+    def lock_file(self) -> str:
+        """Locked by whoever runs this instance."""
+        return f"{self.base}.lock"
+
+    def whole(self) -> bool:
+        """Clients and a next supervisor would find this instance."""
+        return os.path.exists(self.control) and os.path.exists(self.lock_file)
+
     def flag(self, worker: int) -> str:
         """The file whose first byte tells a worker its stage (segue.worker)."""
         return f"{self.base}.w{worker}"
@@ -86,7 +116,8 @@ class Places:
 
         Raises SegueError when a supervisor of this name runs.
         """
-        lock = os.open(f"{self.base}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        _make(os.path.dirname(self.base))
+        lock = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -103,8 +134,8 @@ class Places:
     def write_record(self, plain: dict[str, Any]) -> None:
         """Replace the record in one step: a crash leaves the old one or the new one."""
         beside = f"{self.record}.new"
-        with open(beside, "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o600)
+        made = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(made, "w", encoding="utf-8") as file:
             json.dump(plain, file)
         os.replace(beside, self.record)
 
@@ -130,7 +161,20 @@ class Places:
 
 
 def instances() -> list[str]:
-    """The names of this user's instances that have a control socket."""
-    return sorted(
-        entry.removesuffix(".sock") for entry in os.listdir(directory()) if entry.endswith(".sock")
-    )
+    """The names of this user's instances that run now."""
+    where = directory()
+    found = (entry.removesuffix(".sock") for entry in os.listdir(where) if entry.endswith(".sock"))
+    return sorted(name for name in found if _runs(Places(f"{where}/{name}")))
+
+
+def _runs(places: Places) -> bool:
+    """Somebody listens: a supervisor that was killed leaves its socket's name behind."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as asking:
+        asking.setblocking(False)
+        try:
+            asking.connect(places.control)
+        except BlockingIOError:
+            return True  # more wait to be accepted than there is room for
+        except OSError:
+            return False
+    return True

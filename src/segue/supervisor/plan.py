@@ -47,6 +47,11 @@ class Held:
         """Stopping this worker now cuts nothing."""
         return not (self.queue or self.requests or self.busy)
 
+    @property
+    def connections(self) -> int:
+        """Accepted ones."""
+        return self.busy + self.idle
+
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
@@ -124,7 +129,7 @@ def plan(instance: Instance, held: Mapping[int, Held], limits: Limits, now: floa
             for one in instance.living
             if one.stage not in {Stage.STOPPING, Stage.KILLED}
         ]
-        moves += _kills(instance, limits, now)
+        moves += _kills(instance, held, limits, now)
         return moves or ([] if instance.living else [End()])
     verdict = _newcomers(instance, limits, now)
     if verdict:
@@ -136,7 +141,7 @@ def plan(instance: Instance, held: Mapping[int, Held], limits: Limits, now: floa
     moves = [Retire(one.id) for one in instance.living if one.heir and one.stage is Stage.STANDBY]
     moves += _spawns(instance, limits, now)
     moves += _stops(instance, held, limits, now)
-    moves += _kills(instance, limits, now)
+    moves += _kills(instance, held, limits, now)
     return moves
 
 
@@ -162,7 +167,7 @@ def shares(instance: Instance) -> tuple[tuple[int, float], ...]:
 def _candidates(instance: Instance, generation: int) -> list[Worker]:
     """Who may serve, at most ``size``: serving ones first, then ready ones, then returners."""
     order = [Stage.SERVING, Stage.STANDBY, Stage.DRAINING]
-    able = [one for one in instance.of(generation) if one.stage in order]
+    able = [one for one in instance.of(generation) if one.stage in order and not one.fault]
     able.sort(key=lambda one: (order.index(one.stage), one.id))
     return sorted(able[: instance.size], key=lambda one: one.id)
 
@@ -207,10 +212,17 @@ def _spawns(instance: Instance, limits: Limits, now: float) -> list[Move]:
     """Workers that the working generation lacks, once the back-off allows."""
     if not limits.respawn or instance.phase is Phase.STARTING:
         return []
-    active = instance.of(instance.working, Stage.STARTING, Stage.STANDBY, Stage.SERVING)
+    active = [
+        one
+        for one in instance.of(instance.working, Stage.STARTING, Stage.STANDBY, Stage.SERVING)
+        if not (one.stage is Stage.SERVING and one.fault)
+    ]
     recent = [when for when in instance.crashes if when > now - limits.crash_window]
     nobody = not any(
-        one.stage in {Stage.SERVING, Stage.STANDBY, Stage.DRAINING} for one in instance.living
+        one.stage in {Stage.SERVING, Stage.STANDBY, Stage.DRAINING}
+        # Newcomers may be the repair of what does not work: they are waited for.
+        or (one.stage is Stage.STARTING and one.generation == instance.newcomer)
+        for one in instance.living
     )
     if len(recent) > limits.crash_limit and nobody:
         return [
@@ -249,12 +261,27 @@ def _stops(instance: Instance, held: Mapping[int, Held], limits: Limits, now: fl
     return moves
 
 
-def _kills(instance: Instance, limits: Limits, now: float) -> list[Move]:
+def _kills(instance: Instance, held: Mapping[int, Held], limits: Limits, now: float) -> list[Move]:
     return [
         Kill(one.id)
         for one in instance.living
-        if one.stage is Stage.STOPPING and now >= one.since + limits.stop_timeout
+        if one.stage is Stage.STOPPING
+        and now >= one.since + limits.stop_timeout
+        and (now >= _patience(instance, one, limits) or not _has_connections(held.get(one.id)))
     ]
+
+
+def _patience(instance: Instance, worker: Worker, limits: Limits) -> float:
+    """Until when one that was told to stop may finish its connections.
+
+    It may have looked quiet and not be: an answer that pauses looks like one that is over.  What
+    it was promised is the drain limit.
+    """
+    return 0.0 if instance.cut else worker.leaving + limits.drain_timeout + instance.hold
+
+
+def _has_connections(held: Held | None) -> bool:
+    return held is not None and held.connections > 0
 
 
 def deadline(instance: Instance, limits: Limits, now: float) -> float:
@@ -271,6 +298,7 @@ def deadline(instance: Instance, limits: Limits, now: float) -> float:
             times.append(one.since + instance.hold)
         elif one.stage is Stage.STOPPING:
             times.append(one.since + limits.stop_timeout)
+            times.append(_patience(instance, one, limits))
     times.append(instance.not_before)
     return min((when for when in times if when > now), default=FOREVER)
 

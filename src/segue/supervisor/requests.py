@@ -6,7 +6,10 @@ now is refused with what would.  Whoever asked for a restart hears how it goes u
 
 from __future__ import annotations
 
+import math
+import os
 import signal
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +18,7 @@ from segue.errors import NotSupported, SegueError, UsageError
 from segue.supervisor import notify
 from segue.supervisor.control import Asker
 from segue.supervisor.report import report
+from segue.supervisor.settings import LONGEST
 from segue.supervisor.stages import Order, Phase, Stage, Turn
 
 if TYPE_CHECKING:
@@ -47,7 +51,7 @@ class Requests:
             "reexec": self._reexec,
         }
         self.signals: dict[int, Callable[[int], object]] = {
-            signal.SIGHUP: lambda _: self.restart(),
+            signal.SIGHUP: self._hang_up,
             signal.SIGTERM: self.stop,
             signal.SIGINT: self.stop,
             signal.SIGQUIT: self._fast,
@@ -89,12 +93,15 @@ class Requests:
         runner, instance = self.runner, self.runner.instance
         if not 0 < percent <= 100:
             raise UsageError(f"a canary gets above 0 and at most 100 percent, not {percent:g}")
+        if hold is not None and not 0 <= hold < LONGEST:
+            raise UsageError(f"--keep is at least 0 and below a day, not {hold:g} seconds")
         if (at_once or cut) and not all(front.steering.migrates for front in runner.fronts):
             raise NotSupported(
                 "moving connections at once",
                 "an engine that migrates (segue doctor says why it is not to be had)",
                 f"the engine {runner.choice.engine}",
             )
+        runner.audit.keep_places()  # the newcomers will need them
         before = instance.newcomer
         instance.feed(Order.RESTART)
         instance.last_generation += 1
@@ -103,7 +110,7 @@ class Requests:
             self.failed(before, f"generation {instance.newcomer} was started in its place", 1)
             runner.moves.discard(before)
             instance.newcomer = instance.last_generation
-        instance.percent = percent
+        instance.percent, instance.rolled_back = percent, False
         instance.hold = runner.settings.keep if hold is None else hold
         instance.at_once, instance.cut = at_once, cut
         notify.tell(RELOADING="1", STATUS=f"generation {instance.newcomer} is starting")
@@ -116,7 +123,7 @@ class Requests:
         notify.tell(READY="1", STATUS=f"generation {generation} failed: {why}")
         for one in [one for one in self.waiting if one.generation == generation]:
             self.waiting.remove(one)
-            one.asker.end(code, error=f"generation {generation} did not start: {why}")
+            one.asker.end(code, error=f"generation {generation} is given up: {why}")
 
     def say(self, text: str) -> None:
         """Pass a line to every client that waits."""
@@ -139,15 +146,20 @@ class Requests:
             older = any(other.generation < one.generation for other in instance.living)
             if canary or (serving and not (one.until_drained and older)):
                 self.waiting.remove(one)
-                one.asker.end(0, generation=one.generation, cut=self.runner.cut)
+                one.asker.end(
+                    0,
+                    generation=one.generation,
+                    cut=self.runner.cut,
+                    percent=instance.percent if canary else 100.0,
+                )
 
     # Verbs
 
     def _restart(self, asker: Asker, request: dict[str, Any]) -> None:
         hold = request.get("keep")
         generation = self.restart(
-            percent=float(request.get("canary", 100.0)),
-            hold=None if hold is None else float(hold),
+            percent=_number(request, "canary", 100.0),
+            hold=None if hold is None else _number(request, "keep"),
             at_once=bool(request.get("now")),
             cut=bool(request.get("cut")),
         )
@@ -172,13 +184,17 @@ class Requests:
                     " (segue restart --keep SECONDS keeps it for a while)"
                 )
             instance.feed(Order.ROLLBACK)
-            instance.working = back
+            for generation in {one.generation for one in self.waiting if one.generation > back}:
+                self.failed(generation, "it was rolled back", 1)
+            instance.working, instance.rolled_back = back, True
             instance.hold, instance.at_once, instance.cut = 0.0, False, False
         asker.end(0, generation=instance.working)
         runner.say(f"rolled back: generation {instance.working} takes all new connections")
 
     def _promote(self, asker: Asker, _: dict[str, Any]) -> None:
         runner, instance = self.runner, self.runner.instance
+        if instance.phase is not Phase.CANARY:
+            raise UsageError("there is no canary to promote (segue restart --canary PERCENT)")
         instance.feed(Order.PROMOTE)
         instance.working, instance.newcomer = instance.newcomer, 0
         runner.say(f"generation {instance.working} is promoted and takes all new connections")
@@ -193,7 +209,10 @@ class Requests:
         self.runner.say(f"{size} workers from now on")
 
     def _scale(self, asker: Asker, request: dict[str, Any]) -> None:
-        self.scale(int(request.get("workers", 0)))
+        size = _number(request, "workers", 0)
+        if size != int(size):
+            raise UsageError(f"an instance has a whole number of workers, not {size:g}")
+        self.scale(int(size))
         asker.end(0, workers=self.runner.instance.size)
 
     def stop(self, number: int = 0) -> None:
@@ -209,6 +228,13 @@ class Requests:
             one.asker.end(1, error="the instance was stopped while it restarted")
         self.runner.say("stopping: every worker is told to finish")
 
+    def _hang_up(self, number: int) -> None:
+        """A restart, as servers have it; but the end when it is our terminal that has closed."""
+        if self.runner.terminal and not os.isatty(0):
+            self.stop(number)
+        else:
+            self.restart()
+
     def _fast(self, number: int) -> None:
         runner = self.runner
         runner.instance.feed(Order.STOP)
@@ -222,11 +248,11 @@ class Requests:
                 runner.crew.members[worker.id].kill()
 
     def _stop(self, asker: Asker, request: dict[str, Any]) -> None:
+        self.stopping.append(asker)  # first, so that it hears how it goes
         if request.get("fast"):
             self._fast(signal.SIGKILL)
         else:
             self.stop()
-        self.stopping.append(asker)
 
     def _status(self, asker: Asker, _: dict[str, Any]) -> None:
         asker.end(0, status=report(self.runner))
@@ -243,8 +269,30 @@ class Requests:
         self.runner.hand_over_to(succession.prepare(self.runner))
 
     def _reexec(self, asker: Asker, _: dict[str, Any]) -> None:
+        asker.say("trying the new code")
         self.reexec()
         asker.end(0)
+
+    def handed(self) -> list[tuple[int, int, bool]]:
+        """The clients that wait, for a successor: descriptor, generation (0 for a stop), whether
+        until the older ones are gone.
+        """
+        return [
+            *((one.asker.fileno(), one.generation, one.until_drained) for one in self.waiting),
+            *((asker.fileno(), 0, False) for asker in self.stopping),
+        ]
+
+    def adopt(self, handed: list[tuple[int, int, bool]]) -> None:
+        """Go on with the clients of a predecessor."""
+        for number, generation, until_drained in handed:
+            os.set_inheritable(number, False)
+            connection = socket.socket(fileno=number)
+            connection.setblocking(False)
+            asker = Asker(connection)
+            if generation:
+                self.waiting.append(Waiting(asker, generation, until_drained))
+            else:
+                self.stopping.append(asker)
 
     def close(self) -> None:
         """The instance has ended: end every wait."""
@@ -252,3 +300,11 @@ class Requests:
             asker.end(0)
         for one in self.waiting:
             one.asker.end(1, error="the supervisor ended")
+
+
+def _number(request: dict[str, Any], key: str, default: float | None = None) -> float:
+    """A number of a request.  Raises UsageError for anything else."""
+    value = request.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UsageError(f"{key} is a number, not {value!r}")
+    return float(value)

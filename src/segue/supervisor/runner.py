@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from segue.engine.select import Choice
 from segue.errors import SegueError
 from segue.supervisor import notify, plan
+from segue.supervisor.audit import Audit
 from segue.supervisor.control import Asker, Control
 from segue.supervisor.crew import Crew, Member, end_leftovers
 from segue.supervisor.discovery import discover
@@ -28,7 +29,7 @@ from segue.supervisor.settings import Settings
 from segue.supervisor.spawn import outcome
 from segue.supervisor.stages import Phase, Stage, Turn
 from segue.supervisor.state import Instance, Worker
-from segue.supervisor.survey import Survey, describe, strangers
+from segue.supervisor.survey import Survey, describe_pids
 from segue.supervisor.world import World
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ _PACE = 0.02
 _IDLE_PACE = 1.0
 _SELF_BOUND_PACE = 0.1
 _MOST_ROUNDS = 64  # of plan and perform for one event; more means the plan contradicts itself
+_MOST_ASKERS = 32  # clients whose request is not whole yet, and how long they may take over it
+_ASKER_SECONDS = 5.0
 
 
 class Runner:
@@ -55,6 +58,8 @@ class Runner:
         world: World,
         instance: Instance,
     ) -> None:
+        # The settings as they are asked for at the moment of the call.
+        self.reread: Callable[[], Settings] = lambda: settings
         self.settings, self.places, self.voice = settings, places, voice
         self.choice, self.world, self.instance = choice, world, instance
         self.limits = settings.limits
@@ -67,13 +72,19 @@ class Runner:
         self.survey = Survey(settings.idle_grace)
         self.requests = Requests(self)
         self.moves = Moves(self)
+        self.audit = Audit(self)
         self.selector = selectors.DefaultSelector()
-        self.known_strangers: frozenset[int] = frozenset()
-        self.leftovers: dict[int, float] = {}  # leader of a session -> when what is left is killed
+        # Leader of a dead worker's session -> its flag, and when what it left is killed.
+        self.leftovers: dict[int, tuple[str, float]] = {}
         self.exit_code = 0
         self.cut = 0
         self.succession: Succession | None = None  # set to hand over to new code
         self.lock = -1
+        self.terminal = os.isatty(0)
+        self.control: Control | None = None
+        self.inbox: notify.Inbox | None = None
+        self._askers: dict[Asker, float] = {}  # until when their request is awaited
+        self._troubles: set[str] = set()  # said already, and not over yet
         self._pace = _PACE
         self._looked = 0.0
         self._wake_in, self._wake_out = socket.socketpair()
@@ -82,16 +93,29 @@ class Runner:
 
     def open(self, control: Control | None = None, inbox: notify.Inbox | None = None) -> None:
         """Make the control socket and the inbox, unless a predecessor hands them over."""
-        self.control = control or Control(self.places.control)
-        self.inbox = inbox or notify.Inbox(self.places.notify)
         for side in (self._wake_in, self._wake_out):
             side.setblocking(False)
         signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
         for number in self.requests.signals:
             signal.signal(number, lambda *_: None)  # the wake-up descriptor carries the number
         self._watch(self._wake_in, self._signalled)
+        self.open_doors(control, inbox)
+
+    def open_doors(self, control: Control | None = None, inbox: notify.Inbox | None = None) -> None:
+        """Be there for clients and for workers' notifications."""
+        self.control = control or Control(self.places.control)
         self._watch(self.control, self._asked)
+        self.inbox = inbox or notify.Inbox(self.places.notify)
         self._watch(self.inbox, self._notified)
+
+    def shut_doors(self) -> None:
+        """Close both sockets, as far as they are open."""
+        for one in (self.control, self.inbox):
+            if one is not None:
+                if one.fileno() in self.selector.get_map():
+                    self.selector.unregister(one)
+                one.close()
+        self.control = self.inbox = None
 
     def run(self) -> int:
         """Serve until stopped; the exit code."""
@@ -103,8 +127,8 @@ class Runner:
             for key, _ in self.selector.select(self._timeout()):
                 # An earlier event of the same look may have ended what this one is about.
                 if self.selector.get_map().get(key.fd) is key:
-                    key.data()
-            self._tick()
+                    self._guarded("an event", key.data)
+            self._guarded("looking around", self._tick)
 
     def settle(self) -> None:
         """Perform what is due until nothing is, then write it down."""
@@ -116,20 +140,43 @@ class Runner:
                     self.moves.release_spares()
                     self.write_down()
                 break
-            for move in moves:
-                self.moves.perform(move)
+            done = [self._guarded(str(move), self._performing(move)) for move in moves]
+            if not all(done):
+                break  # what could not be is due again at the next look
+        else:
+            self.say(f"this is a bug in segue: the plan comes to no end, its last move is {moves}")
         self.requests.answer()
+
+    def _performing(self, move: plan.Move) -> Callable[[], None]:
+        return lambda: self.moves.perform(move)
+
+    def _guarded(self, doing: str, work: Callable[[], None]) -> bool:
+        """Whether it could be done.  What the kernel refuses must not end a supervisor that
+        serves: it is said once, and tried again when it is due again.
+        """
+        try:
+            work()
+        except (SegueError, OSError) as error:
+            if doing not in self._troubles:
+                self._troubles.add(doing)
+                self.say(f"{doing}: {error}")
+            return False
+        self._troubles.discard(doing)
+        return True
 
     def write_down(self) -> None:
         """Write the record that a next supervisor would take over by."""
-        self.places.write_record(
-            {
-                "settings": self.settings.to_json(),
-                "instance": self.instance.to_json(),
-                "engine": self.choice.engine,
-                "orders": [front.steering.order() for front in self.fronts],
-                "pid": os.getpid(),
-            }
+        self._guarded(
+            f"writing {self.places.record}, without which no supervisor could take over",
+            lambda: self.places.write_record(
+                {
+                    "settings": self.settings.to_json(),
+                    "instance": self.instance.to_json(),
+                    "engine": self.choice.engine,
+                    "orders": [front.steering.order() for front in self.fronts],
+                    "pid": os.getpid(),
+                }
+            ),
         )
 
     def _timeout(self) -> float:
@@ -171,18 +218,28 @@ class Runner:
             self._prove(worker, now)
         ending = {Stage.DRAINING, Stage.STOPPING}
         if any(one.stage in ending for one in self.instance.living):
+            before = self.survey.hidden
             self.survey.look(self.instance, self.crew, self.fronts, now)
+            for number in self.survey.hidden - before:
+                self.say(
+                    f"{self.instance.workers[number].name} hides what it has open (it changed its"
+                    " user, or is not dumpable): it counts as busy while anybody's connection is"
+                    " left, up to its drain limit"
+                )
             # A look at many thousand connections takes long: keep it under a tenth of the time.
             self._pace = max(_PACE, 10 * (self.world.now() - now))
+        for asker in [one for one, until in self._askers.items() if now >= until]:
+            self.forget(asker)
+            asker.end(2, error=f"no whole request came within {_ASKER_SECONDS:g} s")
         if now >= self._looked + _IDLE_PACE:
             self._looked = now
-            self._audit()
+            self.audit.look()
 
     def _leftovers_run(self) -> bool:
         """Whether processes that ended workers left behind still run; killed when time is up."""
-        for leader, limit in list(self.leftovers.items()):
+        for leader, (flag, limit) in list(self.leftovers.items()):
             late = self.world.now() >= limit
-            if not end_leftovers(leader, signal.SIGKILL if late else 0):
+            if not end_leftovers(leader, flag, signal.SIGKILL if late else 0):
                 del self.leftovers[leader]
         return bool(self.leftovers)
 
@@ -195,23 +252,6 @@ class Runner:
             took = now - worker.started
             self.say(f"{worker.name} is ready after {took:.2f} s")
 
-    def _audit(self) -> None:
-        """Count listeners at our addresses that are not ours; say so once for each."""
-        seen = {
-            one.cookie: (front, one) for front in self.fronts for one in strangers(front, self.crew)
-        }
-        for cookie in set(seen) - self.known_strangers:
-            front, one = seen[cookie]
-            self.say(
-                f"{describe(one)} listens at {front.bind.address} too and is not this instance's:"
-                " it is left alone"
-            )
-        self.known_strangers = frozenset(seen)
-        for front in self.fronts:
-            listening = self.observer.snapshot(front.bind.address).listeners
-            for said in front.steering.check(frozenset(one.cookie for one in listening)):
-                self.say(said)
-
     def _signalled(self) -> None:
         for number in self._wake_in.recv(4096):
             self.requests.signalled(number)
@@ -219,16 +259,21 @@ class Runner:
             self._ended(pid, code)
 
     def _asked(self) -> None:
-        asker = self.control.accept()
-        if asker is not None:
-            self._watch(asker, lambda: self._requested(asker))
+        asker = self.control.accept() if self.control else None
+        if asker is None:
+            return
+        if len(self._askers) >= _MOST_ASKERS:
+            asker.end(1, error=f"{_MOST_ASKERS} clients have connected and asked nothing yet")
+            return
+        self._askers[asker] = self.world.now() + _ASKER_SECONDS
+        self._watch(asker, lambda: self._requested(asker))
 
     def _requested(self, asker: Asker) -> None:
         try:
             request = asker.request()
             if request is None:
                 return
-            self.selector.unregister(asker)
+            self.forget(asker)
             self.requests.do(asker, request)
         except (SegueError, OSError) as error:
             self.forget(asker)
@@ -236,14 +281,17 @@ class Runner:
 
     def forget(self, asker: Asker) -> None:
         """Stop listening to a client."""
-        if asker.fileno() in self.selector.get_map():
+        if self._askers.pop(asker, None) is not None:
             self.selector.unregister(asker)
 
     def _notified(self) -> None:
-        for message in self.inbox.receive():
-            member = self.crew.of_process(message.pid)
+        ready: dict[int, bool] = {}
+        for message in self.inbox.receive() if self.inbox else ():
+            ready[message.pid] = ready.get(message.pid, False) or message.ready
+        for pid, said in ready.items():
+            member = self.crew.of_process(pid)
             if member is not None:
-                member.readiness.notified(ready=message.ready)
+                member.readiness.notified(ready=said)
 
     def _spoken(self, pipe: Pipe) -> None:
         self.voice.pass_on(pipe, pipe.lines())
@@ -279,24 +327,29 @@ class Runner:
         last = self.survey.held.get(worker.id, plan.Held())
         worker.feed(Turn.EXIT, now)
         self.crew.remove(worker.id)
-        if end_leftovers(pid, self.settings.signal_number()):
-            self.leftovers[pid] = now + self.limits.stop_timeout
+        left = end_leftovers(pid, member.flag, self.settings.signal_number())
+        if left:
+            self.leftovers[pid] = (member.flag, now + self.limits.stop_timeout)
+        if left and code == 0 and not worker.asked:
+            worker.outcome += (
+                f" and left {describe_pids(left)} running, which is ended: segue run wants servers"
+                " that stay in the foreground, so turn their daemon mode off"
+            )
         if before is Stage.KILLED:
-            self.cut += last.busy + last.idle
-            self.say(f"{worker.name} was killed; {last.busy + last.idle} connections cut")
+            self.cut += last.connections
+            self.say(f"{worker.name} was killed; {last.connections} connections cut")
         elif worker.asked:
             self.cut += last.busy
-            tail = f"; {last.busy} connections cut" if last.busy else ""
+            tail = f"; {last.busy} connections were in use when last seen" if last.busy else ""
             clean = code in {0, -self.settings.signal_number()}
             said = "has stopped" if clean else worker.outcome
             self.say(f"{worker.name} {said}{tail}")
         elif worker.generation == self.instance.working and before is not Stage.DRAINING:
-            self.instance.crashes = [
-                when for when in self.instance.crashes if when > now - self.limits.crash_window
-            ] + [now]
-            self.instance.not_before = plan.backoff(self.instance.crashes, self.limits, now)
+            self.moves.crashed(now)
             self.say(f"{worker.name} {worker.outcome} while {before.name.lower()}")
         else:
+            # Nobody asked a draining one to end: whatever it had is gone.
+            self.cut += last.connections
             self.say(f"{worker.name} {worker.outcome} while {before.name.lower()}")
         self.moves.inherit(worker, before)
         if worker.generation not in {self.instance.newcomer, 0} or not worker.holds:
@@ -321,8 +374,9 @@ class Runner:
         for front in self.fronts:
             front.close()
         self.observer.close()
-        self.control.close()
-        self.inbox.close()
+        for asker in list(self._askers):
+            asker.close()
+        self.shut_doors()
         self.selector.close()
         self._wake_in.close()
         self._wake_out.close()

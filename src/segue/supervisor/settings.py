@@ -20,6 +20,7 @@ from segue.supervisor.plan import Limits
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 TOKEN = re.compile(r"\{(fd|host|port)\}")
+LONGEST = 86400.0  # seconds; more than a day is a mistake
 FIRST_FD = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 
 
@@ -86,18 +87,22 @@ class Settings:
                 raise UsageError(f"--bind {address} is given twice")
         if not 1 <= self.workers <= 512:
             raise UsageError(f"--workers is 1 to 512, not {self.workers}")
+        if not 1 <= self.backlog < 1 << 31:  # an int of listen(2)
+            raise UsageError(f"--backlog is 1 to {(1 << 31) - 1}, not {self.backlog}")
+        if self.crash_limit < 1:
+            raise UsageError(f"--crash-limit is at least 1, not {self.crash_limit}")
         for limit in ("ready_timeout", "drain_timeout", "stop_timeout", "crash_window"):
-            if not 0 < getattr(self, limit) < 86400:
+            if not 0 < getattr(self, limit) < LONGEST:
                 raise UsageError(f"--{limit.replace('_', '-')} is above 0 and below a day")
         for limit in ("idle_grace", "keep"):
-            if not 0 <= getattr(self, limit) < 86400:
+            if not 0 <= getattr(self, limit) < LONGEST:
                 raise UsageError(f"--{limit.replace('_', '-')} is at least 0 and below a day")
         if self.ready_http and not self.ready_http.startswith("/"):
             raise UsageError(f"--ready-http is a path such as /health, not {self.ready_http!r}")
         if self.name and not NAME.fullmatch(self.name):
             raise UsageError(f"--name {self.name!r}: use letters, digits and ._@- (at most 64)")
         for pair in self.env:
-            if "=" not in pair:
+            if pair.find("=") < 1 or "\0" in pair:
                 raise UsageError(f"--env {pair!r}: write NAME=VALUE")
         self.signal_number()
         self.arguments([FIRST_FD + number for number in range(len(self.binds))])
@@ -168,8 +173,9 @@ class Settings:
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Settings:
-        """The settings that ``to_json`` wrote down."""
-        rest = dict(plain)
+        """The settings that ``to_json`` wrote down, without what another version had beside."""
+        names = {one.name for one in fields(cls)}
+        rest = {name: value for name, value in plain.items() if name in names}
         binds = tuple(Bind.parse(text, n) for n, text in enumerate(rest.pop("binds")))
         rest["command"] = tuple(rest["command"])
         rest["env"] = tuple(rest["env"])
@@ -201,9 +207,14 @@ def read_toml(path: str) -> dict[str, Any]:
         if key not in KEYS:
             near = difflib.get_close_matches(key, KEYS, n=1)
             advice = f"; did you mean {near[0]!r}?" if near else ""
+            if isinstance(value, dict):
+                advice = "; the file has no sections, its settings stand at the top"
             raise UsageError(f"{path}: unknown key {key!r}{advice}")
         read[KEYS[key]] = _value(path, key, str(kinds[KEYS[key]]), value)
     return read
+
+
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a string"}
 
 
 def _value(path: str, key: str, kind: str, value: Any) -> Any:
@@ -222,6 +233,6 @@ def _value(path: str, key: str, kind: str, value: Any) -> Any:
         if value not in choices:
             raise UsageError(f"{path}: {key} is one of {', '.join(choices)}, not {value!r}")
     elif not right:
-        wanted = "a list of strings" if many else kind
+        wanted = "a list of strings" if many else _KINDS.get(kind, kind)
         raise UsageError(f"{path}: {key} is {wanted}, not {value!r}")
     return tuple(value) if many else value

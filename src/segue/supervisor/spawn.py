@@ -12,12 +12,16 @@ import fcntl
 import grp
 import os
 import pwd
+import resource
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from segue.errors import KernelError, UsageError
+from segue.linux import proc
 from segue.supervisor.settings import FIRST_FD
+
+_CAP_SETUID = 1 << 7  # capabilities(7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,10 @@ class Identity:
 
     @classmethod
     def of(cls, user: str, group: str) -> Identity | None:
-        """Look the names or numbers up.  Raises UsageError when there is no such one."""
+        """Look the names or numbers up.
+
+        Raises UsageError when there is no such one, or it may not be taken on from here.
+        """
         if not user and not group:
             return None
         try:
@@ -51,6 +58,12 @@ class Identity:
             raise UsageError(f"--group {group!r}: there is no such group") from None
         gid = entry.pw_gid if found is None else found
         groups = tuple(os.getgrouplist(entry.pw_name, gid)) if user else (gid,)
+        other = (entry.pw_uid, gid) != (os.geteuid(), os.getegid())
+        if other and not proc.capabilities(os.getpid()) & _CAP_SETUID:
+            raise UsageError(
+                f"--user {user or entry.pw_name}: this is uid {os.geteuid()}, and only root"
+                " (CAP_SETUID) may change to another user or group"
+            )
         return cls(entry.pw_uid, gid, groups, entry.pw_name, entry.pw_dir)
 
 
@@ -69,25 +82,40 @@ def spawn(
     inherit: Sequence[int] = (),
     output: int | None = None,
     identity: Identity | None = None,
+    files: tuple[int, int] | None = None,
 ) -> Child:
     """Run ``argv`` in a session of its own with ``inherit`` as descriptors 3, 4, ...
 
     ``env`` is the whole environment; LISTEN_PID is added when it has LISTEN_FDS.
-    ``output`` becomes both stdout and stderr.  Raises KernelError when the program cannot be
-    executed (ENOENT, EACCES) or its user cannot be taken on (EPERM).
+    ``output`` becomes both stdout and stderr; ``files`` are its soft and hard RLIMIT_NOFILE.
+    Raises KernelError, and leaves nothing behind, when there can be no further process or
+    descriptor (EAGAIN, EMFILE), when the program cannot be executed (ENOENT, EACCES) or its user
+    cannot be taken on (EPERM).
     """
-    told, tell = os.pipe()  # close-on-exec: it closes silently when exec has worked
-    pid = os.fork()
+    with _refusals("pipe2", argv[0]):
+        told, tell = os.pipe()  # close-on-exec: it closes silently when exec has worked
+    # Until the child has its own session and handlers, a signal to it would be noted in the
+    # supervisor's wake-up descriptor, which the two share.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        with _refusals("fork", argv[0]):
+            pid = os.fork()
+    except KernelError:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        os.close(told)
+        os.close(tell)
+        raise
     if pid == 0:  # pragma: no cover  this branch ends in exec
         # Out of the way of the numbers that the worker's listeners will get.
         tell = fcntl.fcntl(tell, fcntl.F_DUPFD_CLOEXEC, FIRST_FD + len(inherit))
         try:
-            _become(argv, dict(env), inherit, output, identity)
+            _become(argv, dict(env), inherit, output, identity, files)
         except OSError as error:
             os.write(tell, f"{error.errno or errno.EINVAL} {error.filename2 or ''}".encode())
         except BaseException as error:  # noqa: BLE001  nothing may unwind into the parent's code
             os.write(tell, f"{errno.EINVAL} {error!r}".encode())
         os._exit(127)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     os.close(tell)
     with open(told, "rb") as pipe:
         trouble = pipe.read().decode()
@@ -95,7 +123,28 @@ def spawn(
         os.waitpid(pid, 0)
         number, _, what = trouble.partition(" ")
         raise _cannot(argv[0], int(number), what, identity)
-    return Child(pid, os.pidfd_open(pid))
+    try:
+        with _refusals("pidfd_open", argv[0]):
+            return Child(pid, os.pidfd_open(pid))
+    except KernelError:
+        os.kill(pid, signal.SIGKILL)  # not reaped yet, so the pid is still its own
+        os.waitpid(pid, 0)
+        raise
+
+
+@contextlib.contextmanager
+def _refusals(call: str, program: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        number = error.errno or 0
+        raise KernelError(call, number, f"starting {program}", _ADVICE.get(number, "")) from error
+
+
+_ADVICE = {
+    errno.EAGAIN: "there can be no further process: see ulimit -u, or TasksMax of the unit",
+    errno.EMFILE: "there can be no further descriptor: see ulimit -n, or LimitNOFILE of the unit",
+}
 
 
 def _cannot(program: str, number: int, what: str, identity: Identity | None) -> KernelError:
@@ -120,11 +169,14 @@ def _become(
     inherit: Sequence[int],
     output: int | None,
     identity: Identity | None,
+    files: tuple[int, int] | None,
 ) -> None:  # pragma: no cover  runs in the child
     os.setsid()
-    for number in (signal.SIGPIPE, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD):
-        # Caught signals reset at exec; ignored ones (Python ignores SIGPIPE) would not.
-        signal.signal(number, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        # Caught signals reset at exec; ignored ones (Python ignores SIGPIPE, SIGXFSZ) would not.
+        if signal.getsignal(number) is not None:
+            signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     above = FIRST_FD + len(inherit)
     aside = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in inherit]
@@ -143,7 +195,21 @@ def _become(
         os.setgid(identity.gid)
         os.setuid(identity.uid)
         env.update(USER=identity.name, LOGNAME=identity.name, HOME=identity.home)
+    if files is not None:
+        # Last: up to here descriptors are open above the limit that the program will have.
+        resource.setrlimit(resource.RLIMIT_NOFILE, files)
     os.execvpe(argv[0], list(argv), env)
+
+
+def raise_file_limit() -> tuple[int, int]:
+    """Let this process have as many descriptors as it may; the limits before, for its workers.
+
+    The soft limit is 1024 for the sake of programs that use select(2), which a supervisor of many
+    workers exceeds: each costs it a listener, a pipe and a pidfd, twice during a restart.
+    """
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    return before
 
 
 def reap() -> list[tuple[int, int]]:

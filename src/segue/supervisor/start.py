@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
+from collections.abc import Callable
 
+from segue.address import Address
 from segue.engine.select import Choice
 from segue.errors import UsageError
 from segue.linux import prctl
@@ -13,18 +17,39 @@ from segue.supervisor.output import Voice
 from segue.supervisor.places import Places
 from segue.supervisor.runner import Runner
 from segue.supervisor.settings import Settings
+from segue.supervisor.spawn import Identity, raise_file_limit
 from segue.supervisor.stages import Phase
 from segue.supervisor.state import Instance
 from segue.supervisor.survey import describe
 from segue.supervisor.world import World
 
 
-def serve(settings: Settings, world: World | None = None) -> int:
+def check(settings: Settings) -> None:
+    """Whatever of the settings can be checked without listening and starting.
+
+    Raises UsageError for a program that is not there, and for a user or group that does not exist
+    or may not be taken on.
+    """
+    Places.of(settings.instance_name)
+    Identity.of(settings.user, settings.group)
+    env = dict(pair.split("=", 1) for pair in settings.env)
+    program = settings.command[0]
+    if shutil.which(program, path=env.get("PATH", os.environ.get("PATH"))) is None:
+        raise UsageError(f"there is no program {program!r} to run; check the spelling and PATH")
+
+
+def serve(
+    settings: Settings,
+    world: World | None = None,
+    reread: Callable[[], Settings] | None = None,
+) -> int:
     """Run an instance until it is stopped; the exit code.
 
+    ``reread`` gives the settings as they are asked for later, for a re-exec.
     Raises UsageError for an address that somebody else serves, SegueError when the name is taken,
     KernelError when an address cannot be listened at.
     """
+    _fill_standard_descriptors()
     world = world or World()
     places = Places.of(settings.instance_name)
     voice = Voice(settings.output)
@@ -32,7 +57,7 @@ def serve(settings: Settings, world: World | None = None) -> int:
     prctl.set_child_subreaper()
     handed = succession.handed_over()
     if handed is not None:
-        runner = succession.succeed(handed, settings, places, voice, world)
+        runner = succession.succeed(handed, places, voice, world)
     else:
         lock = places.lock()
         record = places.read_record()
@@ -41,6 +66,9 @@ def serve(settings: Settings, world: World | None = None) -> int:
         else:
             runner = _fresh(settings, places, voice, world)
         runner.lock = lock
+        runner.crew.files = raise_file_limit()
+    if reread is not None:
+        runner.reread = reread
     try:
         if handed is None:
             runner.open()
@@ -57,8 +85,16 @@ def serve(settings: Settings, world: World | None = None) -> int:
         raise
     finally:
         runner.close()
-        os.close(runner.lock)
+        if runner.lock >= 0:
+            os.close(runner.lock)
     return code
+
+
+def _fill_standard_descriptors() -> None:
+    """Where 0, 1 or 2 was closed, /dev/null: else the next file opened would be printed into."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
 
 
 def _fresh(settings: Settings, places: Places, voice: Voice, world: World) -> Runner:
@@ -66,6 +102,12 @@ def _fresh(settings: Settings, places: Places, voice: Voice, world: World) -> Ru
         refuse_strangers(observer, settings)
     choice = world.choose(settings.engine)
     runner = Runner(settings, places, voice, choice, world, Instance(size=settings.workers))
+    try:
+        if settings.bind_by == "supervisor":
+            runner.moves.open_first()
+    except BaseException:
+        runner.close()
+        raise
     introduce(runner, choice)
     return runner
 
@@ -81,11 +123,27 @@ def refuse_strangers(observer: Observer, settings: Settings) -> None:
     """Raise UsageError when somebody listens at one of our addresses already.
 
     The kernel would let two of one user's programs share it, and each would get half of the
-    other's connections without a word.
+    other's connections without a word.  One at the wildcard of the same port, or at a host of
+    ours, would be shadowed or shadow us, if the kernel let both be.
     """
     for bind in settings.binds:
-        for listener in observer.snapshot(bind.address).listeners:
-            raise UsageError(
-                f"{bind.address} is in use by {describe(listener)}; stop it first,"
-                " or choose another --bind"
-            )
+        for where in _overlapping(observer, bind.address):
+            for listener in observer.snapshot(where).listeners:
+                raise UsageError(
+                    f"{bind.address} is in use: {describe(listener)} listens at {where}; stop it"
+                    " first, or choose another --bind"
+                )
+
+
+def _overlapping(observer: Observer, address: Address) -> list[Address]:
+    """Where the same port is listened at so that connections to this address could go there."""
+    hosts = {
+        entry.host
+        for family in (socket.AF_INET, socket.AF_INET6)
+        for entry in observer.diag.listeners(address.port, family)
+        # A dual-stack wildcard gets what comes by IPv4 too.
+        if family == address.family or (entry.host == "::" and not entry.v6only)
+    }
+    others = [Address(host, address.port) for host in sorted(hosts)]
+    wild = [one for one in others if one.wildcard or address.wildcard]
+    return [address, *(one for one in wild if one != address)]

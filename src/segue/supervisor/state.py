@@ -6,7 +6,7 @@ over a re-exec and, with the worker's start times, over a crash of the superviso
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from segue.supervisor.stages import INSTANCE, WORKER, Order, Phase, Stage, Turn, step
@@ -32,6 +32,8 @@ class Worker:
     born: int = 0  # start time in ticks, which tells a pid from its reuse
     stage: Stage = Stage.STARTING
     since: float = 0.0  # when the stage was entered
+    leaving: float = 0.0  # when it lost its share, or was told to stop if that came first
+    pipe: int = 0  # inode of the pipe that it prints into; 0 when that is none of ours
     holds: tuple[Hold, ...] = ()
     heir: bool = False  # finishes the queue of a dead worker's listener, takes nothing new
     outcome: str = ""  # how it ended, once it has
@@ -42,6 +44,10 @@ class Worker:
         """Go one step of the table.  Raises IllegalInput and changes nothing without a row."""
         self.stage = step(WORKER, self.name, self.stage, turn)
         self.since = now
+        if turn in {Turn.READY, Turn.SHARE}:
+            self.leaving = 0.0
+        elif not self.leaving:
+            self.leaving = now
         if turn in {Turn.STOP, Turn.KILL}:
             self.asked = True
 
@@ -70,6 +76,7 @@ class Instance:
     hold: float = 0.0  # seconds that the old generation is kept for a rollback
     at_once: bool = False  # move what is queued at the flip (--now)
     cut: bool = False  # end accepted connections too (--cut)
+    rolled_back: bool = False  # the working generation is not the one that was started last
     shared: tuple[tuple[int, float], ...] = ()  # the weights in force, by worker id
     crashes: list[float] = field(default_factory=list)
     not_before: float = 0.0  # the back-off: no worker is respawned earlier
@@ -118,11 +125,14 @@ class Instance:
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Instance:
-        """The same instance again.  Raises KeyError or TypeError on foreign data."""
+        """The same instance again, without what another version of Segue wrote beside.
+
+        Raises KeyError or TypeError on foreign data.
+        """
         workers = [
             Worker(
                 **{
-                    **one,
+                    **known(Worker, one),
                     "stage": Stage[one["stage"]],
                     "holds": tuple(Hold(**hold) for hold in one["holds"]),
                 }
@@ -131,9 +141,15 @@ class Instance:
         ]
         return cls(
             **{
-                **plain,
+                **known(cls, plain),
                 "phase": Phase[plain["phase"]],
                 "shared": tuple((int(worker), weight) for worker, weight in plain["shared"]),
                 "workers": {one.id: one for one in workers},
             }
         )
+
+
+def known(kind: type[Any], plain: dict[str, Any]) -> dict[str, Any]:
+    """Those of the values that this version has a field for."""
+    names = {one.name for one in fields(kind)}
+    return {name: value for name, value in plain.items() if name in names}

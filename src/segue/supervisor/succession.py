@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -62,12 +63,7 @@ def take_over(
     are not those that the workers serve.
     """
     before = Settings.from_json(record["settings"])
-    if [bind.address for bind in before.binds] != [bind.address for bind in settings.binds]:
-        served = ", ".join(str(bind.address) for bind in before.binds)
-        raise UsageError(
-            f"workers of an earlier {places.name} still serve {served};"
-            " take them over with the same --bind, or give this one another --name"
-        )
+    refuse_others(before, settings, places)
     instance = Instance.from_json(record["instance"])
     wanted = settings.engine if settings.engine != "auto" else str(record.get("engine", "auto"))
     choice = world.choose(wanted)
@@ -78,17 +74,39 @@ def take_over(
         if worker.live:
             _readopt(runner, worker)
     for pid in _unknown(places, instance):
+        runner.say(f"pid {pid} was started just before that supervisor died: it is told to stop")
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     instance.shared = ()  # the steering is new: its shares must be written again
     kept = sum(1 for one in instance.living)
     runner.say(f"took over {kept} worker(s) of a supervisor that died")
-    if before.command != settings.command or before.env != settings.env:
-        runner.say("the command has changed since: restarting")
-        runner.instance.size = settings.workers
+    follow(runner, before)
+    return runner
+
+
+def refuse_others(before: Settings, settings: Settings, places: Places) -> None:
+    """Raise UsageError when the listeners of ``before`` are not what ``settings`` ask for."""
+    served = [bind.address for bind in before.binds]
+    if served != [bind.address for bind in settings.binds] or before.bind_by != settings.bind_by:
+        raise UsageError(
+            f"workers of {places.name} serve {', '.join(map(str, served))}, bound by the"
+            f" {before.bind_by}; go on with the same --bind and --bind-by, or give a new instance"
+            " another --name"
+        )
+
+
+def follow(runner: Runner, before: Settings) -> None:
+    """Act on what the settings ask for now and did not before."""
+    settings, instance = runner.settings, runner.instance
+    if settings.workers != before.workers:
+        instance.size = settings.workers
+        runner.say(f"{settings.workers} workers from now on")
+    what = ("command", "env", "user", "group")
+    changed = [one for one in what if getattr(before, one) != getattr(settings, one)]
+    if changed:
+        runner.say(f"the {' and '.join(changed)} changed since: restarting")
         if instance.phase is not Phase.STARTING:
             runner.requests.restart()
-    return runner
 
 
 def _readopt(runner: Runner, worker: Worker) -> None:
@@ -114,7 +132,7 @@ def _readopt(runner: Runner, worker: Worker) -> None:
     if runner.settings.output != "raw":
         # Its output is a pipe that it holds open itself: lines written meanwhile are in there.
         with contextlib.suppress(KernelError):
-            pipe = Pipe.of_descriptor(duplicate(worker.pid, 1))
+            pipe = Pipe.of_descriptor(duplicate(worker.pid, 1), worker.pipe)
     child = Child(worker.pid, os.pidfd_open(worker.pid))
     member = runner.crew.add(worker, child, pipe)
     runner.watch_member(member)
@@ -124,10 +142,19 @@ def _readopt(runner: Runner, worker: Worker) -> None:
 
 
 def _unknown(places: Places, instance: Instance) -> list[int]:
-    """Processes of this instance that were started and not yet written down."""
-    mark = f"{VARIABLE}={places.base}.w".encode()
-    known = {pid for one in instance.living for pid in (one.pid, *proc.tree(one.pid))}
-    return [pid for pid in proc.with_environment(mark) if pid not in known and pid != os.getpid()]
+    """The worker of this instance that was started and not yet written down, if there is one.
+
+    Its mark has a number that the record has not reached, and it leads a session: what a worker
+    starts inherits the mark, and a name such as ``shop.web`` begins like ``shop``.
+    """
+    mark = re.compile(re.escape(f"{VARIABLE}={places.base}.w").encode() + rb"(\d+)")
+    return [
+        pid
+        for pid in proc.everyone()
+        for entry in proc.environment(pid)
+        if (found := mark.fullmatch(entry)) and int(found[1]) > instance.last_worker
+        if proc.session_of(pid) == pid
+    ]
 
 
 # For an upgrade
@@ -139,11 +166,16 @@ class Succession:
 
     runner: Runner
     argv: list[str]
+    settings: Settings  # as they are read now
 
     def exec(self) -> None:
         """Become the new code: same process, same descriptors."""
         runner = self.runner
-        keep: list[int] = [runner.lock, runner.control.fileno(), runner.inbox.fileno()]
+        doors = {
+            name: -1 if door is None else door.fileno()
+            for name, door in (("control", runner.control), ("inbox", runner.inbox))
+        }
+        keep: list[int] = [runner.lock, *doors.values()]
         sockets = []
         for front in runner.fronts:
             sockets.append({slot: one.fileno() for slot, one in front.sockets.items()})
@@ -151,13 +183,19 @@ class Succession:
             keep += front.steering.descriptors().values()
         pipes = {m.worker.id: m.pipe.reader for m in runner.crew if m.pipe is not None}
         children = {m.worker.id: m.child.pidfd for m in runner.crew}
-        keep += [*pipes.values(), *children.values()]
+        askers = runner.requests.handed()
+        keep += [*pipes.values(), *children.values(), *(number for number, *_ in askers)]
         plain = {
+            "settings": self.settings.to_json(),
+            "before": runner.settings.to_json(),
+            "files": runner.crew.files,
+            "askers": askers,
+            "counts": [runner.cut, runner.moves.moved, runner.exit_code],
+            "leftovers": runner.leftovers,
             "instance": runner.instance.to_json(),
             "choice": [runner.choice.engine, runner.choice.nudge, list(runner.choice.reasons)],
             "lock": runner.lock,
-            "control": runner.control.fileno(),
-            "inbox": runner.inbox.fileno(),
+            "doors": doors,
             "sockets": sockets,
             "steering": [front.steering.descriptors() for front in runner.fronts],
             "orders": [front.steering.order() for front in runner.fronts],
@@ -172,7 +210,8 @@ class Succession:
         with open(memory, "wb", closefd=False) as file:
             file.write(json.dumps(plain).encode())
         for fd in keep:
-            os.set_inheritable(fd, True)
+            if fd >= 0:
+                os.set_inheritable(fd, True)
         os.environ[SUCCESSION] = str(memory)
         signal.set_wakeup_fd(-1)
         # Signals stay blocked over exec until the new code has its handlers: one that came in
@@ -182,9 +221,20 @@ class Succession:
 
 
 def prepare(runner: Runner) -> Succession:
-    """Check that the new code starts.  Raises SegueError, with nothing changed, if not."""
+    """Check that the new code starts with the settings as they are read now.
+
+    Raises SegueError, with nothing changed, if not, and when a setting has changed that only a
+    new start can change.
+    """
+    settings = runner.reread()
+    refuse_others(runner.settings, settings, runner.places)
+    for name in ("name", "engine", "output"):
+        if getattr(settings, name) != getattr(runner.settings, name):
+            raise UsageError(f"--{name} cannot change while the instance runs: stop it and start")
     argv = [sys.executable, *sys.orig_argv[1:]]
-    check = [sys.executable, "-c", "import segue.cli.main, segue.supervisor.start"]
+    # The arguments of ``segue`` are the end of the whole command line.
+    verb = len(argv) - len(sys.argv) + 1
+    check = [*argv[: verb + 1], "--check", *argv[verb + 1 :]]
     try:
         done = subprocess.run(
             check, capture_output=True, text=True, timeout=_CHECK_SECONDS, check=False
@@ -193,8 +243,8 @@ def prepare(runner: Runner) -> Succession:
         raise SegueError(f"the new code did not load within {_CHECK_SECONDS:g} s") from None
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise SegueError(f"the new code does not load, the old one goes on: {last}")
-    return Succession(runner, argv)
+        raise SegueError(f"the new code does not start, the old one goes on: {last}")
+    return Succession(runner, argv, settings)
 
 
 def handed_over() -> dict[str, Any] | None:
@@ -208,10 +258,9 @@ def handed_over() -> dict[str, Any] | None:
     return plain if isinstance(plain, dict) else None
 
 
-def succeed(
-    handed: dict[str, Any], settings: Settings, places: Places, voice: Voice, world: World
-) -> Runner:
+def succeed(handed: dict[str, Any], places: Places, voice: Voice, world: World) -> Runner:
     """The runner that goes on where the predecessor stopped."""
+    settings = Settings.from_json(handed["settings"])
     engine, nudge, reasons = handed["choice"]
     choice = Choice(engine, nudge, tuple(reasons))
     instance = Instance.from_json(handed["instance"])
@@ -251,10 +300,25 @@ def succeed(
             worker, Child(worker.pid, pidfd), None if reader is None else Pipe(reader)
         )
         runner.watch_member(member)
-    control, inbox = (socket.socket(fileno=handed[name]) for name in ("control", "inbox"))
-    for one in (control, inbox):
-        os.set_inheritable(one.fileno(), False)
-    runner.open(Control.of(control, places.control), Inbox.of(inbox, places.notify))
+    runner.crew.files = handed["files"] and tuple(handed["files"])
+    runner.cut, runner.moves.moved, runner.exit_code = handed["counts"]
+    runner.leftovers = {
+        int(leader): (flag, limit) for leader, (flag, limit) in handed["leftovers"].items()
+    }
+    runner.requests.adopt(handed["askers"])
+    control, inbox = (_socket(handed["doors"][name]) for name in ("control", "inbox"))
+    runner.open(
+        Control.of(control, places.control) if control else None,
+        Inbox.of(inbox, places.notify) if inbox else None,
+    )
     signal.pthread_sigmask(signal.SIG_UNBLOCK, set(runner.requests.signals))
     runner.say(f"new code (pid {os.getpid()}) goes on with {len(instance.living)} worker(s)")
+    follow(runner, Settings.from_json(handed["before"]))
     return runner
+
+
+def _socket(number: int) -> socket.socket | None:
+    if number < 0:
+        return None
+    os.set_inheritable(number, False)
+    return socket.socket(fileno=number)

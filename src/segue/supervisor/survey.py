@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from segue.group import Group, Listener
@@ -23,6 +24,8 @@ class Survey:
 
     idle_grace: float
     held: dict[int, Held] = field(default_factory=dict)
+    # Workers that hide their descriptors: their connections cannot be told from others'.
+    hidden: frozenset[int] = frozenset()
     # Requests carry no reference to their listener (inet_diag shows none), so those that were
     # there just after the flip are counted against every listener that was flipped away from.
     pending: dict[int, dict[int, frozenset[int]]] = field(default_factory=lambda: defaultdict(dict))
@@ -35,7 +38,13 @@ class Survey:
         trees = {
             one.id: frozenset(crew.members[one.id].tree()) for one in near if one.id in crew.members
         }
-        pids = frozenset().union(*trees.values()) if trees else frozenset()
+        pids = frozenset().union(*trees.values())
+        self.hidden = frozenset(
+            one for one, tree in trees.items() if any(map(proc.hides_descriptors, tree))
+        )
+        if self.hidden:
+            # Whatever belongs to somebody else who can be seen is not theirs.
+            pids = pids.union(*(member.tree() for member in crew))
         found = {one.id: Held() for one in near}
         for front in fronts:
             group = front.observer.snapshot(
@@ -48,6 +57,11 @@ class Survey:
         for gone in set(self.pending) - set(found):
             del self.pending[gone]
         return found
+
+    def forget(self, worker: int) -> None:
+        """It begins to drain: what was seen of it before it served again says nothing."""
+        self.held.pop(worker, None)
+        self.pending.pop(worker, None)
 
     def _add(
         self,
@@ -66,10 +80,11 @@ class Survey:
         grace = self.idle_grace * 1000
         connections = group.held_by(pids)
         idle = sum(1 for one in connections if one.idle_ms is not None and one.idle_ms >= grace)
+        unknown = len(group.unowned) if worker.id in self.hidden else 0
         return Held(
             queue=sofar.queue + queue,
             requests=sofar.requests + self._requests(worker, front, group, now),
-            busy=sofar.busy + len(connections) - idle,
+            busy=sofar.busy + len(connections) - idle + unknown,
             idle=sofar.idle + idle,
         )
 
@@ -103,4 +118,9 @@ def describe(listener: Listener) -> str:
     owners = listener.owners or proc.owners({listener.inode}).get(listener.inode, ())
     if not owners:
         return "a process that cannot be seen from here (another user's or namespace's)"
-    return " and ".join(f"pid {pid} ({proc.command(pid)})" for pid in owners[:3])
+    return describe_pids(owners)
+
+
+def describe_pids(pids: Sequence[int]) -> str:
+    """At most three processes, for a sentence."""
+    return " and ".join(f"pid {pid} ({proc.command(pid)})" for pid in pids[:3])

@@ -30,6 +30,7 @@ class Spawning(Protocol):
         inherit: list[int],
         output: int | None,
         identity: Identity | None,
+        files: tuple[int, int] | None,
     ) -> Child:
         """Start a process.  Raises KernelError."""
 

@@ -1,0 +1,79 @@
+"""What is looked at once a second: strangers, listeners that were shut down, files that are gone.
+
+None of it has a descriptor that would announce it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from segue.supervisor.front import Front
+from segue.supervisor.stages import Stage
+from segue.supervisor.survey import describe, strangers
+
+if TYPE_CHECKING:
+    from segue.supervisor.runner import Runner
+
+
+class Audit:
+    """The looks of one runner, and what they have said already."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self._strangers: frozenset[int] = frozenset()
+
+    def look(self) -> None:
+        """Everything once.  Raises KernelError or OSError when something cannot be looked at."""
+        runner = self.runner
+        self._find_strangers()
+        for front in runner.fronts:
+            listening = runner.observer.snapshot(front.bind.address).listeners
+            cookies = frozenset(one.cookie for one in listening)
+            for said in front.steering.check(cookies):
+                runner.say(said)
+            if runner.settings.bind_by == "supervisor":
+                self._find_shut(front, cookies)
+        self.keep_places()
+
+    def _find_strangers(self) -> None:
+        """Count listeners at our addresses that are not ours; say so once for each."""
+        crew = self.runner.crew
+        seen = {
+            one.cookie: (front, one)
+            for front in self.runner.fronts
+            for one in strangers(front, crew)
+        }
+        for cookie in set(seen) - self._strangers:
+            front, one = seen[cookie]
+            self.runner.say(
+                f"{describe(one)} listens at {front.bind.address} too and is not this instance's:"
+                " it is left alone"
+            )
+        self._strangers = frozenset(seen)
+
+    def _find_shut(self, front: Front, listening: frozenset[int]) -> None:
+        """We hold a descriptor of each listener, so only shutdown(2) ends its listening."""
+        instance = self.runner.instance
+        for worker in instance.of(instance.working, Stage.STANDBY, Stage.SERVING):
+            holds = [hold for hold in worker.holds if hold.bind == front.number]
+            if not worker.fault and any(hold.cookie not in listening for hold in holds):
+                worker.fault = f"has shut down its listener at {front.bind.address}"
+                self.runner.say(f"{worker.name} {worker.fault}: it is replaced")
+
+    def keep_places(self) -> None:
+        """Make anew what somebody removed, such as a cleaner of /tmp.
+
+        Raises SegueError or OSError when it cannot be; serving goes on, and it is tried again.
+        """
+        runner = self.runner
+        if runner.places.whole():
+            return
+        runner.shut_doors()
+        lock, runner.lock = runner.lock, -1
+        if lock >= 0:
+            os.close(lock)
+        runner.lock = runner.places.lock()
+        runner.open_doors()
+        runner.say(f"{runner.places.control} had been removed: it is there again")
+        runner.write_down()
