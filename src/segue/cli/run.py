@@ -73,9 +73,18 @@ _CHOICES = {
 )
 @_option("--ready-http", "A path that must be answered 2xx before a worker is ready.")
 @_option("--ready-timeout", "Seconds a worker may take to become ready.", type=float)
-@_option("--idle-grace", "Seconds after which an idle connection may be closed.", type=float)
+@_option(
+    "--idle-grace",
+    "Seconds after which a connection on which nothing moves and no answer is owed counts as idle.",
+    type=float,
+)
 @_option("--drain-timeout", "Seconds an old worker may take to finish what it has.", type=float)
-@_option("--stop-timeout", "Seconds from the stop signal to SIGKILL.", type=float)
+@_option(
+    "--stop-timeout",
+    "Seconds from the stop signal to SIGKILL; a worker that has connections is killed no earlier"
+    " than when its drain time is over.",
+    type=float,
+)
 @_option("--keep", "Seconds to keep the old generation for a rollback.", type=float)
 @_option("--stop-signal", "What tells a worker to finish.")
 @_option("--user", "Whom the workers run as.")
