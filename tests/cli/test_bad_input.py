@@ -129,7 +129,7 @@ def test_an_address_in_use_names_who_uses_it(netns: int, tmp_path: Path) -> None
                 env={"SEGUE_DIRECTORY": str(tmp_path / "run")},
             )  # fmt: skip
             assert code == 2
-            assert f"in use: pid {os.getpid()} (" in stderr
+            assert f"belongs to pid {os.getpid()} (" in stderr
             socket.create_connection(("127.0.0.1", 8080), timeout=5).close()
 
 

@@ -31,8 +31,9 @@ def status(name: str, control: str, *, as_json: bool) -> int:
 
 def show(report: dict[str, Any], console: Console) -> None:
     """Draw the report of segue.supervisor.report."""
+    newer = f" and {report['newcomer']}" if report["newcomer"] else ""
     console.print(
-        f"[bold]{report['name']}[/]  {report['phase']}, generation {report['working']}"
+        f"[bold]{report['name']}[/]  {report['phase']}, generation {report['working']}{newer}"
         f" of {report['size']} worker(s), engine [bold]{report['engine']}[/]"
         f"  (pid {report['pid']})"
     )

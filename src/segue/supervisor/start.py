@@ -130,7 +130,7 @@ def refuse_strangers(observer: Observer, settings: Settings) -> None:
         for where in _overlapping(observer, bind.address):
             for listener in observer.snapshot(where).listeners:
                 raise UsageError(
-                    f"{bind.address} is in use: {describe(listener)} listens at {where}; stop it"
+                    f"{bind.address} is in use: {where} belongs to {describe(listener)}; stop it"
                     " first, or choose another --bind"
                 )
 
