@@ -16,6 +16,9 @@ $(VENV)/.ready: pyproject.toml
 demo: setup
 	$(BIN)/python bench/demo.py
 
+bench: setup
+	$(BIN)/python -m bench
+
 test: lint types suite
 
 lint: setup

@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -61,11 +63,42 @@ def program(name: str) -> str:
     return str(here) if here.exists() else str(shutil.which(name) or name)
 
 
+def answer(host: str, port: int, *, tls: bool = False) -> bytes:
+    """The whole answer to one request on a new connection; empty when there was none."""
+    found = b""
+    with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+        made = stack.enter_context(socket.create_connection((host, port), timeout=1))
+        if tls:
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            made = stack.enter_context(context.wrap_socket(made))
+        made.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        while data := made.recv(4096):
+            found += data
+    return found
+
+
+def shown(argv: list[str]) -> str:
+    """A command as a reader would type it."""
+    words = [word.removeprefix(f"{BIN}/") for word in argv]
+    return shlex.join("python" if word == sys.executable else word for word in words)
+
+
 class Server:
     """A process in its own session, stopped by pid with everything it started."""
 
-    def __init__(self, argv: list[str], port: int, *, env: dict[str, str] | None = None) -> None:
-        self.port = port
+    def __init__(
+        self,
+        argv: list[str],
+        port: int,
+        *,
+        host: str = "127.0.0.1",
+        tls: bool = False,
+        env: dict[str, str] | None = None,
+        inherit: tuple[int, ...] = (),
+    ) -> None:
+        self.host, self.port, self.tls = host, port, tls
+        self.shown = shown(argv)
         # A file of its own: what it says is read when it fails.
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self.process = subprocess.Popen(
@@ -76,21 +109,26 @@ class Server:
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=inherit,
         )
 
     def wait_serving(self) -> None:
-        """Until a connection is answered."""
+        """Until a connection is answered.  Raises RuntimeError when it ends instead."""
 
         def answers() -> bool:
             if self.process.poll() is not None:
-                raise RuntimeError(f"{self.process.args} ended:\n{self.log()}")
-            where = ("127.0.0.1", self.port)
-            with contextlib.suppress(OSError), socket.create_connection(where, timeout=1) as one:
-                one.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-                return one.recv(12).startswith(b"HTTP/1.1 200")
-            return False
+                raise RuntimeError(f"{self.shown} ended:\n{self.log()}")
+            return answer(self.host, self.port, tls=self.tls).startswith(b"HTTP/1.1 200")
 
         wait_until(answers, _START_SECONDS, "an answer of the server")
+
+    def accepting(self) -> list[int]:
+        """The processes of its tree that serve: those without children of their own."""
+        return [
+            pid
+            for pid in proc.tree(self.process.pid)
+            if not proc.children(pid) and not _tracks(pid)
+        ]
 
     def log(self) -> str:
         """What it has printed so far."""
@@ -134,15 +172,19 @@ class Segue(Server):
         engine: str,
         workers: int = 2,
         more: tuple[str, ...] = (),
+        host: str = "127.0.0.1",
+        tls: bool = False,
     ) -> None:
         self.directory = tempfile.mkdtemp(prefix="segue-bench-")
         os.chmod(self.directory, 0o711)
         super().__init__(
             [
-                *(program("segue"), "run", "--name", "bench", "--bind", f"127.0.0.1:{port}"),
+                *(program("segue"), "run", "--name", "bench", "--bind", f"{host}:{port}"),
                 *("--engine", engine, "--workers", str(workers), *more, "--", *command),
             ],
             port,
+            host=host,
+            tls=tls,
             env={"SEGUE_DIRECTORY": self.directory},
         )
 
@@ -173,6 +215,16 @@ class Segue(Server):
         found: dict[str, Any] = answer["status"]
         return found
 
+    def accepting(self) -> list[int]:
+        """As in Server, over the workers' trees."""
+        workers = self.status()["workers"]
+        return [
+            pid
+            for one in workers
+            for pid in proc.tree(one["pid"])
+            if not proc.children(pid) and not _tracks(pid)
+        ]
+
     def stop(self) -> None:
         """Stop, and remove its directory."""
         super().stop()
@@ -180,13 +232,15 @@ class Segue(Server):
 
 
 class Hup(Server):
-    """A server restarted its own way, by SIGHUP to its parent process."""
+    """A server restarted its own way, by a signal to its parent process."""
+
+    restarted_by = signal.SIGHUP
 
     def restart(self) -> float:
-        """SIGHUP, until none of the old processes is left and new ones answer; seconds."""
+        """The signal, until none of the old processes is left and new ones answer; seconds."""
         before = time.monotonic()
         old = self._workers()
-        self.process.send_signal(signal.SIGHUP)
+        self.process.send_signal(self.restarted_by)
         wait_until(
             lambda: (now := self._workers()) and not now & old,
             _START_SECONDS,
@@ -197,20 +251,27 @@ class Hup(Server):
 
     def _workers(self) -> set[int]:
         """Its children, without the one that Python's multiprocessing keeps for itself."""
-        return {
-            pid
-            for pid in proc.children(self.process.pid)
-            if not any("resource_tracker" in word for word in proc.command_line(pid))
-        }
+        return {pid for pid in proc.children(self.process.pid) if not _tracks(pid)}
+
+
+def _tracks(pid: int) -> bool:
+    return any("resource_tracker" in word for word in proc.command_line(pid))
 
 
 class Load:
     """The probe in a process of its own, until stopped."""
 
-    def __init__(self, port: int, *args: str, seconds: float = 600.0) -> None:
+    def __init__(
+        self,
+        port: int,
+        *args: str,
+        seconds: float = 600.0,
+        host: str = "127.0.0.1",
+        module: str = "segue.probe",
+    ) -> None:
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "segue.probe", "--target", f"127.0.0.1:{port}"),
+                *(sys.executable, "-m", module, "--target", f"{host}:{port}"),
                 *("--duration", str(seconds), "--until-stdin-closes", "--json", *args),
             ],
             cwd=ROOT,

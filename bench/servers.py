@@ -18,7 +18,7 @@ class Kind:
     name: str
     command: tuple[str, ...]
     more: tuple[str, ...] = ()  # of segue run
-    own: tuple[str, ...] = ()  # {port} is filled in
+    own: tuple[str, ...] = ()  # {host} and {port} are filled in
     draining: tuple[str, ...] = ()  # the same command with the middleware, if it keeps connections
     workers: int = 2
 
@@ -29,14 +29,14 @@ def kinds() -> dict[str, Kind]:
         program(name) for name in ("uvicorn", "gunicorn", "hypercorn", "granian")
     )
     quiet = ("--no-access-log", "--log-level", "warning")
-    gunicorn_own = (gunicorn, "-w", "2", "--no-control-socket", "-b", "127.0.0.1:{port}")
+    gunicorn_own = (gunicorn, "-w", "2", "--no-control-socket", "-b", "{host}:{port}")
     inherited = (gunicorn, "--no-control-socket", "-b", "fd://{fd}")
-    granian_at = (granian, "--host", "127.0.0.1", "--port", "{port}", "--interface", "asgi")
+    granian_at = (granian, "--host", "{host}", "--port", "{port}", "--interface", "asgi")
     made = [
         Kind(
             "uvicorn",
             (uvicorn, ASGI, *quiet, "--fd", "{fd}"),
-            own=(uvicorn, ASGI, *quiet, "--workers", "2", "--port", "{port}"),
+            own=(uvicorn, ASGI, *quiet, "--workers", "2", "--host", "{host}", "--port", "{port}"),
             draining=(uvicorn, "examples.draining:app", *quiet, "--fd", "{fd}"),
         ),
         Kind("gunicorn-sync", (*inherited, WSGI), own=(*gunicorn_own, WSGI)),
@@ -49,7 +49,7 @@ def kinds() -> dict[str, Kind]:
         Kind(
             "hypercorn",
             (hypercorn, "-b", "fd://{fd}", "--graceful-timeout", "30", ASGI),
-            own=(hypercorn, "-w", "2", "-b", "127.0.0.1:{port}", ASGI),
+            own=(hypercorn, "-w", "2", "-b", "{host}:{port}", ASGI),
             draining=(
                 *(hypercorn, "-b", "fd://{fd}", "--graceful-timeout", "30"),
                 "examples.draining:app",
@@ -59,7 +59,8 @@ def kinds() -> dict[str, Kind]:
             "granian",
             (*granian_at, "--workers", "2", ASGI),
             more=("--bind-by", "worker"),
-            own=(*granian_at, "--workers", "2", ASGI),
+            # Its pause between the workers of a restart is 3.5 s unless told otherwise.
+            own=(*granian_at, "--workers", "2", "--respawn-interval", "0.5", ASGI),
             draining=(*granian_at, "--workers", "2", "examples.draining:app"),
             workers=1,
         ),
