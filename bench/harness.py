@@ -123,12 +123,8 @@ class Server:
         wait_until(answers, _START_SECONDS, "an answer of the server")
 
     def accepting(self) -> list[int]:
-        """The processes of its tree that serve: those without children of their own."""
-        return [
-            pid
-            for pid in proc.tree(self.process.pid)
-            if not proc.children(pid) and not _tracks(pid)
-        ]
+        """The processes of its tree that serve: the living ones without children of their own."""
+        return _leaves(self.process.pid)
 
     def log(self) -> str:
         """What it has printed so far."""
@@ -217,13 +213,7 @@ class Segue(Server):
 
     def accepting(self) -> list[int]:
         """As in Server, over the workers' trees."""
-        workers = self.status()["workers"]
-        return [
-            pid
-            for one in workers
-            for pid in proc.tree(one["pid"])
-            if not proc.children(pid) and not _tracks(pid)
-        ]
+        return [pid for one in self.status()["workers"] for pid in _leaves(one["pid"])]
 
     def stop(self) -> None:
         """Stop, and remove its directory."""
@@ -252,6 +242,14 @@ class Hup(Server):
     def _workers(self) -> set[int]:
         """Its children, without the one that Python's multiprocessing keeps for itself."""
         return {pid for pid in proc.children(self.process.pid) if not _tracks(pid)}
+
+
+def _leaves(pid: int) -> list[int]:
+    return [
+        one
+        for one in proc.tree(pid)
+        if not proc.children(one) and not _tracks(one) and proc.start_time(one) is not None
+    ]
 
 
 def _tracks(pid: int) -> bool:

@@ -30,11 +30,11 @@ class System:
     claims_none: bool = False
 
 
-def by_hup(kind: str) -> Start:
+def by_hup(kind: str, *more: str) -> Start:
     """A Python server of ``bench.servers``, its own command, SIGHUP to its parent."""
 
     def start(host: str, port: int) -> Restartable:
-        own = kinds()[kind].own
+        own = (*kinds()[kind].own, *more)
         return Hup(
             [word.replace("{host}", host).replace("{port}", str(port)) for word in own],
             port,
@@ -93,6 +93,13 @@ def nginx_under_segue(host: str, port: int) -> Restartable:
     proxies.nginx(where, host, port, workers=1, listen="reuseport")
     more = ("--bind-by", "worker", "--stop-signal", "QUIT")
     return proxies.SegueOver(proxies.nginx_argv(where), port, where, host=host, more=more)
+
+
+def granians_under_segue(host: str, port: int) -> Restartable:
+    """Two granian of one worker each, so that one is left when the other dies."""
+    one = kinds()["granian"]
+    command = ["1" if word == "2" else word for word in one.command]
+    return Segue(command, port, engine="migrate", workers=2, more=one.more, host=host)
 
 
 def haproxy_under_segue(host: str, port: int) -> Restartable:
@@ -180,3 +187,26 @@ def systems() -> dict[str, System]:
             claims_none=True,
         ),
     }
+
+
+def standing() -> list[System]:
+    """The same servers where nobody restarts them, for what befalls a worker.
+
+    None claims to lose none: what a worker has accepted is its own.
+    """
+    known = systems()
+    named = {
+        "gunicorn sync, shared listener": known["gunicorn-sync"].start,
+        "gunicorn gthread, shared listener": known["gunicorn-gthread"].start,
+        "uvicorn --workers 2, shared listener": known["uvicorn"].start,
+        "hypercorn, shared listener": known["hypercorn"].start,
+        "granian --respawn-failed-workers": by_hup("granian", "--respawn-failed-workers"),
+        "nginx, shared listener": known["nginx"].start,
+        "nginx, reuseport": known["nginx-reuseport"].start,
+        "HAProxy, master and one worker": known["haproxy"].start,
+        "asyncio example, two processes, SO_REUSEPORT": known["asyncio-overlap"].start,
+    }
+    ours = [known[f"segue-{one}"] for one in ("uvicorn", "gunicorn-sync", "nginx", "asyncio")]
+    named |= {one.name: one.start for one in ours}
+    named["segue run, two granian of one worker"] = granians_under_segue
+    return [System(name, start) for name, start in named.items()]

@@ -81,7 +81,12 @@ class Overlapping:
         return time.monotonic() - before
 
     def replace_dead(self) -> None:
-        """What any process supervisor does: a new one for each that has died."""
+        """What any process supervisor does: wait for a death, and start a new one in its place.
+
+        Raises TimeoutError when none of them dies.
+        """
+        alive = [one.process for one in self._running]
+        wait_until(lambda: any(one.poll() is not None for one in alive), _LIMIT_S, "a death")
         for place, one in enumerate(self._running):
             if one.process.poll() is not None:
                 one.stop()

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from bench.case import Case
-from bench.cases import restart
+from bench.cases import certificate, kept, kill, restart, stall
 
-CASES: tuple[Case, ...] = (restart.PACED, restart.SATURATED, restart.FAR_AWAY)
+CASES: tuple[Case, ...] = (
+    restart.PACED,
+    restart.SATURATED,
+    restart.FAR_AWAY,
+    kept.CASE,
+    kill.CASE,
+    stall.CASE,
+    certificate.CASE,
+)

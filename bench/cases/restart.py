@@ -53,7 +53,7 @@ def restarts(server: Restartable, load: Load, number: int, pause: float) -> Samp
 
 
 def paced(
-    *, repetitions: int = 3, restart: int = 4, rate: int = 500, pause: float = 0.6,
+    *, repetitions: int = 3, restart: int = 3, rate: int = 500, pause: float = 0.6,
     systems: str = EVERYBODY,
 ) -> list[Row]:  # fmt: skip
     """An open loop: connections come whether or not the last ones were answered."""
@@ -65,7 +65,7 @@ def paced(
 
 
 def saturated(
-    *, repetitions: int = 3, restart: int = 4, clients: int = 32, pause: float = 0.6,
+    *, repetitions: int = 3, restart: int = 3, clients: int = 32, pause: float = 0.6,
     systems: str = BUSY,
 ) -> list[Row]:  # fmt: skip
     """A closed loop that keeps the server busy, so that something always waits."""
@@ -105,7 +105,7 @@ def far(
 PACED = Case(
     "restart",
     "Restart, new connections",
-    "500 new connections a second, an open loop, one request on each; four restarts a repetition,"
+    "500 new connections a second, an open loop, one request on each; three restarts a repetition,"
     " 0.6 s apart.",
     paced,
     COLUMNS,
@@ -128,7 +128,7 @@ SATURATED = Case(
     "restart-busy",
     "Restart, new connections, saturated",
     "32 clients in a closed loop, a new connection for each request, as fast as they are answered;"
-    " four restarts a repetition. A client whose attempt fails tries again after a pause, so the"
+    " three restarts a repetition. A client whose attempt fails tries again after a pause, so the"
     " number of refused attempts is the length of an outage and not of a queue.",
     saturated,
     COLUMNS,
