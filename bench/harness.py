@@ -184,8 +184,9 @@ class Segue(Server):
             env={"SEGUE_DIRECTORY": self.directory},
         )
 
-    def wait_ready(self) -> None:
-        """Until every worker of the first generation serves."""
+    def wait_serving(self) -> None:
+        """As in Server, and until every worker of the first generation serves."""
+        super().wait_serving()
         wait_until(
             lambda: self.status()["phase"] == "serving", _START_SECONDS, "the first generation"
         )

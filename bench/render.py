@@ -40,7 +40,9 @@ def section(report: Report) -> str:
         lines += [_line(heading), "|" + "---|" + "--:|" * (len(heading) - 1)]
         lines += [*(_line(cells) for cells in body), ""]
     lines += [f"- {note}" for note in notes(report)]
-    how = ", ".join(f"{name} {value}" for name, value in report.options.items())
+    # Which systems and engines there are, the table says itself.
+    numbers = {name: v for name, v in report.options.items() if not isinstance(v, str)}
+    how = ", ".join(f"{name} {value}" for name, value in numbers.items())
     lines.append(
         f"- `python -m bench {report.case}`{f' ({how})' if how else ''}, {report.seconds:.0f} s."
     )

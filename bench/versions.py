@@ -14,10 +14,10 @@ PROGRAMS = {"nginx": ["nginx", "-v"], "HAProxy": ["haproxy", "-v"]}
 
 
 def versions() -> dict[str, str]:
-    """Of each peer that is installed, and of Segue with its commit where there is one."""
+    """Of each peer that is installed, and of Segue with the last commit that changed it."""
     found = {"Segue": importlib.metadata.version("segue")}
     with contextlib.suppress(OSError):
-        commit = _say(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"])
+        commit = _say(["git", "-C", str(ROOT), "log", "-1", "--format=%h", "--", "src"])
         if re.fullmatch(r"[0-9a-f]{7,}\s*", commit):
             found["Segue"] += f" ({commit.strip()})"
     for name in PACKAGES:

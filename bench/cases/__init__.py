@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from bench.case import Case
-from bench.cases import certificate, kept, kill, restart, stall
+from bench.cases import (
+    back_to_back,
+    certificate,
+    flip,
+    idle,
+    kept,
+    kill,
+    link,
+    matrix,
+    program_cost,
+    queue,
+    restart,
+    soak,
+    stall,
+)
 
 CASES: tuple[Case, ...] = (
     restart.PACED,
@@ -13,4 +27,12 @@ CASES: tuple[Case, ...] = (
     kill.CASE,
     stall.CASE,
     certificate.CASE,
+    back_to_back.CASE,
+    program_cost.CASE,
+    queue.CASE,
+    matrix.CASE,
+    soak.CASE,
+    flip.CASE,
+    idle.CASE,
+    link.CASE,
 )

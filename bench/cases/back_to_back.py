@@ -1,125 +1,157 @@
 """Latency while one restart follows the other, against none: alternating, in one run.
 
-    python -m bench.back_to_back [--seconds 60] [--slices 6] [--rate 300]
-
-The same instance serves an open-loop load all the time; slices of three kinds take turns, and each
-attempt is counted to the slice in which it was due:
-
-    none      nothing else happens
-    starting  as many processes of the same program start as a restart starts, and just end
-    restarts  one restart follows the other
-
-"starting" is what the machine itself makes of programs that start beside a server: the part of
-"restarts" that no way of restarting can avoid.
+The same instance serves an open-loop load all the time; slices take turns, and each attempt is
+counted to the slice in which it was due.  "Starting" is what the machine itself makes of programs
+that start beside a server: the part of "restarts" that no way of restarting can avoid.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
-from rich.console import Console
-
-from bench.harness import ROOT, Load, Segue, apart, free_port, machine, program, steady
+from bench.case import FAULTS, Case, Sample, Tally
+from bench.harness import ROOT, Load, free_port, steady
+from bench.rounds import chosen, told
+from bench.systems import LOCAL, System
+from bench.table import LOAD, Column, Row
+from bench.ways import Restartable
 from segue.probe.fates import Fate
 from segue.probe.result import Result, percentile
 
-QUICK = (sys.executable, "-m", "examples.asyncio_server")
+NONE, STARTING, RESTARTS = "nothing else", "programs start", "restarts"
+# The one whose restarts are compared with programs that only start.
+QUICK = "segue run, asyncio example"
+ALONE = [sys.executable, "-m", "examples.asyncio_server"]
+
+Span = tuple[str, float, float, int]  # what happened, from, until, restarts
 
 
-def main() -> int:
-    """Measure and print both; 1 when a connection was lost."""
-    reader = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    reader.add_argument("--seconds", type=float, default=60.0, help="of each kind, all together")
-    reader.add_argument("--slices", type=int, default=6, help="of each kind")
-    reader.add_argument("--rate", default="300")
-    reader.add_argument("--engine", default="migrate")
-    reader.add_argument("--server", default="asyncio", choices=["asyncio", "uvicorn"])
-    asked = reader.parse_args()
-    console = Console(width=110)
-    apart()
-    uvicorn = [program("uvicorn"), "examples.hello:app", "--no-access-log", "--fd", "{fd}"]
-    command = uvicorn if asked.server == "uvicorn" else list(QUICK)
-    console.print(f"{machine()}; {asked.server}, engine {asked.engine}, {asked.rate} connections/s")
-    length = asked.seconds / asked.slices
-    spans: list[tuple[float, float, str]] = []
-    restarts = 0
-    pace = 0.2
-    with Segue(command, free_port(), engine=asked.engine) as server:
-        server.wait_ready()
-        load = Load(server.port, "--rate", asked.rate, "--events")
+def measure(
+    *,
+    seconds: float = 60.0,
+    slices: int = 6,
+    quiet: float = 4.0,
+    rate: int = 300,
+    systems: str = "segue-asyncio,segue-uvicorn,uvicorn,nginx-reuseport",
+) -> list[Row]:
+    """``seconds`` of restarts for each system, and ``quiet`` seconds without after each slice."""
+    tally = Tally()
+    for system in chosen(systems):
         try:
-            for _ in range(asked.slices):
+            _one(system, tally, seconds / slices, slices, quiet, rate)
+        except FAULTS as error:
+            tally.failed(f"{system.name}: {RESTARTS}", error)
+            print(f"{system.name}: {error}", flush=True)
+    return tally.rows()
+
+
+def _one(system: System, tally: Tally, length: float, slices: int, quiet: float, rate: int) -> None:
+    server = system.start(LOCAL, free_port())
+    kinds = [NONE, RESTARTS] if system.name != QUICK else [NONE, STARTING, RESTARTS]
+    for kind in kinds:
+        claims_none = system.claims_none and kind == RESTARTS
+        tally.expect(f"{system.name}: {kind}", claims_none=claims_none)
+    spans: list[Span] = []
+    with server:
+        load = Load(server.port, "--rate", str(rate), "--events")
+        try:
+            for _ in range(slices):
+                spans.append(_restarts(server, length))
+                pace = (spans[-1][2] - spans[-1][1]) / max(1, spans[-1][3])
+                if STARTING in kinds:
+                    spans.append(_starting(quiet, pace))
                 begun = time.monotonic()
-                times = []
-                while time.monotonic() < begun + length:
-                    times.append(server.restart())
-                restarts += len(times)
-                pace = statistics.median(times)
-                spans.append((begun, time.monotonic(), "restarts"))
-                for kind in ("none", "starting"):
-                    begun = time.monotonic()
-                    while kind == "starting" and time.monotonic() < begun + length:
-                        with steady(pace):
-                            _start_two(command)
-                    with steady(begun + length - time.monotonic()):
-                        pass
-                    spans.append((begun, time.monotonic(), kind))
+                with steady(quiet):
+                    pass
+                spans.append((NONE, begun, time.monotonic(), 0))
         finally:
             result = load.stop()
-    medians = {}
-    for kind in ("none", "starting", "restarts"):
-        values = _p99s(result, spans, kind)
-        medians[kind] = statistics.median(values)
-        console.print(
-            f"{kind:9} p99 {medians[kind]:6.2f} ms"
-            f"  (slices {min(values):.2f} to {max(values):.2f})",
-            highlight=False,
-        )
-    console.print(
-        f"restarts to none {medians['restarts'] / medians['none']:.2f}, to starting"
-        f" {medians['restarts'] / medians['starting']:.2f}; {restarts} restarts, one in"
-        f" {pace:.2f} s, {result.total:,} connections, {result.lost} lost",
-        highlight=False,
-    )
-    return 1 if result.lost else 0
+    for span in spans:
+        sample = slice_of(result, span)
+        told(f"{system.name}: {span[0]}", sample)
+        tally.add(f"{system.name}: {span[0]}", sample)
 
 
-def _start_two(command: list[str]) -> None:
-    """Start the program twice without a listener: it loads all that it needs, and fails."""
-    started = [
-        subprocess.Popen(
-            [word.replace("{fd}", "99") for word in command],
-            cwd=ROOT,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for _ in range(2)
-    ]
-    for one in started:
-        one.wait()
+def _restarts(server: Restartable, seconds: float) -> Span:
+    begun, number = time.monotonic(), 0
+    while time.monotonic() < begun + seconds:
+        server.restart()
+        number += 1
+    return RESTARTS, begun, time.monotonic(), number
 
 
-def _p99s(result: Result, spans: list[tuple[float, float, str]], kind: str) -> list[float]:
-    """The 99th percentile of each slice of one kind."""
-    found = []
-    for begun, ended, its in spans:
-        if its != kind:
+def _starting(seconds: float, pace: float) -> Span:
+    """As many processes of the same program start as a restart starts, and just end."""
+    begun = time.monotonic()
+    while time.monotonic() < begun + seconds:
+        with steady(pace):
+            started = [
+                subprocess.Popen(ALONE, cwd=ROOT, stderr=subprocess.DEVNULL) for _ in range(2)
+            ]
+            for one in started:
+                one.wait()
+    return STARTING, begun, time.monotonic(), 0
+
+
+def slice_of(result: Result, span: Span) -> Sample:
+    """What became of the attempts that were due within the span."""
+    _, begun, ended, number = span
+    latencies: list[float] = []
+    kinds: dict[str, int] = {}
+    attempts = 0
+    for one in result.events:
+        due = result.began_monotonic + one.at_s - one.latency_ms / 1000
+        if not begun <= due < ended or not one.fate.attempt:
             continue
-        latencies = sorted(
-            one.latency_ms
-            for one in result.events
-            if one.fate is Fate.OK
-            and begun <= result.began_monotonic + one.at_s - one.latency_ms / 1000 < ended
-        )
-        value = percentile(latencies, 99)
+        attempts += 1
+        if one.fate is Fate.OK:
+            latencies.append(one.latency_ms)
+        elif one.fate.lost:
+            kinds[one.fate.value] = kinds.get(one.fate.value, 0) + 1
+    latencies.sort()
+    measures: dict[str, float] = {
+        "attempts": attempts,
+        "lost": sum(kinds.values()),
+        "restarts": number,
+    }
+    for name, percent in (("p50_ms", 50), ("p99_ms", 99), ("max_ms", 100)):
+        value = percentile(latencies, percent)
         if value is not None:
-            found.append(value)
+            measures[name] = value
+    return Sample(measures, kinds)
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """The ratios that matter, of the medians."""
+    p99 = {row.system: statistics.median(row.measures.get("p99_ms") or [0.0]) for row in rows}
+    found = []
+    for system in dict.fromkeys(name.rpartition(": ")[0] for name in p99):
+        restarts = p99.get(f"{system}: {RESTARTS}", 0.0)
+        told_of = [
+            f"{restarts / p99[f'{system}: {kind}']:.2f} times that while {what}"
+            for kind, what in ((NONE, "nothing else happens"), (STARTING, "programs start"))
+            if p99.get(f"{system}: {kind}")
+        ]
+        if restarts and told_of:
+            found.append(f"{system}: the p99 during restarts is {' and '.join(told_of)}.")
     return found
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+CASE = Case(
+    "back-to-back",
+    "Restarts back to back for 60 s",
+    "300 new connections a second, an open loop; slices of 10 s in which one restart follows the"
+    " other take turns with slices of 4 s in which nothing else happens. For one system there is a"
+    " third kind, in which two processes of the same program start and end at the same pace."
+    " A repetition is a slice.",
+    measure,
+    (
+        Column("restarts", "restarts", "sum", 0),
+        *(one for one in LOAD if one.measure != "gap_ms"),
+    ),
+    notes,
+)

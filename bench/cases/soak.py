@@ -1,61 +1,44 @@
-"""A thousand restarts under load: nothing lost, and nothing leaked.
-
-python -m bench.soak [--restarts 1000] [--engine migrate]
-"""
+"""Hundreds of restarts under load: nothing lost, and nothing leaked."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import sys
-import time
 
-from rich.console import Console
-
-from bench.harness import Load, Segue, apart, free_port, machine, steady
+from bench.case import Case, Tally
+from bench.harness import Load, Segue, free_port, steady
+from bench.rounds import seen
+from bench.table import LOAD, Column, Row
 from segue.linux import proc
 
 QUICK = (sys.executable, "-S", "-E", "examples/asyncio_server.py")
+WARM = 20  # restarts before the first look, by when every cache is filled
 
 
-def main() -> int:
-    """Measure and print; 1 when something was lost or grew."""
-    reader = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    reader.add_argument("--restarts", type=int, default=1000)
-    reader.add_argument("--engine", default="migrate")
-    reader.add_argument("--rate", default="100")
-    reader.add_argument("--workers", type=int, default=1)
-    asked = reader.parse_args()
-    console = Console(width=110)
-    apart()
-    console.print(f"{machine()}; engine {asked.engine}, {asked.workers} worker(s)")
-    begun = time.monotonic()
-    with Segue(list(QUICK), free_port(), engine=asked.engine, workers=asked.workers) as server:
-        load = Load(server.port, "--rate", asked.rate, seconds=3600)
+def measure(
+    *, restarts: int = 300, engine: str = "migrate", rate: int = 100, workers: int = 1
+) -> list[Row]:
+    """One run; what the supervisor holds after the first restarts and after the last."""
+    tally, name = Tally(), f"segue run, asyncio example, {restarts} restarts"
+    with Segue(list(QUICK), free_port(), engine=engine, workers=workers) as server:
+        tally.expect(name, command=server.shown, claims_none=True)
+        load = Load(server.port, "--rate", str(rate), seconds=3600)
         try:
-            for _ in range(min(20, asked.restarts)):
+            for _ in range(WARM):
                 server.restart()
             before = _held(server.process.pid)
-            for _ in range(asked.restarts - 20):
+            for _ in range(restarts - WARM):
                 server.restart()
             after = _held(server.process.pid)
         finally:
             result = load.stop()
-    seconds = time.monotonic() - begun
-    console.print(
-        f"{asked.restarts} restarts in {seconds:.0f} s, {result.total:,} connections,"
-        f" {result.lost} lost, p99 {result.p99_ms or 0:.1f} ms",
-        highlight=False,
-    )
-    for name in before:
-        console.print(f"{name:18} {before[name]:>12,} -> {after[name]:>12,}", highlight=False)
-    grown = [n for n in before if n != "resident bytes" and after[n] > before[n]]
-    bloated = after["resident bytes"] > 1.1 * before["resident bytes"]
-    return 1 if result.lost or grown or bloated else 0
+    more = {name: after[name] - before[name] for name in before}
+    tally.add(name, seen(result, **more))
+    return tally.rows()
 
 
-def _held(pid: int) -> dict[str, int]:
+def _held(pid: int) -> dict[str, float]:
     """What a supervisor that leaks would have more of."""
     maps = 0
     for entry in os.listdir(f"/proc/{pid}/fd"):
@@ -68,11 +51,24 @@ def _held(pid: int) -> dict[str, int]:
             looks.append(len(os.listdir(f"/proc/{pid}/fd")))
     return {
         "descriptors": min(looks),
-        "of them bpf": maps,
+        "bpf": maps,
         "processes": len(proc.tree(pid)),
-        "resident bytes": proc.resident_bytes(pid),
+        "resident_mb": proc.resident_bytes(pid) / 1e6,
     }
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+CASE = Case(
+    "soak",
+    "Restarts by the hundred",
+    "100 new connections a second, an open loop, while one restart follows the other"
+    " (`python -m bench soak restarts=1000` for more). The last columns are what the supervisor"
+    " has more of after the last restart than after the twentieth.",
+    measure,
+    (
+        *LOAD,
+        Column("descriptors", "more descriptors", digits=0),
+        Column("bpf", "more bpf", digits=0),
+        Column("processes", "more processes", digits=0),
+        Column("resident_mb", "more MB"),
+    ),
+)

@@ -18,7 +18,7 @@ ABSENT = Row("absent", why="no such program")
 ONE = Report(
     "one", 0, "First", "What it is.", LOAD, (THEIRS, OURS, ABSENT), ("Mind the gap.",),
     seconds=12.3, taken="2026-01-02T03:04:05+00:00", machine="Linux 6, 2 cores",
-    versions={"nginx": "1.22"}, options={"rate": 500},
+    versions={"nginx": "1.22"}, options={"rate": 500, "systems": "theirs,ours"},
 )  # fmt: skip
 TWO = Report("two", 1, "Second", "What else.", LOAD, why="TimeoutError: too slow")
 
