@@ -47,6 +47,10 @@ async def serve(listener: socket.socket) -> None:
     # asyncio calls listen() again, and would cut the backlog to its own default of 100.
     server = await asyncio.start_server(answer, sock=listener, backlog=4096)
     await told_to_stop.wait()
+    # What was accepted in the last turn of the loop gets its transport in the next one, and a
+    # server that is closed by then drops it (asyncio's Server._attach).
+    asyncio.get_running_loop().remove_reader(listener)
+    await asyncio.sleep(0)
     server.close()
     # Every task, not only those of answer(): between accept() and answer() there is one, too.
     while others := asyncio.all_tasks() - {asyncio.current_task()}:

@@ -11,12 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from examples import hello, hello_wsgi, slow
+from examples import asyncio_server, hello, hello_wsgi, slow
 
 from segue.probe.exchange import http
 from segue.probe.http1 import ResponseReader
@@ -176,6 +176,35 @@ def test_the_asyncio_server_finishes_what_it_accepted(netns: int) -> None:
         half.sendall(request[10:])
         assert answer(half).status == 200
         assert process.wait(LIMIT_S) == 0
+
+
+@pytest.mark.root
+def test_the_asyncio_server_answers_what_it_accepts_in_its_last_turn(
+    netns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told to stop in the turn of the loop in which it accepts: who is accepted is served."""
+    told: list[Callable[[], None]] = []
+    with (
+        closing(asyncio.new_event_loop()) as loop,
+        socket.create_server(("127.0.0.1", PORT)) as listener,
+        socket.socket() as client,
+    ):
+        monkeypatch.setattr(loop, "add_signal_handler", lambda _, stop: told.append(stop))
+
+        def come_and_stop() -> None:
+            client.connect(("127.0.0.1", PORT))
+            client.sendall(http("x").request)
+            loop.call_soon(told[0])
+
+        listener.setblocking(False)
+        serving = loop.create_task(asyncio_server.serve(listener))
+        while not told:
+            loop.run_until_complete(asyncio.sleep(0))
+        loop.call_soon(come_and_stop)
+        loop.call_later(LIMIT_S, serving.cancel)
+        loop.run_until_complete(serving)
+        client.settimeout(LIMIT_S)
+        assert client.recv(100).startswith(b"HTTP/1.1 200")
 
 
 def test_the_asyncio_server_says_what_it_needs() -> None:
