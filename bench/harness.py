@@ -30,6 +30,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
+# Each attempt has its own limit of 8 s in all.
+_LOAD_ENDS_SECONDS = 30.0
 
 
 def apart() -> bool:
@@ -281,8 +283,15 @@ class Load:
         )
 
     def stop(self) -> Result:
-        """End the load; what became of every attempt."""
-        text, _ = self.process.communicate(timeout=120)
+        """End the load; what became of every attempt.  Raises TimeoutError when it does not end."""
+        try:
+            text, _ = self.process.communicate(timeout=_LOAD_ENDS_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+            raise TimeoutError(
+                f"the probe did not end within {_LOAD_ENDS_SECONDS:g} s of being told to"
+            ) from None
         return Result.from_dict(json.loads(text))
 
 

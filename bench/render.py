@@ -19,8 +19,8 @@ turns. A cell has the median of the repetitions and, in brackets, their range; *
 *lost by kind* are sums. *Lost* is an attempt without a whole answer, by no fault of the client's
 machine; the kinds are those of `segue probe`. Latencies count from when an attempt was due.
 """
-# More runnable processes than this before the run began were somebody else's.
-BUSY = 0.5
+# More cores than this were not busy by chance before the run began.
+BUSY = 0.3
 
 
 def page(reports: Iterable[Report]) -> str:
@@ -101,7 +101,8 @@ def _circumstances(reports: Sequence[Report]) -> str:
         most = max(one.load_before for one in busy)
         which = "every case" if len(busy) == len(reports) else ", ".join(one.case for one in busy)
         lines.append(
-            f"Other work shared the machine: the load average before {which} was up to {most:.1f}."
+            "Other work shared the machine, which nobody measures well on: it kept up to"
+            f" {most:.1f} cores busy before {which}."
         )
     versions: dict[str, set[str]] = {}
     for report in reports:

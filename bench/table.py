@@ -83,7 +83,7 @@ class Report:
     """One case: its table, and on what, when and how it was measured.
 
     ``place`` is where it stands among the others.  ``why`` says what kept the whole case from
-    running.  ``load_before`` is the load average of the machine before the run.
+    running.  ``load_before`` is how many cores others kept busy before the run.
     """
 
     case: str

@@ -34,9 +34,9 @@ def measure(
     *,
     seconds: float = 60.0,
     slices: int = 6,
-    quiet: float = 4.0,
+    quiet: float = 2.0,
     rate: int = 300,
-    systems: str = "segue-asyncio,segue-uvicorn,uvicorn,nginx-reuseport",
+    systems: str = "segue-asyncio,uvicorn",
 ) -> list[Row]:
     """``seconds`` of restarts for each system, and ``quiet`` seconds without after each slice."""
     tally = Tally()
@@ -145,7 +145,7 @@ CASE = Case(
     "back-to-back",
     "Restarts back to back for 60 s",
     "300 new connections a second, an open loop; slices of 10 s in which one restart follows the"
-    " other take turns with slices of 4 s in which nothing else happens. For one system there is a"
+    " other take turns with slices of 2 s in which nothing else happens. For one system there is a"
     " third kind, in which two processes of the same program start and end at the same pace."
     " A repetition is a slice.",
     measure,

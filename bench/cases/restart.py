@@ -119,6 +119,10 @@ PACED = Case(
             " connections wait in it while it starts."
         ),
         (
+            "hypercorn stops its workers before it starts new ones: what comes meanwhile waits, and"
+            " beyond its backlog of 100 a SYN is dropped and comes again after a second."
+        ),
+        (
             "nginx 4->2->4: every second reload closes two of four listeners; the other reloads"
             " close none."
         ),

@@ -17,7 +17,7 @@ WARM = 20  # restarts before the first look, by when every cache is filled
 
 
 def measure(
-    *, restarts: int = 300, engine: str = "migrate", rate: int = 100, workers: int = 1
+    *, restarts: int = 200, engine: str = "migrate", rate: int = 100, workers: int = 1
 ) -> list[Row]:
     """One run; what the supervisor holds after the first restarts and after the last."""
     tally, name = Tally(), f"segue run, asyncio example, {restarts} restarts"

@@ -72,7 +72,7 @@ def test_a_busy_machine_and_a_broken_claim_are_told_at_the_top() -> None:
     """Before any table."""
     liar = replace(OURS, measures={"lost": [0, 1]})
     head, *_ = page([replace(ONE, rows=(liar,), load_before=1.7)]).partition("## First")
-    assert "the load average before every case was up to 1.7" in head
+    assert "it kept up to 1.7 cores busy before every case" in head
     assert "these lost some: ours" in head
 
 
