@@ -6,6 +6,7 @@ import hashlib
 import json
 import socket
 import ssl
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,25 @@ def test_half_an_answer_over_tls_is_told(
     with serving(half):
         report = probed(capsys, "--count", "4", "--insecure", "--no-check")
     assert report["counts"] == {"partial": 4}
+
+
+def test_a_close_announced_in_tls_instead_of_an_answer_is_an_end(
+    netns: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """close_notify and FIN, as of a server that stops: nothing more will come, and it is told."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate(tmp_path, "own"))
+
+    def silent(sock: socket.socket, number: int) -> None:
+        with context.wrap_socket(sock, server_side=True) as stream:
+            stream.recv(4096)
+            stream.setblocking(False)
+            with suppress(ssl.SSLWantReadError):
+                stream.unwrap()
+
+    with serving(silent):
+        report = probed(capsys, "--count", "4", "--insecure", "--no-check")
+    assert report["counts"] == {"eof": 4}
 
 
 def test_kept_connections_and_large_answers_over_tls(

@@ -129,6 +129,8 @@ class TlsSocket:
             try:
                 while part := self._tls.read(number):
                     found += part
+                # Nothing, and no wish to read more: the server's close_notify.
+                return bytes(found)
             except ssl.SSLWantReadError:
                 pass
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
