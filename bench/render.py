@@ -101,8 +101,8 @@ def _circumstances(reports: Sequence[Report]) -> str:
         most = max(one.load_before for one in busy)
         which = "every case" if len(busy) == len(reports) else ", ".join(one.case for one in busy)
         lines.append(
-            "Other work shared the machine, which nobody measures well on: it kept up to"
-            f" {most:.1f} cores busy before {which}."
+            "Other work shared the machine, so latencies are less sure than on a quiet one: it kept"
+            f" up to {most:.1f} cores busy before {which}."
         )
     versions: dict[str, set[str]] = {}
     for report in reports:
@@ -110,7 +110,7 @@ def _circumstances(reports: Sequence[Report]) -> str:
             versions.setdefault(name, set()).add(version)
     said = ", ".join(f"{name} {' and '.join(sorted(versions[name]))}" for name in sorted(versions))
     lines.append(f"Versions: {said}." if said else "")
-    lost = [row.system for one in reports for row in one.rows if row.broken_claim]
+    lost = [f"{row.system} ({one.case})" for one in reports for row in one.rows if row.broken_claim]
     claims = [row for one in reports for row in one.rows if row.claims_none and row.repetitions]
     lines.append(
         f"**Of the {len(claims)} rows whose engine claims to lose none, these lost some:"

@@ -73,7 +73,7 @@ def test_a_busy_machine_and_a_broken_claim_are_told_at_the_top() -> None:
     liar = replace(OURS, measures={"lost": [0, 1]})
     head, *_ = page([replace(ONE, rows=(liar,), load_before=1.7)]).partition("## First")
     assert "it kept up to 1.7 cores busy before every case" in head
-    assert "these lost some: ours" in head
+    assert "these lost some: ours (one)" in head
 
 
 def test_a_page_of_nothing_says_so() -> None:
