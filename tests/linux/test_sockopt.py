@@ -149,3 +149,19 @@ def test_what_has_no_address_is_refused() -> None:
     ):
         with socket.socket(family, kind) as one, pytest.raises(UsageError, match="this"):
             sockopt.local_address(one)
+
+
+@pytest.mark.root
+def test_a_port_that_is_chosen_late_serves_several_targets(netns: int) -> None:
+    """One port in all, and two connections from one address to two targets hold it."""
+    sysctl.write("net.ipv4.ip_local_port_range", "40000 40000")
+    with ExitStack() as stack:
+        for number in (1, 2):
+            listener = socket.create_server((f"127.0.0.{number}", 8080))
+            stack.enter_context(listener)
+        for number in (1, 2):
+            sock = stack.enter_context(socket.socket())
+            sockopt.choose_port_late(sock)
+            sock.bind(("127.0.0.9", 0))
+            sock.connect((f"127.0.0.{number}", 8080))
+            assert sock.getsockname() == ("127.0.0.9", 40000)

@@ -18,6 +18,7 @@ from segue.errors import KernelError, WireError
 NLM_F_REQUEST = 0x1
 NLM_F_ACK = 0x4
 NLM_F_DUMP = 0x300
+NLM_F_CREATE = 0x400
 _NLM_F_DUMP_INTR = 0x10
 _NLMSG_ERROR = 2
 _NLMSG_DONE = 3
@@ -119,13 +120,21 @@ class Netlink:
         return found
 
     def request(
-        self, kind: int, payload: bytes, doing: str, *, acknowledged: bool = False
+        self,
+        kind: int,
+        payload: bytes,
+        doing: str,
+        *,
+        acknowledged: bool = False,
+        create: bool = False,
     ) -> memoryview | None:
         """The payload of the single answer.  ``acknowledged`` asks for a bare yes or no: None.
 
-        Raises KernelError with the errno of the answer, WireError.
+        ``create`` is for messages that make something (NLM_F_CREATE).  Raises KernelError with
+        the errno of the answer, WireError.
         """
         flags = NLM_F_REQUEST | (NLM_F_ACK if acknowledged else 0)
+        flags |= NLM_F_CREATE if create else 0
         found, _ = self._exchange(kind, flags, payload, doing)
         return found[0] if found else None
 

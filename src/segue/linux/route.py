@@ -12,16 +12,9 @@ import struct
 import sys
 
 from segue.errors import KernelError, UsageError
-from segue.linux.netlink import (
-    NLM_F_ACK,
-    NLM_F_REQUEST,
-    Netlink,
-    attributes,
-    encode_attribute,
-)
+from segue.linux.netlink import Netlink, attributes, encode_attribute
 
 _NETLINK_ROUTE = 0
-_NLM_F_CREATE = 0x400
 _RTM_GETLINK, _RTM_NEWADDR, _RTM_NEWROUTE = 18, 20, 24
 _IFINFO = struct.Struct("=BxHiII")  # mirrors struct ifinfomsg
 _IFADDR = struct.Struct("=BBBBI")  # mirrors struct ifaddrmsg
@@ -39,13 +32,10 @@ _ADVICE = {
 }
 
 
-class _Route(Netlink):
-    def __init__(self) -> None:
-        super().__init__(_NETLINK_ROUTE)
-
-    def add(self, kind: int, payload: bytes, doing: str) -> None:
+def _add(kind: int, payload: bytes, doing: str) -> None:
+    with Netlink(_NETLINK_ROUTE) as route:
         try:
-            self._exchange(kind, NLM_F_REQUEST | NLM_F_ACK | _NLM_F_CREATE, payload, doing)
+            route.request(kind, payload, doing, acknowledged=True, create=True)
         except KernelError as error:
             error.advice = _ADVICE.get(error.errno or 0, "")
             raise
@@ -67,8 +57,7 @@ def add_address(interface: str, address: str) -> None:
     payload = _IFADDR.pack(socket.AF_INET, asked.network.prefixlen, 0, 0, _index(interface))
     payload += encode_attribute(_IFA_LOCAL, asked.packed)
     payload += encode_attribute(_IFA_ADDRESS, asked.packed)
-    with _Route() as route:
-        route.add(_RTM_NEWADDR, payload, f"giving {interface} the address {address}")
+    _add(_RTM_NEWADDR, payload, f"giving {interface} the address {address}")
 
 
 def add_route(destination: str, interface: str) -> None:
@@ -86,8 +75,7 @@ def add_route(destination: str, interface: str) -> None:
     if network.prefixlen:
         payload += encode_attribute(_RTA_DST, network.network_address.packed)
     payload += encode_attribute(_RTA_OIF, _index(interface).to_bytes(4, sys.byteorder))
-    with _Route() as route:
-        route.add(_RTM_NEWROUTE, payload, f"routing {destination} to {interface}")
+    _add(_RTM_NEWROUTE, payload, f"routing {destination} to {interface}")
 
 
 def dropped(interface: str) -> int:
@@ -96,7 +84,7 @@ def dropped(interface: str) -> int:
     Raises KernelError, and UsageError for an unknown interface.
     """
     payload = _IFINFO.pack(socket.AF_UNSPEC, 0, _index(interface), 0, 0)
-    with _Route() as route:
+    with Netlink(_NETLINK_ROUTE) as route:
         answer = route.request(_RTM_GETLINK, payload, f"looking at {interface}")
     for kind, value in attributes((answer or memoryview(b""))[_IFINFO.size :]):
         if kind == _IFLA_STATS64:

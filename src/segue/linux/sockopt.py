@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from segue.address import Address
 from segue.errors import KernelError, UsageError
 
+# include/uapi/linux/in.h; the socket module has no name for it before Python 3.12.
+_IP_BIND_ADDRESS_NO_PORT = 24
 _SO_ACCEPTCONN = 30
 _SO_MEMINFO = 55
 _SO_COOKIE = 57
@@ -41,6 +43,14 @@ def socket_address(address: Address, host: str, port: int) -> tuple[str | int, .
             f" (there are {known})"
         ) from None
     return host, port, 0, scope
+
+
+def choose_port_late(sock: socket.socket | socket.SocketType) -> None:
+    """Before bind() to port 0: the kernel chooses the port at connect(), by the whole 4-tuple.
+
+    Then a port is free again for each source and target (IP_BIND_ADDRESS_NO_PORT, ip(7)).
+    """
+    sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
 
 
 def open_listener(

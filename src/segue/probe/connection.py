@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from errno import EINPROGRESS, errorcode
 
+from segue.linux import sockopt
 from segue.probe.exchange import Exchange
 from segue.probe.fates import Stage
 from segue.probe.schedule import Timeouts
@@ -12,9 +13,6 @@ from segue.probe.settings import Settings
 from segue.probe.tls import Tls, TlsSocket
 from segue.probe.websocket import WebSocketReader
 
-# include/uapi/linux/in.h; the socket module has no name for it.  The kernel then chooses the port
-# at connect(), by the whole 4-tuple, so a port is free again for each source and target.
-IP_BIND_ADDRESS_NO_PORT = 24
 STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
 
@@ -38,7 +36,7 @@ class Dialer:
         try:
             sock = socket.SocketType(self._family, STREAM)
             if self._local:
-                sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+                sockopt.choose_port_late(sock)
                 sock.bind(self._local[self._opened % len(self._local)])
             if self._nodelay:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
