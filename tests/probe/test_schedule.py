@@ -16,7 +16,7 @@ def drain(schedule: Schedule, now: float) -> list[tuple[float, int]]:
     """All that is to be taken by now, which is a finite time."""
     taken: list[tuple[float, int]] = []
     while schedule.next <= now and len(taken) < 10_000:
-        taken.append(schedule.take())
+        taken.append(schedule.take()[:2])
     return taken
 
 
@@ -68,9 +68,9 @@ def test_a_late_answer_does_not_forgive_the_requests_behind_it() -> None:
     assert schedule.next == inf
     schedule.done(0, 2.5, ok=True)
     assert schedule.next == 2.5
-    assert schedule.take() == (1.0, 0)
+    assert schedule.take() == (1.0, 0, 1)
     schedule.done(0, 2.6, ok=True)
-    assert schedule.take() == (2.0, 0)
+    assert schedule.take() == (2.0, 0, 1)
     schedule.done(0, 2.7, ok=False)
     assert schedule.next == 3.0
 
@@ -79,7 +79,7 @@ def test_a_late_answer_does_not_forgive_the_requests_behind_it() -> None:
 def test_a_stopped_schedule_stays_stopped(pace: OpenLoop | ClosedLoop | KeepAlive) -> None:
     """Answers that still come do not start it again."""
     schedule = pace.begin(0, None, None)
-    _, lane = schedule.take()
+    _, lane, _ = schedule.take()
     schedule.stop(0.0)
     if lane >= 0:
         schedule.done(lane, 0.0, ok=True)

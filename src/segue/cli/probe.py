@@ -43,6 +43,8 @@ is given; with 4 when the command failed.
 @click.option("--rate", type=float, help=f"New connections a second.  [default: {RATE:g}]")
 @click.option("--concurrency", type=int, help="Clients that each wait for their last answer.")
 @click.option("--keep-alive", type=int, metavar="N", help="Connections that are kept.")
+@click.option("--pipeline", type=int, metavar="N", help="With --keep-alive: N requests at once on"
+              " a connection, none waiting for another's answer.")  # fmt: skip
 @click.option("--websocket", "held", type=int, metavar="N", help="WebSockets that are held open.")
 @click.option("--interval", type=float, default=0.1, show_default=True, help="Between requests or"
               " pings on a connection that is kept, s.")  # fmt: skip
@@ -56,7 +58,8 @@ is given; with 4 when the command failed.
               " counts as the restart, s.")  # fmt: skip
 @click.option("--during-timeout", type=float, default=120.0, show_default=True, help="Then the"
               " command is stopped, s.")  # fmt: skip
-@click.option("--method", default="", help="[default: GET, POST with --upload]")
+@click.option("--method", default="", help="[default: GET; with --upload POST, or PUT where"
+              " requests are pipelined]")  # fmt: skip
 @click.option("--upload", type=int, metavar="BYTES", help="Send a body of this size.")
 @click.option("--upload-seconds", type=float, default=0.0, help="Take so long to send it.")
 @click.option("--hold", type=float, default=0.0, help="Wait between connecting and sending, s.")
@@ -148,12 +151,15 @@ def _pace(target: Target, given: dict[str, Any]) -> Pace:
     ]
     if len(asked) > 1:
         raise UsageError("--rate, --concurrency, --keep-alive and --websocket exclude one another")
+    if given["pipeline"] is not None and (given["keep_alive"] is None or not target.http):
+        raise UsageError("--pipeline needs --keep-alive and a URL of http or https")
     if given["held"] is not None:
         return KeepAlive(given["held"], given["interval"])
     if target.scheme in {"ws", "wss"}:
         return KeepAlive(1, given["interval"])
     if given["keep_alive"] is not None:
-        return KeepAlive(given["keep_alive"], given["interval"])
+        at_once = 1 if given["pipeline"] is None else given["pipeline"]
+        return KeepAlive(given["keep_alive"], given["interval"], at_once)
     if given["concurrency"] is not None:
         return ClosedLoop(given["concurrency"])
     return OpenLoop(RATE if given["rate"] is None else given["rate"])
@@ -182,11 +188,18 @@ def _exchange(target: Target, given: dict[str, Any]) -> Exchange:
     return http(
         target.host,
         target.path,
-        method=given["method"] or ("POST" if upload else "GET"),
+        method=given["method"] or _method(given),
         keep_alive=keep_alive,
         keep_body=given["version_from"] == "body",
         upload=upload,
     )
+
+
+def _method(given: dict[str, Any]) -> str:
+    if given["upload"] is None:
+        return "GET"
+    # Behind a request that is not idempotent nothing may be pipelined (RFC 9112 section 9.3.2).
+    return "POST" if given["pipeline"] is None else "PUT"
 
 
 def _bytes(text: str) -> bytes:

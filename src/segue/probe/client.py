@@ -14,17 +14,20 @@ import os
 import select
 import socket
 import time
-from contextlib import suppress
 from math import inf
 
-from segue.errors import UsageError, WireError
-from segue.probe.connection import Connection, Dialer, name_of, source
-from segue.probe.fates import End, Fate, Stage, decide, end_of
+from segue.errors import UsageError
+from segue.probe import held, reading
+from segue.probe.connection import Connection, Dialer, source
+from segue.probe.exchange import Reader
+from segue.probe.fates import End, Ended, Fate, Stage, decide
+from segue.probe.handshake import shake
+from segue.probe.pipelining import pipelined
 from segue.probe.result import Result, Tally
 from segue.probe.schedule import Timeouts
 from segue.probe.settings import Settings
 from segue.probe.tls import TlsSocket
-from segue.probe.websocket import CLOSE, WebSocketReader, frame
+from segue.probe.websocket import WebSocketReader
 
 # How long a server may take to close after an answer with "Connection: close".
 LINGER_S = 1.0
@@ -38,7 +41,6 @@ BATCH = 16
 CHUNK = 16384
 # Addresses of reset connections that are kept to be matched with the kernel's trace: 8 MB.
 RESETS = 100_000
-GOING_AWAY = (1001).to_bytes(2)
 EVENTS = 256
 # select() takes no higher descriptor.
 FD_SETSIZE = 1024
@@ -94,7 +96,8 @@ class Client:
                     pass
             finally:
                 for connection in list(self._connections.values()):
-                    self._leave(connection)
+                    held.leave(connection)
+                    self._close(connection)
         until = self._ended or self._last_begun
         if settings.duration_s and tally.begun != settings.count and not self._stopped:
             until = max(until, start + settings.duration_s)
@@ -169,9 +172,9 @@ class Client:
 
     def _expire(self, now: float) -> None:
         for connection in self._connecting.expired(now):
-            self._end(connection, End.TIMEOUT, now, "the connect timeout passed")
+            self._end(connection, End.TIMEOUT, "the connect timeout passed", now)
         for connection in self._answering.expired(now):
-            self._end(connection, End.TIMEOUT, now, "the response timeout passed")
+            self._end(connection, End.TIMEOUT, "the response timeout passed", now)
         for connection in self._pausing.expired(now):
             self._speak(connection, now)
         for connection in self._uploading.expired(now):
@@ -190,31 +193,34 @@ class Client:
 
     def _begin(self, now: float) -> None:
         planned = self._schedule.next
-        due, lane = self._schedule.take()
+        due, lane, requests = self._schedule.take()
         self._busy += 1
         self._last_begun = now
         if planned > self._blocked:
-            self._tally.late.append(now - planned)
+            for _ in range(requests):
+                self._tally.late.append(now - planned)
         else:
-            self._tally.held_back += 1
+            self._tally.held_back += requests
         if lane in self._kept:
             # A close that has come already is the server's word in time: no client would send now.
             self._read(self._kept[lane], now)
         kept = self._kept.pop(lane, None)
         if kept is None:
-            self._open(due, lane, now)
+            self._open(due, lane, requests, now)
         else:
-            kept.again(self._exchange, due)
+            kept.again(self._exchange, due, requests)
             self._send(kept, now)
 
-    def _open(self, due: float, lane: int, now: float) -> None:
+    def _open(self, due: float, lane: int, requests: int, now: float) -> None:
         sock, code = self._dialer.dial()
         if sock is None:
-            fate = decide(Stage.CALLING, end_of(code))
-            self._tally.failed(fate, due, now, reused=False, note=name_of(code))
+            end, note = Ended.by_errno(code)
+            for _ in range(requests):
+                fate = decide(Stage.CALLING, end)
+                self._tally.failed(fate, due, now, reused=False, note=note)
             self._over(lane, now, ok=False)
             return
-        connection = Connection(sock, due, lane, self._exchange, self._settings.tls)
+        connection = Connection(sock, due, lane, self._exchange, self._settings.tls, requests)
         self._connections[connection.fd] = connection
         self._tally.most_open = max(self._tally.most_open, len(self._connections))
         # On loopback the handshake is over when connect() returns: one wait less for each.
@@ -249,7 +255,7 @@ class Client:
         elif connection.stage is Stage.CONNECTING:
             code = connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
-                self._end(connection, end_of(code), now, name_of(code))
+                self._end(connection, *Ended.by_errno(code), now)
                 return
             if self._settings.tls:
                 connection.stage = Stage.HANDSHAKE
@@ -267,20 +273,14 @@ class Client:
     def _shake(self, connection: Connection, now: float) -> None:
         sock = connection.sock
         assert isinstance(sock, TlsSocket)
-        try:
-            sock.handshake()
-        except BlockingIOError:
-            self._want(connection, select.EPOLLIN | (select.EPOLLOUT if sock.unsent else 0))
-        except WireError as error:
-            self._end(connection, End.TLS, now, error.why)
-        except ConnectionAbortedError:
-            self._end(connection, End.EOF, now, "FIN")
-        except OSError as error:
-            code = error.errno or 0
-            self._end(connection, end_of(code), now, name_of(code))
-        else:
+        over = shake(sock)
+        if isinstance(over, Ended):
+            self._end(connection, *over, now)
+        elif over:
             self._tally.certificate(sock.certificate, now)
             self._connected(connection, now)
+        else:
+            self._want(connection, select.EPOLLIN | (select.EPOLLOUT if sock.unsent else 0))
 
     def _connected(self, connection: Connection, now: float) -> None:
         connection.stage = Stage.CONNECTED
@@ -298,37 +298,40 @@ class Client:
             return
         self._want(connection, select.EPOLLIN)
         if connection.reader.complete:
-            self._end(connection, End.COMPLETE, now)
+            self._end(connection, End.COMPLETE, "", now)
 
     def _send(self, connection: Connection, now: float) -> None:
-        try:
-            sent = connection.sock.send(connection.unsent)
-        except BlockingIOError:
-            if connection.stage is Stage.CONNECTING:
-                self._wait_to_connect(connection, now)
-            else:
+        while True:
+            try:
+                sent = connection.sock.send(connection.unsent)
+            except BlockingIOError:
+                if connection.stage is Stage.CONNECTING:
+                    self._wait_to_connect(connection, now)
+                else:
+                    self._want(connection, select.EPOLLIN | select.EPOLLOUT)
+                return
+            except OSError as error:
+                reopen = not connection.stage.asked
+                self._end(connection, *Ended.by(error), now)
+                if reopen:
+                    # The server closed first and we could tell before anything was sent: the
+                    # request goes on a new connection, as any HTTP client would send it.
+                    self._open(connection.due, connection.lane, connection.left, now)
+                return
+            connection.unsent = connection.unsent[sent:]
+            if connection.waits is not self._answering:
+                self._move(connection, self._answering, now)
+            if connection.stage is not Stage.ANSWERING:
+                connection.stage = Stage.SENT
+            if connection.unsent:
                 self._want(connection, select.EPOLLIN | select.EPOLLOUT)
-            return
-        except OSError as error:
-            code = error.errno or 0
-            reopen = not connection.stage.asked
-            self._end(connection, end_of(code), now, name_of(code))
-            if reopen:
-                # The server closed first and we could tell before anything was sent: the
-                # request goes on a new connection, as any HTTP client would send it.
-                self._open(connection.due, connection.lane, now)
-            return
-        connection.unsent = connection.unsent[sent:]
-        if connection.waits is not self._answering:
-            self._move(connection, self._answering, now)
-        if connection.stage is not Stage.ANSWERING:
-            connection.stage = Stage.SENT
-        if connection.unsent:
-            self._want(connection, select.EPOLLIN | select.EPOLLOUT)
-            return
+                return
+            if connection.pieces or not connection.behind:
+                break
+            connection.follow(self._exchange)
         self._want(connection, select.EPOLLIN)
         if connection.reader.complete:
-            self._end(connection, End.COMPLETE, now)
+            self._end(connection, End.COMPLETE, "", now)
         elif connection.pieces:
             self._move(connection, self._uploading, now)
 
@@ -342,85 +345,50 @@ class Client:
         self._send(connection, now)
 
     def _read(self, connection: Connection, now: float) -> None:
-        reader = connection.reader
-        try:
-            data = connection.sock.recv(CHUNK)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            code = error.errno or 0
-            self._end(connection, end_of(code), now, name_of(code))
-            return
-        except WireError as error:
-            self._nonsense(connection, error, now)
-            return
-        if connection.stage is Stage.IDLE:
-            self._end(connection, End.NONSENSE if data else End.EOF, now)
-        elif not data:
-            # Who holds a connection, silent or as a WebSocket without a ping out, loses it.
-            held = connection.waits is self._pausing or not connection.stage.asked
-            whole = reader.eof() and not held
-            self._end(connection, End.COMPLETE if whole else End.EOF, now, "FIN")
-        elif isinstance(reader, WebSocketReader):
-            self._hear(connection, reader, data, now)
-        else:
-            connection.stage = Stage.ANSWERING
-            try:
-                # What comes while we hold our tongue may be whole; the pause goes on.
-                if reader.feed(data) and connection.waits is not self._pausing:
-                    self._end(connection, End.COMPLETE, now)
-            except WireError as error:
-                self._nonsense(connection, error, now)
+        found = reading.read(connection, pausing=connection.waits is self._pausing)
+        while found:
+            self._end(connection, *found, now)
+            found = reading.behind(connection)
 
-    def _hear(
-        self, connection: Connection, reader: WebSocketReader, data: bytes, now: float
-    ) -> None:
-        """Bytes on a WebSocket, whether or not a ping is out."""
-        try:
-            whole = reader.feed(data)
-        except WireError as error:
-            self._nonsense(connection, error, now)
-            return
-        if reader.reply:
-            self._reply(connection, reader.reply)
-            reader.reply = b""
-        if reader.closed:
-            self._tally.closes[reader.closed] += 1
-            self._end(connection, End.CLOSE, now, f"close frame with code {reader.closed}")
-        elif whole and connection.stage.asked:
-            self._end(connection, End.COMPLETE, now)
-
-    def _reply(self, connection: Connection, data: bytes) -> None:
-        # Best effort: a peer that reads nothing will find out by our close.
-        with suppress(OSError, WireError):
-            connection.sock.send(data)
-
-    def _nonsense(self, connection: Connection, error: WireError, now: float) -> None:
-        if connection.stage.asked:
-            connection.stage = Stage.ANSWERING
-        self._end(connection, End.NONSENSE, now, str(error))
-
-    def _end(self, connection: Connection, end: End, now: float, note: str = "") -> None:
-        """The attempt on this connection is over, or the idle connection is."""
+    def _end(self, connection: Connection, end: End, note: str, now: float) -> None:
+        """The oldest request on this connection is over, or the idle connection is."""
         asked = connection.stage.asked
         fate = decide(connection.stage, end)
         if fate is Fate.OK:
             self._answered(connection, now)
-        else:
-            due = connection.due if asked else now
-            whence = source(connection.sock) if fate.lost else None
-            if whence and end in {End.RESET, End.REFUSED} and len(self._tally.reset_from) < RESETS:
-                self._tally.reset_from.append(whence)
-            if fate not in self._tally.examples:
-                note = f"{note or end.value}, {connection.stage.value}"
-                note += f", from {whence[0]} port {whence[1]}" if whence else ""
-            self._tally.failed(fate, due, now, reused=connection.served > 0, note=note)
-            # The lane may have moved on to another connection.
-            if self._kept.get(connection.lane) is connection:
-                del self._kept[connection.lane]
-            self._close(connection)
-        if asked:
-            self._over(connection.lane, now, ok=fate is Fate.OK)
+            return
+        if end is End.CLOSE and isinstance(connection.reader, WebSocketReader):
+            self._tally.closes[connection.reader.closed] += 1
+        again = self._unanswered(connection, fate, end, now, note)
+        # The lane may have moved on to another connection.
+        if self._kept.get(connection.lane) is connection:
+            del self._kept[connection.lane]
+        self._close(connection)
+        if again:
+            self._repeat(connection, again, now)
+        elif asked:
+            self._over(connection.lane, now, ok=False)
+
+    def _unanswered(
+        self, connection: Connection, fate: Fate, end: End, now: float, note: str
+    ) -> int:
+        """Count what was out; how many requests go again, on another connection."""
+        asked = connection.stage.asked
+        fates, again = [fate], 0
+        if asked and self._settings.pace.requests > 1:
+            fates, again = pipelined(connection, fate, end, self._exchange)
+        if not fates:
+            return again
+        whence = source(connection.sock) if fate.lost else None
+        if whence and end in {End.RESET, End.REFUSED} and len(self._tally.reset_from) < RESETS:
+            self._tally.reset_from.append(whence)
+        if fate not in self._tally.examples:
+            note = f"{note or end.value}, {connection.stage.value}"
+            note += f", from {whence[0]} port {whence[1]}" if whence else ""
+        due, reused = connection.due if asked else now, connection.served > 0
+        for one in fates:
+            self._tally.failed(one, due, now, reused=reused, note=note)
+        return again
 
     def _answered(self, connection: Connection, now: float) -> None:
         tally, reader = self._tally, connection.reader
@@ -429,8 +397,11 @@ class Client:
         if self._version:
             tally.version(reader.field(self._version).decode("latin-1"), now)
         connection.served += 1
-        whole = not (connection.unsent or connection.pieces)
-        if self._exchange.keep_alive and reader.reusable and whole:
+        connection.owed -= 1
+        if connection.left:
+            self._next(connection, reader, now)
+            return
+        if self._exchange.keep_alive and reader.reusable and not connection.writing:
             connection.stage = Stage.HELD if self._exchange.held else Stage.IDLE
             self._move(connection, None, now)
             self._kept[connection.lane] = connection
@@ -438,16 +409,30 @@ class Client:
             self._move(connection, self._lingering, now)
         else:
             self._close(connection)
+        self._over(connection.lane, now, ok=True)
+
+    def _next(self, connection: Connection, answered: Reader, now: float) -> None:
+        """One of several requests was answered: wait for the next answer, or ask elsewhere."""
+        if answered.closing or not connection.owed:
+            # Told that nothing behind is processed; or the answer came before its request was
+            # whole, and what is behind that was never sent.
+            self._close(connection)
+            self._repeat(connection, connection.left, now)
+            return
+        begun = connection.owed > 1 or connection.unsent is not self._exchange.request
+        connection.stage = Stage.SENT if begun else Stage.CONNECTED
+        connection.reader = self._exchange.reader()
+        connection.surplus = answered.surplus
+        if connection.waits is not self._uploading:
+            self._move(connection, self._answering, now)
+
+    def _repeat(self, connection: Connection, requests: int, now: float) -> None:
+        self._tally.repeated += requests
+        self._open(connection.due, connection.lane, requests, now)
 
     def _over(self, lane: int, now: float, *, ok: bool) -> None:
         self._busy -= 1
         self._schedule.done(lane, now, ok=ok)
-
-    def _leave(self, connection: Connection) -> None:
-        """The run is over; who holds a WebSocket says so before closing it."""
-        if connection.stage is Stage.HELD:
-            self._reply(connection, frame(CLOSE, GOING_AWAY))
-        self._close(connection)
 
     def _close(self, connection: Connection) -> None:
         self._move(connection, None, 0)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
-from errno import EINPROGRESS, errorcode
+from errno import EINPROGRESS
 
+from segue.errors import WireError
 from segue.linux import sockopt
 from segue.probe.exchange import Exchange
-from segue.probe.fates import Stage
+from segue.probe.fates import End, Ended, Stage
 from segue.probe.schedule import Timeouts
 from segue.probe.settings import Settings
 from segue.probe.tls import Tls, TlsSocket
@@ -26,8 +27,9 @@ class Dialer:
         self._family, self._peer = settings.target.family, settings.peer
         self._local = [(host, 0) for host in settings.local]
         # As browsers do: after the last bytes of a handshake a request would wait for their ACK,
-        # which a server without session tickets delays.  A request alone never waits: a call saved.
-        self._nodelay = bool(settings.tls or settings.exchange.upload)
+        # which a server without session tickets delays; so would a request behind another.  One
+        # alone never waits: a call saved.
+        self._nodelay = bool(settings.tls or settings.exchange.upload or settings.pace.requests > 1)
         self._opened = 0
 
     def dial(self) -> tuple[socket.SocketType | None, int]:
@@ -53,16 +55,24 @@ class Dialer:
 class Connection:
     """One socket.  ``waits`` is the limit that runs for it, None while it is kept idle.
 
-    ``pieces`` of an upload are still to come after ``unsent``.
+    Of the requests that go out at once, ``owed`` were begun and are not answered, the oldest of
+    them by ``reader``; ``behind`` were not begun.  ``pieces`` of an upload are still to come after
+    ``unsent``.  ``surplus`` came together with the answer before.
     """
 
     __slots__ = (
-        "due", "fd", "interest", "lane", "pieces", "reader", "served", "sock", "stage", "unsent",
-        "waits",
+        "behind", "due", "fd", "interest", "lane", "owed", "pieces", "reader", "served", "sock",
+        "stage", "surplus", "unsent", "waits",
     )  # fmt: skip
 
     def __init__(
-        self, sock: socket.SocketType, due: float, lane: int, exchange: Exchange, tls: Tls | None
+        self,
+        sock: socket.SocketType,
+        due: float,
+        lane: int,
+        exchange: Exchange,
+        tls: Tls | None,
+        requests: int = 1,
     ) -> None:
         self.sock: socket.SocketType | TlsSocket = TlsSocket(sock, tls) if tls else sock
         self.fd = sock.fileno()
@@ -70,26 +80,49 @@ class Connection:
         self.stage = Stage.CONNECTING
         self.served = self.interest = 0
         self.waits: Timeouts[Connection] | None = None
-        self.begin(exchange)
+        self.surplus = b""
+        self.unsent: bytes | memoryview = b""
+        self._begin(exchange, requests)
 
-    def begin(self, exchange: Exchange) -> None:
-        """The first request, as on every new connection."""
-        self.reader = exchange.reader()
-        self.unsent: bytes | memoryview = exchange.request
-        self.pieces = exchange.upload.pieces if exchange.upload else 0
+    @property
+    def left(self) -> int:
+        """Requests that are not answered."""
+        return self.owed + self.behind
 
-    def again(self, exchange: Exchange, due: float) -> None:
-        """The next request on this connection: a ping, where it is a WebSocket."""
+    @property
+    def writing(self) -> bool:
+        """The last request that was begun is not sent to its end."""
+        return bool(self.unsent or self.pieces)
+
+    def again(self, exchange: Exchange, due: float, requests: int) -> None:
+        """The next requests on this connection: a ping, where it is a WebSocket."""
         self.due = due
         if isinstance(self.reader, WebSocketReader):
             self.unsent = self.reader.ping()
+            self.owed = 1
         else:
-            self.begin(exchange)
+            self._begin(exchange, requests)
 
+    def follow(self, exchange: Exchange) -> None:
+        """One request is sent, the next one behind it is to be."""
+        self.owed += 1
+        self.behind -= 1
+        self._write(exchange)
 
-def name_of(code: int) -> str:
-    """The symbolic name of an errno."""
-    return errorcode.get(code, str(code))
+    def nonsense(self, error: WireError) -> Ended:
+        """Bytes came that are no answer."""
+        if self.stage.asked:
+            self.stage = Stage.ANSWERING
+        return Ended(End.NONSENSE, str(error))
+
+    def _begin(self, exchange: Exchange, requests: int) -> None:
+        self.reader = exchange.reader()
+        self.owed, self.behind = 1, requests - 1
+        self._write(exchange)
+
+    def _write(self, exchange: Exchange) -> None:
+        self.unsent = exchange.request
+        self.pieces = exchange.upload.pieces if exchange.upload else 0
 
 
 def source(sock: socket.SocketType | TlsSocket) -> tuple[str, int] | None:

@@ -32,7 +32,11 @@ class Reader(Protocol):
 
     @property
     def closing(self) -> bool:
-        """The answer says that the server closes now."""
+        """The answer, or the part of it that came, says that the server closes after it."""
+
+    @property
+    def surplus(self) -> bytes:
+        """What came behind the end of the answer."""
 
     @property
     def status(self) -> int:
@@ -58,6 +62,7 @@ class Expect:
 
     status = 0
     closing = False
+    surplus = b""
 
     def __init__(self, wanted: bytes | None) -> None:
         self._wanted = wanted

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 from enum import Enum
+from typing import NamedTuple, Self
 
 from segue.errors import IllegalInput
 
@@ -126,6 +127,24 @@ ENDS = {
     errno.EADDRNOTAVAIL: End.EXHAUSTED,
     errno.EADDRINUSE: End.EXHAUSTED,
 }
+
+
+class Ended(NamedTuple):
+    """How it ended, and the words for an example of it."""
+
+    end: End
+    note: str = ""
+
+    @classmethod
+    def by(cls, error: OSError) -> Self:
+        """What this error stands for."""
+        return cls.by_errno(error.errno or 0)
+
+    @classmethod
+    def by_errno(cls, number: int) -> Self:
+        """What this errno stands for, noted by its symbolic name."""
+        return cls(end_of(number), errno.errorcode.get(number, str(number)))
+
 
 FATES: dict[tuple[Stage, End], Fate] = {
     # On loopback the whole handshake runs inside connect(), so it may bring any news of it.

@@ -134,8 +134,8 @@ class ResponseReader:
 
     @property
     def closing(self) -> bool:
-        """The server said that it closes after this response."""
-        return self.complete and self.head is not None and self.head.close
+        """The server said that it closes after this response, which need not be whole yet."""
+        return self.head is not None and self.head.close
 
     def field(self, name: bytes) -> bytes:
         """The value of a header field by its name in lower case; empty where there is none.

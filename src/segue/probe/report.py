@@ -49,6 +49,11 @@ def _limits(name: str, result: Result) -> Iterator[str]:
     for fate in (Fate.PORTS_EXHAUSTED, Fate.LOCAL_ERROR):
         if result.count(fate):
             yield f"{where}{result.count(fate):,} not made: {fate.meaning}"
+    if result.repeated:
+        yield (
+            f"{where}{result.repeated:,} pipelined requests went again on another connection, as"
+            " the server had said that it would not process them, or had none of their bytes"
+        )
     if result.held_back:
         yield f"{where}{result.held_back:,} waited, as all the connections allowed were open"
     if result.unbegun:

@@ -47,6 +47,7 @@ class Result:
     began_monotonic: float
     seconds: float
     counts: dict[Fate, int]
+    repeated: int = 0  # requests that were pipelined in vain, not processed, and sent again
     lost_reused: int = 0  # of the lost ones, how many had been sent on a kept connection
     statuses: dict[int, int] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
@@ -137,7 +138,8 @@ class Tally:
         self.reset_from: list[tuple[str, int]] = []
         self.examples: dict[Fate, str] = {}
         self.late = array("f")
-        self.lost_reused = self.held_back = self.unbegun = self.most_open = 0
+        self.lost_reused = self.repeated = 0
+        self.held_back = self.unbegun = self.most_open = 0
         self.gap_s = 0.0
         self._last_ok = start
         self._at = array("d")
@@ -209,6 +211,7 @@ class Tally:
             seconds=until - self.start,
             counts=dict(self.counts),
             lost_reused=self.lost_reused,
+            repeated=self.repeated,
             statuses=dict(self.statuses),
             versions=dict(self.versions),
             version_times=dict(self.version_times),

@@ -17,6 +17,8 @@ from typing import Generic, Protocol, TypeVar
 from segue.errors import UsageError
 
 T = TypeVar("T")
+# More would measure how servers buffer; none is known to read so many ahead.
+MOST_AT_ONCE = 1000
 
 
 class Timeouts(Generic[T]):
@@ -62,14 +64,14 @@ class Schedule(Protocol):
 
     next: float
 
-    def take(self) -> tuple[float, int]:
-        """An attempt: when it was due, and its lane (the connection it may reuse).
+    def take(self) -> tuple[float, int, int]:
+        """When it was due, its lane (the connection it may reuse), how many requests at once.
 
         It was due before ``next`` when its lane was still busy then.
         """
 
     def done(self, lane: int, now: float, *, ok: bool) -> None:
-        """The lane's attempt is over."""
+        """What the lane had out is over."""
 
     def stop(self, now: float) -> int:
         """Hand out nothing more; how many were due by now and not taken."""
@@ -93,13 +95,13 @@ class _Open:
         self._rate, self._begin, self._limits, self._number = rate, begin, limits, 0
         self.next = limits.allow(begin)
 
-    def take(self) -> tuple[float, int]:
+    def take(self) -> tuple[float, int, int]:
         due = self.next
         self._number += 1
         self._limits.left -= 1
         # From the number, not by adding up: ten million additions would drift.
         self.next = self._limits.allow(self._due(self._number))
-        return due, -1
+        return due, -1, 1
 
     def _due(self, number: int) -> float:
         return self._begin + number / self._rate
@@ -121,26 +123,33 @@ class _Open:
 
 
 class _Lanes:
-    """Lanes with one attempt out at a time each: the closed loop, and kept connections."""
+    """Lanes that wait for what they have out: the closed loop, and kept connections."""
 
-    __slots__ = ("_due", "_free", "_interval", "_limits", "_pause", "next")
+    __slots__ = ("_due", "_free", "_interval", "_limits", "_pause", "_requests", "next")
 
     def __init__(
-        self, due: list[float], interval: float | None, pause: float, limits: _Limits
+        self,
+        due: list[float],
+        interval: float | None,
+        pause: float,
+        limits: _Limits,
+        requests: int = 1,
     ) -> None:
         self._due = due
         self._free = sorted((begin, lane) for lane, begin in enumerate(due))
         self._interval, self._pause, self._limits = interval, pause, limits
+        self._requests = requests
         self._peek()
 
     def _peek(self) -> None:
         self.next = self._limits.allow(self._free[0][0]) if self._free else inf
 
-    def take(self) -> tuple[float, int]:
+    def take(self) -> tuple[float, int, int]:
         _, lane = heappop(self._free)
-        self._limits.left -= 1
+        requests = int(min(self._requests, self._limits.left))
+        self._limits.left -= requests
         self._peek()
-        return self._due[lane], lane
+        return self._due[lane], lane, requests
 
     def done(self, lane: int, now: float, *, ok: bool) -> None:
         if self._interval is not None:
@@ -154,7 +163,7 @@ class _Lanes:
     def stop(self, now: float) -> int:
         last = min(now, self._limits.until)
         due = sum(1 for begin, _ in self._free if begin <= last)
-        missed = min(due, self._limits.left)
+        missed = min(due * self._requests, self._limits.left)
         self._limits.left = 0
         self.next = inf
         return int(missed)
@@ -166,6 +175,10 @@ class Pace(Protocol):
     @property
     def connections(self) -> int:
         """How many connections it needs at once; 0 when the answers decide that."""
+
+    @property
+    def requests(self) -> int:
+        """How many go out at once on a connection."""
 
     def begin(self, now: float, duration_s: float | None, count: int | None) -> Schedule:
         """The schedule from now on, until the first limit that is not None."""
@@ -185,6 +198,7 @@ class OpenLoop:
     rate: float
 
     connections = 0
+    requests = 1
 
     def __post_init__(self) -> None:
         if not (self.rate > 0 and isfinite(self.rate)):
@@ -209,6 +223,8 @@ class ClosedLoop:
     concurrency: int
     pause_s: float = 0.01
 
+    requests = 1
+
     def __post_init__(self) -> None:
         if self.concurrency < 1 or not 0 <= self.pause_s < inf:
             raise UsageError(f"{self.concurrency} clients that pause {self.pause_s} s are no load")
@@ -232,16 +248,22 @@ class KeepAlive:
     """``kept`` connections, a request each every ``interval_s``, the first ones spread evenly.
 
     A request that is due while its connection still waits for an answer is sent right after it,
-    and its latency counts from when it was due.
+    and its latency counts from when it was due.  With more than one of ``requests`` so many go out
+    at once instead of one, without waiting for one another's answers (pipelining).
     """
 
     kept: int
     interval_s: float
+    requests: int = 1
 
     def __post_init__(self) -> None:
         if self.kept < 1 or not 0 < self.interval_s < inf:
             raise UsageError(
                 f"{self.kept} connections with a request every {self.interval_s} s are no load"
+            )
+        if not 1 <= self.requests <= MOST_AT_ONCE:
+            raise UsageError(
+                f"{self.requests} requests at once are no load: from 1 to {MOST_AT_ONCE}"
             )
 
     @property
@@ -252,7 +274,9 @@ class KeepAlive:
     def begin(self, now: float, duration_s: float | None, count: int | None) -> Schedule:
         """See Pace."""
         lanes = [now + self.interval_s * lane / self.kept for lane in range(self.kept)]
-        return _Lanes(lanes, self.interval_s, 0, _limits(now, duration_s, count))
+        limits = _limits(now, duration_s, count)
+        return _Lanes(lanes, self.interval_s, 0, limits, self.requests)
 
     def __str__(self) -> str:
-        return f"{self.kept} kept connections, a request each every {self.interval_s:g} s"
+        each = "a request" if self.requests == 1 else f"{self.requests} requests at once"
+        return f"{self.kept} kept connections, {each} each every {self.interval_s:g} s"

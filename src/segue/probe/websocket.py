@@ -45,6 +45,7 @@ class WebSocketReader:
     __slots__ = ("_buffer", "_head", "_pings", "_skip", "_waits", "closed", "reply")
 
     closing = False
+    surplus = b""
 
     def __init__(self) -> None:
         self._head = ResponseReader()
