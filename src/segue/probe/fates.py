@@ -17,7 +17,12 @@ from typing import NamedTuple, Self
 from segue.errors import IllegalInput
 
 
-class Fate(Enum):
+class _Fact(Enum):
+    # Enum's own, in Python, would be called ten times an attempt; members are one of a kind.
+    __hash__ = object.__hash__
+
+
+class Fate(_Fact):
     """What became of an attempt; the value is its name in reports and JSON."""
 
     OK = "ok"
@@ -78,7 +83,7 @@ MEANINGS = {
 }
 
 
-class Stage(Enum):
+class Stage(_Fact):
     """How far an attempt had come."""
 
     CALLING = "in socket(), bind() or connect()"
@@ -93,10 +98,10 @@ class Stage(Enum):
     @property
     def asked(self) -> bool:
         """Something is out that waits for its answer."""
-        return self not in {Stage.IDLE, Stage.HELD}
+        return self is not Stage.IDLE and self is not Stage.HELD
 
 
-class End(Enum):
+class End(_Fact):
     """How it ended: what the kernel, the clock or the answer itself said."""
 
     COMPLETE = "the answer is whole"
