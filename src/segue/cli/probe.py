@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 
+from segue.cli.serving import status_at
 from segue.errors import KernelError, UsageError
 from segue.probe import page, screen, tls
 from segue.probe.during import During
@@ -88,7 +89,7 @@ def probe(target: str, **given: Any) -> int:
     during = _during(given)
     if given["html"]:
         _writable(given["html"])
-    session = Session(found, settings, during, given["settle"])
+    session = Session(found, settings, during, given["settle"], ask=status_at(found))
     if given["check"]:
         first_look(settings, found)
     report = _run(session)

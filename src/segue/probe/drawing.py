@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from math import ceil, floor, log10
 
+from segue.probe.attached import Mark
 from segue.probe.fates import Fate
 from segue.probe.story import Span, Story
 
@@ -42,7 +43,7 @@ def steps(high: float, wanted: int = 5) -> list[float]:
     return [round(step * number, 9) for number in range(ceil(high / step - 1e-9) + 1)]
 
 
-def losses(story: Story) -> str:
+def losses(story: Story, happened: Sequence[Mark] = ()) -> str:
     """Answered and lost attempts a second, lost ones by fate, against the restart's span."""
     per = 1 / story.slice_s
     fates = [fate for fate in Fate if any(fate in one.lost for one in story.slices)]
@@ -63,11 +64,12 @@ def losses(story: Story) -> str:
         ("ok", "answered"),
         *((_kind(fates, fate), fate.value.replace("_", " ")) for fate in fates),
     ]
+    parts += _marks(scale, happened)
     parts.append(_legend(names))
     return _svg("Attempts a second, answered and lost, over time", parts)
 
 
-def latency(story: Story) -> str:
+def latency(story: Story, happened: Sequence[Mark] = ()) -> str:
     """Median, 99th percentile and slowest answer of each slice, on a logarithmic scale."""
     slowest = [one.max_ms for one in story.slices if one.max_ms is not None]
     fastest = [one.p50_ms for one in story.slices if one.p50_ms is not None]
@@ -80,6 +82,7 @@ def latency(story: Story) -> str:
     for name in ("max", "p99", "p50"):
         line = [(one.at_s + middle, getattr(one, f"{name}_ms")) for one in story.slices]
         parts += _lines(scale, line, name)
+    parts += _marks(scale, happened)
     parts.append(_legend([("p50", "median"), ("p99", "99 %"), ("max", "slowest")]))
     return _svg("Latency of answered attempts over time, in milliseconds", parts)
 
@@ -126,6 +129,21 @@ def _span(scale: _Scale, span: Span) -> Iterator[str]:
         f' height="{height}"/>'
     )
     yield f'<text x="{begin + 5}" y="{TOP - 8}">restart</text>'
+
+
+def _marks(scale: _Scale, happened: Sequence[Mark]) -> Iterator[str]:
+    """A line for each, with its words beside it; those that would overlap go a line lower."""
+    free = [0.0] * 4
+    for mark in happened:
+        x, width = scale.x(mark.at_s), 6.2 * len(mark.text) + 10
+        yield f'<line class="mark" x1="{x}" x2="{x}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+        row = next((row for row, until in enumerate(free) if until <= x), None)
+        if row is None:
+            continue  # too many: the table has them all
+        side, at = ("end", x - 4) if x + width > WIDTH - RIGHT else ("begin", x + 4)
+        free[row] = x + width if side == "begin" else x
+        y = TOP + 14 + 14 * row
+        yield f'<text class="{side} word" x="{at}" y="{y}">{escape(mark.text)}</text>'
 
 
 def _bar(scale: _Scale, at_s: float, width_s: float, base: float, height: float, kind: str) -> str:

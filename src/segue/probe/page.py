@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from html import escape
 
 from segue.probe import drawing, screen
+from segue.probe.attached import Attached
 from segue.probe.kernel import Kernel, meaning
 from segue.probe.session import Report
 
@@ -39,6 +40,7 @@ svg { display: block; height: auto; max-width: 100%; width: 100%; }
 svg text { fill: var(--dim); font: 12px system-ui, sans-serif; }
 .end { text-anchor: end; } .middle { text-anchor: middle; }
 .grid { stroke: var(--rule); stroke-width: 1; }
+.mark { stroke: var(--ink); stroke-dasharray: 3 3; stroke-width: 1; opacity: .7; }
 .settle { fill: var(--settle); } .command { fill: var(--command); opacity: .55; }
 .ok { fill: var(--ok); } .lost0 { fill: var(--lost0); } .lost1 { fill: var(--lost1); }
 .lost2 { fill: var(--lost2); } .lost3 { fill: var(--lost3); }
@@ -61,6 +63,7 @@ def render(report: Report) -> str:
     """The whole page.  Whatever came from a server, a command or the user is escaped."""
     result = report.result
     title = f"{screen.verdict(result)}: {report.target}"
+    marks = report.attached.marks if report.attached else ()
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -70,11 +73,12 @@ def render(report: Report) -> str:
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
         *_head(report),
         "<h2>Attempts over time</h2>",
-        drawing.losses(report.story),
+        drawing.losses(report.story, marks),
         "<h2>Latency over time</h2>",
-        drawing.latency(report.story),
+        drawing.latency(report.story, marks),
         *_tables(report),
         *_kernel(report.kernel),
+        *_segue(report.attached),
         "</body></html>",
     ]
     return "\n".join(parts) + "\n"
@@ -154,6 +158,17 @@ def _kernel(found: Kernel) -> Iterable[str]:
         yield _table(("reason", "count", "meaning"), causes, {1})
     else:
         yield '<p class="dim">No connection of the probe was reset.</p>'
+
+
+def _segue(found: Attached | None) -> Iterable[str]:
+    if found is None:
+        return
+    yield "<h2>Segue's side</h2>"
+    yield f'<p class="dim">instance {escape(found.name)}, engine {escape(found.engine)}</p>'
+    yield _table(("counter", "more than before"), list(found.counters()), {1})
+    rows = [(f"{mark.at_s:.3f}", mark.text) for mark in found.marks]
+    if rows:
+        yield "<h2>Its stages</h2>" + _table(("seen at s", "stage"), rows, {0})
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[Cell]], numbers: set[int]) -> str:

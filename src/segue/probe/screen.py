@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from segue.probe.attached import Attached
 from segue.probe.fates import Fate
 from segue.probe.kernel import Kernel, meaning
 from segue.probe.report import caption
@@ -44,7 +45,7 @@ def draw(report: Report, console: Console) -> None:
         console.print(drawn)
     for row in timeline(report.story):
         console.print(row, highlight=False, markup=False)
-    for said in kernel(report.kernel):
+    for said in [*kernel(report.kernel), *segue(report.attached)]:
         console.print(said, highlight=False, markup=False)
     for note in limits(report):
         console.print(f"note: {note}", highlight=False, markup=False, style="yellow")
@@ -178,6 +179,15 @@ def kernel(found: Kernel) -> list[str]:
     for reason, count in sorted(found.others.items(), key=lambda one: -one[1]):
         said.append(f"others were reset {count:,} x {reason}: {meaning(reason)}")
     return said
+
+
+def segue(found: Attached | None) -> list[str]:
+    """Segue's own side in lines; none where it does not serve the target."""
+    if found is None:
+        return []
+    counted = ", ".join(f"{name} +{count:,}" for name, count in found.counters())
+    said = ["", f"segue ({found.name}, engine {found.engine}): {counted}"]
+    return [*said, *(f"{mark.at_s:9.3f} s  {mark.text}" for mark in found.marks)]
 
 
 def milliseconds(value: float | None) -> str:

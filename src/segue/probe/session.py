@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from segue.errors import UsageError
+from segue.probe.attached import Ask, Attached, Follower
 from segue.probe.client import Client
 from segue.probe.during import Command, During
 from segue.probe.kernel import Kernel, Watch
@@ -44,6 +45,7 @@ class Report:
     command: Command | None = None
     notes: tuple[str, ...] = ()
     interrupted: bool = False
+    attached: Attached | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: the result's own keys, and the rest beside them."""
@@ -52,6 +54,7 @@ class Report:
             "url": self.target,
             "story": self.story.as_dict(),
             "kernel": self.kernel.as_dict(),
+            "segue": self.attached and self.attached.as_dict(),
             "interrupted": self.interrupted,
             "notes": list(self.notes),
             "during": command
@@ -70,6 +73,8 @@ class Report:
 class Session:
     """Runs once.  ``settle_s`` is how long after the command its effects are counted to it.
 
+    ``ask`` gives the status of the instance that serves the target, if there is one.
+
     Raises UsageError when the command would begin after the load.
     """
 
@@ -78,6 +83,7 @@ class Session:
     during: During | None = None
     settle_s: float = 5.0
     show: Callable[[Progress], None] = field(default=lambda _: None)
+    ask: Ask = field(default=lambda: None)
     interrupted: bool = False
     _client: Client = field(init=False)
 
@@ -102,8 +108,10 @@ class Session:
         allow_descriptors(self.settings.max_open + 64)
         over = threading.Event()
         watch = Watch(self.target)
+        follower = Follower(self.ask)
         beat = threading.Thread(target=self._beat, args=(watch, over), name="beat", daemon=True)
         try:
+            follower.start()
             if self.during:
                 self.during.start()
             beat.start()
@@ -115,9 +123,11 @@ class Session:
             tally = self._client.tally
             assert tally
             command = self.during.join(tally.start) if self.during else None
-            return self._report(result, tally, command, watch.finish(tally.reset_from))
+            kernel, attached = watch.finish(tally.reset_from), follower.finish(tally.start)
+            return self._report(result, tally, command, kernel, attached)
         finally:
             over.set()
+            follower.stop()
             watch.close()
 
     def _beat(self, watch: Watch, over: threading.Event) -> None:
@@ -145,7 +155,12 @@ class Session:
         )
 
     def _report(
-        self, result: Result, tally: Tally, command: Command | None, kernel: Kernel
+        self,
+        result: Result,
+        tally: Tally,
+        command: Command | None,
+        kernel: Kernel,
+        attached: Attached | None,
     ) -> Report:
         span = None
         if command and command.begin_s is not None and command.end_s is not None:
@@ -158,6 +173,7 @@ class Session:
             command,
             tuple(self._notes(result, command)),
             self.interrupted,
+            attached,
         )
 
     def _notes(self, result: Result, command: Command | None) -> list[str]:

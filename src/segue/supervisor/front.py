@@ -15,6 +15,7 @@ from segue.engine.steering import Steering
 from segue.errors import InternalError, UsageError
 from segue.linux.sockopt import cookie, open_listener
 from segue.observe.snapshot import Observer
+from segue.policy.counts import Counts
 from segue.supervisor.settings import Bind
 from segue.supervisor.state import Hold
 
@@ -31,6 +32,7 @@ class Front:
     observer: Observer
     sockets: dict[int, socket.socket] = field(default_factory=dict)
     shared: tuple[int, ...] = ()  # the slots that have a share
+    gone: Counts = field(default_factory=Counts)  # of all slots that have left
 
     def open(self, *, backlog: int, nodelay: bool) -> Hold:
         """A new listener in the group with no share.  Raises KernelError."""
@@ -62,6 +64,7 @@ class Front:
         """
         listener = self.sockets.pop(slot, None)
         if listener is not None:
+            self.gone += self.steering.counts().get(slot, Counts())
             self.steering.leave(slot, listener)
             self.shared = tuple(one for one in self.shared if one != slot)
 

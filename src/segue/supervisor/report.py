@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from segue.engine.steering import NO_SLOT
@@ -46,12 +47,14 @@ def report(runner: Runner) -> dict[str, Any]:
                 new, migrated = selected.get(known, (0, 0))
                 selected[known] = (new + count.new, migrated + count.migrated)
         by_hash = counts.get(NO_SLOT)
+        by_share = [count for slot, count in counts.items() if slot != NO_SLOT]
         fronts.append(
             {
                 "name": front.bind.name,
                 "address": str(front.bind.address),
                 "listeners": len(group.listeners),
                 "half_open": len(group.requests),
+                "counts": asdict(sum(by_share, front.gone)) if counts else {},
                 "by_hash": 0 if by_hash is None else by_hash.new + by_hash.migrated,
                 "strangers": [describe(one) for one in strangers(front, runner.crew)],
             }

@@ -1,0 +1,63 @@
+"""Which instance of ours serves an address: for what wants its status beside its own findings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from segue.address import Address
+from segue.errors import SegueError
+from segue.probe.target import Target
+from segue.supervisor.control import ask
+from segue.supervisor.places import Places, instances
+
+Status = dict[str, Any]
+
+
+def status_at(target: Target) -> Callable[[], Status | None]:
+    """A call that asks the instance of this user that serves the target for its status.
+
+    The call returns None when there is no such instance, or it does not answer.
+    """
+    known: list[str] = []
+
+    def look() -> Status | None:
+        try:
+            names = known or instances()
+        except (OSError, SegueError):
+            return None
+        for name in names:
+            found = _status(name)
+            if found is not None and serves(found, target):
+                known[:] = [name]
+                return found
+        return None
+
+    return look
+
+
+def serves(status: Status, target: Target) -> bool:
+    """The instance listens at the target, in this network namespace."""
+    try:
+        if not os.path.samefile(f"/proc/{status['pid']}/ns/net", "/proc/thread-self/ns/net"):
+            return False
+    except OSError:
+        return False
+    for front in status["fronts"]:
+        address = Address.parse(front["address"])
+        if address == target.address:
+            return True
+        same = (address.port, address.family) == (target.address.port, target.address.family)
+        if address.wildcard and same and target.local:
+            return True
+    return False
+
+
+def _status(name: str) -> Status | None:
+    try:
+        answer = ask(Places.of(name).control, {"do": "status"}, lambda _: None)
+    except (SegueError, OSError, ValueError):
+        return None
+    found = answer.get("status")
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,173 @@
+"""Segue's side of a run, where ``segue run`` serves the target: its stages and its counters.
+
+The status of the instance (segue.supervisor.report) is looked at again and again while the load
+goes on; the first and the last make the differences, and what changed between two makes the stages.
+A stage but the first of a generation is therefore late by up to one look.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+Look = dict[str, Any]
+Ask = Callable[[], Look | None]
+"""The status now, or None: nobody serves the target by Segue, or it does not answer any more."""
+
+# A look costs the supervisor a dump of the group's sockets: never more than a tenth of its time.
+BEAT_S = 0.1
+SHARE = 0.1
+# How long the load waits for the first one.
+PATIENCE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Something was seen to have happened, so many seconds after the run began."""
+
+    at_s: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """What grew between the first look and the last one, and what happened.
+
+    ``counts`` are the program's decisions by kind (segue.policy.counts): ``new`` connections, and
+    each ``request``, ``child`` and ``fastopen`` child that migrated; empty with an engine that
+    cannot count.  ``by_hash`` were left to the kernel's hash; ``moved`` were made to migrate, by
+    cycling a listener; ``cut`` were accepted and ended by Segue.  A supervisor that is replaced by
+    another in the middle counts anew, and nothing is shown below zero.
+    """
+
+    name: str
+    engine: str
+    counts: dict[str, int]
+    by_hash: int
+    moved: int
+    cut: int
+    restarts: int
+    marks: tuple[Mark, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def counters(self) -> Iterator[tuple[str, int]]:
+        """Names and differences, for a table."""
+        own = {"by hash": self.by_hash, "moved": self.moved, "cut": self.cut}
+        for name, value in (self.counts | own | {"restarts": self.restarts}).items():
+            yield name.replace("_", " "), value
+
+
+class Follower:
+    """Looks from ``start`` to ``finish``, in a thread of its own; ``ask`` may wait."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._looks: list[tuple[float, Look]] = []
+        self._first, self._over = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
+
+    def start(self) -> None:
+        """Returns after the first look, or when that takes too long."""
+        self._thread.start()
+        self._first.wait(PATIENCE_S)
+
+    def stop(self) -> None:
+        """Look once more and no further."""
+        self._over.set()
+
+    def finish(self, origin: float) -> Attached | None:
+        """What was found; None when Segue does not serve the target.  ``origin`` is monotonic."""
+        self.stop()
+        self._thread.join(PATIENCE_S)
+        looks = [(max(0.0, at - origin), look) for at, look in self._looks]
+        return tell(looks) if looks else None
+
+    def _follow(self) -> None:
+        last = False
+        while not last:
+            last = self._over.is_set()
+            began = time.monotonic()
+            look = self._ask()
+            now = time.monotonic()
+            if look is not None:
+                self._keep(now, look)
+            elif not self._looks:
+                break
+            # Without an answer for once, such as in a re-exec, the next look tells.
+            self._first.set()
+            if not last:
+                self._over.wait(max(BEAT_S, (now - began) / SHARE))
+        self._first.set()
+
+    def _keep(self, now: float, look: Look) -> None:
+        # Most looks are like those around them: a run of an hour must fit in memory.
+        kept = [one for _, one in self._looks[-2:]] + [look]
+        if len(kept) == 3 and not any(news(a, b) for a, b in pairwise(kept)):
+            self._looks.pop()
+        self._looks.append((now, look))
+
+
+def news(before: Look, after: Look) -> bool:
+    """Something that ``tell`` would mark."""
+    return bool(list(_marks([(0.0, before), (0.0, after)])))
+
+
+def tell(looks: Sequence[tuple[float, Look]]) -> Attached:
+    """The difference of the first and the last of these, and the marks between."""
+    first, last = looks[0][1], looks[-1][1]
+    marks = tuple(_marks(looks))
+    counts = {
+        kind: _grown(_sum(first, kind, "counts"), value)
+        for kind in (last["fronts"][0]["counts"] if last["fronts"] else ())
+        for value in [_sum(last, kind, "counts")]
+    }
+    return Attached(
+        name=last["name"],
+        engine=last["engine"],
+        counts=counts,
+        by_hash=_grown(_sum(first, "by_hash"), _sum(last, "by_hash")),
+        moved=_grown(first["moved"], last["moved"]),
+        cut=_grown(first["cut"], last["cut"]),
+        restarts=sum(mark.text.endswith(" serves") for mark in marks),
+        marks=marks,
+    )
+
+
+def _generations(look: Look) -> dict[int, float]:
+    """Those with a worker, and how old the oldest is."""
+    found: dict[int, float] = {}
+    for one in look["workers"]:
+        number = one["generation"]
+        found[number] = max(found.get(number, 0.0), one["age"])
+    return found
+
+
+def _sum(look: Look, key: str, within: str = "") -> int:
+    """Over the addresses of the instance."""
+    return sum((front[within] if within else front)[key] for front in look["fronts"])
+
+
+def _grown(before: int, after: int) -> int:
+    return max(0, after - before)
+
+
+def _marks(looks: Sequence[tuple[float, Look]]) -> Iterator[Mark]:
+    for (_, before), (at, after) in pairwise(looks):
+        went = before["newcomer"]
+        # Workers tell their age, so a beginning is not late, however short it was.
+        for number in sorted(_generations(after).keys() - _generations(before).keys()):
+            yield Mark(max(0.0, at - _generations(after)[number]), f"generation {number} starts")
+        if after["working"] != before["working"]:
+            yield Mark(at, f"generation {after['working']} serves")
+        if went and went not in {after["newcomer"], after["working"]}:
+            yield Mark(at, f"generation {went} is given up")
+        gone = _generations(before).keys() - _generations(after).keys()
+        for number in sorted(gone - {went}):
+            yield Mark(at, f"generation {number} is gone")

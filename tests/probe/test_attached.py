@@ -1,0 +1,94 @@
+"""Segue's side of a run: what two looks at its status say, and what happened between them."""
+
+from __future__ import annotations
+
+from segue.probe.attached import Follower, Look, Mark, tell
+
+
+def look(working: int, newcomer: int, *generations: int, new: int = 0, **more: int) -> Look:
+    """A status with a worker of each of these generations; the second address counts nothing."""
+    fronts = [
+        {"by_hash": more.pop("by_hash", 2), "counts": {"new": new, "child": new // 10}},
+        {"by_hash": 1, "counts": {"new": 7, "child": 0}},
+    ]
+    workers = [{"generation": one, "age": 0.25} for one in generations]
+    return {
+        "name": "t", "engine": "migrate", "working": working, "newcomer": newcomer,
+        "moved": 0, "cut": 0, "workers": workers, "fronts": fronts,
+    } | more  # fmt: skip
+
+
+def test_a_restart_has_a_beginning_a_flip_and_an_end() -> None:
+    """And the counters are differences of the first and the last look, by kind."""
+    found = tell(
+        [
+            (0.0, look(1, 0, 1, new=100)),
+            (1.0, look(1, 2, 1, new=150)),
+            (2.0, look(1, 2, 1, 2, new=160)),
+            (3.0, look(2, 0, 1, 2, new=200)),
+            (4.0, look(2, 0, 2, new=250, by_hash=5, moved=4, cut=1)),
+        ]
+    )
+    assert found.marks == (
+        Mark(1.75, "generation 2 starts"),
+        Mark(3.0, "generation 2 serves"),
+        Mark(4.0, "generation 1 is gone"),
+    )
+    assert found.counts == {"new": 150, "child": 15}
+    assert (found.by_hash, found.moved, found.cut, found.restarts) == (3, 4, 1, 1)
+
+
+def test_newcomers_that_will_not_do_are_given_up() -> None:
+    """Their end is not a generation's that had served; a next attempt is another one."""
+    found = tell(
+        [
+            (0.0, look(1, 2, 1)),
+            (1.0, look(1, 2, 1, 2)),
+            (2.0, look(1, 3, 1, 3)),
+            (3.0, look(1, 0, 1)),
+        ]
+    )
+    assert [mark.text for mark in found.marks] == [
+        "generation 2 starts", "generation 3 starts", "generation 2 is given up",
+        "generation 3 is given up",
+    ]  # fmt: skip
+    assert found.restarts == 0
+
+
+def test_an_engine_that_cannot_count_shows_no_counts() -> None:
+    """Rather than zeros, which would be a statement."""
+    mute = look(1, 0, 1)
+    for front in mute["fronts"]:
+        front["counts"] = {}
+    assert tell([(0.0, mute), (1.0, mute)]).counts == {}
+
+
+def test_a_supervisor_that_counts_anew_is_not_shown_below_zero() -> None:
+    """One that was killed and followed by another has lost what left before."""
+    assert tell([(0.0, look(1, 0, 1, new=90)), (1.0, look(1, 0, 1, new=5))]).counts["new"] == 0
+
+
+def test_who_is_not_served_by_segue_is_asked_once() -> None:
+    """No instance, no looks, and nothing to tell."""
+    asked: list[None] = []
+    follower = Follower(lambda: asked.append(None))
+    follower.start()
+    assert follower.finish(0.0) is None
+    assert len(asked) == 1
+
+
+def test_looks_without_news_are_forgotten() -> None:
+    """But not the first, the last, or those around a change, which say when it was."""
+    states = [look(1, 0, 1, new=count) for count in range(50)]
+    states += [look(2, 0, 2, new=count) for count in range(50, 100)]
+    follower = Follower(lambda: None)
+    for second, state in enumerate(states):
+        follower._keep(float(second), state)
+    assert [at for at, _ in follower._looks] == [0.0, 49.0, 50.0, 99.0]
+    found = tell(follower._looks)
+    assert found.marks == (
+        Mark(49.75, "generation 2 starts"),
+        Mark(50.0, "generation 2 serves"),
+        Mark(50.0, "generation 1 is gone"),
+    )
+    assert found.counts["new"] == 99
