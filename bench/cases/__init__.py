@@ -17,6 +17,7 @@ from bench.cases import (
     restart,
     soak,
     stall,
+    wrk,
 )
 
 CASES: tuple[Case, ...] = (
@@ -35,4 +36,5 @@ CASES: tuple[Case, ...] = (
     flip.CASE,
     idle.CASE,
     link.CASE,
+    wrk.CASE,
 )
