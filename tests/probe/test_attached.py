@@ -5,7 +5,7 @@ from __future__ import annotations
 from segue.probe.attached import Follower, Look, Mark, tell
 
 
-def look(working: int, newcomer: int, *generations: int, new: int = 0, **more: int) -> Look:
+def look(working: int, newcomer: int, *generations: int, new: int = 0, **more: float) -> Look:
     """A status with a worker of each of these generations; the second address counts nothing."""
     fronts = [
         {"by_hash": more.pop("by_hash", 2), "counts": {"new": new, "child": new // 10}},
@@ -14,7 +14,7 @@ def look(working: int, newcomer: int, *generations: int, new: int = 0, **more: i
     workers = [{"generation": one, "age": 0.25} for one in generations]
     return {
         "name": "t", "engine": "migrate", "working": working, "newcomer": newcomer,
-        "moved": 0, "cut": 0, "workers": workers, "fronts": fronts,
+        "moved": 0, "cut": 0, "flip_age": None, "workers": workers, "fronts": fronts,
     } | more  # fmt: skip
 
 
@@ -36,6 +36,18 @@ def test_a_restart_has_a_beginning_a_flip_and_an_end() -> None:
     )
     assert found.counts == {"new": 150, "child": 15}
     assert (found.by_hash, found.moved, found.cut, found.restarts) == (3, 4, 1, 1)
+
+
+def test_a_flip_is_placed_by_its_age() -> None:
+    """Looks may be far apart; a rollback has no flip, and is placed where it was seen."""
+    found = tell(
+        [
+            (0.0, look(1, 2, 1, 2)),
+            (2.0, look(2, 0, 1, 2, flip_age=1.5)),
+            (3.0, look(1, 0, 1, 2, flip_age=2.5)),
+        ]
+    )
+    assert found.marks == (Mark(0.5, "generation 2 serves"), Mark(3.0, "generation 1 serves"))
 
 
 def test_newcomers_that_will_not_do_are_given_up() -> None:

@@ -2,7 +2,8 @@
 
 The status of the instance (segue.supervisor.report) is looked at again and again while the load
 goes on; the first and the last make the differences, and what changed between two makes the stages.
-A stage but the first of a generation is therefore late by up to one look.
+What tells its age (a generation's start, the flip) is placed in time by it; the rest is late by up
+to one look.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def news(before: Look, after: Look) -> bool:
 def tell(looks: Sequence[tuple[float, Look]]) -> Attached:
     """The difference of the first and the last of these, and the marks between."""
     first, last = looks[0][1], looks[-1][1]
-    marks = tuple(_marks(looks))
+    marks = tuple(sorted(_marks(looks), key=lambda mark: mark.at_s))
     counts = {
         kind: _grown(_sum(first, kind, "counts"), value)
         for kind in (last["fronts"][0]["counts"] if last["fronts"] else ())
@@ -159,13 +160,16 @@ def _grown(before: int, after: int) -> int:
 
 
 def _marks(looks: Sequence[tuple[float, Look]]) -> Iterator[Mark]:
-    for (_, before), (at, after) in pairwise(looks):
+    for (began, before), (at, after) in pairwise(looks):
         went = before["newcomer"]
         # Workers tell their age, so a beginning is not late, however short it was.
         for number in sorted(_generations(after).keys() - _generations(before).keys()):
             yield Mark(max(0.0, at - _generations(after)[number]), f"generation {number} starts")
         if after["working"] != before["working"]:
-            yield Mark(at, f"generation {after['working']} serves")
+            # The flip tells its age too; a rollback or a promotion is none.
+            flipped = at - (after["flip_age"] or 0.0)
+            seen_before = flipped < began
+            yield Mark(at if seen_before else flipped, f"generation {after['working']} serves")
         if went and went not in {after["newcomer"], after["working"]}:
             yield Mark(at, f"generation {went} is given up")
         gone = _generations(before).keys() - _generations(after).keys()

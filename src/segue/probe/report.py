@@ -61,8 +61,8 @@ def _limits(name: str, result: Result) -> Iterator[str]:
     late, median = result.late_ms, result.p50_ms
     if late is not None and median is not None and late > max(1.0, median):
         yield (
-            f"{where}this machine was the bottleneck: 1 % were begun {late:.1f} ms late or more"
-            f" ({result.rate:,.0f}/s reached)"
+            f"{where}this machine was busy: 1 % were begun {late:.1f} ms late or more, which counts"
+            f" as latency ({result.rate:,.0f}/s reached)"
         )
 
 

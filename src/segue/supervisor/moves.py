@@ -31,6 +31,7 @@ class Moves:
         self.moved = 0  # connections moved by cycling a listener
         self.flip_ms: float | None = None  # from the last proof of readiness to the new shares
         self.ready_at = 0.0
+        self.flipped_at: float | None = None
         self._flipping = False
 
     def perform(self, move: plan.Move) -> None:
@@ -158,7 +159,8 @@ class Moves:
         self.runner.instance.shared = weights
         if self._flipping:
             self._flipping = False
-            self.flip_ms = 1000 * (self.runner.world.now() - self.ready_at)
+            self.flipped_at = self.runner.world.now()
+            self.flip_ms = 1000 * (self.flipped_at - self.ready_at)
             serves = self.runner.instance.working
             self.runner.say(f"generation {serves} takes all new connections")
             notify.tell(READY="1", STATUS=f"generation {serves} serves", MAINPID=str(os.getpid()))

@@ -71,6 +71,7 @@ def report(runner: Runner) -> dict[str, Any]:
         "moved": runner.moves.moved,
         "cut": runner.cut,
         "flip_ms": runner.moves.flip_ms,
+        "flip_age": None if runner.moves.flipped_at is None else now - runner.moves.flipped_at,
         "command": list(runner.settings.command),
         "fronts": fronts,
         "workers": [
