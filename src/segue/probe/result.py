@@ -36,7 +36,7 @@ class Result:
     ``began`` is Unix time; ``began_monotonic`` is CLOCK_MONOTONIC, the same for every process of
     this machine.  ``seconds`` is how long the load lasted.  ``gap_ms`` is the longest time
     without an answer.  ``late_ms`` is how late the probe itself began an attempt (99th percentile):
-    when it is not small beside the latencies, this machine was too busy to measure them.  ``held_back``
+    when it is not small beside the latencies, this machine was too busy.  ``held_back``
     counts attempts that waited because ``max_open`` connections were open already, ``unbegun``
     those that were due and are in no other number, because the run ended before their turn.
     """
