@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,14 +24,6 @@ from segue.linux.sockopt import open_listener
 PASS = asm.assemble([asm.mov_imm(R0, 1), asm.leave()])
 DROP = asm.assemble([asm.mov_imm(R0, 0), asm.leave()])
 HERE = Address("127.0.0.1", 8080)
-
-
-@pytest.fixture
-def bpf_directory(tmp_path: Path) -> Iterator[str]:
-    """A bpf file system of this test's own."""
-    subprocess.run(["mount", "-t", "bpf", "bpf", str(tmp_path)], check=True)
-    yield str(tmp_path)
-    subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 def reachable() -> bool:

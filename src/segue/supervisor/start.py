@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Callable
 
-from segue.address import Address
 from segue.engine.select import Choice
 from segue.errors import UsageError
 from segue.linux import prctl
@@ -127,23 +125,9 @@ def refuse_strangers(observer: Observer, settings: Settings) -> None:
     ours, would be shadowed or shadow us, if the kernel let both be.
     """
     for bind in settings.binds:
-        for where in _overlapping(observer, bind.address):
+        for where in [bind.address, *observer.overlapping(bind.address)]:
             for listener in observer.snapshot(where).listeners:
                 raise UsageError(
                     f"{bind.address} is in use: {where} belongs to {describe(listener)}; stop it"
                     " first, or choose another --bind"
                 )
-
-
-def _overlapping(observer: Observer, address: Address) -> list[Address]:
-    """Where the same port is listened at so that connections to this address could go there."""
-    hosts = {
-        entry.host
-        for family in (socket.AF_INET, socket.AF_INET6)
-        for entry in observer.diag.listeners(address.port, family)
-        # A dual-stack wildcard gets what comes by IPv4 too.
-        if family == address.family or (entry.host == "::" and not entry.v6only)
-    }
-    others = [Address(host, address.port) for host in sorted(hosts)]
-    wild = [one for one in others if one.wildcard or address.wildcard]
-    return [address, *(one for one in wild if one != address)]
