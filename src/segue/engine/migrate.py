@@ -13,6 +13,8 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -21,6 +23,7 @@ from segue.errors import KernelError, UsageError
 from segue.linux.bpf import Descriptor, Program, attach_reuseport
 from segue.linux.bpf_attr import MapType
 from segue.linux.bpf_maps import Map, possible_cpus
+from segue.linux.sockopt import cookie
 from segue.policy import builtin
 from segue.policy.builtin import encode_number
 from segue.policy.counts import Counts
@@ -32,54 +35,65 @@ FREED_WITHIN = 2.0
 _LOOK_AGAIN = 0.002
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A program that the verifier took, and its maps by name; whoever is given it owns them.
+
+    Among the maps are those of the built-in program, laid out as ``policy.builtin`` says; a policy
+    may have more.
+    """
+
+    program: Program
+    maps: Mapping[str, Map]
+
+
+def load() -> Loaded:
+    """The built-in program over new maps.
+
+    Raises KernelError (EPERM without CAP_BPF), VerifierError.
+    """
+    with ExitStack() as undo:
+        made: dict[str, Map] = {}
+        for name, kind, value_size, entries in (
+            ("sockets", MapType.REUSEPORT_SOCKARRAY, builtin.SOCKET_BYTES, builtin.SLOTS),
+            ("tables", MapType.ARRAY, builtin.TABLE_BYTES, 2),
+            ("control", MapType.ARRAY, builtin.CONTROL_BYTES, 1),
+            ("pins", MapType.HASH, builtin.PIN_BYTES, builtin.PINS),
+            ("counters", MapType.PERCPU_ARRAY, builtin.COUNTER_BYTES, builtin.SLOTS + 1),
+        ):
+            one = Map.create(kind, value_size=value_size, entries=entries, name=f"segue_{name}")
+            made[name] = undo.enter_context(one)
+        for copy in (0, 1):
+            made["tables"].update(encode_number(copy), builtin.EMPTY_TABLE)
+        maps = builtin.Maps(**{name: one.fileno() for name, one in made.items()})
+        program = Program.load(builtin.program(maps), name="segue", maps=maps.names())
+        undo.pop_all()
+    return Loaded(program, made)
+
+
 class Migrate:
-    """Steering of one group by the built-in program; owns its maps and the program."""
+    """Steering of one group by a loaded program; owns the program and its maps."""
 
     name = "migrate"
     migrates = True
     by_index = False
 
-    def __init__(self) -> None:
-        """Make the maps and load the program; nothing is attached yet.
+    def __init__(self, loaded: Loaded | None = None) -> None:
+        """Steer by this program, the built-in one unless given; nothing is attached yet.
 
-        Until the first ``share`` the kernel's own hash decides.  Raises KernelError (EPERM
-        without CAP_BPF), VerifierError.
+        Until the first ``share`` the kernel's own hash decides.  Raises what ``load`` raises.
         """
-        self._owned: dict[str, Descriptor] = {}
-        try:
-            self._sockets = self._create(
-                "sockets",
-                MapType.REUSEPORT_SOCKARRAY,
-                builtin.SOCKET_BYTES,
-                builtin.SLOTS,
-            )
-            self._tables = self._create("tables", MapType.ARRAY, builtin.TABLE_BYTES, 2)
-            self._control = self._create("control", MapType.ARRAY, builtin.CONTROL_BYTES, 1)
-            self._pins = self._create("pins", MapType.HASH, builtin.PIN_BYTES, builtin.PINS)
-            self._counters = self._create(
-                "counters", MapType.PERCPU_ARRAY, builtin.COUNTER_BYTES, builtin.SLOTS + 1
-            )
-            for copy in (0, 1):
-                self._tables.update(encode_number(copy), builtin.EMPTY_TABLE)
-            maps = builtin.Maps(
-                sockets=self._sockets.fileno(),
-                tables=self._tables.fileno(),
-                control=self._control.fileno(),
-                pins=self._pins.fileno(),
-                counters=self._counters.fileno(),
-            )
-            self._program = Program.load(builtin.program(maps), name="segue", maps=maps.names())
-            self._owned["program"] = self._program
-        except BaseException:
-            self.close()
-            raise
+        if loaded is None:
+            loaded = load()
+        maps = loaded.maps
+        self._owned: dict[str, Descriptor] = {**maps, "program": loaded.program}
+        self._sockets, self._tables, self._control = (
+            maps[name] for name in ("sockets", "tables", "control")
+        )
+        self._pins, self._counters = maps["pins"], maps["counters"]
+        self._program = loaded.program
         self._slots: set[int] = set()
         self._weights: dict[int, float] = {}
-
-    def _create(self, name: str, kind: MapType, value_size: int, entries: int) -> Map:
-        made = Map.create(kind, value_size=value_size, entries=entries, name=f"segue_{name}")
-        self._owned[name] = made
-        return made
 
     @classmethod
     def restore(cls, descriptors: Mapping[str, int]) -> Migrate:
@@ -186,9 +200,10 @@ class Migrate:
     def leave(self, slot: int, listener: socket.socket) -> None:
         """As in Steering.  Its share goes to the others in proportion, its pins are forgotten."""
         with listener:
-            self._forget(slot)
+            self.forget(slot)
 
-    def _forget(self, slot: int) -> None:
+    def forget(self, slot: int) -> None:
+        """As ``leave``, for a listener of which no descriptor is held here."""
         if slot not in self._slots:
             return
         self._slots.remove(slot)
@@ -201,9 +216,40 @@ class Migrate:
 
     def counts(self) -> dict[int, Counts]:
         """As in Steering; exact, by the program itself."""
-        found = {slot: self._counted(slot) for slot in sorted(self._slots)}
-        found[NO_SLOT] = self._counted(builtin.UNSELECTED)
+        found = {slot: self.counted(slot) for slot in sorted(self._slots)}
+        found[NO_SLOT] = self.counted(builtin.UNSELECTED)
         return found
+
+    def cookies(self) -> dict[int, int]:
+        """Slot -> cookie of the listener that the kernel has there now.
+
+        It takes one out on shutdown and last close, and puts none back.
+        """
+        found = ((slot, self._sockets.lookup(encode_number(slot))) for slot in sorted(self._slots))
+        return {slot: builtin.decode_number(cookie) for slot, cookie in found if cookie is not None}
+
+    def taken(self, listener: socket.socket) -> bool:
+        """Another program's array has this listener: that program, most likely, steers its group.
+
+        Changes nothing.  Raises KernelError: EINVAL without SO_REUSEPORT.
+        """
+        if cookie(listener) in self.cookies().values():
+            return False
+        free = next(slot for slot in range(builtin.SLOTS) if slot not in self._slots)
+        key = encode_number(free)
+        try:
+            self._sockets.update(key, builtin.encode_socket(listener.fileno()))
+        except KernelError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            return True
+        self._sockets.delete(key)
+        return False
+
+    def pin_objects(self, directory: str) -> None:
+        """Pin the program and every map under their names.  Raises KernelError."""
+        for name, owned in self._owned.items():
+            owned.pin(f"{directory}/{name}")
 
     def descriptors(self) -> dict[str, int]:
         """As in Steering: five maps and the program.  They close on exec unless told otherwise."""
@@ -274,7 +320,8 @@ class Migrate:
         self._tables.update(encode_number(aside), builtin.encode_table(table))
         self._control.update(encode_number(0), builtin.encode_control(aside))
 
-    def _counted(self, element: int) -> Counts:
+    def counted(self, element: int) -> Counts:
+        """What this slot has got since one joined there last, whether or not it is there still."""
         values = self._counters.lookup_percpu(encode_number(element))
         return builtin.decode_counters(values or [])
 
