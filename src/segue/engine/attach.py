@@ -1,0 +1,143 @@
+"""Attaching to a group that is served already, finding it again, and leaving it as it was found.
+
+The order in which things happen is the safety of it: everything is looked at and refused before
+anything is changed; what is loaded is pinned before it is attached, so that whoever is killed in
+between finds it again; and the program that is attached sends every connection where the kernel
+would have sent it, until the table is filled.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, suppress
+from typing import Any
+
+from segue.address import Address
+from segue.engine import taking
+from segue.engine.attached import Attached
+from segue.engine.generations import Generations
+from segue.engine.migrate import Loaded, Migrate, load
+from segue.engine.pinning import Pins
+from segue.errors import KernelError, SegueError, UsageError
+from segue.linux.bpf import detach_reuseport
+from segue.observe.origin import Rule
+from segue.observe.snapshot import Observer
+
+
+def attach(
+    address: Address,
+    observer: Observer,
+    pins: Pins,
+    rule: Rule,
+    generations: Generations,
+    now: float,
+    *,
+    loading: Callable[[], Loaded] = load,
+    replace: bool = False,
+) -> Attached:
+    """The group at this address under the program that ``loading`` gives, every member as before.
+
+    ``loading`` is called once, when nothing speaks against attaching any more; what it returns is
+    the group's.  Raises, with nothing changed, UsageError when nobody listens there or it is not
+    to be attached to; SegueError when another program has a listener in its table, unless it is to
+    be replaced; NotSupported, KernelError and VerifierError for what the kernel or the permissions
+    lack.
+    """
+    pins.require()
+    listeners = taking.find(observer, address)
+    with ExitStack() as held:
+        sockets = {
+            one: held.enter_context(taken)
+            for one in listeners
+            if (taken := taking.take(one)) is not None
+        }
+        if not sockets:
+            raise UsageError(f"whoever listened at {address} ended just now; try again")
+        taking.refuse(list(sockets), list(sockets.values()))
+        steering = Migrate(loading())
+        attached = Attached(address, observer, steering, rule, generations)
+        try:
+            if not replace:
+                _refuse_taken(address, steering, sockets.values())
+            pins.pin(steering)
+            attached.begin(sockets, now)
+        except BaseException:
+            if attached.members:
+                _detach(next(iter(sockets.values())).fileno())
+            pins.remove()
+            steering.close()
+            raise
+    return attached
+
+
+def _refuse_taken(address: Address, steering: Migrate, sockets: Iterable[socket.socket]) -> None:
+    if any(map(steering.taken, sockets)):
+        raise SegueError(
+            f"another program steers the group at {address} already: it has a listener in its"
+            " table; --replace puts ours in its place"
+        )
+
+
+def find_again(
+    address: Address,
+    observer: Observer,
+    pins: Pins,
+    rule: Rule,
+    generations: Generations,
+    record: Mapping[str, Any],
+    now: float,
+) -> Attached:
+    """The group that an earlier attach left, by its pins and its ``Attached.to_json``.
+
+    Who came or went meanwhile is found by the first look.  Raises UsageError when the pins
+    are those of another version of Segue, KernelError.
+    """
+    try:
+        steering = Migrate.restore(pins.open())
+    except UsageError as error:
+        raise UsageError(
+            f"what is pinned at {pins.directory} was made by another version of Segue ({error});"
+            f" segue detach {address}, then attach again"
+        ) from None
+    attached = Attached(address, observer, steering, rule, generations)
+    # A record that cannot be read costs the numbers of generations, and no connection.
+    with suppress(KeyError, TypeError, ValueError):
+        attached.restore(record, now)
+    return attached
+
+
+def detach(address: Address, observer: Observer, pins: Pins) -> bool:
+    """Leave the group to the kernel's own hash, as it was found, and remove the pins.
+
+    Whether there was anything of ours.  Raises UsageError when what is pinned steers listeners
+    elsewhere, NotSupported when no listener can be reached, KernelError.
+    """
+    if not pins.there():
+        return False
+    ours = pins.cookies()
+    here = observer.snapshot(address, owners=True).listeners
+    left = [one for one in here if one.cookie in ours]
+    if ours and not left:
+        raise UsageError(
+            f"what is pinned at {pins.directory} steers listeners that are not at {address} in"
+            " this network namespace; name the right one with --netns"
+        )
+    for listener in left:
+        taken = taking.take(listener)
+        if taken is not None:
+            with taken:
+                # It is in our table, so it is in nobody else's, and the program is ours.
+                _detach(taken.fileno())
+            break
+    pins.remove()
+    return True
+
+
+def _detach(listener: int) -> None:
+    try:
+        detach_reuseport(listener)
+    except KernelError as error:
+        if error.errno != errno.ENOENT:  # gone already
+            raise
