@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from segue.address import Address
 from segue.errors import UsageError
+from segue.supervisor.places import name_of
 from segue.supervisor.plan import Limits
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -121,8 +122,8 @@ class Settings:
 
     @property
     def instance_name(self) -> str:
-        """The given name, or the first address with ``_`` for what no file name should hold."""
-        return self.name or re.sub(r"[^A-Za-z0-9.]+", "_", str(self.binds[0].address)).strip("_")
+        """The given name, or one of the first address."""
+        return self.name or name_of(self.binds[0].address)
 
     def signal_number(self) -> int:
         """The stop signal as a number.  Raises UsageError for a signal that does not exist."""

@@ -1,0 +1,334 @@
+"""The loop of ``segue attach``: follows one group of somebody else's, and takes orders for it.
+
+Nothing in the kernel depends on this process: when it ends, however, the program goes on with the
+shares as they are, and the next one of the same name finds it by its pins and its record.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from segue.address import Address
+from segue.engine import attach as attaching
+from segue.engine.attached import Attached
+from segue.engine.following import Following
+from segue.engine.generations import TOGETHER, Generations
+from segue.engine.migrate import Loaded, load
+from segue.engine.pinning import USUAL, Pins
+from segue.errors import SegueError, UsageError
+from segue.linux import netns
+from segue.observe.origin import Rule
+from segue.observe.snapshot import Observer
+from segue.supervisor import attached_orders, notify
+from segue.supervisor.control import Control
+from segue.supervisor.front import Front
+from segue.supervisor.output import Voice
+from segue.supervisor.places import Places, name_of
+from segue.supervisor.readiness import Readiness
+from segue.supervisor.reception import Reception
+from segue.supervisor.settings import LONGEST, NAME, Bind
+from segue.supervisor.state import Hold
+
+# While newcomers are awaited: one that accepts gets its share within this.
+_PROVING_PACE = 0.01
+_AT_ONCE = 32  # knocks; half of the pins that a program has
+# After so many seconds it is worth a line that a newcomer has not accepted anything.
+_LATE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What ``segue attach`` was asked for."""
+
+    address: Address
+    name: str = ""
+    netns: str = ""  # NAME, PID or path; "" for the caller's
+    generation_by: str = "start"
+    together: float = TOGETHER
+    canary: float | None = None
+    ready: str = "accept"  # or "listen": newcomers get their share as soon as they listen
+    ready_http: str = ""
+    replace: bool = False
+    bpffs: str = USUAL
+    traced: bool = True
+
+    def __post_init__(self) -> None:
+        Rule.parse(self.generation_by)
+        if self.name and not NAME.fullmatch(self.name):
+            raise UsageError(f"--name {self.name!r}: use letters, digits and ._@- (at most 64)")
+        if self.canary is not None and not 0 <= self.canary <= 100:
+            raise UsageError(f"--canary is 0 to 100 percent, not {self.canary:g}")
+        if not 0 <= self.together < LONGEST:
+            raise UsageError("--together is at least 0 and below a day")
+        if self.ready_http and not self.ready_http.startswith("/"):
+            raise UsageError(f"--ready-http is a path such as /health, not {self.ready_http!r}")
+
+    @property
+    def instance_name(self) -> str:
+        """The given name, or one of the address and the namespace."""
+        return self.name or name_of(self.address, self.netns)
+
+
+def enter(namespace: str) -> None:
+    """Move this process into a network namespace; "" for where it is.
+
+    Raises UsageError when there is none of that name, KernelError.
+    """
+    if namespace:
+        descriptor = netns.find(namespace)
+        try:
+            netns.enter(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def attend(wish: Wish, loading: Callable[[], Loaded] = load) -> int:
+    """Attach, or go on where an earlier attach of this name stood, and follow until told to end.
+
+    The exit code.  ``loading`` gives the program when there is none yet.  Raises what
+    ``engine.attach`` raises, and SegueError when an instance of this name runs.
+    """
+    enter(wish.netns)
+    places = Places.of(wish.instance_name)
+    lock = places.lock()
+    try:
+        with Observer() as observer:
+            attending = _begin(wish, places, observer, loading)
+            try:
+                return attending.run()
+            finally:
+                attending.close()
+    finally:
+        os.close(lock)
+
+
+def detach(wish: Wish) -> bool:
+    """Detach a group that nobody attends; whether there was anything of ours to detach.
+
+    Raises SegueError when somebody attends it, and what ``engine.attach.detach`` raises.
+    """
+    places = Places.of(wish.instance_name)
+    lock = places.lock()
+    try:
+        record = (places.read_record() or {}).get("attached", {})
+        enter(wish.netns or str(record.get("netns", "")))
+        with Observer() as observer:
+            found = attaching.detach(wish.address, observer, Pins(places.name, wish.bpffs))
+        if found:
+            places.remove()
+        return found
+    finally:
+        os.close(lock)
+
+
+def _begin(
+    wish: Wish, places: Places, observer: Observer, loading: Callable[[], Loaded]
+) -> Attending:
+    now = time.monotonic()
+    pins = Pins(places.name, wish.bpffs)
+    rule = Rule.parse(wish.generation_by)
+    generations = Generations(wish.together, rule.by_start)
+    if pins.there():
+        record = (places.read_record() or {}).get("attached", {})
+        before = record.get("address", str(wish.address))
+        if before != str(wish.address):
+            raise UsageError(
+                f"{places.name} is attached to {before}; detach that first, or choose another"
+                " --name"
+            )
+        attached = attaching.find_again(
+            wish.address, observer, pins, rule, generations, record.get("group", {}), now
+        )
+        how = "found again"
+    else:
+        attached = attaching.attach(
+            wish.address, observer, pins, rule, generations, now,
+            loading=loading, replace=wish.replace,
+        )  # fmt: skip
+        how = "attached"
+    attached.canary, attached.proven = wish.canary, wish.ready == "accept"
+    attending = Attending(wish, places, observer, attached, pins)
+    attending.say(f"{how}: {wish.address}, {len(attached.members)} listener(s)")
+    return attending
+
+
+class Attending:
+    """Owns the attached group, the control socket and the tracepoint, until ``close``."""
+
+    def __init__(
+        self, wish: Wish, places: Places, observer: Observer, attached: Attached, pins: Pins
+    ) -> None:
+        self.wish, self.places, self.pins = wish, places, pins
+        self.observer, self.attached = observer, attached
+        self.now = time.monotonic
+        self.ended = False
+        self._voice = Voice()
+        self._front = Front(0, Bind("", wish.address), attached.steering, observer)
+        self._proofs: dict[int, Readiness] = {}  # by cookie
+        self._late: set[int] = set()
+        self._said = ""
+        self._trouble = ""
+        self._selector = selectors.DefaultSelector()
+        self._wake_in, self._wake_out = socket.socketpair()
+        orders = attached_orders.Orders(self)
+        self.reception = Reception(self._selector, orders.do, self.now)
+        self.following = Following(wish.address.port, self.now(), traced=wish.traced)
+        if self.following.traced:
+            self._selector.register(self.following, selectors.EVENT_READ, self._told)
+        else:
+            self.say(f"listeners are listed 20 times a second: {self.following.why}")
+
+    def run(self) -> int:
+        """Follow until told to end; the exit code."""
+        for side in (self._wake_in, self._wake_out):
+            side.setblocking(False)
+        signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)  # the wake-up descriptor carries the number
+        self._selector.register(self._wake_in, selectors.EVENT_READ, self._signalled)
+        self.reception.open(Control(self.places.control))
+        self.write_down()
+        self._summarize()
+        notify.tell(READY="1", STATUS=f"follows {self.wish.address}")
+        while not self.ended:
+            for key, _ in self._selector.select(self._timeout()):
+                if self._selector.get_map().get(key.fd) is key:
+                    key.data()
+            self._tick()
+        return 0
+
+    def _timeout(self) -> float:
+        due = self.following.deadline() - self.now()
+        return max(0.0, min(due, _PROVING_PACE) if self._proofs else due)
+
+    def _tick(self) -> None:
+        try:
+            self._look()
+            self._trouble = ""
+        except (SegueError, OSError) as error:
+            # What the kernel refuses now must not end the one who follows: said once, tried again.
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                self.say(f"looking at {self.wish.address}: {error}")
+        self.reception.hurry()
+
+    def _look(self) -> None:
+        now, attached = self.now(), self.attached
+        due, thorough = self.following.due(now)
+        before = set(attached.members)
+        if due:
+            for text in attached.look(now, thorough=thorough):
+                self.say(text)
+        changed = before != set(attached.members)
+        if self._prove(now) or changed or thorough:
+            self.write_down()
+            self._summarize()
+
+    def _prove(self, now: float) -> bool:
+        """Whether a newcomer has been found ready."""
+        unready = {cookie: one for cookie, one in self.attached.members.items() if not one.ready}
+        for gone in self._proofs.keys() - unready.keys():
+            self._proofs.pop(gone).close()
+        found = False
+        for cookie, member in unready.items():
+            if cookie not in self._proofs and len(self._proofs) >= _AT_ONCE:
+                continue
+            proof = self._proofs.setdefault(cookie, Readiness("accept", self.wish.ready_http))
+            if proof.step([self._front], (Hold(0, member.slot, cookie),), now):
+                self._proofs.pop(cookie).close()
+                self.attached.set_ready(cookie)
+                found = True
+            elif now > member.since + _LATE and cookie not in self._late:
+                self._late.add(cookie)
+                self.say(
+                    f"worker{member.slot} gets no share, since {proof.why or 'it does not accept'}"
+                )
+        self._late &= unready.keys()
+        return found
+
+    def _told(self) -> None:
+        self.following.told(self.now())
+
+    def _signalled(self) -> None:
+        if self._wake_in.recv(4096):
+            self.end()
+
+    # What orders do
+
+    def end(self) -> None:
+        """Leave the loop; the program and its shares stay in force."""
+        notify.tell(STOPPING="1")
+        self.say(
+            f"no longer followed: the program stays attached with the shares as they are; segue"
+            f" attach {self.wish.address} goes on, segue detach {self.wish.address} takes it off"
+        )
+        self.ended = True
+
+    def detach(self) -> None:
+        """Leave the group as it was found, and the loop.  Raises as ``engine.attach.detach``."""
+        attaching.detach(self.wish.address, self.observer, self.pins)
+        self.say(f"detached: {self.wish.address} is the kernel's own again")
+        self.ended = True
+        self.places.remove()
+
+    def changed(self) -> None:
+        """An order changed the shares."""
+        self.write_down()
+        self._summarize()
+
+    def write_down(self) -> None:
+        """Write the record by which the next one goes on.  Raises OSError."""
+        if self.ended:
+            return
+        self.places.write_record(
+            {
+                "attached": {
+                    "address": str(self.wish.address),
+                    "netns": self.wish.netns,
+                    "group": self.attached.to_json(),
+                }
+            }
+        )
+
+    def parts(self) -> dict[int, tuple[int, float]]:
+        """Generation -> its listeners and its percentage of new connections."""
+        total = sum(self.attached.weights.values()) or 1.0
+        found: dict[int, tuple[int, float]] = {}
+        for one in self.attached.members.values():
+            count, part = found.get(one.generation, (0, 0.0))
+            part += 100 * self.attached.weights.get(one.slot, 0.0) / total
+            found[one.generation] = count + 1, part
+        return dict(sorted(found.items()))
+
+    def _summarize(self) -> None:
+        parts = self.parts()
+        text = "; ".join(
+            f"generation {number} has {count} listener(s) and {part:.3g} %"
+            for number, (count, part) in parts.items()
+        )
+        if text != self._said:
+            self._said = text
+            self.say(text or f"nobody listens at {self.wish.address}")
+            notify.tell(STATUS=text)
+
+    def say(self, text: str) -> None:
+        """To the log."""
+        self._voice.say(text)
+
+    def close(self) -> None:
+        """Close everything that is held here."""
+        signal.set_wakeup_fd(-1)
+        for proof in self._proofs.values():
+            proof.close()
+        self.following.close()
+        self.reception.close()
+        self.attached.steering.close()
+        self._selector.close()
+        self._wake_in.close()
+        self._wake_out.close()
