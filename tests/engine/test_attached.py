@@ -232,7 +232,7 @@ def test_strength_is_what_served_when_things_were_settled(group: Group) -> None:
     """After a minute without change; a generation of that strength is enough from then on."""
     group.begin("a", "b", "c", "d")
     group.go("c", "d")
-    group.look(SETTLED + 1)
+    group.look(SETTLED + 1, thorough=True)
     group.release.now = "second"
     group.come("e", "f")
     assert group.shares() == {"e": 50, "f": 50}

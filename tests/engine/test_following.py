@@ -62,6 +62,9 @@ def test_without_the_kernels_word_it_is_the_clocks(monkeypatch: pytest.MonkeyPat
     assert following.due(10.01) == (False, False)
     assert following.due(10.0 + PACE) == (True, False)
     assert following.due(10.0 + SLOW_PACE) == (True, True)
+    following.took(0.001)  # so long that the usual pace would be two percent of a core
+    assert following.due(12.0) == (True, True)
+    assert following.deadline() == 12.2
     following.close()
 
 

@@ -57,6 +57,11 @@ def group_options(command: Command) -> Command:
     " alone, or only listen.",
 )  # fmt: skip
 @click.option("--ready-http", default="", help="A path that must be answered 2xx as well.")
+@click.option(
+    "--trace/--no-trace", "traced", default=True,
+    help="Let a tracepoint tell who comes and goes, where that is allowed; else list them at a"
+    " pace.  [default: trace]",
+)  # fmt: skip
 @click.option("--replace", is_flag=True, help="Attach though another program steers the group.")
 def attach(address: str, **given: Any) -> int:
     """Keep the connections of whoever listens at ADDRESS, through its own restarts.

@@ -91,9 +91,9 @@ class Attached:
         ``thorough`` also asks the kernel which members it has taken out of the table.  Raises
         KernelError when the listeners cannot be listed.
         """
-        listening = {one.cookie: one for one in self.observer.snapshot(self.address).listeners}
         said: list[str] = []
-        if thorough or listening.keys() != self._seen:
+        if thorough or self.observer.queued(self.address).keys() != self._seen:
+            listening = {one.cookie: one for one in self.observer.snapshot(self.address).listeners}
             before = set(self.members)
             self._seen = frozenset(listening)
             self._drop(self.members.keys() - listening.keys())
@@ -105,9 +105,9 @@ class Attached:
                 self._put_back(listening)
             if before != set(self.members):
                 self._changed = now
-        if now > self._changed + SETTLED:
-            self._settle()
-        self._reshare()
+            if now > self._changed + SETTLED:
+                self._settle()
+            self._reshare()
         return said
 
     def _settle(self) -> None:

@@ -11,9 +11,10 @@ from segue.errors import KernelError, NotSupported
 from segue.linux.sock_diag import State
 from segue.linux.tracefs import Tracepoint
 
-# Without events: a listing of one port's listeners and the loop around it take 0.2 ms, so that this
-# is under half a percent of a core.
+# Without events.  A listing of a few listeners and the loop around it take 0.3 ms; with many the
+# pace is slower, so that looking takes at most this part of a core.
 PACE = 0.05
+_AT_MOST = 0.005
 # With events, for what they do not tell: a listener that left its table and listens still.
 SLOW_PACE = 1.0
 # The event comes before the listener can be found in a listing; how long it is looked for, and how
@@ -30,6 +31,7 @@ class Following:
         self._trace: Tracepoint | None = None
         self._next = self._thorough = now
         self._echo = 0.0
+        self._pace = PACE
         begins, ends = State.LISTEN.value, State.CLOSE.value
         # A child is cloned from its listener, and so leaves LISTEN for SYN_RECV.
         only = (
@@ -39,6 +41,7 @@ class Following:
         if traced:
             try:
                 self._trace = Tracepoint("sock", "inet_sock_set_state", "newstate", only)
+                self._pace = SLOW_PACE
             except (KernelError, NotSupported) as error:
                 self.why = str(error)
 
@@ -67,9 +70,13 @@ class Following:
         thorough = now >= self._thorough or now < self._echo
         if now >= self._thorough:
             self._thorough = now + SLOW_PACE
-        pace = SLOW_PACE if self.traced else PACE
-        self._next = now + (_ECHO_PACE if now < self._echo else pace)
+        self._next = now + (_ECHO_PACE if now < self._echo else self._pace)
         return True, thorough
+
+    def took(self, seconds: float) -> None:
+        """So long a look at an unchanged group kept the processor busy."""
+        if not self.traced:
+            self._pace = min(SLOW_PACE, max(PACE, seconds / _AT_MOST))
 
     def close(self) -> None:
         """Remove the tracepoint; twice is no error."""

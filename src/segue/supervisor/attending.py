@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from segue.address import Address
 from segue.engine import attach as attaching
@@ -173,6 +174,7 @@ class Attending:
         self._proofs: dict[int, Readiness] = {}  # by cookie
         self._late: set[int] = set()
         self._said = ""
+        self._written: dict[str, Any] = {}
         self._trouble = ""
         self._selector = selectors.DefaultSelector()
         self._wake_in, self._wake_out = socket.socketpair()
@@ -182,7 +184,7 @@ class Attending:
         if self.following.traced:
             self._selector.register(self.following, selectors.EVENT_READ, self._told)
         else:
-            self.say(f"listeners are listed 20 times a second: {self.following.why}")
+            self.say(f"listeners are listed at a pace: {self.following.why}")
 
     def run(self) -> int:
         """Follow until told to end; the exit code."""
@@ -222,10 +224,13 @@ class Attending:
         now, attached = self.now(), self.attached
         due, thorough = self.following.due(now)
         before = set(attached.members)
+        begun = time.thread_time()
         if due:
             for text in attached.look(now, thorough=thorough):
                 self.say(text)
         changed = before != set(attached.members)
+        if due and not (thorough or changed):
+            self.following.took(time.thread_time() - begun)
         if self._prove(now) or changed or thorough:
             self.write_down()
             self._summarize()
@@ -283,18 +288,17 @@ class Attending:
         self._summarize()
 
     def write_down(self) -> None:
-        """Write the record by which the next one goes on.  Raises OSError."""
-        if self.ended:
+        """Write the record by which the next one goes on, if it says anything new.
+
+        Raises OSError.
+        """
+        group = self.attached.to_json()
+        if self.ended or group == self._written:
             return
-        self.places.write_record(
-            {
-                "attached": {
-                    "address": str(self.wish.address),
-                    "netns": self.wish.netns,
-                    "group": self.attached.to_json(),
-                }
-            }
-        )
+        address = str(self.wish.address)
+        record = {"address": address, "netns": self.wish.netns, "group": group}
+        self.places.write_record({"attached": record})
+        self._written = group
 
     def parts(self) -> dict[int, tuple[int, float]]:
         """Generation -> its listeners and its percentage of new connections."""
