@@ -18,14 +18,23 @@ def test_the_list_is_the_whole_public_interface() -> None:
         "InternalError",
         "KernelError",
         "Listener",
+        "Map",
+        "Migrating",
         "ModelMismatch",
         "NotSupported",
+        "PolicyError",
         "SegueError",
+        "Selection",
         "UsageError",
+        "Verdict",
         "VerifierError",
         "WireError",
         "WorkerFailed",
         "draining",
+        "i64",
+        "policy",
+        "u32",
+        "u64",
     }
 
 
