@@ -23,6 +23,7 @@ def test_the_list_is_the_whole_public_interface() -> None:
         "ModelMismatch",
         "NotSupported",
         "PolicyError",
+        "ProgramFault",
         "SegueError",
         "Selection",
         "UsageError",

@@ -39,6 +39,14 @@ class PolicyError(UsageError):
         super().__init__(f"{file}:{line}:{column}: {why}\n  {text}\n  {under}\n  {instead}")
 
 
+class ProgramFault(UsageError):
+    """A program for the kernel does what no verifier would let it: in which slot, and what."""
+
+    def __init__(self, slot: int, why: str) -> None:
+        self.slot, self.why = slot, why
+        super().__init__(f"slot {slot} of the program: {why}")
+
+
 class IllegalInput(UsageError):
     """A machine has no row for this input; nothing was changed."""
 

@@ -121,10 +121,13 @@ class Arithmetic(Builder):
             self.refuse(node, "what is shifted needs a kind", "write u32(...) << count")
         made = FIXED[left.kind]
         if isinstance(right.operand, int):
-            if not 0 <= right.operand < made.bits:
+            # A count with a kind may be the result of something: its low bits count, as in a run.
+            if right.kind == "int" and not 0 <= right.operand < made.bits:
                 self.refuse(
                     node, f"{left.kind} is shifted by 0 to {made.bits - 1}", "write another count"
                 )
+            right = Num.constant(right.kind, right.operand & made.bits - 1)
+            assert isinstance(right.operand, int)
             if isinstance(left.operand, int):
                 value = made(left.operand)
                 done = value << right.operand if alu is Alu.LSH else value >> right.operand

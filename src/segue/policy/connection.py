@@ -16,8 +16,9 @@ from segue.policy.language import Migrating
 ETH_P_IP = 0x0800
 ETH_P_IPV6 = 0x86DD
 AF_INET6 = 10
-_TCP_SYN_RECV = 3
-_TCP_NEW_SYN_RECV = 12
+TCP_ESTABLISHED = 1
+TCP_SYN_RECV = 3
+TCP_NEW_SYN_RECV = 12
 _MAPPED = 0xFFFF  # the third word of an IPv4 address as IPv6 shows it (RFC 4291, 2.5.5.2)
 
 
@@ -27,9 +28,9 @@ def migrating(md: Any) -> Any:
     if sk is None:
         return Migrating.NO
     state = sk.state
-    if state == _TCP_NEW_SYN_RECV:
+    if state == TCP_NEW_SYN_RECV:
         return Migrating.REQUEST
-    if state == _TCP_SYN_RECV:
+    if state == TCP_SYN_RECV:
         return Migrating.FASTOPEN
     return Migrating.CHILD
 

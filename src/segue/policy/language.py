@@ -151,11 +151,10 @@ SOCKETS = Map("sockets", value="u64", size=SLOTS, kind=Kind.SOCKETS.value)
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a policy decided: the verdict, the slot or UNSELECTED, and whether a slot was missed."""
+    """What a policy decided: the verdict, and the slot; UNSELECTED when none, and for DROP."""
 
     verdict: Verdict
     slot: int
-    missed: bool
 
 
 class Policy:
@@ -175,4 +174,4 @@ class Policy:
         """Run as plain Python and say what it comes to."""
         answer = self(conn, group)
         verdict = Verdict.PASS if isinstance(answer, Selection) else Verdict(answer)
-        return Decision(verdict, group.selected, group.missed)
+        return Decision(verdict, group.selected if verdict is Verdict.PASS else UNSELECTED)

@@ -1,0 +1,151 @@
+"""A compiled policy run in our own interpreter, on a connection that is made up.
+
+What the kernel would hand the program is built from a ``Conn``: struct sk_reuseport_md, the
+segment and its IP header, and struct bpf_sock of what migrates (include/uapi/linux/bpf.h).  A
+child and a request whose timer ran out come without a segment (FACTS 4), as ``tcp_flags`` 0 says.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from segue.bpf.interp import Context, Machine, Outcome
+from segue.bpf.memory import PACKET, MapKind, MapMemory, Pointer, Region
+from segue.policy.compile import Compiled
+from segue.policy.connection import (
+    AF_INET6,
+    ETH_P_IP,
+    ETH_P_IPV6,
+    TCP_ESTABLISHED,
+    TCP_NEW_SYN_RECV,
+    TCP_SYN_RECV,
+)
+from segue.policy.language import UNSELECTED, Conn, Decision, Migrating, Verdict
+from segue.policy.maps import Kind
+
+_KINDS = {
+    Kind.HASH: MapKind.HASH,
+    Kind.ARRAY: MapKind.ARRAY,
+    Kind.PERCPU_ARRAY: MapKind.ARRAY,  # one processor is simulated
+    Kind.SOCKETS: MapKind.SOCKETS,
+}
+_STATES = {
+    Migrating.REQUEST: TCP_NEW_SYN_RECV,
+    Migrating.CHILD: TCP_ESTABLISHED,
+    Migrating.FASTOPEN: TCP_SYN_RECV,
+}
+_AF_INET = 2
+_TCP_BYTES = 20
+_SOCK_BYTES, _METADATA_BYTES = 80, 56
+
+
+@dataclass(slots=True)
+class Trial:
+    """A policy's program with maps of its own, which begin as the policy's maps are now."""
+
+    compiled: Compiled
+    maps: dict[str, MapMemory] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.maps = {
+            one.name: MapMemory(
+                one.name,
+                _KINDS[one.kind],
+                one.key_bytes,
+                one.value_bytes,
+                one.size,
+                {key: bytearray(data) for key, data in one.contents.items()},
+            )
+            for one in self.compiled.maps
+        }
+
+    def run(self, conn: Conn, listening: Collection[int]) -> Outcome:
+        """Once, with a listener in each of these slots.  Raises ProgramFault."""
+        descriptors = {name: number for number, name in enumerate(self.maps, 1)}
+        machine = Machine(
+            self.compiled.instructions(descriptors),
+            {descriptors[name]: memory for name, memory in self.maps.items()},
+            listening,
+            conn.clock,
+            conn.chance,
+            int(conn.cpu),
+        )
+        return machine.run(context(conn))
+
+    def decide(self, conn: Conn, listening: Collection[int]) -> Decision:
+        """The same, as what it comes to."""
+        outcome = self.run(conn, listening)
+        verdict = Verdict.PASS if outcome.answer == Verdict.PASS else Verdict.DROP
+        chosen = outcome.selected if verdict is Verdict.PASS else None
+        return Decision(verdict, UNSELECTED if chosen is None else chosen)
+
+
+def context(conn: Conn) -> Context:
+    """What the kernel would call the program with."""
+    arrived = conn.migrating is Migrating.NO or conn.tcp_flags != 0
+    header = _ip_header(conn) if arrived else b""
+    segment = _segment(conn) if arrived else b""
+    packet = Region(PACKET, bytearray(segment))
+    listener = Region("listener", bytearray(_SOCK_BYTES))
+    migrating = None if conn.migrating is Migrating.NO else _socket(conn)
+    protocol = (ETH_P_IPV6 if conn.ipv6 else ETH_P_IP) if arrived else 0
+    metadata = bytearray(_METADATA_BYTES)
+    struct.pack_into(
+        "=I2sxx3I",
+        metadata,
+        16,
+        len(segment),
+        protocol.to_bytes(2, "big"),
+        conn.protocol,
+        conn.bind_inany,
+        conn.hash,
+    )
+    pointers = {0: Pointer(packet, 0), 8: Pointer(packet, len(segment)), 40: Pointer(listener, 0)}
+    if migrating is not None:
+        pointers[48] = Pointer(migrating, 0)
+    return Context(
+        Region("context", metadata, pointers=pointers),
+        header + segment,
+        listener,
+        int(conn.cookie),
+        migrating,
+        int(conn.child_cookie),
+    )
+
+
+def _ip_header(conn: Conn) -> bytes:
+    if conn.ipv6:
+        first = (6 << 28 | conn.flow_label).to_bytes(4, "big")
+        return first + bytes(4) + _words(conn.remote_ip6) + _words(conn.local_ip6)
+    return b"\x45" + bytes(11) + struct.pack("!2I", conn.remote_ip4, conn.local_ip4)
+
+
+def _words(address: tuple[int, ...]) -> bytes:
+    return struct.pack("!4I", *address)
+
+
+def _segment(conn: Conn) -> bytes:
+    length = _TCP_BYTES + conn.options_length
+    return struct.pack(
+        f"!2H8xBB6x{conn.options_length}x",
+        conn.remote_port,
+        conn.local_port,
+        length // 4 << 4,
+        conn.tcp_flags,
+    )
+
+
+def _socket(conn: Conn) -> Region:
+    data = bytearray(_SOCK_BYTES)
+    struct.pack_into("=I", data, 4, AF_INET6 if conn.ipv6 else _AF_INET)
+    struct.pack_into("!I", data, 24, conn.local_ip4)
+    data[28:44] = _words(conn.local_ip6)
+    data[44:48] = int(conn.local_port).to_bytes(4, sys.byteorder)
+    struct.pack_into("!H", data, 48, conn.remote_port)
+    struct.pack_into("!I", data, 52, conn.remote_ip4)
+    data[56:72] = _words(conn.remote_ip6)
+    struct.pack_into("=I", data, 72, _STATES[conn.migrating])
+    return Region("migrating socket", data)
