@@ -60,8 +60,10 @@ class Arithmetic(Builder):
             done = getattr(made(left.operand), f"__{plain.__name__.strip('_')}__")(right.operand)
             return Num.constant(kind, int(done))
         to = self.var(kind)
-        self.emit(ir.Binary(alu, to, left.operand, right.operand, wide=made.bits == 64))
-        return Num(kind, to, *self._bounds(alu, plain, left, right, made))
+        bounds = self._bounds(alu, plain, left, right, made)
+        cheap, operand = _cheaper(alu, right.operand)
+        self.emit(ir.Binary(cheap, to, left.operand, operand, wide=made.bits == 64))
+        return Num(kind, to, *bounds)
 
     def _together(self, node: ast.AST, left: Num, right: Num) -> str:
         kinds = [FIXED[one.kind] for one in (left, right) if one.kind in FIXED]
@@ -172,3 +174,13 @@ class Arithmetic(Builder):
 
     def _any(self, kind: str, operand: ir.Operand) -> Num:
         return Num(kind, operand, *FIXED[kind].range())
+
+
+def _cheaper(alu: Alu, right: ir.Operand) -> tuple[Alu, ir.Operand]:
+    """Division by a power of two, of numbers without a sign, as what takes one cycle."""
+    if isinstance(right, int) and right > 0 and right & right - 1 == 0:
+        if alu is Alu.MOD:
+            return Alu.AND, right - 1
+        if alu is Alu.DIV:
+            return Alu.RSH, right.bit_length() - 1
+    return alu, right

@@ -11,7 +11,7 @@ from typing import NoReturn
 from segue.bpf.insn import Helper, Jump, Size
 from segue.errors import PolicyError
 from segue.policy import ir
-from segue.policy.maps import Map
+from segue.policy.maps import Map, Ring
 from segue.policy.values import Maybe, Narrowed, Nothing, Num, Unclear, Value
 
 
@@ -44,7 +44,7 @@ class Builder:
     def __init__(self) -> None:
         self.blocks = 0
         self.vars = 0
-        self.maps: dict[str, Map] = {}
+        self.maps: dict[str, Map | Ring] = {}
         self.frames: list[Frame] = []
         self.line = 0  # of the policy's own function: what is inlined counts as its call
         self.entry = self.block()
@@ -136,6 +136,23 @@ class Builder:
             self.state = state
             self.end(ir.Go(block))
         self.state = State(block, names)
+
+    def taken(self, node: ast.AST) -> Value:
+        """What the paths that joined here brought along."""
+        found = self.here.names.pop(RETURNED, Nothing())
+        if isinstance(found, Unclear):
+            self.refuse(node, "this is not one kind of value on all paths", "use u32(...) on each")
+        return found
+
+    def _yes_no(self, then: State | None, other: State | None, kind: str = "bool") -> Num:
+        """Go on from both, with yes from the first and no from the second."""
+        for state, said in ((then, 1), (other, 0)):
+            if state is not None:
+                state.names[RETURNED] = Num.constant(kind, said)
+        self.join([then, other])
+        found = self.here.names.pop(RETURNED)
+        assert isinstance(found, Num)
+        return found
 
     def _joined(self, name: str, states: list[State]) -> Value | None:
         values = [state.names.get(name) for state in states]

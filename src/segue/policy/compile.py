@@ -10,16 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from segue.bpf import insn
+from segue.bpf.asm import FARTHEST
 from segue.bpf.insn import Instruction, Jump
 from segue.errors import UsageError
 from segue.policy import ir
 from segue.policy.emit import Emitter
 from segue.policy.language import Policy
-from segue.policy.maps import Map
+from segue.policy.maps import Map, Ring
 from segue.policy.statements import Statements
 
-# What the kernel takes from whoever has no CAP_BPF (BPF_MAXINSNS); any policy is far below it.
-MOST_INSTRUCTIONS = 4096
+# What a jump reaches; the verifier's own limit, a million over all paths, comes later.
+MOST_INSTRUCTIONS = FARTHEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class Compiled:
 
     policy: Policy
     entry: ir.Block
-    maps: tuple[Map, ...]
+    maps: tuple[Map | Ring, ...]
+    traced: bool = False
 
     def instructions(self, descriptors: Mapping[str, int]) -> list[Instruction]:
         """The program over the maps with these descriptors, by name."""
@@ -49,11 +51,14 @@ class Compiled:
         return longest_path([one for _, one in self.listing()])
 
 
-def compile_policy(policy: Policy) -> Compiled:
-    """Raises PolicyError, with the place and what to write instead; UsageError when too long."""
+def compile_policy(policy: Policy, *, traced: bool = False) -> Compiled:
+    """With ``traced``, every decision that is counted is told in a ring (``steering.events``).
+
+    Raises PolicyError, with the place and what to write instead; UsageError when too long.
+    """
     writer = Statements()
-    entry = writer.program(policy)
-    made = Compiled(policy, entry, tuple(writer.maps.values()))
+    entry = writer.program(policy, traced=traced)
+    made = Compiled(policy, entry, tuple(writer.maps.values()), traced)
     length = sum(one.slots for _, one in made.listing())
     if length > MOST_INSTRUCTIONS:
         raise UsageError(

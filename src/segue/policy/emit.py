@@ -10,10 +10,12 @@ from segue.bpf.insn import FP, R0, R1, R5, R6, Alu, Instruction, Size
 from segue.errors import UsageError
 from segue.policy import ir
 from segue.policy.allocate import Places, allocate
+from segue.policy.maps import MOST_RECORD_BYTES
 
 KEY_AT = -8  # a helper's key, and where it puts what it loads
 VALUE_AT = -16
-_FIRST_SPILL = -24
+RECORD_AT = VALUE_AT - MOST_RECORD_BYTES
+_FIRST_SPILL = RECORD_AT - 8
 _STACK = 512
 _COMMUTES = {Alu.ADD, Alu.MUL, Alu.AND, Alu.OR, Alu.XOR}
 

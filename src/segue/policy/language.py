@@ -171,7 +171,9 @@ class Policy:
         return answer
 
     def decide(self, conn: Conn, group: Group) -> Decision:
-        """Run as plain Python and say what it comes to."""
-        answer = self(conn, group)
+        """Run as plain Python, after the pins as in the kernel, and say what it comes to."""
+        from segue.policy import steering  # noqa: PLC0415  it is written in this language
+
+        answer: Verdict | Selection = steering.pinned(conn, group) or self(conn, group)
         verdict = Verdict.PASS if isinstance(answer, Selection) else Verdict(answer)
         return Decision(verdict, group.selected if verdict is Verdict.PASS else UNSELECTED)

@@ -7,27 +7,17 @@ from typing import Any
 from segue.policy.language import Migrating, Policy, Verdict
 from segue.policy.maps import Map
 
-pins = Map("pins", key="u32", value="u32", size=64)
 successors = Map("successors", key="u64", value="u32", size=1024)
 tenants = Map("tenants", key="u32", value="u32", size=1024)
 generations = Map("generations", key="u64", value="u32", size=1024)
 
 
 @Policy
-def newest(conn: Any, group: Any) -> Any:
-    """Every connection, new or migrating, to the working generation."""
-    return group.table.select(conn.hash)
-
-
-@Policy
 def shares(conn: Any, group: Any) -> Any:
-    """What ``segue run`` attaches: a pinned source port first, then the table of shares."""
-    if conn.migrating == Migrating.NO:
-        pinned = pins.get(conn.remote_port)
-        if pinned is not None:
-            chosen = group.slot(pinned).select()
-            if chosen:
-                return chosen
+    """Every connection, new or migrating, by the table: the working generation, a canary's part.
+
+    What is attached when no other policy is named.
+    """
     return group.table.select(conn.hash)
 
 
@@ -93,5 +83,7 @@ def never_migrate(conn: Any, group: Any) -> Any:
 
 LIBRARY: dict[str, Policy] = {
     one.__name__: one
-    for one in (newest, shares, sticky, by_cookie, by_tenant, cancel_when_different, never_migrate)
+    for one in (shares, sticky, by_cookie, by_tenant, cancel_when_different, never_migrate)
 }
+# The table knows which generation is the newest, so this is the same.
+LIBRARY["newest"] = shares

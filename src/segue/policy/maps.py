@@ -22,6 +22,7 @@ _FIELD = re.compile(r"(u8|u16|u32|u64)(?:\[(\d+)\])?")
 _OCTETS = {"u8": 1, "u16": 2, "u32": 4, "u64": 8}
 # The kernel's own limit for an element of a per-CPU map (PCPU_MIN_UNIT_SIZE) is the smallest.
 MOST_VALUE_BYTES = 32768
+MOST_RECORD_BYTES = 64  # of a ring: it is made on the stack, which has 512
 
 
 class Kind(Enum):
@@ -31,6 +32,7 @@ class Kind(Enum):
     ARRAY = "array"
     PERCPU_ARRAY = "percpu_array"
     SOCKETS = "sockets"  # a REUSEPORT_SOCKARRAY, for the group's own slots
+    RING = "ring"  # a Ring
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,52 @@ class Map:
     def clear(self) -> None:
         """As it was declared: empty, or all zero."""
         self.contents.clear()
+
+
+class Ring:
+    """Records on their way to whoever reads them: a BPF_MAP_TYPE_RINGBUF of ``size`` bytes.
+
+    A record's fields are numbers that leave no gap, in C's layout, of MOST_RECORD_BYTES at most.  As
+    plain Python it holds its records itself, and has room for any number.
+    """
+
+    kind = Kind.RING
+    key_bytes = 0
+
+    def __init__(self, name: str, *, value: Mapping[str, str], size: int) -> None:
+        self.name, self.size = name, size
+        self.fields, self.value_bytes = _layout(value)
+        if any(one.length for one in self.fields.values()) or self.value_bytes != sum(
+            one.size for one in self.fields.values()
+        ):
+            raise UsageError(f"ring {name}: a record is of plain numbers without a gap between")
+        if self.value_bytes > MOST_RECORD_BYTES:
+            raise UsageError(
+                f"ring {name}: a record of {self.value_bytes} bytes is more than"
+                f" {MOST_RECORD_BYTES}"
+            )
+        self.records: list[bytes] = []
+
+    def put(self, *values: int) -> bool:
+        """One more record, its fields in order; whether there was room."""
+        self.records.append(
+            b"".join(
+                (int(value) & field.greatest).to_bytes(field.octets, sys.byteorder)
+                for field, value in zip(self.fields.values(), values, strict=True)
+            )
+        )
+        return True
+
+    def read(self, record: bytes) -> dict[str, int]:
+        """The fields of one.  Raises UsageError when it is none of this ring's."""
+        if len(record) != self.value_bytes:
+            raise UsageError(
+                f"a record of ring {self.name} has {self.value_bytes} bytes, not {len(record)}"
+            )
+        return {
+            name: int.from_bytes(record[one.offset : one.offset + one.octets], sys.byteorder)
+            for name, one in self.fields.items()
+        }
 
 
 class Record:

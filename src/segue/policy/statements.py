@@ -7,10 +7,12 @@ import linecache
 from collections.abc import Callable
 from types import FunctionType
 
+from segue.bpf.insn import Jump
 from segue.errors import UsageError
 from segue.policy import ir
 from segue.policy.builder import RETURNED, Frame, State
-from segue.policy.expressions import MISSED, SELECTED, Expressions
+from segue.policy.access import MISSED, SELECTED
+from segue.policy.expressions import Expressions
 from segue.policy.language import UNSELECTED, Policy
 from segue.policy.maps import Map
 from segue.policy.values import ElementsAt, Nothing, Num, Python, RecordAt, Thing, Value
@@ -20,10 +22,10 @@ MOST_CALLS = 16  # deep, which finds a function that calls itself
 
 
 class Statements(Expressions):
-    """A whole program: ``program`` is its entry."""
+    """A whole program."""
 
-    def program(self, policy: Policy) -> ir.Block:
-        """The policy, and after it the counting."""
+    def program(self, policy: Policy, *, traced: bool) -> ir.Block:
+        """Its entry: the pins, the policy, the counting, and when ``traced`` the telling."""
         from segue.policy import steering  # noqa: PLC0415  written in what this compiles
 
         self.here.names |= {
@@ -33,15 +35,27 @@ class Statements(Expressions):
         tree, file = definition(policy.function)
         self.frames.append(Frame(policy.function, file, "policy."))
         self.line = tree.lineno
-        answer = self._run(tree, [Thing.CONN, Thing.GROUP])
         self.line = 0
+        pinned = self.inline(tree, steering.pinned, [Thing.CONN, Thing.GROUP])
+        assert isinstance(pinned, Num)
+        held, free = self.compare(Jump.NE, pinned.operand, 0)
+        assert held is not None
+        held.names[RETURNED] = Num.constant("verdict", 1)
+        self.state, self.line = free, tree.lineno
+        answer = self._run(tree, [Thing.CONN, Thing.GROUP])
         if not isinstance(answer, Num):
             self.refuse(
                 tree, "the policy does not end with a verdict", "end with: return Verdict.PASS"
             )
+        self.line = 0
+        self.here.names[RETURNED] = answer
+        self.join([held, self.state])
+        answer = self.taken(tree)
+        assert isinstance(answer, Num)
         names = self.here.names
-        count: list[Value] = [Thing.CONN, names[SELECTED], names[MISSED], answer]
-        self.inline(tree, steering.count, count)
+        tell = Num.constant("bool", int(traced))
+        end: list[Value] = [Thing.CONN, names[SELECTED], names[MISSED], answer, tell]
+        self.inline(tree, steering.finish, end)
         self.end(ir.Leave(answer.operand))
         return self.entry
 

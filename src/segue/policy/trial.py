@@ -13,6 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from segue.bpf.interp import Context, Machine, Outcome
+from segue.bpf.insn import Instruction
 from segue.bpf.memory import PACKET, MapKind, MapMemory, Pointer, Region
 from segue.policy.compile import Compiled
 from segue.policy.connection import (
@@ -24,13 +25,14 @@ from segue.policy.connection import (
     TCP_SYN_RECV,
 )
 from segue.policy.language import UNSELECTED, Conn, Decision, Migrating, Verdict
-from segue.policy.maps import Kind
+from segue.policy.maps import Kind, Map, Ring
 
 _KINDS = {
     Kind.HASH: MapKind.HASH,
     Kind.ARRAY: MapKind.ARRAY,
     Kind.PERCPU_ARRAY: MapKind.ARRAY,  # one processor is simulated
     Kind.SOCKETS: MapKind.SOCKETS,
+    Kind.RING: MapKind.RING,
 }
 _STATES = {
     Migrating.REQUEST: TCP_NEW_SYN_RECV,
@@ -48,6 +50,7 @@ class Trial:
 
     compiled: Compiled
     maps: dict[str, MapMemory] = field(init=False)
+    _program: list[Instruction] = field(init=False)
 
     def __post_init__(self) -> None:
         self.maps = {
@@ -57,17 +60,21 @@ class Trial:
                 one.key_bytes,
                 one.value_bytes,
                 one.size,
-                {key: bytearray(data) for key, data in one.contents.items()},
+                _contents(one),
             )
             for one in self.compiled.maps
         }
 
+        self._program = self.compiled.instructions(self._descriptors())
+
+    def _descriptors(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.maps, 1)}
+
     def run(self, conn: Conn, listening: Collection[int]) -> Outcome:
         """Once, with a listener in each of these slots.  Raises ProgramFault."""
-        descriptors = {name: number for number, name in enumerate(self.maps, 1)}
         machine = Machine(
-            self.compiled.instructions(descriptors),
-            {descriptors[name]: memory for name, memory in self.maps.items()},
+            self._program,
+            {number: self.maps[name] for name, number in self._descriptors().items()},
             listening,
             conn.clock,
             conn.chance,
@@ -81,6 +88,12 @@ class Trial:
         verdict = Verdict.PASS if outcome.answer == Verdict.PASS else Verdict.DROP
         chosen = outcome.selected if verdict is Verdict.PASS else None
         return Decision(verdict, UNSELECTED if chosen is None else chosen)
+
+
+def _contents(of: Map | Ring) -> dict[int, bytearray]:
+    if isinstance(of, Ring):
+        return {}
+    return {key: bytearray(data) for key, data in of.contents.items()}
 
 
 def context(conn: Conn) -> Context:
@@ -120,11 +133,11 @@ def _ip_header(conn: Conn) -> bytes:
     if conn.ipv6:
         first = (6 << 28 | conn.flow_label).to_bytes(4, "big")
         return first + bytes(4) + _words(conn.remote_ip6) + _words(conn.local_ip6)
-    return b"\x45" + bytes(11) + struct.pack("!2I", conn.remote_ip4, conn.local_ip4)
+    return b"\x45" + bytes(11) + _words((conn.remote_ip4, conn.local_ip4))
 
 
 def _words(address: tuple[int, ...]) -> bytes:
-    return struct.pack("!4I", *address)
+    return b"".join(int(word).to_bytes(4, "big") for word in address)
 
 
 def _segment(conn: Conn) -> bytes:
