@@ -276,14 +276,13 @@ def maps() -> dict[str, Map]:
     return {one.name: one for one in every}
 
 
-def from_text(text: str) -> Written:
-    """The policy called ``written`` in this text."""
+def from_text(text: str, of: dict[str, Map]) -> Written:
+    """The policy called ``written`` in this text, over these maps."""
     file = f"<generated {next(_NUMBER)}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-    of = maps()
     space: dict[str, Any] = {"u32": u32, "u64": u64, "i64": i64, "Verdict": Verdict}
     space |= {"Migrating": Migrating, "Selection": Selection, **of}
-    exec(compile(text, file, "exec"), space)  # noqa: S102  our own text
+    exec(compile(text, file, "exec"), space)
     return Written(text, Policy(space["written"]), of)
 
 
@@ -293,7 +292,7 @@ def policies(draw: st.DrawFn, *, steady: bool = False) -> Written:
     writer = _Writer(draw, steady)
     writer.body(1, 3)
     writer.leave(1)
-    return from_text(_HEAD + "\n".join(writer.lines) + "\n")
+    return from_text(_HEAD + "\n".join(writer.lines) + "\n", maps())
 
 
 _word = st.builds(u32, _U32)

@@ -12,17 +12,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tests.policy.clients import LIMIT, depth
-from tests.policy.generated import Written, policies
+from tests.policy.generated import Written, from_text, policies
 from tests.policy.segments import ACK, SYN, answer, packet
 from tests.policy.test_agreement import fresh, held
 
 from segue.engine.loaded import Loaded, create
-from segue.linux import sysctl
+from segue.linux import bpf_maps, sysctl
 from segue.linux.bpf import attach_reuseport
-from segue.linux.bpf_maps import Map
 from segue.linux.ringbuf import RingBuffer
 from segue.linux.sockopt import cookie
 from segue.linux.tun import Tun
@@ -32,7 +31,7 @@ from segue.policy.compile import Compiled, compile_policy
 from segue.policy.integers import u32, u64
 from segue.policy.language import Conn, Decision, Group, Migrating, Policy, Verdict
 from segue.policy.library import LIBRARY, tenants
-from segue.policy.maps import Kind, Ring
+from segue.policy.maps import Kind, Map, Ring
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 
@@ -87,7 +86,7 @@ class Rig:
     def __post_init__(self) -> None:
         ring = self.stack.enter_context(RingBuffer(create(steering.events)))
         self.ring = ring
-        shared = {"events": Map.adopt(os.dup(ring.fileno()))}
+        shared = {"events": bpf_maps.Map.adopt(os.dup(ring.fileno()))}
         self.stack.enter_context(shared["events"])
         self.loaded = self.stack.enter_context(Loaded.load(self.compiled, shared))
         for slot in MEMBERS:
@@ -262,7 +261,9 @@ def network(netns: int) -> Iterator[Tun]:
         yield tun
 
 
+# Not shrunk: an example has its own group and packets, and its text says all.
 CHECKED = settings(
+    phases=[Phase.explicit, Phase.generate],
     max_examples=30,
     deadline=None,
     derandomize=True,
@@ -277,6 +278,42 @@ def test_a_generated_policy_decides_alike(
 ) -> None:
     """SYNs of both families, children and half-open requests; maps and counters after them."""
     fresh()
+    question(network, written.policy, asking)
+
+
+FIELDS = (
+    "hash",
+    "remote_ip4",
+    "local_ip4",
+    *(f"{end}_ip6[{word}]" for end in ("remote", "local") for word in range(4)),
+    "remote_port",
+    "local_port",
+    "protocol",
+    "flow_label",
+    "tcp_flags",
+    "options_length",
+    "cookie",
+    "child_cookie",
+)
+EVERYTHING = "".join(
+    [
+        "def written(conn, group):\n",
+        f"    kind = conn.migrating * {len(FIELDS) + 2}\n",
+        *(f"    seen[kind + {at}] = conn.{name}\n" for at, name in enumerate(FIELDS)),
+        f"    seen[kind + {len(FIELDS)}] = 1 if conn.ipv6 else 2\n",
+        f"    seen[kind + {len(FIELDS) + 1}] = 1 if conn.bind_inany else 2\n",
+        "    return group.slot(conn.hash & 7).select()\n",
+    ]
+)
+
+
+@settings(CHECKED, max_examples=10)
+@given(clients())
+def test_all_that_is_seen_of_a_connection(network: Tun, asking: list[Conn]) -> None:
+    """Each field, new and migrating, of both families, as the client sent it."""
+    fresh()
+    seen = Map("seen", value="u64", size=4 * (len(FIELDS) + 2), kind="array")
+    written = from_text(EVERYTHING, {"seen": seen})
     question(network, written.policy, asking)
 
 
