@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -19,8 +20,8 @@ from tests.policy.generated import Written, from_text, policies
 from tests.policy.segments import ACK, SYN, answer, packet
 from tests.policy.test_agreement import fresh, held
 
-from segue.engine.loaded import Loaded, create
-from segue.linux import bpf_maps, sysctl
+from segue.engine.loaded import create, fill, load_over
+from segue.linux import sysctl
 from segue.linux.bpf import attach_reuseport
 from segue.linux.ringbuf import RingBuffer
 from segue.linux.sockopt import cookie
@@ -44,7 +45,7 @@ LOCAL6, NET6 = (0xFD090000, 0, 0, 1), (0xFD090000, 0, 0)
 
 @st.composite
 def clients(draw: st.DrawFn) -> list[Conn]:
-    """Some that are all told apart by their ports, behind the network of ```network``."""
+    """Some that are all told apart by their ports, behind the network of ``network``."""
     ports = draw(st.lists(st.integers(1, 65535), min_size=12, max_size=12, unique=True))
     return [draw(_client(port)) for port in ports]
 
@@ -52,9 +53,13 @@ def clients(draw: st.DrawFn) -> list[Conn]:
 def _client(port: int) -> st.SearchStrategy[Conn]:
     host = st.integers(2, 65000)
     options = st.integers(0, 10).map(lambda words: u32(4 * words))
-    shared = {"remote_port": st.just(u32(port)), "local_port": st.just(u32(PORT))}
-    shared |= {"options_length": options, "bind_inany": st.just(True)}
-    shared |= {"tcp_flags": st.just(u32(SYN))}
+    shared: dict[str, st.SearchStrategy[Any]] = {
+        "remote_port": st.just(u32(port)),
+        "local_port": st.just(u32(PORT)),
+        "options_length": options,
+        "bind_inany": st.just(True),
+        "tcp_flags": st.just(u32(SYN)),
+    }
     return st.one_of(
         st.builds(
             Conn,
@@ -84,11 +89,12 @@ class Rig:
     answers: dict[int, int] = field(default_factory=dict)  # port -> sequence of its SYN-ACK
 
     def __post_init__(self) -> None:
-        ring = self.stack.enter_context(RingBuffer(create(steering.events)))
-        self.ring = ring
-        shared = {"events": bpf_maps.Map.adopt(os.dup(ring.fileno()))}
-        self.stack.enter_context(shared["events"])
-        self.loaded = self.stack.enter_context(Loaded.load(self.compiled, shared))
+        self.maps = {one.name: self.stack.enter_context(create(one)) for one in self.compiled.maps}
+        for one in self.compiled.maps:
+            if isinstance(one, Map) and one.kind is not Kind.SOCKETS:
+                fill(self.maps[one.name], one)
+        self.ring = self.stack.enter_context(RingBuffer(self.maps["events"]))
+        program = self.stack.enter_context(load_over(self.compiled, self.maps))
         for slot in MEMBERS:
             listener = self.stack.enter_context(socket.socket(socket.AF_INET6))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -96,10 +102,9 @@ class Rig:
             listener.bind(("::", PORT))
             listener.listen(512)
             self.listeners[slot] = listener
-            if "sockets" in self.loaded.maps:
-                sockets = self.loaded.maps["sockets"]
-                sockets.update(encode_number(slot), encode_socket(listener.fileno()))
-        attach_reuseport(listener.fileno(), self.loaded.program.fileno())
+            if "sockets" in self.maps:
+                self.maps["sockets"].update(encode_number(slot), encode_socket(listener.fileno()))
+        attach_reuseport(listener.fileno(), program.fileno())
 
     def records(self, count: int) -> list[dict[str, int]]:
         """The next so many."""
@@ -169,7 +174,7 @@ def compare_maps(rig: Rig) -> None:
     for declared in rig.compiled.maps:
         if isinstance(declared, Ring) or declared.kind is Kind.SOCKETS:
             continue
-        made = rig.loaded.maps[declared.name]
+        made = rig.maps[declared.name]
         found: dict[int, bytearray] = {}
         for key in made.keys():  # noqa: SIM118  no mapping
             number = int.from_bytes(key, sys.byteorder)
@@ -231,8 +236,14 @@ def migrating(rig: Rig, shaking: list[Conn]) -> list[Conn] | None:
     for record in rig.records(depths[slot]):
         assert record["cookie"] == own
         conn = by_port[record["remote_port"]]
-        nothing = {"tcp_flags": u32(), "options_length": u32(), "flow_label": u32()}
-        check(rig, replace(conn, migrating=Migrating.CHILD, **nothing), record)
+        child = replace(
+            conn,
+            migrating=Migrating.CHILD,
+            tcp_flags=u32(),
+            options_length=u32(),
+            flow_label=u32(),
+        )
+        check(rig, child, record)
     return shaking[half:]
 
 

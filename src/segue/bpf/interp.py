@@ -66,19 +66,19 @@ class Machine:
     clock: Callable[[], int] = lambda: 0
     chance: Callable[[], int] = lambda: 0
     cpu: int = 0
-    _places: dict[int, int] = field(init=False)  # slot -> number of the instruction there
-    _slots: list[int] = field(init=False)
+    slots: list[int] = field(init=False)  # of each instruction
+    places: dict[int, int] = field(init=False)  # slot -> number of the instruction there
 
     def __post_init__(self) -> None:
-        self._slots, slot = [], 0
+        self.slots, slot = [], 0
         for one in self.program:
-            self._slots.append(slot)
+            self.slots.append(slot)
             slot += one.slots
-        self._places = {place: number for number, place in enumerate(self._slots)}
+        self.places = {place: number for number, place in enumerate(self.slots)}
         for number, one in enumerate(self.program):
-            if one.family in {insn.JMP, insn.JMP32} and _op(one) not in {Jump.CALL, Jump.EXIT}:
-                if self._slots[number] + 1 + one.off not in self._places:
-                    raise UsageError(f"slot {self._slots[number]} jumps to no instruction")
+            jumps = one.family in {insn.JMP, insn.JMP32} and _op(one) not in {Jump.CALL, Jump.EXIT}
+            if jumps and self.slots[number] + 1 + one.off not in self.places:
+                raise UsageError(f"slot {self.slots[number]} jumps to no instruction")
         last = self.program[-1] if self.program else None
         if last is None or last.family != insn.JMP or _op(last) not in {Jump.EXIT, Jump.ALWAYS}:
             raise UsageError("a program ends with an exit or a jump")
@@ -104,15 +104,12 @@ class _Run:
         for steps in range(1, MOST_STEPS + 1):
             here = self.next
             try:
-                if here >= len(self.machine.program):
-                    raise Fault("runs past its end")
                 self.next += 1
                 if self._step(here, self.machine.program[here]):
                     return Outcome(self._number(R0), self.selected, steps)
             except Fault as fault:
-                slots = self.machine._slots
-                raise ProgramFault(slots[min(here, len(slots) - 1)], str(fault)) from None
-        raise ProgramFault(self.machine._slots[self.next], f"more than {MOST_STEPS} steps")
+                raise ProgramFault(self.machine.slots[here], str(fault)) from None
+        raise ProgramFault(self.machine.slots[self.next], f"more than {MOST_STEPS} steps")
 
     def _step(self, here: int, one: Instruction) -> bool:
         """Do it; whether it was the exit."""
@@ -137,7 +134,7 @@ class _Run:
                 self._call(one)
             case insn.JMP | insn.JMP32:
                 if _op(one) == Jump.ALWAYS or self._holds(one):
-                    self.next = self.machine._places[self.machine._slots[here] + 1 + one.off]
+                    self.next = self.machine.places[self.machine.slots[here] + 1 + one.off]
             case _:
                 raise Fault(f"opcode {one.opcode:#04x} is unknown")
         return False

@@ -18,7 +18,8 @@ from segue.address import Address
 from segue.engine import taking
 from segue.engine.attached import Attached
 from segue.engine.generations import Generations
-from segue.engine.migrate import Loaded, Migrate, load
+from segue.engine.loaded import Loaded, load
+from segue.engine.migrate import Migrate
 from segue.engine.pinning import Pins
 from segue.errors import KernelError, SegueError, UsageError
 from segue.linux.bpf import detach_reuseport

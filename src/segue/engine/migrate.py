@@ -13,11 +13,10 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from segue.engine.loaded import Loaded, load
 from segue.engine.steering import NO_SLOT
 from segue.errors import KernelError, UsageError
 from segue.linux.bpf import Descriptor, Program, attach_reuseport
@@ -33,42 +32,6 @@ from segue.shares import SIZE, fill, quotas
 # 16 to 17 ms, 31 at most in 60 tries (measured on 6.18).  The rest is for a starved machine.
 FREED_WITHIN = 2.0
 _LOOK_AGAIN = 0.002
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A program that the verifier took, and its maps by name; whoever is given it owns them.
-
-    Among the maps are those of the built-in program, laid out as ``policy.builtin`` says; a policy
-    may have more.
-    """
-
-    program: Program
-    maps: Mapping[str, Map]
-
-
-def load() -> Loaded:
-    """The built-in program over new maps.
-
-    Raises KernelError (EPERM without CAP_BPF), VerifierError.
-    """
-    with ExitStack() as undo:
-        made: dict[str, Map] = {}
-        for name, kind, value_size, entries in (
-            ("sockets", MapType.REUSEPORT_SOCKARRAY, builtin.SOCKET_BYTES, builtin.SLOTS),
-            ("tables", MapType.ARRAY, builtin.TABLE_BYTES, 2),
-            ("control", MapType.ARRAY, builtin.CONTROL_BYTES, 1),
-            ("pins", MapType.HASH, builtin.PIN_BYTES, builtin.PINS),
-            ("counters", MapType.PERCPU_ARRAY, builtin.COUNTER_BYTES, builtin.SLOTS + 1),
-        ):
-            one = Map.create(kind, value_size=value_size, entries=entries, name=f"segue_{name}")
-            made[name] = undo.enter_context(one)
-        for copy in (0, 1):
-            made["tables"].update(encode_number(copy), builtin.EMPTY_TABLE)
-        maps = builtin.Maps(**{name: one.fileno() for name, one in made.items()})
-        program = Program.load(builtin.program(maps), name="segue", maps=maps.names())
-        undo.pop_all()
-    return Loaded(program, made)
 
 
 class Migrate:

@@ -33,7 +33,8 @@ def allocate(blocks: list[ir.Block], first_spill: int) -> Places:
     """
     conflicts: defaultdict[ir.Var, set[ir.Var]] = defaultdict(set)
     over_call: set[ir.Var] = set()
-    friends: defaultdict[ir.Var, set[ir.Var]] = defaultdict(set)
+    # In order, and not as sets: a policy is the same program each time.
+    friends: defaultdict[ir.Var, list[ir.Var]] = defaultdict(list)
     dead: set[int] = set()
     order: list[ir.Var] = []
     live_at: dict[ir.Block, set[ir.Var]] = {}
@@ -51,8 +52,8 @@ def allocate(blocks: list[ir.Block], first_spill: int) -> Places:
                 order.append(op.to)
                 beside = live
                 if isinstance(op, ir.Move) and isinstance(op.value, ir.Var):
-                    friends[op.to].add(op.value)
-                    friends[op.value].add(op.to)
+                    friends[op.to].append(op.value)
+                    friends[op.value].append(op.to)
                     beside = live - {op.value}
                 conflicts[op.to] |= beside
                 for other in beside:

@@ -13,7 +13,7 @@ from segue.bpf import insn
 from segue.bpf.asm import FARTHEST
 from segue.bpf.insn import Instruction, Jump
 from segue.errors import UsageError
-from segue.policy import ir
+from segue.policy import ir, steering
 from segue.policy.emit import Emitter
 from segue.policy.language import Policy
 from segue.policy.maps import Map, Ring
@@ -57,7 +57,11 @@ def compile_policy(policy: Policy, *, traced: bool = False) -> Compiled:
     Raises PolicyError, with the place and what to write instead; UsageError when too long.
     """
     writer = Statements()
-    entry = writer.program(policy, traced=traced)
+    entry = ir.thread(writer.program(policy, traced=traced))
+    ours = {one.name: one for one in (*steering.OWN, steering.events, steering.lost)}
+    for one in writer.maps.values():
+        if one.name == "program" or ours.get(one.name, one) is not one:
+            raise UsageError(f"map {one.name} has a name that is Segue's own: choose another")
     made = Compiled(policy, entry, tuple(writer.maps.values()), traced)
     length = sum(one.slots for _, one in made.listing())
     if length > MOST_INSTRUCTIONS:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from segue.bpf import asm
-from segue.bpf.insn import FP, R0, R1, R5, R6, Alu, Instruction, Size
+from segue.bpf.insn import FP, R0, R1, R5, R6, Alu, Instruction, Jump, Size
 from segue.errors import UsageError
 from segue.policy import ir
 from segue.policy.allocate import Places, allocate
@@ -17,6 +17,14 @@ VALUE_AT = -16
 RECORD_AT = VALUE_AT - MOST_RECORD_BYTES
 _FIRST_SPILL = RECORD_AT - 8
 _STACK = 512
+_OPPOSITE = {
+    Jump.EQ: Jump.NE,
+    Jump.GT: Jump.LE,
+    Jump.GE: Jump.LT,
+    Jump.SGT: Jump.SLE,
+    Jump.SGE: Jump.SLT,
+}
+_OPPOSITE |= {other: one for one, other in _OPPOSITE.items()}
 _COMMUTES = {Alu.ADD, Alu.MUL, Alu.AND, Alu.OR, Alu.XOR}
 
 
@@ -186,6 +194,8 @@ class Emitter:
                 if to is not following:
                     self._add(asm.jump(str(to.number)))
             case ir.Branch(when, left, right, then, other):
+                if then is following:
+                    when, then, other = _OPPOSITE[when], other, then
                 register = self._read(left, R0)
                 number = _immediate(right, wide=True)
                 if number is not None:

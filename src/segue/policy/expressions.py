@@ -100,7 +100,9 @@ class Expressions(Access):
 
     def number(self, node: ast.expr) -> Num:
         """The same, which must be a number."""
-        found = self.value(node)
+        return self._numeric(node, self.value(node))
+
+    def _numeric(self, node: ast.expr, found: Value) -> Num:
         if isinstance(found, Num) and found.numeric:
             return found
         self._untested(node, found)
@@ -202,12 +204,12 @@ class Expressions(Access):
                 node, "a policy has no such comparison", "write `in` with a tuple of numbers"
             )
         unsigned, signed, plain = _COMPARED[type(op)]
-        left_value = self.value(node.left)
-        if isinstance(left_value, Num) and left_value.kind == "verdict":
-            right_value = self.value(right)
-            if isinstance(right_value, Num) and right_value.kind == "verdict":
-                return self._split(unsigned, plain, left_value.operand, right_value.operand)
-        left_number, right_number = self.number(node.left), self.number(right)
+        sides = (self.value(node.left), self.value(right))
+        if all(isinstance(one, Num) and one.kind == "verdict" for one in sides):
+            left_number, right_number = (one for one in sides if isinstance(one, Num))
+        else:
+            left_number = self._numeric(node.left, sides[0])
+            right_number = self._numeric(right, sides[1])
         kinds = {left_number.kind, right_number.kind}
         negative = min(left_number.low, right_number.low) < 0
         if "u64" in kinds and negative:

@@ -174,6 +174,29 @@ def reads(op: Op | Go | Branch | Leave | None) -> Iterator[Var]:
     return (one for one in found if isinstance(one, Var))
 
 
+def thread(entry: Block) -> Block:
+    """The same program without blocks that only go on, and branches to one place; its entry."""
+    target: dict[Block, Block] = {}
+
+    def through(block: Block) -> Block:
+        passed = [block]
+        while isinstance(passed[-1].end, Go) and not passed[-1].ops:
+            passed.append(target.get(passed[-1].end.to, passed[-1].end.to))
+        target.update(dict.fromkeys(passed, passed[-1]))
+        return passed[-1]
+
+    # From the end, so that what a block goes to is shortened before it.
+    for block in reversed(in_order(entry)):
+        match block.end:
+            case Go(to):
+                block.end = Go(through(to))
+            case Branch(when, left, right, then, other):
+                then, other = through(then), through(other)
+                same = then is other
+                block.end = Go(then) if same else Branch(when, left, right, then, other)
+    return through(entry)
+
+
 def in_order(entry: Block) -> list[Block]:
     """Every block that can be reached, each after all that lead to it."""
     done: list[Block] = []

@@ -17,11 +17,9 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import Any
 
+from segue.policy.builtin import SLOTS, UNSELECTED
 from segue.policy.integers import u32, u64
 from segue.policy.maps import Kind, Map
-
-SLOTS = 1024  # listeners a group can have; a sockarray costs 8 bytes for each
-UNSELECTED = SLOTS  # instead of a slot: what the kernel's own hash decided
 
 
 class Verdict(IntEnum):

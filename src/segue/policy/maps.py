@@ -182,8 +182,8 @@ class Map:
 class Ring:
     """Records on their way to whoever reads them: a BPF_MAP_TYPE_RINGBUF of ``size`` bytes.
 
-    A record's fields are numbers that leave no gap, in C's layout, of MOST_RECORD_BYTES at most.  As
-    plain Python it holds its records itself, and has room for any number.
+    A record's fields are numbers that leave no gap, in C's layout, MOST_RECORD_BYTES in all at
+    most.  As plain Python it holds its records itself, and has room for any number.
     """
 
     kind = Kind.RING

@@ -10,10 +10,11 @@ from types import FunctionType
 from segue.bpf.insn import Jump
 from segue.errors import UsageError
 from segue.policy import ir
-from segue.policy.builder import RETURNED, Frame, State
 from segue.policy.access import MISSED, SELECTED
+from segue.policy.builder import RETURNED, Frame, State
+from segue.policy.builtin import UNSELECTED
 from segue.policy.expressions import Expressions
-from segue.policy.language import UNSELECTED, Policy
+from segue.policy.language import Policy
 from segue.policy.maps import Map
 from segue.policy.values import ElementsAt, Nothing, Num, Python, RecordAt, Thing, Value
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from segue.policy.builtin import KINDS, PINS, SCAN, SCAN_TRIES
+from segue.policy.builtin import KINDS, PINS, SCAN, SCAN_TRIES, UNSELECTED
 from segue.policy.integers import u32
-from segue.policy.language import UNSELECTED, Migrating, Selection, Verdict
+from segue.policy.language import SOCKETS, Migrating, Selection, Verdict
 from segue.policy.maps import Map, Ring
 from segue.shares import SIZE
 
@@ -54,6 +54,8 @@ events = Ring(
     size=1 << 18,
 )
 lost = Map("lost", value={"records": "u64"}, size=1, kind="percpu_array")
+# What every group has, whichever of them its policy asks for.
+OWN = (SOCKETS, control, tables, pins, counters)
 _SCANNED_BITS = SIZE.bit_length() - 1
 _SYN = 0x02
 _ACK = 0x10

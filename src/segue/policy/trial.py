@@ -7,14 +7,14 @@ child and a request whose timer ran out come without a segment (FACTS 4), as ``t
 
 from __future__ import annotations
 
-import struct
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from segue.bpf.interp import Context, Machine, Outcome
 from segue.bpf.insn import Instruction
+from segue.bpf.interp import Context, Machine, Outcome
 from segue.bpf.memory import PACKET, MapKind, MapMemory, Pointer, Region
+from segue.policy.builtin import UNSELECTED
 from segue.policy.compile import Compiled
 from segue.policy.connection import (
     AF_INET6,
@@ -24,7 +24,7 @@ from segue.policy.connection import (
     TCP_NEW_SYN_RECV,
     TCP_SYN_RECV,
 )
-from segue.policy.language import UNSELECTED, Conn, Decision, Migrating, Verdict
+from segue.policy.language import Conn, Decision, Migrating, Verdict
 from segue.policy.maps import Kind, Map, Ring
 
 _KINDS = {
@@ -106,16 +106,11 @@ def context(conn: Conn) -> Context:
     migrating = None if conn.migrating is Migrating.NO else _socket(conn)
     protocol = (ETH_P_IPV6 if conn.ipv6 else ETH_P_IP) if arrived else 0
     metadata = bytearray(_METADATA_BYTES)
-    struct.pack_into(
-        "=I2sxx3I",
-        metadata,
-        16,
-        len(segment),
-        protocol.to_bytes(2, "big"),
-        conn.protocol,
-        conn.bind_inany,
-        conn.hash,
-    )
+    _put(metadata, 16, len(segment))
+    metadata[20:22] = _network(protocol, 2)
+    _put(metadata, 24, conn.protocol)
+    _put(metadata, 28, conn.bind_inany)
+    _put(metadata, 32, conn.hash)
     pointers = {0: Pointer(packet, 0), 8: Pointer(packet, len(segment)), 40: Pointer(listener, 0)}
     if migrating is not None:
         pointers[48] = Pointer(migrating, 0)
@@ -131,34 +126,35 @@ def context(conn: Conn) -> Context:
 
 def _ip_header(conn: Conn) -> bytes:
     if conn.ipv6:
-        first = (6 << 28 | conn.flow_label).to_bytes(4, "big")
-        return first + bytes(4) + _words(conn.remote_ip6) + _words(conn.local_ip6)
-    return b"\x45" + bytes(11) + _words((conn.remote_ip4, conn.local_ip4))
-
-
-def _words(address: tuple[int, ...]) -> bytes:
-    return b"".join(int(word).to_bytes(4, "big") for word in address)
+        first = _network(6 << 28 | int(conn.flow_label), 4)
+        return first + bytes(4) + _words(*conn.remote_ip6, *conn.local_ip6)
+    return b"\x45" + bytes(11) + _words(conn.remote_ip4, conn.local_ip4)
 
 
 def _segment(conn: Conn) -> bytes:
-    length = _TCP_BYTES + conn.options_length
-    return struct.pack(
-        f"!2H8xBB6x{conn.options_length}x",
-        conn.remote_port,
-        conn.local_port,
-        length // 4 << 4,
-        conn.tcp_flags,
-    )
+    length = _TCP_BYTES + int(conn.options_length)
+    ports = _network(conn.remote_port, 2) + _network(conn.local_port, 2)
+    return (ports + bytes(8) + bytes([length // 4 << 4, conn.tcp_flags])).ljust(length, b"\0")
 
 
 def _socket(conn: Conn) -> Region:
     data = bytearray(_SOCK_BYTES)
-    struct.pack_into("=I", data, 4, AF_INET6 if conn.ipv6 else _AF_INET)
-    struct.pack_into("!I", data, 24, conn.local_ip4)
-    data[28:44] = _words(conn.local_ip6)
-    data[44:48] = int(conn.local_port).to_bytes(4, sys.byteorder)
-    struct.pack_into("!H", data, 48, conn.remote_port)
-    struct.pack_into("!I", data, 52, conn.remote_ip4)
-    data[56:72] = _words(conn.remote_ip6)
-    struct.pack_into("=I", data, 72, _STATES[conn.migrating])
+    _put(data, 4, AF_INET6 if conn.ipv6 else _AF_INET)
+    data[24:44] = _words(conn.local_ip4, *conn.local_ip6)
+    _put(data, 44, conn.local_port)
+    data[48:50] = _network(conn.remote_port, 2)
+    data[52:72] = _words(conn.remote_ip4, *conn.remote_ip6)
+    _put(data, 72, _STATES[conn.migrating])
     return Region("migrating socket", data)
+
+
+def _put(data: bytearray, at: int, value: int) -> None:
+    data[at : at + 4] = int(value).to_bytes(4, sys.byteorder)
+
+
+def _network(value: int, octets: int) -> bytes:
+    return int(value).to_bytes(octets, "big")
+
+
+def _words(*words: int) -> bytes:
+    return b"".join(_network(word, 4) for word in words)

@@ -20,7 +20,7 @@ from segue.engine import attach as attaching
 from segue.engine.attached import Attached
 from segue.engine.following import Following
 from segue.engine.generations import TOGETHER, Generations
-from segue.engine.migrate import Loaded, load
+from segue.engine.loaded import Loaded, load
 from segue.engine.pinning import USUAL, Pins
 from segue.errors import SegueError, UsageError
 from segue.linux import netns
