@@ -242,13 +242,13 @@ class _Run:
         left, right = self._get(one.dst), self._operand(one)
         if isinstance(left, int) and isinstance(right, int):
             bits = 64 if one.family == insn.JMP else 32
-            return _compared(when, left, right, bits)
+            return compared(when, left, right, bits)
         if one.family == insn.JMP32:
             raise Fault("compares the half of a pointer")
         if right == 0 and when in {Jump.EQ, Jump.NE}:
             return when is Jump.NE
         if isinstance(left, Pointer) and isinstance(right, Pointer) and left.region is right.region:
-            return _compared(when, left.offset & WORD, right.offset & WORD, 64)
+            return compared(when, left.offset & WORD, right.offset & WORD, 64)
         raise Fault("compares a pointer with something of another sort")
 
     # Helpers
@@ -418,7 +418,8 @@ def _plain(op: Alu, left: int, right: int, bits: int) -> int:
     return done & mask
 
 
-def _compared(when: Jump, left: int, right: int, bits: int) -> bool:
+def compared(when: Jump, left: int, right: int, bits: int) -> bool:
+    """Whether a jump is taken, of two numbers seen as so many bits."""
     mask = (1 << bits) - 1
     left, right = left & mask, right & mask
     if when in {Jump.SGT, Jump.SGE, Jump.SLT, Jump.SLE}:

@@ -218,6 +218,13 @@ class Access(Arithmetic):
                 f"cut it down: & {field.greatest:#x}",
             )
 
+    def _just_masked(self, index: ir.Var, length: int) -> bool:
+        match self.here.block.ops[-1:]:
+            case [(ir.Binary(op=Alu.AND, to=to, right=int(mask)), _)]:
+                return to is index and 0 <= mask < length
+            case _:
+                return False
+
     def write(self, node: ast.AST, pointer: ir.Var, field: Field, value: Num) -> None:
         """Set a field."""
         self._fits(node, field, value)
@@ -237,9 +244,11 @@ class Access(Arithmetic):
         if isinstance(index.operand, int):
             moved = Field(field.name, field.offset + index.operand * field.octets, field.octets, 0)
             return pointer, moved
-        # The verifier follows a mask, and not every way by which we know the bounds.
-        masked, scaled, at = self.var("u32"), self.var("u64"), self.var("pointer")
-        self.emit(ir.Binary(Alu.AND, masked, index.operand, field.length - 1, wide=True))
+        masked, scaled, at = index.operand, self.var("u64"), self.var("pointer")
+        if not self._just_masked(masked, field.length):
+            # The verifier follows a mask, and not every way by which we know the bounds.
+            masked = self.var("u32")
+            self.emit(ir.Binary(Alu.AND, masked, index.operand, field.length - 1, wide=True))
         shift = field.octets.bit_length() - 1
         self.emit(ir.Binary(Alu.LSH, scaled, masked, shift, wide=True))
         self.emit(ir.Binary(Alu.ADD, at, scaled, pointer, wide=True))

@@ -50,11 +50,11 @@ def allocate(blocks: list[ir.Block], first_spill: int) -> Places:
                     continue
                 live.discard(op.to)
                 order.append(op.to)
-                beside = live
-                if isinstance(op, ir.Move) and isinstance(op.value, ir.Var):
-                    friends[op.to].append(op.value)
-                    friends[op.value].append(op.to)
-                    beside = live - {op.value}
+                source = _source(op)
+                if source is not None:
+                    friends[op.to].append(source)
+                    friends[source].append(op.to)
+                beside = live - {source} if isinstance(op, ir.Move) else live
                 conflicts[op.to] |= beside
                 for other in beside:
                     conflicts[other].add(op.to)
@@ -80,3 +80,14 @@ def allocate(blocks: list[ir.Block], first_spill: int) -> Places:
                 place -= 8
             spilled[var] = place
     return Places(registers, spilled, dead)
+
+
+def _source(op: ir.Op) -> ir.Var | None:
+    """What becomes the result in place, when both have one register."""
+    match op:
+        case ir.Move(value=ir.Var() as source) | ir.HostOrder(value=source):
+            return source
+        case ir.Binary(left=ir.Var() as source):
+            return source
+        case _:
+            return None

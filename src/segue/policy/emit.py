@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from segue.bpf import asm
+from segue.bpf import asm, insn
 from segue.bpf.insn import FP, R0, R1, R5, R6, Alu, Instruction, Jump, Size
 from segue.errors import UsageError
 from segue.policy import ir
@@ -39,6 +39,7 @@ class Emitter:
     blocks: list[ir.Block] = field(init=False)
     places: Places = field(init=False)
     _line: int = 0
+    _in_r0: ir.Var | None = None  # a spilled variable that is still there
 
     def __post_init__(self) -> None:
         self.blocks = ir.in_order(self.entry)
@@ -51,6 +52,7 @@ class Emitter:
         self._add(asm.mov_reg(R6, R1))
         for number, block in enumerate(self.blocks):
             self.items.append(asm.Label(str(block.number)))
+            self._in_r0 = None
             for op, line in block.ops:
                 self._line = line
                 if id(op) not in self.places.dead:
@@ -63,6 +65,8 @@ class Emitter:
     def _add(self, *items: asm.Item) -> None:
         self.items += items
         self.lines += [self._line] * len(items)
+        if any(map(_sets_r0, items)):
+            self._in_r0 = None
 
     def _read(self, operand: ir.Operand, scratch: int) -> int:
         """A register that has it."""
@@ -71,6 +75,8 @@ class Emitter:
             return scratch
         if operand in self.places.registers:
             return self.places.registers[operand]
+        if operand is self._in_r0:
+            return R0
         self._add(asm.load(Size.U64, scratch, FP, self.places.spilled[operand]))
         return scratch
 
@@ -88,6 +94,8 @@ class Emitter:
         """The register's content becomes the variable's."""
         if var in self.places.spilled:
             self._add(asm.store_reg(Size.U64, FP, self.places.spilled[var], register))
+            if register == R0:
+                self._in_r0 = var
         elif var in self.places.registers and self.places.registers[var] != register:
             self._add(asm.mov_reg(self.places.registers[var], register))
 
@@ -129,7 +137,11 @@ class Emitter:
             case ir.StackAddress(offset):
                 return FP, offset
             case _:
-                return self._read(base, R5), 0
+                register = self._read(base, R5)
+                if register == R0:  # what is stored may want it
+                    self._add(asm.mov_reg(R5, R0))
+                    register = R5
+                return register, 0
 
     def _binary(self, op: ir.Binary) -> None:
         left, right = op.left, op.right
@@ -221,3 +233,11 @@ def _immediate(operand: ir.Operand, *, wide: bool) -> int | None:
     if value >> bits - 1:
         value -= 1 << bits
     return value if -(1 << 31) <= value < 1 << 31 else None
+
+
+def _sets_r0(item: asm.Item) -> bool:
+    if not isinstance(item, Instruction):
+        return False
+    if item.family in {insn.ALU32, insn.ALU64, insn.LD, insn.LDX}:
+        return item.dst == R0
+    return item.family == insn.JMP  # a call, or the end

@@ -6,10 +6,11 @@ Which is why liveness needs one pass, and the longest path can be told.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from segue.bpf.insn import Alu, Helper, Jump, Size
+from segue.bpf.interp import compared
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,26 +176,39 @@ def reads(op: Op | Go | Branch | Leave | None) -> Iterator[Var]:
 
 
 def thread(entry: Block) -> Block:
-    """The same program without blocks that only go on, and branches to one place; its entry."""
-    target: dict[Block, Block] = {}
+    """The same program by shorter ways; its entry.
 
-    def through(block: Block) -> Block:
-        passed = [block]
-        while isinstance(passed[-1].end, Go) and not passed[-1].ops:
-            passed.append(target.get(passed[-1].end.to, passed[-1].end.to))
-        target.update(dict.fromkeys(passed, passed[-1]))
-        return passed[-1]
-
+    Left out on the way: blocks that only go on, branches to one place, and branches over what is
+    known on the path to them, such as whether a map had the key just looked up.
+    """
     # From the end, so that what a block goes to is shortened before it.
     for block in reversed(in_order(entry)):
         match block.end:
             case Go(to):
-                block.end = Go(through(to))
+                known = {
+                    op.to: op.value
+                    for op, _ in block.ops
+                    if isinstance(op, Move) and isinstance(op.value, int)
+                }
+                block.end = Go(_through(to, known))
             case Branch(when, left, right, then, other):
-                then, other = through(then), through(other)
+                then, other = _through(then, {}), _through(other, {})
                 same = then is other
                 block.end = Go(then) if same else Branch(when, left, right, then, other)
-    return through(entry)
+    return _through(entry, {})
+
+
+def _through(block: Block, known: Mapping[Var, int]) -> Block:
+    """Where a path really gets to that goes to this block."""
+    while not block.ops:
+        match block.end:
+            case Go(to):
+                block = to
+            case Branch(when, left, int() as right, then, other) if left in known:
+                block = then if compared(when, known[left], right, 64) else other
+            case _:
+                break
+    return block
 
 
 def in_order(entry: Block) -> list[Block]:
