@@ -110,7 +110,7 @@ class _Strings:
         return found
 
 
-def policy(code: Sequence[Instruction] = PASS, **maps: tuple[int, ...]) -> bytes:
+def policy(code: Sequence[Instruction] = PASS, /, **maps: tuple[int, ...]) -> bytes:
     """A whole object: this program, and a sockarray beside these maps."""
     made = File()
     made.function(HOOK, code)

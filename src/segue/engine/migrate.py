@@ -7,17 +7,16 @@ of the group, and the maps with the program.
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
-import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from segue.engine.sockarray import put
 from segue.engine.steering import NO_SLOT
-from segue.errors import KernelError, UsageError
+from segue.errors import UsageError
 from segue.linux.bpf import Descriptor, Program, attach_reuseport
 from segue.linux.bpf_attr import MapType
 from segue.linux.bpf_maps import Map, possible_cpus
@@ -26,11 +25,6 @@ from segue.policy.builtin import encode_number
 from segue.policy.counts import Counts
 from segue.shares import SIZE, fill, quotas
 
-# What a crashed supervisor's program held is freed by a kernel worker after a grace period: mostly
-# 16 to 17 ms, 31 at most in 60 tries (measured on 6.18).  The rest is for a starved machine.
-FREED_WITHIN = 2.0
-_LOOK_AGAIN = 0.002
-
 
 class Migrate:
     """Steering of one group by the built-in program; owns its maps and the program."""
@@ -38,6 +32,7 @@ class Migrate:
     name = "migrate"
     migrates = True
     by_index = False
+    weighs = True
 
     def __init__(self) -> None:
         """Make the maps and load the program; nothing is attached yet.
@@ -46,35 +41,40 @@ class Migrate:
         without CAP_BPF), VerifierError.
         """
         self._owned: dict[str, Descriptor] = {}
+        self._slots: set[int] = set()
+        self._weights: dict[int, float] = {}
         try:
-            self._sockets = self._create(
-                "sockets",
-                MapType.REUSEPORT_SOCKARRAY,
-                builtin.SOCKET_BYTES,
-                builtin.SLOTS,
-            )
-            self._tables = self._create("tables", MapType.ARRAY, builtin.TABLE_BYTES, 2)
-            self._control = self._create("control", MapType.ARRAY, builtin.CONTROL_BYTES, 1)
-            self._pins = self._create("pins", MapType.HASH, builtin.PIN_BYTES, builtin.PINS)
-            self._counters = self._create(
-                "counters", MapType.PERCPU_ARRAY, builtin.COUNTER_BYTES, builtin.SLOTS + 1
-            )
+            self._load()
             for copy in (0, 1):
                 self._tables.update(encode_number(copy), builtin.EMPTY_TABLE)
-            maps = builtin.Maps(
-                sockets=self._sockets.fileno(),
-                tables=self._tables.fileno(),
-                control=self._control.fileno(),
-                pins=self._pins.fileno(),
-                counters=self._counters.fileno(),
-            )
-            self._program = Program.load(builtin.program(maps), name="segue", maps=maps.names())
-            self._owned["program"] = self._program
         except BaseException:
             self.close()
             raise
-        self._slots: set[int] = set()
-        self._weights: dict[int, float] = {}
+
+    def _load(self) -> None:
+        """Make the maps and the program."""
+        self._sockets = self._create(
+            "sockets",
+            MapType.REUSEPORT_SOCKARRAY,
+            builtin.SOCKET_BYTES,
+            builtin.SLOTS,
+        )
+        self._tables = self._create("tables", MapType.ARRAY, builtin.TABLE_BYTES, 2)
+        self._control = self._create("control", MapType.ARRAY, builtin.CONTROL_BYTES, 1)
+        self._pins = self._create("pins", MapType.HASH, builtin.PIN_BYTES, builtin.PINS)
+        counters = self._create(
+            "counters", MapType.PERCPU_ARRAY, builtin.COUNTER_BYTES, builtin.SLOTS + 1
+        )
+        self._counters: Map | None = counters
+        maps = builtin.Maps(
+            sockets=self._sockets.fileno(),
+            tables=self._tables.fileno(),
+            control=self._control.fileno(),
+            pins=self._pins.fileno(),
+            counters=counters.fileno(),
+        )
+        self._program = Program.load(builtin.program(maps), name="segue", maps=maps.names())
+        self._owned["program"] = self._program
 
     def _create(self, name: str, kind: MapType, value_size: int, entries: int) -> Map:
         made = Map.create(kind, value_size=value_size, entries=entries, name=f"segue_{name}")
@@ -126,7 +126,7 @@ class Migrate:
         """As in Steering; the first member, and the first after all are gone, attaches the program.
 
         When a crashed supervisor's program still has the listener, its program is replaced by ours
-        and its array waited for, at most FREED_WITHIN seconds.  Raises KernelError: EINVAL when
+        and its array waited for (``segue.engine.sockarray``).  Raises KernelError: EINVAL when
         the socket is not listening with SO_REUSEPORT, EBUSY when a living program keeps it.
         """
         if not 0 <= slot < builtin.SLOTS:
@@ -135,7 +135,8 @@ class Migrate:
             raise UsageError(f"slot {slot} has a listener already")
         emptied = not any(self._present(one) for one in self._slots)
         key = encode_number(slot)
-        self._counters.update_percpu(key, [builtin.NO_COUNTS] * possible_cpus())
+        if self._counters is not None:
+            self._counters.update_percpu(key, [builtin.NO_COUNTS] * possible_cpus())
         self._put(slot, listener)
         try:
             if emptied:
@@ -201,6 +202,8 @@ class Migrate:
 
     def counts(self) -> dict[int, Counts]:
         """As in Steering; exact, by the program itself."""
+        if self._counters is None:
+            return {}
         found = {slot: self._counted(slot) for slot in sorted(self._slots)}
         found[NO_SLOT] = self._counted(builtin.UNSELECTED)
         return found
@@ -208,6 +211,10 @@ class Migrate:
     def descriptors(self) -> dict[str, int]:
         """As in Steering: five maps and the program.  They close on exec unless told otherwise."""
         return {name: owned.fileno() for name, owned in self._owned.items()}
+
+    def variables(self) -> dict[str, int]:
+        """As in Steering: none, the program counts by slot and kind."""
+        return {}
 
     def order(self) -> list[int]:
         """As in Steering: none, sockets are named by slot and not by place."""
@@ -241,25 +248,7 @@ class Migrate:
         return self._sockets.lookup(encode_number(slot)) is not None
 
     def _put(self, slot: int, listener: socket.socket) -> None:
-        replaced = False
-        for _ in _until(FREED_WITHIN):
-            try:
-                self._sockets.update(encode_number(slot), builtin.encode_socket(listener.fileno()))
-            except KernelError as error:
-                if error.errno != errno.EBUSY:
-                    raise
-                if not replaced:
-                    # Our program in its place is what lets go of the old program's array.
-                    self.attach(listener)
-                    replaced = True
-            else:
-                return
-        raise KernelError(
-            "bpf(BPF_MAP_UPDATE_ELEM)",
-            errno.EBUSY,
-            f"getting a listener into slot {slot}",
-            "another Segue or another program that still runs has this listener in its own array",
-        )
+        put(self._sockets, slot, listener, lambda: self.attach(listener))
 
     def _active(self) -> int:
         return builtin.decode_control(self._control.lookup(encode_number(0)) or b"")
@@ -275,15 +264,5 @@ class Migrate:
         self._control.update(encode_number(0), builtin.encode_control(aside))
 
     def _counted(self, element: int) -> Counts:
-        values = self._counters.lookup_percpu(encode_number(element))
+        values = self._counters and self._counters.lookup_percpu(encode_number(element))
         return builtin.decode_counters(values or [])
-
-
-def _until(seconds: float) -> Iterator[None]:
-    """Go round, a moment apart, until the time is over; at least once."""
-    end = time.monotonic() + seconds
-    while True:
-        yield
-        if time.monotonic() >= end:
-            return
-        time.sleep(_LOOK_AGAIN)

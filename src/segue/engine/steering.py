@@ -28,6 +28,7 @@ class Steering(Protocol):
     name: str  # "migrate" | "hash" | "drain"
     migrates: bool  # what a listener holds moves to others when it closes or is cycled
     by_index: bool  # members are named by place: leave only with the last descriptor of a listener
+    weighs: bool  # shares may differ; else each listener has the same share or none
 
     def join(self, slot: int, listener: socket.socket) -> None:
         """Get a listening socket into the group under this slot, with no share.
@@ -39,8 +40,8 @@ class Steering(Protocol):
         """The flip: from its return new connections go by these weights and nowhere else.
 
         A weight is a proportion, of whatever sum; a slot not named has none.  Raises UsageError,
-        and changes nothing, when a weight is negative, none is above zero, or a slot with one has
-        not joined.
+        and changes nothing, when a weight is negative, none is above zero, a slot with one has
+        not joined, or they differ and ``weighs`` is false.
         """
 
     def pin(self, port: int, slot: int) -> None:
@@ -58,8 +59,14 @@ class Steering(Protocol):
     def counts(self) -> dict[int, Counts]:
         """What each slot has got since it joined; NO_SLOT is what the kernel's hash decided."""
 
+    def variables(self) -> dict[str, int]:
+        """What the program of an object file keeps in its own variables, by their names."""
+
     def descriptors(self) -> dict[str, int]:
-        """What to hand over in a re-exec, by name; they stay this object's own."""
+        """What to hand over in a re-exec, by name; they stay this object's own.
+
+        With none the successor begins anew, and every listener joins again.
+        """
 
     def order(self) -> list[int]:
         """The kernel's order of members by cookie as far as known; [] where it does not matter."""

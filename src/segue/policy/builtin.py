@@ -120,41 +120,54 @@ def _lookup(map_descriptor: int) -> list[asm.Item]:
     ]
 
 
-def _select(maps: Maps) -> list[asm.Item]:
-    """Try slot R9; when it has a listener of this group, on to counting."""
+def select(sockets: int) -> list[asm.Item]:
+    """R0 = 0 when the listener in slot R9 of the array is in this group, and so selected.
+
+    The context is in R6; R1 to R5 and the key on the stack are lost.
+    """
     return [
         asm.store_reg(Width.U32, FP, _KEY, R9),
         asm.mov_reg(R1, R6),
-        asm.load_map(R2, maps.sockets),
+        asm.load_map(R2, sockets),
         asm.mov_reg(R3, FP),
         asm.alu_imm(Alu.ADD, R3, _KEY),
         asm.mov_imm(R4, 0),
         asm.call(Helper.SK_SELECT_REUSEPORT),
-        asm.jump_imm(Jump.EQ, R0, 0, "count"),
     ]
 
 
-def _pinned(maps: Maps) -> list[asm.Item]:
+def _select(maps: Maps) -> list[asm.Item]:
+    """Try slot R9; when it has a listener of this group, on to counting."""
+    return [*select(maps.sockets), asm.jump_imm(Jump.EQ, R0, 0, "count")]
+
+
+def pin_of(pins: int, none: str) -> list[asm.Item]:
+    """R9 = what the SYN's source port is pinned to; on to a label when it is not.
+
+    The context is in R6; R1 to R5 and the key on the stack are lost.
+    """
     return [
         # A pin is for a SYN.  What migrates has been let in, and a pin to the listener that
         # leaves would only cost it a failed choice.
         asm.load(Width.U64, R1, R6, _MIGRATING_SK),
-        asm.jump_imm(Jump.NE, R1, 0, "table"),
+        asm.jump_imm(Jump.NE, R1, 0, none),
         # The data begins at the TCP header, whatever the IP version: first the source port.
         asm.load(Width.U64, R1, R6, _DATA),
         asm.load(Width.U64, R2, R6, _DATA_END),
         asm.mov_reg(R3, R1),
         asm.alu_imm(Alu.ADD, R3, 2),
-        asm.jump_reg(Jump.GT, R3, R2, "table"),
+        asm.jump_reg(Jump.GT, R3, R2, none),
         asm.load(Width.U16, R1, R1, 0),
         asm.network_order(R1, 16),
         asm.store_reg(Width.U32, FP, _KEY, R1),
-        *_lookup(maps.pins),
-        asm.jump_imm(Jump.EQ, R0, 0, "table"),
+        *_lookup(pins),
+        asm.jump_imm(Jump.EQ, R0, 0, none),
         asm.load(Width.U32, R9, R0, 0),
-        *_select(maps),
-        asm.mov_imm(R8, 1),
     ]
+
+
+def _pinned(maps: Maps) -> list[asm.Item]:
+    return [*pin_of(maps.pins, "table"), *_select(maps), asm.mov_imm(R8, 1)]
 
 
 def _by_table(maps: Maps) -> list[asm.Item]:

@@ -38,11 +38,13 @@ static __attribute__((noinline)) void count(struct sk_reuseport_md *md, __u32 st
 SEC("sk_reuseport/migrate")
 int by_cookie(struct sk_reuseport_md *md)
 {
+	struct bpf_sock *moving = md->migrating_sk;
+	__u32 state, *heir;
 	__u64 leaving;
-	__u32 *heir;
 
-	if (!md->migrating_sk)
+	if (!moving)
 		return SK_PASS;
+	state = moving->state;
 	leaving = bpf_get_socket_cookie(md->sk);
 	heir = bpf_map_lookup_elem(&heirs, &leaving);
 	if (!heir) {
@@ -51,7 +53,7 @@ int by_cookie(struct sk_reuseport_md *md)
 	}
 	if (bpf_sk_select_reuseport(md, &listeners, heir, 0))
 		return SK_PASS;
-	count(md, md->migrating_sk->state);
+	count(md, state);
 	return SK_PASS;
 }
 

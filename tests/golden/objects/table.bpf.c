@@ -46,6 +46,7 @@ struct {
 SEC("sk_reuseport/migrate")
 int by_table(struct sk_reuseport_md *md)
 {
+	struct bpf_sock *moving = md->migrating_sk;
 	__u32 zero = 0, slot, copy, *active;
 	struct counts *counts;
 	struct table *table;
@@ -63,9 +64,9 @@ int by_table(struct sk_reuseport_md *md)
 	counts = bpf_map_lookup_elem(&counters, &slot);
 	if (!counts)
 		return SK_PASS;
-	if (!md->migrating_sk)
+	if (!moving)
 		counts->fresh++;
-	else if (md->migrating_sk->state == BPF_TCP_ESTABLISHED)
+	else if (moving->state == BPF_TCP_ESTABLISHED)
 		counts->child++;
 	else
 		counts->request++;
