@@ -14,7 +14,6 @@ from segue.policy.object import Policy, match, program
 TABLES = (2, 4, 8328, 2, 0)
 CONTROL = (2, 4, 8, 1, 0)
 PINS = (1, 4, 4, 64, 0)
-ALL = (20, 4, 8, 1024, 0)
 
 
 def matched(**maps: tuple[int, ...]) -> Policy:
@@ -51,10 +50,11 @@ def test_without_an_array_it_is_no_policy() -> None:
         match(linker.read(made.build()))
 
 
-def test_an_array_is_made_so_that_it_can_be_read() -> None:
-    """Values of 4 bytes are made 8; what has other keys or no entries is refused."""
+def test_an_array_is_made_so_that_it_can_be_read_and_has_room() -> None:
+    """Values of 4 bytes are made 8, few entries many; other keys, or no entry, are refused."""
     found = matched(sockets=(20, 4, 4, 64, 0))
-    assert found.maps[0].value_size == 8
+    assert (found.maps[0].value_size, found.maps[0].entries) == (8, 1024)
+    assert matched(sockets=(20, 4, 8, 5000, 0)).maps[0].entries == 5000
     for layout in ((20, 8, 8, 64, 0), (20, 4, 2, 64, 0), (20, 4, 8, 0, 0)):
         with pytest.raises(UsageError, match="its array sockets has keys of"):
             matched(sockets=layout)
@@ -68,7 +68,7 @@ def test_a_kind_of_map_that_segue_cannot_make_is_refused() -> None:
 
 def test_with_a_table_the_maps_of_segues_names_are_segues() -> None:
     """As far as they are there."""
-    found = matched(sockets=ALL, tables=TABLES, control=CONTROL, pins=PINS, mine=PINS)
+    found = matched(tables=TABLES, control=CONTROL, pins=PINS, mine=PINS)
     assert found.by_table
     assert found.ours == {"sockets": 0, "tables": 1, "control": 2, "pins": 3}
 
@@ -78,13 +78,12 @@ def test_with_a_table_the_maps_of_segues_names_are_segues() -> None:
     [
         ({"tables": TABLES}, "has the map 'tables' and not 'control'"),
         ({"control": CONTROL}, "has the map 'control' and not 'tables'"),
-        ({"tables": TABLES, "control": CONTROL}, "has 64 entries; beside 'tables' it needs 1024"),
         (
-            {"sockets": ALL, "tables": (2, 4, 8192, 2, 0), "control": CONTROL},
+            {"tables": (2, 4, 8192, 2, 0), "control": CONTROL},
             "'tables' is a ARRAY of 2 entries, keys of 4 and values of 8192",
         ),
         (
-            {"sockets": ALL, "tables": TABLES, "control": CONTROL, "pins": (9, 4, 4, 64, 0)},
+            {"tables": TABLES, "control": CONTROL, "pins": (9, 4, 4, 64, 0)},
             "'pins' is a LRU_HASH of 64 entries",
         ),
     ],
@@ -127,5 +126,5 @@ def test_pins_come_before_a_program_that_has_none() -> None:
 
 def test_a_program_with_pins_of_its_own_is_loaded_as_it_is() -> None:
     """It looks at them itself."""
-    found = matched(sockets=ALL, tables=TABLES, control=CONTROL, pins=PINS)
+    found = matched(tables=TABLES, control=CONTROL, pins=PINS)
     assert program(found, [3, 4, 5, 6], 6, None) == [asm.mov_imm(R0, 1), asm.leave()]

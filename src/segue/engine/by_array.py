@@ -55,7 +55,6 @@ class ByArray:
         self._loaded = Loaded(policy)
         assert self._loaded.waiting is not None
         self._sockets, self._waiting = self._loaded.sockets, self._loaded.waiting
-        self._room = policy.maps[policy.ours["sockets"]].entries
         self._listeners: dict[int, socket.socket] = {}
         self._places: dict[int, int] = {}  # slot -> place in the object's array
         self._weights: dict[int, float] = {}
@@ -84,10 +83,7 @@ class ByArray:
         attach_reuseport(listener.fileno(), self._loaded.program.fileno())
 
     def share(self, weights: Mapping[int, float]) -> None:
-        """As in Steering.  Raises UsageError also when there are more than the array has room for.
-
-        A member whose listener was shut down gets its share when it rejoins.
-        """
+        """As in Steering.  A member whose listener was shut down gets its share when it rejoins."""
         strangers = sorted(slot for slot in weights if slot not in self._listeners)
         if strangers:
             raise UsageError(f"slot {strangers[0]} has no listener, so it can have no share")
@@ -96,11 +92,6 @@ class ByArray:
         if max(given.values()) - min(given.values()) > _EQUAL * max(given.values()):
             raise UsageError(
                 "shares differ, and the object has no maps 'tables' and 'control' to read them from"
-            )
-        if len(given) > self._room:
-            raise UsageError(
-                f"the object's array has room for {self._room} listeners, and {len(given)} are to"
-                " have a share: raise its max_entries"
             )
         self._weights = given
         self._spread()

@@ -16,7 +16,7 @@ an object without ``pins``, Segue's own look at them stands before its first ins
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from segue.bpf import asm
 from segue.bpf.insn import R0, R1, R6, R9, Alu, Instruction, Jump
@@ -85,13 +85,13 @@ def match(found: Object) -> Policy:
     ours = {"sockets": sockets}
     if has:
         ours |= {name: by_name[name] for name in _OURS if name in by_name}
-        for name in ours:
+        for name in ours.keys() & _OURS.keys():
             _refuse_layout(found.maps[ours[name]], name)
     live = found.variable(LIVE)
     if live is not None and live.size != _LIVE_BYTES:
         raise UsageError(f"its variable {LIVE} has {live.size} bytes, not {_LIVE_BYTES} (__u32)")
     maps = list(found.maps)
-    maps[sockets] = _readable(maps[sockets])
+    maps[sockets] = _enlarged(maps[sockets])
     return Policy(found, tuple(maps), ours, live)
 
 
@@ -115,21 +115,20 @@ def _array(found: Object) -> int:
     if spec.key_size != builtin.KEY_BYTES or spec.value_size not in {4, 8} or not spec.entries:
         raise UsageError(
             f"its array {spec.name} has keys of {spec.key_size} and values of {spec.value_size}"
-            f" bytes and {spec.entries} entries; keys have 4, values 8, and 2 entries are the least"
-            " that a restart needs"
+            f" bytes and {spec.entries} entries; keys have 4 bytes, values 8, and there is at least"
+            " one entry"
         )
     return chosen
 
 
-def _readable(sockets: MapSpec) -> MapSpec:
-    # With values of 4 bytes the kernel does not say who is where; the program sees no difference.
-    return MapSpec(
-        sockets.name,
-        sockets.kind,
-        sockets.key_size,
-        builtin.SOCKET_BYTES,
-        sockets.entries,
-        sockets.flags,
+def _enlarged(sockets: MapSpec) -> MapSpec:
+    """The array as it is made: the program sees no difference."""
+    return replace(
+        sockets,
+        # With values of 4 bytes the kernel does not say who is where.
+        value_size=builtin.SOCKET_BYTES,
+        # So that nobody has to find out, in the middle of a scaling, that there is no more room.
+        entries=max(sockets.entries, builtin.SLOTS),
     )
 
 
@@ -143,13 +142,6 @@ def _refuse_kind(spec: MapSpec) -> None:
 
 
 def _refuse_layout(spec: MapSpec, name: str) -> None:
-    if name == "sockets":
-        if spec.entries != builtin.SLOTS:
-            raise UsageError(
-                f"its array {spec.name} has {spec.entries} entries; beside 'tables' it needs"
-                f" {builtin.SLOTS}, for every slot that can have a share"
-            )
-        return
     kind, key, value, entries = _OURS[name]
     if (spec.kind, spec.key_size, spec.value_size, spec.entries) != (kind, key, value, entries):
         has = MapType(spec.kind).name
