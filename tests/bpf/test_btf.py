@@ -136,6 +136,16 @@ def test_a_declaration_that_says_something_else_is_refused(
         Btf(made.build()).maps()
 
 
+def test_a_declaration_that_never_ends_is_refused() -> None:
+    """As many maps as members would else take their product to read."""
+    made = started()
+    rest = struct.pack("<III", made.name("type"), 1, 0) * 8
+    structure = made.add(Kind.STRUCT, 64, rest, count=8)
+    made.maps(made.add(Kind.VAR, structure, bytes(4), name="long"))
+    with pytest.raises(WireError, match="'long' says more than there is to say"):
+        Btf(made.build()).maps()
+
+
 def test_a_map_that_is_no_structure_is_refused() -> None:
     """Whatever stands in the section."""
     made = started()
@@ -175,7 +185,7 @@ def test_types_that_do_not_end_are_refused_by_their_number() -> None:
             Btf(made.build())
     nameless = started()
     nameless.body += struct.pack("<III", 999, Kind.FWD << 24, 0)
-    with pytest.raises(WireError, match="no name at 999"):
+    with pytest.raises(WireError, match="no name within 255 bytes at 999"):
         Btf(nameless.build())
 
 

@@ -99,6 +99,26 @@ def test_tables_that_contradict_themselves_are_refused() -> None:
         elf.relocations(elf.sections[code])
 
 
+def test_tables_that_lie_over_each_other_are_refused() -> None:
+    """A file could else claim a million relocations for each of its sections."""
+    made = File()
+    for _ in range(3):
+        made.relocate(made.section("code", bytes(16)), 0, 0)
+    data = bytearray(made.build())
+    # Every table of relocations becomes the file from its beginning to before its end.
+    whole = (len(data) - 32) // 16 * 16
+    table, count = struct.unpack_from("<Q", data, 40)[0], struct.unpack_from("<H", data, 60)[0]
+    for row in range(table, table + 64 * count, 64):
+        if struct.unpack_from("<I", data, row + 4)[0] == Kind.REL:
+            struct.pack_into("<QQ", data, row + 24, 0, whole)
+    elf = Elf(bytes(data))
+    for section in elf.sections[1:3]:
+        with pytest.raises(WireError, match=r"refers to symbol|relocates byte|lies over another"):
+            elf.relocations(section)
+    with pytest.raises(WireError, match="lies over another table"):
+        elf.relocations(elf.sections[3])
+
+
 def test_relocations_of_another_compiler_are_refused() -> None:
     """With an addend of their own they would be filled in wrongly."""
     made = File()

@@ -211,7 +211,17 @@ def test_variables_that_no_map_can_hold_are_refused() -> None:
     made = File()
     made.function(HOOK, PASS)
     made.section(".bss", b"", flags=ALLOCATED, kind=Kind.NOBITS, size=1 << 40)
-    with pytest.raises(WireError, match="1099511627776 bytes of variables"):
+    with pytest.raises(UsageError, match=r"has 1099511627776 bytes of variables in \.bss"):
+        read(made.build())
+
+
+def test_more_maps_than_a_program_can_use_are_refused() -> None:
+    """Before any of them is made."""
+    made = File()
+    made.function(HOOK, PASS)
+    for number in range(linker.MOST_MAPS + 1):
+        made.section(f".data.{number}", bytes(4), flags=ALLOCATED)
+    with pytest.raises(UsageError, match="more than 64 maps"):
         read(made.build())
 
 

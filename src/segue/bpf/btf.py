@@ -163,9 +163,9 @@ class Btf:
 
     def name(self, offset: int) -> str:
         """The string at this offset of the section's strings.  Raises WireError."""
-        end = self._names.find(b"\0", offset)
-        if offset >= len(self._names) or not 0 <= end - offset <= LONGEST_NAME:
-            raise WireError(".BTF", f"has no name at {offset}")
+        end = self._names.find(b"\0", offset, offset + LONGEST_NAME + 1)
+        if end < 0:
+            raise WireError(".BTF", f"has no name within {LONGEST_NAME} bytes at {offset}")
         return self._names[offset:end].decode(errors="backslashreplace")
 
     def _read(self, data: bytes) -> Iterator[Type]:
@@ -192,6 +192,8 @@ class Btf:
         structure = self.type(variable.refers)
         if variable.kind is not Kind.VAR or structure.kind is not Kind.STRUCT:
             raise WireError(".BTF", f"the map {variable.name!r} is no structure")
+        if len(structure.rest) > len(_MEMBERS) * _MEMBER.size:
+            raise WireError(".BTF", f"the map {variable.name!r} says more than there is to say")
         said: dict[str, int] = {}
         for at, type_number, _ in _MEMBER.iter_unpack(structure.rest):
             member = self.name(at)

@@ -33,7 +33,7 @@ _RESERVED = 0xFF00
 ALLOCATED = 0x2  # SHF_ALLOC
 EXECUTABLE = 0x4  # SHF_EXECINSTR
 
-# Bounds what the names of a crafted file can cost: many may be ends of the same long text.
+# Bounds what the names of a crafted file can cost: each may be the end of the same long text.
 LONGEST_NAME = 255
 
 
@@ -133,6 +133,12 @@ class Elf:
             for number, row in enumerate(rows)
         )
         self.symbols = tuple(self._symbols())
+        self._tables: dict[int, list[Section]] = {}
+        for one in self.sections:
+            if one.kind in {Kind.REL, Kind.RELA}:
+                self._tables.setdefault(one.info, []).append(one)
+        # Tables of a sound file do not overlap, so no more relocations fit into it than this.
+        self._left = len(data) // _RELOCATION.size
 
     def section(self, name: str) -> Section | None:
         """The first section of this name, or None."""
@@ -151,11 +157,7 @@ class Elf:
         does not write for this machine.
         """
         found: list[Relocation] = []
-        tables = [
-            one
-            for one in self.sections
-            if one.kind in {Kind.REL, Kind.RELA} and one.info == section.index
-        ]
+        tables = self._tables.get(section.index, [])
         if len(tables) > 1:
             raise WireError(f"section {section.name}", "has more than one table of relocations")
         for table in tables:
@@ -165,6 +167,9 @@ class Elf:
             data = self.content(table)
             if len(data) % _RELOCATION.size:
                 raise WireError(where, f"is no whole number of relocations ({len(data)} bytes)")
+            self._left -= len(data) // _RELOCATION.size
+            if self._left < 0:
+                raise WireError(where, "lies over another table of relocations")
             for offset, info in _RELOCATION.iter_unpack(data):
                 number = info >> 32
                 if number >= len(self.symbols):
@@ -213,11 +218,10 @@ class Elf:
         if strings.kind != Kind.STRTAB:
             raise WireError(where, "has its name in a section that is no table of strings")
         begin = strings.offset + offset
-        end = self._data.find(b"\0", begin, strings.offset + strings.size)
-        if offset >= strings.size or end < 0:
-            raise WireError(where, f"has a name that is not in its table (at {offset})")
-        if end - begin > LONGEST_NAME:
-            raise WireError(where, f"has a name of {end - begin} bytes")
+        last = min(strings.offset + strings.size, begin + LONGEST_NAME + 1)
+        end = self._data.find(b"\0", begin, last)
+        if end < 0:
+            raise WireError(where, f"has no name within {LONGEST_NAME} bytes at {offset}")
         return self._data[begin:end].decode(errors="backslashreplace")
 
     def _symbols(self) -> Iterator[Symbol]:

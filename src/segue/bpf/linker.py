@@ -27,6 +27,12 @@ PROGRAM_SECTIONS = ("sk_reuseport/migrate", "sk_reuseport")
 # Far more than a decision about one connection takes; the kernel's own limit is a million.
 MOST_SLOTS = 1 << 16
 
+# MAX_USED_MAPS of the kernel.
+MOST_MAPS = 64
+# Of variables in one section; more is for a map of its own.
+LARGEST_VALUE = 1 << 20
+_NAMED = 4  # of many, in a sentence
+
 _ARRAY = 2  # BPF_MAP_TYPE_ARRAY
 _INSTRUCTION_64 = 1  # R_BPF_64_64
 _CALL_32 = 10  # R_BPF_64_32
@@ -117,6 +123,8 @@ def read(data: bytes) -> Object:
         if spec is not None:
             variables[section.index] = len(specs)
             specs.append(spec)
+        if len(specs) > MOST_MAPS:
+            raise UsageError(f"it has more than {MOST_MAPS} maps, all that a program can use")
     code = _Code(elf, specs, homes, variables)
     code.place(main)
     _refuse_kernel_types(elf, code.sections)
@@ -138,13 +146,14 @@ def _program(elf: Elf) -> Symbol:
     names = {one.index: one.name for one in elf.sections if one.name in PROGRAM_SECTIONS}
     found = [one for one in elf.symbols if one.kind == SymbolKind.FUNC and one.section in names]
     if not found:
-        others = ", ".join(repr(one.name) for one in elf.sections if one.executable and one.size)
+        code = [repr(one.name) for one in elf.sections if one.executable and one.size]
+        others = ", ".join(code[:_NAMED])
         raise UsageError(
             f"there is no program in a section {PROGRAM_SECTIONS[0]!r}"
             f' (code is in {others or "none"}); put SEC("{PROGRAM_SECTIONS[0]}") before it'
         )
     if len(found) > 1:
-        listed = ", ".join(f"{one.name} in {names[one.section]}" for one in found[:4])
+        listed = ", ".join(f"{one.name} in {names[one.section]}" for one in found[:_NAMED])
         raise UsageError(f"there is more than one program ({listed}); keep one")
     return found[0]
 
@@ -190,12 +199,11 @@ def _variables(elf: Elf, section: Section) -> MapSpec | None:
     base = next((one for one in _VARIABLES if f"{section.name}.".startswith(f"{one}.")), "")
     if not base or not section.allocated or not section.size:
         return None
-    if section.kind == Kind.NOBITS:
-        if section.size > _LARGEST_VALUE:
-            raise WireError(f"section {section.name}", f"has {section.size} bytes of variables")
-        content = bytes(section.size)
-    else:
-        content = elf.content(section)
+    if section.size > LARGEST_VALUE:
+        raise UsageError(
+            f"it has {section.size} bytes of variables in {section.name}, above {LARGEST_VALUE}"
+        )
+    content = bytes(section.size) if section.kind == Kind.NOBITS else elf.content(section)
     if not _IDENTIFIER.fullmatch(section.name):
         raise WireError("sections", f"name one {section.name!r}")
     if elf.relocations(section):
@@ -204,10 +212,6 @@ def _variables(elf: Elf, section: Section) -> MapSpec | None:
         )
     constant = base == ".rodata"
     return MapSpec(section.name, _ARRAY, 4, section.size, 1, 0, content, constant)
-
-
-# More than the kernel gives one element.
-_LARGEST_VALUE = 1 << 25
 
 
 def _refuse_kernel_types(elf: Elf, sections: set[int]) -> None:
