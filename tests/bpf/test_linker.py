@@ -201,12 +201,18 @@ def test_a_descriptor_in_a_file_is_refused() -> None:
 
 
 def test_variables_that_no_map_can_hold_are_refused() -> None:
-    """Those that begin as an address, and more of them than an element has room for."""
+    """Those that begin as an address or end past the end, and more than there is room for."""
     made = File()
     made.function(HOOK, PASS)
     data = made.section(".data", bytes(8), flags=ALLOCATED)
     made.relocate(data, 0, 1, 2)
     with pytest.raises(UsageError, match=r"variable in .data begins as the address"):
+        read(made.build())
+    made = File()
+    made.function(HOOK, PASS)
+    data = made.section(".data", bytes(8), flags=ALLOCATED)
+    made.symbol("late", data, 4, 8, SymbolKind.OBJECT)
+    with pytest.raises(WireError, match=r"variable late: is not within \.data"):
         read(made.build())
     made = File()
     made.function(HOOK, PASS)

@@ -80,11 +80,11 @@ def test_with_a_table_the_maps_of_segues_names_are_segues() -> None:
         ({"control": CONTROL}, "has the map 'control' and not 'tables'"),
         (
             {"tables": (2, 4, 8192, 2, 0), "control": CONTROL},
-            "'tables' is a ARRAY of 2 entries, keys of 4 and values of 8192",
+            "'tables' is of kind ARRAY with 2 entries, keys of 4 and values of 8192",
         ),
         (
             {"tables": TABLES, "control": CONTROL, "pins": (9, 4, 4, 64, 0)},
-            "'pins' is a LRU_HASH of 64 entries",
+            "'pins' is of kind LRU_HASH with 64 entries",
         ),
     ],
 )

@@ -93,6 +93,25 @@ def test_a_crash_and_a_dead_supervisor_lose_nothing(netns: int, tmp_path: Path) 
         one.wait_serving(2, 2)
 
 
+def test_new_code_takes_an_object_on_and_off(netns: int, tmp_path: Path) -> None:
+    """The file of settings names it, then does not: the built-in program is back."""
+    config = tmp_path / "segue.toml"
+    config.write_text("")
+    with Instance(tmp_path, "--config", str(config), "--workers", "2") as one:
+        one.wait_serving(1, 2)
+        with load() as finish:
+            for text, path in ((f'object = "{LIVE}"', LIVE), ("", "")):
+                config.write_text(text)
+                before = one.said().count("new code")
+                assert one.ask("reexec")["exit"] == 0
+                wait_until(lambda: one.said().count("new code") > before, "the new code")  # noqa: B023
+                one.wait_serving(1, 2)
+                assert one.status()["object"] == path
+                assert bool(variables(one)) == bool(path)
+            assert one.ask("restart")["generation"] == 2
+            assert finish().lost == 0
+
+
 def test_new_code_reads_the_object_again(netns: int, tmp_path: Path) -> None:
     """A re-exec is how its program is replaced under load; one that the kernel refuses, or that
     is no policy any more, leaves the old one in force.

@@ -139,6 +139,7 @@ class Elf:
                 self._tables.setdefault(one.info, []).append(one)
         # Tables of a sound file do not overlap, so no more relocations fit into it than this.
         self._left = len(data) // _RELOCATION.size
+        self._read: dict[int, list[Relocation]] = {}
 
     def section(self, name: str) -> Section | None:
         """The first section of this name, or None."""
@@ -156,6 +157,11 @@ class Elf:
         Raises WireError, also for relocations with an addend of their own (RELA), which clang
         does not write for this machine.
         """
+        if section.index not in self._read:
+            self._read[section.index] = self._relocations(section)
+        return self._read[section.index]
+
+    def _relocations(self, section: Section) -> list[Relocation]:
         found: list[Relocation] = []
         tables = self._tables.get(section.index, [])
         if len(tables) > 1:

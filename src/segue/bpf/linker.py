@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from segue.bpf import insn
@@ -133,11 +133,7 @@ def read(data: bytes) -> Object:
         tuple(code.instructions),
         tuple(code.references),
         tuple(specs),
-        tuple(
-            Variable(one.name, variables[one.section], one.value, one.size)
-            for one in elf.symbols
-            if one.kind == SymbolKind.OBJECT and one.section in variables
-        ),
+        tuple(_named(elf, specs, variables)),
         _license(elf),
     )
 
@@ -212,6 +208,15 @@ def _variables(elf: Elf, section: Section) -> MapSpec | None:
         )
     constant = base == ".rodata"
     return MapSpec(section.name, _ARRAY, 4, section.size, 1, 0, content, constant)
+
+
+def _named(elf: Elf, specs: Sequence[MapSpec], variables: Mapping[int, int]) -> Iterator[Variable]:
+    for one in elf.symbols:
+        if one.kind == SymbolKind.OBJECT and one.section in variables:
+            place = variables[one.section]
+            if one.value + one.size > specs[place].value_size:
+                raise WireError(f"variable {one.name}", f"is not within {specs[place].name}")
+            yield Variable(one.name, place, one.value, one.size)
 
 
 def _refuse_kernel_types(elf: Elf, sections: set[int]) -> None:

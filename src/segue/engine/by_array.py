@@ -28,9 +28,6 @@ from segue.policy.counts import Counts
 from segue.policy.object import WAITING, Policy
 from segue.shares import quotas
 
-# Weights are quotients; what differs by less was meant to be equal.
-_EQUAL = 1e-6
-
 
 def places(before: Mapping[int, int], wanted: Collection[int]) -> dict[int, int]:
     """Which slot goes where: 0 to n - 1, moving as few as can be; newcomers fill the gaps."""
@@ -57,7 +54,7 @@ class ByArray:
         self._sockets, self._waiting = self._loaded.sockets, self._loaded.waiting
         self._listeners: dict[int, socket.socket] = {}
         self._places: dict[int, int] = {}  # slot -> place in the object's array
-        self._weights: dict[int, float] = {}
+        self._shared: set[int] = set()
         self._pinned: dict[int, int] = {}  # port -> slot
 
     def join(self, slot: int, listener: socket.socket) -> None:
@@ -83,22 +80,20 @@ class ByArray:
         attach_reuseport(listener.fileno(), self._loaded.program.fileno())
 
     def share(self, weights: Mapping[int, float]) -> None:
-        """As in Steering.  A member whose listener was shut down gets its share when it rejoins."""
+        """As in Steering, and every weight above zero is the same share.
+
+        A member whose listener was shut down gets its share when it rejoins.
+        """
         strangers = sorted(slot for slot in weights if slot not in self._listeners)
         if strangers:
             raise UsageError(f"slot {strangers[0]} has no listener, so it can have no share")
         quotas(weights)  # refuses senseless weights before anything changes
-        given = {slot: weight for slot, weight in weights.items() if weight > 0}
-        if max(given.values()) - min(given.values()) > _EQUAL * max(given.values()):
-            raise UsageError(
-                "shares differ, and the object has no maps 'tables' and 'control' to read them from"
-            )
-        self._weights = given
+        self._shared = {slot for slot, weight in weights.items() if weight > 0}
         self._spread()
 
     def _spread(self) -> None:
         """Make the object's array hold those that have a share and listen, and no other."""
-        wanted = [slot for slot in self._weights if is_listening(self._listeners[slot])]
+        wanted = [slot for slot in self._shared if is_listening(self._listeners[slot])]
         after = places(self._places, wanted)
         # Never more than are there: an object that believes the number selects nobody in vain.
         self._loaded.set_live(min(len(after), len(self._places)))
@@ -156,7 +151,8 @@ class ByArray:
                 return
             for port in [port for port, to in self._pinned.items() if to == slot]:
                 self.unpin(port)
-            if self._weights.pop(slot, 0):
+            if slot in self._shared:
+                self._shared.remove(slot)
                 self._spread()
             self._take_out(slot)
 

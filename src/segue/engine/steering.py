@@ -28,7 +28,7 @@ class Steering(Protocol):
     name: str  # "migrate" | "hash" | "drain"
     migrates: bool  # what a listener holds moves to others when it closes or is cycled
     by_index: bool  # members are named by place: leave only with the last descriptor of a listener
-    weighs: bool  # shares may differ; else each listener has the same share or none
+    weighs: bool  # shares follow weights; else each above zero is the same share
 
     def join(self, slot: int, listener: socket.socket) -> None:
         """Get a listening socket into the group under this slot, with no share.
@@ -40,8 +40,8 @@ class Steering(Protocol):
         """The flip: from its return new connections go by these weights and nowhere else.
 
         A weight is a proportion, of whatever sum; a slot not named has none.  Raises UsageError,
-        and changes nothing, when a weight is negative, none is above zero, a slot with one has
-        not joined, or they differ and ``weighs`` is false.
+        and changes nothing, when a weight is negative, none is above zero, or a slot with one has
+        not joined.
         """
 
     def pin(self, port: int, slot: int) -> None:

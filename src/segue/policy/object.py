@@ -9,8 +9,11 @@ ways to have a say in shares:
   shares as that one does.  Slots are then Segue's, and listeners without a share are in the array.
   ``pins`` and ``counters`` are Segue's too if it has them.
 
-What both lack is a way to reach one listener in particular, by which readiness is asked.  So, for
-an object without ``pins``, Segue's own look at them stands before its first instruction.
+A program in the section ``sk_reuseport`` was written for new connections only.  It is asked about
+those that migrate as well, and selects for them as for new ones: else what waits would be lost.
+
+Neither reaches one listener in particular, as asking for its readiness must.  So, for an object
+without ``pins``, Segue's own look at them stands before its first instruction.
 """
 
 from __future__ import annotations
@@ -146,9 +149,10 @@ def _refuse_layout(spec: MapSpec, name: str) -> None:
     if (spec.kind, spec.key_size, spec.value_size, spec.entries) != (kind, key, value, entries):
         has = MapType(spec.kind).name
         raise UsageError(
-            f"its map {name!r} is a {has} of {spec.entries} entries, keys of {spec.key_size} and"
-            f" values of {spec.value_size} bytes; Segue's is a {kind.name} of {entries}, {key} and"
-            f" {value}: give yours another name if it is not meant to be Segue's"
+            f"its map {name!r} is of kind {has} with {spec.entries} entries, keys of"
+            f" {spec.key_size} and values of {spec.value_size} bytes; Segue's is of kind"
+            f" {kind.name} with {entries}, {key} and {value}: give yours another name if it is not"
+            " meant to be Segue's"
         )
 
 
