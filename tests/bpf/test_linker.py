@@ -172,6 +172,15 @@ def test_what_is_no_program_of_ours_is_refused_with_what_is_there() -> None:
         read(made.build())
 
 
+def test_an_object_of_gcc_is_refused() -> None:
+    """It would be linked to other variables than it means."""
+    made = File()
+    made.function(HOOK, PASS)
+    made.section(".comment", b"\0GCC: (12.2.0) 12.2.0\0")
+    with pytest.raises(UsageError, match="compiled by GCC"):
+        read(made.build())
+
+
 def test_calls_that_lead_nowhere_are_refused() -> None:
     """To the kernel's own functions, to the middle of one, or by the wrong kind of relocation."""
     made = File()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -115,6 +115,27 @@ def test_the_array_holds_those_that_share_and_the_program_is_told_how_many(group
     assert group.array() == [1]
     assert group.go(20) == {1: 20}
     assert group.engine.variables()["segue_live"] == 1
+
+
+def test_no_more_are_told_than_are_there(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even for as long as one write: whoever believes the number selects somebody."""
+    told: list[int] = []
+
+    def watched(change: Callable[..., None]) -> Callable[..., None]:
+        def changed(*args: object) -> None:
+            change(*args)
+            live = group.engine.variables()["segue_live"]
+            assert live <= len(group.array())
+            told.append(live)
+
+        return changed
+
+    for name in ("_put", "_take_out"):
+        monkeypatch.setattr(group.engine, name, watched(getattr(group.engine, name)))
+    group.open(0, 1, 2, 3)
+    for slots in ((0, 1, 2), (3,), (0, 1, 2, 3), (1, 2)):
+        group.engine.share(dict.fromkeys(slots, 1.0))
+    assert {0, 1, 2} <= set(told)
 
 
 def test_what_waits_goes_where_the_object_says(group: Group) -> None:

@@ -113,6 +113,7 @@ def read(data: bytes) -> Object:
     sections, are left alone.
     """
     elf = Elf(data)
+    _refuse_gcc(elf)
     main = _program(elf)
     declared = _declared(elf)
     specs = [spec for spec, _ in declared]
@@ -136,6 +137,15 @@ def read(data: bytes) -> Object:
         tuple(_named(elf, specs, variables)),
         _license(elf),
     )
+
+
+def _refuse_gcc(elf: Elf) -> None:
+    """GCC 12 writes a variable's place both into its symbol and into the instruction, where clang
+    writes the distance from the symbol: read as clang's, each would be another variable.
+    """
+    comment = elf.section(".comment")
+    if comment is not None and elf.content(comment).lstrip(b"\0").startswith(b"GCC:"):
+        raise UsageError("it was compiled by GCC, which links otherwise: compile with clang")
 
 
 def _program(elf: Elf) -> Symbol:
