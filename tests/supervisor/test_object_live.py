@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.bpf.objects import GOLDEN
+from tests.bpf.objects import GOLDEN, HOOK, SOCKARRAY, File
 from tests.supervisor.instance import SERVER, Instance, load, wait_until
 
+from segue.bpf import asm
+from segue.bpf.insn import R0, R7, Size
 from segue.linux import sysctl
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
@@ -120,10 +122,17 @@ def test_new_code_reads_the_object_again(netns: int, tmp_path: Path) -> None:
     shutil.copy(LIVE, mine)
     with Instance(tmp_path, "--object", str(mine), "--workers", "2") as one:
         one.wait_serving(1, 2)
-        mine.write_bytes(b"no object")
-        answer = one.ask("reexec")
-        assert answer["exit"] == 1
-        assert "cannot be used as a policy" in answer["error"]
+        refused = File()
+        refused.function(HOOK, [asm.load(Size.U64, R0, R7, 0), asm.leave()])
+        refused.maps(sockets=SOCKARRAY)
+        for data, why in (
+            (b"no object", "cannot be used as a policy"),
+            (refused.build(), "R7 !read_ok"),
+        ):
+            mine.write_bytes(data)
+            answer = one.ask("reexec")
+            assert (answer["exit"], why in answer["error"]) == (1, True), answer
+        assert variables(one)["segue_live"] == 2
         with load() as finish:
             shutil.copy(TABLE, mine)
             assert one.ask("reexec")["exit"] == 0

@@ -249,7 +249,9 @@ def prepare(runner: Runner) -> Succession:
     except subprocess.TimeoutExpired:
         raise SegueError(f"the new code did not load within {_CHECK_SECONDS:g} s") from None
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        lines = done.stderr.strip().splitlines() or ["no reason given"]
+        # The verifier's words may follow the sentence; a traceback has none, and ends with it.
+        last = next((line for line in lines if line.startswith("segue: ")), lines[-1])
         raise SegueError(f"the new code does not start, the old one goes on: {last}")
     return Succession(runner, argv, settings)
 
