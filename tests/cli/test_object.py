@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.bpf.objects import GOLDEN, HOOK, SOCKARRAY, File, policy
+from tests.bpf.objects import GOLDEN, HOOK, OBJECTS, SOCKARRAY, File, policy
 from tests.cli.test_bad_input import NOBODY, run
 from tests.supervisor.instance import ROOT
 
@@ -88,13 +88,27 @@ def test_another_engine_cannot_run_it() -> None:
     assert (code, "for the engine migrate, and --engine says drain" in error) == (2, True)
 
 
+def check_as(prefix: tuple[str, ...], path: Path) -> tuple[int, str]:
+    """Exit code and words of ``segue run --check`` with fewer capabilities."""
+    done = subprocess.run(
+        [*prefix, sys.executable, "-m", "segue", *CHECK, "--object", str(path), "--", "true"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stderr
+
+
+@pytest.mark.root
+@pytest.mark.kernel("5.14")
+@pytest.mark.parametrize("name", OBJECTS)
+def test_the_one_capability_is_enough(name: str) -> None:
+    """With CAP_BPF and without CAP_PERFMON the verifier asks more of pointers."""
+    only_bpf = ("setpriv", "--bounding-set=-all,+bpf", "--inh-caps=-all")
+    assert check_as(only_bpf, GOLDEN / name) == (0, "")
+
+
 @pytest.mark.root
 def test_without_the_capability_it_says_which() -> None:
     """To load anything needs CAP_BPF."""
-    done = subprocess.run(
-        [*NOBODY, sys.executable, "-m", "segue", *CHECK, "--object",
-         str(GOLDEN / "live.bpf.o"), "--", "true"],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert "EPERM (Operation not permitted); it needs CAP_BPF, or root" in done.stderr
+    code, error = check_as(NOBODY, GOLDEN / "live.bpf.o")
+    assert code == 1
+    assert "EPERM (Operation not permitted); it needs CAP_BPF, or root" in error
