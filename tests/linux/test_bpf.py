@@ -74,6 +74,16 @@ def test_a_log_longer_than_the_first_buffer_is_whole(monkeypatch: pytest.MonkeyP
     assert refusal.value.summary == "R6 !read_ok"
 
 
+def test_a_kernel_without_migration_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that does not know what is asked says EINVAL and writes no log."""
+    monkeypatch.setattr(bpf, "command", lambda *_: -errno.EINVAL)
+    with pytest.raises(KernelError, match=r"asked about migration needs Linux 5\.14"):
+        Program.load(PASS)
+    with pytest.raises(KernelError) as refusal:
+        Program.load(PASS, attach_type=AttachType.SELECT)
+    assert "5.14" not in str(refusal.value)
+
+
 @pytest.mark.root
 def test_what_is_no_matter_of_the_verifier_is_no_verifier_error() -> None:
     """A program of nothing is not read at all: the kernel says no in errno alone."""

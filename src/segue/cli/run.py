@@ -66,6 +66,11 @@ _CHOICES = {
     type=click.Choice(_CHOICES["engine"]),
 )
 @_option(
+    "--object",
+    "A compiled BPF object (clang -target bpf) whose program says which listener gets a connection,"
+    " new or migrating; see docs/OBJECT.md.",
+)
+@_option(
     "--ready",
     "What proves a worker ready: READY=1, an accepted connection, or (auto) both where it"
     " speaks sd_notify.",

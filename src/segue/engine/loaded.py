@@ -12,7 +12,6 @@ from segue.linux.bpf_attr import MapType
 from segue.linux.bpf_maps import Map, possible_cpus
 from segue.linux.ringbuf import plausible_size
 from segue.policy import maps, steering
-from segue.policy.builtin import EMPTY_TABLE, encode_number
 from segue.policy.compile import Compiled, compile_policy
 from segue.policy.library import shares
 from segue.policy.maps import Kind
@@ -42,7 +41,7 @@ class Loaded:
 def load(compiled: Compiled | None = None) -> Loaded:
     """This policy, or the one by shares, over new maps.
 
-    A map of the policy begins with what it holds as plain Python; the table gives nobody a share.
+    A map of the policy begins with what it holds as plain Python.
     Raises KernelError (EPERM without CAP_BPF), VerifierError.
     """
     if compiled is None:
@@ -54,8 +53,6 @@ def load(compiled: Compiled | None = None) -> Loaded:
             # What the group's own hold in plain Python is a trial's, not this group's.
             if one not in steering.OWN and isinstance(one, maps.Map):
                 fill(made[one.name], one)
-        for copy in (0, 1):
-            made["tables"].update(encode_number(copy), EMPTY_TABLE)
         program = load_over(compiled, made)
         undo.pop_all()
     return Loaded(program, made)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from segue.engine.loaded import Loaded, load
+from segue.engine.sockarray import put
 from segue.engine.steering import NO_SLOT
 from segue.errors import KernelError, UsageError
 from segue.linux.bpf import Descriptor, Program, attach_reuseport
@@ -28,11 +28,6 @@ from segue.policy.builtin import encode_number
 from segue.policy.counts import Counts
 from segue.shares import SIZE, fill, quotas
 
-# What a crashed supervisor's program held is freed by a kernel worker after a grace period: mostly
-# 16 to 17 ms, 31 at most in 60 tries (measured on 6.18).  The rest is for a starved machine.
-FREED_WITHIN = 2.0
-_LOOK_AGAIN = 0.002
-
 
 class Migrate:
     """Steering of one group by a loaded program; owns the program and its maps."""
@@ -40,6 +35,7 @@ class Migrate:
     name = "migrate"
     migrates = True
     by_index = False
+    weighs = True
 
     def __init__(self, loaded: Loaded | None = None) -> None:
         """Steer by this program, the built-in one unless given; nothing is attached yet.
@@ -50,13 +46,19 @@ class Migrate:
             loaded = load()
         maps = loaded.maps
         self._owned: dict[str, Descriptor] = {**maps, "program": loaded.program}
-        self._sockets, self._tables, self._control = (
-            maps[name] for name in ("sockets", "tables", "control")
+        self._sockets, self._tables, self._control, self._pins = (
+            maps[name] for name in ("sockets", "tables", "control", "pins")
         )
-        self._pins, self._counters = maps["pins"], maps["counters"]
+        self._counters = maps.get("counters")
         self._program = loaded.program
         self._slots: set[int] = set()
         self._weights: dict[int, float] = {}
+        try:
+            for copy in (0, 1):
+                self._tables.update(encode_number(copy), builtin.EMPTY_TABLE)
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def restore(cls, descriptors: Mapping[str, int]) -> Migrate:
@@ -103,7 +105,7 @@ class Migrate:
         """As in Steering; the first member, and the first after all are gone, attaches the program.
 
         When a crashed supervisor's program still has the listener, its program is replaced by ours
-        and its array waited for, at most FREED_WITHIN seconds.  Raises KernelError: EINVAL when
+        and its array waited for (``segue.engine.sockarray``).  Raises KernelError: EINVAL when
         the socket is not listening with SO_REUSEPORT, EBUSY when a living program keeps it.
         """
         if not 0 <= slot < builtin.SLOTS:
@@ -112,7 +114,8 @@ class Migrate:
             raise UsageError(f"slot {slot} has a listener already")
         emptied = not any(self._present(one) for one in self._slots)
         key = encode_number(slot)
-        self._counters.update_percpu(key, [builtin.NO_COUNTS] * possible_cpus())
+        if self._counters is not None:
+            self._counters.update_percpu(key, [builtin.NO_COUNTS] * possible_cpus())
         self._put(slot, listener)
         try:
             if emptied:
@@ -179,6 +182,8 @@ class Migrate:
 
     def counts(self) -> dict[int, Counts]:
         """As in Steering; exact, by the program itself."""
+        if self._counters is None:
+            return {}
         found = {slot: self.counted(slot) for slot in sorted(self._slots)}
         found[NO_SLOT] = self.counted(builtin.UNSELECTED)
         return found
@@ -218,6 +223,10 @@ class Migrate:
         """As in Steering: five maps and the program.  They close on exec unless told otherwise."""
         return {name: owned.fileno() for name, owned in self._owned.items()}
 
+    def variables(self) -> dict[str, int]:
+        """As in Steering: none, the program counts by slot and kind."""
+        return {}
+
     def order(self) -> list[int]:
         """As in Steering: none, sockets are named by slot and not by place."""
         return []
@@ -250,25 +259,7 @@ class Migrate:
         return self._sockets.lookup(encode_number(slot)) is not None
 
     def _put(self, slot: int, listener: socket.socket) -> None:
-        replaced = False
-        for _ in _until(FREED_WITHIN):
-            try:
-                self._sockets.update(encode_number(slot), builtin.encode_socket(listener.fileno()))
-            except KernelError as error:
-                if error.errno != errno.EBUSY:
-                    raise
-                if not replaced:
-                    # Our program in its place is what lets go of the old program's array.
-                    self.attach(listener)
-                    replaced = True
-            else:
-                return
-        raise KernelError(
-            "bpf(BPF_MAP_UPDATE_ELEM)",
-            errno.EBUSY,
-            f"getting a listener into slot {slot}",
-            "another Segue or another program that still runs has this listener in its own array",
-        )
+        put(self._sockets, slot, listener, lambda: self.attach(listener))
 
     def _active(self) -> int:
         return builtin.decode_control(self._control.lookup(encode_number(0)) or b"")
@@ -285,15 +276,5 @@ class Migrate:
 
     def counted(self, element: int) -> Counts:
         """What this slot has got since one joined there last, whether or not it is there still."""
-        values = self._counters.lookup_percpu(encode_number(element))
+        values = self._counters and self._counters.lookup_percpu(encode_number(element))
         return builtin.decode_counters(values or [])
-
-
-def _until(seconds: float) -> Iterator[None]:
-    """Go round, a moment apart, until the time is over; at least once."""
-    end = time.monotonic() + seconds
-    while True:
-        yield
-        if time.monotonic() >= end:
-            return
-        time.sleep(_LOOK_AGAIN)

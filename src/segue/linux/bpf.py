@@ -192,7 +192,9 @@ class Program(Descriptor):
         if result >= 0:
             return cls(result)
         if not log:
-            raise refused(Command.PROG_LOAD, -result, doing)
+            old = result == -errno.EINVAL and attach_type is AttachType.SELECT_OR_MIGRATE
+            advice = "a program that is asked about migration needs Linux 5.14" if old else ""
+            raise refused(Command.PROG_LOAD, -result, doing, advice)
         raise VerifierError(-result, doing, log, disassemble(instructions, maps))
 
     @classmethod

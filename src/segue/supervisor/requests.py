@@ -102,6 +102,12 @@ class Requests:
                 "an engine that migrates (segue doctor says why it is not to be had)",
                 f"the engine {runner.choice.engine}",
             )
+        if percent < 100 and not all(front.steering.weighs for front in runner.fronts):
+            raise NotSupported(
+                "a canary",
+                "an object with the maps 'tables' and 'control', from which it reads shares",
+                f"{runner.settings.object} without them",
+            )
         runner.audit.keep_places()  # the newcomers will need them
         before = instance.newcomer
         instance.feed(Order.RESTART)

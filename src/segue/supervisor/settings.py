@@ -51,6 +51,8 @@ class Settings:
     workers: int = 1
     bind_by: Literal["supervisor", "worker"] = "supervisor"
     engine: Literal["auto", "migrate", "hash", "drain"] = "auto"
+    # A compiled BPF object whose program selects, in place of the built-in one.
+    object: str = ""
     # Both proofs together: the worker accepts, and has said READY=1 if it speaks sd_notify at all.
     ready: Literal["auto", "notify", "accept"] = "auto"
     ready_http: str = ""
@@ -102,6 +104,10 @@ class Settings:
             raise UsageError(f"--ready-http is a path such as /health, not {self.ready_http!r}")
         if self.name and not NAME.fullmatch(self.name):
             raise UsageError(f"--name {self.name!r}: use letters, digits and ._@- (at most 64)")
+        if self.object and self.engine not in {"auto", "migrate"}:
+            raise UsageError(
+                f"--object is a program for the engine migrate, and --engine says {self.engine}"
+            )
         for pair in self.env:
             if pair.find("=") < 1 or "\0" in pair:
                 raise UsageError(f"--env {pair!r}: write NAME=VALUE")
@@ -119,6 +125,11 @@ class Settings:
             crash_limit=self.crash_limit,
             crash_window=self.crash_window,
         )
+
+    @property
+    def wanted_engine(self) -> str:
+        """The engine to ask for: only one runs the program of an object."""
+        return "migrate" if self.object else self.engine
 
     @property
     def instance_name(self) -> str:

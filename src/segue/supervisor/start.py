@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 
+from segue.engine import object as objects
 from segue.engine.select import Choice
 from segue.errors import UsageError
 from segue.linux import prctl
@@ -25,8 +26,9 @@ from segue.supervisor.world import World
 def check(settings: Settings) -> None:
     """Whatever of the settings can be checked without listening and starting.
 
-    Raises UsageError for a program that is not there, and for a user or group that does not exist
-    or may not be taken on.
+    Raises UsageError for a program that is not there, for a user or group that does not exist or
+    may not be taken on, and for an object that is no policy; VerifierError for one that the kernel
+    refuses.
     """
     Places.of(settings.instance_name)
     Identity.of(settings.user, settings.group)
@@ -34,6 +36,8 @@ def check(settings: Settings) -> None:
     program = settings.command[0]
     if shutil.which(program, path=env.get("PATH", os.environ.get("PATH"))) is None:
         raise UsageError(f"there is no program {program!r} to run; check the spelling and PATH")
+    if settings.object:
+        objects.check(settings.object)
 
 
 def serve(
@@ -98,7 +102,7 @@ def _fill_standard_descriptors() -> None:
 def _fresh(settings: Settings, places: Places, voice: Voice, world: World) -> Runner:
     with world.observer() as observer:
         refuse_strangers(observer, settings)
-    choice = world.choose(settings.engine)
+    choice = world.choose(settings.wanted_engine)
     runner = Runner(settings, places, voice, choice, world, Instance(size=settings.workers))
     try:
         if settings.bind_by == "supervisor":
@@ -115,6 +119,8 @@ def introduce(runner: Runner, choice: Choice) -> None:
     addresses = ", ".join(str(bind.address) for bind in runner.settings.binds)
     runner.say(f"{runner.places.name}: {runner.instance.size} worker(s) at {addresses}")
     runner.say(f"engine {choice.engine}: {'; '.join(choice.reasons)}")
+    if runner.settings.object:
+        runner.say(f"the program of {runner.settings.object} selects")
 
 
 def refuse_strangers(observer: Observer, settings: Settings) -> None:

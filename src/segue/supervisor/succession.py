@@ -64,7 +64,9 @@ def take_over(
     before = Settings.from_json(record["settings"])
     refuse_others(before, settings, places)
     instance = Instance.from_json(record["instance"])
-    wanted = settings.engine if settings.engine != "auto" else str(record.get("engine", "auto"))
+    wanted = settings.wanted_engine
+    if wanted == "auto":
+        wanted = str(record.get("engine", "auto"))
     choice = world.choose(wanted)
     runner = Runner(settings, places, voice, choice, world, instance)
     for front, order in zip(runner.fronts, record["orders"], strict=True):
@@ -230,6 +232,11 @@ def prepare(runner: Runner) -> Succession:
     for name in ("name", "engine", "output"):
         if getattr(settings, name) != getattr(runner.settings, name):
             raise UsageError(f"--{name} cannot change while the instance runs: stop it and start")
+    if settings.object and runner.choice.engine != "migrate":
+        raise UsageError(
+            f"--object needs the engine migrate, and this instance runs {runner.choice.engine}:"
+            " stop it and start"
+        )
     argv = [sys.executable, *sys.orig_argv[1:]]
     # The arguments of ``segue`` are the end of the whole command line.
     verb = len(argv) - len(sys.argv) + 1
@@ -241,7 +248,9 @@ def prepare(runner: Runner) -> Succession:
     except subprocess.TimeoutExpired:
         raise SegueError(f"the new code did not load within {_CHECK_SECONDS:g} s") from None
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        lines = done.stderr.strip().splitlines() or ["no reason given"]
+        # The verifier's words may follow the sentence; a traceback has none, and ends with it.
+        last = next((line for line in lines if line.startswith("segue: ")), lines[-1])
         raise SegueError(f"the new code does not start, the old one goes on: {last}")
     return Succession(runner, argv, settings)
 
@@ -265,24 +274,25 @@ def succeed(handed: dict[str, Any], places: Places, voice: Voice, world: World) 
     instance = Instance.from_json(handed["instance"])
     by_front = iter(zip(handed["steering"], handed["orders"], strict=True))
 
-    def steering(name: str) -> Any:
+    def steering(name: str, file: str) -> Any:
         descriptors, order = next(by_front)
-        made = world.restore(name, descriptors)
+        made = world.restore(name, file, descriptors)
         made.adopt_order(order)
         return made
 
     runner = Runner(settings, places, voice, choice, replace(world, steering=steering), instance)
     runner.lock = handed["lock"]
     os.set_inheritable(runner.lock, False)
+    # Where maps went over, members are in them; else they join a new steering again.
+    anew = bool(settings.object) or not all(handed["steering"])
     for front, sockets in zip(runner.fronts, handed["sockets"], strict=True):
         for slot, fd in sockets.items():
             os.set_inheritable(fd, False)
             front.sockets[int(slot)] = socket.socket(fileno=fd)
-            if engine != "migrate":
-                # Its maps went over; by place, members join the new picture again.
+            if anew:
                 front.steering.join(int(slot), front.sockets[int(slot)])
         front.shared = tuple(front.sockets)
-    if engine != "migrate":
+    if anew:
         instance.shared = ()
     for generation, kept in handed["spares"].items():
         runner.moves.spares[int(generation)] = [

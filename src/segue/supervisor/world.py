@@ -5,11 +5,13 @@ The real one is ``World()``; a test hands in its own functions and patches no mo
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from segue.engine import object as objects
 from segue.engine.drain import Drain
 from segue.engine.hash import Hash
 from segue.engine.migrate import Migrate
@@ -35,15 +37,25 @@ class Spawning(Protocol):
         """Start a process.  Raises KernelError."""
 
 
-def steering(engine: str) -> Steering:
-    """A new steering of this engine, for one address."""
+def steering(engine: str, file: str) -> Steering:
+    """A new steering of this engine, for one address; by the program of an object file, or ""."""
+    if file:
+        return objects.steering(file)
     kinds: dict[str, Callable[[], Steering]] = {"migrate": Migrate, "hash": Hash, "drain": Drain}
     return kinds[engine]()
 
 
-def restore(engine: str, descriptors: dict[str, int]) -> Steering:
-    """The steering that a predecessor in this process had, from its descriptors."""
-    return Migrate.restore(descriptors) if engine == "migrate" else steering(engine)
+def restore(engine: str, file: str, descriptors: dict[str, int]) -> Steering:
+    """The steering that a predecessor in this process had, from its descriptors.
+
+    A new one, which every listener has to join again, when there are none, or when a file is to
+    select from now on.
+    """
+    if descriptors and not file:
+        return Migrate.restore(descriptors)
+    for descriptor in descriptors.values():
+        os.close(descriptor)
+    return steering(engine, file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,6 @@ class World:
     spawn: Spawning = spawn
     reap: Callable[[], list[tuple[int, int]]] = reap
     choose: Callable[[str], Choice] = choose
-    steering: Callable[[str], Steering] = steering
-    restore: Callable[[str, dict[str, int]], Steering] = restore
+    steering: Callable[[str, str], Steering] = steering
+    restore: Callable[[str, str, dict[str, int]], Steering] = restore
     observer: Callable[[], Observer] = Observer

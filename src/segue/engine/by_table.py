@@ -1,0 +1,30 @@
+"""The steering of an object that reads Segue's table of shares."""
+
+from __future__ import annotations
+
+from segue.engine.loaded import Loaded
+from segue.engine.loaded_object import LoadedObject
+from segue.engine.migrate import Migrate
+from segue.policy.object import Policy
+
+
+class ByTable(Migrate):
+    """As Migrate, with the object's program and maps; the counters only if the object has them."""
+
+    def __init__(self, policy: Policy) -> None:
+        """Raises KernelError (EPERM without CAP_BPF), VerifierError."""
+        self._loaded = loaded = LoadedObject(policy)
+        ours = {name: loaded.maps[number] for name, number in policy.ours.items()}
+        super().__init__(Loaded(loaded.program, ours | {"pins": loaded.pins}))
+
+    def variables(self) -> dict[str, int]:
+        """As in Steering: those of 1, 2, 4 and 8 bytes, unsigned."""
+        return self._loaded.variables()
+
+    def descriptors(self) -> dict[str, int]:
+        """As in Steering: none, so that new code reads the object again."""
+        return {}
+
+    def close(self) -> None:
+        """As in Steering; twice is no error."""
+        self._loaded.close()
