@@ -16,6 +16,7 @@ from segue.bpf import asm
 from segue.bpf.insn import R0, R7, Size
 from segue.engine import object as objects
 from segue.engine.by_table import ByTable
+from segue.engine.programs import Chosen
 from segue.engine.steering import NO_SLOT
 from segue.errors import UsageError, VerifierError
 from segue.linux import sysctl
@@ -65,7 +66,7 @@ def test_what_the_verifier_refuses_comes_with_its_reason(tmp_path: Path) -> None
     maps = made.maps(sockets=SOCKARRAY)
     made.relocate(code, 0, maps["sockets"])
     with pytest.raises(VerifierError, match=r"loading the program f: .*R7 !read_ok") as refusal:
-        objects.check(written(tmp_path, made.build()))
+        Chosen(object=written(tmp_path, made.build())).check()
     assert "r1 = map sockets" in refusal.value.program
 
 
@@ -74,7 +75,7 @@ def test_checking_leaves_nothing_behind() -> None:
     """Whatever was made for it is closed."""
     before = sorted(os.listdir("/proc/self/fd"))
     for name in ("live", "table", "by_cookie"):
-        objects.check(str(GOLDEN / f"{name}.bpf.o"))
+        Chosen(object=str(GOLDEN / f"{name}.bpf.o")).check()
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 

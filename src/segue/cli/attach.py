@@ -62,17 +62,27 @@ def group_options(command: Command) -> Command:
     help="Let a tracepoint tell who comes and goes, where that is allowed; else list them at a"
     " pace.  [default: trace]",
 )  # fmt: skip
+@click.option(
+    "--policy", default="", metavar="FILE.py:NAME",
+    help="A policy in Python in place of the table of shares, or one of the library"
+    " (docs/POLICY.md).",
+)  # fmt: skip
+@click.option(
+    "--object", default="", metavar="FILE",
+    help="A compiled BPF object in its place (docs/OBJECT.md).",
+)  # fmt: skip
 @click.option("--replace", is_flag=True, help="Attach though another program steers the group.")
-def attach(address: str, **given: Any) -> int:
+def attach(address: str, policy: str, object: str, **given: Any) -> int:  # noqa: A002
     """Keep the connections of whoever listens at ADDRESS, through its own restarts.
 
     Stays in the foreground and follows listeners that come and go, until SIGTERM or SIGINT; the
     kernel goes on without it.
     """
     # Imported here: --help needs nothing of the supervisor.
+    from segue.engine.programs import Chosen  # noqa: PLC0415
     from segue.supervisor.attending import Wish, attend  # noqa: PLC0415
 
-    return attend(Wish(Address.parse(address), **given))
+    return attend(Wish(Address.parse(address), chosen=Chosen(policy, object), **given))
 
 
 @click.command()

@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "detach": "segue.cli.attach",
     "shift": "segue.cli.verbs",
     "weights": "segue.cli.verbs",
+    "policy": "segue.cli.policy",
     "status": "segue.cli.status",
     "doctor": "segue.cli.doctor",
     "probe": "segue.cli.probe",

@@ -71,6 +71,11 @@ _CHOICES = {
     " new or migrating; see docs/OBJECT.md.",
 )
 @_option(
+    "--policy",
+    "A policy in Python that says which listener gets a connection, new or migrating: FILE.py:NAME,"
+    " or one of the library (segue policy list); see docs/POLICY.md.",
+)
+@_option(
     "--ready",
     "What proves a worker ready: READY=1, an accepted connection, or (auto) both where it"
     " speaks sd_notify.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from segue.engine.loaded import Loaded
 from segue.engine.loaded_object import LoadedObject
 from segue.engine.migrate import Migrate
 from segue.policy.object import Policy
@@ -13,9 +12,8 @@ class ByTable(Migrate):
 
     def __init__(self, policy: Policy) -> None:
         """Raises KernelError (EPERM without CAP_BPF), VerifierError."""
-        self._loaded = loaded = LoadedObject(policy)
-        ours = {name: loaded.maps[number] for name, number in policy.ours.items()}
-        super().__init__(Loaded(loaded.program, ours | {"pins": loaded.pins}))
+        self._loaded = LoadedObject(policy)
+        super().__init__(self._loaded.by_table())
 
     def variables(self) -> dict[str, int]:
         """As in Steering: those of 1, 2, 4 and 8 bytes, unsigned."""

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 from segue.linux.bpf import Program
 from segue.linux.bpf_attr import MapType
@@ -36,6 +38,22 @@ class Loaded:
 
     program: Program
     maps: Mapping[str, Map]
+
+    def close(self) -> None:
+        """Let go of all of it; what is attached stays attached."""
+        for one in (self.program, *self.maps.values()):
+            one.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 def load(compiled: Compiled | None = None) -> Loaded:

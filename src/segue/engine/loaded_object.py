@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from segue.engine.loaded import Loaded
 from segue.linux.bpf import Descriptor, Program
 from segue.linux.bpf_attr import MapType
 from segue.linux.bpf_maps import Map
@@ -91,6 +92,11 @@ class LoadedObject:
         )
         self._owned.append(program)
         return program
+
+    def by_table(self) -> Loaded:
+        """What a steering by the table needs of it."""
+        ours = {name: self.maps[number] for name, number in self.policy.ours.items()}
+        return Loaded(self.program, ours | {"pins": self.pins})
 
     def variables(self) -> dict[str, int]:
         """Variables of 1, 2, 4 or 8 bytes that can be written, by name, as unsigned numbers."""

@@ -7,6 +7,8 @@ import os
 from segue.bpf import linker
 from segue.engine.by_array import ByArray
 from segue.engine.by_table import ByTable
+from segue.engine.loaded import Loaded
+from segue.engine.loaded_object import LoadedObject
 from segue.engine.steering import Steering
 from segue.errors import UsageError, WireError
 from segue.policy import object as objects
@@ -36,14 +38,6 @@ def read(path: str) -> Policy:
         raise UsageError(f"{path} cannot be used as a policy: {error}") from None
 
 
-def check(path: str) -> None:
-    """Whether the kernel takes it: everything is made and loaded, and closed again.
-
-    Raises as ``steering`` does.
-    """
-    steering(path).close()
-
-
 def steering(path: str) -> Steering:
     """Steering of one group by the object; nothing is attached until a listener joins.
 
@@ -52,3 +46,17 @@ def steering(path: str) -> Steering:
     """
     policy = read(path)
     return ByTable(policy) if policy.by_table else ByArray(policy)
+
+
+def load(path: str) -> Loaded:
+    """The object's program and maps, for whoever fills Segue's table.
+
+    Raises as ``steering`` does, and UsageError for an object that has no such table.
+    """
+    policy = read(path)
+    if not policy.by_table or "counters" not in policy.ours:
+        raise UsageError(
+            f"{path} cannot steer a group that Segue did not start: that needs the maps 'tables',"
+            " 'control' and 'counters' (docs/OBJECT.md)"
+        )
+    return LoadedObject(policy).by_table()

@@ -152,6 +152,7 @@ class ProgramInfo:
 
     kind: int  # PROG_TYPE_SK_REUSEPORT
     id: int  # unique while the program lives; what bpftool shows
+    verified: int  # instructions the verifier looked at over all paths; 0 before Linux 5.16
     tag: str  # a hash of its instructions, 16 hexadecimal digits
     name: str
 
@@ -204,8 +205,10 @@ class Program(Descriptor):
 
     def info(self) -> ProgramInfo:
         """What the kernel says of it.  Raises KernelError."""
-        kind, number, tag, name = struct.unpack("=II8s48x16s", obj_info(self._fd, 80))
-        return ProgramInfo(kind, number, tag.hex(), name.rstrip(b"\0").decode())
+        data = obj_info(self._fd, 220)
+        kind, number, tag, name = struct.unpack_from("=II8s48x16s", data)
+        (verified,) = struct.unpack_from("=I", data, 216)
+        return ProgramInfo(kind, number, verified, tag.hex(), name.rstrip(b"\0").decode())
 
 
 @dataclass(frozen=True, slots=True)

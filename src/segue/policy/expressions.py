@@ -94,7 +94,7 @@ class Expressions(Access):
                 )
         self.refuse(
             node,
-            f"a policy has no {type(node).__name__}",
+            f"a policy has no {type(node).__name__.lower()}",
             "docs/POLICY.md lists the expressions there are",
         )
 

@@ -149,7 +149,7 @@ class Statements(Expressions):
             case _:
                 self.refuse(
                     node,
-                    f"a policy has no {type(node).__name__}",
+                    f"a policy has no {type(node).__name__.lower()}",
                     "docs/POLICY.md lists the statements there are",
                 )
 

@@ -84,7 +84,11 @@ class Trial:
 
     def decide(self, conn: Conn, listening: Collection[int]) -> Decision:
         """The same, as what it comes to."""
-        outcome = self.run(conn, listening)
+        return self.decision(self.run(conn, listening))
+
+    @staticmethod
+    def decision(outcome: Outcome) -> Decision:
+        """What a run comes to."""
         verdict = Verdict.PASS if outcome.answer == Verdict.PASS else Verdict.DROP
         chosen = outcome.selected if verdict is Verdict.PASS else None
         return Decision(verdict, UNSELECTED if chosen is None else chosen)

@@ -11,8 +11,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from segue.address import Address
@@ -20,8 +19,8 @@ from segue.engine import attach as attaching
 from segue.engine.attached import Attached
 from segue.engine.following import Following
 from segue.engine.generations import TOGETHER, Generations
-from segue.engine.loaded import Loaded, load
 from segue.engine.pinning import USUAL, Pins
+from segue.engine.programs import Chosen
 from segue.errors import SegueError, UsageError
 from segue.linux import netns
 from segue.observe.origin import Rule
@@ -58,6 +57,7 @@ class Wish:
     replace: bool = False
     bpffs: str = USUAL
     traced: bool = True
+    chosen: Chosen = field(default_factory=Chosen)
 
     def __post_init__(self) -> None:
         Rule.parse(self.generation_by)
@@ -69,6 +69,11 @@ class Wish:
             raise UsageError("--together is at least 0 and below a day")
         if self.ready_http and not self.ready_http.startswith("/"):
             raise UsageError(f"--ready-http is a path such as /health, not {self.ready_http!r}")
+
+    @property
+    def program(self) -> str:
+        """What is chosen, for the record; "" for Segue's own."""
+        return str(self.chosen) if self.chosen else ""
 
     @property
     def instance_name(self) -> str:
@@ -89,18 +94,18 @@ def enter(namespace: str) -> None:
             os.close(descriptor)
 
 
-def attend(wish: Wish, loading: Callable[[], Loaded] = load) -> int:
+def attend(wish: Wish) -> int:
     """Attach, or go on where an earlier attach of this name stood, and follow until told to end.
 
-    The exit code.  ``loading`` gives the program when there is none yet.  Raises what
-    ``engine.attach`` raises, and SegueError when an instance of this name runs.
+    The exit code.  Raises what ``engine.attach`` raises, and SegueError when an instance of this
+    name runs.
     """
     enter(wish.netns)
     places = Places.of(wish.instance_name)
     lock = places.lock()
     try:
         with Observer() as observer:
-            attending = _begin(wish, places, observer, loading)
+            attending = _begin(wish, places, observer)
             try:
                 return attending.run()
             finally:
@@ -128,9 +133,7 @@ def detach(wish: Wish) -> bool:
         os.close(lock)
 
 
-def _begin(
-    wish: Wish, places: Places, observer: Observer, loading: Callable[[], Loaded]
-) -> Attending:
+def _begin(wish: Wish, places: Places, observer: Observer) -> Attending:
     now = time.monotonic()
     pins = Pins(places.name, wish.bpffs)
     rule = Rule.parse(wish.generation_by)
@@ -143,6 +146,11 @@ def _begin(
                 f"{places.name} is attached to {before}; detach that first, or choose another"
                 " --name"
             )
+        if record.get("program", wish.program) != wish.program:
+            raise UsageError(
+                f"{wish.address} is steered by {record.get('program') or 'the table of shares'};"
+                " segue detach it first to change that"
+            )
         attached = attaching.find_again(
             wish.address, observer, pins, rule, generations, record.get("group", {}), now
         )
@@ -150,7 +158,7 @@ def _begin(
     else:
         attached = attaching.attach(
             wish.address, observer, pins, rule, generations, now,
-            loading=loading, replace=wish.replace,
+            loading=wish.chosen.load, replace=wish.replace,
         )  # fmt: skip
         how = "attached"
     attached.canary, attached.proven = wish.canary, wish.ready == "accept"
@@ -297,6 +305,7 @@ class Attending:
             return
         address = str(self.wish.address)
         record = {"address": address, "netns": self.wish.netns, "group": group}
+        record["program"] = self.wish.program
         self.places.write_record({"attached": record})
         self._written = group
 

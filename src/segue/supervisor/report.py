@@ -66,6 +66,7 @@ def report(runner: Runner) -> dict[str, Any]:
         "phase": instance.phase.name.lower(),
         "engine": runner.choice.engine,
         "object": runner.settings.object,
+        "policy": runner.settings.policy,
         "reasons": list(runner.choice.reasons),
         "working": instance.working,
         "newcomer": instance.newcomer,

@@ -64,7 +64,7 @@ class Runner:
         self.limits = settings.limits
         self.observer = world.observer()
         self.fronts = [
-            Front(number, bind, world.steering(choice.engine, settings.object), self.observer)
+            Front(number, bind, world.steering(choice.engine, settings.chosen), self.observer)
             for number, bind in enumerate(settings.binds)
         ]
         self.crew = Crew(settings, places, world)

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from segue.address import Address
+from segue.engine.programs import Chosen
 from segue.errors import UsageError
 from segue.supervisor.places import name_of
 from segue.supervisor.plan import Limits
@@ -53,6 +54,8 @@ class Settings:
     engine: Literal["auto", "migrate", "hash", "drain"] = "auto"
     # A compiled BPF object whose program selects, in place of the built-in one.
     object: str = ""
+    # FILE.py:NAME or one of the library's, in its place too.
+    policy: str = ""
     # Both proofs together: the worker accepts, and has said READY=1 if it speaks sd_notify at all.
     ready: Literal["auto", "notify", "accept"] = "auto"
     ready_http: str = ""
@@ -104,9 +107,9 @@ class Settings:
             raise UsageError(f"--ready-http is a path such as /health, not {self.ready_http!r}")
         if self.name and not NAME.fullmatch(self.name):
             raise UsageError(f"--name {self.name!r}: use letters, digits and ._@- (at most 64)")
-        if self.object and self.engine not in {"auto", "migrate"}:
+        if self.chosen and self.engine not in {"auto", "migrate"}:
             raise UsageError(
-                f"--object is a program for the engine migrate, and --engine says {self.engine}"
+                f"{self.chosen} is for the engine migrate, and --engine says {self.engine}"
             )
         for pair in self.env:
             if pair.find("=") < 1 or "\0" in pair:
@@ -128,8 +131,13 @@ class Settings:
 
     @property
     def wanted_engine(self) -> str:
-        """The engine to ask for: only one runs the program of an object."""
-        return "migrate" if self.object else self.engine
+        """The engine to ask for: only one runs a program that is chosen."""
+        return "migrate" if self.chosen else self.engine
+
+    @property
+    def chosen(self) -> Chosen:
+        """The program that selects.  Raises UsageError when two are given."""
+        return Chosen(self.policy, self.object)
 
     @property
     def instance_name(self) -> str:

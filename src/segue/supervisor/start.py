@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Callable
 
-from segue.engine import object as objects
 from segue.engine.select import Choice
 from segue.errors import UsageError
 from segue.linux import prctl
@@ -27,8 +26,8 @@ def check(settings: Settings) -> None:
     """Whatever of the settings can be checked without listening and starting.
 
     Raises UsageError for a program that is not there, for a user or group that does not exist or
-    may not be taken on, and for an object that is no policy; VerifierError for one that the kernel
-    refuses.
+    may not be taken on, for a policy or an object that cannot be used; VerifierError for one that
+    the kernel refuses.
     """
     Places.of(settings.instance_name)
     Identity.of(settings.user, settings.group)
@@ -36,8 +35,8 @@ def check(settings: Settings) -> None:
     program = settings.command[0]
     if shutil.which(program, path=env.get("PATH", os.environ.get("PATH"))) is None:
         raise UsageError(f"there is no program {program!r} to run; check the spelling and PATH")
-    if settings.object:
-        objects.check(settings.object)
+    if settings.chosen:
+        settings.chosen.check()
 
 
 def serve(
@@ -119,8 +118,8 @@ def introduce(runner: Runner, choice: Choice) -> None:
     addresses = ", ".join(str(bind.address) for bind in runner.settings.binds)
     runner.say(f"{runner.places.name}: {runner.instance.size} worker(s) at {addresses}")
     runner.say(f"engine {choice.engine}: {'; '.join(choice.reasons)}")
-    if runner.settings.object:
-        runner.say(f"the program of {runner.settings.object} selects")
+    if runner.settings.chosen:
+        runner.say(f"{runner.settings.chosen} selects")
 
 
 def refuse_strangers(observer: Observer, settings: Settings) -> None:

@@ -18,6 +18,7 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
+from segue.engine.programs import Chosen
 from segue.engine.select import Choice
 from segue.errors import KernelError, SegueError, UsageError
 from segue.linux import pidfd, proc
@@ -232,10 +233,10 @@ def prepare(runner: Runner) -> Succession:
     for name in ("name", "engine", "output"):
         if getattr(settings, name) != getattr(runner.settings, name):
             raise UsageError(f"--{name} cannot change while the instance runs: stop it and start")
-    if settings.object and runner.choice.engine != "migrate":
+    if settings.chosen and runner.choice.engine != "migrate":
         raise UsageError(
-            f"--object needs the engine migrate, and this instance runs {runner.choice.engine}:"
-            " stop it and start"
+            f"{settings.chosen} needs the engine migrate, and this instance runs"
+            f" {runner.choice.engine}: stop it and start"
         )
     argv = [sys.executable, *sys.orig_argv[1:]]
     # The arguments of ``segue`` are the end of the whole command line.
@@ -274,9 +275,9 @@ def succeed(handed: dict[str, Any], places: Places, voice: Voice, world: World) 
     instance = Instance.from_json(handed["instance"])
     by_front = iter(zip(handed["steering"], handed["orders"], strict=True))
 
-    def steering(name: str, file: str) -> Any:
+    def steering(name: str, chosen: Chosen) -> Any:
         descriptors, order = next(by_front)
-        made = world.restore(name, file, descriptors)
+        made = world.restore(name, chosen, descriptors)
         made.adopt_order(order)
         return made
 
@@ -284,7 +285,7 @@ def succeed(handed: dict[str, Any], places: Places, voice: Voice, world: World) 
     runner.lock = handed["lock"]
     os.set_inheritable(runner.lock, False)
     # Where maps went over, members are in them; else they join a new steering again.
-    anew = bool(settings.object) or not all(handed["steering"])
+    anew = bool(settings.chosen) or not all(handed["steering"])
     for front, sockets in zip(runner.fronts, handed["sockets"], strict=True):
         for slot, fd in sockets.items():
             os.set_inheritable(fd, False)
