@@ -70,7 +70,8 @@ def attach(address: str, **given: Any) -> int:
     kernel goes on without it.
     """
     # Imported here: --help needs nothing of the supervisor.
-    from segue.supervisor.attending import Wish, attend  # noqa: PLC0415
+    from segue.supervisor.attending import attend  # noqa: PLC0415
+    from segue.supervisor.wish import Wish  # noqa: PLC0415
 
     return attend(Wish(Address.parse(address), **given))
 
@@ -79,10 +80,10 @@ def attach(address: str, **given: Any) -> int:
 @group_options
 def detach(address: str, **given: Any) -> int:
     """Leave the listeners at ADDRESS as segue attach found them: no program, nothing pinned."""
-    from segue.supervisor.attending import Wish  # noqa: PLC0415
     from segue.supervisor.attending import detach as release  # noqa: PLC0415
     from segue.supervisor.control import ask  # noqa: PLC0415
     from segue.supervisor.places import Places, instances  # noqa: PLC0415
+    from segue.supervisor.wish import Wish  # noqa: PLC0415
 
     wish = Wish(Address.parse(address), **given)
     name = wish.instance_name

@@ -154,10 +154,9 @@ class Attached:
         with taken:
             if self.steering.taken(taken):
                 return "another program has it in its table"
-            alone = not any(one.ready for one in self.members.values())
             # A listener that waits for data shows no connection without any (TCP_DEFER_ACCEPT).
             deferred = taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT) > 0
-            ready = alone or deferred or not self.proven
+            ready = deferred or not self.proven
             self._join(listener, taken, generation, now, ready=ready)
         if self.canary is not None and len(self._numbers()) > 1:
             self.percent.setdefault(generation, self.canary)
@@ -244,11 +243,11 @@ class Attached:
         return sorted({one.generation for one in self.members.values()})
 
     def _by_generation(self) -> dict[int, list[int]]:
-        """Slots of members that are ready, by generation, oldest first."""
-        ready = sorted((one.generation, one.slot) for one in self.members.values() if one.ready)
+        """Slots of members that are ready, by generation, oldest first; of all when none is."""
+        everyone = sorted(self.members.values(), key=lambda one: (one.generation, one.slot))
         found: dict[int, list[int]] = {}
-        for number, slot in ready:
-            found.setdefault(number, []).append(slot)
+        for one in [one for one in everyone if one.ready] or everyone:
+            found.setdefault(one.generation, []).append(one.slot)
         return found
 
     def _reshare(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +31,8 @@ class Orders:
         self.verbs: dict[str, Callable[[Asker, dict[str, Any]], None]] = {
             "status": self._status,
             "shift": self._shift,
-            "rollback": lambda asker, _: self._shift(asker, {"percent": 0}),
-            "promote": lambda asker, _: self._shift(asker, {"percent": 100}),
+            "rollback": lambda asker, _: self._all(asker, 0.0),
+            "promote": lambda asker, _: self._all(asker, 100.0),
             "weights": self._weights,
             "stop": self._stop,
             "detach": self._detach,
@@ -57,6 +57,11 @@ class Orders:
         self.attending.changed()
         asker.end(0, generation=generation, percent=percent)
 
+    def _all(self, asker: Asker, percent: float) -> None:
+        self.attending.attached.shift(percent)
+        self.attending.changed()
+        asker.end(0, generation=_working(self.attending.parts()))
+
     def _weights(self, asker: Asker, request: dict[str, Any]) -> None:
         self.attending.attached.weigh(factors(request))
         self.attending.changed()
@@ -78,7 +83,7 @@ def report(attending: Attending) -> dict[str, Any]:
     counts = attached.steering.counts()
     by_hash = counts.pop(NO_SLOT)
     parts = attending.parts()
-    working = max(parts, key=lambda one: (parts[one][1], one), default=0)
+    working = _working(parts)
     newest = max(parts, default=0)
     workers = []
     counted: set[int] = set()
@@ -117,6 +122,7 @@ def report(attending: Attending) -> dict[str, Any]:
         "phase": "canary" if 0 < attached.percent.get(newest, 100) < 100 else "attached",
         "engine": attached.steering.name,
         "reasons": [
+            *attending.choice.reasons,
             f"generations by {attached.rule.name}; {attached.strength} listener(s) are wanted",
             "the kernel tells who comes and goes"
             if attending.following.traced
@@ -147,6 +153,11 @@ def report(attending: Attending) -> dict[str, Any]:
         ],
         "workers": workers,
     }
+
+
+def _working(parts: Mapping[int, tuple[int, float]]) -> int:
+    """The generation that gets most; 0 when there is none."""
+    return max(parts, key=lambda one: (parts[one][1], one), default=0)
 
 
 def _youngest(listener: Listener) -> tuple[int, float]:
