@@ -15,6 +15,7 @@ import pytest
 from tests.supervisor.attaching import HERE, Attach, Servers, answered_by, listening, servers
 from tests.supervisor.instance import load, wait_until
 
+from segue.address import Address
 from segue.engine.taking import find, take
 from segue.errors import KernelError
 from segue.linux import sysctl
@@ -140,6 +141,38 @@ def test_a_killed_one_is_found_again(pool: Servers, tmp_path: Path, bpf_director
         generations = {worker["pid"]: worker["generation"] for worker in status["workers"]}
         assert generations == {old.pid: 1, new.pid: 2, third.pid: 3}
         assert shares == {1: 75, 2: 25}
+
+
+def test_without_a_record_the_pins_are_enough(
+    pool: Servers, tmp_path: Path, bpf_directory: str
+) -> None:
+    """Whoever cleaned the directory took the generations' numbers with it, and no connection."""
+    server = pool.plain()
+    with Attach(tmp_path, bpf_directory) as one:
+        one.wait_attached(1)
+        answered_by(30)
+        one.kill()
+        (tmp_path / "run" / "t.json").unlink()
+        one.again()
+        one.wait_attached(1)
+        assert "found again" in one.said()
+        assert answered_by(10) == {server.pid: 10}
+        pool.plain()
+        one.wait_attached(2)
+
+
+def test_ipv6_is_attached_to_as_well(pool: Servers, tmp_path: Path, bpf_directory: str) -> None:
+    """A wildcard that takes IPv4 too; clients of both kinds move when a listener goes."""
+    everywhere = Address("::", HERE.port)
+    first, second = pool.plain(address=everywhere), pool.plain(address=everywhere)
+    with Attach(tmp_path, bpf_directory, address=everywhere) as one:
+        one.wait_attached(2)
+        for clients in (HERE, Address("::1", HERE.port)):
+            assert set(answered_by(40, clients)) == {first.pid, second.pid}
+        with load("--rate", "200") as finish:
+            pool.stop(first)
+            one.wait_attached(1)
+            assert finish().lost == 0
 
 
 def test_detach_leaves_the_group_as_it_was_found(

@@ -58,13 +58,15 @@ def attach(
         taking.refuse(list(sockets), list(sockets.values()))
         steering = Migrate(loading())
         attached = Attached(address, observer, steering, rule, generations)
+        begun = False
         try:
             if not replace:
                 _refuse_taken(address, steering, sockets.values())
             pins.pin(steering)
+            begun = True
             attached.begin(sockets, now)
         except BaseException:
-            if attached.members:
+            if begun:
                 _detach(next(iter(sockets.values())).fileno())
             pins.remove()
             steering.close()
@@ -105,6 +107,7 @@ def find_again(
     # A record that cannot be read costs the numbers of generations, and no connection.
     with suppress(KeyError, TypeError, ValueError):
         attached.restore(record, now)
+    attached.forget_others()
     return attached
 
 

@@ -304,10 +304,16 @@ class Attached:
                 self.members[member.cookie] = member
             else:
                 self.gone += self.steering.counted(member.slot)
-        kept = {one.slot for one in self.members.values()}
-        for slot in there.keys() - kept:
-            self.steering.forget(slot)  # it came in after the last record: it comes in again
         self._reshare()
+
+    def forget_others(self) -> None:
+        """Take whoever is no member out of the table: the next look takes it in again.
+
+        So with one that came in after the last record, and with all when there is no record.
+        """
+        kept = {one.slot for one in self.members.values()}
+        for slot in self.steering.cookies().keys() - kept:
+            self.steering.forget(slot)
 
 
 def _kin(listener: Listener) -> Kin:
