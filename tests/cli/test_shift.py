@@ -54,13 +54,22 @@ def test_what_users_type(
     assert segue("weights", "worker7") == (2, WRITE)
     code, said = segue("status")
     assert code == 0
-    for word in ("attached", "generation 2", "generations by start", str(HERE), "serving"):
+    for word in (
+        "attached",
+        "generation 2",
+        "generations by start",
+        str(HERE),
+        "serving",
+        "python",
+    ):
         assert word in said
     assert segue("rollback") == (0, "generation 1 serves\n")
     assert one.shares() == {1: 100, 2: 0}
     code, said = segue("scale", "3")
     assert (code, "restarted their own way" in said) == (2, True)
     off = ("detach", str(HERE), "--name", "t", "--bpffs", bpf_directory)
+    code, said = segue("detach", "127.0.0.1:81", *off[2:])
+    assert (code, f"t is attached to {HERE}" in said) == (1, True)
     assert segue(*off) == (0, f"{HERE} is the kernel's own again\n")
     assert one.wait() == 0
     code, said = segue(*off)

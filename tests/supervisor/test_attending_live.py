@@ -211,6 +211,21 @@ def test_detach_without_anybody_who_attends(
         assert len(answered_by(60)) == 2
 
 
+def test_detach_when_all_whom_the_table_had_have_gone(
+    pool: Servers, tmp_path: Path, bpf_directory: str
+) -> None:
+    """The group and its program live on by those who came while nobody followed."""
+    old = pool.plain()
+    with Attach(tmp_path, bpf_directory) as one:
+        one.wait_attached(1)
+        one.process.terminate()
+        assert one.wait() == 0
+        pool.plain()
+        pool.stop(old)
+        assert one.detach().returncode == 0
+        assert not attached_program()
+
+
 def attached_program() -> bool:
     """Whether the group has a program, which is gone afterwards."""
     with Observer() as observer:

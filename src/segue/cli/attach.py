@@ -88,7 +88,9 @@ def detach(address: str, **given: Any) -> int:
     wish = Wish(Address.parse(address), **given)
     name = wish.instance_name
     if name in instances():
-        answer = ask(Places.of(name).control, {"do": "detach"}, click.echo)
+        answer = ask(
+            Places.of(name).control, {"do": "detach", "address": str(wish.address)}, click.echo
+        )
         if answer.get("error"):
             raise SegueError(str(answer["error"]))
     elif not release(wish):

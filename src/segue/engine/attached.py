@@ -48,7 +48,7 @@ class Member:
 
 @dataclass(slots=True)
 class Attached:
-    """The members of one group and their shares; closes its steering.
+    """The members of one group and their shares.  The steering is the caller's to close.
 
     ``rule`` and ``generations`` tell who belongs together; ``canary`` is the percentage that each
     new generation gets until it is shifted, None for newest first.
@@ -80,9 +80,7 @@ class Attached:
         """
         for listener, generation in self._numbered(taken):
             self._join(listener, taken[listener], generation, now, ready=True)
-        if not self.strength:
-            self.strength = len(self.members)
-        self._changed = now
+        self.strength, self._changed = len(self.members), now
         self._reshare()
 
     def look(self, now: float, *, thorough: bool) -> list[str]:
@@ -296,6 +294,7 @@ class Attached:
         self.percent = {int(number): float(part) for number, part in plain["percent"].items()}
         self.factors = {int(cookie): float(one) for cookie, one in plain["factors"].items()}
         self.strength, self.gone = int(plain["strength"]), Counts(**plain["gone"])
+        self._changed = now
         there = self.steering.cookies()
         for one in plain["members"]:
             member = Member(**one)

@@ -71,7 +71,10 @@ class Orders:
         self.attending.end()
         asker.end(0)
 
-    def _detach(self, asker: Asker, _: dict[str, Any]) -> None:
+    def _detach(self, asker: Asker, request: dict[str, Any]) -> None:
+        here = str(self.attending.wish.address)
+        if request.get("address", here) != here:
+            raise UsageError(f"{self.attending.places.name} is attached to {here}")
         self.attending.detach()
         asker.end(0)
 
