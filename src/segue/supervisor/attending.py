@@ -206,6 +206,8 @@ class Attending:
 
     def _told(self) -> None:
         self.following.told(self.now())
+        if not self.following.traced:
+            self._selector.unregister(self.following)
 
     def _signalled(self) -> None:
         if self._wake_in.recv(4096):
