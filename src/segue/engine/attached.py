@@ -175,8 +175,8 @@ class Attached:
         self._again[listener.cookie] = now + _AGAIN
         if known:
             return []
-        who = " and ".join(f"pid {pid} ({proc.command(pid)})" for pid in listener.owners[:3])
-        return [f"a listener of {who or 'somebody'} is left alone: {why}"]
+        who = proc.describe(listener.owners) or "somebody"
+        return [f"a listener of {who} is left alone: {why}"]
 
     def _drop(self, cookies: Iterable[int]) -> None:
         for cookie in list(cookies):

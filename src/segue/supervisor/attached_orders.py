@@ -18,6 +18,7 @@ from segue.group import Listener
 from segue.linux import proc
 from segue.policy.counts import Counts
 from segue.supervisor.control import Asker, factors, number
+from segue.supervisor.survey import describe
 
 if TYPE_CHECKING:
     from segue.supervisor.attending import Attending
@@ -147,11 +148,7 @@ def report(attending: Attending) -> dict[str, Any]:
                 "half_open": len(group.requests),
                 "counts": asdict(sum(counts.values(), attached.gone)),
                 "by_hash": by_hash.new + by_hash.migrated,
-                "strangers": [
-                    f"{' and '.join(f'pid {pid} ({proc.command(pid)})' for pid in one.owners[:3])}"
-                    for one in group.listeners
-                    if one.cookie not in known
-                ],
+                "strangers": [describe(one) for one in group.listeners if one.cookie not in known],
             }
         ],
         "workers": workers,

@@ -158,7 +158,8 @@ class Attending:
             for key, _ in self._selector.select(self._timeout()):
                 if self._selector.get_map().get(key.fd) is key:
                     key.data()
-            self._tick()
+            if not self.ended:  # a look after a detach could attach again
+                self._tick()
         return 0
 
     def _timeout(self) -> float:
