@@ -48,6 +48,27 @@ def test_the_kernel_tells_of_listeners_of_this_port_only(netns: int) -> None:
         following.close()
 
 
+@pytest.mark.root
+@pytest.mark.kernel("4.16")
+def test_a_trace_that_fails_is_given_up_for_the_clock(
+    netns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, so that nothing that came meanwhile is missed."""
+
+    def broken(_: tracefs.Tracepoint) -> list[tracefs.Event]:
+        raise KernelError("read", 5, "reading the trace")
+
+    following = Following(IPV4.port, now=0.0)
+    following.due(0.0)
+    monkeypatch.setattr(tracefs.Tracepoint, "read", broken)
+    following.told(0.5)
+    assert (following.traced, following.fileno()) == (False, -1)
+    assert "reading the trace" in following.why
+    assert following.due(0.5) == (True, True)
+    assert following.due(1.0) == (True, False)
+    assert following.deadline() == 1.0 + PACE
+
+
 def test_without_the_kernels_word_it_is_the_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Often, and now and then thoroughly; why the kernel does not tell is known."""
 

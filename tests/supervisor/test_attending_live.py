@@ -15,6 +15,7 @@ import pytest
 from tests.supervisor.attaching import HERE, Attach, Servers, answered_by, listening, servers
 from tests.supervisor.instance import load, wait_until
 
+from segue.address import Address
 from segue.engine.taking import find, take
 from segue.errors import KernelError
 from segue.linux import sysctl
@@ -63,6 +64,27 @@ def test_what_servers_lose_by_their_restarts_they_lose_no_more(
         assert one.front()["counts"]["child"] > 0
         # Of two servers that were started anew in turn, neither gets more than the other.
         assert {worker["share"] for worker in one.status()["workers"]} == {50.0}
+
+
+def test_a_policy_of_ones_own_selects(pool: Servers, tmp_path: Path, bpf_directory: str) -> None:
+    """As Segue's own does; the next attach goes on with it, and one of another policy does not."""
+    pool.plain(1, 50)
+    pool.plain(1, 50)
+    with Attach(tmp_path, bpf_directory, "--policy", "sticky") as one:
+        one.wait_attached(2)
+        with load("--rate", "200") as finish:
+            restart_in_turn(pool, 2)
+            one.kill()
+            one.again()
+            one.wait_attached(2)
+            after = finish()
+        assert after.lost == 0, (after.counts, after.examples, one.said())
+        assert "found again" in one.said()
+        one.kill()
+        one.argv[-1] = "never_migrate"
+        one.again()
+        assert one.wait() == 2
+        assert "is steered by policy sticky; segue detach it first" in one.said()
 
 
 def test_a_whole_new_set_takes_over_and_the_old_one_gets_nothing_more(
@@ -142,6 +164,38 @@ def test_a_killed_one_is_found_again(pool: Servers, tmp_path: Path, bpf_director
         assert shares == {1: 75, 2: 25}
 
 
+def test_without_a_record_the_pins_are_enough(
+    pool: Servers, tmp_path: Path, bpf_directory: str
+) -> None:
+    """Whoever cleaned the directory took the generations' numbers with it, and no connection."""
+    server = pool.plain()
+    with Attach(tmp_path, bpf_directory) as one:
+        one.wait_attached(1)
+        answered_by(30)
+        one.kill()
+        (tmp_path / "run" / "t.json").unlink()
+        one.again()
+        one.wait_attached(1)
+        assert "found again" in one.said()
+        assert answered_by(10) == {server.pid: 10}
+        pool.plain()
+        one.wait_attached(2)
+
+
+def test_ipv6_is_attached_to_as_well(pool: Servers, tmp_path: Path, bpf_directory: str) -> None:
+    """A wildcard that takes IPv4 too; clients of both kinds move when a listener goes."""
+    everywhere = Address("::", HERE.port)
+    first, second = pool.plain(address=everywhere), pool.plain(address=everywhere)
+    with Attach(tmp_path, bpf_directory, address=everywhere) as one:
+        one.wait_attached(2)
+        for clients in (HERE, Address("::1", HERE.port)):
+            assert set(answered_by(40, clients)) == {first.pid, second.pid}
+        with load("--rate", "200") as finish:
+            pool.stop(first)
+            one.wait_attached(1)
+            assert finish().lost == 0
+
+
 def test_detach_leaves_the_group_as_it_was_found(
     pool: Servers, tmp_path: Path, bpf_directory: str
 ) -> None:
@@ -176,6 +230,21 @@ def test_detach_without_anybody_who_attends(
         assert not attached_program()
         assert "segue" not in os.listdir(bpf_directory)
         assert len(answered_by(60)) == 2
+
+
+def test_detach_when_all_whom_the_table_had_have_gone(
+    pool: Servers, tmp_path: Path, bpf_directory: str
+) -> None:
+    """The group and its program live on by those who came while nobody followed."""
+    old = pool.plain()
+    with Attach(tmp_path, bpf_directory) as one:
+        one.wait_attached(1)
+        one.process.terminate()
+        assert one.wait() == 0
+        pool.plain()
+        pool.stop(old)
+        assert one.detach().returncode == 0
+        assert not attached_program()
 
 
 def attached_program() -> bool:

@@ -80,7 +80,8 @@ def attach(address: str, policy: str, object: str, **given: Any) -> int:  # noqa
     """
     # Imported here: --help needs nothing of the supervisor.
     from segue.engine.programs import Chosen  # noqa: PLC0415
-    from segue.supervisor.attending import Wish, attend  # noqa: PLC0415
+    from segue.supervisor.attending import attend  # noqa: PLC0415
+    from segue.supervisor.wish import Wish  # noqa: PLC0415
 
     return attend(Wish(Address.parse(address), chosen=Chosen(policy, object), **given))
 
@@ -89,15 +90,17 @@ def attach(address: str, policy: str, object: str, **given: Any) -> int:  # noqa
 @group_options
 def detach(address: str, **given: Any) -> int:
     """Leave the listeners at ADDRESS as segue attach found them: no program, nothing pinned."""
-    from segue.supervisor.attending import Wish  # noqa: PLC0415
     from segue.supervisor.attending import detach as release  # noqa: PLC0415
     from segue.supervisor.control import ask  # noqa: PLC0415
     from segue.supervisor.places import Places, instances  # noqa: PLC0415
+    from segue.supervisor.wish import Wish  # noqa: PLC0415
 
     wish = Wish(Address.parse(address), **given)
     name = wish.instance_name
     if name in instances():
-        answer = ask(Places.of(name).control, {"do": "detach"}, click.echo)
+        answer = ask(
+            Places.of(name).control, {"do": "detach", "address": str(wish.address)}, click.echo
+        )
         if answer.get("error"):
             raise SegueError(str(answer["error"]))
     elif not release(wish):

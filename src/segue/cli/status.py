@@ -48,7 +48,7 @@ def show(report: dict[str, Any], console: Console) -> None:
     for one in report["workers"]:
         table.add_row(
             f"{one['generation']}.{one['id']}",
-            str(one["pid"]),
+            f"{one['pid']} {escape(one.get('command', ''))}".rstrip(),
             f"[{colours.get(one['stage'], 'red')}]{one['stage']}[/]",
             f"{one['age']:.0f} s",
             f"{one['share']:g} %" if one["share"] else "-",

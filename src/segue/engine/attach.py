@@ -19,7 +19,7 @@ from segue.engine import taking
 from segue.engine.attached import Attached
 from segue.engine.generations import Generations
 from segue.engine.loaded import Loaded, load
-from segue.engine.migrate import Migrate
+from segue.engine.migrate import Migrate, cookies, in_another_table
 from segue.engine.pinning import Pins
 from segue.errors import KernelError, SegueError, UsageError
 from segue.linux.bpf import detach_reuseport
@@ -57,19 +57,16 @@ def attach(
         if not sockets:
             raise UsageError(f"whoever listened at {address} ended just now; try again")
         taking.refuse(list(sockets), list(sockets.values()))
-        steering = Migrate(loading())
+        undo = held.enter_context(ExitStack())
+        steering = undo.enter_context(Migrate(loading()))
+        if not replace:
+            _refuse_taken(address, steering, sockets.values())
+        pins.pin(steering)
+        undo.callback(pins.remove)
+        undo.callback(_detach, next(iter(sockets.values())))
         attached = Attached(address, observer, steering, rule, generations)
-        try:
-            if not replace:
-                _refuse_taken(address, steering, sockets.values())
-            pins.pin(steering)
-            attached.begin(sockets, now)
-        except BaseException:
-            if attached.members:
-                _detach(next(iter(sockets.values())).fileno())
-            pins.remove()
-            steering.close()
-            raise
+        attached.begin(sockets, now)
+        undo.pop_all()
     return attached
 
 
@@ -102,10 +99,14 @@ def find_again(
             f"what is pinned at {pins.directory} was made by another version of Segue ({error});"
             f" segue detach {address}, then attach again"
         ) from None
-    attached = Attached(address, observer, steering, rule, generations)
-    # A record that cannot be read costs the numbers of generations, and no connection.
-    with suppress(KeyError, TypeError, ValueError):
-        attached.restore(record, now)
+    with ExitStack() as undo:
+        undo.enter_context(steering)
+        attached = Attached(address, observer, steering, rule, generations)
+        # A record that cannot be read costs the numbers of generations, and no connection.
+        with suppress(KeyError, TypeError, ValueError):
+            attached.restore(record, now)
+        attached.forget_others()
+        undo.pop_all()
     return attached
 
 
@@ -117,28 +118,31 @@ def detach(address: Address, observer: Observer, pins: Pins) -> bool:
     """
     if not pins.there():
         return False
-    ours = pins.cookies()
-    here = observer.snapshot(address, owners=True).listeners
-    left = [one for one in here if one.cookie in ours]
-    if ours and not left:
-        raise UsageError(
-            f"what is pinned at {pins.directory} steers listeners that are not at {address} in"
-            " this network namespace; name the right one with --netns"
-        )
-    for listener in left:
-        taken = taking.take(listener)
-        if taken is not None:
+    with pins.table() as table:
+        ours = cookies(table)
+        here = observer.snapshot(address, owners=True).listeners
+        if ours and not any(one.cookie in ours for one in here):
+            raise UsageError(
+                f"what is pinned at {pins.directory} steers listeners that are not at {address} in"
+                " this network namespace; name the right one with --netns"
+            )
+        # One that is in our table is in nobody else's, so the program is ours.  So it is when our
+        # table is empty and the group lives on by those who came while nobody followed.
+        for listener in sorted(here, key=lambda one: one.cookie not in ours):
+            taken = taking.take(listener)
+            if taken is None:
+                continue
             with taken:
-                # It is in our table, so it is in nobody else's, and the program is ours.
-                _detach(taken.fileno())
+                if listener.cookie in ours or not in_another_table(table, 0, taken):
+                    _detach(taken)
             break
     pins.remove()
     return True
 
 
-def _detach(listener: int) -> None:
+def _detach(listener: socket.socket) -> None:
     try:
-        detach_reuseport(listener)
+        detach_reuseport(listener.fileno())
     except KernelError as error:
         if error.errno != errno.ENOENT:  # gone already
             raise

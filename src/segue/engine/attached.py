@@ -48,7 +48,7 @@ class Member:
 
 @dataclass(slots=True)
 class Attached:
-    """The members of one group and their shares; closes its steering.
+    """The members of one group and their shares.  The steering is the caller's to close.
 
     ``rule`` and ``generations`` tell who belongs together; ``canary`` is the percentage that each
     new generation gets until it is shifted, None for newest first.
@@ -80,9 +80,7 @@ class Attached:
         """
         for listener, generation in self._numbered(taken):
             self._join(listener, taken[listener], generation, now, ready=True)
-        if not self.strength:
-            self.strength = len(self.members)
-        self._changed = now
+        self.strength, self._changed = len(self.members), now
         self._reshare()
 
     def look(self, now: float, *, thorough: bool) -> list[str]:
@@ -154,10 +152,9 @@ class Attached:
         with taken:
             if self.steering.taken(taken):
                 return "another program has it in its table"
-            alone = not any(one.ready for one in self.members.values())
             # A listener that waits for data shows no connection without any (TCP_DEFER_ACCEPT).
             deferred = taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT) > 0
-            ready = alone or deferred or not self.proven
+            ready = deferred or not self.proven
             self._join(listener, taken, generation, now, ready=ready)
         if self.canary is not None and len(self._numbers()) > 1:
             self.percent.setdefault(generation, self.canary)
@@ -178,8 +175,8 @@ class Attached:
         self._again[listener.cookie] = now + _AGAIN
         if known:
             return []
-        who = " and ".join(f"pid {pid} ({proc.command(pid)})" for pid in listener.owners[:3])
-        return [f"a listener of {who or 'somebody'} is left alone: {why}"]
+        who = proc.describe(listener.owners) or "somebody"
+        return [f"a listener of {who} is left alone: {why}"]
 
     def _drop(self, cookies: Iterable[int]) -> None:
         for cookie in list(cookies):
@@ -244,11 +241,11 @@ class Attached:
         return sorted({one.generation for one in self.members.values()})
 
     def _by_generation(self) -> dict[int, list[int]]:
-        """Slots of members that are ready, by generation, oldest first."""
-        ready = sorted((one.generation, one.slot) for one in self.members.values() if one.ready)
+        """Slots of members that are ready, by generation, oldest first; of all when none is."""
+        everyone = sorted(self.members.values(), key=lambda one: (one.generation, one.slot))
         found: dict[int, list[int]] = {}
-        for number, slot in ready:
-            found.setdefault(number, []).append(slot)
+        for one in [one for one in everyone if one.ready] or everyone:
+            found.setdefault(one.generation, []).append(one.slot)
         return found
 
     def _reshare(self) -> None:
@@ -297,6 +294,7 @@ class Attached:
         self.percent = {int(number): float(part) for number, part in plain["percent"].items()}
         self.factors = {int(cookie): float(one) for cookie, one in plain["factors"].items()}
         self.strength, self.gone = int(plain["strength"]), Counts(**plain["gone"])
+        self._changed = now
         there = self.steering.cookies()
         for one in plain["members"]:
             member = Member(**one)
@@ -305,10 +303,16 @@ class Attached:
                 self.members[member.cookie] = member
             else:
                 self.gone += self.steering.counted(member.slot)
-        kept = {one.slot for one in self.members.values()}
-        for slot in there.keys() - kept:
-            self.steering.forget(slot)  # it came in after the last record: it comes in again
         self._reshare()
+
+    def forget_others(self) -> None:
+        """Take whoever is no member out of the table: the next look takes it in again.
+
+        So with one that came in after the last record, and with all when there is no record.
+        """
+        kept = {one.slot for one in self.members.values()}
+        for slot in self.steering.cookies().keys() - kept:
+            self.steering.forget(slot)
 
 
 def _kin(listener: Listener) -> Kin:

@@ -55,8 +55,15 @@ class Following:
         return -1 if self._trace is None else self._trace.fileno()
 
     def told(self, now: float) -> None:
-        """The descriptor was readable.  Raises KernelError."""
-        if self._trace is not None and self._trace.read():
+        """The descriptor was readable.  A trace that cannot be read is given up: see ``traced``."""
+        if self._trace is None:
+            return
+        try:
+            told = bool(self._trace.read())
+        except KernelError as error:
+            self.close()
+            self.why, self._pace, told = str(error), PACE, True
+        if told:
             self._next, self._thorough, self._echo = now, now, now + _ECHO
 
     def deadline(self) -> float:

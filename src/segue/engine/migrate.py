@@ -62,7 +62,7 @@ class Migrate:
 
     @classmethod
     def restore(cls, descriptors: Mapping[str, int]) -> Migrate:
-        """The same steering after a re-exec, from what ``descriptors`` said before it.
+        """The same steering after a re-exec, from what ``descriptors`` said, or from its pins.
 
         Slots, shares, pins and counts are as they were: do not ``join`` a listener again.  A
         listener that was shut down meanwhile is no member until ``rejoin``.  Owns the descriptors
@@ -194,7 +194,7 @@ class Migrate:
         It takes one out on shutdown and last close, and puts none back.
         """
         found = ((slot, self._sockets.lookup(encode_number(slot))) for slot in sorted(self._slots))
-        return {slot: builtin.decode_number(cookie) for slot, cookie in found if cookie is not None}
+        return {slot: builtin.decode_number(one) for slot, one in found if one is not None}
 
     def taken(self, listener: socket.socket) -> bool:
         """Another program's array has this listener: that program, most likely, steers its group.
@@ -204,15 +204,7 @@ class Migrate:
         if cookie(listener) in self.cookies().values():
             return False
         free = next(slot for slot in range(builtin.SLOTS) if slot not in self._slots)
-        key = encode_number(free)
-        try:
-            self._sockets.update(key, builtin.encode_socket(listener.fileno()))
-        except KernelError as error:
-            if error.errno != errno.EBUSY:
-                raise
-            return True
-        self._sockets.delete(key)
-        return False
+        return in_another_table(self._sockets, free, listener)
 
     def pin_objects(self, directory: str) -> None:
         """Pin the program and every map under their names.  Raises KernelError."""
@@ -220,7 +212,7 @@ class Migrate:
             owned.pin(f"{directory}/{name}")
 
     def descriptors(self) -> dict[str, int]:
-        """As in Steering: five maps and the program.  They close on exec unless told otherwise."""
+        """As in Steering: the maps and the program.  They close on exec unless told otherwise."""
         return {name: owned.fileno() for name, owned in self._owned.items()}
 
     def variables(self) -> dict[str, int]:
@@ -278,3 +270,24 @@ class Migrate:
         """What this slot has got since one joined there last, whether or not it is there still."""
         values = self._counters and self._counters.lookup_percpu(encode_number(element))
         return builtin.decode_counters(values or [])
+
+
+def cookies(table: Map) -> set[int]:
+    """Of every listener in a table of sockets.  Raises KernelError."""
+    found = [table.lookup(key) for key in list(table.keys())]
+    return {builtin.decode_number(one) for one in found if one is not None}
+
+
+def in_another_table(table: Map, free: int, listener: socket.socket) -> bool:
+    """Whether a listener that is not in this table is in another, by way of its ``free`` slot.
+
+    Raises KernelError.
+    """
+    try:
+        table.update(encode_number(free), builtin.encode_socket(listener.fileno()))
+    except KernelError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return True
+    table.delete(encode_number(free))
+    return False

@@ -20,7 +20,6 @@ from segue.errors import KernelError, NotSupported
 from segue.linux.bpf import obj_get
 from segue.linux.bpf_maps import Map
 from segue.linux.bpffs import is_bpffs
-from segue.policy.builtin import decode_number
 
 USUAL = "/sys/fs/bpf"
 
@@ -63,11 +62,9 @@ class Pins:
             raise
         return found
 
-    def cookies(self) -> set[int]:
-        """Of the listeners that the pinned program can select.  Raises KernelError."""
-        with Map.get(f"{self.directory}/sockets") as sockets:
-            found = [sockets.lookup(key) for key in list(sockets.keys())]
-            return {decode_number(cookie) for cookie in found if cookie is not None}
+    def table(self) -> Map:
+        """The pinned table of sockets, the caller's to close.  Raises KernelError."""
+        return Map.get(f"{self.directory}/sockets")
 
     def pin(self, steering: Migrate) -> None:
         """Pin its program and maps: all of them, or none is found under this name.

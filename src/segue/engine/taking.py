@@ -75,7 +75,7 @@ def take(listener: Listener) -> socket.socket | None:
 def refuse(listeners: Sequence[Listener], sockets: Sequence[socket.socket]) -> None:
     """Raise UsageError when these are not to be attached to: not SO_REUSEPORT, or supervised."""
     for listener, taken in zip(listeners, sockets, strict=True):
-        who = " and ".join(f"pid {pid} ({proc.command(pid)})" for pid in listener.owners[:3])
+        who = proc.describe(listener.owners)
         if not taken.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
             raise UsageError(
                 f"{who} listens at {listener.address} without SO_REUSEPORT, so nothing can join"

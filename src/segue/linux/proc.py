@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -196,6 +196,11 @@ def command(pid: int) -> str:
 def program(argument: str) -> str:
     """The name in a first argument, over which servers write (``nginx: worker process``)."""
     return os.path.basename(argument.split(" ", maxsplit=1)[0]).rstrip(":") or argument
+
+
+def describe(pids: Sequence[int]) -> str:
+    """At most three processes, for a sentence: ``pid 7 (nginx) and pid 8 (nginx)``."""
+    return " and ".join(f"pid {pid} ({command(pid)})" for pid in pids[:3])
 
 
 def start_time(pid: int) -> int | None:

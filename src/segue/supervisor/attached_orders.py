@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from segue.group import Listener
 from segue.linux import proc
 from segue.policy.counts import Counts
 from segue.supervisor.control import Asker, factors, number
+from segue.supervisor.survey import describe
 
 if TYPE_CHECKING:
     from segue.supervisor.attending import Attending
@@ -31,8 +32,8 @@ class Orders:
         self.verbs: dict[str, Callable[[Asker, dict[str, Any]], None]] = {
             "status": self._status,
             "shift": self._shift,
-            "rollback": lambda asker, _: self._shift(asker, {"percent": 0}),
-            "promote": lambda asker, _: self._shift(asker, {"percent": 100}),
+            "rollback": lambda asker, _: self._all(asker, 0.0),
+            "promote": lambda asker, _: self._all(asker, 100.0),
             "weights": self._weights,
             "stop": self._stop,
             "detach": self._detach,
@@ -57,6 +58,11 @@ class Orders:
         self.attending.changed()
         asker.end(0, generation=generation, percent=percent)
 
+    def _all(self, asker: Asker, percent: float) -> None:
+        self.attending.attached.shift(percent)
+        self.attending.changed()
+        asker.end(0, generation=_working(self.attending.parts()))
+
     def _weights(self, asker: Asker, request: dict[str, Any]) -> None:
         self.attending.attached.weigh(factors(request))
         self.attending.changed()
@@ -66,7 +72,10 @@ class Orders:
         self.attending.end()
         asker.end(0)
 
-    def _detach(self, asker: Asker, _: dict[str, Any]) -> None:
+    def _detach(self, asker: Asker, request: dict[str, Any]) -> None:
+        here = str(self.attending.wish.address)
+        if request.get("address", here) != here:
+            raise UsageError(f"{self.attending.places.name} is attached to {here}")
         self.attending.detach()
         asker.end(0)
 
@@ -78,7 +87,7 @@ def report(attending: Attending) -> dict[str, Any]:
     counts = attached.steering.counts()
     by_hash = counts.pop(NO_SLOT)
     parts = attending.parts()
-    working = max(parts, key=lambda one: (parts[one][1], one), default=0)
+    working = _working(parts)
     newest = max(parts, default=0)
     workers = []
     counted: set[int] = set()
@@ -117,6 +126,7 @@ def report(attending: Attending) -> dict[str, Any]:
         "phase": "canary" if 0 < attached.percent.get(newest, 100) < 100 else "attached",
         "engine": attached.steering.name,
         "reasons": [
+            *attending.choice.reasons,
             f"generations by {attached.rule.name}; {attached.strength} listener(s) are wanted",
             "the kernel tells who comes and goes"
             if attending.following.traced
@@ -138,15 +148,16 @@ def report(attending: Attending) -> dict[str, Any]:
                 "half_open": len(group.requests),
                 "counts": asdict(sum(counts.values(), attached.gone)),
                 "by_hash": by_hash.new + by_hash.migrated,
-                "strangers": [
-                    f"{' and '.join(f'pid {pid} ({proc.command(pid)})' for pid in one.owners[:3])}"
-                    for one in group.listeners
-                    if one.cookie not in known
-                ],
+                "strangers": [describe(one) for one in group.listeners if one.cookie not in known],
             }
         ],
         "workers": workers,
     }
+
+
+def _working(parts: Mapping[int, tuple[int, float]]) -> int:
+    """The generation that gets most; 0 when there is none."""
+    return max(parts, key=lambda one: (parts[one][1], one), default=0)
 
 
 def _youngest(listener: Listener) -> tuple[int, float]:

@@ -11,94 +11,34 @@ import selectors
 import signal
 import socket
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
-from segue.address import Address
 from segue.engine import attach as attaching
 from segue.engine.attached import Attached
 from segue.engine.following import Following
-from segue.engine.generations import TOGETHER, Generations
-from segue.engine.pinning import USUAL, Pins
-from segue.engine.programs import Chosen
+from segue.engine.generations import Generations
+from segue.engine.nudge import Nudge
+from segue.engine.pinning import Pins
+from segue.engine.select import Choice, choose
 from segue.errors import SegueError, UsageError
-from segue.linux import netns
 from segue.observe.origin import Rule
 from segue.observe.snapshot import Observer
 from segue.supervisor import attached_orders, notify
 from segue.supervisor.control import Control
 from segue.supervisor.front import Front
 from segue.supervisor.output import Voice
-from segue.supervisor.places import Places, name_of
-from segue.supervisor.readiness import Readiness
+from segue.supervisor.places import Places
+from segue.supervisor.proving import Proving
 from segue.supervisor.reception import Reception
-from segue.supervisor.settings import LONGEST, NAME, Bind
-from segue.supervisor.state import Hold
-
-# While newcomers are awaited: one that accepts gets its share within this.
-_PROVING_PACE = 0.01
-_AT_ONCE = 32  # knocks; half of the pins that a program has
-# After so many seconds it is worth a line that a newcomer has not accepted anything.
-_LATE = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What ``segue attach`` was asked for."""
-
-    address: Address
-    name: str = ""
-    netns: str = ""  # NAME, PID or path; "" for the caller's
-    generation_by: str = "start"
-    together: float = TOGETHER
-    canary: float | None = None
-    ready: str = "accept"  # or "listen": newcomers get their share as soon as they listen
-    ready_http: str = ""
-    replace: bool = False
-    bpffs: str = USUAL
-    traced: bool = True
-    chosen: Chosen = field(default_factory=Chosen)
-
-    def __post_init__(self) -> None:
-        Rule.parse(self.generation_by)
-        if self.name and not NAME.fullmatch(self.name):
-            raise UsageError(f"--name {self.name!r}: use letters, digits and ._@- (at most 64)")
-        if self.canary is not None and not 0 <= self.canary <= 100:
-            raise UsageError(f"--canary is 0 to 100 percent, not {self.canary:g}")
-        if not 0 <= self.together < LONGEST:
-            raise UsageError("--together is at least 0 and below a day")
-        if self.ready_http and not self.ready_http.startswith("/"):
-            raise UsageError(f"--ready-http is a path such as /health, not {self.ready_http!r}")
-
-    @property
-    def program(self) -> str:
-        """What is chosen, for the record; "" for Segue's own."""
-        return str(self.chosen) if self.chosen else ""
-
-    @property
-    def instance_name(self) -> str:
-        """The given name, or one of the address and the namespace."""
-        return self.name or name_of(self.address, self.netns)
-
-
-def enter(namespace: str) -> None:
-    """Move this process into a network namespace; "" for where it is.
-
-    Raises UsageError when there is none of that name, KernelError.
-    """
-    if namespace:
-        descriptor = netns.find(namespace)
-        try:
-            netns.enter(descriptor)
-        finally:
-            os.close(descriptor)
+from segue.supervisor.settings import Bind
+from segue.supervisor.wish import Wish, enter
 
 
 def attend(wish: Wish) -> int:
     """Attach, or go on where an earlier attach of this name stood, and follow until told to end.
 
-    The exit code.  Raises what ``engine.attach`` raises, and SegueError when an instance of this
-    name runs.
+    The exit code.  Raises what ``engine.attach`` raises, NotSupported where nothing migrates, and
+    SegueError when an instance of this name runs.
     """
     enter(wish.netns)
     places = Places.of(wish.instance_name)
@@ -134,10 +74,12 @@ def detach(wish: Wish) -> bool:
 
 
 def _begin(wish: Wish, places: Places, observer: Observer) -> Attending:
-    now = time.monotonic()
     pins = Pins(places.name, wish.bpffs)
     rule = Rule.parse(wish.generation_by)
     generations = Generations(wish.together, rule.by_start)
+    # There are kernels on which an attached program would do harm (engine/defects.py).
+    choice = choose("migrate")
+    now = time.monotonic()
     if pins.there():
         record = (places.read_record() or {}).get("attached", {})
         before = record.get("address", str(wish.address))
@@ -162,7 +104,7 @@ def _begin(wish: Wish, places: Places, observer: Observer) -> Attending:
         )  # fmt: skip
         how = "attached"
     attached.canary, attached.proven = wish.canary, wish.ready == "accept"
-    attending = Attending(wish, places, observer, attached, pins)
+    attending = Attending(wish, places, observer, attached, pins, choice)
     attending.say(f"{how}: {wish.address}, {len(attached.members)} listener(s)")
     return attending
 
@@ -171,16 +113,22 @@ class Attending:
     """Owns the attached group, the control socket and the tracepoint, until ``close``."""
 
     def __init__(
-        self, wish: Wish, places: Places, observer: Observer, attached: Attached, pins: Pins
+        self,
+        wish: Wish,
+        places: Places,
+        observer: Observer,
+        attached: Attached,
+        pins: Pins,
+        choice: Choice,
     ) -> None:
-        self.wish, self.places, self.pins = wish, places, pins
+        self.wish, self.places, self.pins, self.choice = wish, places, pins, choice
         self.observer, self.attached = observer, attached
         self.now = time.monotonic
         self.ended = False
         self._voice = Voice()
         self._front = Front(0, Bind("", wish.address), attached.steering, observer)
-        self._proofs: dict[int, Readiness] = {}  # by cookie
-        self._late: set[int] = set()
+        self._proving = Proving(attached, self._front, wish.ready_http)
+        self._nudge: Nudge | None = None
         self._said = ""
         self._written: dict[str, Any] = {}
         self._trouble = ""
@@ -210,12 +158,16 @@ class Attending:
             for key, _ in self._selector.select(self._timeout()):
                 if self._selector.get_map().get(key.fd) is key:
                     key.data()
-            self._tick()
+            if not self.ended:  # a look after a detach could attach again
+                self._tick()
         return 0
 
     def _timeout(self) -> float:
-        due = self.following.deadline() - self.now()
-        return max(0.0, min(due, _PROVING_PACE) if self._proofs else due)
+        now = self.now()
+        waits = [self.following.deadline() - now, self._proving.pace(now)]
+        if self._nudge is not None:
+            waits.append(self._nudge.deadline() - now)
+        return max(0.0, min(waits))
 
     def _tick(self) -> None:
         try:
@@ -239,34 +191,24 @@ class Attending:
         changed = before != set(attached.members)
         if due and not (thorough or changed):
             self.following.took(time.thread_time() - begun)
-        if self._prove(now) or changed or thorough:
+        if before - set(attached.members) and self.choice.nudge and self._nudge is None:
+            waiting = {one.slot: one.cookie for one in attached.members.values()}
+            front = self._front
+            self._nudge = Nudge(self.wish.address, front.steering, self.observer, waiting, now)
+        if self._nudge is not None and self._nudge.step(now):
+            self._nudge.close()
+            self._nudge = None
+        found, late = self._proving.step(now)
+        for text in late:
+            self.say(text)
+        if found or changed or thorough:
             self.write_down()
             self._summarize()
 
-    def _prove(self, now: float) -> bool:
-        """Whether a newcomer has been found ready."""
-        unready = {cookie: one for cookie, one in self.attached.members.items() if not one.ready}
-        for gone in self._proofs.keys() - unready.keys():
-            self._proofs.pop(gone).close()
-        found = False
-        for cookie, member in unready.items():
-            if cookie not in self._proofs and len(self._proofs) >= _AT_ONCE:
-                continue
-            proof = self._proofs.setdefault(cookie, Readiness("accept", self.wish.ready_http))
-            if proof.step([self._front], (Hold(0, member.slot, cookie),), now):
-                self._proofs.pop(cookie).close()
-                self.attached.set_ready(cookie)
-                found = True
-            elif now > member.since + _LATE and cookie not in self._late:
-                self._late.add(cookie)
-                self.say(
-                    f"worker{member.slot} gets no share, since {proof.why or 'it does not accept'}"
-                )
-        self._late &= unready.keys()
-        return found
-
     def _told(self) -> None:
         self.following.told(self.now())
+        if not self.following.traced:
+            self._selector.unregister(self.following)
 
     def _signalled(self) -> None:
         if self._wake_in.recv(4096):
@@ -337,8 +279,9 @@ class Attending:
     def close(self) -> None:
         """Close everything that is held here."""
         signal.set_wakeup_fd(-1)
-        for proof in self._proofs.values():
-            proof.close()
+        self._proving.close()
+        if self._nudge is not None:
+            self._nudge.close()
         self.following.close()
         self.reception.close()
         self.attached.steering.close()

@@ -135,8 +135,8 @@ class Places:
             pid = os.read(lock, 32).decode().strip()
             os.close(lock)
             raise SegueError(
-                f"an instance named {self.name} is already running (pid {pid});"
-                " use segue restart, or give this one another --name"
+                f"an instance named {self.name} is already running (pid {pid}), as segue status"
+                f" --name {self.name} shows; use that one, or give this one another --name"
             ) from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from segue.engine.select import Choice
 from segue.errors import SegueError
+from segue.linux import proc
 from segue.supervisor import notify, plan
 from segue.supervisor.audit import Audit
 from segue.supervisor.control import Control
@@ -30,7 +31,7 @@ from segue.supervisor.settings import Settings
 from segue.supervisor.spawn import outcome
 from segue.supervisor.stages import Phase, Stage, Turn
 from segue.supervisor.state import Instance, Worker
-from segue.supervisor.survey import Survey, describe_pids
+from segue.supervisor.survey import Survey
 from segue.supervisor.world import World
 
 if TYPE_CHECKING:
@@ -301,7 +302,7 @@ class Runner:
             self.leftovers[pid] = (member.flag, now + self.limits.stop_timeout)
         if left and code == 0 and not worker.asked:
             worker.outcome += (
-                f" and left {describe_pids(left)} running, which is ended: segue run wants servers"
+                f" and left {proc.describe(left)} running, which is ended: segue run wants servers"
                 " that stay in the foreground, so turn their daemon mode off"
             )
         if before is Stage.KILLED:
