@@ -6,7 +6,9 @@ import os
 import platform
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +89,16 @@ def nothing_is_left() -> Iterator[None]:
     after = left_over()
     more = {what: after[what] - before[what] for what in after if after[what] - before[what]}
     assert not more, f"left behind: {more}"
+
+
+@pytest.fixture
+def bpf_directory(tmp_path: Path) -> Iterator[str]:
+    """A bpf file system of this test's own."""
+    where = tmp_path / "bpf"
+    where.mkdir()
+    subprocess.run(["mount", "-t", "bpf", "bpf", str(where)], check=True)
+    yield str(where)
+    subprocess.run(["umount", str(where)], check=True)
 
 
 @pytest.fixture

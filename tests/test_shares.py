@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segue.errors import UsageError
-from segue.shares import SIZE, canary, fill, quotas
+from segue.shares import SIZE, by_generation, fill, newest_first, quotas
 
 WEIGHTS = st.dictionaries(
     st.integers(0, 255), st.floats(0.01, 100, allow_nan=False), min_size=1, max_size=40
@@ -51,14 +51,72 @@ def test_senseless_weights_are_refused(weights: dict[int, float]) -> None:
         fill(weights)
 
 
-def test_a_canary_gets_its_percent() -> None:
-    """Ten percent between two new listeners is 205 entries each, to an entry."""
-    table = Counter(fill(canary([0, 1], [2, 3], 10)))
-    assert table[2] + table[3] in {409, 410}
+@given(st.lists(st.integers(1, 8), min_size=1, max_size=5), st.integers(0, 12))
+def test_nobody_has_more_than_a_seat(sizes: list[int], strength: int) -> None:
+    """No listener gets more than one, all are taken that can be, and newer ones come first."""
+    generations = numbered(sizes)
+    weights = newest_first(generations, strength)
+    assert max(weights.values()) <= 1
+    assert sum(weights.values()) == pytest.approx(min(sum(sizes), max(1, strength)))
+    newer = [weights.get(slots[0], 0.0) for slots in generations]
+    assert newer == sorted(newer)
 
 
-@pytest.mark.parametrize("percent", [0, -1, 101, float("nan")])
-def test_a_canary_outside_its_range_is_refused(percent: float) -> None:
-    """Zero is no canary and more than everything does not exist."""
-    with pytest.raises(UsageError):
-        canary([0], [1], percent)
+@pytest.mark.parametrize(
+    ("sizes", "strength", "parts"),
+    [
+        ([2, 2], 2, [0, 100]),  # as strong as the one before it
+        ([4, 1], 4, [75, 25]),  # one of four was started again
+        ([2, 1, 1], 4, [50, 25, 25]),  # and then another
+        ([4, 2], 4, [50, 50]),  # half as strong
+        ([2, 4], 2, [0, 100]),
+        ([2, 2], 4, [50, 50]),  # both were there when we came
+        ([1], 0, [100]),
+    ],
+)
+def test_the_newest_generation_comes_first_as_far_as_it_is_strong_enough(
+    sizes: list[int], strength: int, parts: list[float]
+) -> None:
+    """Each generation's part of new connections, oldest first."""
+    generations = numbered(sizes)
+    assert of_generations(generations, by_generation(generations, strength)) == parts
+
+
+def test_a_canary_gets_its_percent_whatever_its_strength() -> None:
+    """To an entry of the table; who is older shares the rest, the newest of them first."""
+    generations = numbered([2, 2, 2])
+    weights = by_generation(generations, 2, 10)
+    assert of_generations(generations, weights) == [0, 90, 10]
+    table = Counter(fill(weights))
+    assert table[4] + table[5] in {409, 410}
+    assert of_generations(generations, by_generation(generations, 2, 100)) == [0, 0, 100]
+    assert by_generation([[7]], 2, 10) == {7: 1.0}
+
+
+def test_a_factor_is_among_siblings() -> None:
+    """Half as much as its sibling: of a canary's part, and of everything."""
+    assert by_generation([[0, 1]], 2, None, {1: 0.5}) == {0: 1.0, 1: 0.5}
+    weights = by_generation([[0, 1], [2, 3]], 2, 30, {3: 0.5, 1: 0.0})
+    assert weights == pytest.approx({0: 70, 1: 0, 2: 20, 3: 10})
+
+
+def test_factors_that_leave_nobody_are_passed_over() -> None:
+    """Better the wrong shares than none: whoever had the others may be gone."""
+    assert by_generation([[0, 1]], 2, None, {0: 0, 1: 0}) == {0: 1.0, 1: 1.0}
+    weights = by_generation([[0], [2]], 1, 30, {2: 0.0})
+    assert weights == {0: 70.0, 2: 30.0}
+
+
+def numbered(sizes: list[int]) -> list[list[int]]:
+    """Generations of these sizes, their slots counted through."""
+    slots = iter(range(sum(sizes)))
+    return [[next(slots) for _ in range(size)] for size in sizes]
+
+
+def of_generations(generations: list[list[int]], weights: dict[int, float]) -> list[float]:
+    """What percentage each generation has."""
+    total = sum(weights.values())
+    return [
+        round(100 * sum(weights.get(slot, 0.0) for slot in slots) / total, 6)
+        for slots in generations
+    ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from bench.case import Case
 from bench.cases import (
+    attach,
     back_to_back,
+    canary,
     certificate,
     flip,
     idle,
@@ -37,4 +39,6 @@ CASES: tuple[Case, ...] = (
     idle.CASE,
     link.CASE,
     wrk.CASE,
+    attach.CASE,
+    canary.CASE,
 )

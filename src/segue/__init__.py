@@ -17,6 +17,8 @@ if TYPE_CHECKING:
         KernelError,
         ModelMismatch,
         NotSupported,
+        PolicyError,
+        ProgramFault,
         SegueError,
         UsageError,
         VerifierError,
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
         WorkerFailed,
     )
     from segue.group import Connection, Generation, Group, Listener
+    from segue.policy.integers import i64, u32, u64
+    from segue.policy.language import Migrating, Selection, Verdict
+    from segue.policy.language import Policy as policy  # noqa: N813  a decorator
+    from segue.policy.maps import Map
     from segue.worker import draining
 
 __all__ = [
@@ -35,14 +41,24 @@ __all__ = [
     "InternalError",
     "KernelError",
     "Listener",
+    "Map",
+    "Migrating",
     "ModelMismatch",
     "NotSupported",
+    "PolicyError",
+    "ProgramFault",
     "SegueError",
+    "Selection",
     "UsageError",
+    "Verdict",
     "VerifierError",
     "WireError",
     "WorkerFailed",
     "draining",
+    "i64",
+    "policy",
+    "u32",
+    "u64",
 ]
 
 _HOMES = {
@@ -51,13 +67,22 @@ _HOMES = {
     "Generation": "segue.group",
     "Group": "segue.group",
     "Listener": "segue.group",
+    "Map": "segue.policy.maps",
+    "Migrating": "segue.policy.language",
+    "Selection": "segue.policy.language",
+    "Verdict": "segue.policy.language",
     "draining": "segue.worker",
+    "i64": "segue.policy.integers",
+    "u32": "segue.policy.integers",
+    "u64": "segue.policy.integers",
 }
 
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'segue' has no attribute {name!r}")
+    if name == "policy":
+        return import_module("segue.policy")  # a package that is called as a decorator
     return getattr(import_module(_HOMES.get(name, "segue.errors")), name)
 
 

@@ -23,6 +23,30 @@ class UsageError(SegueError):
     exit_code = 2
 
 
+class PolicyError(UsageError):
+    """A policy says what no program can do: where, the text underlined, and what to write instead.
+
+    ``line`` and ``column`` count from 1, ``source`` is the whole line.
+    """
+
+    def __init__(
+        self, file: str, line: int, column: int, source: str, width: int, why: str, instead: str
+    ) -> None:
+        self.file, self.line, self.column, self.source = file, line, column, source
+        self.why, self.instead = why, instead
+        text = source.rstrip()
+        under = " " * (column - 1) + "^" * max(1, min(width, len(text) - column + 1))
+        super().__init__(f"{file}:{line}:{column}: {why}\n  {text}\n  {under}\n  {instead}")
+
+
+class ProgramFault(UsageError):
+    """A program for the kernel does what no verifier would let it: in which slot, and what."""
+
+    def __init__(self, slot: int, why: str) -> None:
+        self.slot, self.why = slot, why
+        super().__init__(f"slot {slot} of the program: {why}")
+
+
 class IllegalInput(UsageError):
     """A machine has no row for this input; nothing was changed."""
 

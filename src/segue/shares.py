@@ -60,14 +60,57 @@ def _deal(counts: Mapping[int, int]) -> Iterator[int]:
     return (slot for slot in chain.from_iterable(rounds) if slot is not None)
 
 
-def canary(old: Sequence[int], new: Sequence[int], percent: float) -> dict[int, float]:
-    """Weights that give the new slots ``percent`` of new connections between them.
+def newest_first(generations: Sequence[Sequence[int]], strength: int) -> dict[int, float]:
+    """Weights by which the newest generation comes first, as far as it is strong enough.
 
-    Raises UsageError unless 0 < percent <= 100.
+    ``generations`` have their slots, oldest first.  There are ``strength`` seats, as many as
+    listeners served before: each of the newest takes one, the generation before it shares what is
+    left, and so on.  So a generation as strong as the one before it takes everything, and one
+    worker of four that was started again takes a fourth, not everything.
     """
-    if not 0 < percent <= 100:
-        raise UsageError(f"a canary's share is above 0 and at most 100 percent, not {percent:g}")
-    weights = {slot: percent / len(new) for slot in new}
-    if old and percent < 100:
-        weights |= {slot: (100 - percent) / len(old) for slot in old}
+    weights: dict[int, float] = {}
+    left = max(1, strength)
+    for slots in reversed(generations):
+        seats = min(len(slots), left)
+        if seats:
+            weights |= dict.fromkeys(slots, seats / len(slots))
+        left -= seats
     return weights
+
+
+def by_generation(
+    generations: Sequence[Sequence[int]],
+    strength: int,
+    percent: float | None = None,
+    factors: Mapping[int, float] = {},
+) -> dict[int, float]:
+    """Weights of every slot that shall have a share; generations oldest first.
+
+    Without ``percent`` the newest comes first, as far as its strength allows.  With it, the newest
+    gets just that part of new connections and the older ones share the rest, while there are any.
+    A slot's ``factors`` makes its weight so many times that of others; factors that would leave
+    nobody are passed over.
+    """
+    if percent is None or len(generations) < 2:
+        weights = newest_first(generations, strength)
+        by_factor = _multiplied(weights, factors)
+        return by_factor if any(by_factor.values()) else weights
+    newest = dict.fromkeys(generations[-1], 1.0)
+    older = newest_first(generations[:-1], strength)
+    parts = ((newest, percent), (older, 100 - percent))
+    return {slot: weight for of, part in parts for slot, weight in _part(of, part, factors).items()}
+
+
+def _multiplied(weights: Mapping[int, float], factors: Mapping[int, float]) -> dict[int, float]:
+    return {slot: weight * factors.get(slot, 1.0) for slot, weight in weights.items()}
+
+
+def _part(
+    weights: Mapping[int, float], part: float, factors: Mapping[int, float]
+) -> dict[int, float]:
+    """The same proportions, of this sum."""
+    chosen = _multiplied(weights, factors)
+    if not any(chosen.values()):
+        chosen = dict(weights)
+    total = sum(chosen.values())
+    return {slot: weight * part / total for slot, weight in chosen.items()}

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tests.policy.clients import IPV4, LIMIT, close, connect, queue, taken, wait_depth
 
-from segue.engine import migrate
+from segue.engine import sockarray
 from segue.engine.migrate import Migrate
 from segue.engine.steering import NO_SLOT, Steering
 from segue.errors import KernelError, UsageError
@@ -299,7 +299,7 @@ def test_the_listener_of_a_living_supervisor_is_not_waited_for_long(
     group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """EBUSY, with what is the matter, and the slot is free again."""
-    monkeypatch.setattr(migrate, "FREED_WITHIN", 0.02)
+    monkeypatch.setattr(sockarray, "FREED_WITHIN", 0.02)
     group.open(0)
     with Migrate() as rival:
         with pytest.raises(KernelError, match="that still runs has this listener") as refusal:
@@ -398,7 +398,7 @@ def test_cap_bpf_alone_is_enough(netns: int) -> None:
         "engine.share({0: 1})\n"
         "print(engine.counts()[0])\n"
     )
-    root = Path(migrate.__file__).parents[3]
+    root = Path(sockarray.__file__).parents[3]
     done = subprocess.run(
         ["setpriv", "--bounding-set=-all,+bpf", "--inh-caps=-all", sys.executable, "-c", script],
         env={"PYTHONPATH": f"{root}/src:{root}"},

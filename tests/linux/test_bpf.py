@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,14 +24,6 @@ from segue.linux.sockopt import open_listener
 PASS = asm.assemble([asm.mov_imm(R0, 1), asm.leave()])
 DROP = asm.assemble([asm.mov_imm(R0, 0), asm.leave()])
 HERE = Address("127.0.0.1", 8080)
-
-
-@pytest.fixture
-def bpf_directory(tmp_path: Path) -> Iterator[str]:
-    """A bpf file system of this test's own."""
-    subprocess.run(["mount", "-t", "bpf", "bpf", str(tmp_path)], check=True)
-    yield str(tmp_path)
-    subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 def reachable() -> bool:
@@ -81,6 +72,16 @@ def test_a_log_longer_than_the_first_buffer_is_whole(monkeypatch: pytest.MonkeyP
     assert len(refusal.value.log) > 4096
     assert refusal.value.log.startswith("0: ")
     assert refusal.value.summary == "R6 !read_ok"
+
+
+def test_a_kernel_without_migration_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that does not know what is asked says EINVAL and writes no log."""
+    monkeypatch.setattr(bpf, "command", lambda *_: -errno.EINVAL)
+    with pytest.raises(KernelError, match=r"asked about migration needs Linux 5\.14"):
+        Program.load(PASS)
+    with pytest.raises(KernelError) as refusal:
+        Program.load(PASS, attach_type=AttachType.SELECT)
+    assert "5.14" not in str(refusal.value)
 
 
 @pytest.mark.root

@@ -36,6 +36,11 @@ def test_map_element() -> None:
     )
 
 
+def test_map_freeze() -> None:
+    """The descriptor alone."""
+    assert bpf_attr.map_descriptor(7).hex() == "07000000"
+
+
 def test_prog_load_without_a_log() -> None:
     """72 bytes: the attach type is the last word, the name from byte 48."""
     data = bpf_attr.prog_load(AttachType.SELECT_OR_MIGRATE, 0x1000, 42, 0x2000, "segue")

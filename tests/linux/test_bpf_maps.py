@@ -46,6 +46,27 @@ def test_a_hash_map_is_a_dictionary_with_a_limit() -> None:
         assert (info.name, info.entries, info.key_size, info.value_size) == ("segue_hash", 2, 4, 8)
 
 
+NO_PREALLOC = 1  # BPF_F_NO_PREALLOC, which a trie asks for
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", list(MapType))
+def test_every_kind_that_is_named_can_be_made(kind: MapType) -> None:
+    """With the sizes and flags that its kind asks for; those per CPU have a value for each."""
+    sizes = {MapType.RINGBUF: (0, 0, 4096)}.get(kind, (8, 8, 4))
+    if kind in {MapType.ARRAY, MapType.PERCPU_ARRAY, MapType.REUSEPORT_SOCKARRAY}:
+        sizes = (4, 8, 4)
+    key_size, value_size, entries = sizes
+    flags = NO_PREALLOC if kind is MapType.LPM_TRIE else 0
+    with Map.create(
+        kind, key_size=key_size, value_size=value_size, entries=entries, flags=flags
+    ) as made:
+        assert made.info().kind == kind
+        if kind.per_cpu:
+            made.update_percpu(bytes(key_size), [u64(1)] * possible_cpus())
+            assert made.lookup_percpu(bytes(key_size)) == [u64(1)] * possible_cpus()
+
+
 @pytest.mark.root
 def test_update_says_what_it_expects_to_find() -> None:
     """NOEXIST makes, EXIST replaces, and each refuses the other's case."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+from pathlib import Path
 
 import pytest
 
-from segue.errors import KernelError
+from segue.errors import KernelError, UsageError
 from segue.linux import netns
 
 
@@ -40,3 +42,17 @@ def test_an_interface_that_is_not_there_is_said() -> None:
     """ENODEV, with the name of the interface."""
     with pytest.raises(KernelError, match="setting interface none7 up"):
         netns.raise_interface("none7")
+
+
+@pytest.mark.root
+def test_a_namespace_is_found_by_pid_and_by_path(tmp_path: Path) -> None:
+    """The one its process is in, however it is named; a name that is none is refused."""
+    with netns.fresh(), subprocess.Popen(["cat"], stdin=subprocess.PIPE) as inside:
+        for text in (str(inside.pid), f"/proc/{inside.pid}/ns/net"):
+            found = netns.find(text)
+            assert os.fstat(found).st_ino == os.stat(f"/proc/{inside.pid}/ns/net").st_ino
+            os.close(found)
+        inside.communicate(b"", timeout=5)
+    for text in ("no-such-namespace", str(2**22), str(tmp_path / "nowhere")):
+        with pytest.raises(UsageError, match="names no network namespace"):
+            netns.find(text)

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from segue.linux import proc
 
+TICKS = os.sysconf("SC_CLK_TCK")
 # Of a process that called itself "a) S (b" with prctl(PR_SET_NAME), on Linux 6.18.
 STAT = (
     b"4242 (a) S (b) T 17 4242 4242 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 1 0 987654 1000 200"
@@ -186,3 +188,40 @@ def test_sessions_and_capabilities() -> None:
         process.communicate(b"", timeout=5)
     assert proc.session_of(process.pid) is None
     assert bool(proc.capabilities(os.getpid()) & 1 << 7) == (os.geteuid() == 0)
+
+
+def test_groups_and_files_of_a_process(tmp_path: Path) -> None:
+    """Its process group, directory and program by inode, control group; "" when gone."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, cwd=tmp_path, process_group=0) as process:
+        until(lambda: proc.command(process.pid) == "cat")
+        assert proc.process_group(process.pid) == process.pid
+        assert proc.process_group(os.getpid()) == os.getpgid(0)
+        found = os.stat(tmp_path)
+        assert proc.file_identity(process.pid, "cwd") == f"{found.st_dev:x}:{found.st_ino}"
+        program = os.stat(f"/proc/{process.pid}/exe")
+        assert proc.file_identity(process.pid, "exe").endswith(f":{program.st_ino}")
+        assert proc.control_group(process.pid) == proc.control_group(os.getpid())
+        assert proc.start_seconds(process.pid) == (proc.start_time(process.pid) or 0) / TICKS
+        process.communicate(b"", timeout=5)
+    assert proc.process_group(process.pid) is None
+    assert proc.file_identity(process.pid, "cwd") == ""
+    assert proc.control_group(process.pid) == ""
+    assert proc.start_seconds(process.pid) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("0::/system.slice/web.service\n", "/system.slice/web.service"),
+        ("3:cpu:/x\n1:name=systemd:/system.slice/a.service\n0::/\n", "/system.slice/a.service"),
+        ("1:name=systemd:/a\n0::/b\n", "/b"),
+        ("0::/\n", "/"),
+        ("", ""),
+    ],
+)
+def test_a_control_group_is_the_unified_one_if_it_says_anything(
+    monkeypatch: pytest.MonkeyPatch, text: str, path: str
+) -> None:
+    """Hybrid hosts keep services in the hierarchy named systemd."""
+    monkeypatch.setattr(proc, "_read", lambda _: text.encode())
+    assert proc.control_group(1) == path

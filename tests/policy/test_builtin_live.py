@@ -25,10 +25,9 @@ from tests.policy.clients import (
 )
 
 from segue.address import Address
+from segue.engine.loaded import Loaded, load
 from segue.linux import sysctl
-from segue.linux.bpf import Program, attach_reuseport
-from segue.linux.bpf_attr import MapType
-from segue.linux.bpf_maps import Map
+from segue.linux.bpf import attach_reuseport
 from segue.linux.sockopt import open_listener
 from segue.policy import builtin
 from segue.policy.builtin import NOBODY, UNSELECTED, encode_number, encode_table
@@ -47,38 +46,23 @@ class Rig:
     """The program, its maps and a group of listeners, by slot."""
 
     stack: ExitStack
-    sockets: Map = field(init=False)
-    tables: Map = field(init=False)
-    control: Map = field(init=False)
-    pins: Map = field(init=False)
-    counters: Map = field(init=False)
-    program: Program = field(init=False)
+    loaded: Loaded = field(init=False)
     listeners: dict[int, socket.socket] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.sockets = self.map(MapType.REUSEPORT_SOCKARRAY, 8, builtin.SLOTS)
-        self.tables = self.map(MapType.ARRAY, builtin.TABLE_BYTES, 2)
-        self.control = self.map(MapType.ARRAY, builtin.CONTROL_BYTES, 1)
-        self.pins = self.map(MapType.HASH, builtin.PIN_BYTES, builtin.PINS)
-        self.counters = self.map(MapType.PERCPU_ARRAY, builtin.COUNTER_BYTES, builtin.SLOTS + 1)
-        maps = builtin.Maps(
-            self.sockets.fileno(),
-            self.tables.fileno(),
-            self.control.fileno(),
-            self.pins.fileno(),
-            self.counters.fileno(),
+        self.loaded = load()
+        for one in (self.loaded.program, *self.loaded.maps.values()):
+            self.stack.enter_context(one)
+        self.sockets, self.tables, self.control, self.pins, self.counters = (
+            self.loaded.maps[name] for name in ("sockets", "tables", "control", "pins", "counters")
         )
-        self.program = self.stack.enter_context(Program.load(builtin.program(maps)))
-
-    def map(self, kind: MapType, value_size: int, entries: int) -> Map:
-        return self.stack.enter_context(Map.create(kind, value_size=value_size, entries=entries))
 
     def listen(self, *slots: int, address: Address = IPV4) -> None:
         for slot in slots:
             listener = self.stack.enter_context(open_listener(address, backlog=512))
             self.listeners[slot] = listener
             self.sockets.update(encode_number(slot), builtin.encode_socket(listener.fileno()))
-            attach_reuseport(listener.fileno(), self.program.fileno())
+            attach_reuseport(listener.fileno(), self.loaded.program.fileno())
 
     def table(self, entries: list[int], copy: int = 0) -> None:
         self.tables.update(encode_number(copy), encode_table(entries))

@@ -56,13 +56,23 @@ def test_what_waits_behind_a_killed_worker_is_served(
         one.wait_serving(1, workers)
 
 
+def wait_gone(one: Instance, pid: int) -> None:
+    """Until the supervisor, too, has heard of a worker's death."""
+    wait_until(
+        lambda: pid not in {worker["pid"] for worker in one.workers("serving")},
+        "the death of a worker to be noticed",
+    )
+
+
 def test_killed_under_load_only_what_it_had_accepted_is_lost(netns: int, tmp_path: Path) -> None:
     """SIGKILL of a worker: nothing is refused, and nobody times out."""
     with Instance(tmp_path, "--workers", "2") as one:
         one.wait_serving(1, 2)
         with load() as finish:
             for _ in range(2):
-                os.kill(one.workers("serving")[0]["pid"], signal.SIGKILL)
+                victim = one.workers("serving")[0]["pid"]
+                os.kill(victim, signal.SIGKILL)
+                wait_gone(one, victim)
                 one.wait_serving(1, 2)
             result = finish()
         assert result.lost == result.count(Fate.RESET_AFTER) + result.count(Fate.EOF)

@@ -81,6 +81,21 @@ def test_a_canary_shares_by_percent() -> None:
     assert moves(made) == [Share(((1, 45.0), (2, 45.0), (3, 5.0), (4, 5.0)))]
 
 
+def test_factors_are_among_siblings() -> None:
+    """Of everything, and of a canary's part; factors that leave nobody are passed over."""
+    made = instance((1, Stage.SERVING), (1, Stage.SERVING), size=2)
+    made.factors = {2: 0.5}
+    assert moves(made) == [Share(((1, 1.0), (2, 0.5)))]
+    made.factors = {1: 0.0, 2: 0.0}
+    assert moves(made) == []
+    made = instance(
+        (1, Stage.SERVING), (1, Stage.SERVING), (2, Stage.STANDBY), (2, Stage.STANDBY),
+        size=2, phase=Phase.CANARY, newcomer=2, percent=20.0,
+    )  # fmt: skip
+    made.factors = {1: 3.0, 4: 0.0}
+    assert moves(made) == [Share(((1, 60.0), (2, 20.0), (3, 20.0), (4, 0.0)))]
+
+
 def test_a_newcomer_that_dies_is_no_reason_to_touch_the_old() -> None:
     """Its generation is abandoned with the reason, and nothing else is due."""
     made = instance((1, Stage.SERVING), (2, Stage.GONE), phase=Phase.RENEWING, newcomer=2)

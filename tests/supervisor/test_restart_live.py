@@ -130,6 +130,40 @@ def test_a_canary_gets_its_part_until_promoted(netns: int, tmp_path: Path) -> No
         one.wait_serving(3)
 
 
+def test_a_canary_is_shifted_and_workers_are_weighed(netns: int, tmp_path: Path) -> None:
+    """Live: another part, a worker at a fourth of its sibling; 100 promotes, 0 rolls back."""
+    with Instance(tmp_path, "--workers", "2") as one:
+        one.wait_serving(1, 2)
+        assert "no canary to shift" in one.ask("shift", percent=50)["error"]
+        first, _ = one.workers("serving")
+        assert one.ask("weights", weights={str(first["id"]): 0.25})["exit"] == 0
+        wait_until(lambda: [w["share"] for w in one.workers("serving")] == [20, 80], "the weights")
+        assert "there is no worker99" in one.ask("weights", weights={"99": 1})["error"]
+        assert one.ask("weights", weights={"x": 1})["exit"] == 2
+        assert one.ask("weights", weights={str(first["id"]): -1})["exit"] == 2
+        with load() as finish:
+            assert one.ask("restart", canary=10)["exit"] == 0
+            for percent in (50, 5):
+                assert one.ask("shift", percent=percent)["percent"] == percent
+                wait_until(lambda: parts(one)[2] == percent, f"{percent} %")  # noqa: B023
+            assert one.ask("shift", percent=101)["exit"] == 2
+            assert one.ask("shift", percent=0)["generation"] == 1
+            one.wait_serving(1, 2)
+            assert one.ask("restart", canary=10)["exit"] == 0
+            assert one.ask("shift", percent=100)["generation"] == 3
+            one.wait_serving(3, 2)
+            assert finish().lost == 0
+
+
+def parts(one: Instance) -> dict[int, float]:
+    """Generation -> percentage."""
+    found: dict[int, float] = {}
+    for worker in one.status()["workers"]:
+        number = worker["generation"]
+        found[number] = round(found.get(number, 0) + worker["share"], 1)
+    return found
+
+
 def test_a_kept_generation_can_be_gone_back_to(netns: int, tmp_path: Path) -> None:
     """With --keep a rollback finds the very same workers; without, there is nothing left."""
     with Instance(tmp_path) as one:

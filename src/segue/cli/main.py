@@ -14,7 +14,7 @@ from importlib import import_module
 
 import click
 
-from segue.errors import SegueError
+from segue.errors import SegueError, VerifierError
 
 # Name, module and one line; a module is imported when its command is used, so that the supervisor
 # does not load what only a table of status needs.
@@ -26,10 +26,18 @@ COMMANDS: dict[str, str] = {
     "scale": "segue.cli.verbs",
     "stop": "segue.cli.verbs",
     "reexec": "segue.cli.verbs",
+    "attach": "segue.cli.attach",
+    "detach": "segue.cli.attach",
+    "shift": "segue.cli.verbs",
+    "weights": "segue.cli.verbs",
+    "policy": "segue.cli.policy",
     "status": "segue.cli.status",
     "doctor": "segue.cli.doctor",
     "probe": "segue.cli.probe",
 }
+
+# Of the verifier's log: the instruction that it refuses, how it came there, and its statistics.
+_LAST_LINES = 12
 
 
 class Table(click.Group):
@@ -71,6 +79,9 @@ def main(args: Sequence[str] | None = None) -> int:
         return 130
     except SegueError as error:
         click.echo(f"segue: {error}", err=True)
+        if isinstance(error, VerifierError):
+            for line in error.log.splitlines()[-_LAST_LINES:]:
+                click.echo(f"  {line}", err=True)
         return error.exit_code
     except BrokenPipeError:
         # The reader of our output, such as head, has seen enough; nor may the flush at exit fail.

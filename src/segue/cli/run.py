@@ -14,8 +14,8 @@ from segue.supervisor.settings import KEYS, Bind, Settings, read_toml
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _CONFIG = "segue.toml"
-# Where instances keep their files, and what a supervisor sets for its workers and its successor.
-_INTERNAL = ("directory", "worker", "generation", "succession")
+# Where instances keep their files and pins, and what a supervisor sets for workers and successor.
+_INTERNAL = ("directory", "worker", "generation", "succession", "bpffs")
 _DEFAULTS = Settings((Bind.parse("127.0.0.1:1", 0),), ("true",))
 
 
@@ -64,6 +64,16 @@ _CHOICES = {
     "--engine",
     "How connections are kept; auto takes the best that a live test proves.",
     type=click.Choice(_CHOICES["engine"]),
+)
+@_option(
+    "--object",
+    "A compiled BPF object (clang -target bpf) whose program says which listener gets a connection,"
+    " new or migrating; see docs/OBJECT.md.",
+)
+@_option(
+    "--policy",
+    "A policy in Python that says which listener gets a connection, new or migrating: FILE.py:NAME,"
+    " or one of the library (segue policy list); see docs/POLICY.md.",
 )
 @_option(
     "--ready",

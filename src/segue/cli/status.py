@@ -48,7 +48,7 @@ def show(report: dict[str, Any], console: Console) -> None:
     for one in report["workers"]:
         table.add_row(
             f"{one['generation']}.{one['id']}",
-            str(one["pid"]),
+            f"{one['pid']} {escape(one.get('command', ''))}".rstrip(),
             f"[{colours.get(one['stage'], 'red')}]{one['stage']}[/]",
             f"{one['age']:.0f} s",
             f"{one['share']:g} %" if one["share"] else "-",
@@ -65,6 +65,11 @@ def show(report: dict[str, Any], console: Console) -> None:
             f" {front['half_open']} half-open, {front['by_hash']} by the kernel's hash",
             highlight=False,
         )
+        # A supervisor that runs since before an upgrade does not speak of them.
+        variables = front.get("variables", {})
+        if variables:
+            kept = ", ".join(f"{name} {number}" for name, number in variables.items())
+            console.print(f"  {escape(report['object'])}: {escape(kept)}", highlight=False)
         for stranger in front["strangers"]:
             console.print(f"  also listens, left alone: {escape(stranger)}", style="yellow")
     if report["cut"]:

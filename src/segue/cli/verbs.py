@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
+from segue.errors import UsageError
 from segue.supervisor.control import ask, find
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+_WEIGHT = re.compile(r"(?:worker)?(?:\d+\.)?(\d+)=(\d+(?:\.\d+)?)")
 
 
 def instance_options(command: Command) -> Command:
@@ -87,6 +90,35 @@ def promote(name: str, control: str) -> int:
     if answer["exit"] == 0:
         click.echo(f"generation {answer['generation']} serves")
     return int(answer["exit"])
+
+
+@click.command()
+@instance_options
+@click.argument("percent", type=float)
+def shift(name: str, control: str, percent: float) -> int:
+    """Give the newest generation PERCENT of new connections: 100 promotes it, 0 takes all back."""
+    answer = request(name, control, do="shift", percent=percent)
+    if answer["exit"] == 0:
+        got = f"{answer['percent']:g} %" if "percent" in answer else "all"
+        click.echo(f"generation {answer['generation']} gets {got} of new connections")
+    return int(answer["exit"])
+
+
+@click.command()
+@instance_options
+@click.argument("weight", nargs=-1, required=True, metavar="WORKER=WEIGHT...")
+def weights(name: str, control: str, weight: tuple[str, ...]) -> int:
+    """Give a worker so many times the share of its siblings: worker3=0.5, and worker3=1 again.
+
+    Workers are numbered as segue status shows them; in place of worker3 also 3 or 2.3.
+    """
+    given: dict[str, float] = {}
+    for text in weight:
+        found = _WEIGHT.fullmatch(text)
+        if found is None:
+            raise UsageError(f"{text!r} is no weight; write one such as worker3=0.5")
+        given[found[1]] = float(found[2])
+    return int(request(name, control, do="weights", weights=given)["exit"])
 
 
 @click.command()

@@ -76,6 +76,7 @@ class Drain:
     name = "drain"
     migrates = False
     by_index = True
+    weighs = True
 
     def __init__(self) -> None:
         self._order = IndexOrder()
@@ -167,6 +168,10 @@ class Drain:
 
     def counts(self) -> dict[int, Counts]:
         """Nothing: classic BPF cannot count."""
+        return {}
+
+    def variables(self) -> dict[str, int]:
+        """None: classic BPF has no memory."""
         return {}
 
     def descriptors(self) -> dict[str, int]:

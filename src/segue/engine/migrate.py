@@ -10,80 +10,59 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from segue.engine.loaded import Loaded, load
+from segue.engine.sockarray import put
 from segue.engine.steering import NO_SLOT
 from segue.errors import KernelError, UsageError
 from segue.linux.bpf import Descriptor, Program, attach_reuseport
 from segue.linux.bpf_attr import MapType
 from segue.linux.bpf_maps import Map, possible_cpus
+from segue.linux.sockopt import cookie
 from segue.policy import builtin
 from segue.policy.builtin import encode_number
 from segue.policy.counts import Counts
 from segue.shares import SIZE, fill, quotas
 
-# What a crashed supervisor's program held is freed by a kernel worker after a grace period: mostly
-# 16 to 17 ms, 31 at most in 60 tries (measured on 6.18).  The rest is for a starved machine.
-FREED_WITHIN = 2.0
-_LOOK_AGAIN = 0.002
-
 
 class Migrate:
-    """Steering of one group by the built-in program; owns its maps and the program."""
+    """Steering of one group by a loaded program; owns the program and its maps."""
 
     name = "migrate"
     migrates = True
     by_index = False
+    weighs = True
 
-    def __init__(self) -> None:
-        """Make the maps and load the program; nothing is attached yet.
+    def __init__(self, loaded: Loaded | None = None) -> None:
+        """Steer by this program, the built-in one unless given; nothing is attached yet.
 
-        Until the first ``share`` the kernel's own hash decides.  Raises KernelError (EPERM
-        without CAP_BPF), VerifierError.
+        Until the first ``share`` the kernel's own hash decides.  Raises what ``load`` raises.
         """
-        self._owned: dict[str, Descriptor] = {}
+        if loaded is None:
+            loaded = load()
+        maps = loaded.maps
+        self._owned: dict[str, Descriptor] = {**maps, "program": loaded.program}
+        self._sockets, self._tables, self._control, self._pins = (
+            maps[name] for name in ("sockets", "tables", "control", "pins")
+        )
+        self._counters = maps.get("counters")
+        self._program = loaded.program
+        self._slots: set[int] = set()
+        self._weights: dict[int, float] = {}
         try:
-            self._sockets = self._create(
-                "sockets",
-                MapType.REUSEPORT_SOCKARRAY,
-                builtin.SOCKET_BYTES,
-                builtin.SLOTS,
-            )
-            self._tables = self._create("tables", MapType.ARRAY, builtin.TABLE_BYTES, 2)
-            self._control = self._create("control", MapType.ARRAY, builtin.CONTROL_BYTES, 1)
-            self._pins = self._create("pins", MapType.HASH, builtin.PIN_BYTES, builtin.PINS)
-            self._counters = self._create(
-                "counters", MapType.PERCPU_ARRAY, builtin.COUNTER_BYTES, builtin.SLOTS + 1
-            )
             for copy in (0, 1):
                 self._tables.update(encode_number(copy), builtin.EMPTY_TABLE)
-            maps = builtin.Maps(
-                sockets=self._sockets.fileno(),
-                tables=self._tables.fileno(),
-                control=self._control.fileno(),
-                pins=self._pins.fileno(),
-                counters=self._counters.fileno(),
-            )
-            self._program = Program.load(builtin.program(maps), name="segue", maps=maps.names())
-            self._owned["program"] = self._program
         except BaseException:
             self.close()
             raise
-        self._slots: set[int] = set()
-        self._weights: dict[int, float] = {}
-
-    def _create(self, name: str, kind: MapType, value_size: int, entries: int) -> Map:
-        made = Map.create(kind, value_size=value_size, entries=entries, name=f"segue_{name}")
-        self._owned[name] = made
-        return made
 
     @classmethod
     def restore(cls, descriptors: Mapping[str, int]) -> Migrate:
-        """The same steering after a re-exec, from what ``descriptors`` said before it.
+        """The same steering after a re-exec, from what ``descriptors`` said, or from its pins.
 
         Slots, shares, pins and counts are as they were: do not ``join`` a listener again.  A
         listener that was shut down meanwhile is no member until ``rejoin``.  Owns the descriptors
@@ -126,7 +105,7 @@ class Migrate:
         """As in Steering; the first member, and the first after all are gone, attaches the program.
 
         When a crashed supervisor's program still has the listener, its program is replaced by ours
-        and its array waited for, at most FREED_WITHIN seconds.  Raises KernelError: EINVAL when
+        and its array waited for (``segue.engine.sockarray``).  Raises KernelError: EINVAL when
         the socket is not listening with SO_REUSEPORT, EBUSY when a living program keeps it.
         """
         if not 0 <= slot < builtin.SLOTS:
@@ -135,7 +114,8 @@ class Migrate:
             raise UsageError(f"slot {slot} has a listener already")
         emptied = not any(self._present(one) for one in self._slots)
         key = encode_number(slot)
-        self._counters.update_percpu(key, [builtin.NO_COUNTS] * possible_cpus())
+        if self._counters is not None:
+            self._counters.update_percpu(key, [builtin.NO_COUNTS] * possible_cpus())
         self._put(slot, listener)
         try:
             if emptied:
@@ -186,9 +166,10 @@ class Migrate:
     def leave(self, slot: int, listener: socket.socket) -> None:
         """As in Steering.  Its share goes to the others in proportion, its pins are forgotten."""
         with listener:
-            self._forget(slot)
+            self.forget(slot)
 
-    def _forget(self, slot: int) -> None:
+    def forget(self, slot: int) -> None:
+        """As ``leave``, for a listener of which no descriptor is held here."""
         if slot not in self._slots:
             return
         self._slots.remove(slot)
@@ -201,13 +182,42 @@ class Migrate:
 
     def counts(self) -> dict[int, Counts]:
         """As in Steering; exact, by the program itself."""
-        found = {slot: self._counted(slot) for slot in sorted(self._slots)}
-        found[NO_SLOT] = self._counted(builtin.UNSELECTED)
+        if self._counters is None:
+            return {}
+        found = {slot: self.counted(slot) for slot in sorted(self._slots)}
+        found[NO_SLOT] = self.counted(builtin.UNSELECTED)
         return found
 
+    def cookies(self) -> dict[int, int]:
+        """Slot -> cookie of the listener that the kernel has there now.
+
+        It takes one out on shutdown and last close, and puts none back.
+        """
+        found = ((slot, self._sockets.lookup(encode_number(slot))) for slot in sorted(self._slots))
+        return {slot: builtin.decode_number(one) for slot, one in found if one is not None}
+
+    def taken(self, listener: socket.socket) -> bool:
+        """Another program's array has this listener: that program, most likely, steers its group.
+
+        Changes nothing.  Raises KernelError: EINVAL without SO_REUSEPORT.
+        """
+        if cookie(listener) in self.cookies().values():
+            return False
+        free = next(slot for slot in range(builtin.SLOTS) if slot not in self._slots)
+        return in_another_table(self._sockets, free, listener)
+
+    def pin_objects(self, directory: str) -> None:
+        """Pin the program and every map under their names.  Raises KernelError."""
+        for name, owned in self._owned.items():
+            owned.pin(f"{directory}/{name}")
+
     def descriptors(self) -> dict[str, int]:
-        """As in Steering: five maps and the program.  They close on exec unless told otherwise."""
+        """As in Steering: the maps and the program.  They close on exec unless told otherwise."""
         return {name: owned.fileno() for name, owned in self._owned.items()}
+
+    def variables(self) -> dict[str, int]:
+        """As in Steering: none, the program counts by slot and kind."""
+        return {}
 
     def order(self) -> list[int]:
         """As in Steering: none, sockets are named by slot and not by place."""
@@ -241,25 +251,7 @@ class Migrate:
         return self._sockets.lookup(encode_number(slot)) is not None
 
     def _put(self, slot: int, listener: socket.socket) -> None:
-        replaced = False
-        for _ in _until(FREED_WITHIN):
-            try:
-                self._sockets.update(encode_number(slot), builtin.encode_socket(listener.fileno()))
-            except KernelError as error:
-                if error.errno != errno.EBUSY:
-                    raise
-                if not replaced:
-                    # Our program in its place is what lets go of the old program's array.
-                    self.attach(listener)
-                    replaced = True
-            else:
-                return
-        raise KernelError(
-            "bpf(BPF_MAP_UPDATE_ELEM)",
-            errno.EBUSY,
-            f"getting a listener into slot {slot}",
-            "another Segue or another program that still runs has this listener in its own array",
-        )
+        put(self._sockets, slot, listener, lambda: self.attach(listener))
 
     def _active(self) -> int:
         return builtin.decode_control(self._control.lookup(encode_number(0)) or b"")
@@ -274,16 +266,28 @@ class Migrate:
         self._tables.update(encode_number(aside), builtin.encode_table(table))
         self._control.update(encode_number(0), builtin.encode_control(aside))
 
-    def _counted(self, element: int) -> Counts:
-        values = self._counters.lookup_percpu(encode_number(element))
+    def counted(self, element: int) -> Counts:
+        """What this slot has got since one joined there last, whether or not it is there still."""
+        values = self._counters and self._counters.lookup_percpu(encode_number(element))
         return builtin.decode_counters(values or [])
 
 
-def _until(seconds: float) -> Iterator[None]:
-    """Go round, a moment apart, until the time is over; at least once."""
-    end = time.monotonic() + seconds
-    while True:
-        yield
-        if time.monotonic() >= end:
-            return
-        time.sleep(_LOOK_AGAIN)
+def cookies(table: Map) -> set[int]:
+    """Of every listener in a table of sockets.  Raises KernelError."""
+    found = [table.lookup(key) for key in list(table.keys())]
+    return {builtin.decode_number(one) for one in found if one is not None}
+
+
+def in_another_table(table: Map, free: int, listener: socket.socket) -> bool:
+    """Whether a listener that is not in this table is in another, by way of its ``free`` slot.
+
+    Raises KernelError.
+    """
+    try:
+        table.update(encode_number(free), builtin.encode_socket(listener.fileno()))
+    except KernelError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return True
+    table.delete(encode_number(free))
+    return False

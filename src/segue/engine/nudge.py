@@ -55,7 +55,7 @@ class Nudge:
     address: Address
     steering: Steering
     observer: Observer
-    listeners: Mapping[int, socket.socket]  # by slot
+    listeners: Mapping[int, socket.socket | int]  # by slot; of one not held here, its cookie
     started: float
     connects: int = 0
     woken: int = 0
@@ -99,7 +99,10 @@ class Nudge:
 
     def _queues(self) -> dict[int, int]:
         queues = self.observer.queued(self.address)
-        by_slot = {slot: cookie(one) for slot, one in self.listeners.items()}
+        by_slot = {
+            slot: one if isinstance(one, int) else cookie(one)
+            for slot, one in self.listeners.items()
+        }
         return {slot: queues[one] for slot, one in by_slot.items() if one in queues}
 
     def _seen(self, slot: int, queue: int, now: float) -> _Deaf:

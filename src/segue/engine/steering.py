@@ -28,6 +28,7 @@ class Steering(Protocol):
     name: str  # "migrate" | "hash" | "drain"
     migrates: bool  # what a listener holds moves to others when it closes or is cycled
     by_index: bool  # members are named by place: leave only with the last descriptor of a listener
+    weighs: bool  # shares follow weights; else each above zero is the same share
 
     def join(self, slot: int, listener: socket.socket) -> None:
         """Get a listening socket into the group under this slot, with no share.
@@ -58,8 +59,14 @@ class Steering(Protocol):
     def counts(self) -> dict[int, Counts]:
         """What each slot has got since it joined; NO_SLOT is what the kernel's hash decided."""
 
+    def variables(self) -> dict[str, int]:
+        """What the program of an object file keeps in its own variables, by their names."""
+
     def descriptors(self) -> dict[str, int]:
-        """What to hand over in a re-exec, by name; they stay this object's own."""
+        """What to hand over in a re-exec, by name; they stay this object's own.
+
+        With none the successor begins anew, and every listener joins again.
+        """
 
     def order(self) -> list[int]:
         """The kernel's order of members by cookie as far as known; [] where it does not matter."""

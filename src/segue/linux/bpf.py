@@ -152,6 +152,7 @@ class ProgramInfo:
 
     kind: int  # PROG_TYPE_SK_REUSEPORT
     id: int  # unique while the program lives; what bpftool shows
+    verified: int  # instructions the verifier looked at over all paths; 0 before Linux 5.16
     tag: str  # a hash of its instructions, 16 hexadecimal digits
     name: str
 
@@ -192,7 +193,9 @@ class Program(Descriptor):
         if result >= 0:
             return cls(result)
         if not log:
-            raise refused(Command.PROG_LOAD, -result, doing)
+            old = result == -errno.EINVAL and attach_type is AttachType.SELECT_OR_MIGRATE
+            advice = "a program that is asked about migration needs Linux 5.14" if old else ""
+            raise refused(Command.PROG_LOAD, -result, doing, advice)
         raise VerifierError(-result, doing, log, disassemble(instructions, maps))
 
     @classmethod
@@ -202,8 +205,10 @@ class Program(Descriptor):
 
     def info(self) -> ProgramInfo:
         """What the kernel says of it.  Raises KernelError."""
-        kind, number, tag, name = struct.unpack("=II8s48x16s", obj_info(self._fd, 80))
-        return ProgramInfo(kind, number, tag.hex(), name.rstrip(b"\0").decode())
+        data = obj_info(self._fd, 220)
+        kind, number, tag, name = struct.unpack_from("=II8s48x16s", data)
+        (verified,) = struct.unpack_from("=I", data, 216)
+        return ProgramInfo(kind, number, verified, tag.hex(), name.rstrip(b"\0").decode())
 
 
 @dataclass(frozen=True, slots=True)

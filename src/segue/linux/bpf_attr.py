@@ -28,21 +28,33 @@ class Command(IntEnum):
     OBJ_PIN = 6
     OBJ_GET = 7
     OBJ_GET_INFO_BY_FD = 15
+    MAP_FREEZE = 22
 
 
 class MapType(IntEnum):
-    """The kinds of map that Segue's programs use."""
+    """The kinds of map that Segue makes, for its own programs and for those of object files."""
 
     HASH = 1
     ARRAY = 2
+    PERCPU_HASH = 5
     PERCPU_ARRAY = 6
+    LRU_HASH = 9
+    LRU_PERCPU_HASH = 10
+    LPM_TRIE = 11
     REUSEPORT_SOCKARRAY = 20
     RINGBUF = 27
 
     @property
     def per_cpu(self) -> bool:
         """An element has a value for each possible CPU."""
-        return self is MapType.PERCPU_ARRAY
+        return self in {MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH}
+
+
+class MapFlag(IntEnum):
+    """How a map is made."""
+
+    RDONLY_PROG = 1 << 7  # programs only read it
+    MMAPABLE = 1 << 10  # an ARRAY whose values user space maps into its memory (Linux 5.5)
 
 
 PROG_TYPE_SK_REUSEPORT = 21
@@ -81,6 +93,11 @@ def map_create(
 def map_element(descriptor: int, key: int, value: int = 0, flags: int = 0) -> bytes:
     """Attributes of MAP_*_ELEM and MAP_GET_NEXT_KEY; key and value are addresses."""
     return struct.pack("=i4xQQQ", descriptor, key, value, flags)
+
+
+def map_descriptor(descriptor: int) -> bytes:
+    """Attributes of MAP_FREEZE."""
+    return struct.pack("=i", descriptor)
 
 
 def prog_load(

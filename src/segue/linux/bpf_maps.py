@@ -145,6 +145,11 @@ class Map(Descriptor):
             raise refused(Command.MAP_DELETE_ELEM, -result, self._doing("deleting from"))
         return True
 
+    def freeze(self) -> None:
+        """Nobody in user space writes to it from here on.  Raises KernelError."""
+        attributes = bpf_attr.map_descriptor(self._fd)
+        require(Command.MAP_FREEZE, attributes, self._doing("freezing"))
+
     def next_key(self, key: bytes | None = None) -> bytes | None:
         """The key after this one, the first for None; None after the last.  Raises KernelError.
 

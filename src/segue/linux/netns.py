@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from segue.errors import KernelError
+from segue.errors import KernelError, UsageError
 
 CLONE_NEWNET = 0x40000000
 _SIOCGIFFLAGS = 0x8913
@@ -32,6 +32,23 @@ def _call(name: str, *args: int, doing: str) -> None:
 def current() -> int:
     """A descriptor of the calling thread's network namespace; the caller closes it."""
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def find(text: str) -> int:
+    """A descriptor of the namespace named: NAME as ip-netns(8) has it, a PID, or a path.
+
+    The caller closes it.  Raises UsageError when there is none.
+    """
+    if "/" in text:
+        path = text
+    else:
+        path = f"/proc/{text}/ns/net" if text.isdigit() else f"/run/netns/{text}"
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(
+            f"{text!r} names no network namespace: {path} cannot be opened ({error.strerror})"
+        ) from None
 
 
 def enter(namespace: int) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -76,6 +77,38 @@ def descend(pid: int, children_of: Callable[[int], Iterable[int]]) -> tuple[int,
     return tuple(found)
 
 
+def process_group(pid: int) -> int | None:
+    """The id of its process group, which is its leader's pid; None when it is gone."""
+    fields = _stat(pid)
+    return int(fields[2]) if len(fields) > 2 else None
+
+
+def control_group(pid: int) -> str:
+    """Its path in the unified hierarchy, else in that of the service manager (cgroups(7)).
+
+    "" when it is gone or in none.
+    """
+    paths = {}
+    for line in _read(f"/proc/{pid}/cgroup").decode(errors="replace").splitlines():
+        number, controllers, path = line.split(":", 2)
+        paths["unified" if number == "0" else controllers] = path
+    # A hybrid host keeps services in the one named systemd and nothing in the unified one.
+    unified = paths.get("unified", "")
+    return unified if unified.strip("/") else paths.get("name=systemd", unified)
+
+
+def file_identity(pid: int, which: Literal["exe", "cwd"]) -> str:
+    """Device and inode of its program or its directory; "" when it is gone or not ours to see.
+
+    A program that was replaced under its name is another file, also while the old one still runs.
+    """
+    try:
+        found = os.stat(f"/proc/{pid}/{which}")
+    except OSError:
+        return ""
+    return f"{found.st_dev:x}:{found.st_ino}"
+
+
 def session_of(pid: int) -> int | None:
     """The leader of its session; None when it is gone."""
     fields = _stat(pid)
@@ -104,6 +137,15 @@ def sockets(pid: int) -> dict[int, int]:
                 if target.startswith("socket:["):
                     found.setdefault(int(target[8:-1]), int(entry))
     return found
+
+
+def find_socket(pids: Iterable[int], inode: int) -> tuple[int, int] | None:
+    """Which of these processes has the socket, and under which number."""
+    for pid in pids:
+        number = sockets(pid).get(inode)
+        if number is not None:
+            return pid, number
+    return None
 
 
 def hides_descriptors(pid: int) -> bool:
@@ -156,10 +198,21 @@ def program(argument: str) -> str:
     return os.path.basename(argument.split(" ", maxsplit=1)[0]).rstrip(":") or argument
 
 
+def describe(pids: Sequence[int]) -> str:
+    """At most three processes, for a sentence: ``pid 7 (nginx) and pid 8 (nginx)``."""
+    return " and ".join(f"pid {pid} ({command(pid)})" for pid in pids[:3])
+
+
 def start_time(pid: int) -> int | None:
     """Ticks from boot to its start: with the pid, the identity of a process.  None when gone."""
     fields = _stat(pid)
     return int(fields[19]) if len(fields) > 19 and fields[0] != b"Z" else None
+
+
+def start_seconds(pid: int) -> float | None:
+    """The same in seconds from boot, to the tick; None when gone."""
+    ticks = start_time(pid)
+    return None if ticks is None else ticks / _TICKS
 
 
 def run_state(pid: int) -> str | None:

@@ -2,7 +2,7 @@
 
 The instance keeps us out of the way of other tracers; it is removed on close.  Where tracefs is not
 mounted it is opened without mounting it anywhere (fsmount(2)), so nothing is left behind.  Needs
-root.  Left out: filters, and every format but the text of trace_pipe.
+root.  Left out: every format but the text of trace_pipe.
 """
 
 from __future__ import annotations
@@ -58,11 +58,13 @@ def parse(text: str, event: str) -> tuple[list[Event], int]:
 class Tracepoint:
     """Events of one tracepoint, such as ("tcp", "tcp_send_reset"), from now until ``close``.
 
-    Raises KernelError when tracing is not allowed here, NotSupported when this kernel has no such
-    event or the event no such field.  ``lost`` counts events that were not read in time.
+    ``only`` is a condition on the event's fields that is tested in the kernel, such as
+    ``sport == 80`` (Documentation/trace/events, 5).  Raises KernelError when tracing is not allowed
+    here, NotSupported when this kernel has no such event or the event no such field.  ``lost``
+    counts events that were not read in time.
     """
 
-    def __init__(self, system: str, event: str, field: str = "") -> None:
+    def __init__(self, system: str, event: str, field: str = "", only: str = "") -> None:
         self.lost = 0
         self._event, self._rest = event, ""
         self._pipe = -1
@@ -71,7 +73,7 @@ class Tracepoint:
         self._where = f"{self._instance}/events/{system}/{event}"
         try:
             self._make()
-            self._listen(f"{system}:{event}", field)
+            self._listen(f"{system}:{event}", field, only)
         except BaseException:
             self.close()
             raise
@@ -81,6 +83,10 @@ class Tracepoint:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def fileno(self) -> int:
+        """Readable while an event waits; -1 when closed."""
+        return self._pipe
 
     def read(self) -> list[Event]:
         """What happened since the last call; does not wait.  Raises KernelError."""
@@ -113,7 +119,7 @@ class Tracepoint:
         except OSError as error:
             raise KernelError("mkdir", error.errno or 0, "making a tracing instance") from error
 
-    def _listen(self, name: str, field: str) -> None:
+    def _listen(self, name: str, field: str, only: str) -> None:
         try:
             form = self._open(f"{self._where}/format", os.O_RDONLY)
         except OSError as error:
@@ -126,7 +132,11 @@ class Tracepoint:
             if field and not re.search(rf"\b{re.escape(field)};", file.read()):
                 here = "a kernel whose event has none"
                 raise NotSupported(f"the cause of each event {name}", f"its field {field}", here)
+        if only:
+            self._write(f"{self._where}/filter", only)
         self._write(f"{self._instance}/trace_clock", "mono")
+        # Or a poll would wake only when half of the buffer is full.
+        self._write(f"{self._instance}/buffer_percent", "0")
         self._pipe = self._open(f"{self._instance}/trace_pipe", os.O_RDONLY | os.O_NONBLOCK)
         self._write(f"{self._where}/enable", "1")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -129,6 +130,26 @@ class Control:
         self.socket.close()
         if os.path.exists(self.path):
             os.unlink(self.path)
+
+
+def number(request: dict[str, Any], key: str, default: float | None = None) -> float:
+    """A number of a request.  Raises UsageError for anything else."""
+    value = request.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UsageError(f"{key} is a number, not {value!r}")
+    return float(value)
+
+
+def factors(request: dict[str, Any]) -> dict[int, float]:
+    """The weights of a request, by worker.  Raises UsageError."""
+    given = request.get("weights")
+    if not isinstance(given, dict) or not given or not all(map(str.isdigit, given)):
+        raise UsageError('weights are given by worker: {"3": 0.5}')
+    found = {int(worker): number(given, worker) for worker in given}
+    for worker, factor in found.items():
+        if factor < 0:
+            raise UsageError(f"worker{worker} cannot have a weight of {factor:g}: it is below 0")
+    return found
 
 
 def find(name: str = "", control: str = "") -> str:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import socket
 import stat
 import tempfile
 from dataclasses import dataclass
 from typing import Any
 
+from segue.address import Address
 from segue.errors import SegueError, UsageError
 
 _LONGEST_SOCKET = 107  # sun_path has 108 bytes with the closing zero
@@ -55,6 +57,15 @@ def _make(path: str) -> None:
         # Whatever the umask: workers of another user must reach their flag and the notify socket
         # by name.
         os.chmod(path, 0o711)
+
+
+def name_of(address: Address, namespace: str = "") -> str:
+    """What an instance at this address is called unless it is given a name.
+
+    ``_`` stands for what no file name should hold; the network namespace comes after an ``@``.
+    """
+    plain = [re.sub(r"[^A-Za-z0-9.]+", "_", text).strip("_") for text in (str(address), namespace)]
+    return "@".join(text for text in plain if text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +135,8 @@ class Places:
             pid = os.read(lock, 32).decode().strip()
             os.close(lock)
             raise SegueError(
-                f"an instance named {self.name} is already running (pid {pid});"
-                " use segue restart, or give this one another --name"
+                f"an instance named {self.name} is already running (pid {pid}), as segue status"
+                f" --name {self.name} shows; use that one, or give this one another --name"
             ) from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)

@@ -154,14 +154,23 @@ def shares(instance: Instance) -> tuple[tuple[int, float], ...]:
         return ()
     old = _candidates(instance, instance.working)
     if instance.phase is not Phase.CANARY:
-        return tuple((one.id, 1.0) for one in old)
+        return _weighted(instance, old)
     new = _candidates(instance, instance.newcomer)
     if not old or not new:
-        return tuple((one.id, 1.0) for one in old or new)
+        return _weighted(instance, old or new)
     part = instance.percent
-    return tuple((one.id, (100 - part) / len(old)) for one in old) + tuple(
-        (one.id, part / len(new)) for one in new
-    )
+    return _weighted(instance, old, 100 - part) + _weighted(instance, new, part)
+
+
+def _weighted(
+    instance: Instance, workers: list[Worker], part: float | None = None
+) -> tuple[tuple[int, float], ...]:
+    """Weights by the workers' factors, of this sum if given; equal ones if nobody had any."""
+    factors = {one.id: instance.factors.get(one.id, 1.0) for one in workers}
+    if not any(factors.values()):
+        factors = dict.fromkeys(factors, 1.0)
+    scale = 1.0 if part is None else part / sum(factors.values())
+    return tuple((worker, factor * scale) for worker, factor in factors.items())
 
 
 def _candidates(instance: Instance, generation: int) -> list[Worker]:

@@ -55,6 +55,7 @@ def report(runner: Runner) -> dict[str, Any]:
                 "listeners": len(group.listeners),
                 "half_open": len(group.requests),
                 "counts": asdict(sum(by_share, front.gone)) if counts else {},
+                "variables": front.steering.variables(),
                 "by_hash": 0 if by_hash is None else by_hash.new + by_hash.migrated,
                 "strangers": [describe(one) for one in strangers(front, runner.crew)],
             }
@@ -64,6 +65,8 @@ def report(runner: Runner) -> dict[str, Any]:
         "pid": os.getpid(),
         "phase": instance.phase.name.lower(),
         "engine": runner.choice.engine,
+        "object": runner.settings.object,
+        "policy": runner.settings.policy,
         "reasons": list(runner.choice.reasons),
         "working": instance.working,
         "newcomer": instance.newcomer,

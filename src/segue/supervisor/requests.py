@@ -6,7 +6,6 @@ now is refused with what would.  Whoever asked for a restart hears how it goes u
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import socket
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from segue.errors import NotSupported, SegueError, UsageError
 from segue.supervisor import notify
-from segue.supervisor.control import Asker
+from segue.supervisor.control import Asker, factors, number
 from segue.supervisor.report import report
 from segue.supervisor.settings import LONGEST
 from segue.supervisor.stages import Order, Phase, Stage, Turn
@@ -45,6 +44,8 @@ class Requests:
             "restart": self._restart,
             "rollback": self._rollback,
             "promote": self._promote,
+            "shift": self._shift,
+            "weights": self._weights,
             "scale": self._scale,
             "stop": self._stop,
             "status": self._status,
@@ -100,6 +101,12 @@ class Requests:
                 "moving connections at once",
                 "an engine that migrates (segue doctor says why it is not to be had)",
                 f"the engine {runner.choice.engine}",
+            )
+        if percent < 100 and not all(front.steering.weighs for front in runner.fronts):
+            raise NotSupported(
+                "a canary",
+                "an object with the maps 'tables' and 'control', from which it reads shares",
+                f"{runner.settings.chosen} without them",
             )
         runner.audit.keep_places()  # the newcomers will need them
         before = instance.newcomer
@@ -158,8 +165,8 @@ class Requests:
     def _restart(self, asker: Asker, request: dict[str, Any]) -> None:
         hold = request.get("keep")
         generation = self.restart(
-            percent=_number(request, "canary", 100.0),
-            hold=None if hold is None else _number(request, "keep"),
+            percent=number(request, "canary", 100.0),
+            hold=None if hold is None else number(request, "keep"),
             at_once=bool(request.get("now")),
             cut=bool(request.get("cut")),
         )
@@ -200,6 +207,30 @@ class Requests:
         runner.say(f"generation {instance.working} is promoted and takes all new connections")
         asker.end(0, generation=instance.working)
 
+    def _shift(self, asker: Asker, request: dict[str, Any]) -> None:
+        percent, instance = number(request, "percent"), self.runner.instance
+        if not 0 <= percent <= 100:
+            raise UsageError(f"a part is 0 to 100 percent, not {percent:g}")
+        if instance.phase is not Phase.CANARY:
+            raise UsageError("there is no canary to shift (segue restart --canary PERCENT)")
+        if percent == 0:
+            self._rollback(asker, request)
+        elif percent == 100:
+            self._promote(asker, request)
+        else:
+            instance.percent = percent
+            asker.end(0, generation=instance.newcomer, percent=percent)
+            self.runner.say(f"generation {instance.newcomer} gets {percent:g} % of new connections")
+
+    def _weights(self, asker: Asker, request: dict[str, Any]) -> None:
+        wanted, instance = factors(request), self.runner.instance
+        for worker in wanted:
+            if worker not in {one.id for one in instance.living}:
+                known = ", ".join(f"worker{one.id}" for one in instance.living)
+                raise UsageError(f"there is no worker{worker} (there are {known or 'none'})")
+        instance.factors |= wanted
+        asker.end(0)
+
     def scale(self, size: int) -> None:
         """So many workers from now on."""
         if not 1 <= size <= 512:
@@ -209,7 +240,7 @@ class Requests:
         self.runner.say(f"{size} workers from now on")
 
     def _scale(self, asker: Asker, request: dict[str, Any]) -> None:
-        size = _number(request, "workers", 0)
+        size = number(request, "workers", 0)
         if size != int(size):
             raise UsageError(f"an instance has a whole number of workers, not {size:g}")
         self.scale(int(size))
@@ -284,9 +315,9 @@ class Requests:
 
     def adopt(self, handed: list[tuple[int, int, bool]]) -> None:
         """Go on with the clients of a predecessor."""
-        for number, generation, until_drained in handed:
-            os.set_inheritable(number, False)
-            connection = socket.socket(fileno=number)
+        for descriptor, generation, until_drained in handed:
+            os.set_inheritable(descriptor, False)
+            connection = socket.socket(fileno=descriptor)
             connection.setblocking(False)
             asker = Asker(connection)
             if generation:
@@ -300,11 +331,3 @@ class Requests:
             asker.end(0)
         for one in self.waiting:
             one.asker.end(1, error="the supervisor ended")
-
-
-def _number(request: dict[str, Any], key: str, default: float | None = None) -> float:
-    """A number of a request.  Raises UsageError for anything else."""
-    value = request.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UsageError(f"{key} is a number, not {value!r}")
-    return float(value)

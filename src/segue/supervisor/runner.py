@@ -15,21 +15,23 @@ from typing import TYPE_CHECKING, Any
 
 from segue.engine.select import Choice
 from segue.errors import SegueError
+from segue.linux import proc
 from segue.supervisor import notify, plan
 from segue.supervisor.audit import Audit
-from segue.supervisor.control import Asker, Control
+from segue.supervisor.control import Control
 from segue.supervisor.crew import Crew, Member, end_leftovers
 from segue.supervisor.discovery import discover
 from segue.supervisor.front import Front
 from segue.supervisor.moves import Moves
 from segue.supervisor.output import Pipe, Voice
 from segue.supervisor.places import Places
+from segue.supervisor.reception import Reception
 from segue.supervisor.requests import Requests
 from segue.supervisor.settings import Settings
 from segue.supervisor.spawn import outcome
 from segue.supervisor.stages import Phase, Stage, Turn
 from segue.supervisor.state import Instance, Worker
-from segue.supervisor.survey import Survey, describe_pids
+from segue.supervisor.survey import Survey
 from segue.supervisor.world import World
 
 if TYPE_CHECKING:
@@ -42,8 +44,6 @@ _PACE = 0.02
 _IDLE_PACE = 1.0
 _SELF_BOUND_PACE = 0.1
 _MOST_ROUNDS = 64  # of plan and perform for one event; more means the plan contradicts itself
-_MOST_ASKERS = 32  # clients whose request is not whole yet, and how long they may take over it
-_ASKER_SECONDS = 5.0
 
 
 class Runner:
@@ -65,7 +65,7 @@ class Runner:
         self.limits = settings.limits
         self.observer = world.observer()
         self.fronts = [
-            Front(number, bind, world.steering(choice.engine), self.observer)
+            Front(number, bind, world.steering(choice.engine, settings.chosen), self.observer)
             for number, bind in enumerate(settings.binds)
         ]
         self.crew = Crew(settings, places, world)
@@ -81,9 +81,8 @@ class Runner:
         self.succession: Succession | None = None  # set to hand over to new code
         self.lock = -1
         self.terminal = os.isatty(0)
-        self.control: Control | None = None
+        self.reception = Reception(self.selector, self.requests.do, world.now)
         self.inbox: notify.Inbox | None = None
-        self._askers: dict[Asker, float] = {}  # until when their request is awaited
         self._troubles: set[str] = set()  # said already, and not over yet
         self._pace = _PACE
         self._looked = 0.0
@@ -103,19 +102,18 @@ class Runner:
 
     def open_doors(self, control: Control | None = None, inbox: notify.Inbox | None = None) -> None:
         """Be there for clients and for workers' notifications."""
-        self.control = control or Control(self.places.control)
-        self._watch(self.control, self._asked)
+        self.reception.open(control or Control(self.places.control))
         self.inbox = inbox or notify.Inbox(self.places.notify)
         self._watch(self.inbox, self._notified)
 
     def shut_doors(self) -> None:
         """Close both sockets, as far as they are open."""
-        for one in (self.control, self.inbox):
-            if one is not None:
-                if one.fileno() in self.selector.get_map():
-                    self.selector.unregister(one)
-                one.close()
-        self.control = self.inbox = None
+        self.reception.shut()
+        if self.inbox is not None:
+            if self.inbox.fileno() in self.selector.get_map():
+                self.selector.unregister(self.inbox)
+            self.inbox.close()
+            self.inbox = None
 
     def run(self) -> int:
         """Serve until stopped; the exit code."""
@@ -228,9 +226,7 @@ class Runner:
                 )
             # A look at many thousand connections takes long: keep it under a tenth of the time.
             self._pace = max(_PACE, 10 * (self.world.now() - now))
-        for asker in [one for one, until in self._askers.items() if now >= until]:
-            self.forget(asker)
-            asker.end(2, error=f"no whole request came within {_ASKER_SECONDS:g} s")
+        self.reception.hurry()
         if now >= self._looked + _IDLE_PACE:
             self._looked = now
             self.audit.look()
@@ -257,32 +253,6 @@ class Runner:
             self.requests.signalled(number)
         for pid, code in self.world.reap():
             self._ended(pid, code)
-
-    def _asked(self) -> None:
-        asker = self.control.accept() if self.control else None
-        if asker is None:
-            return
-        if len(self._askers) >= _MOST_ASKERS:
-            asker.end(1, error=f"{_MOST_ASKERS} clients have connected and asked nothing yet")
-            return
-        self._askers[asker] = self.world.now() + _ASKER_SECONDS
-        self._watch(asker, lambda: self._requested(asker))
-
-    def _requested(self, asker: Asker) -> None:
-        try:
-            request = asker.request()
-            if request is None:
-                return
-            self.forget(asker)
-            self.requests.do(asker, request)
-        except (SegueError, OSError) as error:
-            self.forget(asker)
-            asker.end(getattr(error, "exit_code", 1), error=str(error))
-
-    def forget(self, asker: Asker) -> None:
-        """Stop listening to a client."""
-        if self._askers.pop(asker, None) is not None:
-            self.selector.unregister(asker)
 
     def _notified(self) -> None:
         ready: dict[int, bool] = {}
@@ -332,7 +302,7 @@ class Runner:
             self.leftovers[pid] = (member.flag, now + self.limits.stop_timeout)
         if left and code == 0 and not worker.asked:
             worker.outcome += (
-                f" and left {describe_pids(left)} running, which is ended: segue run wants servers"
+                f" and left {proc.describe(left)} running, which is ended: segue run wants servers"
                 " that stay in the foreground, so turn their daemon mode off"
             )
         if before is Stage.KILLED:
@@ -374,8 +344,7 @@ class Runner:
         for front in self.fronts:
             front.close()
         self.observer.close()
-        for asker in list(self._askers):
-            asker.close()
+        self.reception.close()
         self.shut_doors()
         self.selector.close()
         self._wake_in.close()

@@ -15,7 +15,9 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from segue.address import Address
+from segue.engine.programs import Chosen
 from segue.errors import UsageError
+from segue.supervisor.places import name_of
 from segue.supervisor.plan import Limits
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -50,6 +52,10 @@ class Settings:
     workers: int = 1
     bind_by: Literal["supervisor", "worker"] = "supervisor"
     engine: Literal["auto", "migrate", "hash", "drain"] = "auto"
+    # A compiled BPF object whose program selects, in place of the built-in one.
+    object: str = ""
+    # FILE.py:NAME or one of the library's, in its place too.
+    policy: str = ""
     # Both proofs together: the worker accepts, and has said READY=1 if it speaks sd_notify at all.
     ready: Literal["auto", "notify", "accept"] = "auto"
     ready_http: str = ""
@@ -101,6 +107,10 @@ class Settings:
             raise UsageError(f"--ready-http is a path such as /health, not {self.ready_http!r}")
         if self.name and not NAME.fullmatch(self.name):
             raise UsageError(f"--name {self.name!r}: use letters, digits and ._@- (at most 64)")
+        if self.chosen and self.engine not in {"auto", "migrate"}:
+            raise UsageError(
+                f"{self.chosen} is for the engine migrate, and --engine says {self.engine}"
+            )
         for pair in self.env:
             if pair.find("=") < 1 or "\0" in pair:
                 raise UsageError(f"--env {pair!r}: write NAME=VALUE")
@@ -120,9 +130,19 @@ class Settings:
         )
 
     @property
+    def wanted_engine(self) -> str:
+        """The engine to ask for: only one runs a program that is chosen."""
+        return "migrate" if self.chosen else self.engine
+
+    @property
+    def chosen(self) -> Chosen:
+        """The program that selects.  Raises UsageError when two are given."""
+        return Chosen(self.policy, self.object)
+
+    @property
     def instance_name(self) -> str:
-        """The given name, or the first address with ``_`` for what no file name should hold."""
-        return self.name or re.sub(r"[^A-Za-z0-9.]+", "_", str(self.binds[0].address)).strip("_")
+        """The given name, or one of the first address."""
+        return self.name or name_of(self.binds[0].address)
 
     def signal_number(self) -> int:
         """The stop signal as a number.  Raises UsageError for a signal that does not exist."""

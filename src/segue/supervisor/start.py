@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Callable
 
-from segue.address import Address
 from segue.engine.select import Choice
 from segue.errors import UsageError
 from segue.linux import prctl
@@ -27,8 +25,9 @@ from segue.supervisor.world import World
 def check(settings: Settings) -> None:
     """Whatever of the settings can be checked without listening and starting.
 
-    Raises UsageError for a program that is not there, and for a user or group that does not exist
-    or may not be taken on.
+    Raises UsageError for a program that is not there, for a user or group that does not exist or
+    may not be taken on, for a policy or an object that cannot be used; VerifierError for one that
+    the kernel refuses.
     """
     Places.of(settings.instance_name)
     Identity.of(settings.user, settings.group)
@@ -36,6 +35,8 @@ def check(settings: Settings) -> None:
     program = settings.command[0]
     if shutil.which(program, path=env.get("PATH", os.environ.get("PATH"))) is None:
         raise UsageError(f"there is no program {program!r} to run; check the spelling and PATH")
+    if settings.chosen:
+        settings.chosen.check()
 
 
 def serve(
@@ -100,7 +101,7 @@ def _fill_standard_descriptors() -> None:
 def _fresh(settings: Settings, places: Places, voice: Voice, world: World) -> Runner:
     with world.observer() as observer:
         refuse_strangers(observer, settings)
-    choice = world.choose(settings.engine)
+    choice = world.choose(settings.wanted_engine)
     runner = Runner(settings, places, voice, choice, world, Instance(size=settings.workers))
     try:
         if settings.bind_by == "supervisor":
@@ -117,6 +118,8 @@ def introduce(runner: Runner, choice: Choice) -> None:
     addresses = ", ".join(str(bind.address) for bind in runner.settings.binds)
     runner.say(f"{runner.places.name}: {runner.instance.size} worker(s) at {addresses}")
     runner.say(f"engine {choice.engine}: {'; '.join(choice.reasons)}")
+    if runner.settings.chosen:
+        runner.say(f"{runner.settings.chosen} selects")
 
 
 def refuse_strangers(observer: Observer, settings: Settings) -> None:
@@ -127,23 +130,9 @@ def refuse_strangers(observer: Observer, settings: Settings) -> None:
     ours, would be shadowed or shadow us, if the kernel let both be.
     """
     for bind in settings.binds:
-        for where in _overlapping(observer, bind.address):
+        for where in [bind.address, *observer.overlapping(bind.address)]:
             for listener in observer.snapshot(where).listeners:
                 raise UsageError(
                     f"{bind.address} is in use: {where} belongs to {describe(listener)}; stop it"
                     " first, or choose another --bind"
                 )
-
-
-def _overlapping(observer: Observer, address: Address) -> list[Address]:
-    """Where the same port is listened at so that connections to this address could go there."""
-    hosts = {
-        entry.host
-        for family in (socket.AF_INET, socket.AF_INET6)
-        for entry in observer.diag.listeners(address.port, family)
-        # A dual-stack wildcard gets what comes by IPv4 too.
-        if family == address.family or (entry.host == "::" and not entry.v6only)
-    }
-    others = [Address(host, address.port) for host in sorted(hosts)]
-    wild = [one for one in others if one.wildcard or address.wildcard]
-    return [address, *(one for one in wild if one != address)]

@@ -18,11 +18,11 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
+from segue.engine.programs import Chosen
 from segue.engine.select import Choice
 from segue.errors import KernelError, SegueError, UsageError
-from segue.linux import proc
+from segue.linux import pidfd, proc
 from segue.supervisor.control import Control
-from segue.supervisor.discovery import duplicate, find, take
 from segue.supervisor.notify import Inbox
 from segue.supervisor.output import Pipe, Voice
 from segue.supervisor.places import Places
@@ -65,7 +65,9 @@ def take_over(
     before = Settings.from_json(record["settings"])
     refuse_others(before, settings, places)
     instance = Instance.from_json(record["instance"])
-    wanted = settings.engine if settings.engine != "auto" else str(record.get("engine", "auto"))
+    wanted = settings.wanted_engine
+    if wanted == "auto":
+        wanted = str(record.get("engine", "auto"))
     choice = world.choose(wanted)
     runner = Runner(settings, places, voice, choice, world, instance)
     for front, order in zip(runner.fronts, record["orders"], strict=True):
@@ -124,15 +126,15 @@ def _readopt(runner: Runner, worker: Worker) -> None:
     for hold in worker.holds:
         front = runner.fronts[hold.bind]
         listener = front.observer.snapshot(front.bind.address).by_cookie(hold.cookie)
-        place = None if listener is None else find(pids, listener.inode)
+        place = None if listener is None else proc.find_socket(pids, listener.inode)
         if place is not None:
-            holds.append(front.adopt(take(*place), hold.slot))
+            holds.append(front.adopt(pidfd.take_socket(*place), hold.slot))
     worker.holds = tuple(holds)
     pipe = None
     if runner.settings.output != "raw":
         # Its output is a pipe that it holds open itself: lines written meanwhile are in there.
         with contextlib.suppress(KernelError):
-            pipe = Pipe.of_descriptor(duplicate(worker.pid, 1), worker.pipe)
+            pipe = Pipe.of_descriptor(pidfd.duplicate(worker.pid, 1), worker.pipe)
     child = Child(worker.pid, os.pidfd_open(worker.pid))
     member = runner.crew.add(worker, child, pipe)
     runner.watch_member(member)
@@ -173,7 +175,7 @@ class Succession:
         runner = self.runner
         doors = {
             name: -1 if door is None else door.fileno()
-            for name, door in (("control", runner.control), ("inbox", runner.inbox))
+            for name, door in (("control", runner.reception.control), ("inbox", runner.inbox))
         }
         keep: list[int] = [runner.lock, *doors.values()]
         sockets = []
@@ -231,6 +233,11 @@ def prepare(runner: Runner) -> Succession:
     for name in ("name", "engine", "output"):
         if getattr(settings, name) != getattr(runner.settings, name):
             raise UsageError(f"--{name} cannot change while the instance runs: stop it and start")
+    if settings.chosen and runner.choice.engine != "migrate":
+        raise UsageError(
+            f"{settings.chosen} needs the engine migrate, and this instance runs"
+            f" {runner.choice.engine}: stop it and start"
+        )
     argv = [sys.executable, *sys.orig_argv[1:]]
     # The arguments of ``segue`` are the end of the whole command line.
     verb = len(argv) - len(sys.argv) + 1
@@ -242,7 +249,9 @@ def prepare(runner: Runner) -> Succession:
     except subprocess.TimeoutExpired:
         raise SegueError(f"the new code did not load within {_CHECK_SECONDS:g} s") from None
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        lines = done.stderr.strip().splitlines() or ["no reason given"]
+        # The verifier's words may follow the sentence; a traceback has none, and ends with it.
+        last = next((line for line in lines if line.startswith("segue: ")), lines[-1])
         raise SegueError(f"the new code does not start, the old one goes on: {last}")
     return Succession(runner, argv, settings)
 
@@ -266,24 +275,25 @@ def succeed(handed: dict[str, Any], places: Places, voice: Voice, world: World) 
     instance = Instance.from_json(handed["instance"])
     by_front = iter(zip(handed["steering"], handed["orders"], strict=True))
 
-    def steering(name: str) -> Any:
+    def steering(name: str, chosen: Chosen) -> Any:
         descriptors, order = next(by_front)
-        made = world.restore(name, descriptors)
+        made = world.restore(name, chosen, descriptors)
         made.adopt_order(order)
         return made
 
     runner = Runner(settings, places, voice, choice, replace(world, steering=steering), instance)
     runner.lock = handed["lock"]
     os.set_inheritable(runner.lock, False)
+    # Where maps went over, members are in them; else they join a new steering again.
+    anew = bool(settings.chosen) or not all(handed["steering"])
     for front, sockets in zip(runner.fronts, handed["sockets"], strict=True):
         for slot, fd in sockets.items():
             os.set_inheritable(fd, False)
             front.sockets[int(slot)] = socket.socket(fileno=fd)
-            if engine != "migrate":
-                # Its maps went over; by place, members join the new picture again.
+            if anew:
                 front.steering.join(int(slot), front.sockets[int(slot)])
         front.shared = tuple(front.sockets)
-    if engine != "migrate":
+    if anew:
         instance.shared = ()
     for generation, kept in handed["spares"].items():
         runner.moves.spares[int(generation)] = [
@@ -291,13 +301,13 @@ def succeed(handed: dict[str, Any], places: Places, voice: Voice, world: World) 
             for holds in kept
         ]
     for worker in instance.living:
-        pidfd = handed["children"][str(worker.id)]
+        holder = handed["children"][str(worker.id)]
         reader = handed["pipes"].get(str(worker.id))
-        os.set_inheritable(pidfd, False)
+        os.set_inheritable(holder, False)
         if reader is not None:
             os.set_inheritable(reader, False)
         member = runner.crew.add(
-            worker, Child(worker.pid, pidfd), None if reader is None else Pipe(reader)
+            worker, Child(worker.pid, holder), None if reader is None else Pipe(reader)
         )
         runner.watch_member(member)
     runner.crew.files = handed["files"] and tuple(handed["files"])

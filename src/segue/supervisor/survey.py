@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from segue.group import Group, Listener
@@ -118,9 +117,4 @@ def describe(listener: Listener) -> str:
     owners = listener.owners or proc.owners({listener.inode}).get(listener.inode, ())
     if not owners:
         return "a process that cannot be seen from here (another user's or namespace's)"
-    return describe_pids(owners)
-
-
-def describe_pids(pids: Sequence[int]) -> str:
-    """At most three processes, for a sentence."""
-    return " and ".join(f"pid {pid} ({proc.command(pid)})" for pid in pids[:3])
+    return proc.describe(owners)

@@ -5,6 +5,7 @@ The real one is ``World()``; a test hands in its own functions and patches no mo
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Protocol
 from segue.engine.drain import Drain
 from segue.engine.hash import Hash
 from segue.engine.migrate import Migrate
+from segue.engine.programs import Chosen
 from segue.engine.select import Choice, choose
 from segue.engine.steering import Steering
 from segue.observe.snapshot import Observer
@@ -35,15 +37,25 @@ class Spawning(Protocol):
         """Start a process.  Raises KernelError."""
 
 
-def steering(engine: str) -> Steering:
-    """A new steering of this engine, for one address."""
+def steering(engine: str, chosen: Chosen) -> Steering:
+    """A new steering of this engine, for one address; by the program that is chosen, if one is."""
+    if chosen:
+        return chosen.steering()
     kinds: dict[str, Callable[[], Steering]] = {"migrate": Migrate, "hash": Hash, "drain": Drain}
     return kinds[engine]()
 
 
-def restore(engine: str, descriptors: dict[str, int]) -> Steering:
-    """The steering that a predecessor in this process had, from its descriptors."""
-    return Migrate.restore(descriptors) if engine == "migrate" else steering(engine)
+def restore(engine: str, chosen: Chosen, descriptors: dict[str, int]) -> Steering:
+    """The steering that a predecessor in this process had, from its descriptors.
+
+    A new one, which every listener has to join again, when there are none, or when a
+    chosen program is to select from now on: it is read again.
+    """
+    if descriptors and not chosen:
+        return Migrate.restore(descriptors)
+    for descriptor in descriptors.values():
+        os.close(descriptor)
+    return steering(engine, chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,6 @@ class World:
     spawn: Spawning = spawn
     reap: Callable[[], list[tuple[int, int]]] = reap
     choose: Callable[[str], Choice] = choose
-    steering: Callable[[str], Steering] = steering
-    restore: Callable[[str, dict[str, int]], Steering] = restore
+    steering: Callable[[str, Chosen], Steering] = steering
+    restore: Callable[[str, Chosen, dict[str, int]], Steering] = restore
     observer: Callable[[], Observer] = Observer

@@ -1,0 +1,109 @@
+"""``segue attach`` and ``segue detach``: a group of listeners that Segue did not start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from segue.address import Address
+from segue.engine.generations import TOGETHER
+from segue.engine.pinning import USUAL
+from segue.errors import SegueError
+from segue.observe.origin import RULES
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def group_options(command: Command) -> Command:
+    """ADDRESS and what else names the group and its pins."""
+    for option in (
+        click.option(
+            "--bpffs", default=USUAL, envvar="SEGUE_BPFFS", metavar="PATH", show_default=True,
+            help="The bpf file system to pin in.",
+        ),
+        click.option(
+            "--netns", default="", metavar="NAME|PID|PATH",
+            help="The network namespace it is in.  [default: this one]",
+        ),
+        click.option(
+            "--name", default="", envvar="SEGUE_NAME",
+            help="What this instance is called.  [default: the address]",
+        ),
+        click.argument("address"),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@click.command()
+@group_options
+@click.option(
+    "--generation-by", default="start", metavar="RULE", show_default=True,
+    help=f"What tells a new version's listeners from the old one's: {RULES}.",
+)  # fmt: skip
+@click.option(
+    "--together", type=float, default=TOGETHER, metavar="SECONDS", show_default=True,
+    help="By start: servers that start within this of one another are one generation.",
+)  # fmt: skip
+@click.option(
+    "--canary", type=float, metavar="PERCENT",
+    help="What each new generation gets until it is shifted.  [default: newest first]",
+)  # fmt: skip
+@click.option(
+    "--ready", type=click.Choice(["accept", "listen"]), default="accept", show_default=True,
+    help="What a newcomer must do before it gets a share: accept a connection that is made to it"
+    " alone, or only listen.",
+)  # fmt: skip
+@click.option("--ready-http", default="", help="A path that must be answered 2xx as well.")
+@click.option(
+    "--trace/--no-trace", "traced", default=True,
+    help="Let a tracepoint tell who comes and goes, where that is allowed; else list them at a"
+    " pace.  [default: trace]",
+)  # fmt: skip
+@click.option(
+    "--policy", default="", metavar="FILE.py:NAME",
+    help="A policy in Python in place of the table of shares, or one of the library"
+    " (docs/POLICY.md).",
+)  # fmt: skip
+@click.option(
+    "--object", default="", metavar="FILE",
+    help="A compiled BPF object in its place (docs/OBJECT.md).",
+)  # fmt: skip
+@click.option("--replace", is_flag=True, help="Attach though another program steers the group.")
+def attach(address: str, policy: str, object: str, **given: Any) -> int:  # noqa: A002
+    """Keep the connections of whoever listens at ADDRESS, through its own restarts.
+
+    Stays in the foreground and follows listeners that come and go, until SIGTERM or SIGINT; the
+    kernel goes on without it.
+    """
+    # Imported here: --help needs nothing of the supervisor.
+    from segue.engine.programs import Chosen  # noqa: PLC0415
+    from segue.supervisor.attending import attend  # noqa: PLC0415
+    from segue.supervisor.wish import Wish  # noqa: PLC0415
+
+    return attend(Wish(Address.parse(address), chosen=Chosen(policy, object), **given))
+
+
+@click.command()
+@group_options
+def detach(address: str, **given: Any) -> int:
+    """Leave the listeners at ADDRESS as segue attach found them: no program, nothing pinned."""
+    from segue.supervisor.attending import detach as release  # noqa: PLC0415
+    from segue.supervisor.control import ask  # noqa: PLC0415
+    from segue.supervisor.places import Places, instances  # noqa: PLC0415
+    from segue.supervisor.wish import Wish  # noqa: PLC0415
+
+    wish = Wish(Address.parse(address), **given)
+    name = wish.instance_name
+    if name in instances():
+        answer = ask(
+            Places.of(name).control, {"do": "detach", "address": str(wish.address)}, click.echo
+        )
+        if answer.get("error"):
+            raise SegueError(str(answer["error"]))
+    elif not release(wish):
+        raise SegueError(f"nothing of Segue's is attached at {wish.address} under the name {name}")
+    click.echo(f"{wish.address} is the kernel's own again")
+    return 0

@@ -1,0 +1,87 @@
+"""``segue policy``: policies in Python, looked at and tried without touching a listener."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+
+@click.group()
+def policy() -> None:
+    """Check, show and try policies; a POLICY is FILE.py:NAME or a name of the library."""
+
+
+@policy.command("list")
+def list_() -> int:
+    """The library, a line each."""
+    from segue.policy.library import LIBRARY  # noqa: PLC0415  --help needs no compiler
+
+    for name, one in LIBRARY.items():
+        first = (one.__doc__ or "").strip().splitlines()[0]
+        click.echo(f"{name:<22} {first}")
+    return 0
+
+
+@policy.command()
+@click.argument("policy")
+def check(policy: str) -> int:
+    """Compile it and have the kernel's verifier read it; changes nothing."""
+    from segue.engine.loaded import load  # noqa: PLC0415
+    from segue.engine.policies import compiled  # noqa: PLC0415
+
+    made = compiled(policy)
+    length = len(made.listing())
+    click.echo(f"{policy} compiles: {length} instructions, at most {made.worst_case} in one run")
+    for one in made.maps:
+        click.echo(f"  map {one.name}: {one.kind.value}, {one.size} entries")
+    with load(made) as loaded:
+        verified = loaded.program.info().verified
+    seen = f", having looked at {verified} instructions" if verified else ""
+    click.echo(f"the kernel's verifier takes it{seen}")
+    return 0
+
+
+@policy.command()
+@click.argument("policy")
+def show(policy: str) -> int:
+    """Its source and its program side by side, in the verifier's notation."""
+    from segue.engine.policies import compiled  # noqa: PLC0415
+    from segue.policy.explain import listing  # noqa: PLC0415
+
+    click.echo(listing(compiled(policy)))
+    return 0
+
+
+@policy.command("try")
+@click.argument("policy")
+@click.option("--remote", default="192.0.2.7:40000", show_default=True, help="The client.")
+@click.option("--local", default="192.0.2.1:443", show_default=True, help="The listener's end.")
+@click.option(
+    "--migrating",
+    type=click.Choice(["no", "request", "child", "fastopen"]),
+    default="no",
+    show_default=True,
+    help="What of the connection is there already.",
+)
+@click.option("--hash", "number", type=int, default=0, show_default=True, help="The kernel's hash.")
+@click.option("--cookie", type=int, default=0, help="Of the listener it comes by.")
+@click.option(
+    "--weights",
+    default="0=1,1=1",
+    show_default=True,
+    metavar="SLOT=WEIGHT,...",
+    help="The listeners there are, and their parts of the table.",
+)
+def try_(policy: str, weights: str, **given: Any) -> int:
+    """Ask it about one connection, in Python and in the interpreter of its program.
+
+    Nothing is asked of the kernel, and no permission is needed.  Maps are as the policy's file
+    leaves them.
+    """
+    from segue.engine.policies import compiled  # noqa: PLC0415
+    from segue.policy.asking import ask, made_up, shares_of, told  # noqa: PLC0415
+
+    decision, steps = ask(compiled(policy), made_up(**given), shares_of(weights))
+    click.echo(f"{told(decision)} ({steps} instructions)")
+    return 0

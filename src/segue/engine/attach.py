@@ -1,0 +1,148 @@
+"""Attaching to a group that is served already, finding it again, and leaving it as it was found.
+
+The order in which things happen is the safety of it: everything is looked at and refused before
+anything is changed; what is loaded is pinned before it is attached, so that whoever is killed in
+between finds it again; and the program that is attached sends every connection where the kernel
+would have sent it, until the table is filled.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, suppress
+from typing import Any
+
+from segue.address import Address
+from segue.engine import taking
+from segue.engine.attached import Attached
+from segue.engine.generations import Generations
+from segue.engine.loaded import Loaded, load
+from segue.engine.migrate import Migrate, cookies, in_another_table
+from segue.engine.pinning import Pins
+from segue.errors import KernelError, SegueError, UsageError
+from segue.linux.bpf import detach_reuseport
+from segue.observe.origin import Rule
+from segue.observe.snapshot import Observer
+
+
+def attach(
+    address: Address,
+    observer: Observer,
+    pins: Pins,
+    rule: Rule,
+    generations: Generations,
+    now: float,
+    *,
+    loading: Callable[[], Loaded] = load,
+    replace: bool = False,
+) -> Attached:
+    """The group at this address under the program that ``loading`` gives, every member as before.
+
+    ``loading`` is called once, when nothing speaks against attaching any more; what it returns is
+    the group's.  Raises, with nothing changed, UsageError when nobody listens there or it is not
+    to be attached to; SegueError when another program has a listener in its table, unless it is to
+    be replaced; NotSupported, KernelError and VerifierError for what the kernel or the permissions
+    lack.
+    """
+    pins.require()
+    listeners = taking.find(observer, address)
+    with ExitStack() as held:
+        sockets = {
+            one: held.enter_context(taken)
+            for one in listeners
+            if (taken := taking.take(one)) is not None
+        }
+        if not sockets:
+            raise UsageError(f"whoever listened at {address} ended just now; try again")
+        taking.refuse(list(sockets), list(sockets.values()))
+        undo = held.enter_context(ExitStack())
+        steering = undo.enter_context(Migrate(loading()))
+        if not replace:
+            _refuse_taken(address, steering, sockets.values())
+        pins.pin(steering)
+        undo.callback(pins.remove)
+        undo.callback(_detach, next(iter(sockets.values())))
+        attached = Attached(address, observer, steering, rule, generations)
+        attached.begin(sockets, now)
+        undo.pop_all()
+    return attached
+
+
+def _refuse_taken(address: Address, steering: Migrate, sockets: Iterable[socket.socket]) -> None:
+    if any(map(steering.taken, sockets)):
+        raise SegueError(
+            f"another program steers the group at {address} already: it has a listener in its"
+            " table; --replace puts ours in its place"
+        )
+
+
+def find_again(
+    address: Address,
+    observer: Observer,
+    pins: Pins,
+    rule: Rule,
+    generations: Generations,
+    record: Mapping[str, Any],
+    now: float,
+) -> Attached:
+    """The group that an earlier attach left, by its pins and its ``Attached.to_json``.
+
+    Who came or went meanwhile is found by the first look.  Raises UsageError when the pins
+    are those of another version of Segue, KernelError.
+    """
+    try:
+        steering = Migrate.restore(pins.open())
+    except UsageError as error:
+        raise UsageError(
+            f"what is pinned at {pins.directory} was made by another version of Segue ({error});"
+            f" segue detach {address}, then attach again"
+        ) from None
+    with ExitStack() as undo:
+        undo.enter_context(steering)
+        attached = Attached(address, observer, steering, rule, generations)
+        # A record that cannot be read costs the numbers of generations, and no connection.
+        with suppress(KeyError, TypeError, ValueError):
+            attached.restore(record, now)
+        attached.forget_others()
+        undo.pop_all()
+    return attached
+
+
+def detach(address: Address, observer: Observer, pins: Pins) -> bool:
+    """Leave the group to the kernel's own hash, as it was found, and remove the pins.
+
+    Whether there was anything of ours.  Raises UsageError when what is pinned steers listeners
+    elsewhere, NotSupported when no listener can be reached, KernelError.
+    """
+    if not pins.there():
+        return False
+    with pins.table() as table:
+        ours = cookies(table)
+        here = observer.snapshot(address, owners=True).listeners
+        if ours and not any(one.cookie in ours for one in here):
+            raise UsageError(
+                f"what is pinned at {pins.directory} steers listeners that are not at {address} in"
+                " this network namespace; name the right one with --netns"
+            )
+        # One that is in our table is in nobody else's, so the program is ours.  So it is when our
+        # table is empty and the group lives on by those who came while nobody followed.
+        for listener in sorted(here, key=lambda one: one.cookie not in ours):
+            taken = taking.take(listener)
+            if taken is None:
+                continue
+            with taken:
+                if listener.cookie in ours or not in_another_table(table, 0, taken):
+                    _detach(taken)
+            break
+    pins.remove()
+    return True
+
+
+def _detach(listener: socket.socket) -> None:
+    try:
+        detach_reuseport(listener.fileno())
+    except KernelError as error:
+        if error.errno != errno.ENOENT:  # gone already
+            raise

@@ -1,0 +1,320 @@
+"""One group of somebody else's listeners under a program of ours: who is in it, and who gets what.
+
+Listeners come and go as their servers please.  Each is put into the program's table of sockets as
+soon as it is seen, with no share: the table decides what it gets, never the kernel's hash, unless
+nobody else is left.  A share it gets when it is ready, by its generation.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from segue.address import Address
+from segue.engine.generations import Generations
+from segue.engine.migrate import Migrate
+from segue.engine.taking import take
+from segue.errors import KernelError, NotSupported, UsageError
+from segue.group import Listener
+from segue.linux import proc
+from segue.observe.origin import Rule
+from segue.observe.snapshot import Observer
+from segue.policy.builtin import SLOTS
+from segue.policy.counts import Counts
+from segue.shares import by_generation
+
+# So long nothing comes or goes, and those that serve are as many as are wanted.  Longer than a
+# service is away when it is stopped and started, so that one who comes back finds its seat.
+SETTLED = 60.0
+# One that could not be taken in is tried again so much later: it costs a look at every process.
+_AGAIN = 10.0
+
+
+Kin = tuple[int, int, bool | None]  # uid, interface, V6ONLY: equal within a group
+
+
+@dataclass(slots=True)
+class Member:
+    """A listener that is in the program's table; ``slot`` is its place there."""
+
+    cookie: int
+    slot: int
+    generation: int
+    since: float
+    ready: bool
+
+
+@dataclass(slots=True)
+class Attached:
+    """The members of one group and their shares.  The steering is the caller's to close.
+
+    ``rule`` and ``generations`` tell who belongs together; ``canary`` is the percentage that each
+    new generation gets until it is shifted, None for newest first.
+    """
+
+    address: Address
+    observer: Observer
+    steering: Migrate
+    rule: Rule
+    generations: Generations
+    canary: float | None = None
+    proven: bool = True  # newcomers must accept a connection before they get a share
+    members: dict[int, Member] = field(default_factory=dict)  # by cookie
+    percent: dict[int, float] = field(default_factory=dict)  # by generation, as it was shifted
+    factors: dict[int, float] = field(default_factory=dict)  # by cookie
+    strength: int = 0  # how many listeners served when things were settled
+    gone: Counts = field(default_factory=Counts)  # of listeners that are no more
+    weights: dict[int, float] = field(default_factory=dict)  # in force, by slot
+    _seen: frozenset[int] = frozenset()
+    _changed: float = 0.0
+    _again: dict[int, float] = field(default_factory=dict)  # who is left alone, until when
+
+    # Who is in it
+
+    def begin(self, taken: Mapping[Listener, socket.socket], now: float) -> None:
+        """Take in those that are there when we come; each is ready, as far as anybody knows.
+
+        Attaches the program.  Raises KernelError.
+        """
+        for listener, generation in self._numbered(taken):
+            self._join(listener, taken[listener], generation, now, ready=True)
+        self.strength, self._changed = len(self.members), now
+        self._reshare()
+
+    def look(self, now: float, *, thorough: bool) -> list[str]:
+        """Follow what came and went since the last look; what is worth saying, in sentences.
+
+        ``thorough`` also asks the kernel which members it has taken out of the table.  Raises
+        KernelError when the listeners cannot be listed.
+        """
+        said: list[str] = []
+        if thorough or self.observer.queued(self.address).keys() != self._seen:
+            listening = {one.cookie: one for one in self.observer.snapshot(self.address).listeners}
+            before = set(self.members)
+            self._seen = frozenset(listening)
+            self._drop(self.members.keys() - listening.keys())
+            self._again = {one: when for one, when in self._again.items() if one in listening}
+            unknown = [one for one in listening.keys() - before if now >= self._again.get(one, now)]
+            kin = {_kin(listening[one]) for one in self.members}
+            said += self._admit([listening[one] for one in unknown], kin, now)
+            if thorough:
+                self._put_back(listening)
+            if before != set(self.members):
+                self._changed = now
+            if now > self._changed + SETTLED:
+                self._settle()
+            self._reshare()
+        return said
+
+    def _settle(self) -> None:
+        """Forget who has been gone for so long; whoever shares now is who is wanted."""
+        numbers = self._numbers()
+        self.generations.keep(numbers)
+        self.percent = {one: part for one, part in self.percent.items() if one in numbers}
+        split = len(numbers) > 1 and numbers[-1] in self.percent
+        if self.weights and not split:
+            self.strength = len(self.weights)
+
+    def _numbered(self, listeners: Iterable[Listener]) -> list[tuple[Listener, int]]:
+        """With the generation of each, in the order in which their servers were started."""
+        origins = [(self.rule.origin(one.owners), one) for one in listeners]
+        there = [(origin, one) for origin, one in origins if origin is not None]
+        there.sort(key=lambda pair: (pair[0].started, pair[1].cookie))
+        return [(one, self.generations.number(origin)) for origin, one in there]
+
+    def _admit(self, newcomers: list[Listener], kin: set[Kin], now: float) -> list[str]:
+        said: list[str] = []
+        if not newcomers:
+            return said
+        owners = proc.owners({one.inode for one in newcomers})
+        owned = [replace(one, owners=owners.get(one.inode, ())) for one in newcomers]
+        hidden = [one for one in owned if not one.owners]
+        for listener, generation in self._numbered(owned):
+            try:
+                kin = kin or {_kin(listener)}
+                why = "" if _kin(listener) in kin else "it is of another reuseport group"
+                why = why or self._take_in(listener, generation, now)
+            except (KernelError, NotSupported) as error:
+                why = str(error)
+            if why:
+                said += self._leave_alone(listener, why, now)
+        for listener in hidden:
+            said += self._leave_alone(listener, "no process can be seen that has it", now)
+        return said
+
+    def _take_in(self, listener: Listener, generation: int, now: float) -> str:
+        """Why it is left alone; "" when it is in, or gone."""
+        taken = take(listener)
+        if taken is None:
+            return ""
+        with taken:
+            if self.steering.taken(taken):
+                return "another program has it in its table"
+            # A listener that waits for data shows no connection without any (TCP_DEFER_ACCEPT).
+            deferred = taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT) > 0
+            ready = deferred or not self.proven
+            self._join(listener, taken, generation, now, ready=ready)
+        if self.canary is not None and len(self._numbers()) > 1:
+            self.percent.setdefault(generation, self.canary)
+        return ""
+
+    def _join(
+        self, listener: Listener, taken: socket.socket, generation: int, now: float, *, ready: bool
+    ) -> None:
+        used = {one.slot for one in self.members.values()}
+        slot = next((one for one in range(SLOTS) if one not in used), None)
+        if slot is None:
+            raise NotSupported(f"attaching to {self.address}", f"at most {SLOTS} listeners", "more")
+        self.steering.join(slot, taken)
+        self.members[listener.cookie] = Member(listener.cookie, slot, generation, now, ready)
+
+    def _leave_alone(self, listener: Listener, why: str, now: float) -> list[str]:
+        known = listener.cookie in self._again
+        self._again[listener.cookie] = now + _AGAIN
+        if known:
+            return []
+        who = proc.describe(listener.owners) or "somebody"
+        return [f"a listener of {who} is left alone: {why}"]
+
+    def _drop(self, cookies: Iterable[int]) -> None:
+        for cookie in list(cookies):
+            member = self.members.pop(cookie)
+            self.gone += self.steering.counted(member.slot)
+            self.steering.forget(member.slot)
+            self.weights.pop(member.slot, None)
+            self.factors.pop(cookie, None)
+
+    def _put_back(self, listening: Mapping[int, Listener]) -> None:
+        """Members that were shut down and listen again: out of the table, by the kernel's rule."""
+        there = self.steering.cookies()
+        for cookie, member in self.members.items():
+            if there.get(member.slot) == cookie:
+                continue
+            owners = proc.owners({listening[cookie].inode})
+            found = replace(listening[cookie], owners=owners.get(listening[cookie].inode, ()))
+            taken = take(found)
+            if taken is not None:
+                with taken:
+                    self.steering.rejoin(member.slot, taken)
+
+    # Who gets what
+
+    def set_ready(self, cookie: int) -> None:
+        """It accepts: it may have a share."""
+        if cookie in self.members:
+            self.members[cookie].ready = True
+            self._reshare()
+
+    def shift(self, percent: float) -> int:
+        """Give the newest generation this part of new connections, until it is shifted again.
+
+        Its number.  Raises UsageError when there is no older one to have the rest.
+        """
+        if not 0 <= percent <= 100:
+            raise UsageError(f"a part is 0 to 100 percent, not {percent:g}")
+        numbers = self._numbers()
+        if len(numbers) < 2:
+            raise UsageError(
+                "there is one generation only, which gets everything: start the new servers first,"
+                " or let the next generation begin with less (segue attach --canary PERCENT)"
+            )
+        self.percent[numbers[-1]] = percent
+        self._reshare()
+        return numbers[-1]
+
+    def weigh(self, factors: Mapping[int, float]) -> None:
+        """Multiply the shares of these slots, 1 being nobody's; the others stay as they are.
+
+        Raises UsageError, with nothing changed, for a slot that has no listener.
+        """
+        by_slot = {one.slot: one.cookie for one in self.members.values()}
+        for slot in factors:
+            if slot not in by_slot:
+                known = ", ".join(f"worker{one}" for one in sorted(by_slot))
+                raise UsageError(f"there is no worker{slot} (there are {known or 'none'})")
+        self.factors |= {by_slot[slot]: factor for slot, factor in factors.items()}
+        self._reshare()
+
+    def _numbers(self) -> list[int]:
+        return sorted({one.generation for one in self.members.values()})
+
+    def _by_generation(self) -> dict[int, list[int]]:
+        """Slots of members that are ready, by generation, oldest first; of all when none is."""
+        everyone = sorted(self.members.values(), key=lambda one: (one.generation, one.slot))
+        found: dict[int, list[int]] = {}
+        for one in [one for one in everyone if one.ready] or everyone:
+            found.setdefault(one.generation, []).append(one.slot)
+        return found
+
+    def _reshare(self) -> None:
+        found = self._by_generation()
+        if not found:
+            return
+        newest = max(found)
+        # One that was rolled back is out of the running, also beside a newer one; so is a canary
+        # that was not promoted before the next came.
+        wanted = {
+            number: slots
+            for number, slots in found.items()
+            if self.percent.get(number, 100.0) >= (100.0 if number != newest else 1e-9)
+        } or found
+        factors = {
+            self.members[cookie].slot: factor
+            for cookie, factor in self.factors.items()
+            if cookie in self.members
+        }
+        percent = self.percent.get(newest) if newest in wanted else None
+        weights = by_generation(list(wanted.values()), self.strength, percent or None, factors)
+        weights = {slot: weight for slot, weight in weights.items() if weight > 0}
+        if weights != self.weights:
+            self.steering.share(weights)
+            self.weights = weights
+
+    # Over a restart of ours
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for json.dumps."""
+        return {
+            "members": [asdict(one) for one in self.members.values()],
+            "generations": self.generations.to_json(),
+            "percent": self.percent,
+            "factors": self.factors,
+            "strength": self.strength,
+            "gone": asdict(self.gone),
+        }
+
+    def restore(self, plain: Mapping[str, Any], now: float) -> None:
+        """Go on where ``to_json`` stood, with the slots that the steering still has.
+
+        Raises KeyError, TypeError or ValueError on foreign data.
+        """
+        self.generations.restore(plain["generations"])
+        self.percent = {int(number): float(part) for number, part in plain["percent"].items()}
+        self.factors = {int(cookie): float(one) for cookie, one in plain["factors"].items()}
+        self.strength, self.gone = int(plain["strength"]), Counts(**plain["gone"])
+        self._changed = now
+        there = self.steering.cookies()
+        for one in plain["members"]:
+            member = Member(**one)
+            member.since = now
+            if there.get(member.slot) == member.cookie:
+                self.members[member.cookie] = member
+            else:
+                self.gone += self.steering.counted(member.slot)
+        self._reshare()
+
+    def forget_others(self) -> None:
+        """Take whoever is no member out of the table: the next look takes it in again.
+
+        So with one that came in after the last record, and with all when there is no record.
+        """
+        kept = {one.slot for one in self.members.values()}
+        for slot in self.steering.cookies().keys() - kept:
+            self.steering.forget(slot)
+
+
+def _kin(listener: Listener) -> Kin:
+    """What the kernel wants equal within a group (inet_reuseport_add_sock)."""
+    return listener.uid, listener.interface, listener.v6only

@@ -1,0 +1,200 @@
+"""The steering of an object that knows only its array of listeners, not Segue's table.
+
+The array holds the listeners that have a share and no other, at 0 to n - 1.  So an object that was
+written for another loader, ``hash % 4`` with four workers, does the right thing through restarts:
+who is not ready yet, and who drains, is not there to be selected.  Those wait in an array of our
+own, out of which only a pin selects.
+
+A flip is not one write but one for each listener: a newcomer takes the place of one that goes.  In
+between both generations get connections, and both serve them.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Collection, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from segue.engine.loaded_object import LoadedObject
+from segue.engine.sockarray import put
+from segue.errors import UsageError
+from segue.linux.bpf import attach_reuseport
+from segue.linux.bpf_maps import Map
+from segue.linux.sockopt import is_listening
+from segue.policy import builtin
+from segue.policy.builtin import encode_number
+from segue.policy.counts import Counts
+from segue.policy.object import WAITING, Policy
+from segue.shares import quotas
+
+
+def places(before: Mapping[int, int], wanted: Collection[int]) -> dict[int, int]:
+    """Which slot goes where: 0 to n - 1, moving as few as can be; newcomers fill the gaps."""
+    kept = {slot: before[slot] for slot in wanted if before.get(slot, len(wanted)) < len(wanted)}
+    gaps = (place for place in range(len(wanted)) if place not in set(kept.values()))
+    return kept | dict(zip(sorted(set(wanted) - kept.keys()), gaps, strict=True))
+
+
+class ByArray:
+    """Steering of one group by an object's program; owns what it has made of the object.
+
+    Listeners are remembered from ``join`` to ``leave``, for they change arrays.
+    """
+
+    name = "migrate"
+    migrates = True
+    by_index = False
+    weighs = False
+
+    def __init__(self, policy: Policy) -> None:
+        """Raises KernelError (EPERM without CAP_BPF), VerifierError."""
+        self._loaded = LoadedObject(policy)
+        assert self._loaded.waiting is not None
+        self._sockets, self._waiting = self._loaded.sockets, self._loaded.waiting
+        self._listeners: dict[int, socket.socket] = {}
+        self._places: dict[int, int] = {}  # slot -> place in the object's array
+        self._shared: set[int] = set()
+        self._pinned: dict[int, int] = {}  # port -> slot
+
+    def join(self, slot: int, listener: socket.socket) -> None:
+        """As in Steering; the program decides for the group from here on.
+
+        What a crashed supervisor left is replaced as by Migrate.  Raises KernelError: EINVAL when
+        the socket is not listening with SO_REUSEPORT, EBUSY when a living program keeps it.
+        """
+        if not 0 <= slot < builtin.SLOTS:
+            raise UsageError(f"slots are 0 to {builtin.SLOTS - 1}, not {slot}")
+        if slot in self._listeners:
+            raise UsageError(f"slot {slot} has a listener already")
+        self._put(self._waiting, slot, listener)
+        try:
+            self.attach(listener)
+        except BaseException:
+            self._waiting.delete(encode_number(slot))
+            raise
+        self._listeners[slot] = listener
+
+    def attach(self, listener: socket.socket) -> None:
+        """Our program decides for this listener's group.  Raises KernelError."""
+        attach_reuseport(listener.fileno(), self._loaded.program.fileno())
+
+    def share(self, weights: Mapping[int, float]) -> None:
+        """As in Steering, and every weight above zero is the same share.
+
+        A member whose listener was shut down gets its share when it rejoins.
+        """
+        strangers = sorted(slot for slot in weights if slot not in self._listeners)
+        if strangers:
+            raise UsageError(f"slot {strangers[0]} has no listener, so it can have no share")
+        quotas(weights)  # refuses senseless weights before anything changes
+        self._shared = {slot for slot, weight in weights.items() if weight > 0}
+        self._spread()
+
+    def _spread(self) -> None:
+        """Make the object's array hold those that have a share and listen, and no other."""
+        wanted = [slot for slot in self._shared if is_listening(self._listeners[slot])]
+        after = places(self._places, wanted)
+        # Never more than are there: an object that believes the number selects nobody in vain.
+        self._loaded.set_live(min(len(after), len(self._places)))
+        for slot, place in after.items():
+            if self._places.get(slot) != place or not _has(self._sockets, place):
+                self._take_out(slot)
+                self._put(self._sockets, place, self._listeners[slot])
+                self._places = {
+                    other: where for other, where in self._places.items() if where != place
+                } | {slot: place}
+        for slot in self._places.keys() - after.keys():
+            self._take_out(slot)
+        self._loaded.set_live(len(after))
+        for slot, listener in self._listeners.items():
+            if slot not in after and is_listening(listener) and not _has(self._waiting, slot):
+                self._put(self._waiting, slot, listener)
+
+    def _put(self, array: Map, place: int, listener: socket.socket) -> None:
+        put(array, place, listener, lambda: self.attach(listener))
+
+    def _take_out(self, slot: int) -> None:
+        """Of whichever array its listener is in."""
+        self._waiting.delete(encode_number(slot))
+        place = self._places.pop(slot, None)
+        if place is not None:
+            self._sockets.delete(encode_number(place))
+
+    def pin(self, port: int, slot: int) -> None:
+        """As in Steering.  Raises KernelError: E2BIG beyond 64 pins."""
+        if slot not in self._listeners:
+            raise UsageError(f"slot {slot} has no listener, so port {port} cannot be pinned to it")
+        if not 0 < port < 65536:
+            raise UsageError(f"{port} is no port")
+        place = self._places.get(slot, WAITING + slot)
+        self._loaded.pins.update(encode_number(port), encode_number(place))
+        self._pinned[port] = slot
+
+    def unpin(self, port: int) -> None:
+        """As in Steering."""
+        self._loaded.pins.delete(encode_number(port))
+        self._pinned.pop(port, None)
+
+    def rejoin(self, slot: int, listener: socket.socket) -> None:
+        """As in Steering; also attaches the program, which the only member of a group loses."""
+        if slot not in self._listeners:
+            raise UsageError(f"slot {slot} never joined")
+        self._listeners[slot] = listener
+        self._spread()
+        self.attach(listener)
+
+    def leave(self, slot: int, listener: socket.socket) -> None:
+        """As in Steering.  Its share goes to the others, its pins are forgotten."""
+        with listener:
+            if self._listeners.pop(slot, None) is None:
+                return
+            for port in [port for port, to in self._pinned.items() if to == slot]:
+                self.unpin(port)
+            if slot in self._shared:
+                self._shared.remove(slot)
+                self._spread()
+            self._take_out(slot)
+
+    def counts(self) -> dict[int, Counts]:
+        """As in Steering: nothing, what an object counts is in its variables and maps."""
+        return {}
+
+    def variables(self) -> dict[str, int]:
+        """As in Steering: those of 1, 2, 4 and 8 bytes, unsigned."""
+        return self._loaded.variables()
+
+    def descriptors(self) -> dict[str, int]:
+        """As in Steering: none, so that new code reads the object again."""
+        return {}
+
+    def order(self) -> list[int]:
+        """As in Steering: none, sockets are named by slot."""
+        return []
+
+    def adopt_order(self, order: Sequence[int]) -> None:
+        """As in Steering: nothing to adopt."""
+
+    def check(self, cookies: Collection[int]) -> list[str]:  # noqa: ARG002
+        """As in Steering: who else joins or leaves changes nothing for our slots."""
+        return []
+
+    def close(self) -> None:
+        """As in Steering; twice is no error."""
+        self._loaded.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _has(array: Map, place: int) -> bool:
+    """Somebody is there; the kernel takes out who is shut down."""
+    return array.lookup(encode_number(place)) is not None

@@ -1,0 +1,28 @@
+"""The steering of an object that reads Segue's table of shares."""
+
+from __future__ import annotations
+
+from segue.engine.loaded_object import LoadedObject
+from segue.engine.migrate import Migrate
+from segue.policy.object import Policy
+
+
+class ByTable(Migrate):
+    """As Migrate, with the object's program and maps; the counters only if the object has them."""
+
+    def __init__(self, policy: Policy) -> None:
+        """Raises KernelError (EPERM without CAP_BPF), VerifierError."""
+        self._loaded = LoadedObject(policy)
+        super().__init__(self._loaded.by_table())
+
+    def variables(self) -> dict[str, int]:
+        """As in Steering: those of 1, 2, 4 and 8 bytes, unsigned."""
+        return self._loaded.variables()
+
+    def descriptors(self) -> dict[str, int]:
+        """As in Steering: none, so that new code reads the object again."""
+        return {}
+
+    def close(self) -> None:
+        """As in Steering; twice is no error."""
+        self._loaded.close()

@@ -1,0 +1,67 @@
+"""Numbers for generations that nobody announces: who came with whom, in which order.
+
+Pure: origins come in (``segue.observe.origin``), numbers go out.  A number once given stays, so
+that a worker which is started again belongs where its server belongs, however young it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from segue.observe.origin import Origin
+
+# A set of servers that is started one after the other, or restarted in turn, is one generation:
+# each comes at most so long after the one before it.  Longer than a server takes to start, shorter
+# than two deployments follow each other.
+TOGETHER = 10.0
+
+
+@dataclass(slots=True)
+class Generations:
+    """The numbers given so far; ``together`` in seconds."""
+
+    together: float = TOGETHER
+    by_start: bool = True
+    last: int = 0  # the highest number ever given
+    keys: dict[str, int] = field(default_factory=dict)
+    started: float = 0.0  # when the last one that joined the highest was started
+
+    def number(self, origin: Origin) -> int:
+        """The generation of a listener with this origin.
+
+        A known key is its generation's.  An unknown one begins a new generation; by start it
+        joins the newest when it was started at most ``together`` after its last, or before that.
+        Whoever has several at once gives them in the order of their start.
+        """
+        known = self.keys.get(origin.key)
+        if known is not None:
+            return known
+        joins = (
+            self.by_start
+            and self.last in self.keys.values()
+            and origin.started <= self.started + self.together
+        )
+        if not joins:
+            self.last += 1
+            self.started = origin.started
+        self.started = max(self.started, origin.started)
+        self.keys[origin.key] = self.last
+        return self.last
+
+    def keep(self, numbers: Collection[int]) -> None:
+        """Forget the keys of every other generation: a process group's number is used again.
+
+        Not at once when its last listener has gone: a server may start all its workers anew.
+        """
+        self.keys = {key: number for key, number in self.keys.items() if number in numbers}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for json.dumps."""
+        return {"last": self.last, "keys": self.keys, "started": self.started}
+
+    def restore(self, plain: dict[str, Any]) -> None:
+        """Go on from what ``to_json`` said.  Raises KeyError, TypeError or ValueError."""
+        self.last, self.started = int(plain["last"]), float(plain["started"])
+        self.keys = {str(key): int(number) for key, number in plain["keys"].items()}

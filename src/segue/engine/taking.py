@@ -1,0 +1,102 @@
+"""Other processes' listeners: found by address, and taken for as long as it needs.
+
+A listener lives until its last descriptor is closed, and only that close moves what waits there.
+So no duplicate is kept: one held here would make connections wait where nobody accepts.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Sequence
+
+from segue.address import Address
+from segue.errors import KernelError, NotSupported, UsageError
+from segue.group import Listener
+from segue.linux import pidfd, proc, sockopt
+from segue.observe.snapshot import Observer
+from segue.worker import VARIABLE
+
+_GONE = {errno.ESRCH, errno.EBADF}
+_SUPERVISED = f"{VARIABLE}=".encode()
+
+
+def find(observer: Observer, address: Address) -> tuple[Listener, ...]:
+    """The listeners of one group at exactly this address, with their owners.
+
+    Raises UsageError when there are none, or those of more than one group.
+    """
+    found = observer.snapshot(address, owners=True)
+    if not found.listeners:
+        others = observer.overlapping(address)
+        more = f"; {' and '.join(map(str, others))} is listened at" if others else ""
+        raise UsageError(f"nobody listens at {address} in this network namespace{more}")
+    first = found.listeners[0]
+    if len(found.siblings(first)) < len(found.listeners) - 1:
+        raise UsageError(
+            f"the listeners at {address} are in more than one reuseport group: they differ in"
+            " user, interface or IPV6_V6ONLY, and nothing can move from one to the other"
+        )
+    return found.listeners
+
+
+def take(listener: Listener) -> socket.socket | None:
+    """A duplicate of a listener from one of its ``owners``, the caller's to close; None when gone.
+
+    Raises NotSupported when no owner can be seen or looked into, KernelError.
+    """
+    refused: KernelError | None = None
+    for pid in listener.owners:
+        number = proc.sockets(pid).get(listener.inode)
+        if number is None:
+            continue
+        try:
+            taken = pidfd.take_socket(pid, number)
+        except KernelError as error:
+            if error.errno not in _GONE:
+                refused = error
+            continue
+        try:
+            same = sockopt.cookie(taken) == listener.cookie
+        except OSError:
+            same = False  # the number is another file's by now, and that no socket
+        if same:
+            return taken
+        taken.close()
+    if refused is None and listener.owners:
+        return None
+    raise NotSupported(
+        f"reaching a listener at {listener.address}",
+        "the right to look into its process: the same user's and dumpable, or CAP_SYS_PTRACE",
+        str(refused) if refused else f"no process can be seen that has socket {listener.inode}",
+    )
+
+
+def refuse(listeners: Sequence[Listener], sockets: Sequence[socket.socket]) -> None:
+    """Raise UsageError when these are not to be attached to: not SO_REUSEPORT, or supervised."""
+    for listener, taken in zip(listeners, sockets, strict=True):
+        who = proc.describe(listener.owners)
+        if not taken.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
+            raise UsageError(
+                f"{who} listens at {listener.address} without SO_REUSEPORT, so nothing can join"
+                " it and take over what it holds: turn that on in the server (see also segue"
+                " adopt), or start it with segue run"
+            )
+        name = supervised(listener)
+        if name:
+            raise UsageError(
+                f"{who} at {listener.address} is run by segue run ({name}), which keeps its"
+                f" connections already: segue restart --name {name}"
+            )
+
+
+def supervised(listener: Listener) -> str:
+    """The name of the ``segue run`` that one of its owners is a worker of; "" for none."""
+    for pid in listener.owners:
+        environment = proc.environment(pid)
+        if any(one.startswith(_SUPERVISED) for one in environment):
+            names = (
+                one.partition(b"=")[2] for one in environment if one.startswith(b"SEGUE_NAME=")
+            )
+            return next(names, b"?").decode(errors="replace")
+    return ""

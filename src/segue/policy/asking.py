@@ -1,0 +1,94 @@
+"""A policy asked about one connection, by who need not have the kernel's permission."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address
+
+from segue.address import Address
+from segue.errors import InternalError, UsageError
+from segue.policy import steering
+from segue.policy.builtin import UNSELECTED, encode_control, encode_table
+from segue.policy.compile import Compiled
+from segue.policy.integers import u32, u64
+from segue.policy.language import Conn, Decision, Group, Migrating, Verdict
+from segue.policy.trial import Trial
+from segue.shares import fill
+
+_SYN = 0x02
+
+
+def made_up(remote: str, local: str, migrating: str, number: int, cookie: int) -> Conn:
+    """A connection between these HOST:PORT; a new one has sent a SYN without options.
+
+    Raises UsageError when one is no such address, or they are of two families.
+    """
+    client, server = Address.parse(remote), Address.parse(local)
+    if client.family is not server.family:
+        raise UsageError(f"{remote} and {local} are of two families: no connection has both")
+    kind = Migrating[migrating.upper()]
+    conn = Conn(
+        hash=u32(number),
+        remote_port=u32(client.port),
+        local_port=u32(server.port),
+        migrating=kind,
+        tcp_flags=u32(_SYN if kind is Migrating.NO else 0),
+        cookie=u64(cookie),
+        child_cookie=u64(0 if kind is Migrating.NO else cookie + 1),
+    )
+    there, here = (_words(one.host) for one in (client, server))
+    if len(there) == 1:
+        conn.remote_ip4, conn.local_ip4 = there[0], here[0]
+    else:
+        conn.ipv6, conn.remote_ip6, conn.local_ip6 = True, _four(there), _four(here)
+    return conn
+
+
+def _words(host: str) -> list[u32]:
+    packed = ip_address(host).packed
+    return [u32(int.from_bytes(packed[at : at + 4])) for at in range(0, len(packed), 4)]
+
+
+def _four(words: list[u32]) -> tuple[u32, u32, u32, u32]:
+    first, second, third, fourth = words
+    return first, second, third, fourth
+
+
+def shares_of(text: str) -> dict[int, float]:
+    """SLOT=WEIGHT,... as weights by slot.  Raises UsageError."""
+    try:
+        pairs = [part.split("=", 1) for part in text.split(",")]
+        return {int(slot): float(weight) for slot, weight in pairs}
+    except ValueError:
+        raise UsageError(
+            f"{text!r} are no weights: write SLOT=WEIGHT,... such as 0=1,1=1"
+        ) from None
+
+
+def ask(compiled: Compiled, conn: Conn, weights: Mapping[int, float]) -> tuple[Decision, int]:
+    """The decision, and the instructions it takes; a listener is in each of these slots.
+
+    Decided as plain Python and by the program, which must agree; maps are as they are in plain
+    Python, and changed by it.  Raises UsageError for weights that are none.
+    """
+    shared = {slot: weight for slot, weight in weights.items() if weight > 0}
+    steering.tables.put(0, encode_table(fill(shared)))
+    steering.control.put(0, encode_control(0))
+    trial = Trial(compiled)
+    outcome = trial.run(conn, weights)
+    decided, plain = trial.decision(outcome), compiled.policy.decide(conn, Group(weights))
+    if decided != plain:
+        raise InternalError(
+            f"{compiled.policy.__name__} decides {told(plain)} as Python and {told(decided)} as a"
+            " program; please report it with the policy"
+        )
+    return decided, outcome.steps
+
+
+def told(decision: Decision) -> str:
+    """A decision in words."""
+    if decision.verdict is Verdict.DROP:
+        return "DROP"
+    if decision.slot == UNSELECTED:
+        return "PASS, by the kernel's own hash"
+    return f"PASS to slot {decision.slot}"

@@ -1,0 +1,175 @@
+"""Orders for an attached group, and its status in the shape that a ``segue run`` has.
+
+A *worker* is a listener here: ``worker3`` is the one in slot 3 of the program's table.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from segue.engine.attached import Member
+from segue.engine.steering import NO_SLOT
+from segue.errors import UsageError
+from segue.group import Listener
+from segue.linux import proc
+from segue.policy.counts import Counts
+from segue.supervisor.control import Asker, factors, number
+from segue.supervisor.survey import describe
+
+if TYPE_CHECKING:
+    from segue.supervisor.attending import Attending
+
+
+class Orders:
+    """The verbs of one attended group."""
+
+    def __init__(self, attending: Attending) -> None:
+        self.attending = attending
+        self.verbs: dict[str, Callable[[Asker, dict[str, Any]], None]] = {
+            "status": self._status,
+            "shift": self._shift,
+            "rollback": lambda asker, _: self._all(asker, 0.0),
+            "promote": lambda asker, _: self._all(asker, 100.0),
+            "weights": self._weights,
+            "stop": self._stop,
+            "detach": self._detach,
+        }
+
+    def do(self, asker: Asker, request: dict[str, Any]) -> None:
+        """Carry out one request.  Raises SegueError, with nothing changed, when it cannot."""
+        verb = self.verbs.get(str(request["do"]))
+        if verb is None:
+            raise UsageError(
+                f"{request['do']!r} is no order for a group that Segue did not start: its servers"
+                f" are restarted their own way (orders here: {', '.join(self.verbs)})"
+            )
+        verb(asker, request)
+
+    def _status(self, asker: Asker, _: dict[str, Any]) -> None:
+        asker.end(0, status=report(self.attending))
+
+    def _shift(self, asker: Asker, request: dict[str, Any]) -> None:
+        percent = number(request, "percent")
+        generation = self.attending.attached.shift(percent)
+        self.attending.changed()
+        asker.end(0, generation=generation, percent=percent)
+
+    def _all(self, asker: Asker, percent: float) -> None:
+        self.attending.attached.shift(percent)
+        self.attending.changed()
+        asker.end(0, generation=_working(self.attending.parts()))
+
+    def _weights(self, asker: Asker, request: dict[str, Any]) -> None:
+        self.attending.attached.weigh(factors(request))
+        self.attending.changed()
+        asker.end(0)
+
+    def _stop(self, asker: Asker, _: dict[str, Any]) -> None:
+        self.attending.end()
+        asker.end(0)
+
+    def _detach(self, asker: Asker, request: dict[str, Any]) -> None:
+        here = str(self.attending.wish.address)
+        if request.get("address", here) != here:
+            raise UsageError(f"{self.attending.places.name} is attached to {here}")
+        self.attending.detach()
+        asker.end(0)
+
+
+def report(attending: Attending) -> dict[str, Any]:
+    """One look at everything; cookies name sockets, times are seconds."""
+    attached, wish = attending.attached, attending.wish
+    group = attending.observer.snapshot(wish.address, owners=True, connections=True, requests=True)
+    counts = attached.steering.counts()
+    by_hash = counts.pop(NO_SLOT)
+    parts = attending.parts()
+    working = _working(parts)
+    newest = max(parts, default=0)
+    workers = []
+    counted: set[int] = set()
+    boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+    total = sum(attached.weights.values()) or 1.0
+    for member in sorted(attached.members.values(), key=lambda one: (one.generation, one.slot)):
+        listener = group.by_cookie(member.cookie)
+        if listener is None:
+            continue
+        # A connection of a process that has several of these listeners is counted once.
+        holders = frozenset(listener.owners) - counted
+        counted |= holders
+        pid, started = _youngest(listener)
+        count = counts.get(member.slot, Counts())
+        weight = attached.weights.get(member.slot, 0.0)
+        workers.append(
+            {
+                "generation": member.generation,
+                "id": member.slot,
+                "pid": pid,
+                "command": proc.command(pid) if pid else "?",
+                "stage": _stage(member, weight, working),
+                "age": round(boot - started, 3),
+                "share": round(100 * weight / total, 2),
+                "queue": listener.queue,
+                "drops": listener.drops,
+                "connections": len(group.held_by(holders)),
+                "new": count.new,
+                "migrated": count.migrated,
+            }
+        )
+    known = attached.members.keys()
+    return {
+        "name": attending.places.name,
+        "pid": os.getpid(),
+        "phase": "canary" if 0 < attached.percent.get(newest, 100) < 100 else "attached",
+        "engine": attached.steering.name,
+        "reasons": [
+            *attending.choice.reasons,
+            f"generations by {attached.rule.name}; {attached.strength} listener(s) are wanted",
+            "the kernel tells who comes and goes"
+            if attending.following.traced
+            else f"listeners are listed at a pace: {attending.following.why}",
+        ],
+        "working": working,
+        "newcomer": newest if newest != working else 0,
+        "size": len(attached.members),
+        "moved": 0,
+        "cut": 0,
+        "flip_ms": None,
+        "flip_age": None,
+        "command": [],
+        "fronts": [
+            {
+                "name": "",
+                "address": str(wish.address),
+                "listeners": len(group.listeners),
+                "half_open": len(group.requests),
+                "counts": asdict(sum(counts.values(), attached.gone)),
+                "by_hash": by_hash.new + by_hash.migrated,
+                "strangers": [describe(one) for one in group.listeners if one.cookie not in known],
+            }
+        ],
+        "workers": workers,
+    }
+
+
+def _working(parts: Mapping[int, tuple[int, float]]) -> int:
+    """The generation that gets most; 0 when there is none."""
+    return max(parts, key=lambda one: (parts[one][1], one), default=0)
+
+
+def _youngest(listener: Listener) -> tuple[int, float]:
+    """The owner that was started last, and when in seconds since boot."""
+    ages = [(proc.start_seconds(pid) or 0.0, pid) for pid in listener.owners]
+    started, pid = max(ages, default=(time.clock_gettime(time.CLOCK_BOOTTIME), 0))
+    return pid, started
+
+
+def _stage(member: Member, weight: float, working: int) -> str:
+    if not member.ready:
+        return "starting"
+    if weight:
+        return "serving"
+    return "draining" if member.generation < working else "standby"

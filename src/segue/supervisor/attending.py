@@ -1,0 +1,290 @@
+"""The loop of ``segue attach``: follows one group of somebody else's, and takes orders for it.
+
+Nothing in the kernel depends on this process: when it ends, however, the program goes on with the
+shares as they are, and the next one of the same name finds it by its pins and its record.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import time
+from typing import Any
+
+from segue.engine import attach as attaching
+from segue.engine.attached import Attached
+from segue.engine.following import Following
+from segue.engine.generations import Generations
+from segue.engine.nudge import Nudge
+from segue.engine.pinning import Pins
+from segue.engine.select import Choice, choose
+from segue.errors import SegueError, UsageError
+from segue.observe.origin import Rule
+from segue.observe.snapshot import Observer
+from segue.supervisor import attached_orders, notify
+from segue.supervisor.control import Control
+from segue.supervisor.front import Front
+from segue.supervisor.output import Voice
+from segue.supervisor.places import Places
+from segue.supervisor.proving import Proving
+from segue.supervisor.reception import Reception
+from segue.supervisor.settings import Bind
+from segue.supervisor.wish import Wish, enter
+
+
+def attend(wish: Wish) -> int:
+    """Attach, or go on where an earlier attach of this name stood, and follow until told to end.
+
+    The exit code.  Raises what ``engine.attach`` raises, NotSupported where nothing migrates, and
+    SegueError when an instance of this name runs.
+    """
+    enter(wish.netns)
+    places = Places.of(wish.instance_name)
+    lock = places.lock()
+    try:
+        with Observer() as observer:
+            attending = _begin(wish, places, observer)
+            try:
+                return attending.run()
+            finally:
+                attending.close()
+    finally:
+        os.close(lock)
+
+
+def detach(wish: Wish) -> bool:
+    """Detach a group that nobody attends; whether there was anything of ours to detach.
+
+    Raises SegueError when somebody attends it, and what ``engine.attach.detach`` raises.
+    """
+    places = Places.of(wish.instance_name)
+    lock = places.lock()
+    try:
+        record = (places.read_record() or {}).get("attached", {})
+        enter(wish.netns or str(record.get("netns", "")))
+        with Observer() as observer:
+            found = attaching.detach(wish.address, observer, Pins(places.name, wish.bpffs))
+        if found:
+            places.remove()
+        return found
+    finally:
+        os.close(lock)
+
+
+def _begin(wish: Wish, places: Places, observer: Observer) -> Attending:
+    pins = Pins(places.name, wish.bpffs)
+    rule = Rule.parse(wish.generation_by)
+    generations = Generations(wish.together, rule.by_start)
+    # There are kernels on which an attached program would do harm (engine/defects.py).
+    choice = choose("migrate")
+    now = time.monotonic()
+    if pins.there():
+        record = (places.read_record() or {}).get("attached", {})
+        before = record.get("address", str(wish.address))
+        if before != str(wish.address):
+            raise UsageError(
+                f"{places.name} is attached to {before}; detach that first, or choose another"
+                " --name"
+            )
+        if record.get("program", wish.program) != wish.program:
+            raise UsageError(
+                f"{wish.address} is steered by {record.get('program') or 'the table of shares'};"
+                " segue detach it first to change that"
+            )
+        attached = attaching.find_again(
+            wish.address, observer, pins, rule, generations, record.get("group", {}), now
+        )
+        how = "found again"
+    else:
+        attached = attaching.attach(
+            wish.address, observer, pins, rule, generations, now,
+            loading=wish.chosen.load, replace=wish.replace,
+        )  # fmt: skip
+        how = "attached"
+    attached.canary, attached.proven = wish.canary, wish.ready == "accept"
+    attending = Attending(wish, places, observer, attached, pins, choice)
+    attending.say(f"{how}: {wish.address}, {len(attached.members)} listener(s)")
+    return attending
+
+
+class Attending:
+    """Owns the attached group, the control socket and the tracepoint, until ``close``."""
+
+    def __init__(
+        self,
+        wish: Wish,
+        places: Places,
+        observer: Observer,
+        attached: Attached,
+        pins: Pins,
+        choice: Choice,
+    ) -> None:
+        self.wish, self.places, self.pins, self.choice = wish, places, pins, choice
+        self.observer, self.attached = observer, attached
+        self.now = time.monotonic
+        self.ended = False
+        self._voice = Voice()
+        self._front = Front(0, Bind("", wish.address), attached.steering, observer)
+        self._proving = Proving(attached, self._front, wish.ready_http)
+        self._nudge: Nudge | None = None
+        self._said = ""
+        self._written: dict[str, Any] = {}
+        self._trouble = ""
+        self._selector = selectors.DefaultSelector()
+        self._wake_in, self._wake_out = socket.socketpair()
+        orders = attached_orders.Orders(self)
+        self.reception = Reception(self._selector, orders.do, self.now)
+        self.following = Following(wish.address.port, self.now(), traced=wish.traced)
+        if self.following.traced:
+            self._selector.register(self.following, selectors.EVENT_READ, self._told)
+        else:
+            self.say(f"listeners are listed at a pace: {self.following.why}")
+
+    def run(self) -> int:
+        """Follow until told to end; the exit code."""
+        for side in (self._wake_in, self._wake_out):
+            side.setblocking(False)
+        signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)  # the wake-up descriptor carries the number
+        self._selector.register(self._wake_in, selectors.EVENT_READ, self._signalled)
+        self.reception.open(Control(self.places.control))
+        self.write_down()
+        self._summarize()
+        notify.tell(READY="1", STATUS=f"follows {self.wish.address}")
+        while not self.ended:
+            for key, _ in self._selector.select(self._timeout()):
+                if self._selector.get_map().get(key.fd) is key:
+                    key.data()
+            if not self.ended:  # a look after a detach could attach again
+                self._tick()
+        return 0
+
+    def _timeout(self) -> float:
+        now = self.now()
+        waits = [self.following.deadline() - now, self._proving.pace(now)]
+        if self._nudge is not None:
+            waits.append(self._nudge.deadline() - now)
+        return max(0.0, min(waits))
+
+    def _tick(self) -> None:
+        try:
+            self._look()
+            self._trouble = ""
+        except (SegueError, OSError) as error:
+            # What the kernel refuses now must not end the one who follows: said once, tried again.
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                self.say(f"looking at {self.wish.address}: {error}")
+        self.reception.hurry()
+
+    def _look(self) -> None:
+        now, attached = self.now(), self.attached
+        due, thorough = self.following.due(now)
+        before = set(attached.members)
+        begun = time.thread_time()
+        if due:
+            for text in attached.look(now, thorough=thorough):
+                self.say(text)
+        changed = before != set(attached.members)
+        if due and not (thorough or changed):
+            self.following.took(time.thread_time() - begun)
+        if before - set(attached.members) and self.choice.nudge and self._nudge is None:
+            waiting = {one.slot: one.cookie for one in attached.members.values()}
+            front = self._front
+            self._nudge = Nudge(self.wish.address, front.steering, self.observer, waiting, now)
+        if self._nudge is not None and self._nudge.step(now):
+            self._nudge.close()
+            self._nudge = None
+        found, late = self._proving.step(now)
+        for text in late:
+            self.say(text)
+        if found or changed or thorough:
+            self.write_down()
+            self._summarize()
+
+    def _told(self) -> None:
+        self.following.told(self.now())
+        if not self.following.traced:
+            self._selector.unregister(self.following)
+
+    def _signalled(self) -> None:
+        if self._wake_in.recv(4096):
+            self.end()
+
+    # What orders do
+
+    def end(self) -> None:
+        """Leave the loop; the program and its shares stay in force."""
+        notify.tell(STOPPING="1")
+        self.say(
+            f"no longer followed: the program stays attached with the shares as they are; segue"
+            f" attach {self.wish.address} goes on, segue detach {self.wish.address} takes it off"
+        )
+        self.ended = True
+
+    def detach(self) -> None:
+        """Leave the group as it was found, and the loop.  Raises as ``engine.attach.detach``."""
+        attaching.detach(self.wish.address, self.observer, self.pins)
+        self.say(f"detached: {self.wish.address} is the kernel's own again")
+        self.ended = True
+        self.places.remove()
+
+    def changed(self) -> None:
+        """An order changed the shares."""
+        self.write_down()
+        self._summarize()
+
+    def write_down(self) -> None:
+        """Write the record by which the next one goes on, if it says anything new.
+
+        Raises OSError.
+        """
+        group = self.attached.to_json()
+        if self.ended or group == self._written:
+            return
+        address = str(self.wish.address)
+        record = {"address": address, "netns": self.wish.netns, "group": group}
+        record["program"] = self.wish.program
+        self.places.write_record({"attached": record})
+        self._written = group
+
+    def parts(self) -> dict[int, tuple[int, float]]:
+        """Generation -> its listeners and its percentage of new connections."""
+        total = sum(self.attached.weights.values()) or 1.0
+        found: dict[int, tuple[int, float]] = {}
+        for one in self.attached.members.values():
+            count, part = found.get(one.generation, (0, 0.0))
+            part += 100 * self.attached.weights.get(one.slot, 0.0) / total
+            found[one.generation] = count + 1, part
+        return dict(sorted(found.items()))
+
+    def _summarize(self) -> None:
+        parts = self.parts()
+        text = "; ".join(
+            f"generation {number} has {count} listener(s) and {part:.3g} %"
+            for number, (count, part) in parts.items()
+        )
+        if text != self._said:
+            self._said = text
+            self.say(text or f"nobody listens at {self.wish.address}")
+            notify.tell(STATUS=text)
+
+    def say(self, text: str) -> None:
+        """To the log."""
+        self._voice.say(text)
+
+    def close(self) -> None:
+        """Close everything that is held here."""
+        signal.set_wakeup_fd(-1)
+        self._proving.close()
+        if self._nudge is not None:
+            self._nudge.close()
+        self.following.close()
+        self.reception.close()
+        self.attached.steering.close()
+        self._selector.close()
+        self._wake_in.close()
+        self._wake_out.close()

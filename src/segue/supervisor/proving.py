@@ -1,0 +1,70 @@
+"""Newcomers of an attached group, asked whether they accept before they get a share."""
+
+from __future__ import annotations
+
+from segue.engine.attached import Attached
+from segue.errors import SegueError
+from segue.supervisor.front import Front
+from segue.supervisor.readiness import Readiness
+from segue.supervisor.state import Hold
+
+_AT_ONCE = 32  # knocks; half of the pins that a program has
+# Who accepts within a second gets its share 10 ms later; who takes longer can wait for a tenth.
+_NEW, _QUICK, _SLOW, _NEVER = 1.0, 0.01, 0.1, float("inf")
+_PAUSE = 1.0  # seconds, when a newcomer cannot be asked at all
+# After so many seconds it is worth a line that a newcomer has not accepted anything.
+_LATE = 10.0
+
+
+class Proving:
+    """One proof for each member that is not ready; ``path`` must be answered 2xx if given."""
+
+    def __init__(self, attached: Attached, front: Front, path: str) -> None:
+        self._attached, self._front, self._path = attached, front, path
+        self._proofs: dict[int, Readiness] = {}  # by cookie
+        self._paused: dict[int, float] = {}  # by cookie: until when it is not asked again
+        self._late: set[int] = set()
+
+    def pace(self, now: float) -> float:
+        """How long ``step`` may wait: while a newcomer is new, its share is awaited."""
+        members = self._attached.members
+        came = [members[one].since for one in self._proofs if one in members]
+        if not came:
+            return _NEVER
+        return _QUICK if now < max(came) + _NEW else _SLOW
+
+    def step(self, now: float) -> tuple[bool, list[str]]:
+        """Ask each newcomer once: whether one was found ready, and what is worth saying."""
+        said: list[str] = []
+        unready = {cookie: one for cookie, one in self._attached.members.items() if not one.ready}
+        for gone in self._proofs.keys() - unready.keys():
+            self._proofs.pop(gone).close()
+        self._late &= unready.keys()
+        self._paused = {one: until for one, until in self._paused.items() if now < until}
+        found = False
+        for cookie, member in unready.items():
+            crowd = cookie not in self._proofs and len(self._proofs) >= _AT_ONCE
+            if crowd or cookie in self._paused:
+                continue
+            proof = self._proofs.setdefault(cookie, Readiness("accept", self._path))
+            try:
+                ready = proof.step([self._front], (Hold(0, member.slot, cookie),), now)
+            except (SegueError, OSError) as error:
+                # The address cannot be reached from here, or its pins are all in use.
+                ready, proof.why = False, str(error)
+                self._proofs.pop(cookie).close()
+                self._paused[cookie] = now + _PAUSE
+            if ready:
+                self._proofs.pop(cookie).close()
+                self._attached.set_ready(cookie)
+                found = True
+            elif now > member.since + _LATE and cookie not in self._late:
+                self._late.add(cookie)
+                why = proof.why or "it does not accept"
+                said.append(f"worker{member.slot} gets no share while others are ready: {why}")
+        return found, said
+
+    def close(self) -> None:
+        """Hang up on everybody."""
+        for proof in self._proofs.values():
+            proof.close()

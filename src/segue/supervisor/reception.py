@@ -1,0 +1,82 @@
+"""Clients of a control socket, from their connecting until their request is whole."""
+
+from __future__ import annotations
+
+import selectors
+from collections.abc import Callable
+from typing import Any
+
+from segue.errors import SegueError
+from segue.supervisor.control import Asker, Control
+
+_MOST_ASKERS = 32  # clients whose request is not whole yet, and how long they may take over it
+_ASKER_SECONDS = 5.0
+
+
+class Reception:
+    """Registers with the selector whoever is to be heard, each with a callback; owns the clients.
+
+    ``do`` carries out a request and ends the client; the SegueError or OSError that it raises is
+    the client's answer.
+    """
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        do: Callable[[Asker, dict[str, Any]], None],
+        now: Callable[[], float],
+    ) -> None:
+        self.control: Control | None = None
+        self._selector, self._do, self._now = selector, do, now
+        self._askers: dict[Asker, float] = {}  # until when their request is awaited
+
+    def open(self, control: Control) -> None:
+        """Be there for clients of this socket, which becomes ours to close."""
+        self.control = control
+        self._selector.register(control, selectors.EVENT_READ, self._asked)
+
+    def shut(self) -> None:
+        """Close the control socket, if it is open; clients that are connected are heard."""
+        if self.control is not None:
+            if self.control.fileno() in self._selector.get_map():
+                self._selector.unregister(self.control)
+            self.control.close()
+            self.control = None
+
+    def hurry(self) -> None:
+        """Turn away those who take too long over their request."""
+        now = self._now()
+        for asker in [one for one, until in self._askers.items() if now >= until]:
+            self._forget(asker)
+            asker.end(2, error=f"no whole request came within {_ASKER_SECONDS:g} s")
+
+    def close(self) -> None:
+        """Hang up on everybody, and close the control socket."""
+        for asker in list(self._askers):
+            asker.close()
+        self.shut()
+
+    def _asked(self) -> None:
+        asker = self.control.accept() if self.control else None
+        if asker is None:
+            return
+        if len(self._askers) >= _MOST_ASKERS:
+            asker.end(1, error=f"{_MOST_ASKERS} clients have connected and asked nothing yet")
+            return
+        self._askers[asker] = self._now() + _ASKER_SECONDS
+        self._selector.register(asker, selectors.EVENT_READ, lambda: self._requested(asker))
+
+    def _requested(self, asker: Asker) -> None:
+        try:
+            request = asker.request()
+            if request is None:
+                return
+            self._forget(asker)
+            self._do(asker, request)
+        except (SegueError, OSError) as error:
+            self._forget(asker)
+            asker.end(getattr(error, "exit_code", 1), error=str(error))
+
+    def _forget(self, asker: Asker) -> None:
+        if self._askers.pop(asker, None) is not None:
+            self._selector.unregister(asker)

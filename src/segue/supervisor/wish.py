@@ -1,0 +1,68 @@
+"""What ``segue attach`` was asked for, checked once, and the network namespace it is to work in."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from segue.address import Address
+from segue.engine.generations import TOGETHER
+from segue.engine.pinning import USUAL
+from segue.engine.programs import Chosen
+from segue.errors import UsageError
+from segue.linux import netns
+from segue.observe.origin import Rule
+from segue.supervisor.places import name_of
+from segue.supervisor.settings import LONGEST, NAME
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One group, and how it is to be followed."""
+
+    address: Address
+    name: str = ""
+    netns: str = ""  # NAME, PID or path; "" for the caller's
+    generation_by: str = "start"
+    together: float = TOGETHER
+    canary: float | None = None
+    ready: str = "accept"  # or "listen": newcomers get their share as soon as they listen
+    ready_http: str = ""
+    replace: bool = False
+    bpffs: str = USUAL
+    traced: bool = True
+    chosen: Chosen = field(default_factory=Chosen)
+
+    def __post_init__(self) -> None:
+        Rule.parse(self.generation_by)
+        if self.name and not NAME.fullmatch(self.name):
+            raise UsageError(f"--name {self.name!r}: use letters, digits and ._@- (at most 64)")
+        if self.canary is not None and not 0 <= self.canary <= 100:
+            raise UsageError(f"--canary is 0 to 100 percent, not {self.canary:g}")
+        if not 0 <= self.together < LONGEST:
+            raise UsageError("--together is at least 0 and below a day")
+        if self.ready_http and not self.ready_http.startswith("/"):
+            raise UsageError(f"--ready-http is a path such as /health, not {self.ready_http!r}")
+
+    @property
+    def program(self) -> str:
+        """What is chosen, for the record; "" for Segue's own."""
+        return str(self.chosen) if self.chosen else ""
+
+    @property
+    def instance_name(self) -> str:
+        """The given name, or one of the address and the namespace."""
+        return self.name or name_of(self.address, self.netns)
+
+
+def enter(namespace: str) -> None:
+    """Move this process into a network namespace; "" for where it is.
+
+    Raises UsageError when there is none of that name, KernelError.
+    """
+    if namespace:
+        descriptor = netns.find(namespace)
+        try:
+            netns.enter(descriptor)
+        finally:
+            os.close(descriptor)

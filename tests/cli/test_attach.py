@@ -1,0 +1,132 @@
+"""What ``segue attach`` refuses, in one sentence, and with nothing changed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from tests.supervisor.attaching import HERE, Attach, Servers, servers
+from tests.supervisor.instance import ROOT, Instance
+
+from segue.engine.migrate import Migrate
+from segue.linux.sockopt import open_listener
+
+pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14"), pytest.mark.program("mount")]
+
+
+@pytest.fixture
+def pool(netns: int) -> Iterator[Servers]:
+    """Servers in this test's namespace."""
+    with servers() as made:
+        yield made
+
+
+def refused(
+    tmp_path: Path, bpffs: str, *flags: str, before: tuple[str, ...] = ()
+) -> tuple[int, str]:
+    """The exit code and all that it said; nothing is pinned afterwards."""
+    with Attach(tmp_path, bpffs, *flags, before=before) as one:
+        code, said = one.wait(), one.said()
+    assert "Traceback" not in said
+    if os.path.ismount(bpffs):
+        assert "segue" not in os.listdir(bpffs)
+    return code, said
+
+
+def test_nobody_listens(pool: Servers, tmp_path: Path, bpf_directory: str) -> None:
+    """And where on that port somebody does."""
+    code, said = refused(tmp_path, bpf_directory)
+    assert (code, "nobody listens at 127.0.0.1:8080" in said) == (2, True)
+    with open_listener(HERE.at(8080), backlog=1):
+        done = subprocess.run(
+            [sys.executable, "-m", "segue", "attach", ":8080", "--bpffs", bpf_directory],
+            cwd=ROOT, env={**os.environ, "SEGUE_DIRECTORY": str(tmp_path / "run")},
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert "127.0.0.1:8080 is listened at" in done.stderr
+
+
+def test_a_listener_without_reuseport(pool: Servers, tmp_path: Path, bpf_directory: str) -> None:
+    """With whose it is, and what to do."""
+    with open_listener(HERE, backlog=1, reuseport=False):
+        code, said = refused(tmp_path, bpf_directory)
+    assert (code, "without SO_REUSEPORT" in said, "segue adopt" in said) == (2, True, True)
+    assert f"pid {os.getpid()}" in said
+
+
+def test_another_program_steers_it(pool: Servers, tmp_path: Path, bpf_directory: str) -> None:
+    """It is left as it is; --replace takes its place, once nobody holds the other's table."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(open_listener(HERE, backlog=8))
+        with Migrate() as other:
+            other.join(0, listener)
+            other.share({0: 1})
+            code, said = refused(tmp_path, bpf_directory)
+            assert (code, "another program steers the group" in said) == (1, True)
+            with socket.create_connection((HERE.host, HERE.port), timeout=5):
+                assert other.counts()[0].new == 1
+        listener.settimeout(5)
+        listener.accept()[0].close()
+        with Attach(tmp_path, bpf_directory, "--replace") as one:
+            one.wait_attached(1)
+
+
+def test_what_segue_run_owns(netns: int, tmp_path: Path, bpf_directory: str) -> None:
+    """It is named, with the verb that restarts it."""
+    (tmp_path / "other").mkdir()
+    with Instance(tmp_path) as instance:
+        instance.wait_serving()
+        code, said = refused(tmp_path / "other", bpf_directory)
+        assert instance.status()["phase"] == "serving"
+    assert (code, "segue restart --name t" in said) == (2, True)
+
+
+def test_a_host_without_a_bpf_file_system(pool: Servers, tmp_path: Path) -> None:
+    """With the command that mounts one."""
+    with open_listener(HERE, backlog=1):
+        code, said = refused(tmp_path, str(tmp_path))
+    assert (code, "mount -t bpf bpf /sys/fs/bpf" in said) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("dropped", "said"), [("bpf,-sys_admin", "CAP_BPF"), ("sys_ptrace", "CAP_SYS_PTRACE")]
+)
+def test_a_missing_capability_is_named(
+    pool: Servers, tmp_path: Path, bpf_directory: str, dropped: str, said: str
+) -> None:
+    """Which one, and what it is for."""
+    pool.start("setpriv", "--reuid", "65534", "--clear-groups", *plain())
+    without = ("setpriv", f"--bounding-set=-{dropped}", f"--inh-caps=-{dropped}")
+    code, told = refused(tmp_path, bpf_directory, before=without)
+    assert (code, said in told) == (1, True), told
+
+
+def plain() -> tuple[str, ...]:
+    """A plain server's command that another user can read."""
+    program = (ROOT / "tests" / "supervisor" / "plain_server.py").read_text()
+    return (sys.executable, "-S", "-E", "-c", program, HERE.host, str(HERE.port))
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--generation-by", "age"), "tells no generations apart"),
+        (("--canary", "101"), "0 to 100 percent"),
+        (("--together", "-1"), "--together"),
+        (("--ready-http", "health"), "a path such as /health"),
+        (("--netns", "no-such-namespace"), "names no network namespace"),
+        (("--name", "a/b"), "use letters"),
+    ],
+)
+def test_nonsense_is_usage(
+    netns: int, tmp_path: Path, bpf_directory: str, flags: tuple[str, ...], said: str
+) -> None:
+    """Exit code 2 before anything is touched."""
+    code, told = refused(tmp_path, bpf_directory, *flags)
+    assert (code, said in told) == (2, True), told

@@ -1,0 +1,73 @@
+"""``segue run --policy``: a real instance whose connections a policy in Python selects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.supervisor.instance import Instance, load
+
+from segue.linux import sysctl
+
+pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
+
+OF_ONE = '''
+from segue import Map, Verdict, policy
+
+asked = Map("asked", value="u64", size=1, kind="array")
+
+
+@policy
+def careful(conn, group):
+    """By the table; nothing that the table does not know is let in."""
+    count = asked.get(0)
+    if count is not None:
+        asked[0] = count + 1
+    chosen = group.table.select(conn.hash)
+    if not chosen and conn.migrating:
+        return Verdict.PASS
+    return chosen
+'''
+
+
+@pytest.mark.parametrize("policy", ["sticky", "FILE:careful"])
+def test_restarts_under_load_lose_nothing(netns: int, tmp_path: Path, policy: str) -> None:
+    """By a policy of the library, and by the user's own; at once, too."""
+    sysctl.write("net.ipv4.tcp_migrate_req", "0")
+    file = tmp_path / "my.py"
+    file.write_text(OF_ONE)
+    chosen = policy.replace("FILE", str(file))
+    with Instance(tmp_path, "--policy", chosen, "--workers", "2") as one:
+        one.wait_serving(1, 2)
+        with load() as finish:
+            for generation in (2, 3):
+                assert one.ask("restart")["generation"] == generation
+            assert one.ask("restart", now=True)["generation"] == 4
+            result = finish()
+        assert result.lost == 0, (result.counts, result.examples, one.said())
+        assert result.total > 50
+        status = one.status()
+        assert (status["cut"], status["engine"], status["policy"]) == (0, "migrate", chosen)
+        assert status["fronts"][0]["counts"]["new"] >= result.total
+        assert f"policy {chosen} selects" in one.said()
+        assert one.ask("stop")["exit"] == 0
+        assert one.wait() == 0
+
+
+def test_new_code_reads_the_policy_again(netns: int, tmp_path: Path) -> None:
+    """And one that does not compile any more leaves the old program in force."""
+    file = tmp_path / "my.py"
+    file.write_text(OF_ONE)
+    with Instance(tmp_path, "--policy", f"{file}:careful") as one:
+        one.wait_serving(1, 1)
+        with load() as finish:
+            file.write_text(OF_ONE.replace("count + 1", "conn.nothing"))
+            refused = one.ask("reexec")
+            assert "my.py:12:20: conn has no `nothing`" in refused["error"]
+            file.write_text(OF_ONE.replace("count + 1", "count + 2"))
+            assert not one.ask("reexec").get("error")
+            one.wait_serving(1, 1)
+            result = finish()
+        assert result.lost == 0, (result.counts, result.examples, one.said())
+        assert one.ask("stop")["exit"] == 0
+        assert one.wait() == 0

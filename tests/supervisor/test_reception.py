@@ -1,0 +1,105 @@
+"""Clients until their request is whole: heard, turned away, and never waited for."""
+
+from __future__ import annotations
+
+import json
+import selectors
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segue.errors import UsageError
+from segue.supervisor.control import Asker, Control
+from segue.supervisor.reception import Reception
+
+
+class Desk:
+    """A reception, its clock, and what it was asked to do."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.clock = path, 0.0
+        self.selector = selectors.DefaultSelector()
+        self.reception = Reception(self.selector, self.do, lambda: self.clock)
+        self.reception.open(Control(path))
+
+    def do(self, asker: Asker, request: dict[str, Any]) -> None:
+        if request["do"] == "nonsense":
+            raise UsageError("no such order")
+        asker.end(0, did=request["do"])
+
+    def turn(self) -> None:
+        """Everything that waits to be heard."""
+        while ready := self.selector.select(0):
+            for key, _ in ready:
+                key.data()
+
+    def client(self, said: bytes = b"") -> socket.socket:
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(5)
+        client.connect(self.path)
+        client.sendall(said)
+        self.turn()
+        return client
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(str(tmp_path / "sock"))
+    yield made
+    made.reception.close()
+    made.selector.close()
+
+
+def answer(client: socket.socket) -> dict[str, Any]:
+    """Its last answer."""
+    with client, client.makefile() as lines:
+        found: dict[str, Any] = json.loads(lines.readlines()[-1])
+        return found
+
+
+def test_a_request_is_carried_out_once_it_is_whole(desk: Desk) -> None:
+    """Also when it comes in two pieces; an error is the answer, with its exit code."""
+    assert answer(desk.client(b'{"do": "this"}\n')) == {"exit": 0, "did": "this"}
+    client = desk.client(b'{"do": ')
+    client.sendall(b'"that"}\n')
+    desk.turn()
+    assert answer(client)["did"] == "that"
+    assert answer(desk.client(b'{"do": "nonsense"}\n')) == {"exit": 2, "error": "no such order"}
+    assert answer(desk.client(b"garbage\n"))["exit"] == 2
+
+
+def test_who_takes_too_long_is_turned_away(desk: Desk) -> None:
+    """After five seconds, and not before."""
+    client = desk.client(b"{")
+    desk.clock = 4.9
+    desk.reception.hurry()
+    desk.clock = 5.0
+    desk.reception.hurry()
+    assert "no whole request" in answer(client)["error"]
+
+
+def test_a_crowd_is_turned_away(desk: Desk) -> None:
+    """The thirty-third who has asked nothing yet; there is room again when one has."""
+    waiting = [desk.client() for _ in range(32)]
+    assert "asked nothing yet" in answer(desk.client())["error"]
+    waiting[0].sendall(b'{"do": "this"}\n')
+    desk.turn()
+    assert answer(waiting.pop(0))["did"] == "this"
+    waiting.append(desk.client())
+    for one in waiting:
+        one.close()
+
+
+def test_a_shut_door_is_no_end_for_those_inside(desk: Desk) -> None:
+    """Whoever is connected is heard; nobody else comes in."""
+    client = desk.client()
+    desk.reception.shut()
+    desk.reception.shut()
+    client.sendall(b'{"do": "this"}\n')
+    desk.turn()
+    assert answer(client)["did"] == "this"
+    with socket.socket(socket.AF_UNIX) as late, pytest.raises(FileNotFoundError):
+        late.connect(desk.path)
