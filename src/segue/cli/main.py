@@ -28,6 +28,8 @@ COMMANDS: dict[str, str] = {
     "reexec": "segue.cli.verbs",
     "status": "segue.cli.status",
     "doctor": "segue.cli.doctor",
+    "audit": "segue.cli.audit",
+    "adopt": "segue.cli.adopt",
     "probe": "segue.cli.probe",
 }
 

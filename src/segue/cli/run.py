@@ -61,6 +61,11 @@ _CHOICES = {
     type=click.Choice(_CHOICES["bind_by"]),
 )
 @_option(
+    "--beside/--no-beside",
+    "Start beside who listens at the address already and shares it (segue adopt), instead of"
+    " refusing.  [default: off]",
+)
+@_option(
     "--engine",
     "How connections are kept; auto takes the best that a live test proves.",
     type=click.Choice(_CHOICES["engine"]),

@@ -7,6 +7,7 @@ process is in it; nothing is mounted, so nothing is left behind.  Needs CAP_SYS_
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import socket
@@ -14,7 +15,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from segue.errors import KernelError
+from segue.errors import KernelError, UsageError
 
 CLONE_NEWNET = 0x40000000
 _SIOCGIFFLAGS = 0x8913
@@ -24,14 +25,38 @@ _IFF_UP = 0x1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+_ADVICE = {
+    errno.EPERM: "it needs CAP_SYS_ADMIN",
+    errno.EINVAL: "that is no network namespace",
+}
+
+
 def _call(name: str, *args: int, doing: str) -> None:
     if getattr(_libc, name)(*args) != 0:
-        raise KernelError(name, ctypes.get_errno(), doing, "it needs CAP_SYS_ADMIN")
+        code = ctypes.get_errno()
+        raise KernelError(name, code, doing, _ADVICE.get(code, ""))
 
 
 def current() -> int:
     """A descriptor of the calling thread's network namespace; the caller closes it."""
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def find(text: str) -> int:
+    """A descriptor of the namespace named: NAME as ip-netns(8) has it, a PID, or a path.
+
+    The caller closes it.  Raises UsageError when there is none.
+    """
+    if "/" in text:
+        path = text
+    else:
+        path = f"/proc/{text}/ns/net" if text.isdigit() else f"/run/netns/{text}"
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(
+            f"{text!r} names no network namespace: {path} cannot be opened ({error.strerror})"
+        ) from None
 
 
 def enter(namespace: int) -> None:
@@ -83,3 +108,27 @@ def fresh() -> Iterator[int]:
             enter(home)
     finally:
         os.close(home)
+
+
+@contextmanager
+def visited(where: str) -> Iterator[None]:
+    """The calling thread is in that namespace inside the block; "" is where it is already.
+
+    Raises UsageError when there is no such one (``find``), KernelError when it may not be entered.
+    """
+    if not where:
+        yield
+        return
+    there = find(where)
+    try:
+        home = current()
+        try:
+            enter(there)
+            try:
+                yield
+            finally:
+                enter(home)
+        finally:
+            os.close(home)
+    finally:
+        os.close(there)

@@ -8,6 +8,7 @@ import errno
 import os
 import select
 import signal
+import socket
 from collections.abc import Iterator
 
 from segue.errors import KernelError
@@ -56,6 +57,17 @@ def opened(pid: int) -> Iterator[int]:
         yield pidfd
     finally:
         os.close(pidfd)
+
+
+def duplicate(pid: int, number: int) -> int:
+    """The same by process id.  Raises KernelError: as ``open_process`` and ``getfd``."""
+    with opened(pid) as holder:
+        return getfd(holder, number)
+
+
+def take_socket(pid: int, number: int) -> socket.socket:
+    """A duplicate of another process's socket, the caller's to close.  Raises KernelError."""
+    return socket.socket(fileno=duplicate(pid, number))
 
 
 def send_signal(pidfd: int, number: int) -> None:

@@ -106,6 +106,15 @@ def sockets(pid: int) -> dict[int, int]:
     return found
 
 
+def find_socket(pids: Iterable[int], inode: int) -> tuple[int, int] | None:
+    """Which of these processes has the socket, and under which number."""
+    for pid in pids:
+        number = sockets(pid).get(inode)
+        if number is not None:
+            return pid, number
+    return None
+
+
 def hides_descriptors(pid: int) -> bool:
     """The process runs and this user may not see what it has open.
 

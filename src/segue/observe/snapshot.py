@@ -65,6 +65,21 @@ class Observer:
             {inode: holders[0] for inode, holders in whose.items()},
         )
 
+    def overlapping(self, address: Address) -> list[Address]:
+        """Other addresses of the same port, listened at, to which its connections could go.
+
+        A host's and the wildcard's, and an IPv6 wildcard that takes IPv4 too.
+        """
+        hosts = {
+            entry.host
+            for family in (socket.AF_INET, socket.AF_INET6)
+            for entry in self.diag.listeners(address.port, family)
+            # A dual-stack wildcard gets what comes by IPv4 too.
+            if family == address.family or (entry.host == "::" and not entry.v6only)
+        }
+        others = [Address(host, address.port) for host in sorted(hosts)]
+        return [one for one in others if one != address and (one.wildcard or address.wildcard)]
+
     def queued(self, address: Address) -> dict[int, int]:
         """Children in the accept queue of every listener at exactly this address, by cookie.
 

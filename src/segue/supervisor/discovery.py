@@ -7,9 +7,7 @@ tree; the supervisor takes a duplicate of each by pidfd_getfd(2) and gives it a 
 from __future__ import annotations
 
 import errno
-import os
 import socket
-from collections.abc import Iterable
 
 from segue.errors import KernelError
 from segue.linux import pidfd, proc
@@ -77,7 +75,7 @@ def _inodes(member: Member) -> dict[int, tuple[int, int]]:
 
 def _adopt(front: Front, worker: Worker, pid: int, fd: int) -> Hold | None:
     try:
-        listener = take(pid, fd)
+        listener = pidfd.take_socket(pid, fd)
     except KernelError as error:
         if error.errno == errno.EPERM:
             worker.fault = f"has a listener that cannot be taken: {error}"
@@ -90,26 +88,3 @@ def _adopt(front: Front, worker: Worker, pid: int, fd: int) -> Hold | None:
         )
         return None
     return front.adopt(listener)
-
-
-def duplicate(pid: int, fd: int) -> int:
-    """A duplicate of another process's descriptor.  Raises KernelError, with what permits it."""
-    holder = pidfd.open_process(pid)
-    try:
-        return pidfd.getfd(holder, fd)
-    finally:
-        os.close(holder)
-
-
-def take(pid: int, fd: int) -> socket.socket:
-    """A duplicate of another process's socket.  Raises KernelError."""
-    return socket.socket(fileno=duplicate(pid, fd))
-
-
-def find(pids: Iterable[int], inode: int) -> tuple[int, int] | None:
-    """Which of these processes has the socket, and under which number."""
-    for pid in pids:
-        fd = proc.sockets(pid).get(inode)
-        if fd is not None:
-            return pid, fd
-    return None

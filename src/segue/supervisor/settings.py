@@ -49,6 +49,7 @@ class Settings:
     name: str = ""
     workers: int = 1
     bind_by: Literal["supervisor", "worker"] = "supervisor"
+    beside: bool = False  # whoever shares the address already is no reason to refuse
     engine: Literal["auto", "migrate", "hash", "drain"] = "auto"
     # Both proofs together: the worker accepts, and has said READY=1 if it speaks sd_notify at all.
     ready: Literal["auto", "notify", "accept"] = "auto"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Callable
 
-from segue.address import Address
 from segue.engine.select import Choice
+from segue.engine.taking import supervised
 from segue.errors import UsageError
 from segue.linux import prctl
 from segue.observe.snapshot import Observer
@@ -123,27 +122,20 @@ def refuse_strangers(observer: Observer, settings: Settings) -> None:
     """Raise UsageError when somebody listens at one of our addresses already.
 
     The kernel would let two of one user's programs share it, and each would get half of the
-    other's connections without a word.  One at the wildcard of the same port, or at a host of
-    ours, would be shadowed or shadow us, if the kernel let both be.
+    other's connections without a word, which ``beside`` asks for.  One at the wildcard of the same
+    port, or at a host of ours, would be shadowed or shadow us, if the kernel let both be.
     """
     for bind in settings.binds:
-        for where in _overlapping(observer, bind.address):
-            for listener in observer.snapshot(where).listeners:
+        for where in [bind.address, *observer.overlapping(bind.address)]:
+            for listener in observer.snapshot(where, owners=True).listeners:
+                advice = "stop it first, or choose another --bind"
+                name = supervised(listener)
+                if name:
+                    advice = f"segue restart --name {name} renews it"
+                elif where == bind.address and settings.beside:
+                    continue
+                elif where == bind.address:
+                    advice += "; a successor of it starts with --beside"
                 raise UsageError(
-                    f"{bind.address} is in use: {where} belongs to {describe(listener)}; stop it"
-                    " first, or choose another --bind"
+                    f"{bind.address} is in use: {where} belongs to {describe(listener)}; {advice}"
                 )
-
-
-def _overlapping(observer: Observer, address: Address) -> list[Address]:
-    """Where the same port is listened at so that connections to this address could go there."""
-    hosts = {
-        entry.host
-        for family in (socket.AF_INET, socket.AF_INET6)
-        for entry in observer.diag.listeners(address.port, family)
-        # A dual-stack wildcard gets what comes by IPv4 too.
-        if family == address.family or (entry.host == "::" and not entry.v6only)
-    }
-    others = [Address(host, address.port) for host in sorted(hosts)]
-    wild = [one for one in others if one.wildcard or address.wildcard]
-    return [address, *(one for one in wild if one != address)]

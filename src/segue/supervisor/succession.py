@@ -20,9 +20,8 @@ from typing import Any
 
 from segue.engine.select import Choice
 from segue.errors import KernelError, SegueError, UsageError
-from segue.linux import proc
+from segue.linux import pidfd, proc
 from segue.supervisor.control import Control
-from segue.supervisor.discovery import duplicate, find, take
 from segue.supervisor.notify import Inbox
 from segue.supervisor.output import Pipe, Voice
 from segue.supervisor.places import Places
@@ -124,15 +123,15 @@ def _readopt(runner: Runner, worker: Worker) -> None:
     for hold in worker.holds:
         front = runner.fronts[hold.bind]
         listener = front.observer.snapshot(front.bind.address).by_cookie(hold.cookie)
-        place = None if listener is None else find(pids, listener.inode)
+        place = None if listener is None else proc.find_socket(pids, listener.inode)
         if place is not None:
-            holds.append(front.adopt(take(*place), hold.slot))
+            holds.append(front.adopt(pidfd.take_socket(*place), hold.slot))
     worker.holds = tuple(holds)
     pipe = None
     if runner.settings.output != "raw":
         # Its output is a pipe that it holds open itself: lines written meanwhile are in there.
         with contextlib.suppress(KernelError):
-            pipe = Pipe.of_descriptor(duplicate(worker.pid, 1), worker.pipe)
+            pipe = Pipe.of_descriptor(pidfd.duplicate(worker.pid, 1), worker.pipe)
     child = Child(worker.pid, os.pidfd_open(worker.pid))
     member = runner.crew.add(worker, child, pipe)
     runner.watch_member(member)
@@ -291,13 +290,13 @@ def succeed(handed: dict[str, Any], places: Places, voice: Voice, world: World) 
             for holds in kept
         ]
     for worker in instance.living:
-        pidfd = handed["children"][str(worker.id)]
+        holder = handed["children"][str(worker.id)]
         reader = handed["pipes"].get(str(worker.id))
-        os.set_inheritable(pidfd, False)
+        os.set_inheritable(holder, False)
         if reader is not None:
             os.set_inheritable(reader, False)
         member = runner.crew.add(
-            worker, Child(worker.pid, pidfd), None if reader is None else Pipe(reader)
+            worker, Child(worker.pid, holder), None if reader is None else Pipe(reader)
         )
         runner.watch_member(member)
     runner.crew.files = handed["files"] and tuple(handed["files"])
