@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 from segue.engine.select import Choice
 from segue.engine.taking import supervised
-from segue.errors import UsageError
-from segue.linux import prctl
+from segue.errors import KernelError, UsageError
+from segue.linux import cgroup, prctl
 from segue.observe.snapshot import Observer
 from segue.supervisor import succession
+from segue.supervisor.injection import Injection, directory_of
 from segue.supervisor.output import Voice
 from segue.supervisor.places import Places
 from segue.supervisor.runner import Runner
@@ -27,8 +28,10 @@ def check(settings: Settings) -> None:
     """Whatever of the settings can be checked without listening and starting.
 
     Raises UsageError for a program that is not there, and for a user or group that does not exist
-    or may not be taken on.
+    or may not be taken on; NotSupported for ``inject`` where there is no cgroup2.
     """
+    if settings.inject:
+        cgroup.mine()
     Places.of(settings.instance_name)
     Identity.of(settings.user, settings.group)
     env = dict(pair.split("=", 1) for pair in settings.env)
@@ -69,6 +72,10 @@ def serve(
     if reread is not None:
         runner.reread = reread
     try:
+        if runner.settings.inject:
+            ports = [bind.address.port for bind in runner.settings.binds]
+            known = (places.read_record() or {}).get("cgroup", "")
+            runner.crew.injection = Injection.open(directory_of(places.base, known), ports)
         if handed is None:
             runner.open()
         code = runner.run()
@@ -76,17 +83,27 @@ def serve(
             runner.succession.exec()
         runner.requests.close()
         places.remove()
+        _end_injection(runner)
     except BaseException:
         if runner.instance.phase is Phase.STARTING:
             # Nobody is served yet; later the workers go on, and a next supervisor takes over.
             for member in runner.crew:
                 member.kill()
+            _end_injection(runner)
         raise
     finally:
         runner.close()
         if runner.lock >= 0:
             os.close(runner.lock)
     return code
+
+
+def _end_injection(runner: Runner) -> None:
+    if runner.crew.injection is not None:
+        try:
+            runner.crew.injection.remove()
+        except KernelError as error:
+            runner.say(str(error))
 
 
 def _fill_standard_descriptors() -> None:

@@ -31,6 +31,7 @@ class Spawning(Protocol):
         output: int | None,
         identity: Identity | None,
         files: tuple[int, int] | None,
+        cgroup_door: int | None,
     ) -> Child:
         """Start a process.  Raises KernelError."""
 
