@@ -161,11 +161,12 @@ def test_nginx_without_reuseport_is_succeeded_under_load(netns: int, tmp_path: P
 
 
 @pytest.mark.kernel("5.14")
+@pytest.mark.parametrize("engine", ["migrate", "drain"])
 def test_a_server_that_cuts_what_it_accepted_is_succeeded_under_load(
-    netns: int, tmp_path: Path
+    netns: int, tmp_path: Path, engine: str
 ) -> None:
-    """http.server ends at once when told to: segue run beside it takes what is new, by eBPF and
-    without the sysctl, until the old one has nothing left.
+    """http.server ends at once when told to: segue run beside it takes what is new, without the
+    sysctl, until the old one has nothing left.
     """
     sysctl.write("net.ipv4.tcp_migrate_req", "0")
     with listening(*HTTP_SERVER) as old, load() as finish:
@@ -173,7 +174,7 @@ def test_a_server_that_cuts_what_it_accepted_is_succeeded_under_load(
             assert refused.wait() == 2
             assert re.search(r"belongs to pid \d+ .*starts with --beside", refused.said())
         assert main(["adopt", ":8080"]) == 0
-        with Instance(tmp_path, "--beside", command=SERVER) as one:
+        with Instance(tmp_path, "--beside", "--engine", engine, command=SERVER) as one:
             wait_until(lambda: one.workers("serving"), one.said())
             wait_for_load()
             wait_until(lambda: not busy(old.pid), "the old server has nothing left")

@@ -15,7 +15,7 @@ from segue.engine.audit import ADDRESS, BACKLOG, FILTER, MEANINGS, Level, Origin
 from segue.engine.examination import Examination, examine
 from segue.errors import NotSupported, UsageError
 from segue.linux import cbpf, sysctl
-from segue.linux.sockopt import AUDITED, open_listener
+from segue.linux.sockopt import AUDITED, cookie, drops, open_listener
 from segue.observe.snapshot import Observer
 
 pytestmark = pytest.mark.root
@@ -123,8 +123,13 @@ def test_ipv6_options_are_compared(netns: int) -> None:
 
 
 def test_nobody_there_is_an_error(netns: int) -> None:
-    """There is nothing to look at."""
-    with pytest.raises(UsageError, match=r"nobody listens at 127\.0\.0\.1:8080"):
+    """There is nothing to look at; who has the port at another address is said."""
+    with pytest.raises(UsageError, match=r"127\.0\.0\.1:8080 in this network \S+$"):
+        look()
+    with (
+        open_listener(Address("0.0.0.0", 8080), backlog=8),
+        pytest.raises(UsageError, match=r"namespace; 0\.0\.0\.0:8080 is listened at"),
+    ):
         look()
 
 
@@ -201,6 +206,27 @@ def test_the_kernel_does_what_the_table_says(netns: int, name: str) -> None:
                 with target.accept()[0] as accepted:
                     assert accepted.getpeername() == request.getsockname()
                     assert value(accepted) == before[MEANINGS[name].request]
+
+
+@pytest.mark.kernel("5.14")
+def test_a_request_meets_its_targets_filter(netns: int) -> None:
+    """It is dropped there for good, while a queued child passed its source's and comes through."""
+    sysctl.write("net.ipv4.tcp_migrate_req", "1")
+    there = (HERE.host, HERE.port)
+    with open_listener(HERE, backlog=8) as source:
+        put(source, "TCP_DEFER_ACCEPT", 30)
+        child, request = (socket.create_connection(there, timeout=5) for _ in range(2))
+        with child, request, open_listener(HERE, backlog=8) as target, Observer() as observer:
+            cbpf.attach_filter(target, [cbpf.answer(0)])
+            child.sendall(b"1")
+            wait_until(lambda: sum(observer.queued(HERE).values()), "the queued child")
+            source.close()
+            target.settimeout(5)
+            with target.accept()[0] as accepted:
+                assert accepted.getpeername() == child.getsockname()
+            request.sendall(b"1")
+            wait_until(lambda: drops(target), "a drop at the target")
+            assert observer.queued(HERE) == {cookie(target): 0}
 
 
 @pytest.mark.kernel("5.14")

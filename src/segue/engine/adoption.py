@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from segue.address import Address
 from segue.engine.examination import listeners_of
+from segue.engine.taking import GONE
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.linux import pidfd, proc
 from segue.linux.sockopt import cookie, is_listening, local_address, socket_address
@@ -52,7 +53,7 @@ def of_process(pid: int, port: int | None = None) -> list[Place]:
     found = _places(pid, port)
     if not found:
         where = "" if port is None else f" at port {port}"
-        others = [one for one in proc.tree(pid)[1:] if _places(one, port)]
+        others = [one for one in proc.tree(pid)[1:] if _listens(one, port)]
         advice = f"; process {others[0]} below it has: name that one" if others else ""
         raise UsageError(
             f"process {pid} ({proc.command(pid)}) has no listening TCP socket{where}{advice}"
@@ -85,8 +86,7 @@ def at_port(observer: Observer, port: int, address: Address | None = None) -> li
                 " CAP_SYS_PTRACE",
                 f"the process of uid {listener.uid} that has it cannot be seen",
             )
-        with pidfd.opened(place[0]) as holder:
-            reached = _place(place[0], holder, place[1])
+        reached = _place(*place)
         if reached is not None and reached.cookie == listener.cookie:
             found.append(reached)
     return found
@@ -160,23 +160,30 @@ def _doing(place: Place, verb: str) -> str:
     return f"{verb} SO_REUSEPORT on the listener of process {place.pid} at {place.address}"
 
 
+def _listens(pid: int, port: int | None) -> bool:
+    """As far as it can be seen, and runs still."""
+    with contextlib.suppress(KernelError):
+        return bool(_places(pid, port))
+    return False
+
+
 def _places(pid: int, port: int | None) -> list[Place]:
-    with pidfd.opened(pid) as holder:
+    with pidfd.opened(pid):
         if proc.hides_descriptors(pid):
             doing = f"looking at what process {pid} ({proc.command(pid)}) has open"
             raise KernelError("readlink", errno.EACCES, doing, _PRIVILEGE)
-        found = [_place(pid, holder, number) for number in proc.sockets(pid).values()]
+        found = [_place(pid, number) for number in proc.sockets(pid).values()]
     wanted = [one for one in found if one and port in {None, one.address.port}]
     return sorted(wanted, key=lambda one: (one.address, one.number))
 
 
-def _place(pid: int, holder: int, number: int) -> Place | None:
+def _place(pid: int, number: int) -> Place | None:
     """What this descriptor is, if it is a listening TCP socket.  Raises KernelError."""
     try:
-        taken = socket.socket(fileno=pidfd.getfd(holder, number))
+        taken = pidfd.take_socket(pid, number)
     except KernelError as error:
-        if error.errno == errno.EBADF:
-            return None  # closed since it was seen
+        if error.errno in GONE:
+            return None
         raise
     with taken:
         kind = (taken.family, taken.type, taken.proto)

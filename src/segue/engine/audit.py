@@ -73,7 +73,7 @@ MEANINGS: dict[str, Meaning] = {
     ADDRESS: Meaning(
         Level.WARN,
         Origin.NEITHER,
-        f"connections to one port at two addresses: {_APART}",
+        f"listeners of one port at two addresses: {_APART}",
     ),
     FILTER: Meaning(
         Level.REFUSE,
@@ -96,11 +96,11 @@ MEANINGS: dict[str, Meaning] = {
     "SO_RCVLOWAT": Meaning(
         Level.REFUSE,
         Origin.TARGET,
-        "a server that expects to be woken by every byte is not, and waits for ever",
+        "a server that does not know of the higher one is not woken by fewer bytes, and waits",
     ),
     "TCP_FASTOPEN": Meaning(
         Level.WARN,
-        Origin.TARGET,
+        Origin.NEITHER,
         "each Fast Open child that migrates lets the target take one more than its limit",
     ),
     "TCP_NODELAY": Meaning(

@@ -50,10 +50,11 @@ def examine(observer: Observer, address: Address, allow: Collection[str] = ()) -
     into (another user's, or not dumpable, without CAP_SYS_PTRACE); KernelError when the kernel
     refuses anything else.
     """
-    listeners = listeners_of(observer, [address])
+    listeners, others = listeners_of(observer, [address]), observer.overlapping(address)
     if not listeners:
-        raise UsageError(f"nobody listens at {address} in this network namespace")
-    listeners += listeners_of(observer, observer.overlapping(address))
+        more = f"; {' and '.join(map(str, others))} is listened at" if others else ""
+        raise UsageError(f"nobody listens at {address} in this network namespace{more}")
+    listeners += listeners_of(observer, others)
     options = {one.cookie: found for one in listeners if (found := options_of(one)) is not None}
     seen = tuple(one for one in listeners if one.cookie in options)
     return Examination(seen, audit(options, allow))

@@ -14,7 +14,7 @@ from segue.group import Listener
 from segue.linux import pidfd, proc, sockopt
 from segue.worker import VARIABLE
 
-_GONE = {errno.ESRCH, errno.EBADF}
+GONE = {errno.ESRCH, errno.EBADF, errno.ENOTSOCK}  # the process, or its descriptor
 _SUPERVISED = VARIABLE.encode()
 
 
@@ -31,14 +31,10 @@ def take(listener: Listener) -> socket.socket | None:
         try:
             taken = pidfd.take_socket(pid, number)
         except KernelError as error:
-            if error.errno not in _GONE:
+            if error.errno not in GONE:
                 refused = error
             continue
-        try:
-            same = sockopt.cookie(taken) == listener.cookie
-        except OSError:
-            same = False  # the number is another file's by now, and that no socket
-        if same:
+        if sockopt.cookie(taken) == listener.cookie:
             return taken
         taken.close()
     if refused is None and listener.owners:
