@@ -8,6 +8,7 @@ from segue.engine.audit import (
     ADDRESS,
     BACKLOG,
     FILTER,
+    MD5,
     MEANINGS,
     UID,
     Level,
@@ -23,6 +24,7 @@ SAME: dict[str, Value] = {
     UID: 5,
     BACKLOG: 128,
     FILTER: "none",
+    MD5: "none",
     **{option.name: "cubic" if option.text else 1 for option in AUDITED},
 }
 

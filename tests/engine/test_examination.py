@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -11,17 +12,18 @@ from tests.linux.unprivileged import as_nobody
 from tests.supervisor.instance import wait_until
 
 from segue.address import Address
-from segue.engine.audit import ADDRESS, BACKLOG, FILTER, MEANINGS, Level, Origin
+from segue.engine.audit import ADDRESS, BACKLOG, FILTER, MD5, MEANINGS, Level, Origin
 from segue.engine.examination import Examination, examine
 from segue.errors import NotSupported, UsageError
-from segue.linux import cbpf, sysctl
+from segue.linux import cbpf, snmp, sysctl
 from segue.linux.sockopt import AUDITED, cookie, drops, open_listener
 from segue.observe.snapshot import Observer
 
 pytestmark = pytest.mark.root
 
 HERE = Address("127.0.0.1", 8080)
-TCP_SAVED_SYN = 28  # include/uapi/linux/tcp.h
+TCP_MD5SIG = 14  # include/uapi/linux/tcp.h
+TCP_SAVED_SYN = 28
 OPTIONS = {option.name: option for option in AUDITED}
 
 
@@ -227,6 +229,60 @@ def test_a_request_meets_its_targets_filter(netns: int) -> None:
             request.sendall(b"1")
             wait_until(lambda: drops(target), "a drop at the target")
             assert observer.queued(HERE) == {cookie(target): 0}
+
+
+def sign(sock: socket.socket, key: bytes) -> None:
+    """Struct tcp_md5sig: segments from and to 127.0.0.1 bear this key's signature."""
+    peer = struct.pack("=HH4s", socket.AF_INET, 0, socket.inet_aton(HERE.host)).ljust(128, b"\0")
+    value = peer + struct.pack("=BBHi", 0, 0, len(key), 0) + key.ljust(80, b"\0")
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_MD5SIG, value)
+
+
+def test_keys_are_compared_and_not_told(pair: Pair) -> None:
+    """One that only one has, another one, the same; nothing of it can be read in the finding."""
+    sign(pair[0], b"secret")
+    found = look()
+    assert named(found) == {MD5: Level.REFUSE}
+    assert {str(value).split(" (")[0] for value, _ in found.findings[0].holders} == {
+        "none",
+        "1 keys",
+    }
+    sign(pair[1], b"Secret")
+    assert named(look()) == {MD5: Level.REFUSE}
+    assert "ecret" not in repr(look())
+    sign(pair[1], b"secret")
+    assert named(look()) == {}
+
+
+@pytest.mark.kernel("5.14")
+@pytest.mark.parametrize("key", [b"secret", b"other"])
+def test_a_request_needs_its_key_at_the_target(netns: int, key: bytes) -> None:
+    """With it the connection goes on; without, it is accepted and then never heard again."""
+    sysctl.write("net.ipv4.tcp_migrate_req", "1")
+    with open_listener(HERE, backlog=8) as source, socket.socket() as request:
+        put(source, "TCP_DEFER_ACCEPT", 30)
+        for one in (source, request):
+            sign(one, b"secret")
+        request.settimeout(5)
+        request.connect((HERE.host, HERE.port))
+        with open_listener(HERE, backlog=8) as target:
+            sign(target, key)
+            source.close()
+            request.sendall(b"1")
+            target.settimeout(5)
+            before = snmp.read()
+            with target.accept()[0] as accepted:
+                accepted.settimeout(5)
+                assert accepted.recv(1) == b"1"
+                request.sendall(b"2")
+                if key == b"secret":
+                    assert accepted.recv(1) == b"2"
+                    return
+                name = "TcpExt.TCPMD5Failure"
+                wait_until(lambda: snmp.read()[name] > before[name], "a segment is refused")
+                accepted.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    accepted.recv(1)
 
 
 @pytest.mark.kernel("5.14")

@@ -26,6 +26,7 @@ ADDRESS = "ADDRESS"
 UID = "UID"
 FILTER = "FILTER"  # SO_ATTACH_FILTER, or SO_ATTACH_BPF
 BACKLOG = "BACKLOG"
+MD5 = "TCP_MD5SIG"  # which can be set and not be read
 
 
 class Level(Enum):
@@ -80,6 +81,11 @@ MEANINGS: dict[str, Meaning] = {
         Origin.TARGET,
         "packets that one filter lets pass are dropped by the other, and a child keeps its"
         " source's filter as long as it lives",
+    ),
+    MD5: Meaning(
+        Level.REFUSE,
+        Origin.TARGET,
+        "a peer that signs its segments is not heard where its key is missing, and waits",
     ),
     "TCP_SAVE_SYN": Meaning(
         Level.REFUSE,

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import socket
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from segue.address import Address
-from segue.engine.audit import ADDRESS, BACKLOG, FILTER, UID, Finding, Level, Value, audit
+from segue.engine.audit import ADDRESS, BACKLOG, FILTER, MD5, UID, Finding, Level, Value, audit
 from segue.engine.taking import take
 from segue.errors import KernelError, UsageError
 from segue.group import Listener
 from segue.linux import cbpf, proc, sockopt
+from segue.linux.sock_diag import State
 from segue.observe.snapshot import Observer
 
 _CLASSIC_BYTES = 8  # of an instruction
+_KEY_BYTES = 100  # of struct tcp_diag_md5sig (include/uapi/linux/tcp.h)
+_SALT = os.urandom(16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +52,19 @@ def examine(observer: Observer, address: Address, allow: Collection[str] = ()) -
     options whose findings shall not matter.  Raises UsageError when nobody listens at the address
     or ``allow`` has an unknown name; NotSupported when a listener's process may not be looked
     into (another user's, or not dumpable, without CAP_SYS_PTRACE); KernelError when the kernel
-    refuses anything else.
+    refuses anything else.  Without CAP_NET_ADMIN no TCP-MD5 key is seen, so none differs.
     """
     listeners, others = listeners_of(observer, [address]), observer.overlapping(address)
     if not listeners:
         more = f"; {' and '.join(map(str, others))} is listened at" if others else ""
         raise UsageError(f"nobody listens at {address} in this network namespace{more}")
     listeners += listeners_of(observer, others)
-    options = {one.cookie: found for one in listeners if (found := options_of(one)) is not None}
+    keys = _keys(observer, address.port)
+    options = {
+        one.cookie: {**found, MD5: keys.get(one.cookie, "none")}
+        for one in listeners
+        if (found := options_of(one)) is not None
+    }
     seen = tuple(one for one in listeners if one.cookie in options)
     return Examination(seen, audit(options, allow))
 
@@ -68,7 +77,7 @@ def listeners_of(observer: Observer, addresses: Sequence[Address]) -> list[Liste
 
 
 def options_of(listener: Listener) -> dict[str, Value] | None:
-    """What ``audit`` compares; None when the listener has gone since it was seen.
+    """What ``audit`` compares, keys left out; None when the listener has gone since it was seen.
 
     Raises NotSupported when no process that has it may be looked into, KernelError.
     """
@@ -83,6 +92,20 @@ def options_of(listener: Listener) -> dict[str, Value] | None:
             FILTER: _filter(taken),
             **sockopt.settings(taken),
         }
+
+
+def _keys(observer: Observer, port: int) -> dict[int, str]:
+    """The TCP-MD5 keys of listeners by cookie, in a form that can be compared and told."""
+    found = {}
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for entry in observer.diag.dump([State.LISTEN], family=family, sport=port, info=True):
+            if entry.md5:
+                places = range(0, len(entry.md5), _KEY_BYTES)
+                keys = sorted(entry.md5[at : at + _KEY_BYTES] for at in places)
+                # Salted, so that what is printed helps nobody to guess a key.
+                digest = hashlib.blake2b(b"".join(keys), key=_SALT, digest_size=4).hexdigest()
+                found[entry.cookie] = f"{len(keys)} keys ({digest})"
+    return found
 
 
 def _filter(sock: socket.socket) -> str:
