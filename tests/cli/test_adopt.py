@@ -22,6 +22,7 @@ from segue.cli.main import main
 from segue.engine.adoption import of_process
 from segue.linux import netns as namespaces
 from segue.linux import proc, sysctl
+from segue.linux.sockopt import open_listener
 from segue.observe.snapshot import Observer
 
 pytestmark = pytest.mark.root
@@ -59,6 +60,13 @@ def busy(pid: int) -> bool:
         group = observer.snapshot(HERE, owners=True, connections=True)
     waiting = any(one.queue for one in group.listeners if pid in one.owners)
     return waiting or bool(group.held_by(frozenset(proc.tree(pid))))
+
+
+def answered_by_old() -> bool:
+    """By http.server, which gives its name."""
+    with socket.create_connection((HERE.host, HERE.port), timeout=20) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return b"SimpleHTTP" in client.recv(4096)
 
 
 def nginx(directory: Path, reuseport: str) -> tuple[str, ...]:
@@ -185,6 +193,34 @@ def test_a_server_that_cuts_what_it_accepted_is_succeeded_under_load(
             result = finish()
     assert result.lost == 0, (result.counts, result.examples)
     assert result.total > 100
+
+
+@pytest.mark.kernel("5.14")
+def test_until_the_new_one_is_ready_the_old_one_gets_everything(netns: int, tmp_path: Path) -> None:
+    """A worker that takes long to start keeps nobody waiting, and one that never starts leaves
+    the port to the kernel's hash again.
+    """
+    gate = tmp_path / "gate"
+    slow = f"until test -e {gate}; do sleep 0.02; done; exec {' '.join(SERVER)}"
+    with listening(*HTTP_SERVER) as old:
+        assert main(["adopt", str(old.pid)]) == 0
+        flags = ("--beside", "--engine", "migrate")
+        with Instance(tmp_path, *flags, command=("sh", "-c", slow)) as one:
+            wait_until(lambda: one.workers("starting"), "a worker that is not ready")
+            assert [answered_by_old() for _ in range(40)] == [True] * 40
+            gate.touch()
+            one.wait_serving()
+            assert not any(answered_by_old() for _ in range(40))
+            one.ask("stop")
+            assert one.wait() == 0
+        with Instance(tmp_path, *flags, command=("false",)) as failing:
+            assert failing.wait() == 3
+        with open_listener(HERE, backlog=64) as another:
+            clients = [socket.create_connection((HERE.host, HERE.port)) for _ in range(64)]
+            another.settimeout(20)
+            another.accept()[0].close()  # one of 64 in 2**64 tries does not get here
+            for client in clients:
+                client.close()
 
 
 def test_beside_another_instance_nothing_starts(netns: int, tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
 
 from segue.engine.select import Choice
-from segue.engine.taking import supervised
-from segue.errors import KernelError, UsageError
+from segue.engine.taking import supervised, take
+from segue.errors import KernelError, NotSupported, UsageError
 from segue.linux import cgroup, prctl
 from segue.observe.snapshot import Observer
 from segue.supervisor import succession
@@ -119,6 +120,8 @@ def _fresh(settings: Settings, places: Places, voice: Voice, world: World) -> Ru
     choice = world.choose(settings.engine)
     runner = Runner(settings, places, voice, choice, world, Instance(size=settings.workers))
     try:
+        if settings.beside:
+            _defer_to_incumbents(runner)
         if settings.bind_by == "supervisor":
             runner.moves.open_first()
     except BaseException:
@@ -126,6 +129,19 @@ def _fresh(settings: Settings, places: Places, voice: Voice, world: World) -> Ru
         raise
     introduce(runner, choice)
     return runner
+
+
+def _defer_to_incumbents(runner: Runner) -> None:
+    """Else the kernel's hash would give connections to listeners of workers that start still."""
+    for front in runner.fronts:
+        beside = runner.observer.snapshot(front.bind.address, owners=True).listeners
+        with contextlib.ExitStack() as held:
+            try:
+                taken = [held.enter_context(one) for one in map(take, beside) if one is not None]
+            except NotSupported as error:
+                runner.say(f"connections may wait until the first worker is ready: {error}")
+            else:
+                front.defer_to(taken, backlog=runner.settings.backlog)
 
 
 def introduce(runner: Runner, choice: Choice) -> None:
