@@ -32,13 +32,13 @@ HTTP_SERVER = (sys.executable, "-m", "http.server", "8080", "--bind", "127.0.0.1
 
 
 @contextmanager
-def listening(*command: str) -> Iterator[subprocess.Popen[bytes]]:
+def listening(*command: str, at: Address = HERE) -> Iterator[subprocess.Popen[bytes]]:
     """A server, once it listens at 8080; killed at the end if it still runs."""
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        wait_until(lambda: holders(process.pid), f"{command} listens")
+        wait_until(lambda: holders(process.pid, at), f"{command} listens")
         yield process
     finally:
         for pid in (process.pid, *proc.session(process.pid)):
@@ -47,17 +47,17 @@ def listening(*command: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait(20)
 
 
-def holders(pid: int) -> list[int]:
-    """Which of a process and those below it have a listener at 8080."""
+def holders(pid: int, at: Address = HERE) -> list[int]:
+    """Which of a process and those below it have a listener there."""
     with Observer() as observer:
-        inodes = {one.inode for one in observer.snapshot(HERE).listeners}
+        inodes = {one.inode for one in observer.snapshot(at).listeners}
     return [one for one in proc.tree(pid) if inodes & proc.sockets(one).keys()]
 
 
-def busy(pid: int) -> bool:
+def busy(pid: int, at: Address = HERE) -> bool:
     """A connection waits for this process or is being served by it."""
     with Observer() as observer:
-        group = observer.snapshot(HERE, owners=True, connections=True)
+        group = observer.snapshot(at, owners=True, connections=True)
     waiting = any(one.queue for one in group.listeners if pid in one.owners)
     return waiting or bool(group.held_by(frozenset(proc.tree(pid))))
 
@@ -221,6 +221,37 @@ def test_until_the_new_one_is_ready_the_old_one_gets_everything(netns: int, tmp_
             another.accept()[0].close()  # one of 64 in 2**64 tries does not get here
             for client in clients:
                 client.close()
+
+
+@pytest.mark.kernel("5.14")
+def test_a_server_of_both_families_is_succeeded_by_one_that_binds_itself(
+    netns: int, tmp_path: Path
+) -> None:
+    """It takes IPv4 at its IPv6 wildcard, so a listener of the supervisor's would be in another
+    group; http.server beside http.server, with --inject, is in its own, and nothing is lost.
+    """
+    sysctl.write("net.ipv4.tcp_migrate_req", "0")
+    both = (sys.executable, "-m", "http.server", "8080", "--bind", "::")
+    everywhere = Address.parse("[::]:8080")
+    flags = ("--beside", "--bind", "[::]:8080")
+    with listening(*both, at=everywhere) as old, load() as finish:
+        assert main(["adopt", str(old.pid)]) == 0
+        with Instance(tmp_path, *flags) as refused:
+            assert refused.wait() == 2
+            assert "it takes IPv4 too" in refused.said()
+        itself = ("--bind-by", "worker", "--inject", "--engine", "migrate")
+        with Instance(tmp_path, *flags, *itself, command=both) as one:
+            one.wait_serving()
+            wait_for_load()
+            wait_until(lambda: not busy(old.pid, everywhere), "the old server has nothing left")
+            old.kill()
+            old.wait(20)
+            wait_for_load()
+            result = finish()
+            assert one.ask("stop")["exit"] == 0
+            assert one.wait() == 0
+    assert result.lost == 0, (result.counts, result.examples)
+    assert result.total > 100
 
 
 def test_beside_another_instance_nothing_starts(netns: int, tmp_path: Path) -> None:

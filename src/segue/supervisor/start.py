@@ -10,6 +10,7 @@ from collections.abc import Callable
 from segue.engine.select import Choice
 from segue.engine.taking import supervised, take
 from segue.errors import KernelError, NotSupported, UsageError
+from segue.group import Listener
 from segue.linux import cgroup, prctl
 from segue.observe.snapshot import Observer
 from segue.supervisor import succession
@@ -131,10 +132,16 @@ def _fresh(settings: Settings, places: Places, voice: Voice, world: World) -> Ru
     return runner
 
 
+def _like_ours(listener: Listener) -> bool:
+    """In one group with what the supervisor opens there."""
+    return bool(listener.interface) == bool(listener.address.zone) and listener.v6only is not False
+
+
 def _defer_to_incumbents(runner: Runner) -> None:
     """Else the kernel's hash would give connections to listeners of workers that start still."""
     for front in runner.fronts:
-        beside = runner.observer.snapshot(front.bind.address, owners=True).listeners
+        group = runner.observer.snapshot(front.bind.address, owners=True)
+        beside = [one for one in group.listeners if _like_ours(one)]
         with contextlib.ExitStack() as held:
             try:
                 taken = [held.enter_context(one) for one in map(take, beside) if one is not None]
@@ -166,7 +173,12 @@ def refuse_strangers(observer: Observer, settings: Settings) -> None:
                 if name:
                     advice = f"segue restart --name {name} renews it"
                 elif where == bind.address and settings.beside:
-                    continue
+                    if settings.bind_by == "worker" or _like_ours(listener):
+                        continue
+                    advice = (
+                        "it takes IPv4 too, or is bound to an interface, and so is in another group"
+                        " than a listener of the supervisor's: add --bind-by worker"
+                    )
                 elif where == bind.address:
                     advice += "; a successor of it starts with --beside"
                 raise UsageError(
