@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from io import StringIO
 from pathlib import Path
 
@@ -41,9 +41,11 @@ def listening(*command: str, at: Address = HERE) -> Iterator[subprocess.Popen[by
         wait_until(lambda: holders(process.pid, at), f"{command} listens")
         yield process
     finally:
-        for pid in (process.pid, *proc.session(process.pid)):
-            if proc.run_state(pid) is not None:
-                os.kill(pid, signal.SIGKILL)
+        process.kill()
+        while left := proc.session(process.pid):
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         process.wait(20)
 
 
