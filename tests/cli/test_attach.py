@@ -52,6 +52,23 @@ def test_nobody_listens(pool: Servers, tmp_path: Path, bpf_directory: str) -> No
     assert "127.0.0.1:8080 is listened at" in done.stderr
 
 
+def test_listeners_that_differ_in_what_would_break(
+    pool: Servers, tmp_path: Path, bpf_directory: str
+) -> None:
+    """With the option, and how to attach all the same; a lesser difference is only told."""
+    with open_listener(HERE, backlog=1) as one, open_listener(HERE, backlog=1) as other:
+        other.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5)
+        code, said = refused(tmp_path, bpf_directory)
+        assert (code, "--allow TCP_DEFER_ACCEPT attaches" in said) == (2, True)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        with Attach(
+            tmp_path, bpf_directory, "--ready", "listen", "--allow", "TCP_DEFER_ACCEPT"
+        ) as here:
+            here.wait_attached(2)
+            assert "the listeners differ in SO_KEEPALIVE: " in here.said()
+            assert here.said().count("differ in TCP_DEFER_ACCEPT") == 1  # the refusal above
+
+
 def test_a_listener_without_reuseport(pool: Servers, tmp_path: Path, bpf_directory: str) -> None:
     """With whose it is, and what to do."""
     with open_listener(HERE, backlog=1, reuseport=False):

@@ -75,6 +75,7 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
         (["--bind", "[::1%lo]:80", "--", "x"], "only a link-local"),
         (["--bind", "[fe80::1%nope]:80", "--", "x"], "no interface 'nope'"),
         (["--bind", ":80", "--", "x", "{fd}", "{fd}"], "more {fd} than there are --bind"),
+        (["--bind", ":80", "--inject", "--", "x"], "give --bind-by worker too"),
         (["--bind", ":80", "--workers", "0", "--", "x"], "1 to 512"),
         (["--bind", ":80", "--backlog", "99999999999", "--", "x"], "--backlog is 1 to"),
         (["--bind", ":80", "--crash-limit", "0", "--", "x"], "--crash-limit is at least 1"),

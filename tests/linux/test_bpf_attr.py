@@ -64,6 +64,27 @@ def test_prog_load_with_a_log() -> None:
     assert data[-4:].hex() == "27000000"
 
 
+def test_an_attach_type_has_its_kind_of_program() -> None:
+    """A bind of a cgroup is not asked of a reuseport program."""
+    data = bpf_attr.prog_load(AttachType.INET6_BIND, 0x1000, 2, 0x2000)
+    assert data[:4].hex() == "12000000"
+    assert data[-4:].hex() == "09000000"
+
+
+def test_attaching_to_a_cgroup() -> None:
+    """The cgroup's descriptor, the program's, the type, BPF_F_ALLOW_MULTI."""
+    data = bpf_attr.prog_attach(5, 6, AttachType.INET4_BIND)
+    assert data.hex(" ", 4) == "05000000 06000000 08000000 02000000"
+
+
+def test_asking_a_cgroup_for_its_programs() -> None:
+    """64 bytes, the last of which the kernel writes to; the count comes back in the seventh."""
+    data = bpf_attr.prog_query(5, AttachType.INET6_BIND)
+    assert (len(data), data[:8].hex(" ", 4)) == (64, "05000000 09000000")
+    assert not any(data[8:])
+    assert bpf_attr.decode_count(data[:24] + bytes([3, 0, 0, 0]) + data[28:]) == 3
+
+
 def test_pins_and_info() -> None:
     """The path's address comes first in one, the descriptor in the other."""
     assert bpf_attr.obj_path(0x1000, 5).hex(" ", 4) == "00100000 00000000 05000000 00000000"

@@ -56,3 +56,43 @@ def test_a_namespace_is_found_by_pid_and_by_path(tmp_path: Path) -> None:
     for text in ("no-such-namespace", str(2**22), str(tmp_path / "nowhere")):
         with pytest.raises(UsageError, match="names no network namespace"):
             netns.find(text)
+
+
+def test_a_namespace_is_visited_by_path_and_left_again() -> None:
+    """Inside is the other's interface list; "" stays where one is."""
+    home = identity()
+    with netns.fresh() as outer:
+        there = identity()
+        with netns.fresh():
+            inner = identity()
+            with netns.visited(f"/proc/self/fd/{outer}"):
+                assert identity() == there
+                with netns.visited(""):
+                    assert identity() == there
+            assert identity() == inner
+    assert identity() == home
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("no-such-name", "names no network namespace: /run/netns/no-such-name"),
+        ("/proc/self/ns/none", "No such file"),
+        ("99999999", "/proc/99999999/ns/net cannot be opened"),
+    ],
+)
+def test_a_namespace_that_is_not_there_is_said(where: str, said: str) -> None:
+    """With the path that was looked for."""
+    with pytest.raises(UsageError, match=said), netns.visited(where):
+        pass
+
+
+@pytest.mark.root
+def test_what_is_no_namespace_cannot_be_entered() -> None:
+    """EINVAL, and that it is no question of rights."""
+    with (
+        pytest.raises(KernelError, match="that is no network namespace"),
+        netns.visited("/proc/self/stat"),
+    ):
+        pass

@@ -67,6 +67,15 @@ def test_what_is_not_there_is_said() -> None:
         os.close(own)
 
 
+def test_what_is_no_socket_is_not_taken_for_one() -> None:
+    """ENOTSOCK, and no descriptor is left open."""
+    with open(os.devnull, "rb") as file:
+        before = os.listdir("/proc/self/fd")
+        with pytest.raises(KernelError, match=r"for a socket: .* ENOTSOCK"):
+            pidfd.take_socket(os.getpid(), file.fileno())
+        assert os.listdir("/proc/self/fd") == before
+
+
 @pytest.mark.root
 def test_another_users_descriptor_is_refused() -> None:
     """EPERM, with what it would need."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from segue.errors import SegueError
-from segue.linux import proc
+from segue.linux import proc, snmp
 from segue.probe.result import Result
 from segue.supervisor.control import ask
 
@@ -31,6 +31,12 @@ def wait_until(true: Callable[[], object], what: str, seconds: float = PATIENCE)
     while not true():
         assert time.monotonic() < end, f"not within {seconds} s: {what}"
         time.sleep(0.005)
+
+
+def wait_for_load(connections: int = 50) -> None:
+    """Until so many more connections have come to this network namespace."""
+    wanted = snmp.read()["Tcp.PassiveOpens"] + connections
+    wait_until(lambda: snmp.read()["Tcp.PassiveOpens"] >= wanted, f"{connections} connections")
 
 
 class Instance:

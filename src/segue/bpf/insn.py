@@ -123,7 +123,10 @@ class Size(IntEnum):
 
 
 class Helper(IntEnum):
-    """Kernel functions a SK_REUSEPORT program may call, by number (include/uapi/linux/bpf.h)."""
+    """Kernel functions that our programs may call, by number (include/uapi/linux/bpf.h).
+
+    SETSOCKOPT is for a program at bind(2), the others are for SK_REUSEPORT ones.
+    """
 
     MAP_LOOKUP_ELEM = 1
     MAP_UPDATE_ELEM = 2
@@ -138,6 +141,7 @@ class Helper(IntEnum):
     SKB_LOAD_BYTES = 26
     GET_NUMA_NODE_ID = 42
     GET_SOCKET_COOKIE = 46
+    SETSOCKOPT = 49
     SKB_LOAD_BYTES_RELATIVE = 68
     GET_CURRENT_CGROUP_ID = 80
     SK_SELECT_REUSEPORT = 82

@@ -71,8 +71,12 @@ def group_options(command: Command) -> Command:
     "--object", default="", metavar="FILE",
     help="A compiled BPF object in its place (docs/OBJECT.md).",
 )  # fmt: skip
+@click.option(
+    "--allow", default="", metavar="OPTION,...",
+    help="Attach though the listeners differ in these, as segue audit names them.",
+)  # fmt: skip
 @click.option("--replace", is_flag=True, help="Attach though another program steers the group.")
-def attach(address: str, policy: str, object: str, **given: Any) -> int:  # noqa: A002
+def attach(address: str, policy: str, object: str, allow: str, **given: Any) -> int:  # noqa: A002
     """Keep the connections of whoever listens at ADDRESS, through its own restarts.
 
     Stays in the foreground and follows listeners that come and go, until SIGTERM or SIGINT; the
@@ -83,7 +87,10 @@ def attach(address: str, policy: str, object: str, **given: Any) -> int:  # noqa
     from segue.supervisor.attending import attend  # noqa: PLC0415
     from segue.supervisor.wish import Wish  # noqa: PLC0415
 
-    return attend(Wish(Address.parse(address), chosen=Chosen(policy, object), **given))
+    allowed = tuple(name.strip() for name in allow.split(",") if name.strip())
+    return attend(
+        Wish(Address.parse(address), chosen=Chosen(policy, object), allow=allowed, **given)
+    )
 
 
 @click.command()

@@ -33,6 +33,8 @@ COMMANDS: dict[str, str] = {
     "policy": "segue.cli.policy",
     "status": "segue.cli.status",
     "doctor": "segue.cli.doctor",
+    "audit": "segue.cli.audit",
+    "adopt": "segue.cli.adopt",
     "probe": "segue.cli.probe",
 }
 

@@ -61,6 +61,16 @@ _CHOICES = {
     type=click.Choice(_CHOICES["bind_by"]),
 )
 @_option(
+    "--inject/--no-inject",
+    "With --bind-by worker: set SO_REUSEPORT for a server that cannot be asked to, by a program at"
+    " its bind(2) (needs cgroup2, CAP_BPF and CAP_NET_ADMIN).  [default: off]",
+)
+@_option(
+    "--beside/--no-beside",
+    "Start beside who listens at the address already and shares it (segue adopt), instead of"
+    " refusing.  [default: off]",
+)
+@_option(
     "--engine",
     "How connections are kept; auto takes the best that a live test proves.",
     type=click.Choice(_CHOICES["engine"]),

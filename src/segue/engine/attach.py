@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from typing import Any
 
 from segue.address import Address
 from segue.engine import taking
 from segue.engine.attached import Attached
+from segue.engine.examination import examine
 from segue.engine.generations import Generations
 from segue.engine.loaded import Loaded, load
 from segue.engine.migrate import Migrate, cookies, in_another_table
@@ -37,14 +38,16 @@ def attach(
     *,
     loading: Callable[[], Loaded] = load,
     replace: bool = False,
+    allow: Collection[str] = (),
 ) -> Attached:
     """The group at this address under the program that ``loading`` gives, every member as before.
 
     ``loading`` is called once, when nothing speaks against attaching any more; what it returns is
-    the group's.  Raises, with nothing changed, UsageError when nobody listens there or it is not
-    to be attached to; SegueError when another program has a listener in its table, unless it is to
-    be replaced; NotSupported, KernelError and VerifierError for what the kernel or the permissions
-    lack.
+    the group's.  Options in which its listeners differ without harm are its ``differences``; those
+    with harm are refused unless ``allow`` names them.  Raises, with nothing changed, UsageError
+    when nobody listens there or it is not to be attached to; SegueError when another program has a
+    listener in its table, unless it is to be replaced; NotSupported, KernelError and VerifierError
+    for what the kernel or the permissions lack.
     """
     pins.require()
     listeners = taking.find(observer, address)
@@ -57,6 +60,14 @@ def attach(
         if not sockets:
             raise UsageError(f"whoever listened at {address} ended just now; try again")
         taking.refuse(list(sockets), list(sockets.values()))
+        found = examine(observer, address, allow)
+        if found.refused:
+            names = ",".join(one.name for one in found.refused)
+            raise UsageError(
+                f"the listeners at {address} differ in {names}, so a connection that migrates"
+                f" would break (segue audit {address} says how); --allow {names} attaches all the"
+                " same"
+            )
         undo = held.enter_context(ExitStack())
         steering = undo.enter_context(Migrate(loading()))
         if not replace:
@@ -65,6 +76,7 @@ def attach(
         undo.callback(pins.remove)
         undo.callback(_detach, next(iter(sockets.values())))
         attached = Attached(address, observer, steering, rule, generations)
+        attached.differences = tuple(one for one in found.findings if one.matters)
         attached.begin(sockets, now)
         undo.pop_all()
     return attached

@@ -17,8 +17,8 @@ from segue.linux import pidfd, proc, sockopt
 from segue.observe.snapshot import Observer
 from segue.worker import VARIABLE
 
-_GONE = {errno.ESRCH, errno.EBADF}
-_SUPERVISED = f"{VARIABLE}=".encode()
+GONE = {errno.ESRCH, errno.EBADF, errno.ENOTSOCK}  # the process, or its descriptor
+_SUPERVISED = VARIABLE.encode()
 
 
 def find(observer: Observer, address: Address) -> tuple[Listener, ...]:
@@ -53,14 +53,10 @@ def take(listener: Listener) -> socket.socket | None:
         try:
             taken = pidfd.take_socket(pid, number)
         except KernelError as error:
-            if error.errno not in _GONE:
+            if error.errno not in GONE:
                 refused = error
             continue
-        try:
-            same = sockopt.cookie(taken) == listener.cookie
-        except OSError:
-            same = False  # the number is another file's by now, and that no socket
-        if same:
+        if sockopt.cookie(taken) == listener.cookie:
             return taken
         taken.close()
     if refused is None and listener.owners:
@@ -93,10 +89,7 @@ def refuse(listeners: Sequence[Listener], sockets: Sequence[socket.socket]) -> N
 def supervised(listener: Listener) -> str:
     """The name of the ``segue run`` that one of its owners is a worker of; "" for none."""
     for pid in listener.owners:
-        environment = proc.environment(pid)
-        if any(one.startswith(_SUPERVISED) for one in environment):
-            names = (
-                one.partition(b"=")[2] for one in environment if one.startswith(b"SEGUE_NAME=")
-            )
-            return next(names, b"?").decode(errors="replace")
+        told = dict(one.split(b"=", 1) for one in proc.environment(pid) if b"=" in one)
+        if _SUPERVISED in told:
+            return told.get(b"SEGUE_NAME", b"?").decode(errors="replace")
     return ""

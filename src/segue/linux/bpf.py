@@ -1,8 +1,9 @@
-"""bpf(2): programs of type SK_REUSEPORT loaded, attached and pinned.
+"""bpf(2): programs loaded, attached to a reuseport group or to a cgroup's bind(2), and pinned.
 
 Maps are in ``bpf_maps``, ring buffers in ``ringbuf``, the bytes of a call in ``bpf_attr``.
-Needs CAP_BPF, and nothing more, to make anything; using a pinned object needs only its file mode
-(measured on 6.18).  Every descriptor made here closes on exec.
+What is for a reuseport group needs CAP_BPF and nothing more, what is for a cgroup CAP_NET_ADMIN
+too; using a pinned object needs only its file mode (measured on 6.18).  Every descriptor made
+here closes on exec.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ _LAST_LOG = (1 << 24) - 1
 _ATTEMPTS = 5
 
 _PERMISSION = "it needs CAP_BPF, or root"
+_CGROUP_PERMISSION = "it needs CAP_BPF and CAP_NET_ADMIN, or root"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -66,11 +68,14 @@ def address(buffer: ctypes.Array[ctypes.c_char]) -> int:
 
 def command(which: Command, attributes: bytes) -> int:
     """One bpf(2) call: its result, or -errno.  What the call means is the caller's to say."""
-    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    return _command(which, ctypes.create_string_buffer(attributes, len(attributes)))
+
+
+def _command(which: Command, attributes: ctypes.Array[ctypes.c_char]) -> int:
     result: int = _libc.syscall(
         ctypes.c_long(syscall_number()),
         ctypes.c_int(which),
-        ctypes.c_void_p(address(buffer)),
+        ctypes.c_void_p(address(attributes)),
         ctypes.c_uint(len(attributes)),
     )
     return -ctypes.get_errno() if result < 0 else result
@@ -170,12 +175,12 @@ class Program(Descriptor):
         license_text: str = "Apache-2.0",
         maps: Mapping[int, str] | None = None,
     ) -> Program:
-        """Have the verifier read a SK_REUSEPORT program.
+        """Have the verifier read a program; ``attach_type`` says of which kind it is.
 
         Raises VerifierError, with its whole log and our listing (``maps`` names the descriptors
         in it), when it refuses the program; KernelError when it did not come to that: EPERM
-        without CAP_BPF, EINVAL for SELECT_OR_MIGRATE before 5.14; NotSupported on a big-endian
-        machine.
+        without CAP_BPF, or CAP_NET_ADMIN where that is needed too, EINVAL for SELECT_OR_MIGRATE
+        before 5.14; NotSupported on a big-endian machine.
         """
         if sys.byteorder != "little":
             raise NotSupported("loading programs", "a little-endian machine", sys.byteorder)
@@ -193,9 +198,7 @@ class Program(Descriptor):
         if result >= 0:
             return cls(result)
         if not log:
-            old = result == -errno.EINVAL and attach_type is AttachType.SELECT_OR_MIGRATE
-            advice = "a program that is asked about migration needs Linux 5.14" if old else ""
-            raise refused(Command.PROG_LOAD, -result, doing, advice)
+            raise refused(Command.PROG_LOAD, -result, doing, _needs(attach_type, -result))
         raise VerifierError(-result, doing, log, disassemble(instructions, maps))
 
     @classmethod
@@ -268,6 +271,38 @@ def detach_reuseport(listener: int) -> None:
         "setsockopt(SO_DETACH_REUSEPORT_BPF)",
         "detaching the program of a reuseport group",
     )
+
+
+def attach_cgroup(cgroup: int, program: int, attach_type: AttachType) -> None:
+    """The program is asked at every bind(2) of the processes in the cgroup and below it.
+
+    ``cgroup`` is a descriptor of its directory.  Programs of others are asked too; this one goes
+    with the cgroup, not with this process.  Raises KernelError: EPERM without CAP_NET_ADMIN, or
+    where a cgroup above forbids it.
+    """
+    attributes = bpf_attr.prog_attach(cgroup, program, attach_type)
+    doing = f"attaching a program to a cgroup as {attach_type.name}"
+    result = command(Command.PROG_ATTACH, attributes)
+    if result < 0:
+        raise refused(Command.PROG_ATTACH, -result, doing, _needs(attach_type, -result))
+
+
+def attached_to_cgroup(cgroup: int, attach_type: AttachType) -> int:
+    """How many programs are attached so to this very cgroup.  Raises KernelError."""
+    attributes = bpf_attr.prog_query(cgroup, attach_type)
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    result = _command(Command.PROG_QUERY, buffer)
+    if result < 0:
+        doing = f"looking for programs of a cgroup ({attach_type.name})"
+        raise refused(Command.PROG_QUERY, -result, doing, _needs(attach_type, -result))
+    return bpf_attr.decode_count(buffer.raw)
+
+
+def _needs(attach_type: AttachType, number: int) -> str:
+    if attach_type is AttachType.SELECT_OR_MIGRATE and number == errno.EINVAL:
+        return "a program that is asked about migration needs Linux 5.14"
+    of_cgroup = attach_type.program_type == bpf_attr.PROG_TYPE_CGROUP_SOCK_ADDR
+    return _CGROUP_PERMISSION if of_cgroup and number in {errno.EPERM, errno.EACCES} else ""
 
 
 def _setsockopt(listener: int, option: int, value: ctypes.c_int, call: str, doing: str) -> None:

@@ -27,7 +27,9 @@ class Command(IntEnum):
     PROG_LOAD = 5
     OBJ_PIN = 6
     OBJ_GET = 7
+    PROG_ATTACH = 8
     OBJ_GET_INFO_BY_FD = 15
+    PROG_QUERY = 16
     MAP_FREEZE = 22
 
 
@@ -57,14 +59,26 @@ class MapFlag(IntEnum):
     MMAPABLE = 1 << 10  # an ARRAY whose values user space maps into its memory (Linux 5.5)
 
 
+PROG_TYPE_CGROUP_SOCK_ADDR = 18
 PROG_TYPE_SK_REUSEPORT = 21
 
 
 class AttachType(IntEnum):
-    """What a SK_REUSEPORT program is asked about."""
+    """What a program is asked about: at a cgroup's bind(2), or of a reuseport group."""
 
+    INET4_BIND = 8
+    INET6_BIND = 9
     SELECT = 39  # new connections
     SELECT_OR_MIGRATE = 40  # those and, from Linux 5.14, the ones that migrate
+
+    @property
+    def program_type(self) -> int:
+        """The only kind of program that can be asked."""
+        at_bind = self in {AttachType.INET4_BIND, AttachType.INET6_BIND}
+        return PROG_TYPE_CGROUP_SOCK_ADDR if at_bind else PROG_TYPE_SK_REUSEPORT
+
+
+ALLOW_MULTI = 2  # BPF_F_ALLOW_MULTI: beside programs of others, above and below
 
 
 class Update(IntEnum):
@@ -108,7 +122,7 @@ def prog_load(
     name: str = "",
     log: tuple[int, int] | None = None,
 ) -> bytes:
-    """Attributes of PROG_LOAD for SK_REUSEPORT.
+    """Attributes of PROG_LOAD for a program that is attached so.
 
     ``instructions`` and ``license_text`` are addresses, ``log`` the address and size of a buffer
     for the verifier's words, at level 1.
@@ -116,7 +130,7 @@ def prog_load(
     address, size = log or (0, 0)
     return struct.pack(
         "=IIQQIIQII16sII",
-        PROG_TYPE_SK_REUSEPORT,
+        attach_type.program_type,
         slots,
         instructions,
         license_text,
@@ -129,6 +143,27 @@ def prog_load(
         0,  # interface
         attach_type,
     )
+
+
+def prog_attach(
+    target: int, program: int, attach_type: AttachType, flags: int = ALLOW_MULTI
+) -> bytes:
+    """Attributes of PROG_ATTACH; ``target`` is a cgroup's descriptor."""
+    return struct.pack("=IIII", target, program, attach_type, flags)
+
+
+def prog_query(target: int, attach_type: AttachType) -> bytes:
+    """Attributes of PROG_QUERY that ask for no more than the count.
+
+    As long as the kernel knows them: it writes answers into them up to the last field.
+    """
+    return struct.pack("=IIIIQIxxxxQQQQ", target, attach_type, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def decode_count(answered: bytes) -> int:
+    """The count of programs in what PROG_QUERY has answered."""
+    count: int = struct.unpack_from("=I", answered, 24)[0]
+    return count
 
 
 def obj_path(path: int, descriptor: int = 0) -> bytes:

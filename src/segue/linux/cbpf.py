@@ -314,6 +314,23 @@ def filter_length(sock: socket.socket) -> int:
     return length.value
 
 
+def filter_code(sock: socket.socket) -> bytes:
+    """The socket's filter as it was attached, eight bytes an instruction; b"" when it has none.
+
+    Raises KernelError: EACCES when the filter is an eBPF program, EINVAL when a longer one took
+    its place meanwhile.
+    """
+    count = filter_length(sock)
+    if not count:
+        return b""
+    code = ctypes.create_string_buffer(count * _FILTER.size)
+    length = ctypes.c_uint32(count)
+    number = sock.fileno()
+    if _libc.getsockopt(number, socket.SOL_SOCKET, _SO_GET_FILTER, code, ctypes.byref(length)):
+        raise KernelError("getsockopt", ctypes.get_errno(), "reading a socket filter")
+    return code.raw[: length.value * _FILTER.size]
+
+
 def detach_reuseport(listener: socket.socket) -> None:
     """The kernel's hash decides again (Linux 5.3).
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
 
@@ -30,6 +30,7 @@ EXT_INFO = 2  # INET_DIAG_INFO
 EXT_SKMEMINFO = 7  # INET_DIAG_SKMEMINFO
 _EXT_SHUTDOWN = 8  # INET_DIAG_SHUTDOWN
 _EXT_SKV6ONLY = 11  # INET_DIAG_SKV6ONLY
+_EXT_MD5SIG = 18  # INET_DIAG_MD5SIG: comes with INFO, to those with CAP_NET_ADMIN
 _DROPS = struct.Struct("=32xI")  # SK_MEMINFO_DROPS is the ninth of the numbers
 # Mirrors struct tcp_info up to tcpi_data_segs_out (Linux 4.6).
 _INFO = struct.Struct("=24xII12xIxxxxIxxxx8xI48xQQII8xII")
@@ -80,7 +81,9 @@ class Entry:
     A listener's ``rqueue`` is its accept queue and ``wqueue`` its backlog; of a connection they
     are bytes not yet read and not yet acknowledged.  ``inode`` is 0 while no process has the
     socket: before accept() and after close().  ``drops`` and ``info`` are None unless asked for,
-    ``v6only`` except for an IPv6 listener.
+    ``v6only`` except for an IPv6 listener.  ``md5`` has the TCP-MD5 keys, an array of struct
+    tcp_diag_md5sig, where ``info`` is asked for: b"" when there are none, and for whoever has no
+    CAP_NET_ADMIN.
     """
 
     family: int
@@ -100,6 +103,7 @@ class Entry:
     drops: int | None = None
     info: TcpInfo | None = None
     v6only: bool | None = None
+    md5: bytes = field(default=b"", repr=False)
 
 
 def encode_request(
@@ -172,6 +176,7 @@ def decode_entry(payload: memoryview) -> Entry:
     drops: int | None = None
     info: TcpInfo | None = None
     v6only: bool | None = None
+    md5 = b""
     full = False
     for kind, value in attributes(payload[_MESSAGE.size :]):
         if kind == EXT_INFO:
@@ -182,13 +187,15 @@ def decode_entry(payload: memoryview) -> Entry:
             (drops,) = _DROPS.unpack_from(value)
         elif kind == _EXT_SKV6ONLY and len(value):
             v6only = bool(value[0])
+        elif kind == _EXT_MD5SIG:
+            md5 = bytes(value)
     if state == State.SYN_RECV and not full:
         state = State.NEW_SYN_RECV.value
     return Entry(
         family, state, low | high << 32, inode, uid,
         _host(family, source), _PORT.unpack(sport)[0],
         _host(family, target), _PORT.unpack(dport)[0],
-        interface, rqueue, wqueue, retrans, expires, drops, info, v6only,
+        interface, rqueue, wqueue, retrans, expires, drops, info, v6only, md5,
     )  # fmt: skip
 
 

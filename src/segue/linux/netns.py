@@ -7,6 +7,7 @@ process is in it; nothing is mounted, so nothing is left behind.  Needs CAP_SYS_
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import socket
@@ -24,9 +25,16 @@ _IFF_UP = 0x1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+_ADVICE = {
+    errno.EPERM: "it needs CAP_SYS_ADMIN",
+    errno.EINVAL: "that is no network namespace",
+}
+
+
 def _call(name: str, *args: int, doing: str) -> None:
     if getattr(_libc, name)(*args) != 0:
-        raise KernelError(name, ctypes.get_errno(), doing, "it needs CAP_SYS_ADMIN")
+        code = ctypes.get_errno()
+        raise KernelError(name, code, doing, _ADVICE.get(code, ""))
 
 
 def current() -> int:
@@ -100,3 +108,27 @@ def fresh() -> Iterator[int]:
             enter(home)
     finally:
         os.close(home)
+
+
+@contextmanager
+def visited(where: str) -> Iterator[None]:
+    """The calling thread is in that namespace inside the block; "" is where it is already.
+
+    Raises UsageError when there is no such one (``find``), KernelError when it may not be entered.
+    """
+    if not where:
+        yield
+        return
+    there = find(where)
+    try:
+        home = current()
+        try:
+            enter(there)
+            try:
+                yield
+            finally:
+                enter(home)
+        finally:
+            os.close(home)
+    finally:
+        os.close(there)

@@ -66,8 +66,17 @@ def duplicate(pid: int, number: int) -> int:
 
 
 def take_socket(pid: int, number: int) -> socket.socket:
-    """A duplicate of another process's socket, the caller's to close.  Raises KernelError."""
-    return socket.socket(fileno=duplicate(pid, number))
+    """A duplicate of another process's socket, the caller's to close.
+
+    Raises KernelError: as ``duplicate``, and ENOTSOCK when the number is another file's.
+    """
+    taken = duplicate(pid, number)
+    try:
+        return socket.socket(fileno=taken)
+    except OSError as error:
+        os.close(taken)
+        doing = f"taking descriptor {number} of process {pid} for a socket"
+        raise KernelError("getsockname", error.errno or 0, doing) from error
 
 
 def send_signal(pidfd: int, number: int) -> None:

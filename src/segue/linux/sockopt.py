@@ -19,7 +19,8 @@ _SK_MEMINFO_DROPS = 8
 _SK_MEMINFO_BYTES = 9 * 4
 
 _ADVICE = {
-    errno.EADDRINUSE: "somebody else has it, without SO_REUSEPORT or under another user",
+    errno.EADDRINUSE: "somebody else has it, without SO_REUSEPORT (segue adopt sets it) or under"
+    " another user",
     errno.EACCES: "ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE",
     errno.EADDRNOTAVAIL: "no interface of this host has that address",
 }
@@ -153,13 +154,20 @@ AUDITED = (
     Option("SO_RCVBUF", socket.SOL_SOCKET, socket.SO_RCVBUF),
     Option("SO_SNDBUF", socket.SOL_SOCKET, socket.SO_SNDBUF),
     Option("SO_RCVLOWAT", socket.SOL_SOCKET, socket.SO_RCVLOWAT),
+    Option("SO_PRIORITY", socket.SOL_SOCKET, socket.SO_PRIORITY),
+    Option("SO_BUSY_POLL", socket.SOL_SOCKET, 46),
+    Option("SO_MAX_PACING_RATE", socket.SOL_SOCKET, 47),
+    Option("SO_INCOMING_CPU", socket.SOL_SOCKET, 49),
     Option("SO_KEEPALIVE", socket.SOL_SOCKET, socket.SO_KEEPALIVE),
     Option("SO_OOBINLINE", socket.SOL_SOCKET, socket.SO_OOBINLINE),
     Option("IP_TOS", socket.IPPROTO_IP, socket.IP_TOS),
     Option("IP_TTL", socket.IPPROTO_IP, socket.IP_TTL),
+    Option("IPV6_TCLASS", socket.IPPROTO_IPV6, socket.IPV6_TCLASS),
+    Option("IPV6_UNICAST_HOPS", socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS),
     Option("TCP_DEFER_ACCEPT", socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT),
     Option("TCP_FASTOPEN", socket.IPPROTO_TCP, socket.TCP_FASTOPEN),
     Option("TCP_SAVE_SYN", socket.IPPROTO_TCP, 27),
+    Option("TCP_QUICKACK", socket.IPPROTO_TCP, socket.TCP_QUICKACK),
     Option("TCP_NODELAY", socket.IPPROTO_TCP, socket.TCP_NODELAY),
     Option("TCP_KEEPIDLE", socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
     Option("TCP_KEEPINTVL", socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),

@@ -100,12 +100,14 @@ def _begin(wish: Wish, places: Places, observer: Observer) -> Attending:
     else:
         attached = attaching.attach(
             wish.address, observer, pins, rule, generations, now,
-            loading=wish.chosen.load, replace=wish.replace,
+            loading=wish.chosen.load, replace=wish.replace, allow=wish.allow,
         )  # fmt: skip
         how = "attached"
     attached.canary, attached.proven = wish.canary, wish.ready == "accept"
     attending = Attending(wish, places, observer, attached, pins, choice)
     attending.say(f"{how}: {wish.address}, {len(attached.members)} listener(s)")
+    for one in attached.differences:
+        attending.say(f"the listeners differ in {one.name}: {one.effect}")
     return attending
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from segue.linux import proc
 from segue.supervisor.front import Front
+from segue.supervisor.injection import Injection
 from segue.supervisor.output import Pipe
 from segue.supervisor.places import Places
 from segue.supervisor.readiness import Readiness
@@ -69,6 +70,7 @@ class Crew:
         self.settings, self.places, self.world = settings, places, world
         self.identity = Identity.of(settings.user, settings.group)
         self.files: tuple[int, int] | None = None  # RLIMIT_NOFILE of workers; None for as here
+        self.injection: Injection | None = None  # with --inject, from before the first start
         self.members: dict[int, Member] = {}
 
     def __iter__(self) -> Iterator[Member]:
@@ -106,6 +108,7 @@ class Crew:
                 output=None if pipe is None else pipe.writer,
                 identity=self.identity,
                 files=self.files,
+                cgroup_door=None if self.injection is None else self.injection.door,
             )
         except BaseException:
             with contextlib.suppress(FileNotFoundError):

@@ -38,7 +38,7 @@ def discover(instance: Instance, crew: Crew, fronts: list[Front]) -> list[str]:
                     continue
                 worker = instance.workers[worker_id]
                 pid, fd = inodes[listener.inode]
-                hold = _adopt(front, worker, pid, fd)
+                hold = _adopt(front, worker, pid, fd, injected=crew.settings.inject)
                 if hold is not None:
                     worker.holds = (*worker.holds, hold)
                     _share_anew(instance, worker)
@@ -73,7 +73,7 @@ def _inodes(member: Member) -> dict[int, tuple[int, int]]:
     return {inode: (pid, fd) for pid in member.tree() for inode, fd in proc.sockets(pid).items()}
 
 
-def _adopt(front: Front, worker: Worker, pid: int, fd: int) -> Hold | None:
+def _adopt(front: Front, worker: Worker, pid: int, fd: int, *, injected: bool) -> Hold | None:
     try:
         listener = pidfd.take_socket(pid, fd)
     except KernelError as error:
@@ -82,9 +82,14 @@ def _adopt(front: Front, worker: Worker, pid: int, fd: int) -> Hold | None:
         return None  # otherwise it ended, or closed it, since it was seen
     if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
         listener.close()
+        advice = (
+            "the program of --inject was not asked, or the kernel did not let it set the option"
+            if injected
+            else "turn it on in the server, add --inject, or let the supervisor bind"
+        )
         worker.fault = (
             f"listens at {front.bind.address} without SO_REUSEPORT, which --bind-by worker needs:"
-            " turn it on in the server, or let the supervisor bind"
+            f" {advice}"
         )
         return None
     return front.adopt(listener)

@@ -7,7 +7,7 @@ the listener, its queue and its half-open requests outlive the worker.
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from segue.engine.cycle import CycleReport, cycle
@@ -33,6 +33,8 @@ class Front:
     sockets: dict[int, socket.socket] = field(default_factory=dict)
     shared: tuple[int, ...] = ()  # the slots that have a share
     gone: Counts = field(default_factory=Counts)  # of all slots that have left
+    # Others' listeners, long closed here, that serve until our first share; by slot, from the top.
+    incumbents: dict[int, socket.socket] = field(default_factory=dict)
 
     def open(self, *, backlog: int, nodelay: bool) -> Hold:
         """A new listener in the group with no share.  Raises KernelError."""
@@ -53,10 +55,35 @@ class Front:
         self.sockets[slot] = listener
         return Hold(self.number, slot, cookie(listener))
 
+    def defer_to(self, incumbents: Sequence[socket.socket], *, backlog: int) -> None:
+        """Until the first ``share`` new connections go to these listeners of others.
+
+        They stay the caller's, who may close them: a map holds no listener open.  Does nothing
+        where members are named by place, which may not be given up while a listener lives.  Raises
+        KernelError: EADDRINUSE when they cannot be joined, EBUSY when a program that still runs
+        steers them.
+        """
+        if not incumbents or self.steering.by_index:
+            return
+        # A listener that was opened up later is in no group, and in no map, before another joins
+        # (measured on 6.18).  What comes to that one meanwhile migrates when it closes.
+        with open_listener(self.bind.address, backlog=backlog):
+            for place, one in enumerate(incumbents):
+                slot = SLOTS - 1 - place
+                self.steering.join(slot, one)
+                self.incumbents[slot] = one
+            self.steering.share(dict.fromkeys(self.incumbents, 1.0))
+
     def share(self, weights: Mapping[int, float]) -> None:
         """New connections by these weights of slots, from this call on."""
         self.steering.share(weights)
         self.shared = tuple(weights)
+        self._let_incumbents_go()
+
+    def _let_incumbents_go(self) -> None:
+        for slot, one in self.incumbents.items():
+            self.steering.leave(slot, one)
+        self.incumbents.clear()
 
     def leave(self, slot: int) -> None:
         """Let go of our descriptor; if it was the last one, an engine that migrates moves what
@@ -93,6 +120,7 @@ class Front:
 
     def close(self) -> None:
         """Close every descriptor; listeners that workers have stay open there."""
+        self._let_incumbents_go()
         for listener in self.sockets.values():
             listener.close()
         self.sockets.clear()

@@ -173,6 +173,7 @@ class Runner:
                     "engine": self.choice.engine,
                     "orders": [front.steering.order() for front in self.fronts],
                     "pid": os.getpid(),
+                    "cgroup": self.crew.injection.path if self.crew.injection else "",
                 }
             ),
         )

@@ -51,6 +51,8 @@ class Settings:
     name: str = ""
     workers: int = 1
     bind_by: Literal["supervisor", "worker"] = "supervisor"
+    inject: bool = False  # SO_REUSEPORT for workers that bind and do not set it
+    beside: bool = False  # whoever shares the address already is no reason to refuse
     engine: Literal["auto", "migrate", "hash", "drain"] = "auto"
     # A compiled BPF object whose program selects, in place of the built-in one.
     object: str = ""
@@ -91,6 +93,8 @@ class Settings:
         for address in addresses:
             if addresses.count(address) > 1:
                 raise UsageError(f"--bind {address} is given twice")
+        if self.inject and self.bind_by != "worker":
+            raise UsageError("--inject is for workers that bind: give --bind-by worker too")
         if not 1 <= self.workers <= 512:
             raise UsageError(f"--workers is 1 to 512, not {self.workers}")
         if not 1 <= self.backlog < 1 << 31:  # an int of listen(2)

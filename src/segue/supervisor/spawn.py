@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from segue.errors import KernelError, UsageError
-from segue.linux import proc
+from segue.linux import cgroup, proc
 from segue.supervisor.settings import FIRST_FD
 
 _CAP_SETUID = 1 << 7  # capabilities(7)
@@ -83,11 +83,13 @@ def spawn(
     output: int | None = None,
     identity: Identity | None = None,
     files: tuple[int, int] | None = None,
+    cgroup_door: int | None = None,
 ) -> Child:
     """Run ``argv`` in a session of its own with ``inherit`` as descriptors 3, 4, ...
 
     ``env`` is the whole environment; LISTEN_PID is added when it has LISTEN_FDS.
-    ``output`` becomes both stdout and stderr; ``files`` are its soft and hard RLIMIT_NOFILE.
+    ``output`` becomes both stdout and stderr; ``files`` are its soft and hard RLIMIT_NOFILE;
+    ``cgroup_door`` is a descriptor of the cgroup.procs of where it is to be before it execs.
     Raises KernelError, and leaves nothing behind, when there can be no further process or
     descriptor (EAGAIN, EMFILE), when the program cannot be executed (ENOENT, EACCES) or its user
     cannot be taken on (EPERM).
@@ -109,6 +111,8 @@ def spawn(
         # Out of the way of the numbers that the worker's listeners will get.
         tell = fcntl.fcntl(tell, fcntl.F_DUPFD_CLOEXEC, FIRST_FD + len(inherit))
         try:
+            if cgroup_door is not None:
+                _enter(cgroup_door)
             _become(argv, dict(env), inherit, output, identity, files)
         except OSError as error:
             os.write(tell, f"{error.errno or errno.EINVAL} {error.filename2 or ''}".encode())
@@ -148,7 +152,7 @@ _ADVICE = {
 
 
 def _cannot(program: str, number: int, what: str, identity: Identity | None) -> KernelError:
-    if number == errno.EPERM and identity is not None:
+    if number == errno.EPERM and identity is not None and not what:
         return KernelError(
             "setuid",
             number,
@@ -159,8 +163,16 @@ def _cannot(program: str, number: int, what: str, identity: Identity | None) -> 
         errno.ENOENT: "there is no such program; check the spelling, PATH and its #! line",
         errno.EACCES: "it is not executable, or its directory cannot be entered",
         errno.ENOEXEC: "it is no program this kernel can run; does the script lack its #! line?",
-    }.get(number, what)
-    return KernelError("execvpe", number, f"starting {program}", advice)
+    }.get(number, "")
+    return KernelError("execvpe", number, f"starting {program}", what or advice)
+
+
+def _enter(door: int) -> None:  # pragma: no cover  runs in the child
+    try:
+        cgroup.enter(door)
+    except OSError as error:
+        said = "it could not be moved into its cgroup"
+        raise OSError(error.errno, error.strerror, None, None, said) from error
 
 
 def _become(

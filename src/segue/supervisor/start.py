@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
 
 from segue.engine.select import Choice
-from segue.errors import UsageError
-from segue.linux import prctl
+from segue.engine.taking import supervised, take
+from segue.errors import KernelError, NotSupported, UsageError
+from segue.group import Listener
+from segue.linux import cgroup, prctl
 from segue.observe.snapshot import Observer
 from segue.supervisor import succession
+from segue.supervisor.injection import Injection, directory_of
 from segue.supervisor.output import Voice
 from segue.supervisor.places import Places
 from segue.supervisor.runner import Runner
@@ -27,8 +31,10 @@ def check(settings: Settings) -> None:
 
     Raises UsageError for a program that is not there, for a user or group that does not exist or
     may not be taken on, for a policy or an object that cannot be used; VerifierError for one that
-    the kernel refuses.
+    the kernel refuses; NotSupported for ``inject`` where there is no cgroup2.
     """
+    if settings.inject:
+        cgroup.mine()
     Places.of(settings.instance_name)
     Identity.of(settings.user, settings.group)
     env = dict(pair.split("=", 1) for pair in settings.env)
@@ -71,6 +77,10 @@ def serve(
     if reread is not None:
         runner.reread = reread
     try:
+        if runner.settings.inject:
+            ports = [bind.address.port for bind in runner.settings.binds]
+            known = (places.read_record() or {}).get("cgroup", "")
+            runner.crew.injection = Injection.open(directory_of(places.base, known), ports)
         if handed is None:
             runner.open()
         code = runner.run()
@@ -78,17 +88,27 @@ def serve(
             runner.succession.exec()
         runner.requests.close()
         places.remove()
+        _end_injection(runner)
     except BaseException:
         if runner.instance.phase is Phase.STARTING:
             # Nobody is served yet; later the workers go on, and a next supervisor takes over.
             for member in runner.crew:
                 member.kill()
+            _end_injection(runner)
         raise
     finally:
         runner.close()
         if runner.lock >= 0:
             os.close(runner.lock)
     return code
+
+
+def _end_injection(runner: Runner) -> None:
+    if runner.crew.injection is not None:
+        try:
+            runner.crew.injection.remove()
+        except KernelError as error:
+            runner.say(str(error))
 
 
 def _fill_standard_descriptors() -> None:
@@ -104,6 +124,8 @@ def _fresh(settings: Settings, places: Places, voice: Voice, world: World) -> Ru
     choice = world.choose(settings.wanted_engine)
     runner = Runner(settings, places, voice, choice, world, Instance(size=settings.workers))
     try:
+        if settings.beside:
+            _defer_to_incumbents(runner)
         if settings.bind_by == "supervisor":
             runner.moves.open_first()
     except BaseException:
@@ -111,6 +133,25 @@ def _fresh(settings: Settings, places: Places, voice: Voice, world: World) -> Ru
         raise
     introduce(runner, choice)
     return runner
+
+
+def _like_ours(listener: Listener) -> bool:
+    """In one group with what the supervisor opens there."""
+    return bool(listener.interface) == bool(listener.address.zone) and listener.v6only is not False
+
+
+def _defer_to_incumbents(runner: Runner) -> None:
+    """Else the kernel's hash would give connections to listeners of workers that start still."""
+    for front in runner.fronts:
+        group = runner.observer.snapshot(front.bind.address, owners=True)
+        beside = [one for one in group.listeners if _like_ours(one)]
+        with contextlib.ExitStack() as held:
+            try:
+                taken = [held.enter_context(one) for one in map(take, beside) if one is not None]
+            except NotSupported as error:
+                runner.say(f"connections may wait until the first worker is ready: {error}")
+            else:
+                front.defer_to(taken, backlog=runner.settings.backlog)
 
 
 def introduce(runner: Runner, choice: Choice) -> None:
@@ -126,13 +167,25 @@ def refuse_strangers(observer: Observer, settings: Settings) -> None:
     """Raise UsageError when somebody listens at one of our addresses already.
 
     The kernel would let two of one user's programs share it, and each would get half of the
-    other's connections without a word.  One at the wildcard of the same port, or at a host of
-    ours, would be shadowed or shadow us, if the kernel let both be.
+    other's connections without a word, which ``beside`` asks for.  One at the wildcard of the same
+    port, or at a host of ours, would be shadowed or shadow us, if the kernel let both be.
     """
     for bind in settings.binds:
         for where in [bind.address, *observer.overlapping(bind.address)]:
-            for listener in observer.snapshot(where).listeners:
+            for listener in observer.snapshot(where, owners=True).listeners:
+                advice = "stop it first, or choose another --bind"
+                name = supervised(listener)
+                if name:
+                    advice = f"segue restart --name {name} renews it"
+                elif where == bind.address and settings.beside:
+                    if settings.bind_by == "worker" or _like_ours(listener):
+                        continue
+                    advice = (
+                        "it takes IPv4 too, or is bound to an interface, and so is in another group"
+                        " than a listener of the supervisor's: add --bind-by worker"
+                    )
+                elif where == bind.address:
+                    advice += "; a successor of it starts with --beside"
                 raise UsageError(
-                    f"{bind.address} is in use: {where} belongs to {describe(listener)}; stop it"
-                    " first, or choose another --bind"
+                    f"{bind.address} is in use: {where} belongs to {describe(listener)}; {advice}"
                 )

@@ -95,6 +95,11 @@ def refuse_others(before: Settings, settings: Settings, places: Places) -> None:
             f" {before.bind_by}; go on with the same --bind and --bind-by, or give a new instance"
             " another --name"
         )
+    if before.inject != settings.inject:
+        raise UsageError(
+            f"workers of {places.name} were started with{'' if before.inject else 'out'} --inject:"
+            " go on so, or stop the instance and start it anew"
+        )
 
 
 def follow(runner: Runner, before: Settings) -> None:

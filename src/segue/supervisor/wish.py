@@ -31,6 +31,7 @@ class Wish:
     replace: bool = False
     bpffs: str = USUAL
     traced: bool = True
+    allow: tuple[str, ...] = ()  # options in which the listeners may differ
     chosen: Chosen = field(default_factory=Chosen)
 
     def __post_init__(self) -> None:

@@ -33,6 +33,7 @@ class Spawning(Protocol):
         output: int | None,
         identity: Identity | None,
         files: tuple[int, int] | None,
+        cgroup_door: int | None,
     ) -> Child:
         """Start a process.  Raises KernelError."""
 

@@ -1,0 +1,141 @@
+"""``segue audit``: what differs between the listeners of a group, and what of it matters."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from segue.address import Address
+from segue.cli.where import netns_option
+from segue.engine.audit import Finding, Level, Origin, Value
+from segue.engine.examination import Examination, examine
+from segue.group import Listener
+from segue.linux import netns as namespaces
+from segue.linux import proc
+from segue.observe.snapshot import Observer
+
+_REQUEST = {
+    Origin.TARGET: "a queued child keeps its old listener's, a half-open request gets its new"
+    " one's",
+    Origin.SOURCE: "a queued child and a half-open request both keep their old listener's",
+    Origin.NEITHER: "",
+}
+_COLOURS = {Level.REFUSE: "red", Level.WARN: "yellow", Level.FINE: "dim"}
+
+
+@click.command(
+    epilog="Exit codes: 0 nothing that matters differs, 1 something is refused or warned"
+    " of, or could not be looked at, 2 usage, or nobody listens there."
+)
+@click.argument("address")
+@click.option(
+    "--allow",
+    default="",
+    metavar="NAME[,NAME]",
+    help="Options whose difference shall not matter, such as TCP_NODELAY,BACKLOG.  [default: none]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@netns_option
+def audit(address: str, allow: str, netns: str, *, as_json: bool) -> int:
+    """Compare the options of the listeners at ADDRESS, and say what migration would make of it.
+
+    Refused is what keeps listeners from being one group or can break connections that migrate;
+    warned of is what makes them behave otherwise.  Nothing is changed.
+    """
+    asked = Address.parse(address)
+    allowed = [name.strip() for name in allow.split(",") if name.strip()]
+    with namespaces.visited(netns), Observer() as observer:
+        found = examine(observer, asked, allowed)
+    if as_json:
+        click.echo(json.dumps(as_plain(asked, found), indent=2))
+    else:
+        show(asked, found, Console(width=None if sys.stdout.isatty() else 120))
+    return 1 if found.matters else 0
+
+
+def as_plain(address: Address, found: Examination) -> dict[str, Any]:
+    """The same for programs: listeners and findings by cookie."""
+    return {
+        "address": str(address),
+        "matters": found.matters,
+        "listeners": [
+            {
+                **asdict(one),
+                "address": str(one.address),
+                "commands": [proc.command(pid) for pid in one.owners],
+            }
+            for one in found.listeners
+        ],
+        "findings": [
+            {
+                "name": one.name,
+                "level": one.level.name.lower(),
+                "allowed": one.allowed,
+                "matters": one.matters,
+                "request": one.request.value or None,
+                "effect": one.effect,
+                "values": [
+                    {"value": value, "cookies": list(cookies)} for value, cookies in one.holders
+                ],
+            }
+            for one in found.findings
+        ],
+    }
+
+
+def show(address: Address, found: Examination, console: Console) -> None:
+    """Draw the listeners, numbered, and under them what differs."""
+    number = {one.cookie: place for place, one in enumerate(found.listeners, 1)}
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("listener", "at", "whose"):
+        table.add_column(heading)
+    table.add_column("backlog", justify="right")
+    for one in found.listeners:
+        table.add_row(
+            f"#{number[one.cookie]}", escape(str(one.address)), escape(_whose(one)),
+            str(one.backlog),
+        )  # fmt: skip
+    console.print(table)
+    console.print()
+    for finding in found.findings:
+        _tell(finding, number, console)
+    if not found.matters:
+        alone = len(found.listeners) == 1
+        console.print(
+            f"{escape(str(address))}: "
+            + ("one listener, with nothing to compare it with" if alone
+               else "nothing differs that matters"),
+            highlight=False,
+        )  # fmt: skip
+
+
+def _tell(finding: Finding, number: dict[int, int], console: Console) -> None:
+    word = "allowed" if finding.allowed else finding.level.value
+    values = ", ".join(
+        f"{_text(value)} ({' '.join(f'#{number[one]}' for one in cookies)})"
+        for value, cookies in finding.holders
+    )
+    console.print(
+        f"[{_COLOURS[finding.level]}]{word}[/]: [bold]{finding.name}[/] is {escape(values)}",
+        highlight=False,
+    )
+    request = _REQUEST[finding.request]
+    effect = f"{request}: {finding.effect}" if request else finding.effect
+    console.print(f"  {escape(effect)}", highlight=False, style="dim")
+
+
+def _text(value: Value) -> str:
+    return repr(value) if value == "" else str(value)
+
+
+def _whose(listener: Listener) -> str:
+    pids = listener.owners
+    told = ", ".join(f"{proc.command(pid)} ({pid})" for pid in pids[:3])
+    return f"{told} and {len(pids) - 3} more" if len(pids) > 3 else told

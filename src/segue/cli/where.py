@@ -1,0 +1,21 @@
+"""The option that picks the network namespace a command looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def netns_option(command: Command) -> Command:
+    """--netns, what stands for it in ``segue.linux.netns.visited``."""
+    return click.option(
+        "--netns",
+        default="",
+        metavar="NAME|PID|PATH",
+        help="The network namespace to look at: a name of ip-netns(8), a process that is in it, or"
+        " a path.  [default: this process's]",
+    )(command)

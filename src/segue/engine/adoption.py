@@ -1,0 +1,200 @@
+"""Make a listening socket that never asked for it shareable, from outside, and put it back.
+
+SO_REUSEPORT may be set after listen(2), and by whoever has a descriptor of the socket: from then on
+another listener of the same user can bind beside it, gets its part of new connections, and what
+waits in the old one can migrate (measured on Linux 6.18; inet_csk_bind_conflict looks at the flag
+as it is at the moment of the other's bind).  The server itself notices nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from segue.address import Address
+from segue.engine.examination import listeners_of
+from segue.engine.taking import GONE
+from segue.errors import KernelError, NotSupported, UsageError
+from segue.linux import pidfd, proc
+from segue.linux.sockopt import cookie, is_listening, local_address, socket_address
+from segue.observe.snapshot import Observer
+
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+_MOST_PIDS = 1 << 22  # PID_MAX_LIMIT, include/linux/threads.h
+_PRIVILEGE = (
+    "another user's process, or one that changed its user or is not dumpable, needs CAP_SYS_PTRACE"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A listening TCP socket as a descriptor of a process."""
+
+    address: Address
+    pid: int
+    number: int
+    cookie: int
+    uid: int  # whose listeners may share its port
+    shareable: bool  # SO_REUSEPORT is set
+
+
+def of_process(pid: int, port: int | None = None) -> list[Place]:
+    """The process's listening TCP sockets, in whichever network namespace, or those at ``port``.
+
+    Raises UsageError when it has none, KernelError: ESRCH when there is no such process, EACCES
+    or EPERM when it may not be looked into, with the capability that permits it.
+    """
+    if not 0 < pid < _MOST_PIDS:
+        raise UsageError(f"{pid} is no process; for a port write :{pid}")
+    found = _places(pid, port)
+    if not found:
+        where = "" if port is None else f" at port {port}"
+        others = [one for one in proc.tree(pid)[1:] if _listens(one, port)]
+        advice = f"; process {others[0]} below it has: name that one" if others else ""
+        raise UsageError(
+            f"process {pid} ({proc.command(pid)}) has no listening TCP socket{where}{advice}"
+        )
+    return found
+
+
+def at_port(observer: Observer, port: int, address: Address | None = None) -> list[Place]:
+    """The listeners at a port of the observer's network namespace, or only those at ``address``.
+
+    Raises UsageError when nobody listens there, NotSupported when a listener's process cannot be
+    seen, KernelError.
+    """
+    addresses = {
+        Address(one.host, one.port)
+        for family in (socket.AF_INET, socket.AF_INET6)
+        for one in observer.diag.listeners(port, family)
+    }
+    listeners = listeners_of(observer, [address] if address else sorted(addresses))
+    if not listeners:
+        where = str(address) if address else f"port {port}"
+        raise UsageError(f"nobody listens at {where} in this network namespace")
+    found = []
+    for listener in listeners:
+        place = proc.find_socket(listener.owners, listener.inode)
+        if place is None:
+            raise NotSupported(
+                f"reaching the listener at {listener.address}",
+                "the right to look into its process: the same user's and dumpable, or"
+                " CAP_SYS_PTRACE",
+                f"the process of uid {listener.uid} that has it cannot be seen",
+            )
+        reached = _place(*place)
+        if reached is not None and reached.cookie == listener.cookie:
+            found.append(reached)
+    return found
+
+
+def share(place: Place) -> None:
+    """Set SO_REUSEPORT on the very listener that was found.
+
+    Raises KernelError: EBADF when that listener is gone, and whatever the kernel answers.
+    """
+    with _taken(place, "setting") as listener:
+        _set(place, listener, 1)
+
+
+def withdraw(place: Place) -> None:
+    """Clear SO_REUSEPORT again, so that nobody can join any more.
+
+    To be called in the listener's network namespace.  Raises NotSupported, with the option left
+    on, when another listener has shared the port meanwhile: the kernel remembers that of a port
+    (``fastreuseport`` of struct inet_bind_bucket) until the last of them is gone, and whoever
+    joined a listener without the option would take all of its new connections.  Raises
+    KernelError as ``share`` does.
+    """
+    with _taken(place, "clearing") as listener:
+        _set(place, listener, 0)
+        if _joinable(place, listener):
+            _set(place, listener, 1)
+            raise NotSupported(
+                f"taking SO_REUSEPORT back from the listener at {place.address}",
+                "a port that no other listener has shared since",
+                "another one has, and the kernel goes on letting listeners join until all that"
+                " listen there are gone",
+            )
+
+
+def _joinable(place: Place, listener: socket.socket) -> bool:
+    """Whether a listener of the same user could bind there now; one that never listens asks."""
+    with socket.socket(place.address.family, socket.SOCK_STREAM) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if place.address.family == socket.AF_INET6:
+            only = listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+        with contextlib.suppress(PermissionError):
+            os.fchown(trial.fileno(), place.uid, -1)  # the kernel compares the sockets' owners
+        try:
+            trial.bind(socket_address(place.address, place.address.host, place.address.port))
+        except OSError:
+            return False
+    return True
+
+
+@contextlib.contextmanager
+def _taken(place: Place, verb: str) -> Iterator[socket.socket]:
+    with pidfd.take_socket(place.pid, place.number) as listener:
+        if cookie(listener) != place.cookie:
+            raise KernelError(
+                "pidfd_getfd", errno.EBADF, _doing(place, verb), "it was closed meanwhile"
+            )
+        yield listener
+
+
+def _set(place: Place, listener: socket.socket, value: int) -> None:
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, value)
+    except OSError as error:
+        doing = _doing(place, "setting" if value else "clearing")
+        raise KernelError("setsockopt", error.errno or 0, doing) from error
+
+
+def _doing(place: Place, verb: str) -> str:
+    return f"{verb} SO_REUSEPORT on the listener of process {place.pid} at {place.address}"
+
+
+def _listens(pid: int, port: int | None) -> bool:
+    """As far as it can be seen, and runs still."""
+    with contextlib.suppress(KernelError):
+        return bool(_places(pid, port))
+    return False
+
+
+def _places(pid: int, port: int | None) -> list[Place]:
+    with pidfd.opened(pid):
+        if proc.hides_descriptors(pid):
+            doing = f"looking at what process {pid} ({proc.command(pid)}) has open"
+            raise KernelError("readlink", errno.EACCES, doing, _PRIVILEGE)
+        found = [_place(pid, number) for number in proc.sockets(pid).values()]
+    wanted = [one for one in found if one and port in {None, one.address.port}]
+    return sorted(wanted, key=lambda one: (one.address, one.number))
+
+
+def _place(pid: int, number: int) -> Place | None:
+    """What this descriptor is, if it is a listening TCP socket.  Raises KernelError."""
+    try:
+        taken = pidfd.take_socket(pid, number)
+    except KernelError as error:
+        if error.errno in GONE:
+            return None
+        raise
+    with taken:
+        kind = (taken.family, taken.type, taken.proto)
+        tcp = {(one, socket.SOCK_STREAM, socket.IPPROTO_TCP) for one in _FAMILIES}
+        if kind not in tcp or not is_listening(taken):
+            return None
+        return Place(
+            local_address(taken),
+            pid,
+            number,
+            cookie(taken),
+            os.fstat(taken.fileno()).st_uid,
+            bool(taken.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)),
+        )

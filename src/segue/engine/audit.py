@@ -1,0 +1,230 @@
+"""What differs between the listeners of a reuseport group, and what a migrating connection notices.
+
+A queued child is a whole socket already: it keeps everything of its source.  A half-open request
+becomes a socket only at its target: it gets the options there, except what was settled by the SYN
+(measured on Linux 6.18, option by option).  The kernel moves connections all the same and asks
+nobody; the documentation of ``tcp_migrate_req`` (ip-sysctl.rst) warns that applications may crash.
+
+Pure: options come in by cookie and name, findings go out.  ``segue.engine.examination`` reads them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from segue.errors import UsageError
+
+Value = int | str
+Options = Mapping[str, Value]  # by the name of the constant, or one of those below
+Holders = tuple[tuple[Value, tuple[int, ...]], ...]  # each value, and the cookies that have it
+
+# What has no socket option of its own.
+ADDRESS = "ADDRESS"
+UID = "UID"
+FILTER = "FILTER"  # SO_ATTACH_FILTER, or SO_ATTACH_BPF
+BACKLOG = "BACKLOG"
+MD5 = "TCP_MD5SIG"  # which can be set and not be read
+
+
+class Level(Enum):
+    """What is to be done about a difference."""
+
+    REFUSE = "refused"  # there is no group, or connections can break
+    WARN = "warned of"  # connections behave otherwise
+    FINE = "fine"  # no connection notices
+
+
+class Origin(Enum):
+    """Whose option a half-open request has when it has migrated."""
+
+    TARGET = "target"
+    SOURCE = "source"
+    NEITHER = ""  # no connection has it
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a difference in one option does to connections that migrate."""
+
+    level: Level
+    request: Origin
+    effect: str
+
+
+_APART = "they are not in one group, and no connection migrates from one to the other"
+_DEAD = "when a peer that is gone is noticed differs"
+
+# In the order in which findings are told within a level.
+MEANINGS: dict[str, Meaning] = {
+    "SO_REUSEPORT": Meaning(
+        Level.REFUSE,
+        Origin.NEITHER,
+        "no further listener can join while one has it off: segue adopt turns it on",
+    ),
+    UID: Meaning(Level.REFUSE, Origin.NEITHER, f"listeners of different users: {_APART}"),
+    "IPV6_V6ONLY": Meaning(
+        Level.REFUSE, Origin.NEITHER, f"one takes IPv4 too, the other does not: {_APART}"
+    ),
+    "SO_BINDTODEVICE": Meaning(
+        Level.REFUSE, Origin.NEITHER, f"bound to different interfaces: {_APART}"
+    ),
+    ADDRESS: Meaning(
+        Level.WARN,
+        Origin.NEITHER,
+        f"listeners of one port at two addresses: {_APART}",
+    ),
+    FILTER: Meaning(
+        Level.REFUSE,
+        Origin.TARGET,
+        "packets that one filter lets pass are dropped by the other, and a child keeps its"
+        " source's filter as long as it lives",
+    ),
+    MD5: Meaning(
+        Level.REFUSE,
+        Origin.TARGET,
+        "a peer that signs its segments is not heard where its key is missing, and waits",
+    ),
+    "TCP_SAVE_SYN": Meaning(
+        Level.REFUSE,
+        Origin.SOURCE,
+        "a server that asks for the saved SYN finds none on a connection that came by a listener"
+        " without it",
+    ),
+    "TCP_DEFER_ACCEPT": Meaning(
+        Level.REFUSE,
+        Origin.TARGET,
+        "where it is off a server may speak first, which a client then waits for; where it is on"
+        " a server may count on data that has not come",
+    ),
+    "SO_RCVLOWAT": Meaning(
+        Level.REFUSE,
+        Origin.TARGET,
+        "a server that does not know of the higher one is not woken by fewer bytes, and waits",
+    ),
+    "TCP_FASTOPEN": Meaning(
+        Level.WARN,
+        Origin.NEITHER,
+        "each Fast Open child that migrates lets the target take one more than its limit",
+    ),
+    "TCP_NODELAY": Meaning(
+        Level.WARN, Origin.TARGET, "where it is off, small answers can wait 40 ms for an ACK"
+    ),
+    "TCP_QUICKACK": Meaning(Level.WARN, Origin.TARGET, "when data is acknowledged differs"),
+    "SO_KEEPALIVE": Meaning(Level.WARN, Origin.TARGET, _DEAD),
+    "TCP_KEEPIDLE": Meaning(Level.WARN, Origin.TARGET, _DEAD),
+    "TCP_KEEPINTVL": Meaning(Level.WARN, Origin.TARGET, _DEAD),
+    "TCP_KEEPCNT": Meaning(Level.WARN, Origin.TARGET, _DEAD),
+    "TCP_USER_TIMEOUT": Meaning(Level.WARN, Origin.TARGET, _DEAD),
+    "TCP_LINGER2": Meaning(
+        Level.WARN, Origin.TARGET, "how long a closed connection waits for the peer's FIN differs"
+    ),
+    "TCP_NOTSENT_LOWAT": Meaning(
+        Level.WARN, Origin.TARGET, "how much unsent data makes it unwritable differs"
+    ),
+    "SO_RCVBUF": Meaning(Level.WARN, Origin.TARGET, "how much may come in unread differs"),
+    "SO_SNDBUF": Meaning(Level.WARN, Origin.TARGET, "how much may be written ahead differs"),
+    "SO_OOBINLINE": Meaning(Level.WARN, Origin.TARGET, "where urgent data is read differs"),
+    "SO_BUSY_POLL": Meaning(Level.WARN, Origin.TARGET, "how long a read polls differs"),
+    "SO_MAX_PACING_RATE": Meaning(Level.WARN, Origin.TARGET, "how fast it may send differs"),
+    "TCP_CONGESTION": Meaning(Level.WARN, Origin.TARGET, "how it shares the network differs"),
+    "IP_TOS": Meaning(Level.WARN, Origin.TARGET, "how routers treat its packets differs"),
+    "IP_TTL": Meaning(Level.WARN, Origin.TARGET, "how far its packets go differs"),
+    "IPV6_TCLASS": Meaning(Level.WARN, Origin.TARGET, "how routers treat its packets differs"),
+    "IPV6_UNICAST_HOPS": Meaning(Level.WARN, Origin.TARGET, "how far its packets go differs"),
+    "SO_MARK": Meaning(
+        Level.WARN, Origin.SOURCE, "firewall and routing rules go on by its old listener's mark"
+    ),
+    "TCP_MAXSEG": Meaning(Level.WARN, Origin.SOURCE, "the largest segment was settled by the SYN"),
+    "TCP_WINDOW_CLAMP": Meaning(
+        Level.WARN, Origin.SOURCE, "the largest window was settled by the SYN"
+    ),
+    BACKLOG: Meaning(
+        Level.FINE,
+        Origin.NEITHER,
+        "a queued child asks for no room at its target, a half-open request waits for it",
+    ),
+    "SO_PRIORITY": Meaning(Level.FINE, Origin.NEITHER, "connections do not inherit it"),
+    "SO_INCOMING_CPU": Meaning(Level.FINE, Origin.NEITHER, "connections do not inherit it"),
+}
+# What, with the address, makes a group (inet_reuseport_add_sock): the rest is only compared
+# within one.
+_IDENTITY = (UID, "IPV6_V6ONLY", "SO_BINDTODEVICE")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One option that differs, or that no group can have."""
+
+    name: str
+    level: Level
+    request: Origin
+    effect: str
+    holders: Holders
+    allowed: bool = False
+
+    @property
+    def matters(self) -> bool:
+        """It is refused or warned of, and nobody has allowed it."""
+        return self.level is not Level.FINE and not self.allowed
+
+
+def audit(options: Mapping[int, Options], allow: Collection[str] = ()) -> tuple[Finding, ...]:
+    """Whatever differs between listeners, named by cookie, the gravest first.
+
+    The address that is asked about is the first listener's; of those at another one only that is
+    found.  What ``allow`` names is found all the same and does not matter.  An option that one of
+    two listeners has not at all is not compared.  Raises UsageError for a name in ``allow`` that
+    no finding can have.
+    """
+    _refuse_unknown(allow)
+    found = _differences([ADDRESS], options, allow)
+    asked = {
+        cookie: one
+        for cookie, one in options.items()
+        if one[ADDRESS] == next(iter(options.values()))[ADDRESS]
+    }
+    if not all(one["SO_REUSEPORT"] for one in asked.values()):
+        found.append(_finding("SO_REUSEPORT", _holders("SO_REUSEPORT", asked), allow))
+    found += _differences(_IDENTITY, asked, allow)
+    groups: dict[tuple[Value | None, ...], dict[int, Options]] = {}
+    for cookie, one in asked.items():
+        groups.setdefault(tuple(map(one.get, _IDENTITY)), {})[cookie] = one
+    rest = [name for name in MEANINGS if name not in {ADDRESS, "SO_REUSEPORT", *_IDENTITY}]
+    for members in groups.values():
+        found += _differences(rest, members, allow)
+    gravity = list(Level)
+    return tuple(sorted(found, key=lambda one: gravity.index(one.level)))
+
+
+def _differences(
+    names: Iterable[str], options: Mapping[int, Options], allow: Collection[str]
+) -> list[Finding]:
+    differing = [(name, holders) for name in names if len(holders := _holders(name, options)) > 1]
+    return [_finding(name, holders, allow) for name, holders in differing]
+
+
+def _holders(name: str, options: Mapping[int, Options]) -> Holders:
+    values: dict[Value, list[int]] = {}
+    for cookie, one in options.items():
+        if name in one:
+            values.setdefault(one[name], []).append(cookie)
+    return tuple((value, tuple(cookies)) for value, cookies in values.items())
+
+
+def _finding(name: str, holders: Holders, allow: Collection[str]) -> Finding:
+    meaning = MEANINGS[name]
+    level = meaning.level
+    if name == "TCP_DEFER_ACCEPT" and all(value for value, _ in holders):
+        level = Level.WARN  # on everywhere, and only for how long differs
+    return Finding(name, level, meaning.request, meaning.effect, holders, name in allow)
+
+
+def _refuse_unknown(allow: Collection[str]) -> None:
+    for name in allow:
+        if name not in MEANINGS:
+            near = difflib.get_close_matches(name.upper(), MEANINGS, n=1)
+            advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(MEANINGS)}"
+            raise UsageError(f"{name!r} is no option that an audit looks at; {advice}")
