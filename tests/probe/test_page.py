@@ -111,6 +111,21 @@ def test_what_others_wrote_is_no_markup_on_a_terminal() -> None:
     assert said.count("[red]&") >= 5
 
 
+@pytest.mark.parametrize("width", [40, 80])
+def test_a_narrow_terminal_loses_no_digit(width: int) -> None:
+    """No figure is cut off, and the bars of the timeline stay on their lines, under each other."""
+    console = Console(file=io.StringIO(), width=width)
+    screen.draw(report(), console)
+    assert isinstance(console.file, io.StringIO)
+    said = console.file.getvalue()
+    assert "…" not in said
+    rows = [row for row in said.splitlines() if row.startswith(("slowest ", "lost  ", "restart  "))]
+    bars = [row.split("|")[1] for row in rows if row.count("|") == 2]
+    assert len(bars) == 3
+    assert len({len(one) for one in bars}) == 1
+    assert all(row.rsplit("|", 1)[1].strip() for row in rows if "|" in row)
+
+
 @pytest.mark.parametrize("made", [report(), report(lost=False, span=False)])
 def test_the_pictures_are_well_formed_and_inside_their_frame(made: Report) -> None:
     """XML that parses; no bar or line leaves the picture."""

@@ -19,6 +19,10 @@ from segue.probe.story import Slice, Story
 
 BARS = " ▁▂▃▄▅▆▇█"
 COLUMNS = 60
+# What stands left and right of the bars: "slowest   |" and at most "| 100.0 s to 120.0 s".
+BESIDE = 32
+# A table is measured against it, to learn how wide it would like to be.
+UNBOUND = 1000
 
 
 def line(now: Progress) -> str:
@@ -37,13 +41,13 @@ def draw(report: Report, console: Console) -> None:
         console.print(escape(report.command.sentence), style=style, highlight=False)
     console.print()
     console.print(_fates(result))
-    console.print(_phases(report))
+    console.print(_phases(report, console))
     console.print(
         f"longest time without an answer: {milliseconds(result.gap_ms)} ms", highlight=False
     )
     for drawn in _whose(result):
         console.print(drawn)
-    for row in timeline(report.story):
+    for row in timeline(report.story, min(COLUMNS, max(8, console.width - BESIDE))):
         console.print(row, highlight=False, markup=False)
     for said in [*kernel(report.kernel), *segue(report.attached)]:
         console.print(said, highlight=False, markup=False)
@@ -90,11 +94,21 @@ def _fates(result: Result) -> Table:
     return made
 
 
-def _phases(report: Report) -> Table:
-    made = table("", "asked", "lost", "p50 ms", "p90 ms", "p99 ms", "max ms")
+def _phases(report: Report, console: Console) -> Table:
+    rows: list[tuple[str, ...]] = [("", "asked", "lost", "p50 ms", "p90 ms", "p99 ms", "max ms")]
     for one in report.story.phases:
-        latencies = (one.p50_ms, one.p90_ms, one.p99_ms, one.max_ms)
-        made.add_row(one.name, f"{one.total:,}", f"{one.lost:,}", *map(milliseconds, latencies))
+        latencies = map(milliseconds, (one.p50_ms, one.p90_ms, one.p99_ms, one.max_ms))
+        rows.append((one.name, f"{one.total:,}", f"{one.lost:,}", *latencies))
+    made = _rows(rows)
+    # A figure whose last digits are cut off is a wrong figure.
+    wanted = console.measure(made, options=console.options.update(max_width=UNBOUND)).maximum
+    return made if wanted <= console.width else _rows(list(zip(*rows, strict=True)))
+
+
+def _rows(rows: Sequence[Sequence[str]]) -> Table:
+    made = table(*rows[0])
+    for row in rows[1:]:
+        made.add_row(*row)
     return made
 
 
@@ -125,9 +139,9 @@ def _whose(result: Result) -> Iterator[Table]:
         yield made
 
 
-def timeline(story: Story) -> list[str]:
-    """Latency, losses and the restart, one line each, over the same seconds."""
-    groups = _merge(story.slices, COLUMNS)
+def timeline(story: Story, columns: int = COLUMNS) -> list[str]:
+    """Latency, losses and the restart, one line each of so many bars, over the same seconds."""
+    groups = _merge(story.slices, columns)
     if len(groups) < 2:
         return []
     slowest = [max((one.max_ms or 0.0 for one in group), default=0.0) for group in groups]
