@@ -82,6 +82,14 @@ def test_the_page_is_alone() -> None:
     assert "prefers-color-scheme: dark" in text
 
 
+def test_what_is_wider_than_a_telephone_scrolls_by_itself() -> None:
+    """Every table and picture has a frame of its own, and no picture shrinks to nothing."""
+    text = page.render(report())
+    assert text.count('<div class="scroll"><svg ') == text.count("<svg ") == 2
+    assert text.count('<div class="scroll"><table>') == text.count("<table>")
+    assert re.search(r"svg \{[^}]*min-width: \d+px", text)
+
+
 def test_the_page_says_what_the_table_says() -> None:
     """Verdict, fates, phases, versions, counters, causes, and how the command ended."""
     text = Page(page.render(report())).text

@@ -36,7 +36,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th { color: var(--dim); font-weight: 500; text-align: left; }
 th, td { border-bottom: 1px solid var(--rule); padding: 4px 22px 4px 0; vertical-align: top; }
 .n { text-align: right; white-space: nowrap; }
-svg { display: block; height: auto; max-width: 100%; width: 100%; }
+/* Below this its words are too small to read, so it scrolls. */
+svg { display: block; height: auto; min-width: 720px; width: 100%; }
 svg text { fill: var(--dim); font: 12px system-ui, sans-serif; }
 .end { text-anchor: end; } .middle { text-anchor: middle; }
 .grid { stroke: var(--rule); stroke-width: 1; }
@@ -73,9 +74,9 @@ def render(report: Report) -> str:
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
         *_head(report),
         "<h2>Attempts over time</h2>",
-        drawing.losses(report.story, marks),
+        _wide(drawing.losses(report.story, marks)),
         "<h2>Latency over time</h2>",
-        drawing.latency(report.story, marks),
+        _wide(drawing.latency(report.story, marks)),
         *_tables(report),
         *_kernel(report.kernel),
         *_segue(report.attached),
@@ -181,4 +182,8 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[Cell]], numbers: set[in
         return "".join(cell(column, value, tag) for column, value in enumerate(row))
 
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    return f'<div class="scroll"><table><tr>{cells(heads, "th")}</tr>{body}</table></div>'
+    return _wide(f"<table><tr>{cells(heads, 'th')}</tr>{body}</table>")
+
+
+def _wide(drawn: str) -> str:
+    return f'<div class="scroll">{drawn}</div>'
