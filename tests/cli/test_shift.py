@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from tests.supervisor.attaching import HERE, Attach, Servers, servers
-from tests.supervisor.instance import wait_until
 
 from segue.cli.main import main
 
@@ -22,11 +21,10 @@ def group(
     with servers() as pool:
         for _ in range(2):
             pool.plain()
-        with Attach(tmp_path, bpf_directory, "--together", "0.5") as one:
+        with Attach(tmp_path, bpf_directory, "--generation-by", "env:RELEASE") as one:
             one.wait_attached(2)
-            wait_until(lambda: one.status()["workers"][0]["age"] > 1, "time for a generation")
             for _ in range(2):
-                pool.plain()
+                pool.plain(release="2")
             one.wait_attached(4).wait_share(2, 100)
             monkeypatch.setenv("SEGUE_DIRECTORY", one.env["SEGUE_DIRECTORY"])
             yield one, pool
@@ -57,7 +55,7 @@ def test_what_users_type(
     for word in (
         "attached",
         "generation 2",
-        "generations by start",
+        "generations by env:RELEASE",
         str(HERE),
         "serving",
         "python",

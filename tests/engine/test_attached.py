@@ -16,7 +16,7 @@ from segue.engine.generations import Generations
 from segue.engine.migrate import Migrate
 from segue.engine.taking import find, take
 from segue.errors import UsageError
-from segue.linux import sysctl
+from segue.linux import cbpf, sysctl
 from segue.linux.bpf_attr import MapType
 from segue.linux.bpf_maps import Map
 from segue.linux.sockopt import cookie, open_listener
@@ -252,6 +252,18 @@ def test_a_newcomer_in_another_programs_table_is_left_alone(group: Group) -> Non
         theirs.delete(encode_number(0))
     group.look(11, thorough=True)
     assert len(group.attached.members) == 3
+
+
+def test_a_program_that_came_with_a_newcomer_is_replaced(group: Group) -> None:
+    """Of a server that steers by itself each new listener would take the group from us."""
+    group.begin("a")
+    group.open("b")
+    cbpf.attach_reuseport(group.listeners["b"], [cbpf.answer(0)])
+    group.look()
+    before = group.attached.steering.counts()
+    assert group.taken(40) == {"a", "b"}
+    after = group.attached.steering.counts()
+    assert sum((after[slot] - before[slot]).new for slot in after) == 40
 
 
 def test_one_that_was_shut_down_is_put_back(group: Group) -> None:

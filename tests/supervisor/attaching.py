@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -110,14 +110,19 @@ class Servers:
         self.running: list[subprocess.Popen[bytes]] = []
 
     def start(
-        self, *argv: str, listeners: int = 1, address: Address = HERE, cwd: Path = ROOT
+        self, *argv: str, listeners: int = 1, address: Address = HERE, release: str = ""
     ) -> subprocess.Popen[bytes]:
-        """Start one, and wait until it has added its listeners."""
+        """Start one, RELEASE in its environment, and wait until it has added its listeners."""
         before = listening(address)
         one = subprocess.Popen(
-            argv, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+            argv,
+            cwd=ROOT,
+            env={**os.environ, "RELEASE": release},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         self.running.append(one)
         wait_until(
             lambda: one.poll() is not None or len(listening(address) - before) >= listeners,
@@ -126,10 +131,12 @@ class Servers:
         assert one.poll() is None
         return one
 
-    def plain(self, *more: int, address: Address = HERE) -> subprocess.Popen[bytes]:
+    def plain(
+        self, *more: int, address: Address = HERE, release: str = ""
+    ) -> subprocess.Popen[bytes]:
         """A plain server."""
         where = (address.host, str(address.port), *map(str, more))
-        return self.start(*PLAIN, *where, address=address)
+        return self.start(*PLAIN, *where, address=address, release=release)
 
     def stop(self, one: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None:
         """The signal, and its end."""
@@ -166,6 +173,3 @@ def answered_by(count: int, address: Address = HERE) -> Counter[int]:
             head = client.makefile("rb").read()
         found[int(head.lower().partition(b"x-pid: ")[2].split()[0])] += 1
     return found
-
-
-Start = Callable[[], subprocess.Popen[bytes]]

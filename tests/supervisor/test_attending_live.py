@@ -25,6 +25,7 @@ from segue.observe.snapshot import Observer
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14"), pytest.mark.program("mount")]
 
 BIN = Path(sys.executable).parent
+BY_RELEASE = ("--generation-by", "env:RELEASE")
 
 
 @pytest.fixture
@@ -92,17 +93,32 @@ def test_a_whole_new_set_takes_over_and_the_old_one_gets_nothing_more(
 ) -> None:
     """Newest first; both listeners of the new generation share, and the old two only finish."""
     old = [pool.plain(), pool.plain()]
-    with Attach(tmp_path, bpf_directory, "--together", "0.5") as one:
+    with Attach(tmp_path, bpf_directory, *BY_RELEASE) as one:
         one.wait_attached(2)
         assert set(answered_by(40)) == {server.pid for server in old}
-        wait_until(lambda: one.status()["workers"][0]["age"] > 1, "a second generation's time")
-        new = [pool.plain(), pool.plain()]
+        new = [pool.plain(release="2"), pool.plain(release="2")]
         one.wait_attached(4).wait_share(2, 100)
         assert set(answered_by(40)) == {server.pid for server in new}
         for server in old:
             pool.stop(server)
         one.wait_attached(2)
         assert one.shares() == {2: 100}
+
+
+def test_a_worker_that_is_started_again_is_of_its_release(
+    pool: Servers, tmp_path: Path, bpf_directory: str
+) -> None:
+    """Blue and green side by side: green takes over, and a new blue one changes nothing."""
+    blue = [pool.plain(release="blue"), pool.plain(release="blue")]
+    with Attach(tmp_path, bpf_directory, *BY_RELEASE) as one:
+        one.wait_attached(2)
+        green = {pool.plain(release="green").pid, pool.plain(release="green").pid}
+        one.wait_attached(4).wait_share(2, 100)
+        pool.stop(blue[0])
+        pool.plain(release="blue")
+        one.wait_attached(4)
+        assert one.shares() == {1: 0, 2: 100}
+        assert set(answered_by(30)) == green
 
 
 def test_a_newcomer_gets_nothing_before_it_is_in_the_table(
@@ -265,11 +281,10 @@ def test_shifts_and_weights_are_followed_at_once(
 ) -> None:
     """A part, all, nothing and back under load, and a worker at half: none is lost."""
     old = [pool.plain(), pool.plain()]
-    with Attach(tmp_path, bpf_directory, "--together", "0.5", "--canary", "0") as one:
+    with Attach(tmp_path, bpf_directory, *BY_RELEASE, "--canary", "0") as one:
         one.wait_attached(2)
         assert one.ask("shift", percent=5)["exit"] == 2
-        wait_until(lambda: one.status()["workers"][0]["age"] > 1, "a second generation's time")
-        new = [pool.plain(), pool.plain()]
+        new = [pool.plain(release="2"), pool.plain(release="2")]
         one.wait_attached(4)
         assert one.shares() == {1: 100, 2: 0}
         with load("--rate", "200") as finish:

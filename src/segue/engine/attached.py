@@ -158,6 +158,8 @@ class Attached:
             deferred = taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT) > 0
             ready = deferred or not self.proven
             self._join(listener, taken, generation, now, ready=ready)
+            # A server that attaches a program of its own does so with each listener it opens.
+            self.steering.attach(taken)
         if self.canary is not None and len(self._numbers()) > 1:
             self.percent.setdefault(generation, self.canary)
         return ""
