@@ -238,6 +238,31 @@ def test_strength_is_what_served_when_things_were_settled(group: Group) -> None:
     assert group.shares() == {"e": 50, "f": 50}
 
 
+def test_a_release_that_was_gone_for_long_is_a_new_generation(group: Group) -> None:
+    """Within a minute its worker is only being started anew; later it is another deployment."""
+    group.begin("a")
+    for seconds, number in ((SETTLED - 1, 2), (SETTLED + 1, 3)):
+        group.release.now = "second"
+        group.come("b")
+        group.go("b")
+        group.look(seconds, thorough=True)
+        group.come("b")
+        assert group.attached.members[cookie(group.listeners["b"])].generation == number
+        group.go("b")
+
+
+def test_a_listener_of_another_group_is_left_alone(group: Group) -> None:
+    """At the same address, bound to an interface: nothing could move to it or from it."""
+    group.begin("a")
+    with socket.socket() as bound:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
+        bound.bind((IPV4.host, IPV4.port))
+        bound.listen()
+        assert ["another reuseport group" in text for text in group.look()] == [True]
+        assert group.shares() == {"a": 100}
+
+
 def test_a_newcomer_in_another_programs_table_is_left_alone(group: Group) -> None:
     """Said once; the others are followed."""
     group.begin("a")
