@@ -51,6 +51,16 @@ def test_by_start_a_whole_process_group_is_one_run(child: subprocess.Popen[bytes
     assert here.started == (leader or proc.start_seconds(os.getpid()))
 
 
+def test_by_process_each_start_counts(child: subprocess.Popen[bytes]) -> None:
+    """A worker that a reload started is no part of what its server was before."""
+    rule = Rule.parse("process")
+    assert rule.by_start
+    for pid in (os.getpid(), child.pid):
+        origin = rule.origin([pid])
+        assert origin is not None
+        assert (origin.key, origin.started) == (str(pid), proc.start_seconds(pid))
+
+
 @pytest.mark.parametrize(
     ("rule", "key"),
     [

@@ -441,6 +441,23 @@ def test_granian_is_replaced_side_by_side(
 
 
 @pytest.mark.slow
+def test_a_reload_inside_one_process_group_is_told_by_process(
+    pool: Servers, tmp_path: Path, bpf_directory: str
+) -> None:
+    """Granian by SIGHUP: the worker that it starts anew is a generation, and gets everything."""
+    at = ("--host", HERE.host, "--port", str(HERE.port), "--interface", "asgi")
+    argv = (str(BIN / "granian"), *at, "--workers", "1", "examples.hello:app")
+    granian = pool.start(*argv)
+    flags = ("--generation-by", "process", "--together", "0")
+    with Attach(tmp_path, bpf_directory, *flags) as one:
+        one.wait_attached(1)
+        for generation in (2, 3):
+            granian.send_signal(signal.SIGHUP)
+            one.wait_share(generation, 100)
+            wait_until(lambda: len(one.shares()) == 1, "the old worker's end")
+
+
+@pytest.mark.slow
 def test_gunicorns_workers_recycle(pool: Servers, tmp_path: Path, bpf_directory: str) -> None:
     """Each closes its listener after some requests, and what waits there goes to the others.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from segue.errors import UsageError
 from segue.linux import proc
 
-RULES = "start, cgroup, unit, exe, cwd, env:NAME, command:REGEX or none"
+RULES = "start, process, cgroup, unit, exe, cwd, env:NAME, command:REGEX or none"
 _CONTAINER = re.compile(r"[0-9a-f]{64}")
 _UNIT = re.compile(r"[^/]+\.(?:service|scope)")
 
@@ -36,17 +36,19 @@ class Rule:
     @property
     def by_start(self) -> bool:
         """Keys name processes: runs that start together are still one generation."""
-        return self.name == "start"
+        return self.name in {"start", "process"}
 
     @classmethod
     def parse(cls, text: str) -> Rule:
         """Read one of RULES.  Raises UsageError.
 
         ``start``: the process group, which is a service's, a shell job's, or a daemon's with all
-        its workers.  ``cgroup``: the control group's path.  ``unit``: the container, else the
-        systemd unit and its invocation.  ``exe`` and ``cwd``: the very file or directory, by
-        inode.  ``env:NAME``: a variable it was started with.  ``command:REGEX``: what the
-        expression's first group, or the whole of it, matches in its command line.
+        its workers.  ``process``: the process itself, so that a reload inside one group counts as
+        well, and a single worker that is started again too.  ``cgroup``: the control group's path.
+        ``unit``: the container, else the systemd unit and its invocation.  ``exe`` and ``cwd``:
+        the very file or directory, by inode.  ``env:NAME``: a variable it was started with.
+        ``command:REGEX``: what the expression's first group, or the whole of it, matches in its
+        command line.
         """
         kind, colon, rest = text.partition(":")
         if not colon and kind in _RULES:
@@ -70,7 +72,7 @@ class Rule:
         if not ages:
             return None
         pid = max(ages, key=lambda one: (ages[one], one))
-        leader = proc.process_group(pid) if self.by_start else None
+        leader = proc.process_group(pid) if self.name == "start" else None
         started = None if leader is None else proc.start_seconds(leader)
         return Origin(self.key(pid), ages[pid] if started is None else started)
 
@@ -102,6 +104,7 @@ def _unit(pid: int) -> str:
 
 _RULES: dict[str, Callable[[int], str]] = {
     "start": lambda pid: str(proc.process_group(pid) or pid),
+    "process": str,
     "cgroup": proc.control_group,
     "unit": _unit,
     "exe": lambda pid: proc.file_identity(pid, "exe"),
