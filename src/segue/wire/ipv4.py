@@ -1,6 +1,7 @@
-"""An IPv4 packet seen through its bytes (RFC 791).
+"""An IPv4 packet seen through its bytes (RFC 791), and one made.
 
-A view: nothing is copied, and what is not asked for is not looked at.  The checksum is not judged.
+A view: nothing is copied, and what is not asked for is not looked at.  The checksum is judged only
+by ``header_agrees``.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ import ipaddress
 import struct
 
 from segue.errors import WireError
+from segue.wire import checksum
 
 TCP = 6
 SHORTEST = 20  # a header without options
 _HEADER = struct.Struct("!BBHHHBBH4s4s")
+_SUMMED = struct.Struct("!BBHHHBBH8s")
+_DONT_FRAGMENT = 0x4000
 _MORE_FRAGMENTS = 0x2000
 _OFFSET_MASK = 0x1FFF
 
@@ -59,3 +63,19 @@ class Packet:
     def payload(self) -> memoryview:
         """What it carries, without what a link may have padded it with."""
         return memoryview(self._data)[self._header : self.length]
+
+    @property
+    def header_agrees(self) -> bool:
+        """The header arrived as it was sent, as far as its checksum can tell."""
+        return checksum.internet(self._data[: self._header]) == 0
+
+
+def emit(
+    addresses: bytes, protocol: int, payload: bytes, *, identification: int = 0, ttl: int = 64
+) -> bytes:
+    """A packet that is not to be fragmented; ``addresses`` is source and target together."""
+    length = SHORTEST + len(payload)
+    header = _SUMMED.pack(
+        0x45, 0, length, identification & 0xFFFF, _DONT_FRAGMENT, ttl, protocol, 0, addresses
+    )
+    return header[:10] + checksum.internet(header).to_bytes(2, "big") + addresses + payload

@@ -1,4 +1,4 @@
-"""A TCP segment seen through its bytes (RFC 9293, section 3.1).
+"""A TCP segment seen through its bytes (RFC 9293, section 3.1), and one made.
 
 A view: nothing is copied.  Neither the checksum nor the options are judged.
 """
@@ -8,13 +8,14 @@ from __future__ import annotations
 import struct
 
 from segue.errors import WireError
-from segue.wire import ipv4
+from segue.wire import checksum, ipv4
 
 # Plain numbers, because a predicate looks at every packet: an enum costs a microsecond each time.
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = (1 << bit for bit in range(8))
 _NAMES = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
 SHORTEST = 20  # a header without options
 _HEADER = struct.Struct("!HHIIBBHHH")
+_NUMBERS = struct.Struct("!IIBBH")
 
 
 class Segment:
@@ -53,6 +54,26 @@ class Segment:
     def __str__(self) -> str:
         said = " ".join(name for bit, name in enumerate(_NAMES) if self.flags >> bit & 1)
         return f"{self.sport} > {self.dport} {said or 'no flags'} seq {self.seq} ack {self.ack}"
+
+
+def emit(
+    addresses: bytes,
+    ports: bytes,
+    seq: int,
+    ack: int,
+    flags: int,
+    window: int,
+    options: bytes = b"",
+    payload: bytes = b"",
+) -> bytes:
+    """A segment with its checksum; ``addresses`` and ``ports`` are source and target together.
+
+    The options must be padded to four bytes (segue.wire.options does).
+    """
+    offset = (SHORTEST + len(options)) << 2  # in words, in the upper half of its byte
+    numbers = _NUMBERS.pack(seq, ack, offset, flags, window)
+    summed = checksum.tcp(addresses, ports + numbers + b"\0\0\0\0" + options + payload)
+    return ports + numbers + summed.to_bytes(2, "big") + b"\0\0" + options + payload
 
 
 def segment_in(packet: bytes) -> Segment | None:

@@ -1,0 +1,120 @@
+"""A packet that arrived, as far as TCP has use for it; and the way back to who sent it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from segue.errors import WireError
+from segue.wire import checksum, ipv4, ipv6, options, tcp
+from segue.wire.options import Options
+from segue.wire.seq import Seq, add
+from segue.wire.tcp import FIN, SYN
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """From us to the peer: addresses and ports as bytes, ours first."""
+
+    addresses: bytes
+    ports: bytes
+
+    @property
+    def is_ipv6(self) -> bool:
+        """The addresses are of 16 bytes each."""
+        return len(self.addresses) == 32
+
+    @property
+    def local(self) -> tuple[bytes, int]:
+        """Our address and port."""
+        half = len(self.addresses) // 2
+        return self.addresses[:half], int.from_bytes(self.ports[:2], "big")
+
+    @property
+    def remote(self) -> tuple[bytes, int]:
+        """The peer's address and port."""
+        half = len(self.addresses) // 2
+        return self.addresses[half:], int.from_bytes(self.ports[2:], "big")
+
+    def packet(
+        self,
+        seq: int,
+        ack: int,
+        flags: int,
+        window: int,
+        said: bytes = b"",
+        payload: bytes = b"",
+        identification: int = 0,
+    ) -> bytes:
+        """A packet to the peer; ``said`` are options."""
+        segment = tcp.emit(self.addresses, self.ports, seq, ack, flags, window, said, payload)
+        if len(self.addresses) == 32:
+            return ipv6.emit(self.addresses, ipv4.TCP, segment)
+        return ipv4.emit(self.addresses, ipv4.TCP, segment, identification=identification)
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A segment whose checksum agrees.  ``flow`` names the connection it is for."""
+
+    packet: bytes
+    flow: bytes
+    path: Path
+    seq: Seq
+    ack: Seq
+    flags: int
+    window: int
+    raw_options: memoryview
+    payload: memoryview
+    _options: Options | None = field(default=None)
+
+    @property
+    def options(self) -> Options:
+        """What the options say, read when first asked for."""
+        if self._options is None:
+            self._options = options.parse(self.raw_options)
+        return self._options
+
+    @property
+    def length(self) -> int:
+        """Of the sequence space that it takes: SYN and FIN count one each."""
+        flags = self.flags
+        return len(self.payload) + bool(flags & SYN) + bool(flags & FIN)
+
+    @property
+    def end(self) -> Seq:
+        """The number after its last."""
+        return add(self.seq, self.length)
+
+
+def read(packet: bytes) -> Arrival:
+    """The segment in a packet.
+
+    Raises WireError for what is no whole TCP segment in IPv4 or IPv6, or has a wrong checksum.
+    """
+    carrier: ipv4.Packet | ipv6.Packet
+    if packet[:1] and packet[0] >> 4 == 6:
+        carrier = ipv6.Packet(packet)
+    else:
+        carrier = ipv4.Packet(packet)
+        if carrier.fragmented:
+            raise WireError("IPv4 packet", "a fragment", packet)
+        if not carrier.header_agrees:
+            raise WireError("IPv4 packet", "wrong header checksum", packet)
+    if carrier.protocol != ipv4.TCP:
+        raise WireError("IP packet", f"protocol {carrier.protocol} is not TCP", packet)
+    source, target, body = carrier.source_bytes, carrier.target_bytes, carrier.payload
+    segment = tcp.Segment(body)
+    if not checksum.tcp_agrees(source + target, body):
+        raise WireError("TCP segment", "wrong checksum", packet)
+    ports = bytes(body[:4])
+    return Arrival(
+        packet,
+        source + target + ports,
+        Path(target + source, ports[2:] + ports[:2]),
+        Seq(segment.seq),
+        Seq(segment.ack),
+        segment.flags,
+        segment.window,
+        segment.options,
+        segment.payload,
+    )

@@ -1,0 +1,136 @@
+"""The program's side: what socket, bind, listen, accept, shutdown, close do to a listener.
+
+Refusals are KernelErrors with the errno that Linux gives.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from segue.errors import KernelError
+from segue.model import migration
+from segue.model.connection import Connection
+from segue.model.durations import retransmits_in
+from segue.model.group import Group
+from segue.model.listener import Listener, Place
+from segue.model.net import Net
+from segue.model.program import Program
+from segue.model.states import State
+
+# What a child inherits is whatever is set here and not consumed by the listener itself.
+_OWN = {"TCP_DEFER_ACCEPT", "TCP_FASTOPEN"}
+KNOWN = _OWN | {
+    "SO_REUSEPORT", "TCP_NODELAY", "TCP_MAXSEG", "TCP_SYNCNT", "TCP_SAVE_SYN", "SO_MARK",
+    "TCP_FASTOPEN_NO_COOKIE", "SO_LINGER0",
+}  # fmt: skip
+
+
+def refuse(call: str, code: int, doing: str) -> KernelError:
+    """The error for a call; the caller raises it."""
+    return KernelError(call, code, doing)
+
+
+def set_option(listener: Listener, name: str, value: int) -> None:
+    """setsockopt: by the name of its constant.  Raises KernelError: ENOPROTOOPT, EINVAL."""
+    if name not in KNOWN:
+        raise refuse("setsockopt", errno.ENOPROTOOPT, f"setting {name}")
+    if name == "TCP_FASTOPEN":
+        if listener.state not in {State.CLOSE, State.LISTEN} or value < 0:
+            raise refuse("setsockopt", errno.EINVAL, f"setting {name}")
+        listener.fast_open.limit = value
+        return
+    if name == "TCP_DEFER_ACCEPT":
+        listener.defer_accept = retransmits_in(value)
+        return
+    listener.options[name] = value
+
+
+def bind(net: Net, listener: Listener, place: Place) -> None:
+    """Take an address.  Raises KernelError: EINVAL when it has one, EADDRINUSE."""
+    if listener.place is not None:
+        raise refuse("bind", errno.EINVAL, "binding a listener")
+    group = net.groups.get(place)
+    if group is not None and not _may_share(group, listener):
+        raise refuse("bind", errno.EADDRINUSE, "binding a listener")
+    listener.place = place
+
+
+def _may_share(group: Group, listener: Listener) -> bool:
+    return group.shared and bool(listener.options.get("SO_REUSEPORT")) and group.uid == listener.uid
+
+
+def listen(net: Net, listener: Listener, backlog: int) -> None:
+    """Begin to listen, or, if it does, change the backlog.
+
+    One that listened before comes back into its group, if there is still a live member; else it
+    begins a new group, without the program of the old (reuseport_resurrect, FACTS 5).  Raises
+    KernelError: EADDRINUSE, EINVAL without an address.
+    """
+    if listener.place is None or listener.closed:
+        raise refuse("listen", errno.EINVAL, "listening")
+    listener.backlog = min(backlog & 0xFFFFFFFF, net.sysctls.somaxconn)
+    if listener.listening:
+        return
+    group, old = net.groups.get(listener.place), listener.group
+    attached_before = old is not None and listener not in old.closed
+    if group is None:
+        if not attached_before or old is None:
+            shared = bool(listener.options.get("SO_REUSEPORT"))
+            group = Group(listener.place, listener.uid, shared)
+        else:
+            group = old
+    elif attached_before or not _may_share(group, listener):
+        raise refuse("listen", errno.EADDRINUSE, "listening")
+    if old is not None and old is not group:
+        old.forget(listener)
+    group.join(listener)
+    net.groups[listener.place] = group
+    listener.state = State.LISTEN
+    listener.fast_open.used = 0
+    listener.fast_open.penalties.clear()
+
+
+def attach(listener: Listener, program: Program | None) -> None:
+    """Attach a program to the whole group, in place of the one it has; None detaches.
+
+    Raises KernelError: EINVAL on a listener without SO_REUSEPORT or that was shut down.
+    """
+    group = listener.group
+    if listener.place is None or not listener.options.get("SO_REUSEPORT"):
+        raise refuse("setsockopt", errno.EINVAL, "attaching a program")
+    if group is None:
+        group = Group(listener.place, listener.uid, shared=True)
+        listener.group = group
+    elif listener in group.closed:
+        raise refuse("setsockopt", errno.EINVAL, "attaching a program")
+    group.program = program
+
+
+def accept(listener: Listener) -> Connection:
+    """The oldest child.  Raises KernelError: EAGAIN: there is none; EINVAL: not listening."""
+    if not listener.listening:
+        raise refuse("accept", errno.EINVAL, "accepting")
+    if not listener.queue:
+        raise refuse("accept", errno.EAGAIN, "accepting")
+    child = listener.queue.popleft()
+    child.listener = None
+    request = child.request
+    if request is not None:
+        request.child = None  # from now on a reset of it is held against its sender
+    return child
+
+
+def shutdown(net: Net, listener: Listener) -> None:
+    """Stop listening; the address and the options stay.  Raises KernelError: ENOTCONN."""
+    if not listener.listening:
+        raise refuse("shutdown", errno.ENOTCONN, "shutting a listener down")
+    migration.stop(net, listener)
+
+
+def close(net: Net, listener: Listener) -> None:
+    """Stop listening for good; twice is no error."""
+    if listener.listening:
+        migration.stop(net, listener)
+    listener.closed = True
+    if not listener.references and listener.group is not None:
+        listener.group.forget(listener)

@@ -1,0 +1,93 @@
+"""A reuseport group: who gets what is new, and who gets what has to move.
+
+Stands for ``struct sock_reuseport`` (net/core/sock_reuseport.c).  Its listeners are in two
+sections: the live ones, and the *closed section* of those that no longer listen but to which
+requests still refer.  Pure choice: nothing is moved here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from segue.model.listener import Listener, Place
+from segue.model.profile import Difference, Profile
+from segue.model.program import Program, Question, Verdict
+
+NEVER = float("-inf")
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """``live`` is in the kernel's order: who leaves gives its place to the last (FACTS 7)."""
+
+    place: Place
+    uid: int
+    shared: bool  # SO_REUSEPORT; without it there is one member and nothing migrates
+    live: list[Listener] = field(default_factory=list)
+    closed: list[Listener] = field(default_factory=list)
+    program: Program | None = None
+    overflowed_at: float = NEVER  # the last SYN cookie sent, by any member
+
+    def join(self, listener: Listener) -> None:
+        """It listens from now on; if it is in the closed section, it leaves that."""
+        if listener in self.closed:
+            self.closed.remove(listener)
+        self.live.append(listener)
+        listener.group = self
+
+    def stop(self, listener: Listener, *, keep: bool) -> None:
+        """It listens no more.  With ``keep`` it goes to the closed section, else it is no member
+        any more (reuseport_stop_listen_sock).
+        """
+        at = self.live.index(listener)
+        last = self.live.pop()
+        if at < len(self.live):
+            self.live[at] = last
+        if keep:
+            self.closed.append(listener)
+        else:
+            listener.group = None
+
+    def forget(self, listener: Listener) -> None:
+        """Nothing refers to a closed listener any more."""
+        if listener in self.closed:
+            self.closed.remove(listener)
+            listener.group = None
+
+    def migrates(self, profile: Profile, switch: int) -> bool:
+        """Something may move at this instant; ``switch`` is tcp_migrate_req."""
+        return bool(switch) or (Difference.PROGRAM_IS_A_SWITCH in profile and self._asks)
+
+    @property
+    def _asks(self) -> bool:
+        return self.program is not None and self.program.migrates
+
+    def select(self, question: Question) -> Listener | None:
+        """Who gets a new connection; None when the program refuses it (reuseport_select_sock)."""
+        if self.program is not None:
+            return self._ask(self.program, question)
+        return self._by_hash(question.hash)
+
+    def select_for_migration(self, question: Question) -> Listener | None:
+        """Who gets what has to move; None when nobody listens or the program cancels it.
+
+        A program that is not asked about migrations has no say in them: the hash decides
+        (reuseport_migrate_sock).
+        """
+        if not self.live:
+            return None
+        if self.program is not None and self.program.migrates:
+            return self._ask(self.program, question)
+        return self._by_hash(question.hash)
+
+    def _ask(self, program: Program, question: Question) -> Listener | None:
+        answer = program.decide(question)
+        if answer is Verdict.DROP:
+            return None
+        for one in self.live:
+            if one.cookie == answer:
+                return one
+        return self._by_hash(question.hash)
+
+    def _by_hash(self, number: int) -> Listener:
+        return self.live[number * len(self.live) >> 32]  # reciprocal_scale

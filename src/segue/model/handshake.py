@@ -1,0 +1,221 @@
+"""A segment comes for a half-open request, or its timer fires.
+
+Stands for tcp_check_req and reqsk_timer_handler.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from segue.model import cookies, migration, output, segment_arrives, syn
+from segue.model.arrival import Arrival
+from segue.model.durations import (
+    COOKIE_COUNTS,
+    COOKIE_PERIOD,
+    OUT_OF_WINDOW_PAUSE,
+    backed_off,
+)
+from segue.model.events import Acceptable
+from segue.model.listener import Listener
+from segue.model.net import Chance, Net
+from segue.model.request import Request, Terms
+from segue.model.states import State
+from segue.wire.options import aligned_stamps
+from segue.wire.seq import Seq, add, before
+from segue.wire.tcp import ACK, FIN, RST, SYN
+
+_LEAST_RETRIES = 2  # a crowded listener does not go below (reqsk_timer_handler)
+_CROWD = 8
+
+
+def arrived(net: Net, request: Request, arrival: Arrival) -> bool:
+    """False when there is no such request any more, and the segment is the listeners' business."""
+    listener = migration.at_ack(net, request, len(arrival.packet) - _ip_header(arrival))
+    if listener is None:
+        return False
+    flags = arrival.flags
+    stamps = arrival.options.stamps if request.terms.stamps else None
+    stale = (
+        stamps is not None and not flags & RST and before(Seq(stamps[0]), Seq(request.ts_recent))
+    )
+    if arrival.seq == request.irs and flags & (SYN | ACK | RST | FIN) == SYN and not stale:
+        _answer_again(net, request)
+        return True
+    if flags & ACK and arrival.ack != add(request.iss, 1):
+        return False
+    if stale or _alien_echo(request, stamps) or not _in_window(request, arrival):
+        if not flags & RST:
+            _answer_out_of_window(net, request)
+        return True
+    first = add(request.irs, 1)
+    if stamps is not None and not before(first, arrival.seq):
+        request.ts_recent = stamps[0]
+    if arrival.seq == request.irs:
+        flags &= ~SYN  # it is before the window and no concern of ours
+    if flags & (RST | SYN):
+        if not flags & RST:
+            net.reset(arrival)
+        net.counts["EmbryonicRsts"] += 1
+        migration.drop(net, request)
+        return True
+    if not flags & ACK:
+        return True
+    if request.timeouts < listener.defer_accept and arrival.end == first:
+        request.acked = True
+        net.counts["TCPDeferAcceptDrop"] += 1
+        return True
+    _finish(net, request, listener, arrival)
+    return True
+
+
+def _ip_header(arrival: Arrival) -> int:
+    return 40 if arrival.path.is_ipv6 else 4 * (arrival.packet[0] & 0xF)
+
+
+def _alien_echo(request: Request, stamps: tuple[int, int] | None) -> bool:
+    """It echoes a stamp that we did not send (tsecr_reject)."""
+    if stamps is None or not stamps[1] or request.first_stamp is None:
+        return False
+    span = (request.last_stamp - request.first_stamp) & 0xFFFFFFFF
+    return (stamps[1] - request.first_stamp) & 0xFFFFFFFF > span
+
+
+def _in_window(request: Request, arrival: Arrival) -> bool:
+    """Some of it is within the first window (tcp_in_window)."""
+    first = add(request.irs, 1)
+    edge = add(first, request.terms.window)
+    if arrival.seq == first:
+        return True
+    if before(first, arrival.end) and before(arrival.seq, edge):
+        return True
+    return arrival.seq == edge and arrival.seq == arrival.end
+
+
+def _answer_again(net: Net, request: Request) -> None:
+    """The SYN came again: so does the answer, and the timer begins anew."""
+    if net.now - request.answered_at < OUT_OF_WINDOW_PAUSE:
+        return
+    request.answered_at = net.now
+    request.retransmitted = True
+    output.syn_ack(net, request)
+    net.counts["TCPSynRetrans"] += 1
+    net.timers.set(request, net.now + backed_off(request.timeouts))
+
+
+def _answer_out_of_window(net: Net, request: Request) -> None:
+    if net.now - request.answered_at < OUT_OF_WINDOW_PAUSE:
+        return
+    request.answered_at = net.now
+    terms = request.terms
+    said = b""
+    if terms.stamps:
+        said = aligned_stamps(net.stamp(request.ts_offset), request.ts_recent)
+    window = terms.window >> (terms.scale_in or 0)
+    net.send(request.path, add(request.iss, 1), add(request.irs, 1), ACK, window, said)
+
+
+def _finish(net: Net, request: Request, listener: Listener, arrival: Arrival) -> None:
+    """The final ACK, and what came with it, goes to a child of the listener."""
+    if listener.full:
+        net.counts["ListenOverflows"] += 1
+        net.counts["ListenDrops"] += 1
+        if listener is not request.listener:
+            net.counts[migration.FAILURE] += 1
+        if net.sysctls.tcp_abort_on_overflow:
+            net.reset(arrival)
+            net.counts["EmbryonicRsts"] += 1
+            migration.drop(net, request)
+        else:
+            request.acked = True  # the next SYN-ACK gives it another try
+        return
+    migration.joined(net, request, listener)
+    _adopt(net, request, listener, arrival)
+
+
+def _adopt(net: Net, request: Request, listener: Listener, arrival: Arrival) -> None:
+    window = arrival.window << request.terms.scale_out
+    child = syn.connection(request, listener, State.ESTABLISHED, window)
+    net.flows[child.flow] = child
+    if request.sent_at and not request.retransmitted and not request.timeouts:
+        output.measure(child, net.now - request.sent_at)
+    listener.queue.append(child)
+    net.events.append(Acceptable(listener.cookie))
+    if arrival.length or arrival.seq != child.rcv_nxt:
+        segment_arrives.arrived(net, child, arrival)
+
+
+def timer(net: Net, request: Request) -> None:
+    """Repeat the SYN-ACK, by another listener if its own is gone; or drop the request."""
+    listener = migration.at_timer(net, request)
+    if listener is None:
+        migration.drop(net, request)
+        return
+    if _expired(net, request, listener):
+        if listener is not request.listener:
+            net.counts[migration.FAILURE] += 1
+        migration.drop(net, request)
+        return
+    waits_for_data = request.acked and request.timeouts < listener.defer_accept - 1
+    if not waits_for_data:
+        output.syn_ack(net, request)
+        request.retransmitted = True
+        net.counts["TCPSynRetrans"] += 1
+    migration.settle(net, request, listener)
+    if not request.timeouts:
+        listener.young -= 1
+    request.timeouts += 1
+    net.timers.set(request, net.now + backed_off(request.timeouts))
+
+
+def _expired(net: Net, request: Request, listener: Listener) -> bool:
+    """It has been told often enough (syn_ack_recalc)."""
+    retries = listener.options.get("TCP_SYNCNT") or net.sysctls.tcp_synack_retries
+    if listener.requests << 1 > max(_CROWD, listener.backlog):
+        # In a crowd the old ones make way for the young.
+        young = listener.young << 1
+        while retries > _LEAST_RETRIES and listener.requests >= young:
+            retries -= 1
+            young <<= 1
+    if request.timeouts < retries:
+        return False
+    if listener.defer_accept and request.acked:
+        return request.timeouts >= listener.defer_accept
+    return True
+
+
+def with_cookie(net: Net, listener: Listener, arrival: Arrival, chance: Chance) -> bool:
+    """An ACK that nobody waits for may echo a SYN cookie; True when it did (cookie_v4_check)."""
+    group = listener.group
+    if not net.sysctls.tcp_syncookies or group is None or arrival.flags & (RST | SYN):
+        return False
+    if net.now - group.overflowed_at > COOKIE_COUNTS * COOKIE_PERIOD:
+        return False
+    path, irs, iss = arrival.path, add(arrival.seq, -1), add(arrival.ack, -1)
+    mss = cookies.mss_in(net.secret, net.now, arrival.flow, irs, iss, ipv6=path.is_ipv6)
+    if not mss:
+        net.counts["SyncookiesFailed"] += 1
+        return False
+    net.counts["SyncookiesRecv"] += 1
+    stamps = arrival.options.stamps
+    echo = stamps[1] if stamps else None
+    said = cookies.options_in(echo, stamps, mss)
+    limit = listener.options.get("TCP_MAXSEG", 0)
+    if listener.full:
+        net.counts["ListenOverflows"] += 1
+        net.counts["ListenDrops"] += 1
+        return True
+    request = Request(
+        cookie=next(net.cookies),
+        path=path,
+        flow=arrival.flow,
+        hash=chance.hash,
+        listener=listener,
+        irs=irs,
+        iss=iss,
+        terms=Terms.of(said, ipv6=path.is_ipv6, limit=limit, sysctls=net.sysctls),
+        ts_recent=stamps[0] if stamps else 0,
+        ts_offset=chance.stamp_offset,
+        due=inf,
+    )
+    _adopt(net, request, listener, arrival)
+    return True

@@ -1,0 +1,212 @@
+"""The whole model as one value: packets, calls and the time go in; packets and events come out.
+
+No clock, socket, thread or chance is inside.  Whoever drives it hands packets to ``receive``, calls
+to the methods named as system calls are, and the time to ``advance`` when ``deadline`` is reached;
+after each of them it takes what ``take`` and ``events`` have.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+
+from segue.address import Address
+from segue.errors import WireError
+from segue.model import calls, handshake, retransmission, segment_arrives, stream, syn, time_wait
+from segue.model.arrival import Arrival, read
+from segue.model.connection import Connection
+from segue.model.events import Event
+from segue.model.group import Group
+from segue.model.listener import Listener
+from segue.model.net import Chance, Net
+from segue.model.profile import LINUX, Profile
+from segue.model.program import Program, Question
+from segue.model.request import Request
+from segue.model.sysctls import Sysctls
+from segue.wire.seq import Seq
+from segue.wire.tcp import ACK, FIN, RST, SYN
+
+_ANY = {4: bytes(4), 16: bytes(16)}
+
+
+class Host:
+    """A host that listens.  ``secret`` is all the chance there is: 16 to 32 bytes.
+
+    ``now`` is in seconds since any instant, and never goes back.  A packet for an address that is
+    not among ``addresses`` is dropped.
+    """
+
+    def __init__(
+        self,
+        *addresses: str,
+        secret: bytes,
+        profile: Profile = LINUX,
+        sysctls: Sysctls | None = None,
+    ) -> None:
+        self._addresses = {ipaddress.ip_address(one).packed for one in addresses}
+        self._net = Net(profile, sysctls or Sysctls(), secret)
+
+    @property
+    def sysctls(self) -> Sysctls:
+        """May be changed at any time."""
+        return self._net.sysctls
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Since the beginning, under the kernel's names (snmp.c) where it has one."""
+        return self._net.counts
+
+    def half_open(self) -> int:
+        """How many requests wait for their final ACK."""
+        return sum(isinstance(one, Request) for one in self._net.flows.values())
+
+    def connections(self) -> int:
+        """How many full sockets there are, TIME_WAIT included."""
+        return len(self._net.flows) - self.half_open()
+
+    # Packets and time.
+
+    def receive(self, now: float, packet: bytes) -> None:
+        """A packet arrives.  Whatever it is, nothing is raised; nonsense is counted."""
+        net = self._net
+        net.now = now
+        try:
+            arrival = read(packet)
+        except WireError:
+            net.counts["InErrs"] += 1
+            return
+        if arrival.path.local[0] not in self._addresses:
+            net.counts["InAddrErrors"] += 1
+            return
+        net.counts["InSegs"] += 1
+        self._deliver(arrival)
+
+    def _deliver(self, arrival: Arrival) -> None:
+        net = self._net
+        there = net.flows.get(arrival.flow)
+        reused: Seq | None = None
+        if isinstance(there, Request):
+            if handshake.arrived(net, there, arrival):
+                return
+            if there.flow in net.flows:
+                # The wrong number was acknowledged: an answer as if there were no request.
+                net.reset(arrival)
+                return
+        elif there is not None:
+            if not time_wait.waits(there):
+                segment_arrives.arrived(net, there, arrival)
+                return
+            reused = time_wait.arrived(net, there, arrival)
+            if reused is None:
+                return
+        self._to_listener(arrival, reused)
+
+    def _to_listener(self, arrival: Arrival, reused: Seq | None) -> None:
+        net = self._net
+        group = self._group(arrival)
+        chance = net.chance(arrival.flow)
+        listener = None
+        if group is not None:
+            question = Question(
+                chance.hash, arrival.path, group.live[0].cookie, length=arrival.length
+            )
+            listener = group.select(question)
+        if listener is None:
+            net.reset(arrival)
+        elif arrival.flags & ACK:
+            self._unexpected_ack(listener, arrival, chance)
+        elif arrival.flags & (SYN | FIN | RST) == SYN:
+            syn.arrived(net, listener, arrival, chance, reused)
+
+    def _unexpected_ack(self, listener: Listener, arrival: Arrival, chance: Chance) -> None:
+        if not handshake.with_cookie(self._net, listener, arrival, chance):
+            self._net.reset(arrival)
+
+    def _group(self, arrival: Arrival) -> Group | None:
+        """Those that listen at this very address come before those that listen at any."""
+        address, port = arrival.path.local
+        groups = self._net.groups
+        return groups.get((address, port)) or groups.get((_ANY[len(address)], port))
+
+    def deadline(self) -> float | None:
+        """When ``advance`` is to be called, at the latest; None: only input changes anything."""
+        return self._net.timers.deadline()
+
+    def advance(self, now: float) -> None:
+        """Do all that is due."""
+        net = self._net
+        net.now = now
+        while (owner := net.timers.pop(now)) is not None:
+            if isinstance(owner, Request):
+                handshake.timer(net, owner)
+            else:
+                retransmission.timer(net, owner)
+
+    def take(self) -> list[bytes]:
+        """The packets that go out, in order; they are the caller's from now on."""
+        out, self._net.out = self._net.out, []
+        return out
+
+    def events(self) -> list[Event]:
+        """What has happened since the last time, in order."""
+        events, self._net.events = self._net.events, []
+        return events
+
+    # Calls on listeners.
+
+    def socket(self, *, ipv6: bool = False, uid: int = 0) -> Listener:
+        """A socket that can be made to listen."""
+        return Listener(next(self._net.cookies), ipv6, uid)
+
+    def setsockopt(self, listener: Listener, name: str, value: int) -> None:
+        """By the name of the option's constant.  Raises KernelError."""
+        calls.set_option(listener, name, value)
+
+    def bind(self, listener: Listener, address: Address) -> None:
+        """Raises KernelError: EADDRINUSE, EINVAL."""
+        packed = ipaddress.ip_address(address.host).packed
+        calls.bind(self._net, listener, (packed, address.port))
+
+    def listen(self, listener: Listener, backlog: int) -> None:
+        """Raises KernelError: EADDRINUSE, EINVAL."""
+        calls.listen(self._net, listener, backlog)
+
+    def attach(self, listener: Listener, program: Program | None) -> None:
+        """Let a program decide for the listener's group, or None.  Raises KernelError."""
+        calls.attach(listener, program)
+
+    def accept(self, listener: Listener) -> Connection:
+        """The oldest connection that waits.  Raises KernelError: EAGAIN, EINVAL."""
+        return calls.accept(listener)
+
+    # Calls on either.
+
+    def shutdown(
+        self, now: float, sock: Listener | Connection, *, receive: bool = True, send: bool = True
+    ) -> None:
+        """Of a listener only ``receive`` does anything (FACTS 1).  Raises KernelError."""
+        self._net.now = now
+        if isinstance(sock, Connection):
+            stream.shut(self._net, sock, receive=receive, send=send)
+        elif receive:
+            calls.shutdown(self._net, sock)
+
+    def close(self, now: float, sock: Listener | Connection) -> None:
+        """Twice is no error."""
+        self._net.now = now
+        if isinstance(sock, Connection):
+            stream.close(self._net, sock)
+        else:
+            calls.close(self._net, sock)
+
+    # Calls on connections.
+
+    def read(self, now: float, connection: Connection, most: int = 65536) -> bytes:
+        """Up to so many bytes; b"" at the end.  Raises KernelError: EAGAIN, ECONNRESET, ..."""
+        self._net.now = now
+        return stream.read(self._net, connection, most)
+
+    def write(self, now: float, connection: Connection, data: bytes) -> int:
+        """How many bytes were taken.  Raises KernelError: EAGAIN, EPIPE, ECONNRESET, ..."""
+        self._net.now = now
+        return stream.write(self._net, connection, data)

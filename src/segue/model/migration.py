@@ -1,0 +1,190 @@
+"""The mechanism itself: a listener stops, and what waited in it goes to another.
+
+Three occasions, and nothing else ever moves (docs/MODEL.md has a section for each):
+    1. ``stop``: close() and shutdown() empty the accept queue, oldest first
+       (inet_csk_listen_stop);
+    2. ``at_ack``: a final ACK finds that its request's listener no longer listens (tcp_v4_rcv);
+    3. ``at_timer``: so does the SYN-ACK timer (reqsk_timer_handler).
+Half-open requests are not looked for at ``stop``: nothing lists them by listener.  That is why the
+closed section exists, and why both the switch then and the switch now matter.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from segue.model import output, removal
+from segue.model.connection import Connection
+from segue.model.events import Acceptable, Moved
+from segue.model.listener import Listener
+from segue.model.net import Net
+from segue.model.profile import Difference
+from segue.model.program import Question
+from segue.model.request import Request
+from segue.model.states import State
+
+SUCCESS, FAILURE = "TCPMigrateReqSuccess", "TCPMigrateReqFailure"
+# States in which a peer must be told that its connection is gone (tcp_need_reset).
+_NEED_RESET = frozenset(
+    {State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT1, State.FIN_WAIT2, State.SYN_RECV}
+)
+
+
+def stop(net: Net, listener: Listener) -> None:
+    """It listens no more: its children move, or are reset."""
+    group = listener.group
+    assert group is not None
+    listener.state = State.CLOSE
+    group.stop(listener, keep=group.migrates(net.profile, net.sysctls.tcp_migrate_req))
+    if not group.live:
+        # Who listens here next finds no group to join, and begins another without the program.
+        net.groups.pop(group.place, None)
+    while listener.queue:
+        _move_child(net, listener, listener.queue.popleft())
+    _move_penalties(net, listener)
+
+
+def target_for(
+    net: Net,
+    listener: Listener,
+    number: int,
+    migrating: Request | Connection,
+    state: State,
+    length: int = 0,
+) -> Listener | None:
+    """Who gets it; None, and counted, when nobody does (reuseport_migrate_sock).
+
+    A listener that was not kept in the closed section has no group to ask: not even that counts.
+    """
+    group = listener.group
+    if group is None or not group.shared:
+        return None
+    found = None
+    if group.migrates(net.profile, net.sysctls.tcp_migrate_req):
+        question = Question(
+            number, migrating.path, listener.cookie, state, migrating.cookie, length
+        )
+        found = group.select_for_migration(question)
+    if found is None:
+        net.counts[FAILURE] += 1
+    return found
+
+
+def _move_child(net: Net, source: Listener, child: Connection) -> None:
+    state = child.state
+    target = target_for(net, source, child.hash, child, state)
+    net.events.append(
+        Moved(child.cookie, state, source.cookie, None if target is None else target.cookie)
+    )
+    if target is None:
+        _forget_child(net, child)
+        return
+    request = child.request
+    if request is not None:
+        _move_slot(net, request, target)
+    # No look at target.full: what migrates may fill a queue past its backlog (FACTS 11).
+    child.listener = target
+    target.queue.append(child)
+    net.counts[SUCCESS] += 1
+    net.events.append(Acceptable(target.cookie))
+
+
+def _forget_child(net: Net, child: Connection) -> None:
+    """Nobody takes it: its peer is reset (inet_child_forget)."""
+    if child.state in _NEED_RESET:
+        output.abort(net, child)
+    child.listener = None
+    child.orphan = True
+    request, child.request = child.request, None
+    if request is not None:
+        request.holds_slot = False
+        removal.release(request.listener)
+    if child.state is not State.CLOSE:
+        removal.end(net, child)
+
+
+def _move_slot(net: Net, request: Request, target: Listener) -> None:
+    source = request.listener
+    request.listener = target
+    target.references += 1
+    removal.release(source)
+    if Difference.FAST_OPEN_SLOT_STAYS not in net.profile:
+        source.fast_open.used -= 1
+        target.fast_open.used += 1
+
+
+def _move_penalties(net: Net, source: Listener) -> None:
+    penalties = removal.take_penalties(source)
+    group = source.group
+    if Difference.FAST_OPEN_PENALTY_ENDS in net.profile or group is None or not group.live:
+        return
+    if not group.migrates(net.profile, net.sysctls.tcp_migrate_req):
+        return
+    # They are of no connection any more that a program could be asked about: the listener that
+    # would be first in a group's order gets them all, as one list.
+    heir = group.live[0].fast_open
+    heir.penalties.extend(penalties)
+    heir.penalties = type(heir.penalties)(sorted(heir.penalties))
+    heir.used += len(penalties)
+
+
+def at_ack(net: Net, request: Request, length: int) -> Listener | None:
+    """Who is to make a child of it; None when nobody does, and then the request is dropped."""
+    source = request.listener
+    if source.listening:
+        return source
+    target = target_for(net, source, request.hash, request, State.NEW_SYN_RECV, length)
+    if target is None:
+        net.events.append(Moved(request.cookie, State.NEW_SYN_RECV, source.cookie, None))
+        drop(net, request)
+    return target
+
+
+def at_timer(net: Net, request: Request) -> Listener | None:
+    """Who repeats its SYN-ACK; None when nobody does.  ``settle`` ends what begins here."""
+    source = request.listener
+    if source.listening:
+        return source
+    return target_for(net, source, request.hash, request, State.NEW_SYN_RECV)
+
+
+def settle(net: Net, request: Request, target: Listener) -> None:
+    """The request refers to its target from now on (inet_reqsk_clone at the timer)."""
+    source = request.listener
+    if target is source:
+        return
+    count_out(request)
+    request.listener = target
+    target.requests += 1
+    target.references += 1
+    if not request.timeouts:
+        target.young += 1
+    net.counts[SUCCESS] += 1
+    net.events.append(Moved(request.cookie, State.NEW_SYN_RECV, source.cookie, target.cookie))
+
+
+def count_out(request: Request) -> None:
+    """Its listener has one half-open request less (reqsk_queue_removed)."""
+    listener = request.listener
+    listener.requests -= 1
+    if not request.timeouts:
+        listener.young -= 1
+    removal.release(listener)
+
+
+def drop(net: Net, request: Request) -> None:
+    """Forget a half-open request; nobody is told (inet_csk_reqsk_queue_drop)."""
+    if net.flows.get(request.flow) is request:
+        del net.flows[request.flow]
+    count_out(request)
+    net.timers.set(request, inf)
+
+
+def joined(net: Net, request: Request, target: Listener) -> None:
+    """A child has taken the place of a request: count it if it came from elsewhere."""
+    if target is not request.listener:
+        net.counts[SUCCESS] += 1
+        source = request.listener.cookie
+        net.events.append(Moved(request.cookie, State.NEW_SYN_RECV, source, target.cookie))
+    count_out(request)
+    net.timers.set(request, inf)

@@ -1,0 +1,173 @@
+"""What goes out: SYN-ACKs, data, FINs, ACKs and resets (net/ipv4/tcp_output.c)."""
+
+from __future__ import annotations
+
+from math import inf
+
+from segue.model.connection import Connection
+from segue.model.durations import DELAYED_ACK, RTO_MAX, RTO_MIN
+from segue.model.net import Net
+from segue.model.request import Request
+from segue.model.states import CAN_SEND, Input, State
+from segue.wire.options import NONE, Options, aligned_stamps, emit
+from segue.wire.seq import Seq, add, before, distance
+from segue.wire.tcp import ACK, FIN, PSH, RST, SYN
+
+_UNSCALED = 0xFFFF
+
+
+def syn_ack(net: Net, request: Request, *, cookie: bool = False) -> None:
+    """Send the SYN-ACK of a request, for the first time or again (tcp_make_synack).
+
+    Of a SYN cookie the stamp is part of what it says: ``first_stamp`` is sent as it is.
+    """
+    terms = request.terms
+    if cookie and request.first_stamp is not None:
+        stamp = request.first_stamp
+    else:
+        stamp = net.stamp(request.ts_offset)
+    if request.first_stamp is None:
+        request.first_stamp = stamp
+    request.last_stamp = stamp
+    said = Options(
+        mss=terms.our_mss,
+        window_scale=terms.scale_in,
+        sack_permitted=terms.sack,
+        stamps=(stamp, request.ts_recent) if terms.stamps else None,
+        fast_open=request.fast_open,
+    )
+    child = request.child
+    taken = child.rcv_nxt if child is not None else add(request.irs, 1)
+    window = min(terms.window, _UNSCALED)
+    net.send(request.path, request.iss, taken, SYN | ACK, window, emit(said))
+
+
+def segment(
+    net: Net, connection: Connection, seq: Seq, flags: int, payload: bytes = b"",
+    repeated: tuple[Seq, Seq] | None = None,
+) -> None:  # fmt: skip
+    """One segment with the present acknowledgement and window; no ACK is owed after it.
+
+    ``repeated`` is what the peer sent though we had it (D-SACK, RFC 2883).
+    """
+    blocks: tuple[tuple[int, int], ...] = ()
+    if connection.terms.sack and (connection.early or repeated):
+        blocks = connection.blocks()
+        if repeated is not None:
+            blocks = ((repeated[0], repeated[1]), *blocks)
+        blocks = blocks[: 3 if connection.terms.stamps else 4]
+    stamp = (net.stamp(connection.ts_offset), connection.ts_recent)
+    if blocks:
+        said = emit(Options(stamps=stamp if connection.terms.stamps else None, sack=blocks))
+    else:
+        said = aligned_stamps(*stamp) if connection.terms.stamps else emit(NONE)
+    window = connection.window()
+    net.send(connection.path, seq, connection.rcv_nxt, flags, window, said, payload)
+    if connection.quick:
+        connection.quick -= 1
+    connection.ack_at = inf
+
+
+def acknowledge(net: Net, connection: Connection, repeated: tuple[Seq, Seq] | None = None) -> None:
+    """An ACK by itself, now."""
+    segment(net, connection, connection.snd_nxt, ACK, b"", repeated)
+
+
+def acknowledge_soon(net: Net, connection: Connection) -> None:
+    """An ACK now, or, when the program is likely to answer, a little later."""
+    unsaid = distance(connection.told_ack, connection.rcv_nxt)
+    hurried = connection.quick and not connection.interactive
+    if hurried or connection.early or unsaid > connection.segment_size:
+        acknowledge(net, connection)
+    elif connection.ack_at == inf:
+        connection.ack_at = net.now + DELAYED_ACK
+
+
+def transmit(net: Net, connection: Connection) -> None:
+    """Send what may be sent of what the program has written, and its FIN after that."""
+    if connection.state not in CAN_SEND and not connection.fin_wanted:
+        return
+    size = connection.segment_size
+    end = connection.end
+    limit = min(connection.snd_wnd, connection.cwnd * size)
+    while not connection.fin_sent:
+        at = connection.snd_nxt
+        waiting = distance(at, end)
+        room = limit - distance(connection.snd_una, at)
+        take = min(waiting, size, room)
+        last = take == waiting
+        fin = last and connection.fin_wanted and room >= 0
+        if not fin and (take <= 0 or not _may_go(connection, take, size, last=last)):
+            break
+        _send_new(net, connection, at, max(take, 0), fin=fin, push=last)
+    if connection.retransmit_at == inf and (
+        before(connection.snd_una, connection.snd_nxt) or before(connection.snd_nxt, end)
+    ):
+        restart_timer(net, connection)
+
+
+def _may_go(connection: Connection, take: int, size: int, *, last: bool) -> bool:
+    """A small segment waits for ACKs of earlier ones (RFC 9293, 3.7.4), unless TCP_NODELAY."""
+    if take == size:
+        return True
+    if not last:  # the peer's window cuts it: silly unless it is a good part of that window
+        return take * 2 >= connection.snd_max_wnd
+    quiet = connection.snd_nxt == connection.snd_una
+    return quiet or connection.fin_wanted or bool(connection.options.get("TCP_NODELAY"))
+
+
+def _send_new(
+    net: Net, connection: Connection, at: Seq, size: int, *, fin: bool, push: bool
+) -> None:
+    start = distance(connection.base, at)
+    payload = bytes(connection.outgoing[start : start + size])
+    flags = ACK | (PSH if payload and push else 0) | (FIN if fin else 0)
+    connection.snd_nxt = add(at, size + fin)
+    connection.fin_sent = fin
+    if connection.timed is None:
+        connection.timed = (connection.snd_nxt, net.now)
+    segment(net, connection, at, flags, payload)
+    if fin and connection.state in CAN_SEND:
+        connection.feed(Input.FIN_SENT)
+
+
+def again(net: Net, connection: Connection) -> None:
+    """Repeat the first segment that the peer has not acknowledged."""
+    start = distance(connection.base, connection.snd_una)
+    held = len(connection.outgoing) - start
+    flying = distance(connection.snd_una, connection.snd_nxt) - connection.fin_sent
+    size = min(held, flying, connection.segment_size)
+    fin = connection.fin_sent and size == held
+    payload = bytes(connection.outgoing[start : start + size])
+    whole = size in {held, flying}
+    flags = ACK | (PSH if payload and whole else 0) | (FIN if fin else 0)
+    connection.timed = None  # Karn: an ACK might be of either (RFC 6298, 3)
+    segment(net, connection, connection.snd_una, flags, payload)
+
+
+def restart_timer(net: Net, connection: Connection) -> None:
+    """The peer has a whole timeout again for what is in flight."""
+    connection.retransmit_at = net.now + min(connection.rto * (1 << connection.backoff), RTO_MAX)
+
+
+def measure(connection: Connection, took: float) -> None:
+    """Learn from one round trip (RFC 6298, 2; Linux adds its floor to the variance's part)."""
+    if connection.srtt is None:
+        connection.srtt, connection.rttvar = took, took / 2
+    else:
+        connection.rttvar += (abs(connection.srtt - took) - connection.rttvar) / 4
+        connection.srtt += (took - connection.srtt) / 8
+    connection.rto = min(connection.srtt + max(RTO_MIN, 4 * connection.rttvar), RTO_MAX)
+
+
+def abort(net: Net, connection: Connection) -> None:
+    """Reset the peer (tcp_send_active_reset); the connection itself is the caller's to end."""
+    net.counts["OutRsts"] += 1
+    segment(net, connection, connection.snd_nxt, RST | ACK)
+
+
+def rearm(net: Net, connection: Connection) -> None:
+    """Tell the heap when this connection next wants the time."""
+    due = min(connection.retransmit_at, connection.ack_at, connection.end_at)
+    if due != connection.due and connection.state is not State.CLOSE:
+        net.timers.set(connection, due)

@@ -1,0 +1,69 @@
+"""The end of a connection: out of the tables, and what its handshake held given back."""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+
+from segue.model.connection import Connection
+from segue.model.durations import FAST_OPEN_PENALTY
+from segue.model.events import Readable
+from segue.model.listener import Listener
+from segue.model.net import Net
+from segue.model.states import Input, State
+
+
+def end(net: Net, connection: Connection, error: int = 0) -> None:
+    """It is no more; the program's next call meets the error.
+
+    A child that nobody has accepted stays in its queue all the same, with what it has received,
+    as in Linux (FACTS 1).
+    """
+    if connection.state is not State.CLOSE:
+        given = Input.EXPIRED if connection.state is State.TIME_WAIT else Input.RESET
+        if connection.state is State.LAST_ACK and not error:
+            given = Input.FIN_ACKED
+        connection.feed(given)
+    connection.error = error or connection.error
+    connection.outgoing = bytearray()
+    connection.early = []
+    net.flows.pop(connection.flow, None)
+    connection.retransmit_at = connection.ack_at = connection.end_at = inf
+    net.timers.set(connection, inf)
+    finish_fast_open(net, connection, reset=True)
+    if connection.listener is None and not connection.orphan:
+        net.events.append(Readable(connection.cookie))
+
+
+def finish_fast_open(net: Net, connection: Connection, *, reset: bool) -> None:
+    """The handshake of a Fast Open child is over; its slot is free (reqsk_fastopen_remove).
+
+    If it was reset after its acceptance, which is what a spoofed cookie looks like, the slot is
+    held for a minute, unless the listener is gone.
+    """
+    request = connection.request
+    if request is None:
+        return
+    connection.request = None
+    listener = request.listener
+    request.holds_slot = False
+    listener.fast_open.used -= 1
+    if reset and request.child is None and listener.listening:
+        listener.fast_open.penalties.append(net.now + FAST_OPEN_PENALTY)
+        listener.fast_open.used += 1
+    release(listener)
+
+
+def release(listener: Listener) -> None:
+    """One request less refers to it; a closed one that nothing refers to leaves its group."""
+    listener.references -= 1
+    if listener.closed and not listener.references and listener.group is not None:
+        listener.group.forget(listener)
+
+
+def take_penalties(listener: Listener) -> deque[float]:
+    """The slots that are held against spoofers, which the listener gives up."""
+    penalties = listener.fast_open.penalties
+    listener.fast_open.used -= len(penalties)
+    listener.fast_open.penalties = deque()
+    return penalties

@@ -1,0 +1,88 @@
+"""A connection's timers: what was not acknowledged, what is to be, and when it is over."""
+
+from __future__ import annotations
+
+import errno
+from math import inf
+
+from segue.model import output, removal
+from segue.model.connection import Connection
+from segue.model.durations import RTO_MAX, backed_off
+from segue.model.net import Net
+from segue.wire.seq import add, before, distance
+from segue.wire.tcp import ACK
+
+
+def timer(net: Net, connection: Connection) -> None:
+    """Its time has come, for one thing or several."""
+    now = net.now
+    if connection.end_at <= now:
+        removal.end(net, connection)
+        return
+    if connection.ack_at <= now:
+        connection.interactive = False  # it did not answer in time: say things at once again
+        output.acknowledge(net, connection)
+    if connection.retransmit_at <= now:
+        connection.retransmit_at = inf
+        _retransmit(net, connection)
+    if not connection.over:
+        output.rearm(net, connection)
+
+
+def _retransmit(net: Net, connection: Connection) -> None:
+    if connection.request is not None:
+        _repeat_syn_ack(net, connection)
+        return
+    retries = net.sysctls.tcp_orphan_retries if connection.orphan else net.sysctls.tcp_retries2
+    if connection.backoff >= retries:
+        removal.end(net, connection, errno.ETIMEDOUT)
+        return
+    if not before(connection.snd_una, connection.snd_nxt):
+        if before(connection.snd_nxt, connection.end):
+            _probe(net, connection)
+        return
+    if _tail_probe(net, connection):
+        return
+    flying = distance(connection.snd_una, connection.snd_nxt)
+    if not connection.backoff:
+        connection.ssthresh = max(flying // connection.segment_size // 2, 2)
+    connection.cwnd = 1
+    connection.recover = connection.snd_nxt
+    connection.duplicates = 0
+    net.counts["TCPTimeouts"] += 1
+    connection.backoff += 1
+    output.again(net, connection)
+    output.restart_timer(net, connection)
+
+
+def _tail_probe(net: Net, connection: Connection) -> bool:
+    """With SACK the first repetition is a question, and no sign of congestion (RFC 8985, 7)."""
+    if not connection.terms.sack or connection.probed or connection.backoff:
+        return False
+    connection.probed = True
+    net.counts["TCPLossProbes"] += 1
+    output.again(net, connection)
+    output.restart_timer(net, connection)
+    return True
+
+
+def _probe(net: Net, connection: Connection) -> None:
+    """Ask a peer whose window is shut whether it still is (RFC 9293, 3.8.6.1)."""
+    connection.backoff += 1
+    output.segment(net, connection, add(connection.snd_una, -1), ACK)
+    connection.retransmit_at = net.now + min(connection.rto * (1 << connection.backoff), RTO_MAX)
+
+
+def _repeat_syn_ack(net: Net, connection: Connection) -> None:
+    """Of a Fast Open child, once more often than of others (tcp_fastopen_synack_timer)."""
+    request = connection.request
+    assert request is not None
+    retries = connection.options.get("TCP_SYNCNT") or net.sysctls.tcp_synack_retries + 1
+    if request.timeouts >= retries:
+        removal.end(net, connection, errno.ETIMEDOUT)
+        return
+    request.timeouts += 1
+    request.retransmitted = True
+    net.counts["TCPSynRetrans"] += 1
+    output.syn_ack(net, request)
+    connection.retransmit_at = net.now + backed_off(request.timeouts)

@@ -1,0 +1,322 @@
+"""A segment comes for a connection: RFC 9293, 3.10.7.4, in the order of tcp_rcv_state_process.
+
+    1. may it be?  (timestamp, window, RST, SYN: ``_acceptable``)
+    2. what does it acknowledge?  (``_acknowledged``)
+    3. what does it bring?  (``_take``)
+    4. what is to be said?  (new data that may go, an ACK)
+A connection in TIME_WAIT, and an orphan that only waits for a FIN, are time_wait.py's.
+"""
+
+from __future__ import annotations
+
+import errno
+from math import inf
+
+from segue.model import output, removal, time_wait
+from segue.model.arrival import Arrival
+from segue.model.connection import Connection
+from segue.model.durations import OUT_OF_WINDOW_PAUSE
+from segue.model.events import Readable, Writable
+from segue.model.net import Net
+from segue.model.states import CAN_RECEIVE, CAN_SEND, Input, State
+from segue.wire.seq import Seq, add, before, distance, later
+from segue.wire.tcp import ACK, FIN, RST, SYN
+
+_DUPLICATES = 3  # RFC 5681, 3.2
+_AFTER_FIN = frozenset({State.CLOSE_WAIT, State.LAST_ACK, State.CLOSING})
+
+
+def arrived(net: Net, connection: Connection, arrival: Arrival) -> None:
+    """Do all that a segment leads to; the connection may be over afterwards."""
+    if connection.request is not None and not _fast_open_agrees(net, connection, arrival):
+        return
+    if not arrival.flags & (ACK | RST | SYN) or not _acceptable(net, connection, arrival):
+        return
+    if not arrival.flags & ACK or not _acknowledged(net, connection, arrival):
+        return
+    if connection.over:
+        return
+    if connection.state is State.TIME_WAIT:
+        time_wait.begin(net, connection)
+        return
+    owed = arrival.length > 0 and _take(net, connection, arrival)
+    _say(net, connection, owed=owed)
+
+
+def _say(net: Net, connection: Connection, *, owed: bool) -> None:
+    """Data that may go now takes the ACK along; without data it goes by itself, or soon."""
+    if connection.over:
+        return
+    output.transmit(net, connection)
+    if owed and distance(connection.told_ack, connection.rcv_nxt) > 0:
+        output.acknowledge_soon(net, connection)
+    if connection.orphan and connection.state is State.FIN_WAIT2 and connection.end_at == inf:
+        connection.end_at = net.now + net.sysctls.tcp_fin_timeout
+    output.rearm(net, connection)
+
+
+def _fast_open_agrees(net: Net, connection: Connection, arrival: Arrival) -> bool:
+    """What tcp_check_req asks of a segment for a child whose handshake is not over."""
+    request = connection.request
+    assert request is not None
+    flags = arrival.flags
+    if arrival.seq == request.irs and flags & (SYN | ACK | RST | FIN) == SYN:
+        if net.now - request.answered_at >= OUT_OF_WINDOW_PAUSE:
+            request.answered_at = net.now
+            request.retransmitted = True
+            output.syn_ack(net, request)
+        return False
+    if flags & SYN and not flags & RST:
+        net.reset(arrival)
+        return False
+    return True
+
+
+def _acceptable(net: Net, connection: Connection, arrival: Arrival) -> bool:
+    """The checks of tcp_validate_incoming; what fails them may be answered, and is over."""
+    flags = arrival.flags
+    stamps = arrival.options.stamps if connection.terms.stamps else None
+    if stamps is not None:
+        # One tick older is let pass, as is a reset (RFC 7323, 5.2 and TCP_PAWS_WINDOW).
+        old = distance(Seq(stamps[0]), Seq(connection.ts_recent)) > 1
+        if old and not flags & RST:
+            net.counts["PAWSEstab"] += 1
+            _answer(net, connection, arrival)
+            return False
+    if before(arrival.end, connection.told_ack) or before(connection.told_edge, arrival.seq):
+        if flags & RST:
+            if _resets_after_fin(connection, arrival):
+                _reset(net, connection)
+        elif flags & SYN:
+            _challenge(net, connection)
+        else:
+            _answer(net, connection, arrival)
+        return False
+    if flags & RST:
+        # Anything but the exact number might be a blind guess (RFC 5961, 3.2).
+        blocks = connection.blocks() if connection.terms.sack and connection.early else ()
+        edge = max(
+            (high for _, high in blocks),
+            key=lambda high: distance(arrival.seq, Seq(high)),
+            default=None,
+        )
+        exact = arrival.seq in {connection.rcv_nxt, edge}
+        if exact or _resets_after_fin(connection, arrival):
+            _reset(net, connection)
+        else:
+            _challenge(net, connection)
+        return False
+    if flags & SYN:
+        _challenge(net, connection)  # RFC 5961, 4.2
+        return False
+    if stamps is not None and not before(connection.told_ack, arrival.seq):
+        connection.ts_recent = stamps[0]
+    return True
+
+
+def _resets_after_fin(connection: Connection, arrival: Arrival) -> bool:
+    """Some send it with the number of their FIN (tcp_reset_check)."""
+    return connection.state in _AFTER_FIN and arrival.seq == add(connection.rcv_nxt, -1)
+
+
+def _reset(net: Net, connection: Connection) -> None:
+    error = errno.EPIPE if connection.state is State.CLOSE_WAIT else errno.ECONNRESET
+    net.counts["EstabResets"] += 1
+    removal.end(net, connection, error)
+
+
+def _answer(net: Net, connection: Connection, arrival: Arrival) -> None:
+    """Say where we stand (tcp_send_dupack); without data, not too often."""
+    if not arrival.payload:
+        if net.now - connection.answered_at < OUT_OF_WINDOW_PAUSE:
+            return
+        connection.answered_at = net.now
+    repeated = None
+    if arrival.length and before(arrival.seq, connection.rcv_nxt):
+        end = arrival.end
+        repeated = (
+            arrival.seq, connection.rcv_nxt if before(connection.rcv_nxt, end) else end
+        )  # fmt: skip
+        connection.quick = connection.quick or 1
+    output.acknowledge(net, connection, repeated)
+    output.rearm(net, connection)
+
+
+def _challenge(net: Net, connection: Connection) -> None:
+    """Ask who is really there (RFC 5961), at most twice a second."""
+    if net.now - connection.answered_at < OUT_OF_WINDOW_PAUSE:
+        return
+    connection.answered_at = net.now
+    net.counts["TCPChallengeACK"] += 1
+    output.acknowledge(net, connection)
+    output.rearm(net, connection)
+
+
+def _acknowledged(net: Net, connection: Connection, arrival: Arrival) -> bool:
+    """Take note of the acknowledgement and the window; False when the segment is over (tcp_ack)."""
+    ack, una = arrival.ack, connection.snd_una
+    if before(connection.snd_nxt, ack):
+        # Of what was never sent.  Outside of ESTABLISHED Linux answers it, inside it does not.
+        if connection.state is State.SYN_RECV:
+            net.reset(arrival)
+        elif connection.state is not State.ESTABLISHED:
+            _challenge(net, connection)
+        return False
+    if before(ack, una):
+        if connection.state is State.SYN_RECV:
+            net.reset(arrival)
+            return False
+        behind = distance(ack, una)
+        if behind > min(connection.snd_max_wnd, connection.acked):
+            _challenge(net, connection)
+            return False
+        return True
+    if connection.request is not None:
+        removal.finish_fast_open(net, connection, reset=False)
+        connection.retransmit_at = inf
+        if connection.state is State.SYN_RECV:
+            connection.feed(Input.HANDSHAKE_ENDED)
+    updated = _update_window(connection, arrival)
+    if ack == una:
+        _maybe_duplicate(net, connection, arrival, updated=updated)
+    else:
+        _advance(net, connection, ack)
+    return True
+
+
+def _update_window(connection: Connection, arrival: Arrival) -> bool:
+    """Believe the newest word about the peer's window (tcp_may_update_window)."""
+    window = arrival.window << connection.terms.scale_out
+    newer = before(connection.snd_wl1, arrival.seq) or before(connection.snd_una, arrival.ack)
+    same = arrival.seq == connection.snd_wl1 and (window > connection.snd_wnd or not window)
+    if not newer and not same:
+        return False
+    connection.snd_wl1 = arrival.seq
+    changed = window != connection.snd_wnd
+    connection.snd_wnd = window
+    connection.snd_max_wnd = max(connection.snd_max_wnd, window)
+    if window and changed and connection.snd_una == connection.snd_nxt:
+        connection.backoff = 0
+        connection.retransmit_at = inf  # it was for a window probe; transmit() sets it anew
+    return changed
+
+
+def _maybe_duplicate(net: Net, connection: Connection, arrival: Arrival, *, updated: bool) -> None:
+    """The third in a row means that the next segment was lost (RFC 5681, 3.2)."""
+    if arrival.length or updated or connection.snd_una == connection.snd_nxt:
+        return
+    connection.duplicates += 1
+    if connection.duplicates == _DUPLICATES and connection.recover is None:
+        connection.recover = connection.snd_nxt
+        flying = distance(connection.snd_una, connection.snd_nxt)
+        connection.ssthresh = max(flying // connection.segment_size // 2, 2)
+        connection.cwnd = connection.ssthresh
+        output.again(net, connection)
+        output.restart_timer(net, connection)
+
+
+def _advance(net: Net, connection: Connection, ack: Seq) -> None:
+    """The peer has more than before."""
+    gone = distance(connection.snd_una, ack)
+    connection.snd_una = ack
+    connection.acked += gone
+    data = max(0, min(distance(connection.base, ack), len(connection.outgoing)))
+    was_full = len(connection.outgoing) >= net.sysctls.tcp_wmem_max
+    del connection.outgoing[:data]
+    connection.base = add(connection.base, data)
+    connection.duplicates = connection.backoff = 0
+    connection.probed = False
+    if connection.timed is not None and not before(ack, connection.timed[0]):
+        output.measure(connection, net.now - connection.timed[1])
+        connection.timed = None
+    _grow(net, connection, ack, gone)
+    if was_full and data and not connection.orphan and connection.listener is None:
+        net.events.append(Writable(connection.cookie))
+    connection.retransmit_at = inf
+    if before(ack, connection.snd_nxt):
+        output.restart_timer(net, connection)
+    if connection.fin_sent and ack == connection.snd_nxt:
+        connection.feed(Input.FIN_ACKED)
+        if connection.state is State.CLOSE:
+            removal.end(net, connection)
+
+
+def _grow(net: Net, connection: Connection, ack: Seq, gone: int) -> None:
+    """Slow start, then one segment a round trip (RFC 5681, 3.1; NewReno's repair: RFC 6582)."""
+    if connection.recover is not None:
+        if before(ack, connection.recover):
+            output.again(net, connection)
+            return
+        connection.recover = None
+    segments = -(-gone // connection.segment_size)
+    if connection.cwnd < connection.ssthresh:
+        connection.cwnd += segments
+    else:
+        connection.credit += segments
+        if connection.credit >= connection.cwnd:
+            connection.credit = 0
+            connection.cwnd += 1
+
+
+def _take(net: Net, connection: Connection, arrival: Arrival) -> bool:
+    """What it brings goes where it belongs; True when an ACK is owed for it."""
+    if connection.state not in CAN_RECEIVE:
+        # All after a FIN is nonsense; but a FIN that comes again must be acknowledged again.
+        output.acknowledge(net, connection)
+        return False
+    start, data, fin = arrival.seq, bytes(arrival.payload), bool(arrival.flags & FIN)
+    end = add(start, len(data))
+    nxt = connection.rcv_nxt
+    if connection.receive_shut and data and before(nxt, end):
+        # Nobody can ever read it, and the peer must know (RFC 2525, 2.17).
+        net.counts["TCPAbortOnData"] += 1
+        net.reset(arrival)
+        removal.end(net, connection, errno.EPIPE)
+        return False
+    if not before(nxt, arrival.end):
+        connection.quick = connection.quick or 1
+        output.acknowledge(net, connection, (arrival.seq, arrival.end))
+        return False
+    edge = connection.told_edge
+    if before(edge, end):
+        if connection.incoming:
+            output.acknowledge(net, connection)
+            return False
+        data = data[: max(0, distance(start, edge))]
+        end, fin = add(start, len(data)), False
+    if before(start, nxt):
+        known = distance(start, nxt)
+        start, data = nxt, data[known:]
+    if fin:
+        connection.fin_at = end
+    if start != connection.rcv_nxt:
+        if data:
+            connection.put_early(start, data)
+        output.acknowledge(net, connection)
+        return False
+    had = connection.rcv_nxt
+    connection.incoming += data
+    connection.rcv_nxt = end
+    connection.join_early()
+    if data:
+        connection.heard_at = net.now
+    ended = connection.fin_at == connection.rcv_nxt
+    if ended:
+        _peer_ends(net, connection)
+    if (data or ended) and connection.listener is None and not connection.orphan:
+        net.events.append(Readable(connection.cookie))
+    return before(had, connection.rcv_nxt)
+
+
+def _peer_ends(net: Net, connection: Connection) -> None:
+    connection.fin_at = None
+    connection.rcv_nxt = later(connection.rcv_nxt, add(connection.rcv_nxt, 1))
+    connection.early = []
+    # Linux says that at once, whatever waits: the program may never write again.
+    connection.interactive = connection.state in CAN_SEND
+    connection.feed(Input.FIN_ARRIVED)
+    if connection.state is State.TIME_WAIT:
+        output.acknowledge(net, connection)
+        time_wait.begin(net, connection)
+    elif connection.state is State.CLOSING:
+        output.acknowledge(net, connection)

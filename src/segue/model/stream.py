@@ -1,0 +1,108 @@
+"""The program's side of an accepted connection: read, write, shutdown, close (net/ipv4/tcp.c)."""
+
+from __future__ import annotations
+
+import errno
+from math import inf
+
+from segue.errors import KernelError
+from segue.model import output, removal, time_wait
+from segue.model.connection import Connection
+from segue.model.durations import DELAYED_ACK
+from segue.model.net import Net
+from segue.model.states import CAN_SEND, State
+from segue.wire.seq import distance
+
+
+def read(net: Net, connection: Connection, most: int) -> bytes:
+    """What has arrived, up to so much; b"" when the peer has ended.
+
+    Raises KernelError: EAGAIN when nothing waits, or what the connection died of, once.
+    """
+    data = bytes(connection.incoming[:most])
+    if data:
+        del connection.incoming[: len(data)]
+        _window_opened(net, connection)
+        return data
+    if connection.error:
+        error, connection.error = connection.error, 0
+        raise KernelError("recv", error, "reading from a connection")
+    if connection.peer_ended or connection.receive_shut or connection.state is State.CLOSE:
+        return b""
+    raise KernelError("recv", errno.EAGAIN, "reading from a connection")
+
+
+def _window_opened(net: Net, connection: Connection) -> None:
+    """Tell the peer when there is twice as much room as it thinks (tcp_cleanup_rbuf)."""
+    if connection.state is State.CLOSE:
+        return
+    offered = distance(connection.rcv_nxt, connection.told_edge)
+    gained = connection.space - offered
+    if gained >= 2 * connection.segment_size or (gained > 0 and connection.space >= 2 * offered):
+        output.acknowledge(net, connection)
+        output.rearm(net, connection)
+
+
+def write(net: Net, connection: Connection, data: bytes) -> int:
+    """Take as much as there is room for; how much that is.
+
+    Raises KernelError: EAGAIN when there is no room, EPIPE when nothing can be sent any more, or
+    what the connection died of, once.
+    """
+    if connection.error:
+        error, connection.error = connection.error, 0
+        raise KernelError("send", error, "writing to a connection")
+    if connection.fin_wanted or connection.state not in CAN_SEND:
+        raise KernelError("send", errno.EPIPE, "writing to a connection")
+    room = net.sysctls.tcp_wmem_max - len(connection.outgoing)
+    taken = data[: max(0, room)]
+    if data and not taken:
+        raise KernelError("send", errno.EAGAIN, "writing to a connection")
+    connection.outgoing += taken
+    if net.now - connection.heard_at < DELAYED_ACK:
+        connection.interactive = True
+    output.transmit(net, connection)
+    output.rearm(net, connection)
+    return len(taken)
+
+
+def shut(net: Net, connection: Connection, *, receive: bool, send: bool) -> None:
+    """shutdown(2).  Raises KernelError: ENOTCONN when it is over."""
+    if connection.state is State.CLOSE:
+        raise KernelError("shutdown", errno.ENOTCONN, "shutting a connection down")
+    if receive:
+        connection.receive_shut = True
+    if send:
+        _end_sending(net, connection)
+
+
+def close(net: Net, connection: Connection) -> None:
+    """Let go of it; twice is no error.
+
+    What was written is still sent.  If data was not read, the peer is reset: it must not believe
+    that somebody has it (RFC 2525, 2.17).
+    """
+    if connection.orphan:
+        return
+    connection.orphan = True
+    connection.receive_shut = True
+    if connection.state is State.CLOSE:
+        return
+    unread, connection.incoming = bool(connection.incoming), bytearray()
+    if unread or connection.options.get("SO_LINGER0"):
+        net.counts["TCPAbortOnClose"] += unread
+        output.abort(net, connection)
+        removal.end(net, connection)
+        return
+    _end_sending(net, connection)
+    if connection.state is State.FIN_WAIT2:
+        time_wait.begin_orphan(net, connection)
+
+
+def _end_sending(net: Net, connection: Connection) -> None:
+    if connection.fin_wanted or connection.state not in CAN_SEND:
+        return
+    connection.fin_wanted = True
+    if connection.retransmit_at == inf or not connection.fin_sent:
+        output.transmit(net, connection)
+        output.rearm(net, connection)

@@ -1,0 +1,176 @@
+"""A SYN comes to a listener: a request, a cookie, a Fast Open child, or nothing.
+
+Stands for tcp_conn_request.
+"""
+
+from __future__ import annotations
+
+from segue.model import cookies, output
+from segue.model.arrival import Arrival
+from segue.model.connection import Connection
+from segue.model.durations import SYNACK_TIMEOUT
+from segue.model.events import Acceptable
+from segue.model.listener import Listener
+from segue.model.net import Chance, Net
+from segue.model.request import Request, Terms
+from segue.model.states import State
+from segue.model.sysctls import (
+    FAST_OPEN_EVERY_LISTENER,
+    FAST_OPEN_SERVER,
+    FAST_OPEN_WITHOUT_COOKIE,
+)
+from segue.wire.options import Options
+from segue.wire.seq import Seq, add
+
+
+def arrived(
+    net: Net, listener: Listener, arrival: Arrival, chance: Chance, reused: Seq | None = None
+) -> None:
+    """Answer a SYN, or drop it and count that; a cookie is sent where no request can be kept.
+
+    ``reused`` is the number to begin with when the flow was in TIME_WAIT.
+    """
+    counts, sysctls = net.counts, net.sysctls
+    cookie = False
+    if (sysctls.tcp_syncookies == 2 or listener.requests_full) and reused is None:
+        cookie = bool(sysctls.tcp_syncookies)
+        counts["TCPReqQFullDoCookies" if cookie else "TCPReqQFullDrop"] += 1
+        if not cookie:
+            counts["ListenDrops"] += 1
+            return
+    if listener.full:
+        counts["ListenOverflows"] += 1
+        counts["ListenDrops"] += 1
+        return
+    left = sysctls.tcp_max_syn_backlog - listener.requests
+    if not cookie and not sysctls.tcp_syncookies and left < sysctls.tcp_max_syn_backlog >> 2:
+        counts["ListenDrops"] += 1  # what is left is for clients known from before; we know none
+        return
+    request = _request(net, listener, arrival, chance, cookie=cookie)
+    if cookie:
+        _send_cookie(net, listener, request, arrival)
+        return
+    request.iss = net.isn(chance) if reused is None else reused
+    if _fast_open(net, listener, arrival, request):
+        return
+    net.flows[request.flow] = request
+    listener.requests += 1
+    listener.young += 1
+    listener.references += 1
+    request.sent_at = net.now
+    net.timers.set(request, net.now + SYNACK_TIMEOUT)
+    output.syn_ack(net, request)
+
+
+def _request(
+    net: Net, listener: Listener, arrival: Arrival, chance: Chance, *, cookie: bool
+) -> Request:
+    said = arrival.options
+    if cookie and said.stamps is None:
+        # There is nowhere to remember them (FACTS 2).
+        said = Options(mss=said.mss)
+    path = arrival.path
+    limit = listener.options.get("TCP_MAXSEG", 0)
+    return Request(
+        cookie=next(net.cookies),
+        path=path,
+        flow=arrival.flow,
+        hash=chance.hash,
+        listener=listener,
+        irs=arrival.seq,
+        iss=Seq(0),
+        terms=Terms.of(said, ipv6=path.is_ipv6, limit=limit, sysctls=net.sysctls),
+        ts_recent=said.stamps[0] if said.stamps else 0,
+        ts_offset=chance.stamp_offset,
+        saved_syn=arrival.packet if listener.options.get("TCP_SAVE_SYN") else None,
+    )
+
+
+def _send_cookie(net: Net, listener: Listener, request: Request, arrival: Arrival) -> None:
+    group = listener.group
+    assert group is not None
+    group.overflowed_at = net.now
+    terms, ipv6 = request.terms, request.path.is_ipv6
+    request.iss = cookies.make(net.secret, net.now, request.flow, request.irs, terms.mss, ipv6=ipv6)
+    if terms.stamps:
+        now_stamp = net.stamp(request.ts_offset)
+        request.first_stamp = cookies.stamp(now_stamp, terms, arrival.options)
+    net.counts["SyncookiesSent"] += 1
+    output.syn_ack(net, request, cookie=True)
+
+
+def _fast_open(net: Net, listener: Listener, arrival: Arrival, request: Request) -> bool:
+    """Make a child at once if the client may (tcp_try_fastopen); else a cookie may be given."""
+    offered, setting = arrival.options.fast_open, net.sysctls.tcp_fastopen
+    if offered == b"":
+        net.counts["TCPFastOpenCookieReqd"] += 1
+    if not setting & FAST_OPEN_SERVER or (not arrival.payload and offered is None):
+        return False
+    slots = listener.fast_open
+    if not slots.limit and setting & FAST_OPEN_EVERY_LISTENER:
+        slots.limit = listener.backlog
+    if not slots.has_room(net.now):
+        if slots.limit:
+            net.counts["TCPFastOpenListenOverflow"] += 1
+        return False
+    free = bool(
+        setting & FAST_OPEN_WITHOUT_COOKIE or listener.options.get("TCP_FASTOPEN_NO_COOKIE")
+    )
+    right = cookies.fast_open(net.secret, request.path.addresses)
+    if not free and offered != right:
+        if offered is not None:
+            request.fast_open = right
+        if offered:
+            net.counts["TCPFastOpenPassiveFail"] += 1
+        return False
+    net.counts["TCPFastOpenPassive"] += 1
+    _fast_open_child(net, listener, arrival, request)
+    return True
+
+
+def _fast_open_child(net: Net, listener: Listener, arrival: Arrival, request: Request) -> None:
+    child = connection(request, listener, State.SYN_RECV, arrival.window)
+    if arrival.payload:
+        child.incoming += arrival.payload
+        child.rcv_nxt = add(child.rcv_nxt, len(arrival.payload))
+        child.told_ack = child.rcv_nxt
+    child.request = request
+    request.child = child
+    request.holds_slot = True
+    listener.references += 1
+    listener.fast_open.used += 1
+    net.flows[child.flow] = child
+    child.retransmit_at = net.now + SYNACK_TIMEOUT
+    request.sent_at = net.now
+    output.syn_ack(net, request)
+    output.rearm(net, child)
+    listener.queue.append(child)
+    net.events.append(Acceptable(listener.cookie))
+
+
+def connection(request: Request, maker: Listener, state: State, window: int) -> Connection:
+    """The child of a request, with the options of the listener that makes it."""
+    first = add(request.irs, 1)
+    iss = request.iss
+    return Connection(
+        cookie=request.cookie,
+        path=request.path,
+        flow=request.flow,
+        hash=request.hash,
+        state=state,
+        terms=request.terms,
+        options=dict(maker.options),
+        rcv_nxt=first,
+        base=add(iss, 1),
+        snd_una=iss if state is State.SYN_RECV else add(iss, 1),
+        snd_nxt=add(iss, 1),
+        snd_wnd=window,
+        snd_max_wnd=window,
+        snd_wl1=request.irs,
+        ts_recent=request.ts_recent,
+        ts_offset=request.ts_offset,
+        listener=maker,
+        saved_syn=request.saved_syn,
+        told_edge=add(first, min(request.terms.window, 0xFFFF)),
+        told_ack=first,
+    )

@@ -1,0 +1,37 @@
+"""The settings of a network namespace that matter to a listening side (ip-sysctl.rst).
+
+Under the kernel's names and with its defaults; a running model reads them at each use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Bits of tcp_fastopen (include/net/tcp.h).
+FAST_OPEN_SERVER = 0x2
+FAST_OPEN_WITHOUT_COOKIE = 0x200
+FAST_OPEN_EVERY_LISTENER = 0x400
+
+
+@dataclass(slots=True)
+class Sysctls:
+    """May be changed at any time."""
+
+    tcp_migrate_req: int = 0
+    tcp_syncookies: int = 1
+    tcp_synack_retries: int = 5
+    tcp_abort_on_overflow: int = 0
+    tcp_max_syn_backlog: int = 2048
+    somaxconn: int = 4096
+    tcp_fastopen: int = 1
+    tcp_timestamps: int = 1
+    tcp_sack: int = 1
+    tcp_window_scaling: int = 1
+    tcp_fin_timeout: int = 60
+    tcp_retries2: int = 15
+    tcp_orphan_retries: int = 8  # what 0 means (tcp_orphan_retries in net/ipv4/tcp_timer.c)
+    tcp_rmem_default: int = 131072
+    tcp_rmem_max: int = 6291456
+    tcp_wmem_default: int = 16384
+    tcp_wmem_max: int = 4194304
+    rmem_max: int = 4194304  # net.core's

@@ -1,0 +1,32 @@
+"""The Internet checksum (RFC 1071) and TCP's, over a pseudo-header (RFC 9293, 3.1; RFC 8200, 8.1).
+
+A ones' complement sum of 16-bit words is the bytes, read as one big number, modulo 65535; Python
+divides big numbers faster than it adds small ones.
+"""
+
+from __future__ import annotations
+
+_ONES = 0xFFFF
+_TCP = 6
+
+
+def _number(data: bytes | memoryview) -> int:
+    whole = int.from_bytes(data, "big")
+    return whole << 8 if len(data) & 1 else whole
+
+
+def internet(data: bytes | memoryview) -> int:
+    """The checksum of bytes whose own checksum field is zero."""
+    return _ONES - (_number(data) % _ONES or _ONES) if any(data) else _ONES
+
+
+def tcp(addresses: bytes, segment: bytes | memoryview) -> int:
+    """Of a segment whose checksum field is zero; ``addresses`` is source and target together."""
+    total = _number(segment) + int.from_bytes(addresses, "big") + _TCP + len(segment)
+    return _ONES - (total % _ONES or _ONES)
+
+
+def tcp_agrees(addresses: bytes, segment: bytes | memoryview) -> bool:
+    """Whether a segment arrived as it was sent, as far as its checksum can tell."""
+    total = _number(segment) + int.from_bytes(addresses, "big") + _TCP + len(segment)
+    return total % _ONES == 0

@@ -1,0 +1,105 @@
+"""TCP options as a value (RFC 9293, 3.2; RFC 7323; RFC 2018; RFC 7413).
+
+Read as tcp_parse_options does: what makes no sense ends the reading, and what stood before it
+counts.  Written in the order in which Linux writes them (tcp_options_write), so that two sides can
+be compared byte by byte.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+_END, _NOP, _MSS, _WINDOW_SCALE, _SACK_PERMITTED, _SACK, _TIMESTAMPS = 0, 1, 2, 3, 4, 5, 8
+_FAST_OPEN = 34
+MAX_WINDOW_SCALE = 14
+_COOKIE_LENGTHS = range(4, 17)
+_STAMPS = struct.Struct("!II")
+_STAMPED = struct.Struct("!III")
+_ALIGNED_STAMPS = 0x0101080A  # NOP NOP, kind 8, length 10
+_STAMPS_AFTER_SACK = 0x0402080A  # SACK permitted in the place of the two NOPs
+
+
+@dataclass(slots=True)
+class Options:
+    """What a segment's options say; None where one is not there.
+
+    ``fast_open`` is b"" where a cookie is asked for.
+    """
+
+    mss: int | None = None
+    window_scale: int | None = None
+    sack_permitted: bool = False
+    stamps: tuple[int, int] | None = None  # TSval, TSecr
+    sack: tuple[tuple[int, int], ...] = ()
+    fast_open: bytes | None = None
+
+
+NONE = Options()
+
+
+def parse(data: bytes | memoryview) -> Options:
+    """Read them; nothing is ever refused.  Options of other kinds are passed over."""
+    size = len(data)
+    if not size:
+        return NONE
+    if size == 12:
+        head, value, echo = _STAMPED.unpack(data)
+        if head == _ALIGNED_STAMPS:
+            return Options(stamps=(value, echo))
+    found = Options()
+    at = 0
+    while at < size:
+        kind = data[at]
+        if kind == _END:
+            break
+        if kind == _NOP:
+            at += 1
+            continue
+        length = data[at + 1] if at + 1 < size else 0
+        if length < 2 or at + length > size:
+            break
+        _take(found, kind, bytes(data[at + 2 : at + length]))
+        at += length
+    return found
+
+
+def _take(found: Options, kind: int, value: bytes) -> None:
+    if kind == _MSS and len(value) == 2:
+        # tcp_parse_options passes over a size of zero.
+        found.mss = int.from_bytes(value, "big") or found.mss
+    elif kind == _WINDOW_SCALE and len(value) == 1:
+        found.window_scale = min(value[0], MAX_WINDOW_SCALE)  # RFC 7323, 2.3
+    elif kind == _SACK_PERMITTED and not value:
+        found.sack_permitted = True
+    elif kind == _TIMESTAMPS and len(value) == 8:
+        found.stamps = _STAMPS.unpack(value)
+    elif kind == _SACK and value and len(value) % 8 == 0:
+        found.sack = tuple(_STAMPS.iter_unpack(value))
+    elif kind == _FAST_OPEN and (not value or len(value) in _COOKIE_LENGTHS) and not len(value) & 1:
+        found.fast_open = value
+
+
+def emit(options: Options) -> bytes:
+    """As bytes, padded to a multiple of four with NOPs."""
+    made = b""
+    if options.mss is not None:
+        made += struct.pack("!BBH", _MSS, 4, options.mss)
+    if options.stamps is not None:
+        head = _STAMPS_AFTER_SACK if options.sack_permitted else _ALIGNED_STAMPS
+        made += _STAMPED.pack(head, *options.stamps)
+    elif options.sack_permitted:
+        made += bytes((_NOP, _NOP, _SACK_PERMITTED, 2))
+    if options.window_scale is not None:
+        made += bytes((_NOP, _WINDOW_SCALE, 3, options.window_scale))
+    if options.sack:
+        made += bytes((_NOP, _NOP, _SACK, 2 + 8 * len(options.sack)))
+        made += b"".join(_STAMPS.pack(*block) for block in options.sack)
+    if options.fast_open is not None:
+        made += bytes((_FAST_OPEN, 2 + len(options.fast_open))) + options.fast_open
+    return made + bytes((_NOP,)) * (-len(made) % 4)
+
+
+def aligned_stamps(value: int, echo: int) -> bytes:
+    """The option that every segment of most connections has, without the detour of a value."""
+    return _STAMPED.pack(_ALIGNED_STAMPS, value & 0xFFFFFFFF, echo)
