@@ -132,14 +132,22 @@ class Connection:
         self.told_ack = self.rcv_nxt
         return value
 
+    def note_early(self, seq: Seq) -> None:
+        """Something came before its turn: the next ACK begins with it."""
+        if not self.early:
+            self.origin = self.rcv_nxt  # so that distances stay small, however long it lives
+        self.latest = seq
+
+    @property
+    def gaps(self) -> bool:
+        """Something waits for what should have come before it."""
+        return bool(self.early) or self.fin_at is not None
+
     def put_early(self, seq: Seq, data: bytes) -> None:
         """Keep what is not its turn yet, cut to what is not held already.
 
         Within the window each byte is held once, so that is as long as the list can get.
         """
-        if not self.early:
-            self.origin = self.rcv_nxt  # so that distances stay small, however long it lives
-        self.latest = seq
         at = distance(self.origin, seq)
         place = bisect_left(self.early, at, key=_offset)
         if place:
@@ -178,6 +186,11 @@ class Connection:
                 ranges[-1][1] = at + len(data)
             else:
                 ranges.append([at, at + len(data)])
+        if self.fin_at is not None:  # an early FIN is told as if it were a byte
+            end = distance(self.origin, self.fin_at)
+            ranges.append([end, end + 1])
+            if len(ranges) > 1 and ranges[-2][1] == end:
+                ranges[-2][1] = ranges.pop()[1]
         last = distance(self.origin, self.latest)
         ranges.sort(key=lambda one: not one[0] <= last < one[1])
         most = 3 if self.terms.stamps else 4

@@ -51,7 +51,7 @@ def segment(
     ``repeated`` is what the peer sent though we had it (D-SACK, RFC 2883).
     """
     blocks: tuple[tuple[int, int], ...] = ()
-    if connection.terms.sack and (connection.early or repeated):
+    if connection.terms.sack and (connection.gaps or repeated):
         blocks = connection.blocks()
         if repeated is not None:
             blocks = ((repeated[0], repeated[1]), *blocks)
@@ -77,7 +77,7 @@ def acknowledge_soon(net: Net, connection: Connection) -> None:
     """An ACK now, or, when the program is likely to answer, a little later."""
     unsaid = distance(connection.told_ack, connection.rcv_nxt)
     hurried = connection.quick and not connection.interactive
-    if hurried or connection.early or unsaid > connection.segment_size:
+    if hurried or connection.gaps or unsaid > connection.segment_size:
         acknowledge(net, connection)
     elif connection.ack_at == inf:
         connection.ack_at = net.now + DELAYED_ACK

@@ -94,7 +94,7 @@ def _acceptable(net: Net, connection: Connection, arrival: Arrival) -> bool:
         return False
     if flags & RST:
         # Anything but the exact number might be a blind guess (RFC 5961, 3.2).
-        blocks = connection.blocks() if connection.terms.sack and connection.early else ()
+        blocks = connection.blocks() if connection.terms.sack and connection.gaps else ()
         edge = max(
             (high for _, high in blocks),
             key=lambda high: distance(arrival.seq, Seq(high)),
@@ -290,6 +290,7 @@ def _take(net: Net, connection: Connection, arrival: Arrival) -> bool:
     if fin:
         connection.fin_at = end
     if start != connection.rcv_nxt:
+        connection.note_early(start)
         if data:
             connection.put_early(start, data)
         output.acknowledge(net, connection)

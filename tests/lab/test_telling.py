@@ -1,0 +1,59 @@
+"""The model is held to Linux: each story is told to both, and all that is seen agrees."""
+
+from __future__ import annotations
+
+import pytest
+
+from segue.errors import UsageError
+from segue.lab.stories import STORIES
+from segue.lab.telling import ModelSide, kernel, tell
+from segue.model.profile import SERIES
+
+
+@pytest.mark.root
+@pytest.mark.kernel("6.18")
+@pytest.mark.parametrize("name", STORIES)
+def test_linux_and_the_model_tell_the_same(name: str) -> None:
+    """Up to what segue.lab.telling says is free."""
+    with kernel() as linux:
+        expected = tell(STORIES[name], linux)
+    assert tell(STORIES[name], ModelSide()) == expected
+
+
+def test_a_story_is_written_down_packet_by_packet() -> None:
+    """Relative numbers, no stamps' values, and errors by name."""
+    assert tell("listen A\n syn c\n accept A x\n ack c", ModelSide()) == [
+        "listen A",
+        "syn c",
+        "  c < SYN ACK seq +0 ack +1 win 65160 mss 1460 scale 7 sack True stamps",
+        "accept A x",
+        "  = EAGAIN",
+        "ack c",
+        "counted {}",
+    ]
+
+
+def test_the_series_differs_where_its_constants_say() -> None:
+    """A restart leaves the target as many Fast Open slots as it had; Linux counts them out only."""
+    story = """
+        sysctl tcp_migrate_req 1
+        sysctl tcp_fastopen 515
+        option A TCP_FASTOPEN 1
+        option B TCP_FASTOPEN 1
+        listen A
+        syn c hello
+        listen B
+        close A
+        syn d hello
+        """
+    linux, series = tell(story, ModelSide()), tell(story, ModelSide(SERIES))
+    (only_linux,) = set(linux) - set(series)
+    (only_series,) = set(series) - set(linux)
+    assert only_linux.startswith("  d < SYN ACK seq +0 ack +6")
+    assert only_series.startswith("  d < SYN ACK seq +0 ack +1 ")
+
+
+def test_an_unknown_verb_is_refused() -> None:
+    """A story is data, and data may be wrong."""
+    with pytest.raises(UsageError, match="verb 'dance'"):
+        tell("dance A", ModelSide())
