@@ -36,6 +36,7 @@ COMMANDS: dict[str, str] = {
     "audit": "segue.cli.audit",
     "adopt": "segue.cli.adopt",
     "probe": "segue.cli.probe",
+    "lab": "segue.cli.lab",
 }
 
 # Of the verifier's log: the instruction that it refuses, how it came there, and its statistics.

@@ -1,0 +1,87 @@
+"""``segue lab``: the mechanism to look at, as packets and as stories."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from contextlib import ExitStack, suppress
+
+import click
+
+from segue.address import Address
+from segue.errors import KernelError, UsageError
+from segue.lab.serving import Serving
+from segue.lab.stories import STORIES
+from segue.lab.telling import ModelSide, kernel, tell
+from segue.linux.tun import Tun
+
+_DIFFERENT = 1
+
+
+@click.group()
+def lab() -> None:
+    """Look at the mechanism: let the model serve, or compare it with Linux."""
+
+
+@lab.command()
+@click.option("--tun", "name", default="segue0", show_default=True, help="The interface to make.")
+@click.option("--network", default="10.99.0.1/24", show_default=True, help="This host's side.")
+@click.option("--bind", default="10.99.0.2:80", show_default=True, help="Where the model listens.")
+@click.option("--pcap", metavar="FILE", help="Record every packet, for Wireshark.")
+@click.option("--restart-every", type=float, metavar="S", help="Restart the listener that often.")
+@click.option("--duration", type=float, metavar="S", help="[default: until interrupted]")
+def serve(
+    name: str, network: str, bind: str, pcap: str | None,
+    restart_every: float | None, duration: float | None,
+) -> int:  # fmt: skip
+    """Let the model serve: try curl http://10.99.0.2/1000000 while it restarts.
+
+    Needs CAP_NET_ADMIN and /dev/net/tun.
+    """
+    address = Address.parse(bind)
+    if any(value is not None and value <= 0 for value in (restart_every, duration)):
+        raise UsageError("--restart-every and --duration want seconds, more than 0")
+    with ExitStack() as stack:
+        capture = None
+        if pcap is not None:
+            try:
+                capture = stack.enter_context(open(pcap, "wb"))
+            except OSError as error:
+                raise KernelError("open", error.errno or 0, f"opening {pcap}") from error
+        tun = stack.enter_context(Tun(name))
+        tun.configure(network)
+        serving = Serving(tun, address, capture)
+        click.echo(f"the model listens at {address} behind {tun.name}")
+        until = None if duration is None else time.monotonic() + duration
+        with suppress(KeyboardInterrupt):  # that is how one ends it
+            serving.run(lambda: until is not None and time.monotonic() >= until, restart_every)
+        counts = serving.host.counts
+        click.echo(
+            f"{serving.served} answers, {serving.restarts} restarts,"
+            f" {counts['TCPMigrateReqSuccess']} migrated, {counts['OutRsts']} reset"
+        )
+    return 0
+
+
+@lab.command()
+@click.argument("story", required=False)
+def explain(story: str | None) -> int:
+    """Tell a story to Linux and to the model, side by side; without a name, list the stories.
+
+    A line that both have begins with a blank, one of Linux alone with "-", one of the model alone
+    with "+"; then the exit code is 1.  Needs CAP_SYS_ADMIN and /dev/net/tun.
+    """
+    if story is None:
+        click.echo("\n".join(STORIES))
+        return 0
+    if story not in STORIES:
+        near = difflib.get_close_matches(story, STORIES, 1)
+        advice = f"do you mean {near[0]!r}?" if near else "segue lab explain lists them"
+        raise UsageError(f"there is no story {story!r}: {advice}")
+    with kernel() as linux:
+        seen = tell(STORIES[story], linux)
+    ours = tell(STORIES[story], ModelSide())
+    for line in difflib.ndiff(seen, ours):
+        if not line.startswith("?"):
+            click.echo(line)
+    return _DIFFERENT if seen != ours else 0

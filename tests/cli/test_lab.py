@@ -1,0 +1,71 @@
+"""``segue lab``: the model serves curl, and stories are compared."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from segue.cli.main import main
+from segue.lab.stories import STORIES
+
+LIMIT = 30.0
+SERVE = [sys.executable, "-m", "segue", "lab", "serve", "--restart-every", "0.02"]
+
+
+@pytest.fixture
+def served(netns: int, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """The model, restarted fifty times a second, in the test's namespace."""
+    command = [*SERVE, "--pcap", str(tmp_path / "all.pcap")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        try:
+            assert "listens at 10.99.0.2:80" in program.stdout.readline()
+            yield program
+        finally:
+            program.kill()
+
+
+@pytest.mark.root
+@pytest.mark.program("curl")
+def test_curl_never_notices_a_restart(served: subprocess.Popen[str], tmp_path: Path) -> None:
+    """Small and large answers, whole, on kept connections and on new ones; a file of all of it."""
+    urls = [f"http://10.99.0.2/{size}" for size in (0, 10, 3_000_000)]
+    for _ in range(5):
+        done = subprocess.run(
+            ["curl", "--silent", "--show-error", "--fail", "--max-time", "20", *urls],
+            capture_output=True, timeout=LIMIT, check=True,
+        )  # fmt: skip
+        assert len(done.stdout) == 3_000_010
+    served.send_signal(signal.SIGINT)
+    out, _ = served.communicate(timeout=LIMIT)
+    assert out.startswith("15 answers, ")
+    assert out.endswith(" 0 reset\n")
+    assert int(out.split()[2]) > 5
+    assert (tmp_path / "all.pcap").stat().st_size > 15_000_000
+
+
+def test_stories_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """By name, one a line."""
+    assert main(["lab", "explain"]) == 0
+    assert capsys.readouterr().out.splitlines() == list(STORIES)
+
+
+def test_an_unknown_story_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the name that was meant."""
+    assert main(["lab", "explain", "both ends close at one"]) == 2
+    assert "do you mean 'both ends close at once'?" in capsys.readouterr().err
+
+
+@pytest.mark.root
+@pytest.mark.kernel("6.18")
+def test_a_story_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    """What both saw, once."""
+    assert main(["lab", "explain", "a handshake migrates at its final ACK"]) == 0
+    out = capsys.readouterr().out
+    assert "counted {'TCPMigrateReqSuccess': 1}" in out
+    assert out.count("SYN ACK") == 1
