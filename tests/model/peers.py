@@ -35,7 +35,7 @@ class Bench:
 
     def listener(self, backlog: int = 8, *, v6: bool = False, **set_to: int) -> Listener:
         """One more at port 80, in the group of the others; the options by keyword."""
-        made = self.host.socket(ipv6=v6)
+        made = self.host.socket()
         self.host.setsockopt(made, "SO_REUSEPORT", 1)
         for name, value in set_to.items():
             self.host.setsockopt(made, name, value)

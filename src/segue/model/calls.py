@@ -17,11 +17,11 @@ from segue.model.net import Net
 from segue.model.program import Program
 from segue.model.states import State
 
-# What a child inherits is whatever is set here and not consumed by the listener itself.
-_OWN = {"TCP_DEFER_ACCEPT", "TCP_FASTOPEN"}
-KNOWN = _OWN | {
-    "SO_REUSEPORT", "TCP_NODELAY", "TCP_MAXSEG", "TCP_SYNCNT", "TCP_SAVE_SYN", "SO_MARK",
-    "TCP_FASTOPEN_NO_COOKIE", "SO_LINGER0",
+# All but the first line are inherited by children.
+KNOWN = {
+    "TCP_DEFER_ACCEPT", "TCP_FASTOPEN",
+    "SO_REUSEPORT", "TCP_NODELAY", "TCP_MAXSEG", "TCP_SYNCNT", "TCP_SAVE_SYN",
+    "TCP_FASTOPEN_NO_COOKIE",
 }  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def set_option(listener: Listener, name: str, value: int) -> None:
     if name not in KNOWN:
         raise refuse("setsockopt", errno.ENOPROTOOPT, f"setting {name}")
     if name == "TCP_FASTOPEN":
-        if listener.state not in {State.CLOSE, State.LISTEN} or value < 0:
+        if value < 0:
             raise refuse("setsockopt", errno.EINVAL, f"setting {name}")
         listener.fast_open.limit = value
         return

@@ -154,9 +154,9 @@ class Host:
 
     # Calls on listeners.
 
-    def socket(self, *, ipv6: bool = False, uid: int = 0) -> Listener:
+    def socket(self, *, uid: int = 0) -> Listener:
         """A socket that can be made to listen."""
-        return Listener(next(self._net.cookies), ipv6, uid)
+        return Listener(next(self._net.cookies), uid)
 
     def setsockopt(self, listener: Listener, name: str, value: int) -> None:
         """By the name of the option's constant.  Raises KernelError."""

@@ -45,7 +45,6 @@ class Listener:
     """A socket that was made to listen; ``state`` is CLOSE before and after."""
 
     cookie: int
-    ipv6: bool = False
     uid: int = 0
     place: Place | None = None
     state: State = State.CLOSE

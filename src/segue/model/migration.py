@@ -11,6 +11,7 @@ closed section exists, and why both the switch then and the switch now matter.
 
 from __future__ import annotations
 
+from collections import deque
 from math import inf
 
 from segue.model import output, removal
@@ -97,7 +98,6 @@ def _forget_child(net: Net, child: Connection) -> None:
     child.orphan = True
     request, child.request = child.request, None
     if request is not None:
-        request.holds_slot = False
         removal.release(request.listener)
     if child.state is not State.CLOSE:
         removal.end(net, child)
@@ -123,8 +123,7 @@ def _move_penalties(net: Net, source: Listener) -> None:
     # They are of no connection any more that a program could be asked about: the listener that
     # would be first in a group's order gets them all, as one list.
     heir = group.live[0].fast_open
-    heir.penalties.extend(penalties)
-    heir.penalties = type(heir.penalties)(sorted(heir.penalties))
+    heir.penalties = deque(sorted([*heir.penalties, *penalties]))
     heir.used += len(penalties)
 
 

@@ -9,7 +9,7 @@ from segue.model.durations import DELAYED_ACK, RTO_MAX, RTO_MIN
 from segue.model.net import Net
 from segue.model.request import Request
 from segue.model.states import CAN_SEND, Input, State
-from segue.wire.options import NONE, Options, aligned_stamps, emit
+from segue.wire.options import Options, aligned_stamps, emit
 from segue.wire.seq import Seq, add, before, distance
 from segue.wire.tcp import ACK, FIN, PSH, RST, SYN
 
@@ -60,7 +60,7 @@ def segment(
     if blocks:
         said = emit(Options(stamps=stamp if connection.terms.stamps else None, sack=blocks))
     else:
-        said = aligned_stamps(*stamp) if connection.terms.stamps else emit(NONE)
+        said = aligned_stamps(*stamp) if connection.terms.stamps else b""
     window = connection.window()
     net.send(connection.path, seq, connection.rcv_nxt, flags, window, said, payload)
     if connection.quick:

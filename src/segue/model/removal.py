@@ -20,10 +20,8 @@ def end(net: Net, connection: Connection, error: int = 0) -> None:
     as in Linux (FACTS 1).
     """
     if connection.state is not State.CLOSE:
-        given = Input.EXPIRED if connection.state is State.TIME_WAIT else Input.RESET
-        if connection.state is State.LAST_ACK and not error:
-            given = Input.FIN_ACKED
-        connection.feed(given)
+        waited = connection.state in {State.TIME_WAIT, State.FIN_WAIT2} and not error
+        connection.feed(Input.EXPIRED if waited else Input.RESET)
     connection.error = error or connection.error
     connection.outgoing = bytearray()
     connection.early = []
@@ -46,7 +44,6 @@ def finish_fast_open(net: Net, connection: Connection, *, reset: bool) -> None:
         return
     connection.request = None
     listener = request.listener
-    request.holds_slot = False
     listener.fast_open.used -= 1
     if reset and request.child is None and listener.listening:
         listener.fast_open.penalties.append(net.now + FAST_OPEN_PENALTY)

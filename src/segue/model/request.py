@@ -97,7 +97,6 @@ class Request:
     fast_open: bytes | None = None  # a cookie to be given with the SYN-ACK
     saved_syn: bytes | None = None
     child: Connection | None = None  # of a Fast Open request, until it is accepted
-    holds_slot: bool = False  # a Fast Open request's handshake is not over (tfo_listener)
     answered_at: float = -inf  # the last answer to a segment out of the window
     due: float = inf
     wake: float = inf

@@ -89,8 +89,8 @@ def close(net: Net, connection: Connection) -> None:
     if connection.state is State.CLOSE:
         return
     unread, connection.incoming = bool(connection.incoming), bytearray()
-    if unread or connection.options.get("SO_LINGER0"):
-        net.counts["TCPAbortOnClose"] += unread
+    if unread:
+        net.counts["TCPAbortOnClose"] += 1
         output.abort(net, connection)
         removal.end(net, connection)
         return

@@ -136,7 +136,6 @@ def _fast_open_child(net: Net, listener: Listener, arrival: Arrival, request: Re
         child.told_ack = child.rcv_nxt
     child.request = request
     request.child = child
-    request.holds_slot = True
     listener.references += 1
     listener.fast_open.used += 1
     net.flows[child.flow] = child
