@@ -58,6 +58,18 @@ def test_data_in_any_order_is_read_in_order() -> None:
     assert bench.host.read(bench.now, child) == b"aabbccddee"
 
 
+def test_an_early_fin_is_told_with_the_data_before_it() -> None:
+    """As one range, one number longer than the data."""
+    bench, peer, child = pair()
+    base = peer.seq
+    peer.send(ACK | FIN, b"def", seq=base + 3)
+    (told,) = peer.got()
+    assert options.parse(told.options).sack == ((base + 3, base + 7),)
+    peer.send(ACK | PSH, b"abc")
+    assert bench.host.read(bench.now, child) == b"abcdef"
+    assert bench.host.read(bench.now, child) == b""
+
+
 @given(st.randoms(use_true_random=False))
 @settings(max_examples=60, deadline=None)
 def test_any_cut_order_and_repetition_gives_the_same_bytes(chance: random.Random) -> None:

@@ -188,9 +188,10 @@ class Connection:
                 ranges.append([at, at + len(data)])
         if self.fin_at is not None:  # an early FIN is told as if it were a byte
             end = distance(self.origin, self.fin_at)
-            ranges.append([end, end + 1])
-            if len(ranges) > 1 and ranges[-2][1] == end:
-                ranges[-2][1] = ranges.pop()[1]
+            if ranges and ranges[-1][1] == end:
+                ranges[-1][1] = end + 1
+            else:
+                ranges.append([end, end + 1])
         last = distance(self.origin, self.latest)
         ranges.sort(key=lambda one: not one[0] <= last < one[1])
         most = 3 if self.terms.stamps else 4
