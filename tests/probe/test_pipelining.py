@@ -173,6 +173,24 @@ def test_an_upload_that_was_not_begun_goes_again(
     assert result["lost"] == 1
 
 
+def test_an_answer_that_came_before_the_reset_counts(
+    netns: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server that will not take a body answers, and closes while it is still being written."""
+
+    def answer(sock: socket.socket, number: int) -> None:
+        file = sock.makefile("rb")
+        while file.readline() != b"\r\n":
+            pass
+        sock.sendall(b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        file.close()
+
+    with serving(answer):
+        result = probe(capsys, "1", "--count", "5", "--upload", "16000000")
+    assert (result["counts"], result["lost"]) == ({"ok": 5}, 0)
+    assert result["statuses"] == {"413": 5}
+
+
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [

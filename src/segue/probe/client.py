@@ -310,6 +310,12 @@ class Client:
                     self._want(connection, select.EPOLLIN | select.EPOLLOUT)
                 return
             except OSError as error:
+                if connection.stage in {Stage.SENT, Stage.ANSWERING}:
+                    # What was answered before the reset is still there to be read (tcp_reset
+                    # purges only what is to be sent); the end comes after it.
+                    connection.broken = Ended.by(error)
+                    self._want(connection, select.EPOLLIN)
+                    return
                 reopen = not connection.stage.asked
                 self._end(connection, *Ended.by(error), now)
                 if reopen:
@@ -346,6 +352,8 @@ class Client:
     def _read(self, connection: Connection, now: float) -> None:
         found = reading.read(connection, pausing=connection.waits is self._pausing)
         while found:
+            if found.end is End.EOF and connection.broken:
+                found = connection.broken
             self._end(connection, *found, now)
             found = reading.behind(connection)
 

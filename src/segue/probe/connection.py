@@ -61,8 +61,8 @@ class Connection:
     """
 
     __slots__ = (
-        "behind", "due", "fd", "interest", "lane", "owed", "pieces", "reader", "served", "sock",
-        "stage", "surplus", "unsent", "waits",
+        "behind", "broken", "due", "fd", "interest", "lane", "owed", "pieces", "reader", "served",
+        "sock", "stage", "surplus", "unsent", "waits",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +81,7 @@ class Connection:
         self.served = self.interest = 0
         self.waits: Timeouts[Connection] | None = None
         self.surplus = b""
+        self.broken: Ended | None = None  # why nothing more can be sent
         self.unsent: bytes | memoryview = b""
         self._begin(exchange, requests)
 
