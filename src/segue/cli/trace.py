@@ -70,7 +70,7 @@ class _Names:
 
         if slot is None:
             return "the kernel's hash"
-        if time.monotonic() - self._asked > _LOOK_AGAIN:
+        if slot not in self._known or time.monotonic() - self._asked > _LOOK_AGAIN:
             self._asked = time.monotonic()
             status = ask(self._path, {"do": "status"}, lambda _: None).get("status", {})
             for worker in status.get("workers", []):
