@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "detach": "segue.cli.attach",
     "shift": "segue.cli.verbs",
     "weights": "segue.cli.verbs",
+    "trace": "segue.cli.trace",
     "policy": "segue.cli.policy",
     "status": "segue.cli.status",
     "doctor": "segue.cli.doctor",

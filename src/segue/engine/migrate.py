@@ -51,6 +51,7 @@ class Migrate:
         )
         self._counters = maps.get("counters")
         self._program = loaded.program
+        self._instead: Program | None = None
         self._slots: set[int] = set()
         self._weights: dict[int, float] = {}
         try:
@@ -80,7 +81,11 @@ class Migrate:
             self._pins = self._adopt("pins", MapType.HASH)
             self._counters = self._adopt("counters", MapType.PERCPU_ARRAY, builtin.COUNTER_BYTES)
             self._program = Program(self._taken("program").fileno())
+            self._instead = None
             self._owned["program"] = self._program
+            for name, owned in self._owned.items():
+                if type(owned) is Descriptor:
+                    self._owned[name] = Map.adopt(owned.fileno())
             self._slots = {slot for slot in range(builtin.SLOTS) if self._present(slot)}
             shared = Counter(self._table())
             self._weights = {slot: count for slot, count in shared.items() if slot in self._slots}
@@ -88,6 +93,11 @@ class Migrate:
             self.close()
             raise
         return self
+
+    @property
+    def maps(self) -> dict[str, Map]:
+        """Every map of its program, by name; they stay this object's own."""
+        return {name: owned for name, owned in self._owned.items() if isinstance(owned, Map)}
 
     def _taken(self, name: str) -> Descriptor:
         if name not in self._owned:
@@ -131,7 +141,17 @@ class Migrate:
         The kernel drops a program with the last member of its group, so this is for a group that
         emptied behind our back; doing it again does nothing.
         """
-        attach_reuseport(listener.fileno(), self._program.fileno())
+        attach_reuseport(listener.fileno(), (self._instead or self._program).fileno())
+
+    def exchange(self, program: Program | None, listener: socket.socket | None) -> None:
+        """Attach this one from now on, the caller's to close, or with None our own again.
+
+        It must be over ``maps``.  Without a listener only who joins next is told.  Raises
+        KernelError.
+        """
+        self._instead = program
+        if listener is not None:
+            self.attach(listener)
 
     def share(self, weights: Mapping[int, float]) -> None:
         """As in Steering.  A member whose listener was shut down gets its share when it rejoins."""

@@ -37,6 +37,7 @@ class Orders:
             "weights": self._weights,
             "stop": self._stop,
             "detach": self._detach,
+            "trace": self._trace,
         }
 
     def do(self, asker: Asker, request: dict[str, Any]) -> None:
@@ -67,6 +68,10 @@ class Orders:
         self.attending.attached.weigh(factors(request))
         self.attending.changed()
         asker.end(0)
+
+    def _trace(self, asker: Asker, _: dict[str, Any]) -> None:
+        attending = self.attending
+        attending.tracing.begin(asker, 0, attending.attached.steering, attending.borrow)
 
     def _stop(self, asker: Asker, _: dict[str, Any]) -> None:
         self.attending.end()
@@ -117,6 +122,7 @@ def report(attending: Attending) -> dict[str, Any]:
                 "connections": len(group.held_by(holders)),
                 "new": count.new,
                 "migrated": count.migrated,
+                "slots": [(str(wish.address), member.slot)],
             }
         )
     known = attached.members.keys()
@@ -148,6 +154,7 @@ def report(attending: Attending) -> dict[str, Any]:
                 "half_open": len(group.requests),
                 "counts": asdict(sum(counts.values(), attached.gone)),
                 "by_hash": by_hash.new + by_hash.migrated,
+                "traced": attending.tracing.traces(0),
                 "strangers": [describe(one) for one in group.listeners if one.cookie not in known],
             }
         ],

@@ -20,6 +20,7 @@ from segue.engine.generations import Generations
 from segue.engine.nudge import Nudge
 from segue.engine.pinning import Pins
 from segue.engine.select import Choice, choose
+from segue.engine.taking import take
 from segue.errors import SegueError, UsageError
 from segue.observe.origin import Rule
 from segue.observe.snapshot import Observer
@@ -31,6 +32,7 @@ from segue.supervisor.places import Places
 from segue.supervisor.proving import Proving
 from segue.supervisor.reception import Reception
 from segue.supervisor.settings import Bind
+from segue.supervisor.tracing import Tracing
 from segue.supervisor.wish import Wish, enter
 
 
@@ -135,6 +137,7 @@ class Attending:
         self._written: dict[str, Any] = {}
         self._trouble = ""
         self._selector = selectors.DefaultSelector()
+        self.tracing = Tracing(self._selector, wish.chosen)
         self._wake_in, self._wake_out = socket.socketpair()
         orders = attached_orders.Orders(self)
         self.reception = Reception(self._selector, orders.do, self.now)
@@ -274,6 +277,13 @@ class Attending:
             self.say(text or f"nobody listens at {self.wish.address}")
             notify.tell(STATUS=text)
 
+    def borrow(self) -> socket.socket | None:
+        """A duplicate of a member's listener, the caller's to close; None when all have gone."""
+        for listener in self.observer.snapshot(self.wish.address, owners=True).listeners:
+            if listener.cookie in self.attached.members and (taken := take(listener)) is not None:
+                return taken
+        return None
+
     def say(self, text: str) -> None:
         """To the log."""
         self._voice.say(text)
@@ -286,6 +296,7 @@ class Attending:
             self._nudge.close()
         self.following.close()
         self.reception.close()
+        self.tracing.close()
         self.attached.steering.close()
         self._selector.close()
         self._wake_in.close()

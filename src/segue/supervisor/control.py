@@ -7,6 +7,7 @@ A request is ``{"do": VERB, ...}``; answers are ``{"say": TEXT}`` while it goes 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from segue.errors import KernelError, SegueError, UsageError
+from segue.linux import scm_rights
 from segue.linux.sockopt import peer_credentials
 from segue.supervisor.places import Places, instances
 
@@ -185,26 +187,31 @@ def ask(path: str, request: dict[str, Any], say: Callable[[str], None]) -> dict[
     )
 
 
+@contextlib.contextmanager
+def borrow(path: str, request: dict[str, Any]) -> Iterator[tuple[socket.socket, tuple[int, ...]]]:
+    """Send one request that is answered with descriptors, and stay connected inside the block.
+
+    Yields the connection, readable when the supervisor ends it, and the descriptors, which are the
+    caller's to close.  Raises SegueError as ``ask``, and when the supervisor refuses.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
+        _connect(connection, path)
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        try:
+            data, descriptors = scm_rights.receive(connection, _LONGEST_REQUEST)
+        except KernelError as error:
+            if error.errno in {errno.EAGAIN, errno.EWOULDBLOCK}:
+                raise _silent(path) from None
+            raise
+        answer = json.loads(data or b"{}")
+        if "error" in answer or not descriptors:
+            raise SegueError(str(answer.get("error", f"the supervisor at {path} hung up")))
+        yield connection, tuple(descriptors)
+
+
 def _answers(path: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
-        connection.settimeout(_SILENCE_SECONDS)
-        try:
-            connection.connect(path)
-        except BlockingIOError:  # so many wait to be accepted that there is no room for this one
-            raise _silent(path) from None
-        except FileNotFoundError:
-            raise SegueError(f"no instance has its control socket at {path}") from None
-        except ConnectionRefusedError:
-            raise SegueError(
-                f"nobody listens at {path}: the supervisor is gone and its socket is stale;"
-                " segue run with the same name takes its workers over"
-            ) from None
-        except PermissionError:
-            raise SegueError(
-                f"{path} belongs to another user; ask as that user or as root"
-            ) from None
-        except OSError as error:
-            raise SegueError(f"{path} is no control socket: {error.strerror}") from None
+        _connect(connection, path)
         # A supervisor that refuses us may have answered and hung up already: the answer is there.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(json.dumps(request).encode() + b"\n")
@@ -214,6 +221,25 @@ def _answers(path: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 answer = json.loads(line)
                 if isinstance(answer, dict):
                     yield answer
+
+
+def _connect(connection: socket.socket, path: str) -> None:
+    connection.settimeout(_SILENCE_SECONDS)
+    try:
+        connection.connect(path)
+    except BlockingIOError:  # so many wait to be accepted that there is no room for this one
+        raise _silent(path) from None
+    except FileNotFoundError:
+        raise SegueError(f"no instance has its control socket at {path}") from None
+    except ConnectionRefusedError:
+        raise SegueError(
+            f"nobody listens at {path}: the supervisor is gone and its socket is stale;"
+            " segue run with the same name takes its workers over"
+        ) from None
+    except PermissionError:
+        raise SegueError(f"{path} belongs to another user; ask as that user or as root") from None
+    except OSError as error:
+        raise SegueError(f"{path} is no control socket: {error.strerror}") from None
 
 
 def _line(lines: BinaryIO, path: str) -> bytes:

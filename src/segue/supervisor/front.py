@@ -6,6 +6,7 @@ the listener, its queue and its half-open requests outlive the worker.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from segue.engine.cycle import CycleReport, cycle
 from segue.engine.steering import Steering
 from segue.errors import InternalError, UsageError
-from segue.linux.sockopt import cookie, open_listener
+from segue.linux.sockopt import cookie, is_listening, open_listener
 from segue.observe.snapshot import Observer
 from segue.policy.counts import Counts
 from segue.supervisor.settings import Bind
@@ -35,6 +36,14 @@ class Front:
     gone: Counts = field(default_factory=Counts)  # of all slots that have left
     # Others' listeners, long closed here, that serve until our first share; by slot, from the top.
     incumbents: dict[int, socket.socket] = field(default_factory=dict)
+
+    def borrow(self) -> socket.socket | None:
+        """A duplicate of a listener that serves now, the caller's to close; None without any."""
+        for listener in self.sockets.values():
+            if is_listening(listener):
+                # socket.dup() would set O_NONBLOCK as it is here, and so for the worker too.
+                return socket.socket(fileno=os.dup(listener.fileno()))
+        return None
 
     def open(self, *, backlog: int, nodelay: bool) -> Hold:
         """A new listener in the group with no share.  Raises KernelError."""

@@ -56,6 +56,7 @@ def report(runner: Runner) -> dict[str, Any]:
                 "half_open": len(group.requests),
                 "counts": asdict(sum(by_share, front.gone)) if counts else {},
                 "variables": front.steering.variables(),
+                "traced": runner.tracing.traces(front.number),
                 "by_hash": 0 if by_hash is None else by_hash.new + by_hash.migrated,
                 "strangers": [describe(one) for one in strangers(front, runner.crew)],
             }
@@ -90,6 +91,9 @@ def report(runner: Runner) -> dict[str, Any]:
                 "connections": connections.get(one.id, 0),
                 "new": selected.get(one.id, (0, 0))[0],
                 "migrated": selected.get(one.id, (0, 0))[1],
+                "slots": [
+                    (str(runner.fronts[hold.bind].bind.address), hold.slot) for hold in one.holds
+                ],
             }
             for one in instance.living
         ],

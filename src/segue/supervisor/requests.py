@@ -50,6 +50,7 @@ class Requests:
             "stop": self._stop,
             "status": self._status,
             "reexec": self._reexec,
+            "trace": self._trace,
         }
         self.signals: dict[int, Callable[[int], object]] = {
             signal.SIGHUP: self._hang_up,
@@ -230,6 +231,16 @@ class Requests:
                 raise UsageError(f"there is no worker{worker} (there are {known or 'none'})")
         instance.factors |= wanted
         asker.end(0)
+
+    def _trace(self, asker: Asker, request: dict[str, Any]) -> None:
+        fronts = self.runner.fronts
+        wanted = str(request.get("bind", ""))
+        named = [one for one in fronts if wanted in {"", one.bind.name, str(one.bind.address)}]
+        if not named:
+            known = ", ".join(str(one.bind.address) for one in fronts)
+            raise UsageError(f"nothing is bound to {wanted} here (there are {known})")
+        front = named[0]
+        self.runner.tracing.begin(asker, front.number, front.steering, front.borrow)
 
     def scale(self, size: int) -> None:
         """So many workers from now on."""

@@ -32,6 +32,7 @@ from segue.supervisor.spawn import outcome
 from segue.supervisor.stages import Phase, Stage, Turn
 from segue.supervisor.state import Instance, Worker
 from segue.supervisor.survey import Survey
+from segue.supervisor.tracing import Tracing
 from segue.supervisor.world import World
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Runner:
         self.moves = Moves(self)
         self.audit = Audit(self)
         self.selector = selectors.DefaultSelector()
+        self.tracing = Tracing(self.selector, settings.chosen)
         # Leader of a dead worker's session -> its flag, and when what it left is killed.
         self.leftovers: dict[int, tuple[str, float]] = {}
         self.exit_code = 0
@@ -328,6 +330,7 @@ class Runner:
 
     def hand_over_to(self, succession: Succession) -> None:
         """Leave the loop after this event; ``succession`` takes the process over."""
+        self.tracing.close()  # whose programs would outlive us
         self.succession = succession
 
     # Words
@@ -342,6 +345,7 @@ class Runner:
         signal.set_wakeup_fd(-1)
         for member in self.crew:
             self.crew.remove(member.worker.id)
+        self.tracing.close()
         for front in self.fronts:
             front.close()
         self.observer.close()

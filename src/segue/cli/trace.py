@@ -1,0 +1,101 @@
+"""``segue trace``: every decision about a connection, as it happens."""
+
+from __future__ import annotations
+
+import json
+import select
+import time
+from typing import Any
+
+import click
+
+from segue.cli.verbs import instance_options
+
+_LOOK_AGAIN = 1.0  # seconds
+_KINDS = {0: "new", 1: "request", 2: "child", 3: "fastopen"}
+
+
+@click.command()
+@instance_options
+@click.option("--bind", default="", metavar="ADDRESS", help="Which address.  [default: the first]")
+@click.option("--json", "as_json", is_flag=True, help="A line of JSON for each.")
+@click.option("--count", type=int, default=0, help="Stop after so many.  [default: never]")
+def trace(name: str, control: str, bind: str, *, as_json: bool, count: int) -> int:
+    """Show every decision as it happens: when, what, from whom to whom, which client.
+
+    What migrates has a listener it comes from.  Ends with Ctrl-C; costs nothing when it does not
+    run.
+    """
+    from segue.engine.trace import Reader  # noqa: PLC0415  --help needs none of it
+    from segue.supervisor.control import borrow, find  # noqa: PLC0415
+
+    path = find(name, control)
+    shown = 0
+    with borrow(path, {"do": "trace", "bind": bind}) as (connection, descriptors):
+        reader = Reader(*descriptors)
+        names = _Names(path, bind)
+        behind = time.time() - time.monotonic()
+        lost = 0
+        try:
+            while True:
+                watched = [reader.fileno(), connection.fileno()]
+                ready, _, _ = select.select(watched, [], [], _LOOK_AGAIN)
+                for one in reader.events():
+                    told = _told(one, names, reader, behind)
+                    click.echo(json.dumps(told) if as_json else _line(told))
+                    shown += 1
+                    if shown == count:
+                        return 0
+                if (more := reader.lost()) != lost:
+                    click.echo(f"segue: {more - lost} decision(s) came too fast to tell", err=True)
+                    lost = more
+                if watched[1] in ready:
+                    click.echo("segue: the instance has ended the trace", err=True)
+                    return 1
+        finally:
+            reader.close()
+
+
+class _Names:
+    """What the slots of one address are called, asked again each second: slots are used again."""
+
+    def __init__(self, path: str, bind: str) -> None:
+        self._path, self._bind = path, bind
+        self._known: dict[int, str] = {}
+        self._asked = 0.0
+
+    def of(self, slot: int | None) -> str:
+        """The worker, or the slot when no worker has it."""
+        from segue.supervisor.control import ask  # noqa: PLC0415
+
+        if slot is None:
+            return "the kernel's hash"
+        if slot not in self._known or time.monotonic() - self._asked > _LOOK_AGAIN:
+            self._asked = time.monotonic()
+            status = ask(self._path, {"do": "status"}, lambda _: None).get("status", {})
+            for worker in status.get("workers", []):
+                for front, place in worker.get("slots", []):
+                    if front in {self._bind, status["fronts"][0]["address"]}:
+                        self._known[place] = f"worker {worker['generation']}.{worker['id']}"
+        return self._known.get(slot, f"slot {slot}")
+
+
+def _told(one: Any, names: _Names, reader: Any, behind: float) -> dict[str, Any]:
+    came = reader.slot_of(one.cookie) if one.kind else None
+    return {
+        "time": round(one.when + behind, 6),
+        "kind": _KINDS[int(one.kind)],
+        "from": names.of(came) if came is not None else None,
+        "to": names.of(one.slot) if one.passed else None,
+        "client": one.client,
+        "missed": one.missed,
+    }
+
+
+def _line(told: dict[str, Any]) -> str:
+    clock = time.strftime("%H:%M:%S", time.localtime(told["time"]))
+    came = f"from {told['from']} " if told["from"] else ""
+    went = f"to {told['to']}" if told["to"] else "refused"
+    missed = ", not where it was meant to go" if told["missed"] else ""
+    part = int(told["time"] % 1 * 1000)
+    return f"{clock}.{part:03} {told['kind']:<8} {told['client']:<22} {came}{went}{missed}"

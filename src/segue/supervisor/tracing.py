@@ -1,0 +1,92 @@
+"""Who watches a group's decisions: at most one client each, until it hangs up."""
+
+from __future__ import annotations
+
+import json
+import selectors
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from segue.engine import policies
+from segue.engine.migrate import Migrate
+from segue.engine.programs import Chosen
+from segue.engine.steering import Steering
+from segue.engine.trace import Trace
+from segue.errors import NotSupported, SegueError
+from segue.linux import scm_rights
+from segue.policy.compile import compile_policy
+from segue.policy.library import shares
+from segue.supervisor.control import Asker
+
+Borrow = Callable[[], socket.socket | None]
+
+
+@dataclass(slots=True)
+class Tracing:
+    """The traces of one instance; ``selector`` tells when a client has gone."""
+
+    selector: selectors.BaseSelector
+    chosen: Chosen
+    _running: dict[Asker, Callable[[], None]] = field(default_factory=dict)
+    _groups: set[int] = field(default_factory=set)
+
+    def begin(self, asker: Asker, number: int, steering: Steering, borrow: Borrow) -> None:
+        """Trace this group for this client, who is sent the descriptors to read.
+
+        ``borrow`` gives one of the group's listeners, the caller's to close.  Raises SegueError
+        when somebody else traces it, NotSupported, KernelError.
+        """
+        if number in self._groups:
+            raise SegueError("somebody traces this group already, and each record is read once")
+        if not isinstance(steering, Migrate) or self.chosen.object:
+            has = str(self.chosen) if self.chosen.object else f"the engine {steering.name}"
+            raise NotSupported("tracing", "the engine migrate with a policy in Python", has)
+        if self.chosen.policy:
+            compiled = policies.compiled(self.chosen.policy, traced=True)
+        else:
+            compiled = compile_policy(shares, traced=True)
+        listener = borrow()
+        if listener is None:
+            raise SegueError("nobody listens here at the moment: there is nothing to trace")
+        with listener:
+            trace = Trace(steering, compiled, listener)
+
+        def end() -> None:
+            self._groups.discard(number)
+            with suppress(SegueError):
+                last = borrow()
+                try:
+                    trace.end(last)
+                finally:
+                    if last is not None:
+                        last.close()
+
+        self._groups.add(number)
+        self._running[asker] = end
+        self.selector.register(asker, selectors.EVENT_READ, lambda: self.end(asker))
+        # A client that went away, or whose buffer is full, is told by the selector or by this.
+        try:
+            answer = json.dumps({"trace": number}).encode() + b"\n"
+            scm_rights.send(asker.connection, answer, trace.descriptors)
+        except BaseException:
+            self.end(asker)
+            raise
+
+    def traces(self, number: int) -> bool:
+        """Somebody watches this group."""
+        return number in self._groups
+
+    def end(self, asker: Asker) -> None:
+        """This client has seen enough: it hung up, or says anything more."""
+        end = self._running.pop(asker, None)
+        if end is not None:
+            self.selector.unregister(asker)
+            asker.close()
+            end()
+
+    def close(self) -> None:
+        """End all."""
+        for asker in list(self._running):
+            self.end(asker)
