@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from segue.cli.main import main
+from segue.errors import KernelError
 from segue.lab.stories import STORIES
 
 LIMIT = 30.0
@@ -63,9 +66,26 @@ def test_an_unknown_story_is_refused(capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.root
 @pytest.mark.kernel("6.18")
-def test_a_story_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
-    """What both saw, once."""
-    assert main(["lab", "explain", "a handshake migrates at its final ACK"]) == 0
+def test_a_story_is_explained(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """What both saw, side by side, also as a picture."""
+    picture = tmp_path / "story.svg"
+    story = "a handshake migrates at its final ACK"
+    assert main(["lab", "explain", story, "--svg", str(picture)]) == 0
     out = capsys.readouterr().out
-    assert "counted {'TCPMigrateReqSuccess': 1}" in out
+    assert out.count("counted {'TCPMigrateReqSuccess': 1}") == 2
+    assert out.count("SYN ACK") == picture.read_text().count("SYN ACK") == 2
+
+
+def test_without_a_namespace_the_model_explains_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's column says why it is empty."""
+
+    def refused() -> NoReturn:
+        raise KernelError("unshare", errno.EPERM, "making a network namespace")
+
+    monkeypatch.setattr("segue.cli.lab.kernel", refused)
+    assert main(["lab", "explain", "both ends close at once"]) == 0
+    out = capsys.readouterr().out
+    assert "not asked: making a network namespace" in out
     assert out.count("SYN ACK") == 1

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import sys
 import time
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import click
+from rich.console import Console
 
 from segue.address import Address
-from segue.errors import KernelError, UsageError
+from segue.errors import KernelError, NotSupported, UsageError
+from segue.lab import diagram
 from segue.lab.serving import Serving
 from segue.lab.stories import STORIES
 from segue.lab.telling import ModelSide, kernel, tell
 from segue.linux.tun import Tun
 
 _DIFFERENT = 1
+_WIDE = 180
 
 
 @click.group()
@@ -65,11 +70,12 @@ def serve(
 
 @lab.command()
 @click.argument("story", required=False)
-def explain(story: str | None) -> int:
-    """Tell a story to Linux and to the model, side by side; without a name, list the stories.
+@click.option("--svg", "picture", metavar="FILE", help="Write the diagram as a picture too.")
+def explain(story: str | None, picture: str | None) -> int:
+    """Tell a story to Linux and to the model, as a sequence diagram; without a name, list them.
 
-    A line that both have begins with a blank, one of Linux alone with "-", one of the model alone
-    with "+"; then the exit code is 1.  Needs CAP_SYS_ADMIN and /dev/net/tun.
+    The first difference is marked with "≠"; then the exit code is 1.  Linux is asked if it can
+    be, which takes CAP_SYS_ADMIN and /dev/net/tun; else its column says why it is empty.
     """
     if story is None:
         click.echo("\n".join(STORIES))
@@ -78,10 +84,18 @@ def explain(story: str | None) -> int:
         near = difflib.get_close_matches(story, STORIES, 1)
         advice = f"do you mean {near[0]!r}?" if near else "segue lab explain lists them"
         raise UsageError(f"there is no story {story!r}: {advice}")
-    with kernel() as linux:
-        seen = tell(STORIES[story], linux)
-    ours = tell(STORIES[story], ModelSide())
-    for line in difflib.ndiff(seen, ours):
-        if not line.startswith("?"):
-            click.echo(line)
-    return _DIFFERENT if seen != ours else 0
+    why_not = seen = None
+    try:
+        with kernel() as linux:
+            seen = tell(STORIES[story], linux)
+    except (KernelError, NotSupported) as error:
+        why_not = str(error)
+    shown = diagram.diagram(story, seen, tell(STORIES[story], ModelSide()), why_not)
+    # Where nobody looks, there is no width to fold lines to.
+    Console(width=None if sys.stdout.isatty() else _WIDE).print(diagram.text(shown))
+    if picture is not None:
+        try:
+            Path(picture).write_text(diagram.svg(shown))
+        except OSError as error:
+            raise KernelError("open", error.errno or 0, f"writing {picture}") from error
+    return 0 if shown.first_difference is None else _DIFFERENT

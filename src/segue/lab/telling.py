@@ -297,18 +297,19 @@ def tell(story: str, side: Side) -> list[str]:
             set_to.setdefault(words[0], {})[words[1]] = int(words[2])
         elif verb == "skip":
             clients[words[0]].seq += int(words[1])
-        elif verb in _SEGMENTS:
+        elif verb in SEGMENTS:
             if words[0] not in clients:
                 clients[words[0]] = _Client(next(ports))
             payload = words[1].encode() if len(words) > 1 else b""
-            side.packet(clients[words[0]].packet(_SEGMENTS[verb], payload))
+            side.packet(clients[words[0]].packet(SEGMENTS[verb], payload))
         else:
             seen += _call(side, verb, words, set_to)
         seen += _heard(side.settle(pause), clients)
     return [*seen, f"counted {side.counts()}"]
 
 
-_SEGMENTS = {"syn": SYN, "ack": ACK, "data": ACK | PSH, "fin": ACK | FIN, "rst": RST}
+# The verbs of a story with which a client sends.
+SEGMENTS = {"syn": SYN, "ack": ACK, "data": ACK | PSH, "fin": ACK | FIN, "rst": RST}
 
 
 def _call(side: Side, verb: str, words: list[str], set_to: dict[str, dict[str, int]]) -> list[str]:
@@ -330,6 +331,8 @@ def _call(side: Side, verb: str, words: list[str], set_to: dict[str, dict[str, i
             side.write(words[0], words[1].encode())
         else:
             raise UsageError(f"no story has the verb {verb!r}")
+    except KeyError as error:
+        return [f"  = nothing has the name {error.args[0]}"]  # its accept() answered EAGAIN
     except OSError as error:
         return [f"  = {errno.errorcode[error.errno or 0]}"]
     return []
