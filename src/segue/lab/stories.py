@@ -434,6 +434,49 @@ STORIES: dict[str, str] = {
         wait 2.0
         ack c
         """,
+    "one request more than the backlog is kept, the next gets a cookie": """
+        listen A 1
+        syn c
+        syn d
+        syn e
+        rst c
+        rst d
+        rst e
+        ack c
+        ack d
+        ack e
+        accept A x
+        """,
+    "what comes after a FIN is dropped": """
+        listen A
+        syn c
+        ack c
+        fin c
+        accept A x
+        fin c
+        data c hello
+        skip c -6
+        fin c
+        """,
+    "only the exact reset ends a handshake": """
+        listen A
+        syn c
+        skip c 5
+        rst c
+        rst c
+        skip c -5
+        ack c
+        accept A x
+        """,
+    "a FIN out of its window is always answered": """
+        listen A
+        syn c
+        skip c -1
+        fin c
+        fin c
+        skip c -2
+        fin c
+        """,
     "a segment for nobody is reset": """
         listen A
         ack c

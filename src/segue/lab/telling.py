@@ -2,8 +2,9 @@
 compared.
 
 Free, and so not written down: initial sequence numbers, the values of timestamps, windows after the
-SYN-ACK's, identifications; and an ACK by itself that acknowledges something new, since when it is
-sent, and whether with data, is the receiver's choice (RFC 9293, 3.8.6.3).
+SYN-ACK's, identifications; in what order the timers of several clients fire during a wait; and an
+ACK by itself that acknowledges something new, since when it is sent, and whether with data, is the
+receiver's choice (RFC 9293, 3.8.6.3).
 """
 
 from __future__ import annotations
@@ -304,7 +305,8 @@ def tell(story: str, side: Side) -> list[str]:
             side.packet(clients[words[0]].packet(SEGMENTS[verb], payload))
         else:
             seen += _call(side, verb, words, set_to)
-        seen += _heard(side.settle(pause), clients)
+        heard = _heard(side.settle(pause), clients)
+        seen += sorted(heard, key=lambda line: line.split()[0]) if verb == "wait" else heard
     return [*seen, f"counted {side.counts()}"]
 
 

@@ -45,13 +45,18 @@ def arrived(net: Net, request: Request, arrival: Arrival) -> bool:
         return False
     if stale or _alien_echo(request, stamps) or not _in_window(request, arrival):
         if not flags & RST:
-            _answer_out_of_window(net, request)
+            _answer_out_of_window(net, request, arrival)
         return True
     first = add(request.irs, 1)
     if stamps is not None and not before(first, arrival.seq):
         request.ts_recent = stamps[0]
     if arrival.seq == request.irs:
         flags &= ~SYN  # it is before the window and no concern of ours
+    if flags & RST and arrival.seq != first:
+        # It might be a blind guess: only the exact number is believed (RFC 5961, 3.2).
+        net.counts["TCPChallengeACK"] += 1
+        _answer_out_of_window(net, request, arrival)
+        return True
     if flags & (RST | SYN):
         if not flags & RST:
             net.reset(arrival)
@@ -102,10 +107,12 @@ def _answer_again(net: Net, request: Request) -> None:
     net.timers.set(request, net.now + backed_off(request.timeouts))
 
 
-def _answer_out_of_window(net: Net, request: Request) -> None:
-    if net.now - request.answered_at < OUT_OF_WINDOW_PAUSE:
-        return
-    request.answered_at = net.now
+def _answer_out_of_window(net: Net, request: Request, arrival: Arrival) -> None:
+    # What has data or a FIN is always answered (tcp_oow_rate_limited).
+    if arrival.end == arrival.seq or arrival.flags & SYN:
+        if net.now - request.answered_at < OUT_OF_WINDOW_PAUSE:
+            return
+        request.answered_at = net.now
     terms = request.terms
     said = b""
     if terms.stamps:

@@ -126,8 +126,8 @@ def _reset(net: Net, connection: Connection) -> None:
 
 
 def _answer(net: Net, connection: Connection, arrival: Arrival) -> None:
-    """Say where we stand (tcp_send_dupack); without data, not too often."""
-    if not arrival.payload:
+    """Say where we stand (tcp_send_dupack); to what has no data or FIN, not too often."""
+    if arrival.end == arrival.seq or arrival.flags & SYN:
         if net.now - connection.answered_at < OUT_OF_WINDOW_PAUSE:
             return
         connection.answered_at = net.now
@@ -261,8 +261,10 @@ def _grow(net: Net, connection: Connection, ack: Seq, gone: int) -> None:
 def _take(net: Net, connection: Connection, arrival: Arrival) -> bool:
     """What it brings goes where it belongs; True when an ACK is owed for it."""
     if connection.state not in CAN_RECEIVE:
-        # All after a FIN is nonsense; but a FIN that comes again must be acknowledged again.
-        output.acknowledge(net, connection)
+        # All after a FIN is nonsense, and dropped without a word (tcp_rcv_state_process); but what
+        # comes again, a FIN too, must be acknowledged again.
+        if before(arrival.seq, connection.rcv_nxt):
+            output.acknowledge(net, connection)
         return False
     start, data, fin = arrival.seq, bytes(arrival.payload), bool(arrival.flags & FIN)
     end = add(start, len(data))

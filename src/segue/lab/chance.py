@@ -1,0 +1,127 @@
+"""Stories by chance: told to Linux and to the model, they search for what nobody thought of.
+
+A story is built call by call over two or three listeners of one group and a few clients, so that
+most of its steps mean something: a client speaks after its SYN, an accepted connection is read.
+``choose`` is the only chance: Hypothesis gives it in the tests, and can then shrink what it found.
+
+Kept out: a choice among several live siblings, since the kernel's hash has a secret; so there is
+always one live listener that can be the target.  And data after a client's own FIN, which the model
+tells as a range of its own when the FIN came early.  And SYN cookies, where one difference is
+known.  Both stand in docs/MODEL.md under what is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+Choose = Callable[[Sequence[str]], str]
+
+_SETTINGS = (
+    "sysctl tcp_migrate_req 1",
+    "sysctl tcp_migrate_req 0",
+    "sysctl tcp_abort_on_overflow 1",
+)
+_BEGINNINGS = ("sysctl tcp_migrate_req 1",) * 3 + _SETTINGS[1:]
+_CLIENTS = ("c", "d", "e")
+_BACKLOGS = ("16", "16", "0", "1")
+_WAITS = ("0.3", "1.2")
+
+
+class _Builder:
+    """What a story has so far, and what may come next."""
+
+    def __init__(self, choose: Choose) -> None:
+        self._choose = choose
+        self.steps: list[str] = []
+        self._live = ""
+        self._generations = 0
+        self._speaking: list[str] = []
+        self._ended: set[str] = set()
+        self._accepted: list[str] = []
+        self._accepts = 0
+        self._waits = 0
+
+    def begin(self) -> None:
+        self.steps.append(self._choose(_BEGINNINGS))
+        self._restart()
+
+    def step(self) -> None:
+        kinds = ["syn", "restart", "setting", "accept"]
+        if self._speaking:
+            kinds += ["ack", "ack", "fin", "rst", "skip", "again"]
+        if set(self._speaking) - self._ended:
+            kinds.append("data")
+        if self._accepted:
+            kinds += ["read", "read", "write", "end"]
+        if self._waits < 2:
+            kinds.append("wait")
+        getattr(self, f"_{self._choose(kinds)}")()
+
+    def _restart(self) -> None:
+        """The next generation listens, and the one before it stops."""
+        old, self._generations = self._live, self._generations + 1
+        self._live = f"L{self._generations}"
+        self.steps.append(f"listen {self._live} {self._choose(_BACKLOGS)}")
+        if old:
+            self.steps.append(f"{self._choose(('close', 'shutdown'))} {old}")
+
+    def _setting(self) -> None:
+        self.steps.append(self._choose(_SETTINGS))
+
+    def _syn(self) -> None:
+        fresh = [one for one in _CLIENTS if one not in self._speaking]
+        if fresh:
+            self._speaking.append(fresh[0])
+            self.steps.append(f"syn {fresh[0]}")
+
+    def _ack(self) -> None:
+        self.steps.append(f"ack {self._choose(self._speaking)}")
+
+    def _data(self) -> None:
+        able = [one for one in self._speaking if one not in self._ended]
+        self.steps.append(f"data {self._choose(able)} {self._choose(('x', 'hello'))}")
+
+    def _fin(self) -> None:
+        ended = self._choose(self._speaking)
+        self._ended.add(ended)
+        self.steps.append(f"fin {ended}")
+
+    def _rst(self) -> None:
+        self.steps.append(f"rst {self._choose(self._speaking)}")
+
+    def _skip(self) -> None:
+        """A loss."""
+        self.steps.append(f"skip {self._choose(self._speaking)} {self._choose(('1', '5'))}")
+
+    def _again(self) -> None:
+        """A segment comes late, or twice."""
+        self.steps.append(f"skip {self._choose(self._speaking)} {self._choose(('-1', '-5'))}")
+
+    def _accept(self) -> None:
+        self._accepts += 1
+        self._accepted.append(f"x{self._accepts}")
+        self.steps.append(f"accept {self._live} x{self._accepts}")
+
+    def _read(self) -> None:
+        self.steps.append(f"read {self._choose(self._accepted)}")
+
+    def _write(self) -> None:
+        self.steps.append(f"write {self._choose(self._accepted)} bye")
+
+    def _end(self) -> None:
+        ended = self._choose(self._accepted)
+        self._accepted.remove(ended)
+        self.steps.append(f"close {ended}")
+
+    def _wait(self) -> None:
+        self._waits += 1
+        self.steps.append(f"wait {self._choose(_WAITS)}")
+
+
+def story(choose: Choose, steps: int) -> str:
+    """One of about so many steps, as segue.lab.stories describes them."""
+    made = _Builder(choose)
+    made.begin()
+    for _ in range(steps):
+        made.step()
+    return "\n".join(made.steps)
