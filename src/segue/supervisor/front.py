@@ -56,7 +56,7 @@ class Front:
     def share(self, weights: Mapping[int, float]) -> None:
         """New connections by these weights of slots, from this call on."""
         self.steering.share(weights)
-        self.shared = tuple(weights)
+        self.shared = tuple(slot for slot, weight in weights.items() if weight)
 
     def leave(self, slot: int) -> None:
         """Let go of our descriptor; if it was the last one, an engine that migrates moves what

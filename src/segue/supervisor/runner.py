@@ -25,6 +25,7 @@ from segue.supervisor.moves import Moves
 from segue.supervisor.output import Pipe, Voice
 from segue.supervisor.places import Places
 from segue.supervisor.requests import Requests
+from segue.supervisor.rescue import Rescue
 from segue.supervisor.settings import Settings
 from segue.supervisor.spawn import outcome
 from segue.supervisor.stages import Phase, Stage, Turn
@@ -73,6 +74,7 @@ class Runner:
         self.requests = Requests(self)
         self.moves = Moves(self)
         self.audit = Audit(self)
+        self.rescue = Rescue(self)
         self.selector = selectors.DefaultSelector()
         # Leader of a dead worker's session -> its flag, and when what it left is killed.
         self.leftovers: dict[int, tuple[str, float]] = {}
@@ -124,16 +126,39 @@ class Runner:
             ended = self.instance.phase is Phase.ENDED and not self._leftovers_run()
             if ended or self.succession is not None:
                 return self.exit_code
-            for key, _ in self.selector.select(self._timeout()):
+            for key, _ in self._wait():
                 # An earlier event of the same look may have ended what this one is about.
                 if self.selector.get_map().get(key.fd) is key:
                     self._guarded("an event", key.data)
             self._guarded("looking around", self._tick)
 
+    def _wait(self) -> list[tuple[selectors.SelectorKey, int]]:
+        """Events, or none when it is time to look around.
+
+        Looks for stalls are many, and cheap as long as they go round here.
+        """
+        end = self.world.now() + self._timeout()
+        self.rescue.prepare()
+        while True:
+            now = self.world.now()
+            if now >= self.rescue.due:
+                self._guarded("looking for stalls", self.rescue.look)
+                if self.rescue.found:
+                    return []
+            found = self.selector.select(max(0.0, min(end, self.rescue.due) - now))
+            if found or now >= end:
+                return found
+
     def settle(self) -> None:
         """Perform what is due until nothing is, then write it down."""
         for round_ in range(_MOST_ROUNDS):
-            moves = plan.plan(self.instance, self.survey.held, self.limits, self.world.now())
+            moves = plan.plan(
+                self.instance,
+                self.survey.held,
+                self.limits,
+                self.world.now(),
+                self.rescue.stalls,
+            )
             if not moves:
                 # Written once, at the end: between a flip and its shares there is no time to lose.
                 if round_:
@@ -327,6 +352,7 @@ class Runner:
         last = self.survey.held.get(worker.id, plan.Held())
         worker.feed(Turn.EXIT, now)
         self.crew.remove(worker.id)
+        self.rescue.forget(worker.id)
         left = end_leftovers(pid, member.flag, self.settings.signal_number())
         if left:
             self.leftovers[pid] = (member.flag, now + self.limits.stop_timeout)
@@ -369,6 +395,7 @@ class Runner:
     def close(self) -> None:
         """Close everything that is held; workers that run keep their own."""
         signal.set_wakeup_fd(-1)
+        self.rescue.close()
         for member in self.crew:
             self.crew.remove(member.worker.id)
         for front in self.fronts:

@@ -1,0 +1,103 @@
+"""Which listener waits in vain: a stalled owner told from a busy one, from looks at its queue.
+
+Three things are asked, since each alone is wrong:
+    nobody accepts    for ``patience`` the queue was never seen empty and never seen to shrink.
+                      Only accept() shrinks it: a child whose client is gone stays (FACTS 3).
+    nor hidden        new connections can hide accepts in a queue that stays as long as it is.  So
+                      what the program selected must be in the queue: more than the queue and the
+                      half-open requests can hold has been accepted.
+    others have room  a sibling's queue was seen empty within ``patience``, and what is to be moved
+                      fits into such siblings' backlogs.  Migration does not look at a backlog
+                      (FACTS 11).  Where all are slow alike, moving helps no one.
+
+What the owner does meanwhile (asleep, stopped, computing) decides nothing: a worker that computes
+for a second is as good as asleep to whoever waits behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A listener that has something queued, at one look.  Times are seconds of any clock."""
+
+    at: float
+    queue: int
+    backlog: int
+
+    @property
+    def full(self) -> bool:
+        """A SYN that comes now is counted by the program and dropped."""
+        return self.queue > self.backlog
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the looks so far say of a listener whose queue is not empty."""
+
+    seen: Seen
+    since: float  # nobody has been seen to accept from then on
+    empty: float  # when it was last seen empty
+    marked: int | None = None  # selected minus queued, at some time since ``since``
+
+    def mark(self, selected: int) -> Record:
+        """Remember how many had been selected at this look."""
+        return replace(self, marked=selected - self.seen.queue)
+
+
+class Verdict(Enum):
+    """What ``judge`` comes to."""
+
+    EARLY = auto()  # it has not waited long enough to say
+    ACCEPTS = auto()  # behind arrivals: start again from here
+    NO_ROOM = auto()  # it may be stalled, and nobody can take what waits
+    STALLED = auto()
+
+
+def follow(before: Record | None, seen: Seen, looked: float, patience: float) -> Record:
+    """The record after one more look; ``looked`` is when the look before was.
+
+    Of a pause in the looks, of more than half the patience, only the counters know: it does not
+    count as waiting, and where there was no mark before it the waiting begins anew.
+    """
+    if before is None:
+        return Record(seen, since=seen.at, empty=min(looked, seen.at))
+    pause = seen.at - before.seen.at
+    unknown = pause > patience / 2 and before.marked is None
+    if seen.queue < before.seen.queue or unknown:
+        return Record(seen, since=seen.at, empty=before.empty)
+    return replace(before, seen=seen, since=before.since + (pause if pause > patience / 2 else 0))
+
+
+def to_mark(record: Record, patience: float) -> bool:
+    """Counters are worth a read: half the patience is over, and no mark was made."""
+    return record.marked is None and record.seen.at - record.since >= patience / 2
+
+
+def room(siblings: Iterable[Record | int], at: float, patience: float) -> int:
+    """How many the siblings that keep up can take: of one with an empty queue, its backlog."""
+    free = 0
+    for one in siblings:
+        if isinstance(one, int):
+            free += one
+        elif at - one.empty <= patience:
+            free += max(0, one.seen.backlog - one.seen.queue)
+    return free
+
+
+def judge(record: Record, patience: float, *, selected: int, half_open: int, free: int) -> Verdict:
+    """Whether the owner of this listener is stalled.
+
+    ``selected`` is all that the program has sent to the listener, ``half_open`` how many requests
+    there are at its address, ``free`` the siblings' ``room``.
+    """
+    if record.marked is None or record.seen.at - record.since < patience:
+        return Verdict.EARLY
+    # Where the queue is full, the program counts SYNs that are dropped: only shrinking tells then.
+    if not record.seen.full and selected - record.seen.queue - record.marked > half_open:
+        return Verdict.ACCEPTS
+    return Verdict.STALLED if free >= record.seen.queue else Verdict.NO_ROOM
