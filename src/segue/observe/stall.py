@@ -61,16 +61,17 @@ class Verdict(Enum):
 def follow(before: Record | None, seen: Seen, looked: float, patience: float) -> Record:
     """The record after one more look; ``looked`` is when the look before was.
 
-    Of a pause in the looks, of more than half the patience, only the counters know: it does not
+    Of a pause in the looks, of three quarters of the patience, only the counters know: it does not
     count as waiting, and where there was no mark before it the waiting begins anew.
     """
     if before is None:
         return Record(seen, since=seen.at, empty=min(looked, seen.at))
-    pause = seen.at - before.seen.at
-    unknown = pause > patience / 2 and before.marked is None
+    between = seen.at - before.seen.at
+    pause = between if between > 0.75 * patience else 0.0
+    unknown = pause and before.marked is None
     if seen.queue < before.seen.queue or unknown:
         return Record(seen, since=seen.at, empty=before.empty)
-    return replace(before, seen=seen, since=before.since + (pause if pause > patience / 2 else 0))
+    return replace(before, seen=seen, since=before.since + pause)
 
 
 def to_mark(record: Record, patience: float) -> bool:

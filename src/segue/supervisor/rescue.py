@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # Looks within the patience: enough that accepts between two of them do not all hide, and few
 # enough for a core (docs/RESCUE.md has the cost).
-_LOOKS = 4
+_LOOKS = 3
 # Between two cycles of one worker's listeners.  Half-open requests stay with a listener over a
 # cycle (FACTS 8), and those that complete later wait for the next one: mostly within one round
 # trip.  Each cycle lets the worker stand still for a millisecond or two.

@@ -75,9 +75,9 @@ class Settings:
     # Ten deaths a minute with nobody serving is a program that does not work here.
     crash_limit: int = 10
     crash_window: float = 60.0
-    # As long as nobody notices, and longer than a server that is well takes over one event: one
-    # that accepts nothing for 50 ms has let a client wait that could have been served.
-    rescue: str = "50ms"
+    # Longer than a server that is well takes over one event, and short enough that of a stall of
+    # 1 s in every 3 fewer than one client in a hundred feels it (docs/RESCUE.md).
+    rescue: str = "30ms"
     # Who stalls may be about to answer what it has accepted: to end it is somebody's decision.
     stall_kill: float = 0.0
     env: tuple[str, ...] = field(default=())
