@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from segue.observe.stall import Record, Seen, Verdict, follow, judge, room, to_mark
+from segue.observe.stall import LOOKS, Record, Seen, Verdict, follow, judge, room, to_mark
 
 PATIENCE = 0.05
 PACE = 0.0125
@@ -21,7 +21,7 @@ def followed(queues: Sequence[int], backlog: int = 100, pace: float = PACE) -> R
             record = None
             continue
         record = follow(record, Seen(at, queue, backlog), at - pace, PATIENCE)
-        if to_mark(record, PATIENCE):
+        if to_mark(record, at - pace, PATIENCE):
             record = record.mark(selected=queue)
     return record
 
@@ -68,29 +68,23 @@ def test_without_room_nothing_is_moved() -> None:
     assert verdict([7] * 6, free=7) is Verdict.STALLED
 
 
-def test_a_pause_in_the_looks_says_nothing() -> None:
-    """On a machine that does not let us run, what was between two looks is not known."""
-    record = followed([1] * 20, pace=PATIENCE)
-    assert record is not None
-    assert judge(record, PATIENCE, selected=1, half_open=0, free=9) is Verdict.EARLY
+def test_before_a_mark_a_pause_in_the_looks_says_nothing() -> None:
+    """What was between two looks is not known, so that the second one is as a first one."""
+    record = follow(None, Seen(1.0, 1, 100), 1.0 - PACE, PATIENCE)
+    record = follow(record, Seen(2.0, 1, 100), 1.0, PATIENCE)
+    assert record.since == 2.0
+    assert to_mark(record, 1.0, PATIENCE)
 
 
-@pytest.mark.parametrize(
-    ("accepted", "after"),
-    [(0, [Verdict.EARLY, Verdict.STALLED]), (1, [Verdict.EARLY, Verdict.ACCEPTS])],
-)
-def test_a_pause_after_the_mark_is_left_to_the_counters(
-    accepted: int, after: list[Verdict]
-) -> None:
-    """It does not count as waiting; who accepted meanwhile is found out by what was selected."""
-    record = followed([1] * 4)
+@pytest.mark.parametrize(("accepted", "found"), [(0, Verdict.STALLED), (1, Verdict.ACCEPTS)])
+def test_after_a_mark_a_pause_is_left_to_the_counters(accepted: int, found: Verdict) -> None:
+    """It takes more looks than LOOKS, however far apart; who accepted between is counted."""
+    late = 2 * PATIENCE
+    early, record = (followed([1] * looks, pace=late) for looks in (LOOKS, LOOKS + 2))
+    assert early is not None
     assert record is not None
-    begun = record.seen.at + 1.0
-    found = []
-    for look in range(2):
-        record = follow(record, Seen(begun + look * PACE, 1, 100), begun, PATIENCE)
-        found.append(judge(record, PATIENCE, selected=1 + accepted, half_open=0, free=9))
-    assert found == after
+    assert judge(early, PATIENCE, selected=1, half_open=0, free=9) is Verdict.EARLY
+    assert judge(record, PATIENCE, selected=1 + accepted, half_open=0, free=9) is found
 
 
 def test_room_is_with_those_that_keep_up() -> None:

@@ -20,6 +20,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
+# Looks within the patience: enough that accepts between two of them do not all hide, and few
+# enough to cost little (docs/RESCUE.md has the figures).
+LOOKS = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -61,22 +65,28 @@ class Verdict(Enum):
 def follow(before: Record | None, seen: Seen, looked: float, patience: float) -> Record:
     """The record after one more look; ``looked`` is when the look before was.
 
-    Of a pause in the looks, of three quarters of the patience, only the counters know: it does not
-    count as waiting, and where there was no mark before it the waiting begins anew.
+    Of a pause in the looks only the counters know: it counts no more than the usual time between
+    two looks, and where there was no mark before it the waiting begins anew.
     """
     if before is None:
         return Record(seen, since=seen.at, empty=min(looked, seen.at))
-    between = seen.at - before.seen.at
-    pause = between if between > 0.75 * patience else 0.0
-    unknown = pause and before.marked is None
+    paused = _paused(seen.at, before.seen.at, patience)
+    unknown = paused and before.marked is None
     if seen.queue < before.seen.queue or unknown:
         return Record(seen, since=seen.at, empty=before.empty)
-    return replace(before, seen=seen, since=before.since + pause)
+    excess = seen.at - before.seen.at - patience / LOOKS if paused else 0.0
+    return replace(before, seen=seen, since=before.since + excess)
 
 
-def to_mark(record: Record, patience: float) -> bool:
-    """Counters are worth a read: half the patience is over, and no mark was made."""
-    return record.marked is None and record.seen.at - record.since >= patience / 2
+def to_mark(record: Record, looked: float, patience: float) -> bool:
+    """Counters are worth a read: half the patience is over, or the looks pause."""
+    waited = record.seen.at - record.since >= patience / 2
+    return record.marked is None and (waited or _paused(record.seen.at, looked, patience))
+
+
+def _paused(at: float, looked: float, patience: float) -> bool:
+    """We did not run, or had other things to do, for more than two looks."""
+    return at - looked > 2.25 * patience / LOOKS
 
 
 def room(siblings: Iterable[Record | int], at: float, patience: float) -> int:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from segue.linux import proc
 from segue.linux.inet_diag import info_of
-from segue.observe.stall import Record, Seen, Verdict, follow, judge, room, to_mark
+from segue.observe.stall import LOOKS, Record, Seen, Verdict, follow, judge, room, to_mark
 from segue.supervisor import plan
 from segue.supervisor.readiness import AGAIN, Knock
 from segue.supervisor.stages import Stage
@@ -28,9 +28,6 @@ from segue.supervisor.state import Hold, Worker
 if TYPE_CHECKING:
     from segue.supervisor.runner import Runner
 
-# Looks within the patience: enough that accepts between two of them do not all hide, and few
-# enough for a core (docs/RESCUE.md has the cost).
-_LOOKS = 3
 # Between two cycles of one worker's listeners.  Half-open requests stay with a listener over a
 # cycle (FACTS 8), and those that complete later wait for the next one: mostly within one round
 # trip.  Each cycle lets the worker stand still for a millisecond or two.
@@ -85,7 +82,7 @@ class Rescue:
     @property
     def due(self) -> float:
         """When to look next; never where there is nothing to look at."""
-        return self._looked + self.patience / _LOOKS if self._polled else plan.FOREVER
+        return self._looked + self.patience / LOOKS if self._polled else plan.FOREVER
 
     def prepare(self) -> None:
         """Take note of the listeners there are now.  A worker alone cannot be helped."""
@@ -168,7 +165,7 @@ class Rescue:
             return
         seen = Seen(now, info.unacked, info.sacked)
         record = follow(self._records.get(place), seen, looked, self.patience)
-        if to_mark(record, self.patience):
+        if to_mark(record, looked, self.patience):
             record = record.mark(self._selected(hold))
         self._records[place] = record
 
