@@ -1,8 +1,10 @@
 """Looks after workers that stall: notices, has their queues moved, and notices that they wake.
 
 One look is one poll(2) over the listeners that are held here: who has nothing queued costs nothing
-more, and the queue and backlog of who has are a getsockopt each.  What follows from the looks is
-decided in ``observe.stall``, and what is to be done about it in ``plan``.
+more, and the queue and backlog of who has are a getsockopt each.  While nobody connects there are
+no looks either: a *bell*, an epoll instance with a one-shot entry for each listener, rings at the
+first connection.  What follows from the looks is decided in ``observe.stall``, and what is to be
+done about it in ``plan``.
 
 Awake again is a worker that has accepted two *knocks* (``readiness``), the second of them
 promptly.  A queue that was emptied by a cycle shrinks no more, and to leave a client in it as bait
@@ -28,6 +30,8 @@ from segue.supervisor.state import Hold, Worker
 if TYPE_CHECKING:
     from segue.supervisor.runner import Runner
 
+# Looks go on for so long after the last one that saw anybody wait.
+_QUIET = 1.0
 # Between two cycles of one worker's listeners.  Half-open requests stay with a listener over a
 # cycle (FACTS 8), and those that complete later wait for the next one: mostly within one round
 # trip.  Each cycle lets the worker stand still for a millisecond or two.
@@ -74,15 +78,19 @@ class Rescue:
         self._records: dict[Place, Record] = {}
         self._knocks: dict[int, dict[Place, Knock]] = {}
         self._again: dict[int, float] = {}  # when to knock again where a knock failed
-        self._poll = select.poll()
+        self._poll, self._bell = select.poll(), select.epoll()
+        self._armed = False
+        self._busy = 0.0  # when somebody was last seen to wait
         self._polled: dict[int, tuple[Worker, Hold]] = {}
         self._looked = 0.0
         self.found = False
 
     @property
     def due(self) -> float:
-        """When to look next; never where there is nothing to look at."""
-        return self._looked + self.patience / LOOKS if self._polled else plan.FOREVER
+        """When to look next; never where there is nothing to look at, or the bell will ring."""
+        if self._armed or not self._polled:
+            return plan.FOREVER
+        return self._looked + self.patience / LOOKS
 
     def prepare(self) -> None:
         """Take note of the listeners there are now.  A worker alone cannot be helped."""
@@ -97,10 +105,14 @@ class Rescue:
                 for hold in worker.holds
                 if hold.slot in self.runner.fronts[hold.bind].sockets
             }
-        for gone in self._polled.keys() - polled.keys():
-            self._poll.unregister(gone)
-        for new in polled.keys() - self._polled.keys():
-            self._poll.register(new, select.POLLIN)
+        if polled.keys() != self._polled.keys():
+            self._silence()
+            # Anew, since an epoll entry outlives our descriptor where a worker has the listener.
+            self._bell.close()
+            self._poll, self._bell = select.poll(), select.epoll()
+            for number in polled:
+                self._poll.register(number, select.POLLIN)
+                self._bell.register(number, 0)
         self._polled = polled
         ids = {one.id for one in watched}
         for worker in set(self.stalls) - ids:
@@ -124,6 +136,10 @@ class Rescue:
         found = [self._judged(worker, hold, now) for worker, hold in waiting]
         followed = [self._attend(worker, now) for worker in list(self.stalls)]
         self.found = any(found) or any(followed)
+        if waiting or self.stalls:
+            self._busy = now
+        elif now >= self._busy + _QUIET:
+            self._listen()
 
     def move(self, worker: Worker) -> None:
         """Perform plan.Rescue: cycle those of its listeners at which somebody waits."""
@@ -153,6 +169,24 @@ class Rescue:
         """Hang up on everybody."""
         for worker in list(self._knocks):
             self._hang_up(worker)
+        self._silence()
+        self._bell.close()
+
+    # The bell
+
+    def _listen(self) -> None:
+        """No more looks until somebody connects."""
+        for number in self._polled:
+            self._bell.modify(number, select.EPOLLIN | select.EPOLLONESHOT)
+        self.runner.watch(self._bell, self._silence)
+        self._armed = True
+
+    def _silence(self) -> None:
+        """Begin to look: it rang, or there are other listeners."""
+        if self._armed:
+            self.runner.selector.unregister(self._bell)
+            self._armed = False
+        self._looked = self._busy = self.runner.world.now()
 
     # A listener at which somebody waits
 

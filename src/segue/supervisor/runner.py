@@ -100,15 +100,15 @@ class Runner:
         signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
         for number in self.requests.signals:
             signal.signal(number, lambda *_: None)  # the wake-up descriptor carries the number
-        self._watch(self._wake_in, self._signalled)
+        self.watch(self._wake_in, self._signalled)
         self.open_doors(control, inbox)
 
     def open_doors(self, control: Control | None = None, inbox: notify.Inbox | None = None) -> None:
         """Be there for clients and for workers' notifications."""
         self.control = control or Control(self.places.control)
-        self._watch(self.control, self._asked)
+        self.watch(self.control, self._asked)
         self.inbox = inbox or notify.Inbox(self.places.notify)
-        self._watch(self.inbox, self._notified)
+        self.watch(self.inbox, self._notified)
 
     def shut_doors(self) -> None:
         """Close both sockets, as far as they are open."""
@@ -217,7 +217,8 @@ class Runner:
         own = self.settings.bind_by == "worker"
         return max(0.0, min(due, _SELF_BOUND_PACE if own else _IDLE_PACE))
 
-    def _watch(self, file: Any, handler: Callable[[], None]) -> None:
+    def watch(self, file: Any, handler: Callable[[], None]) -> None:
+        """Call this when the file can be read."""
         self.selector.register(file, selectors.EVENT_READ, handler)
 
     # Events
@@ -291,7 +292,7 @@ class Runner:
             asker.end(1, error=f"{_MOST_ASKERS} clients have connected and asked nothing yet")
             return
         self._askers[asker] = self.world.now() + _ASKER_SECONDS
-        self._watch(asker, lambda: self._requested(asker))
+        self.watch(asker, lambda: self._requested(asker))
 
     def _requested(self, asker: Asker) -> None:
         try:
@@ -324,10 +325,10 @@ class Runner:
     def watch_member(self, member: Member) -> None:
         """Follow a member's end and output."""
         pidfd = member.child.pidfd
-        self._watch(pidfd, lambda: self._pidfd_ended(member))
+        self.watch(pidfd, lambda: self._pidfd_ended(member))
         if member.pipe is not None:
             pipe = member.pipe
-            self._watch(pipe, lambda: self._spoken(pipe))
+            self.watch(pipe, lambda: self._spoken(pipe))
 
     def _pidfd_ended(self, member: Member) -> None:
         for pid, code in self.world.reap():
