@@ -70,15 +70,13 @@ def _storm(stack: contextlib.ExitStack, cycles: int, clients: int, *, first: boo
             steering.rejoin(0, listeners[0])
             if first:
                 steering.share(everyone)
-            if trace is not None:
-                reasons.update(event.fields.get("reason", "?") for event in trace.read())
+            reasons += _causes(trace, address.port)
     finally:
         result = load.stop()
     wait_until(lambda: not any(observer.queued(address).values()), 10.0, "empty queues")
     lost = Counters.read() - before
-    if trace is not None:
-        reasons.update(event.fields.get("reason", "?") for event in trace.read())
-        print(f"    resets sent, by reason: {dict(reasons)}; {lost}", flush=True)
+    reasons += _causes(trace, address.port)
+    print(f"    resets from the port, by reason: {dict(reasons)}; {lost}", flush=True)
     harmed = len(servers[0].log().splitlines())
     return seen(
         result,
@@ -90,13 +88,23 @@ def _storm(stack: contextlib.ExitStack, cycles: int, clients: int, *, first: boo
     )
 
 
+def _causes(trace: Tracepoint | None, port: int) -> Counter[str]:
+    """Why the kernel reset connections of this port since the last call."""
+    events = trace.read() if trace is not None else []
+    return Counter(
+        one.fields.get("reason", "?")
+        for one in events
+        if one.fields.get("src", "").endswith(f":{port}")
+    )
+
+
 def notes(rows: Sequence[Row]) -> list[str]:
     """What the columns say."""
     del rows
     return [
         (
             "`not migrated` is TCPMigrateReqFailure, `resets` what the tracepoint tcp_send_reset"
-            " saw, on the whole machine, and `harmed` lines that the cycled worker printed."
+            " saw of the port, and `harmed` lines that the cycled worker printed."
         ),
         "After the storm every accept queue is empty: nothing is left behind.",
     ]

@@ -120,3 +120,25 @@ def test_nothing_is_lost_through_stalls_under_load(netns: int, tmp_path: Path, h
         assert result.lost == 0, (result.counts, one.said())
         assert "Traceback" not in one.said()
         assert "Error" not in one.said()
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
+def test_what_waits_behind_a_worker_that_dies_goes_to_its_sibling(
+    netns: int, tmp_path: Path, number: int
+) -> None:
+    """Whatever kills it: its queue is answered by the other one, before there is a next worker."""
+    command = (sys.executable, "-m", "examples.stalling")
+    flags = ("--workers", "2", "--rescue", "off")
+    with Instance(tmp_path, *flags, command=command, env={"STALL": "sleep:60"}) as one:
+        one.wait_serving(1, 2)
+        victim, other = (w["pid"] for w in one.workers("serving"))
+        os.kill(victim, signal.SIGUSR2)
+        wait_until(lambda: "nanosleep" in proc.wait_channel(victim), "a stalled worker")
+        clients = connect(20)
+        os.kill(victim, number)
+        pids = []
+        for client in clients:
+            with client, client.makefile("rb") as stream:
+                pids.append(int(stream.read().split(b"X-Pid: ")[1].split(b"\r")[0]))
+        assert pids == [other] * 20
+        one.wait_serving(1, 2)
