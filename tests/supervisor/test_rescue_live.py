@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import Instance, load, wait_until
+from tests.supervisor.instance import ROOT, Instance, load, wait_until
 from tests.supervisor.test_faults_live import answered, connect
 
 from segue.linux import proc
+from segue.probe.fates import Fate
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 
@@ -142,3 +144,19 @@ def test_what_waits_behind_a_worker_that_dies_goes_to_its_sibling(
                 pids.append(int(stream.read().split(b"X-Pid: ")[1].split(b"\r")[0]))
         assert pids == [other] * 20
         one.wait_serving(1, 2)
+
+
+def test_a_worker_killed_at_random_is_replaced_each_time(netns: int, tmp_path: Path) -> None:
+    """The injector of examples/, under load: nothing is refused, and nobody times out."""
+    inject = [sys.executable, "-m", "examples.crashing", "--name", "t", "--every", "0.3"]
+    with Instance(tmp_path, "--workers", "2") as one:
+        one.wait_serving(1, 2)
+        with load() as finish:
+            done = subprocess.run(
+                [*inject, "--times", "3"], cwd=ROOT, env=one.env, capture_output=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            one.wait_serving(1, 2)
+            result = finish()
+        assert done.stdout.count(b"SIGKILL to ") == 3
+        assert result.lost == result.count(Fate.RESET_AFTER) + result.count(Fate.EOF)
