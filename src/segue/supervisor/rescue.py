@@ -76,6 +76,7 @@ class Rescue:
         self.stories: dict[int, Story] = {}
         self.rescued = 0
         self._records: dict[Place, Record] = {}
+        self._rooms: dict[int, dict[int, int]] = {}  # at this look: bind, worker
         self._knocks: dict[int, dict[Place, Knock]] = {}
         self._again: dict[int, float] = {}  # when to knock again where a knock failed
         self._poll, self._bell = select.poll(), select.epoll()
@@ -116,7 +117,7 @@ class Rescue:
         self._polled = polled
         ids = {one.id for one in watched}
         for worker in set(self.stalls) - ids:
-            self.forget(worker)
+            self._forget(worker)
 
     def look(self) -> None:
         """Look once; ``found`` then says whether there is something for the plan.
@@ -125,6 +126,7 @@ class Rescue:
         """
         now = self.runner.world.now()
         before, self._looked, self.found = self._looked, now, False
+        self._rooms.clear()
         waiting = [
             self._polled[number] for number, event in self._poll.poll(0) if event & select.POLLIN
         ]
@@ -150,7 +152,7 @@ class Rescue:
         self.runner.moves.move(worker, member.tree(), waiting)
         # Knocks that were not accepted were moved too, and are nobody's connection.
         moved = max(0, self.runner.moves.moved - before - own)
-        self.runner.moves.moved -= own if moved else 0
+        self.runner.moves.moved = before + moved
         self.rescued += moved
         self.stories[worker.id].rescued += moved
         now = self.runner.world.now()
@@ -159,8 +161,13 @@ class Rescue:
         if worker.stage is Stage.SERVING:
             self._knock(worker, now)
 
-    def forget(self, worker: int) -> None:
-        """It has ended, or is another's business."""
+    def ended(self, worker: int) -> None:
+        """Forget a worker whose process is gone."""
+        self._forget(worker)
+        self.stories.pop(worker, None)
+        self._again.pop(worker, None)
+
+    def _forget(self, worker: int) -> None:
         if worker in self.stalls:
             self._hang_up(worker)
             del self.stalls[worker]
@@ -208,7 +215,7 @@ class Rescue:
         record = self._records.get((hold.bind, hold.slot))
         if record is None or worker.id in self.stalls or now - record.since < self.patience:
             return False
-        free = room(self._siblings(worker, hold.bind), now, self.patience)
+        free = self._free(worker, hold.bind, now)
         if free < record.seen.queue:
             return False  # before the reads that cost more: so it is whenever all are busy
         front = self.runner.fronts[hold.bind]
@@ -227,6 +234,9 @@ class Rescue:
             return False
         queue = sum(map(self._queue, worker.holds))
         self.stalls[worker.id] = plan.Stall(record.since, queue)
+        for one in worker.holds:
+            # What was seen before it stalled says nothing of it when it is awake again.
+            self._records.pop((one.bind, one.slot), None)
         story = self.stories.setdefault(worker.id, Story())
         story.stalls += 1
         if story.said is None or now >= story.said + _SAY_AGAIN:
@@ -237,17 +247,19 @@ class Rescue:
             )
         return True
 
-    def _siblings(self, worker: Worker, bind: int) -> list[Record | int]:
-        """The other listeners there with a share whose workers are awake: record, or backlog."""
-        front = self.runner.fronts[bind]
-        found: list[Record | int] = []
-        for other, hold in self._polled.values():
-            if hold.bind != bind or other.id == worker.id or other.id in self.stalls:
-                continue
-            if hold.slot in front.shared and other.stage is Stage.SERVING:
-                record = self._records.get((hold.bind, hold.slot))
-                found.append(record or self._backlog(hold))
-        return found
+    def _free(self, worker: Worker, bind: int, now: float) -> int:
+        """How many the other workers that are awake and have a share there can take."""
+        rooms = self._rooms.get(bind)
+        if rooms is None:
+            # Once a look: where all are busy, each of them asks.
+            rooms = self._rooms[bind] = {}
+            shared = set(self.runner.fronts[bind].shared)
+            for other, hold in self._polled.values():
+                if hold.bind == bind and hold.slot in shared and other.stage is Stage.SERVING:
+                    one = self._records.get((bind, hold.slot)) or self._backlog(hold)
+                    rooms[other.id] = rooms.get(other.id, 0) + room([one], now, self.patience)
+        asleep = {worker.id, *self.stalls}
+        return sum(rooms.values()) - sum(rooms.get(one, 0) for one in asleep)
 
     def _backlog(self, hold: Hold) -> int:
         listener = self.runner.fronts[hold.bind].sockets.get(hold.slot)
@@ -281,7 +293,7 @@ class Rescue:
         story = self.stories[worker_id]
         if self._awake(worker, now):
             story.ended.append((stall.since, now))
-            self.forget(worker_id)
+            self._forget(worker_id)
             if story.said is not None and story.said >= stall.since:
                 self.runner.say(
                     f"{worker.name} accepts again after {now - stall.since:.2f} s;"
@@ -296,7 +308,7 @@ class Rescue:
         self.stalls[worker_id] = replace(stall, queue=queue, total=total)
         if worker.stage is not Stage.SERVING:
             if not queue:
-                self.forget(worker_id)  # nothing waits, and nothing new comes
+                self._forget(worker_id)  # nothing waits, and nothing new comes
             return bool(queue) and now >= stall.not_before
         return (queue > 0 and now >= stall.not_before) or (0 < limit <= total)
 

@@ -353,7 +353,7 @@ class Runner:
         last = self.survey.held.get(worker.id, plan.Held())
         worker.feed(Turn.EXIT, now)
         self.crew.remove(worker.id)
-        self.rescue.forget(worker.id)
+        self.rescue.ended(worker.id)
         left = end_leftovers(pid, member.flag, self.settings.signal_number())
         if left:
             self.leftovers[pid] = (member.flag, now + self.limits.stop_timeout)
