@@ -218,16 +218,18 @@ class Rescue:
         free = self._free(worker, hold.bind, now)
         if free < record.seen.queue:
             return False  # before the reads that cost more: so it is whenever all are busy
-        front = self.runner.fronts[hold.bind]
-        verdict = judge(
-            record,
-            self.patience,
-            selected=self._selected(hold),
-            half_open=len(
-                front.observer.diag.half_open(front.bind.address.port, front.bind.address.family)
-            ),
-            free=free,
-        )
+        # In the order in which a connection goes through them: none that arrives meanwhile can
+        # look like one that was accepted.
+        selected = self._selected(hold)
+        where = self.runner.fronts[hold.bind].bind.address
+        half_open = len(self.runner.observer.diag.half_open(where.port, where.family))
+        seen = replace(record.seen, queue=self._queue(hold))
+        verdict = Verdict.ACCEPTS
+        if seen.queue >= record.seen.queue:
+            latest = replace(record, seen=seen)
+            verdict = judge(
+                latest, self.patience, selected=selected, half_open=half_open, free=free
+            )
         if verdict is Verdict.ACCEPTS:
             self._records[hold.bind, hold.slot] = replace(record, since=now, marked=None)
         if verdict is not Verdict.STALLED:
