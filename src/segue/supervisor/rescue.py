@@ -94,7 +94,10 @@ class Rescue:
         return self._looked + self.patience / LOOKS
 
     def prepare(self) -> None:
-        """Take note of the listeners there are now.  A worker alone cannot be helped."""
+        """Take note of the listeners there are now.  A worker alone cannot be helped.
+
+        Raises OSError when the kernel has no room for them; until it has, there are no looks.
+        """
         watched = [
             one for one in self.runner.instance.living if one.stage in _WATCHED and one.holds
         ]
@@ -108,6 +111,7 @@ class Rescue:
             }
         if polled.keys() != self._polled.keys():
             self._silence()
+            self._polled = {}
             # Anew, since an epoll entry outlives our descriptor where a worker has the listener.
             self._bell.close()
             self._poll, self._bell = select.poll(), select.epoll()

@@ -138,7 +138,7 @@ class Runner:
         Looks for stalls are many, and cheap as long as they go round here.
         """
         end = self.world.now() + self._timeout()
-        self.rescue.prepare()
+        self._guarded("looking for stalls", self.rescue.prepare)
         while True:
             now = self.world.now()
             if now >= self.rescue.due:
