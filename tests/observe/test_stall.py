@@ -62,10 +62,10 @@ def test_dropped_connections_are_no_accepts() -> None:
     assert verdict([101] * 6, accepted=50) is Verdict.STALLED
 
 
-def test_without_room_nothing_is_moved() -> None:
-    """Never more than the siblings can take."""
-    assert verdict([7] * 6, free=6) is Verdict.NO_ROOM
-    assert verdict([7] * 6, free=7) is Verdict.STALLED
+def test_where_nobody_keeps_up_nobody_is_stalled() -> None:
+    """One free place is enough to send what is new elsewhere, and none is not."""
+    assert verdict([7] * 6, free=0) is Verdict.NO_ROOM
+    assert verdict([7] * 6, free=1) is Verdict.STALLED
 
 
 def test_before_a_mark_a_pause_in_the_looks_says_nothing() -> None:
@@ -88,16 +88,16 @@ def test_after_a_mark_a_pause_is_left_to_the_counters(accepted: int, found: Verd
 
 
 def test_room_is_with_those_that_keep_up() -> None:
-    """An empty queue has its backlog free, one emptied lately the rest of it, a full one nothing,
-    and one that has not been empty within the patience counts as busy.
+    """An empty queue has its backlog and one free, one emptied lately the rest of it, a full one
+    nothing, and one that has not been empty within the patience counts as busy.
     """
     lately = Record(Seen(1.0, 30, 100), since=0.99, empty=0.96)
     busy = Record(Seen(1.0, 1, 100), since=0.99, empty=0.9)
     full = Record(Seen(1.0, 101, 100), since=1.0, empty=1.0)
-    assert room([100], 1.0, PATIENCE) == 100
-    assert room([lately], 1.0, PATIENCE) == 70
+    assert room([100], 1.0, PATIENCE) == 101
+    assert room([lately], 1.0, PATIENCE) == 71
     assert room([busy, full], 1.0, PATIENCE) == 0
-    assert room([100, lately, busy, full], 1.0, PATIENCE) == 170
+    assert room([100, lately, busy, full], 1.0, PATIENCE) == 172
 
 
 def test_saturation_is_no_stall() -> None:

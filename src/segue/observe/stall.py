@@ -6,9 +6,10 @@ Three things are asked, since each alone is wrong:
     nor hidden        new connections can hide accepts in a queue that stays as long as it is.  So
                       what the program selected must be in the queue: more than the queue and the
                       half-open requests can hold has been accepted.
-    others have room  a sibling's queue was seen empty within ``patience``, and what is to be moved
-                      fits into such siblings' backlogs.  Migration does not look at a backlog
-                      (FACTS 11).  Where all are slow alike, moving helps no one.
+    others keep up    a sibling's queue was seen empty within ``patience``, and there is room in it.
+                      Where all are slow alike, moving helps no one.  How much is to be moved at
+                      once is another question (``room``): migration does not look at a backlog
+                      (FACTS 11).
 
 What the owner does meanwhile (asleep, stopped, computing) decides nothing: a worker that computes
 for a second is as good as asleep to whoever waits behind it.
@@ -58,7 +59,7 @@ class Verdict(Enum):
 
     EARLY = auto()  # it has not waited long enough to say
     ACCEPTS = auto()  # behind arrivals: start again from here
-    NO_ROOM = auto()  # it may be stalled, and nobody can take what waits
+    NO_ROOM = auto()  # it may be stalled, and nobody else keeps up
     STALLED = auto()
 
 
@@ -90,13 +91,17 @@ def _paused(at: float, looked: float, patience: float) -> bool:
 
 
 def room(siblings: Iterable[Record | int], at: float, patience: float) -> int:
-    """How many the siblings that keep up can take: of one with an empty queue, its backlog."""
+    """How many the siblings that keep up can take: of one with an empty queue, its backlog.
+
+    And one more, as a backlog of N holds N + 1: else what waits in a queue that is full would fit
+    into no sibling, and never be moved.
+    """
     free = 0
     for one in siblings:
         if isinstance(one, int):
-            free += one
+            free += one + 1
         elif at - one.empty <= patience:
-            free += max(0, one.seen.backlog - one.seen.queue)
+            free += max(0, one.seen.backlog + 1 - one.seen.queue)
     return free
 
 
@@ -111,4 +116,4 @@ def judge(record: Record, patience: float, *, selected: int, half_open: int, fre
     # Where the queue is full, the program counts SYNs that are dropped: only shrinking tells then.
     if not record.seen.full and selected - record.seen.queue - record.marked > half_open:
         return Verdict.ACCEPTS
-    return Verdict.STALLED if free >= record.seen.queue else Verdict.NO_ROOM
+    return Verdict.STALLED if free else Verdict.NO_ROOM

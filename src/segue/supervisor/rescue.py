@@ -15,7 +15,7 @@ again does not get its share back for it.
 from __future__ import annotations
 
 import select
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from segue.linux.inet_diag import info_of
 from segue.observe.stall import LOOKS, Record, Seen, Verdict, follow, judge, room, to_mark
 from segue.supervisor import plan
 from segue.supervisor.readiness import AGAIN, Knock
-from segue.supervisor.stages import Stage
+from segue.supervisor.stages import Phase, Stage
 from segue.supervisor.state import Hold, Worker
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Story:
 
     stalls: int = 0
     rescued: int = 0
+    cycled: float = 0.0  # when its listeners were last cycled, in whichever stall
     ended: deque[tuple[float, float]] = field(default_factory=deque)
     said: float | None = None  # when it was last said that it stalls
 
@@ -77,6 +78,7 @@ class Rescue:
         self.rescued = 0
         self._records: dict[Place, Record] = {}
         self._rooms: dict[int, dict[int, int]] = {}  # at this look: bind, worker
+        self._given: Counter[int] = Counter()  # of it, since this look: bind
         self._knocks: dict[int, dict[Place, Knock]] = {}
         self._again: dict[int, float] = {}  # when to knock again where a knock failed
         self._poll, self._bell = select.poll(), select.epoll()
@@ -94,13 +96,15 @@ class Rescue:
         return self._looked + self.patience / LOOKS
 
     def prepare(self) -> None:
-        """Take note of the listeners there are now.  A worker alone cannot be helped.
+        """Take note of the listeners there are now.
 
+        A worker alone cannot be helped, and neither can those of an instance that stops.
         Raises OSError when the kernel has no room for them; until it has, there are no looks.
         """
-        watched = [
-            one for one in self.runner.instance.living if one.stage in _WATCHED and one.holds
-        ]
+        instance = self.runner.instance
+        watched = [one for one in instance.living if one.stage in _WATCHED and one.holds]
+        if instance.phase is Phase.STOPPING:
+            watched = []
         polled = {}
         if self.patience and len(watched) > 1:
             polled = {
@@ -131,6 +135,7 @@ class Rescue:
         now = self.runner.world.now()
         before, self._looked, self.found = self._looked, now, False
         self._rooms.clear()
+        self._given.clear()
         waiting = [
             self._polled[number] for number, event in self._poll.poll(0) if event & select.POLLIN
         ]
@@ -148,19 +153,30 @@ class Rescue:
             self._listen()
 
     def move(self, worker: Worker) -> None:
-        """Perform plan.Rescue: cycle those of its listeners at which somebody waits."""
+        """Perform plan.Rescue: cycle those of its listeners at which no more wait than the
+        siblings at the same address can take; the others wait until they can.
+        """
+        now, stall = self.runner.world.now(), self.stalls[worker.id]
+        fitting = []
+        for hold in worker.holds:
+            queue = self._queue(hold)
+            if 0 < queue <= self._free(worker, hold.bind, now):
+                self._given[hold.bind] += queue
+                fitting.append(hold)
+        if not fitting:
+            self.stalls[worker.id] = replace(stall, not_before=now + self.patience)
+            return
         own = self._hang_up(worker.id)
         before = self.runner.moves.moved
         member = self.runner.crew.members[worker.id]
-        waiting = tuple(hold for hold in worker.holds if self._queue(hold))
-        self.runner.moves.move(worker, member.tree(), waiting)
+        self.runner.moves.move(worker, member.tree(), tuple(fitting))
         # Knocks that were not accepted were moved too, and are nobody's connection.
         moved = max(0, self.runner.moves.moved - before - own)
         self.runner.moves.moved = before + moved
         self.rescued += moved
-        self.stories[worker.id].rescued += moved
         now = self.runner.world.now()
-        stall = self.stalls[worker.id]
+        self.stories[worker.id].rescued += moved
+        self.stories[worker.id].cycled = now
         self.stalls[worker.id] = replace(stall, queue=0, not_before=now + CYCLE_AGAIN)
         if worker.stage is Stage.SERVING:
             self._knock(worker, now)
@@ -220,7 +236,7 @@ class Rescue:
         if record is None or worker.id in self.stalls or now - record.since < self.patience:
             return False
         free = self._free(worker, hold.bind, now)
-        if free < record.seen.queue:
+        if not free:
             return False  # before the reads that cost more: so it is whenever all are busy
         # In the order in which a connection goes through them: none that arrives meanwhile can
         # look like one that was accepted.
@@ -239,11 +255,11 @@ class Rescue:
         if verdict is not Verdict.STALLED:
             return False
         queue = sum(map(self._queue, worker.holds))
-        self.stalls[worker.id] = plan.Stall(record.since, queue)
         for one in worker.holds:
             # What was seen before it stalled says nothing of it when it is awake again.
             self._records.pop((one.bind, one.slot), None)
         story = self.stories.setdefault(worker.id, Story())
+        self.stalls[worker.id] = plan.Stall(record.since, queue, story.cycled + CYCLE_AGAIN)
         story.stalls += 1
         if story.said is None or now >= story.said + _SAY_AGAIN:
             story.said = now
@@ -265,7 +281,8 @@ class Rescue:
                     one = self._records.get((bind, hold.slot)) or self._backlog(hold)
                     rooms[other.id] = rooms.get(other.id, 0) + room([one], now, self.patience)
         asleep = {worker.id, *self.stalls}
-        return sum(rooms.values()) - sum(rooms.get(one, 0) for one in asleep)
+        free = sum(part for one, part in rooms.items() if one not in asleep)
+        return max(0, free - self._given[bind])
 
     def _backlog(self, hold: Hold) -> int:
         listener = self.runner.fronts[hold.bind].sockets.get(hold.slot)
@@ -321,10 +338,16 @@ class Rescue:
     def _awake(self, worker: Worker, now: float) -> bool:
         knocks = self._knocks.get(worker.id)
         if knocks is None:
-            if worker.stage is Stage.SERVING and now >= self._again.get(worker.id, 0.0):
+            # Not behind others: a knock at a full queue is dropped, and comes again a second later.
+            free = not self.stalls[worker.id].queue
+            if worker.stage is Stage.SERVING and free and now >= self._again.get(worker.id, 0.0):
                 self._knock(worker, now)
             return False
         accepted = [one.step(now) for one in knocks.values()]
+        for one in knocks.values():
+            if one.accepted:
+                # At once: a worker that serves one at a time takes the next only then.
+                one.close()
         prompt = all(now - one.since <= self.patience for one in knocks.values())
         if all(accepted) and prompt:
             return True
