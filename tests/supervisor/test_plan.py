@@ -26,6 +26,7 @@ from segue.supervisor.plan import (
     Stop,
     backoff,
     deadline,
+    lasting,
     plan,
 )
 from segue.supervisor.stages import Order, Phase, Stage, Turn
@@ -336,6 +337,15 @@ def test_a_stalled_worker_gets_nothing_new_and_its_queue_is_moved() -> None:
     assert stalled(made, w1=Stall(0.5, queue=3)) == [Rescue(1)]
     assert stalled(made, w1=Stall(0.5, queue=3, not_before=1.1)) == []
     assert stalled(made, w1=Stall(0.5)) == []
+
+
+def test_a_stall_is_not_written_down() -> None:
+    """It takes longer to write than a queue to move; who serves is as before."""
+    made = instance((1, Stage.SERVING), (1, Stage.SERVING), size=2)
+    assert not lasting(made, Share(((1, 0.0), (2, 1.0))))
+    assert not lasting(made, Rescue(1))
+    assert lasting(made, Share(((2, 1.0), (3, 1.0))))
+    assert lasting(made, Spawn(1))
 
 
 def test_a_worker_that_is_awake_gets_its_share_back() -> None:

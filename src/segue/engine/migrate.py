@@ -30,6 +30,8 @@ from segue.shares import SIZE, fill, quotas
 # 16 to 17 ms, 31 at most in 60 tries (measured on 6.18).  The rest is for a starved machine.
 FREED_WITHIN = 2.0
 _LOOK_AGAIN = 0.002
+# Tables remembered: one with everybody, and one without each of a few workers that stall in turn.
+_TABLES = 8
 
 
 class Migrate:
@@ -75,6 +77,7 @@ class Migrate:
             raise
         self._slots: set[int] = set()
         self._weights: dict[int, float] = {}
+        self._filled: dict[frozenset[tuple[int, float]], list[int]] = {}
 
     def _create(self, name: str, kind: MapType, value_size: int, entries: int) -> Map:
         made = Map.create(kind, value_size=value_size, entries=entries, name=f"segue_{name}")
@@ -105,6 +108,7 @@ class Migrate:
             self._slots = {slot for slot in range(builtin.SLOTS) if self._present(slot)}
             shared = Counter(self._table())
             self._weights = {slot: count for slot, count in shared.items() if slot in self._slots}
+            self._filled = {}
         except BaseException:
             self.close()
             raise
@@ -144,6 +148,7 @@ class Migrate:
             self._sockets.delete(key)
             raise
         self._slots.add(slot)
+        self._filled.clear()
 
     def attach(self, listener: socket.socket) -> None:
         """Our program decides for this listener's group, whatever did before.  Raises KernelError.
@@ -192,6 +197,7 @@ class Migrate:
         if slot not in self._slots:
             return
         self._slots.remove(slot)
+        self._filled.clear()
         if self._weights.pop(slot, 0):
             self._flip()
         for port in list(self._pins.keys()):
@@ -269,10 +275,23 @@ class Migrate:
 
     def _flip(self) -> None:
         present = {slot: part for slot, part in self._weights.items() if self._present(slot)}
-        table = fill(present, self._table()) if present else [builtin.NOBODY] * SIZE
+        table = self._fill(present) if present else [builtin.NOBODY] * SIZE
         aside = 1 - self._active()
         self._tables.update(encode_number(aside), builtin.encode_table(table))
         self._control.update(encode_number(0), builtin.encode_control(aside))
+
+    def _fill(self, present: dict[int, float]) -> list[int]:
+        """The table for these shares; of the last few, as it was.
+
+        A worker that stalls, and has its share back, has the same clients again; and a fill is the
+        dearest part of a change of shares.
+        """
+        key = frozenset(present.items())
+        table = self._filled.pop(key, None) or fill(present, self._table())
+        self._filled[key] = table
+        while len(self._filled) > _TABLES:
+            del self._filled[next(iter(self._filled))]
+        return table
 
     def _counted(self, element: int) -> Counts:
         values = self._counters.lookup_percpu(encode_number(element))

@@ -179,6 +179,20 @@ def plan(
     return moves
 
 
+def lasting(instance: Instance, move: Move) -> bool:
+    """Whether the record is to be written for this move, before it is made.
+
+    Who stalls is found out anew by a next supervisor, which writes the shares anew as well.
+    """
+    match move:
+        case Rescue():
+            return False
+        case Share(weights):
+            return {worker for worker, _ in weights} != {worker for worker, _ in instance.shared}
+        case _:
+            return True
+
+
 def shares(
     instance: Instance, stalls: Collection[int] = frozenset()
 ) -> tuple[tuple[int, float], ...]:

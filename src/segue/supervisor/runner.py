@@ -151,6 +151,7 @@ class Runner:
 
     def settle(self) -> None:
         """Perform what is due until nothing is, then write it down."""
+        lasting = False
         for round_ in range(_MOST_ROUNDS):
             moves = plan.plan(
                 self.instance,
@@ -163,8 +164,10 @@ class Runner:
                 # Written once, at the end: between a flip and its shares there is no time to lose.
                 if round_:
                     self.moves.release_spares()
+                if lasting:
                     self.write_down()
                 break
+            lasting = lasting or any(plan.lasting(self.instance, move) for move in moves)
             done = [self._guarded(str(move), self._performing(move)) for move in moves]
             if not all(done):
                 break  # what could not be is due again at the next look
