@@ -55,9 +55,12 @@ class SegueOver(Segue):
         host: str,
         more: tuple[str, ...],
         tls: bool = False,
+        workers: int = 2,
     ) -> None:
         self._configured = directory
-        super().__init__(command, port, engine="migrate", more=more, host=host, tls=tls)
+        super().__init__(
+            command, port, engine="migrate", workers=workers, more=more, host=host, tls=tls
+        )
         self.shown = self.shown.replace(str(directory), ".")
 
     def stop(self) -> None:

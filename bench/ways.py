@@ -115,7 +115,7 @@ class Overlapping:
         if not self._inherit:
             return Server(self._argv, self.port, host=self.host)
         with open_listener(Address(self.host, self.port), backlog=BACKLOG) as listener:
-            return _inheriting(listener, self._argv, self.host, self.port)
+            return inheriting(listener, self._argv, self.host, self.port)
 
     def _wait_answered_by(self, one: Server) -> None:
         def answered() -> bool:
@@ -169,7 +169,7 @@ class StopStart:
 
     def _start(self) -> None:
         assert self._listener is not None
-        self._server = _inheriting(self._listener, self._argv, self.host, self.port)
+        self._server = inheriting(self._listener, self._argv, self.host, self.port)
         self._server.wait_serving()
 
     def _stop(self) -> None:
@@ -178,7 +178,8 @@ class StopStart:
             server.stop()
 
 
-def _inheriting(listener: socket.socket, argv: list[str], host: str, port: int) -> Server:
+def inheriting(listener: socket.socket, argv: list[str], host: str, port: int) -> Server:
+    """Start it with this listener as descriptor 3; our own stays open."""
     number = listener.fileno()
     launch = [sys.executable, "-S", "-E", "-c", _AS_THIRD, str(number), *argv]
     return Server(launch, port, host=host, inherit=(number,))

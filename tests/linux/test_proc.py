@@ -99,6 +99,7 @@ def test_a_stopped_process_is_seen_stopped(shell: subprocess.Popen[bytes]) -> No
     try:
         until(lambda: proc.threads_stopped(shell.pid))
         assert proc.run_state(shell.pid) == "T"
+        assert "stop" in proc.wait_channel(shell.pid)
     finally:
         os.kill(shell.pid, signal.SIGCONT)
     until(lambda: not proc.threads_stopped(shell.pid))
@@ -115,6 +116,7 @@ def test_a_process_that_is_gone_is_empty_everywhere() -> None:
     assert proc.command(pid) == "?"
     assert proc.start_time(pid) is None
     assert proc.run_state(pid) is None
+    assert proc.wait_channel(pid) == ""
     assert proc.threads_stopped(pid)
     assert (proc.resident_bytes(pid), proc.cpu_seconds(pid)) == (0, 0)
 

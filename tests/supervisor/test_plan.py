@@ -18,12 +18,15 @@ from segue.supervisor.plan import (
     Kill,
     Limits,
     Move,
+    Rescue,
     Retire,
     Share,
     Spawn,
+    Stall,
     Stop,
     backoff,
     deadline,
+    lasting,
     plan,
 )
 from segue.supervisor.stages import Order, Phase, Stage, Turn
@@ -333,3 +336,67 @@ def test_an_instance_survives_being_written_down() -> None:
     made = instance((1, Stage.DRAINING), (2, Stage.SERVING), working=2, crashes=[1.5])
     made.workers[1].holds = (Hold(0, 1, 2), Hold(1, 2, 3))
     assert Instance.from_json(json.loads(json.dumps(made.to_json()))) == made
+
+
+def stalled(made: Instance, **stalls: Stall) -> list[Move]:
+    facts = {int(key[1:]): value for key, value in stalls.items()}
+    return plan(made, {}, Limits(stall_kill=5.0), 1.0, facts)
+
+
+def test_a_stalled_worker_gets_nothing_new_and_its_queue_is_moved() -> None:
+    """First the share, then the queue; it stays a serving worker, so nothing drains or spawns."""
+    made = instance((1, Stage.SERVING), (1, Stage.SERVING), size=2)
+    shares = ((1, 0.0), (2, 1.0))
+    assert stalled(made, w1=Stall(0.5, queue=3)) == [Share(shares)]
+    made.shared = shares
+    assert stalled(made, w1=Stall(0.5, queue=3)) == [Rescue(1)]
+    assert stalled(made, w1=Stall(0.5, queue=3, not_before=1.1)) == []
+    assert stalled(made, w1=Stall(0.5)) == []
+
+
+def test_a_stall_is_not_written_down() -> None:
+    """It takes longer to write than a queue to move; who serves is as before."""
+    made = instance((1, Stage.SERVING), (1, Stage.SERVING), size=2)
+    assert not lasting(made, Share(((1, 0.0), (2, 1.0))))
+    assert not lasting(made, Rescue(1))
+    assert lasting(made, Share(((2, 1.0), (3, 1.0))))
+    assert lasting(made, Spawn(1))
+
+
+def test_a_worker_that_is_awake_gets_its_share_back() -> None:
+    """Nothing else is due."""
+    made = instance((1, Stage.SERVING), (1, Stage.SERVING), size=2)
+    made.shared = ((1, 0.0), (2, 1.0))
+    assert moves(made) == [Share(((1, 1.0), (2, 1.0)))]
+
+
+def test_when_all_are_stalled_the_shares_are_equal_and_nothing_is_moved() -> None:
+    """There is nobody to move to."""
+    made = instance((1, Stage.SERVING), (1, Stage.SERVING), size=2)
+    assert stalled(made, w1=Stall(0.5, queue=3), w2=Stall(0.5, queue=3)) == []
+
+
+def test_a_stalled_worker_of_a_canary_leaves_the_percent_as_it_is() -> None:
+    """Its part goes to the others of its generation; a canary alone keeps it."""
+    made = instance(
+        (1, Stage.SERVING), (1, Stage.SERVING), (2, Stage.STANDBY),
+        size=2, phase=Phase.CANARY, newcomer=2, percent=10.0,
+    )  # fmt: skip
+    facts = {"w1": Stall(0.5), "w3": Stall(0.5)}
+    assert stalled(made, **facts) == [Share(((1, 0.0), (2, 90.0), (3, 10.0)))]
+
+
+def test_a_draining_worker_that_stalls_is_rescued_too() -> None:
+    """It has no share to lose."""
+    made = instance((1, Stage.DRAINING), (2, Stage.SERVING), working=2)
+    assert stalled(made, w1=Stall(0.5, queue=1)) == [Rescue(1)]
+
+
+def test_one_that_is_stalled_too_long_is_told_to_stop() -> None:
+    """It alone, when the seconds are over."""
+    made = instance((1, Stage.SERVING), (1, Stage.SERVING), size=2)
+    made.shared = ((1, 0.0), (2, 1.0))
+    assert stalled(made, w1=Stall(0.5, total=4.9)) == []
+    assert stalled(made, w1=Stall(0.5, total=5.0)) == [
+        Stop(1, "it was stalled for 5.0 of the last 50 s")
+    ]

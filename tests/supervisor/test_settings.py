@@ -43,6 +43,9 @@ def test_with_one_bind_host_and_port_always_mean_it() -> None:
         ({"ready_timeout": 0.0}, "--ready-timeout"),
         ({"drain_timeout": float("nan")}, "--drain-timeout"),
         ({"idle_grace": -1.0}, "--idle-grace"),
+        ({"stall_kill": -1.0}, "--stall-kill"),
+        ({"rescue": "on"}, "50ms or 1s, or off"),
+        ({"rescue": "1ms"}, "10ms to 60s"),
         ({"ready_http": "health"}, "a path"),
         ({"name": "../x"}, "letters"),
         ({"env": ("X",)}, "NAME=VALUE"),
@@ -107,3 +110,9 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
     """A file that was named and is not there is no empty file."""
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         read_toml(str(tmp_path / "none.toml"))
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("50ms", 0.05), ("1.5s", 1.5), ("off", 0.0)])
+def test_how_long_a_worker_may_stall(text: str, seconds: float) -> None:
+    """A time with its unit, or never."""
+    assert made(rescue=text).rescue_after == seconds

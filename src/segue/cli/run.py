@@ -121,6 +121,18 @@ _CHOICES = {
 )
 @_option("--crash-limit", "Deaths within the window after which to give up.", type=int)
 @_option("--crash-window", "Seconds.", type=float)
+@_option(
+    "--rescue",
+    "How long a worker may accept nothing while others could, until what waits behind it is moved"
+    " to them and nothing new is sent to it; off for never.  Needs the engine migrate.",
+    metavar="TIME",
+)
+@_option(
+    "--stall-kill",
+    "Replace a worker that is stalled for so many seconds of the last ten times as many; 0 for"
+    " never.",
+    type=float,
+)
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="Add to the workers' environment.")
 @click.option(
     "--config", metavar="FILE", help=f"Read settings from FILE.  [default: {_CONFIG} if there]"

@@ -59,6 +59,17 @@ def show(report: dict[str, Any], console: Console) -> None:
             str(one["migrated"]),
         )
     console.print(table)
+    for one in report["workers"]:
+        if one["stalls"]:
+            now = "accepts again"
+            if one["stalled"] is not None:
+                now = f"stalled for {one['stalled']:.1f} s"
+            console.print(
+                f"worker {one['generation']}.{one['id']} {now}: {one['stalls']} stall(s),"
+                f" {one['rescued']} connection(s) rescued",
+                style="green" if one["stalled"] is None else "yellow",
+                highlight=False,
+            )
     for front in report["fronts"]:
         console.print(
             f"{escape(front['address'])}: {front['listeners']} listener(s),"

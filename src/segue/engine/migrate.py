@@ -28,6 +28,9 @@ from segue.policy.builtin import encode_number
 from segue.policy.counts import Counts
 from segue.shares import SIZE, fill, quotas
 
+# Tables remembered: one with everybody, and one without each of a few workers that stall in turn.
+_TABLES = 8
+
 
 class Migrate:
     """Steering of one group by a loaded program; owns the program and its maps."""
@@ -54,6 +57,7 @@ class Migrate:
         self._instead: Program | None = None
         self._slots: set[int] = set()
         self._weights: dict[int, float] = {}
+        self._filled: dict[frozenset[tuple[int, float]], list[int]] = {}
         try:
             for copy in (0, 1):
                 self._tables.update(encode_number(copy), builtin.EMPTY_TABLE)
@@ -89,6 +93,7 @@ class Migrate:
             self._slots = {slot for slot in range(builtin.SLOTS) if self._present(slot)}
             shared = Counter(self._table())
             self._weights = {slot: count for slot, count in shared.items() if slot in self._slots}
+            self._filled = {}
         except BaseException:
             self.close()
             raise
@@ -134,6 +139,7 @@ class Migrate:
             self._sockets.delete(key)
             raise
         self._slots.add(slot)
+        self._filled.clear()
 
     def attach(self, listener: socket.socket) -> None:
         """Our program decides for this listener's group, whatever did before.  Raises KernelError.
@@ -193,6 +199,7 @@ class Migrate:
         if slot not in self._slots:
             return
         self._slots.remove(slot)
+        self._filled.clear()
         if self._weights.pop(slot, 0):
             self._flip()
         for port in list(self._pins.keys()):
@@ -281,10 +288,23 @@ class Migrate:
 
     def _flip(self) -> None:
         present = {slot: part for slot, part in self._weights.items() if self._present(slot)}
-        table = fill(present, self._table()) if present else [builtin.NOBODY] * SIZE
+        table = self._fill(present) if present else [builtin.NOBODY] * SIZE
         aside = 1 - self._active()
         self._tables.update(encode_number(aside), builtin.encode_table(table))
         self._control.update(encode_number(0), builtin.encode_control(aside))
+
+    def _fill(self, present: dict[int, float]) -> list[int]:
+        """The table for these shares; of the last few, as it was.
+
+        A worker that stalls, and has its share back, has the same clients again; and a fill is the
+        dearest part of a change of shares.
+        """
+        key = frozenset(present.items())
+        table = self._filled.pop(key, None) or fill(present, self._table())
+        self._filled[key] = table
+        while len(self._filled) > _TABLES:
+            del self._filled[next(iter(self._filled))]
+        return table
 
     def counted(self, element: int) -> Counts:
         """What this slot has got since one joined there last, whether or not it is there still."""

@@ -221,6 +221,11 @@ def run_state(pid: int) -> str | None:
     return fields[0].decode() if fields else None
 
 
+def wait_channel(pid: int) -> str:
+    """The kernel function that it sleeps in; "" when it runs, is gone, or is not ours to see."""
+    return _read(f"/proc/{pid}/wchan").decode().strip("0")
+
+
 def uid(pid: int) -> int | None:
     """The effective user, or None when it is gone."""
     # Not the directory's owner: that is root while the process is not dumpable.

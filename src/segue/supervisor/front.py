@@ -86,7 +86,7 @@ class Front:
     def share(self, weights: Mapping[int, float]) -> None:
         """New connections by these weights of slots, from this call on."""
         self.steering.share(weights)
-        self.shared = tuple(weights)
+        self.shared = tuple(slot for slot, weight in weights.items() if weight)
         self._let_incumbents_go()
 
     def _let_incumbents_go(self) -> None:

@@ -43,6 +43,8 @@ class Moves:
                 self._flip(generation)
             case plan.Share(weights):
                 self._share(weights)
+            case plan.Rescue(worker):
+                self.runner.rescue.move(self.runner.instance.workers[worker])
             case plan.Retire(worker):
                 self._turn(self.runner.instance.workers[worker], Turn.UNSHARE)
             case plan.Stop(worker, why):
@@ -181,9 +183,11 @@ class Moves:
         if member is not None:
             member.set_draining(worker.stage is not Stage.SERVING)
 
-    def move(self, worker: Worker, owners: tuple[int, ...]) -> None:
-        """Move what waits at this worker's listeners to those that share."""
-        for hold in worker.holds:
+    def move(
+        self, worker: Worker, owners: tuple[int, ...], holds: tuple[Hold, ...] | None = None
+    ) -> None:
+        """Move what waits at this worker's listeners, or at these of them, to those that share."""
+        for hold in worker.holds if holds is None else holds:
             try:
                 report = self.runner.fronts[hold.bind].move(hold.slot, owners)
             except SegueError as error:

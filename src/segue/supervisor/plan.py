@@ -6,8 +6,9 @@ descriptor, a clock or a process: ``now`` and the facts come in, moves go out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeAlias
 
 from segue.supervisor.stages import Phase, Stage
@@ -27,6 +28,7 @@ class Limits:
     crash_limit: int = 10
     crash_window: float = 60.0
     respawn: bool = True
+    stall_kill: float = 0.0  # 0 for never
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,20 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Stall:
+    """A worker that is alive and does not accept, at the last look."""
+
+    since: float
+    queue: int = 0  # clients that wait at its listeners
+    not_before: float = 0.0  # when its listeners may be cycled (again)
+    total: float = 0.0  # seconds stalled within the last MEMORY times the limit ``stall_kill``
+
+
+# A worker that is stalled for a tenth of its time costs its share more than a restart does.
+MEMORY = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class Spawn:
     """Start one worker of this generation."""
 
@@ -72,6 +88,13 @@ class Share:
     """New connections go to these workers, by these weights, and to no other."""
 
     weights: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rescue:
+    """Move what waits behind this stalled worker to those that accept."""
+
+    worker: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +139,20 @@ class End:
     """The last worker is gone and the instance was told to stop."""
 
 
-Move: TypeAlias = Spawn | Flip | Share | Retire | Stop | Kill | Abandon | GiveUp | End
+Move: TypeAlias = Spawn | Flip | Share | Rescue | Retire | Stop | Kill | Abandon | GiveUp | End
 
 
-def plan(instance: Instance, held: Mapping[int, Held], limits: Limits, now: float) -> list[Move]:
-    """Every move that is due at ``now``, in the order in which to make them."""
+def plan(
+    instance: Instance,
+    held: Mapping[int, Held],
+    limits: Limits,
+    now: float,
+    stalls: Mapping[int, Stall] = MappingProxyType({}),
+) -> list[Move]:
+    """Every move that is due at ``now``, in the order in which to make them.
+
+    ``stalls`` has the workers that are known to be stalled, by id.
+    """
     if instance.phase is Phase.ENDED:
         return []
     if instance.phase is Phase.STOPPING:
@@ -134,41 +166,67 @@ def plan(instance: Instance, held: Mapping[int, Held], limits: Limits, now: floa
     verdict = _newcomers(instance, limits, now)
     if verdict:
         return verdict
-    weights = shares(instance)
+    weights = shares(instance, stalls)
     if weights and weights != instance.shared:
         # Alone: who gets a share again must not be stopped for being quiet in the same breath.
         return [Share(weights)]
     moves = [Retire(one.id) for one in instance.living if one.heir and one.stage is Stage.STANDBY]
+    moves += _rescues(instance, stalls, now)
     moves += _spawns(instance, limits, now)
     moves += _stops(instance, held, limits, now)
+    moves += _stall_stops(instance, limits, stalls)
     moves += _kills(instance, held, limits, now)
     return moves
 
 
-def shares(instance: Instance) -> tuple[tuple[int, float], ...]:
+def lasting(instance: Instance, move: Move) -> bool:
+    """Whether the record is to be written for this move, before it is made.
+
+    Who stalls is found out anew by a next supervisor, which writes the shares anew as well.
+    """
+    match move:
+        case Rescue():
+            return False
+        case Share(weights):
+            return {worker for worker, _ in weights} != {worker for worker, _ in instance.shared}
+        case _:
+            return True
+
+
+def shares(
+    instance: Instance, stalls: Collection[int] = frozenset()
+) -> tuple[tuple[int, float], ...]:
     """The weights that new connections should have: (worker id, weight) by id; () to leave them.
 
-    While no worker can serve, the last shares stay: what arrives waits in a held listener.
+    While no worker can serve, the last shares stay: what arrives waits in a held listener.  A
+    stalled one keeps its place with a weight of 0, as long as another of its generation is awake.
     """
     if instance.phase in {Phase.STARTING, Phase.STOPPING, Phase.ENDED}:
         return ()
     old = _candidates(instance, instance.working)
     if instance.phase is not Phase.CANARY:
-        return _weighted(instance, old)
+        return _weighted(instance, old, stalls)
     new = _candidates(instance, instance.newcomer)
     if not old or not new:
-        return _weighted(instance, old or new)
+        return _weighted(instance, old or new, stalls)
     part = instance.percent
-    return _weighted(instance, old, 100 - part) + _weighted(instance, new, part)
+    return _weighted(instance, old, stalls, 100 - part) + _weighted(instance, new, stalls, part)
 
 
 def _weighted(
-    instance: Instance, workers: list[Worker], part: float | None = None
+    instance: Instance, workers: list[Worker], stalls: Collection[int], part: float | None = None
 ) -> tuple[tuple[int, float], ...]:
-    """Weights by the workers' factors, of this sum if given; equal ones if nobody had any."""
-    factors = {one.id: instance.factors.get(one.id, 1.0) for one in workers}
+    """Weights by the workers' factors, of this sum if given; equal ones if nobody had any.
+
+    Those that are awake have it all, unless none is.
+    """
+    awake = {one.id for one in workers if one.id not in stalls}
+    factors = {
+        one.id: instance.factors.get(one.id, 1.0) if one.id in awake or not awake else 0.0
+        for one in workers
+    }
     if not any(factors.values()):
-        factors = dict.fromkeys(factors, 1.0)
+        factors = {one.id: float(one.id in awake or not awake) for one in workers}
     scale = 1.0 if part is None else part / sum(factors.values())
     return tuple((worker, factor * scale) for worker, factor in factors.items())
 
@@ -245,6 +303,30 @@ def _spawns(instance: Instance, limits: Limits, now: float) -> list[Move]:
         idle = [one for one in active if one.stage is not Stage.SERVING]
         return [Stop(one.id, "it is one too many") for one in idle[missing:]]
     return [Spawn(instance.working)] * missing if missing > 0 and now >= instance.not_before else []
+
+
+def _rescues(instance: Instance, stalls: Mapping[int, Stall], now: float) -> list[Move]:
+    """Queues to be moved, where another worker that has a share is awake."""
+    taking = {worker for worker, weight in instance.shared if weight and worker not in stalls}
+    return [
+        Rescue(worker)
+        for worker, stall in stalls.items()
+        if stall.queue and now >= stall.not_before and taking
+    ]
+
+
+def _stall_stops(instance: Instance, limits: Limits, stalls: Mapping[int, Stall]) -> list[Move]:
+    """Workers that are stalled too long, or again and again."""
+    if not limits.stall_kill or instance.phase is Phase.STARTING:
+        return []
+    window = MEMORY * limits.stall_kill
+    return [
+        Stop(one.id, f"it was stalled for {stalls[one.id].total:.1f} of the last {window:g} s")
+        for one in instance.living
+        if one.stage is Stage.SERVING
+        and one.id in stalls
+        and stalls[one.id].total >= limits.stall_kill
+    ]
 
 
 def _stops(instance: Instance, held: Mapping[int, Held], limits: Limits, now: float) -> list[Move]:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from segue.engine.steering import NO_SLOT
+from segue.supervisor.rescue import Story
 from segue.supervisor.survey import describe, strangers
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def report(runner: Runner) -> dict[str, Any]:
         "size": instance.size,
         "moved": runner.moves.moved,
         "cut": runner.cut,
+        "rescue": runner.rescue.patience,
+        "rescued": runner.rescue.rescued,
         "flip_ms": runner.moves.flip_ms,
         "flip_age": None if runner.moves.flipped_at is None else now - runner.moves.flipped_at,
         "command": list(runner.settings.command),
@@ -94,6 +97,13 @@ def report(runner: Runner) -> dict[str, Any]:
                 "slots": [
                     (str(runner.fronts[hold.bind].bind.address), hold.slot) for hold in one.holds
                 ],
+                "stalled": (
+                    round(now - stall.since, 3)
+                    if (stall := runner.rescue.stalls.get(one.id))
+                    else None
+                ),
+                "stalls": runner.rescue.stories.get(one.id, Story()).stalls,
+                "rescued": runner.rescue.stories.get(one.id, Story()).rescued,
             }
             for one in instance.living
         ],

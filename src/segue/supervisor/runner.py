@@ -27,6 +27,7 @@ from segue.supervisor.output import Pipe, Voice
 from segue.supervisor.places import Places
 from segue.supervisor.reception import Reception
 from segue.supervisor.requests import Requests
+from segue.supervisor.rescue import Rescue
 from segue.supervisor.settings import Settings
 from segue.supervisor.spawn import outcome
 from segue.supervisor.stages import Phase, Stage, Turn
@@ -74,6 +75,7 @@ class Runner:
         self.requests = Requests(self)
         self.moves = Moves(self)
         self.audit = Audit(self)
+        self.rescue = Rescue(self)
         self.selector = selectors.DefaultSelector()
         self.tracing = Tracing(self.selector, settings.chosen)
         # Leader of a dead worker's session -> its flag, and when what it left is killed.
@@ -99,14 +101,14 @@ class Runner:
         signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
         for number in self.requests.signals:
             signal.signal(number, lambda *_: None)  # the wake-up descriptor carries the number
-        self._watch(self._wake_in, self._signalled)
+        self.watch(self._wake_in, self._signalled)
         self.open_doors(control, inbox)
 
     def open_doors(self, control: Control | None = None, inbox: notify.Inbox | None = None) -> None:
         """Be there for clients and for workers' notifications."""
         self.reception.open(control or Control(self.places.control))
         self.inbox = inbox or notify.Inbox(self.places.notify)
-        self._watch(self.inbox, self._notified)
+        self.watch(self.inbox, self._notified)
 
     def shut_doors(self) -> None:
         """Close both sockets, as far as they are open."""
@@ -124,22 +126,48 @@ class Runner:
             ended = self.instance.phase is Phase.ENDED and not self._leftovers_run()
             if ended or self.succession is not None:
                 return self.exit_code
-            for key, _ in self.selector.select(self._timeout()):
+            for key, _ in self._wait():
                 # An earlier event of the same look may have ended what this one is about.
                 if self.selector.get_map().get(key.fd) is key:
                     self._guarded("an event", key.data)
             self._guarded("looking around", self._tick)
 
+    def _wait(self) -> list[tuple[selectors.SelectorKey, int]]:
+        """Events, or none when it is time to look around.
+
+        Looks for stalls are many, and cheap as long as they go round here.
+        """
+        end = self.world.now() + self._timeout()
+        self._guarded("looking for stalls", self.rescue.prepare)
+        while True:
+            now = self.world.now()
+            if now >= self.rescue.due:
+                self._guarded("looking for stalls", self.rescue.look)
+                if self.rescue.found:
+                    return []
+            found = self.selector.select(max(0.0, min(end, self.rescue.due) - now))
+            if found or now >= end:
+                return found
+
     def settle(self) -> None:
         """Perform what is due until nothing is, then write it down."""
+        lasting = False
         for round_ in range(_MOST_ROUNDS):
-            moves = plan.plan(self.instance, self.survey.held, self.limits, self.world.now())
+            moves = plan.plan(
+                self.instance,
+                self.survey.held,
+                self.limits,
+                self.world.now(),
+                self.rescue.stalls,
+            )
             if not moves:
                 # Written once, at the end: between a flip and its shares there is no time to lose.
                 if round_:
                     self.moves.release_spares()
+                if lasting:
                     self.write_down()
                 break
+            lasting = lasting or any(plan.lasting(self.instance, move) for move in moves)
             done = [self._guarded(str(move), self._performing(move)) for move in moves]
             if not all(done):
                 break  # what could not be is due again at the next look
@@ -193,7 +221,8 @@ class Runner:
         own = self.settings.bind_by == "worker"
         return max(0.0, min(due, _SELF_BOUND_PACE if own else _IDLE_PACE))
 
-    def _watch(self, file: Any, handler: Callable[[], None]) -> None:
+    def watch(self, file: Any, handler: Callable[[], None]) -> None:
+        """Call this when the file can be read."""
         self.selector.register(file, selectors.EVENT_READ, handler)
 
     # Events
@@ -272,10 +301,10 @@ class Runner:
     def watch_member(self, member: Member) -> None:
         """Follow a member's end and output."""
         pidfd = member.child.pidfd
-        self._watch(pidfd, lambda: self._pidfd_ended(member))
+        self.watch(pidfd, lambda: self._pidfd_ended(member))
         if member.pipe is not None:
             pipe = member.pipe
-            self._watch(pipe, lambda: self._spoken(pipe))
+            self.watch(pipe, lambda: self._spoken(pipe))
 
     def _pidfd_ended(self, member: Member) -> None:
         for pid, code in self.world.reap():
@@ -300,6 +329,7 @@ class Runner:
         last = self.survey.held.get(worker.id, plan.Held())
         worker.feed(Turn.EXIT, now)
         self.crew.remove(worker.id)
+        self.rescue.ended(worker.id)
         left = end_leftovers(pid, member.flag, self.settings.signal_number())
         if left:
             self.leftovers[pid] = (member.flag, now + self.limits.stop_timeout)
@@ -343,6 +373,7 @@ class Runner:
     def close(self) -> None:
         """Close everything that is held; workers that run keep their own."""
         signal.set_wakeup_fd(-1)
+        self.rescue.close()
         for member in self.crew:
             self.crew.remove(member.worker.id)
         self.tracing.close()

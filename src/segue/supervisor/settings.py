@@ -22,6 +22,7 @@ from segue.supervisor.plan import Limits
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 TOKEN = re.compile(r"\{(fd|host|port)\}")
+_TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
 LONGEST = 86400.0  # seconds; more than a day is a mistake
 FIRST_FD = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 
@@ -82,6 +83,11 @@ class Settings:
     # Ten deaths a minute with nobody serving is a program that does not work here.
     crash_limit: int = 10
     crash_window: float = 60.0
+    # Longer than a server that is well takes over one event, and short enough that of a stall of
+    # 1 s in every 3 fewer than one client in a hundred feels it (docs/RESCUE.md).
+    rescue: str = "30ms"
+    # Who stalls may be about to answer what it has accepted: to end it is somebody's decision.
+    stall_kill: float = 0.0
     env: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
@@ -104,7 +110,7 @@ class Settings:
         for limit in ("ready_timeout", "drain_timeout", "stop_timeout", "crash_window"):
             if not 0 < getattr(self, limit) < LONGEST:
                 raise UsageError(f"--{limit.replace('_', '-')} is above 0 and below a day")
-        for limit in ("idle_grace", "keep"):
+        for limit in ("idle_grace", "keep", "stall_kill"):
             if not 0 <= getattr(self, limit) < LONGEST:
                 raise UsageError(f"--{limit.replace('_', '-')} is at least 0 and below a day")
         if self.ready_http and not self.ready_http.startswith("/"):
@@ -118,6 +124,8 @@ class Settings:
         for pair in self.env:
             if pair.find("=") < 1 or "\0" in pair:
                 raise UsageError(f"--env {pair!r}: write NAME=VALUE")
+        if self.rescue_after and not 0.01 <= self.rescue_after <= 60:
+            raise UsageError(f"--rescue is 10ms to 60s, or off, not {self.rescue}")
         self.signal_number()
         self.arguments([FIRST_FD + number for number in range(len(self.binds))])
 
@@ -131,6 +139,7 @@ class Settings:
             stop_timeout=self.stop_timeout,
             crash_limit=self.crash_limit,
             crash_window=self.crash_window,
+            stall_kill=self.stall_kill,
         )
 
     @property
@@ -142,6 +151,19 @@ class Settings:
     def chosen(self) -> Chosen:
         """The program that selects.  Raises UsageError when two are given."""
         return Chosen(self.policy, self.object)
+
+    @property
+    def rescue_after(self) -> float:
+        """Seconds without an accept after which a worker counts as stalled; 0 for never.
+
+        Raises UsageError for what is no time.
+        """
+        if self.rescue == "off":
+            return 0.0
+        found = _TIME.fullmatch(self.rescue)
+        if found is None:
+            raise UsageError(f"--rescue is a time such as 50ms or 1s, or off, not {self.rescue!r}")
+        return float(found[1]) / (1000 if found[2] == "ms" else 1)
 
     @property
     def instance_name(self) -> str:

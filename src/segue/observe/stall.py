@@ -1,0 +1,119 @@
+"""Which listener waits in vain: a stalled owner told from a busy one, from looks at its queue.
+
+Three things are asked, since each alone is wrong:
+    nobody accepts    for ``patience`` the queue was never seen empty and never seen to shrink.
+                      Only accept() shrinks it: a child whose client is gone stays (FACTS 3).
+    nor hidden        new connections can hide accepts in a queue that stays as long as it is.  So
+                      what the program selected must be in the queue: more than the queue and the
+                      half-open requests can hold has been accepted.
+    others keep up    a sibling's queue was seen empty within ``patience``, and there is room in it.
+                      Where all are slow alike, moving helps no one.  How much is to be moved at
+                      once is another question (``room``): migration does not look at a backlog
+                      (FACTS 11).
+
+What the owner does meanwhile (asleep, stopped, computing) decides nothing: a worker that computes
+for a second is as good as asleep to whoever waits behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+# Looks within the patience: enough that accepts between two of them do not all hide, and few
+# enough to cost little (docs/RESCUE.md has the figures).
+LOOKS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A listener that has something queued, at one look.  Times are seconds of any clock."""
+
+    at: float
+    queue: int
+    backlog: int
+
+    @property
+    def full(self) -> bool:
+        """A SYN that comes now is counted by the program and dropped."""
+        return self.queue > self.backlog
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the looks so far say of a listener whose queue is not empty."""
+
+    seen: Seen
+    since: float  # nobody has been seen to accept from then on
+    empty: float  # when it was last seen empty
+    marked: int | None = None  # selected minus queued, at some time since ``since``
+
+    def mark(self, selected: int) -> Record:
+        """Remember how many had been selected at this look."""
+        return replace(self, marked=selected - self.seen.queue)
+
+
+class Verdict(Enum):
+    """What ``judge`` comes to."""
+
+    EARLY = auto()  # it has not waited long enough to say
+    ACCEPTS = auto()  # behind arrivals: start again from here
+    NO_ROOM = auto()  # it may be stalled, and nobody else keeps up
+    STALLED = auto()
+
+
+def follow(before: Record | None, seen: Seen, looked: float, patience: float) -> Record:
+    """The record after one more look; ``looked`` is when the look before was.
+
+    Of a pause in the looks only the counters know: it counts no more than the usual time between
+    two looks, and where there was no mark before it the waiting begins anew.
+    """
+    if before is None:
+        return Record(seen, since=seen.at, empty=min(looked, seen.at))
+    paused = _paused(seen.at, before.seen.at, patience)
+    unknown = paused and before.marked is None
+    if seen.queue < before.seen.queue or unknown:
+        return Record(seen, since=seen.at, empty=before.empty)
+    excess = seen.at - before.seen.at - patience / LOOKS if paused else 0.0
+    return replace(before, seen=seen, since=before.since + excess)
+
+
+def to_mark(record: Record, looked: float, patience: float) -> bool:
+    """Counters are worth a read: half the patience is over, or the looks pause."""
+    waited = record.seen.at - record.since >= patience / 2
+    return record.marked is None and (waited or _paused(record.seen.at, looked, patience))
+
+
+def _paused(at: float, looked: float, patience: float) -> bool:
+    """We did not run, or had other things to do, for more than two looks."""
+    return at - looked > 2.25 * patience / LOOKS
+
+
+def room(siblings: Iterable[Record | int], at: float, patience: float) -> int:
+    """How many the siblings that keep up can take: of one with an empty queue, its backlog.
+
+    And one more, as a backlog of N holds N + 1: else what waits in a queue that is full would fit
+    into no sibling, and never be moved.
+    """
+    free = 0
+    for one in siblings:
+        if isinstance(one, int):
+            free += one + 1
+        elif at - one.empty <= patience:
+            free += max(0, one.seen.backlog + 1 - one.seen.queue)
+    return free
+
+
+def judge(record: Record, patience: float, *, selected: int, half_open: int, free: int) -> Verdict:
+    """Whether the owner of this listener is stalled.
+
+    ``selected`` is all that the program has sent to the listener, ``half_open`` how many requests
+    there are at its address, ``free`` the siblings' ``room``.
+    """
+    if record.marked is None or record.seen.at - record.since < patience:
+        return Verdict.EARLY
+    # Where the queue is full, the program counts SYNs that are dropped: only shrinking tells then.
+    if not record.seen.full and selected - record.seen.queue - record.marked > half_open:
+        return Verdict.ACCEPTS
+    return Verdict.STALLED if free else Verdict.NO_ROOM
