@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
 
+from segue.errors import UsageError
+
+_PAIR = re.compile(r"(0x[0-9a-fA-F]+|\d+)=(0x[0-9a-fA-F]+|\d+)")
+
 
 @click.group()
 def policy() -> None:
-    """Check, show and try policies; a POLICY is FILE.py:NAME or a name of the library."""
+    """Check, show and try policies, and set the maps of one that runs.
+
+    A POLICY is FILE.py:NAME or a name of the library.
+    """
 
 
 @policy.command("list")
@@ -85,3 +93,35 @@ def try_(policy: str, weights: str, **given: Any) -> int:
     decision, steps = ask(compiled(policy), made_up(**given), shares_of(weights))
     click.echo(f"{told(decision)} ({steps} instructions)")
     return 0
+
+
+@policy.command("map")
+@click.option("--name", default="", envvar="SEGUE_NAME", help="Which instance.")
+@click.option("--control", default="", metavar="SOCKET", help="Its control socket.")
+@click.option("--delete", multiple=True, metavar="KEY", help="Take this key out.")
+@click.argument("map_name", metavar="[MAP]", default="")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+def map_(name: str, control: str, delete: tuple[str, ...], map_name: str, pairs: tuple[str]) -> int:
+    """Show the maps of a running policy, or one of them, and change it live.
+
+    Under segue run and segue attach; numbers are decimal or 0x.
+    """
+    from segue.cli.verbs import request  # noqa: PLC0415  --help needs nothing of it
+
+    changes = {}
+    for pair in pairs:
+        found = _PAIR.fullmatch(pair)
+        if found is None:
+            raise UsageError(f"{pair!r} sets nothing: write KEY=VALUE, such as 0xC00002=1")
+        changes[str(int(found[1], 0))] = int(found[2], 0)
+    try:
+        gone = [int(key, 0) for key in delete]
+    except ValueError:
+        raise UsageError(f"--delete takes a key, a number, not {', '.join(delete)}") from None
+    answer = request(name, control, do="map", map=map_name, set=changes, delete=gone)
+    for one in answer.get("maps", []):
+        click.echo(one)
+    for address, held in answer.get("contents", {}).items():
+        for key, value in sorted(held.items(), key=lambda pair: int(pair[0])):
+            click.echo(f"{address} {map_name}[{key}] = {value}")
+    return int(answer["exit"])

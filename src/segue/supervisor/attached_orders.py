@@ -17,6 +17,7 @@ from segue.errors import UsageError
 from segue.group import Listener
 from segue.linux import proc
 from segue.policy.counts import Counts
+from segue.supervisor import maps_order
 from segue.supervisor.control import Asker, factors, number
 from segue.supervisor.survey import describe
 
@@ -38,6 +39,7 @@ class Orders:
             "stop": self._stop,
             "detach": self._detach,
             "trace": self._trace,
+            "map": self._map,
         }
 
     def do(self, asker: Asker, request: dict[str, Any]) -> None:
@@ -68,6 +70,11 @@ class Orders:
         self.attending.attached.weigh(factors(request))
         self.attending.changed()
         asker.end(0)
+
+    def _map(self, asker: Asker, request: dict[str, Any]) -> None:
+        attending = self.attending
+        groups = {str(attending.wish.address): attending.attached.steering}
+        maps_order.answer(asker, request, groups)
 
     def _trace(self, asker: Asker, _: dict[str, Any]) -> None:
         attending = self.attending

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from segue.errors import NotSupported, SegueError, UsageError
-from segue.supervisor import notify
+from segue.supervisor import maps_order, notify
 from segue.supervisor.control import Asker, factors, number
 from segue.supervisor.report import report
 from segue.supervisor.settings import LONGEST
@@ -51,6 +51,7 @@ class Requests:
             "status": self._status,
             "reexec": self._reexec,
             "trace": self._trace,
+            "map": self._map,
         }
         self.signals: dict[int, Callable[[int], object]] = {
             signal.SIGHUP: self._hang_up,
@@ -231,6 +232,10 @@ class Requests:
                 raise UsageError(f"there is no worker{worker} (there are {known or 'none'})")
         instance.factors |= wanted
         asker.end(0)
+
+    def _map(self, asker: Asker, request: dict[str, Any]) -> None:
+        groups = {str(one.bind.address): one.steering for one in self.runner.fronts}
+        maps_order.answer(asker, request, groups)
 
     def _trace(self, asker: Asker, request: dict[str, Any]) -> None:
         fronts = self.runner.fronts
