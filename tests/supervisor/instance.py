@@ -116,13 +116,16 @@ class Instance:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pids = {self.process.pid, *proc.tree(self.process.pid)}
+        # Stopped first, and parents before their children: who sees a worker killed starts another.
+        self.process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: proc.threads_stopped(self.process.pid), "the supervisor stopped")
+        pids = [self.process.pid, *proc.tree(self.process.pid)]
         record = self.directory / "run" / "t.json"
         if record.exists():
             # Workers of a supervisor that was killed are nobody's children any more.
             for one in json.loads(record.read_text())["instance"]["workers"]:
                 if one["pid"] > 1 and one["born"] == proc.start_time(one["pid"]):
-                    pids |= set(proc.tree(one["pid"]))
+                    pids += proc.tree(one["pid"])
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
