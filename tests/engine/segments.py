@@ -8,26 +8,19 @@ from collections.abc import Iterable
 
 from segue.address import Address
 from segue.linux.tun import Tun
+from segue.wire import checksum
 
 SYN, ACK, SYN_ACK = 0x02, 0x10, 0x12
 ISS = 1000  # every client's first sequence number
-
-
-def _checksum(data: bytes) -> int:
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
 
 
 def segment(source: Address, target: Address, seq: int, ack: int, flags: int) -> bytes:
     """A packet with a TCP header of twenty bytes and no data."""
     ends = socket.inet_aton(source.host) + socket.inet_aton(target.host)
     tcp = struct.pack("!HHIIBBHHH", source.port, target.port, seq, ack, 5 << 4, flags, 65535, 0, 0)
-    pseudo = ends + struct.pack("!HH", socket.IPPROTO_TCP, len(tcp))
-    tcp = tcp[:16] + struct.pack("!H", _checksum(pseudo + tcp)) + tcp[18:]
+    tcp = tcp[:16] + struct.pack("!H", checksum.tcp(ends, tcp)) + tcp[18:]
     head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 0, 0, 64, socket.IPPROTO_TCP, 0) + ends
-    return head[:10] + struct.pack("!H", _checksum(head)) + head[12:] + tcp
+    return head[:10] + struct.pack("!H", checksum.internet(head)) + head[12:] + tcp
 
 
 def connect_all(tun: Tun, sources: Iterable[Address], target: Address) -> int:

@@ -11,15 +11,9 @@ import pytest
 
 from segue.errors import KernelError
 from segue.linux.tun import Tun
+from segue.wire import checksum
 
 pytestmark = pytest.mark.usefixtures("netns")
-
-
-def checksum(data: bytes) -> int:
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
 
 
 def datagram(source: str, target: str, sport: int, dport: int, data: bytes) -> bytes:
@@ -27,7 +21,7 @@ def datagram(source: str, target: str, sport: int, dport: int, data: bytes) -> b
     udp = struct.pack("!HHHH", sport, dport, 8 + len(data), 0) + data
     head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 1, 0, 64, socket.IPPROTO_UDP, 0)
     head += socket.inet_aton(source) + socket.inet_aton(target)
-    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + udp
+    return head[:10] + struct.pack("!H", checksum.internet(head)) + head[12:] + udp
 
 
 def next_datagram(tun: Tun) -> bytes:
@@ -62,7 +56,7 @@ def datagram6(source: str, target: str, sport: int, dport: int, data: bytes) -> 
     length = 8 + len(data)
     udp = struct.pack("!HHHH", sport, dport, length, 0) + data
     pseudo = ends + struct.pack("!II", length, socket.IPPROTO_UDP)
-    udp = udp[:6] + struct.pack("!H", checksum(pseudo + udp)) + udp[8:]
+    udp = udp[:6] + struct.pack("!H", checksum.internet(pseudo + udp)) + udp[8:]
     return struct.pack("!IHBB", 6 << 28, length, socket.IPPROTO_UDP, 64) + ends + udp
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Self
 
 from segue.address import Address
+from segue.wire import checksum
 
 _SO_ATTACH_FILTER = 26
 _SO_DETACH_FILTER = 27
@@ -70,8 +71,7 @@ class Repeater:
                 break
         segment = bytearray(packet[start:])
         segment[16:18] = bytes(2)
-        pseudo = packet[12:20] + bytes([0, socket.IPPROTO_TCP]) + len(segment).to_bytes(2, "big")
-        segment[16:18] = _checksum(pseudo + segment).to_bytes(2, "big")
+        segment[16:18] = checksum.tcp(packet[12:20], bytes(segment)).to_bytes(2, "big")
         for _ in range(times):
             self.raw.sendto(segment, (socket.inet_ntoa(packet[16:20]), 0))
 
@@ -80,14 +80,6 @@ class Repeater:
 
     def __exit__(self, *_: object) -> None:
         self.raw.close()
-
-
-def _checksum(data: bytes | bytearray) -> int:
-    """RFC 1071, of an even number of bytes."""
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return 0xFFFF - total
 
 
 def hear(client: socket.socket) -> None:

@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass
 
 from segue.policy.language import Conn
+from segue.wire import checksum
 
 SYN, ACK = 0x02, 0x10
 _TCP = 6
@@ -27,14 +28,12 @@ def packet(conn: Conn, flags: int, sequence: int, acknowledged: int = 0) -> byte
     segment = bytearray(header + b"\x01" * conn.options_length)
     if conn.ipv6:
         ends = _words(conn.remote_ip6) + _words(conn.local_ip6)
-        pseudo = ends + struct.pack("!2I", length, _TCP)
         ip = struct.pack("!IH2B", 6 << 28 | conn.flow_label, length, _TCP, 64) + ends
     else:
         ends = struct.pack("!2I", conn.remote_ip4, conn.local_ip4)
-        pseudo = ends + struct.pack("!2H", _TCP, length)
         ip = struct.pack("!BxH4x2B2x", 0x45, 20 + length, 64, _TCP) + ends
-        ip = ip[:10] + checksum(ip) + ip[12:]
-    segment[16:18] = checksum(pseudo + segment)
+        ip = ip[:10] + checksum.internet(ip).to_bytes(2, "big") + ip[12:]
+    segment[16:18] = checksum.tcp(ends, bytes(segment)).to_bytes(2, "big")
     return ip + bytes(segment)
 
 
@@ -54,14 +53,6 @@ def answer(data: bytes) -> Answer | None:
         return None
     port, sequence, flags = struct.unpack_from("!2xHI5xB", data, start)
     return Answer(port, flags, sequence)
-
-
-def checksum(data: bytes | bytearray) -> bytes:
-    """RFC 1071, of an even number of bytes."""
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return (0xFFFF - total).to_bytes(2, "big")
 
 
 def _words(address: tuple[int, ...]) -> bytes:
