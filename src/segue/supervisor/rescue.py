@@ -317,7 +317,8 @@ class Rescue:
         worker, stall = self.runner.instance.workers[worker_id], self.stalls[worker_id]
         story = self.stories[worker_id]
         if self._awake(worker, now):
-            story.ended.append((stall.since, now))
+            if self.runner.limits.stall_kill:
+                story.ended.append((stall.since, now))
             self._forget(worker_id)
             if story.said is not None and story.said >= stall.since:
                 self.runner.say(
