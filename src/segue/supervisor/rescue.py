@@ -113,7 +113,8 @@ class Rescue:
                 for hold in worker.holds
                 if hold.slot in self.runner.fronts[hold.bind].sockets
             }
-        if polled.keys() != self._polled.keys():
+        # Not by number alone: a listener that is closed may leave its own to the next one.
+        if polled != self._polled:
             self._silence()
             self._polled = {}
             # Anew, since an epoll entry outlives our descriptor where a worker has the listener.
