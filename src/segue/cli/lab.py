@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import signal
 import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -58,8 +59,12 @@ def serve(
         serving = Serving(tun, address, capture)
         click.echo(f"the model listens at {address} behind {tun.name}")
         until = None if duration is None else time.monotonic() + duration
-        with suppress(KeyboardInterrupt):  # that is how one ends it
-            serving.run(lambda: until is not None and time.monotonic() >= until, restart_every)
+        told: list[int] = []
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, _: told.append(number))
+        serving.run(
+            lambda: bool(told) or (until is not None and time.monotonic() >= until), restart_every
+        )
         counts = serving.host.counts
         click.echo(
             f"{serving.served} answers, {serving.restarts} restarts,"

@@ -60,7 +60,7 @@ def show(report: dict[str, Any], console: Console) -> None:
         )
     console.print(table)
     for one in report["workers"]:
-        if one["stalls"]:
+        if one.get("stalls"):
             now = "accepts again"
             if one["stalled"] is not None:
                 now = f"stalled for {one['stalled']:.1f} s"
