@@ -408,11 +408,6 @@ class Expressions(Access):
         raise NotImplementedError
 
 
-def u32_max() -> int:
-    """The greatest u32."""
-    return (1 << 32) - 1
-
-
 def _closure(function: object) -> dict[str, object]:
     if not isinstance(function, FunctionType) or not function.__closure__:
         return {}
