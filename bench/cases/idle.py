@@ -1,11 +1,13 @@
-"""What the supervisor itself costs: 64 idle workers, its memory and its share of a core."""
+"""What the supervisor itself costs: 64 workers, its memory and its share of a core."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from bench.case import Case, Sample, Tally
-from bench.harness import Segue, free_port, steady
+from bench.harness import Load, Segue, free_port, steady
+from bench.rounds import told
 from bench.table import Column, Row
 from segue.linux import proc
 
@@ -17,20 +19,35 @@ _WORKER = (
 )
 
 
-def measure(*, workers: int = 64, seconds: float = 10.0, repetitions: int = 3) -> list[Row]:
-    """An instance that looks for stalls and one that does not, each looked at so many times."""
+def measure(
+    *, workers: int = 64, seconds: float = 10.0, repetitions: int = 3, rate: int = 200
+) -> list[Row]:
+    """With and without looks for stalls, at rest and under a light load; so many times each."""
     tally = Tally()
-    _look(tally, f"segue run, {workers} workers", (), workers, seconds, repetitions)
-    off = ("--rescue", "off")
-    _look(tally, f"segue run --rescue off, {workers} workers", off, workers, seconds, repetitions)
+    for load in (0, rate):
+        for rescue, title in (("30ms", "segue run"), ("off", "segue run --rescue off")):
+            name = f"{title}, {workers} workers, {f'{load} connections/s' if load else 'at rest'}"
+            _look(tally, name, rescue, load, workers, seconds, repetitions)
     return tally.rows()
 
 
 def _look(
-    tally: Tally, name: str, more: tuple[str, ...], workers: int, seconds: float, repetitions: int
+    tally: Tally,
+    name: str,
+    rescue: str,
+    rate: int,
+    workers: int,
+    seconds: float,
+    repetitions: int,
 ) -> None:
-    command = ["python3", "-S", "-E", "-c", _WORKER]
-    with Segue(command, free_port(), engine="migrate", workers=workers, more=more) as server:
+    command, more = ["python3", "-S", "-E", "-c", _WORKER], ("--rescue", rescue)
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(
+            Segue(command, free_port(), engine="migrate", workers=workers, more=more)
+        )
+        if rate:
+            load = Load(server.port, "--rate", str(rate))
+            stack.callback(load.stop)
         pid = server.process.pid
         for _ in range(repetitions):
             before, begun = proc.cpu_seconds(pid), time.monotonic()
@@ -39,12 +56,14 @@ def _look(
             used = (proc.cpu_seconds(pid) - before) / (time.monotonic() - begun)
             resident = proc.resident_bytes(pid) / 1e6
             tally.add(name, Sample({"resident_mb": resident, "core_percent": 100 * used}, {}))
+            told(name, Sample({"core_percent": 100 * used}, {}))
 
 
 CASE = Case(
     "idle",
-    "The supervisor at rest",
-    "64 workers that have nothing to do; three looks of 10 s.",
+    "What the supervisor costs",
+    "64 workers that have nothing to do, or 200 new connections a second among them, so that it"
+    " looks for stalls all the time; three times 10 s.",
     measure,
     (Column("resident_mb", "resident MB"), Column("core_percent", "% of a core", digits=2)),
 )

@@ -227,3 +227,19 @@ def test_a_control_group_is_the_unified_one_if_it_says_anything(
     """Hybrid hosts keep services in the hierarchy named systemd."""
     monkeypatch.setattr(proc, "_read", lambda _: text.encode())
     assert proc.control_group(1) == path
+
+
+def test_a_thread_that_computes_runs_and_one_that_sleeps_does_not() -> None:
+    """Both grow with time; every thread is told of by its own number, and nobody who is gone."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        pid = process.pid
+        until(lambda: proc.scheduling(pid).get(pid, (0,))[0] > 20_000_000)
+        assert list(proc.scheduling(pid)) == [pid]
+        assert proc.scheduling(pid)[pid].runnable
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: proc.threads_stopped(pid))
+        before = proc.scheduling(pid)
+        assert not before[pid].runnable
+        assert proc.scheduling(pid) == before
+        process.kill()
+    assert proc.scheduling(gone()) == {}

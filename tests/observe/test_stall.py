@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from segue.observe.stall import LOOKS, Record, Seen, Verdict, follow, judge, room, to_mark
+from segue.linux.proc import Scheduled
+from segue.observe.stall import LOOKS, Mark, Record, Seen, Verdict, follow, judge, room, to_mark
 
 PATIENCE = 0.05
 PACE = 0.0125
@@ -22,18 +23,36 @@ def followed(queues: Sequence[int], backlog: int = 100, pace: float = PACE) -> R
             continue
         record = follow(record, Seen(at, queue, backlog), at - pace, PATIENCE)
         if to_mark(record, at - pace, PATIENCE):
-            record = record.mark(selected=queue)
+            record = record.mark(queue, {})
     return record
 
 
 def verdict(
-    queues: Sequence[int], *, accepted: int = 0, half_open: int = 0, free: int = 1000
+    queues: Sequence[int],
+    *,
+    accepted: int = 0,
+    half_open: int = 0,
+    free: int = 1000,
+    starved: float = 0.0,
 ) -> Verdict:
     """What is judged after these looks, ``accepted`` of what was selected since the mark."""
-    record = followed(queues)
+    return judged(followed(queues), accepted, half_open=half_open, free=free, starved=starved)
+
+
+def judged(
+    record: Record | None,
+    accepted: int = 0,
+    *,
+    half_open: int = 0,
+    free: int = 1000,
+    starved: float = 0.0,
+) -> Verdict:
+    """The same of a record."""
     assert record is not None
     selected = record.seen.queue + accepted
-    return judge(record, PATIENCE, selected=selected, half_open=half_open, free=free)
+    return judge(
+        record, PATIENCE, selected=selected, half_open=half_open, free=free, starved=starved
+    )
 
 
 @pytest.mark.parametrize("queues", [[1] * 5, [0, 1, 1, 2, 2, 3], [5, 4, 4, 4, 4, 4]])
@@ -81,10 +100,47 @@ def test_after_a_mark_a_pause_is_left_to_the_counters(accepted: int, found: Verd
     """It takes more looks than LOOKS, however far apart; who accepted between is counted."""
     late = 2 * PATIENCE
     early, record = (followed([1] * looks, pace=late) for looks in (LOOKS, LOOKS + 2))
-    assert early is not None
-    assert record is not None
-    assert judge(early, PATIENCE, selected=1, half_open=0, free=9) is Verdict.EARLY
-    assert judge(record, PATIENCE, selected=1 + accepted, half_open=0, free=9) is found
+    assert judged(early) is Verdict.EARLY
+    assert judged(record, accepted) is found
+
+
+def test_what_an_owner_waited_for_a_processor_does_not_count() -> None:
+    """It is judged when it could have run for the patience, and not before."""
+    assert verdict([1] * 5, starved=0.01) is Verdict.EARLY
+    assert verdict([1] * 6, starved=0.01) is Verdict.STALLED
+    assert verdict([1] * 9, starved=0.04) is Verdict.STALLED
+
+
+def threads(*times: tuple[float, float, bool]) -> dict[int, Scheduled]:
+    """Threads 1, 2, ... that ran and waited for so many milliseconds."""
+    return {
+        number: Scheduled(int(ran * 1e6), int(waited * 1e6), runnable)
+        for number, (ran, waited, runnable) in enumerate(times, 1)
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "starved"),
+    [
+        ([(5, 1, False)], [(5, 1, False)], 0.0),  # asleep, or stopped
+        ([(5, 1, True)], [(25, 1, True)], 0.0),  # computes
+        ([(5, 1, True)], [(15, 11, True)], 0.01),  # computes, and others do
+        ([(5, 1, True)], [(5, 1, True)], 0.02),  # has waited all the while
+        ([(5, 1, False)], [(5, 1, True)], 0.0),  # woke a moment ago
+        ([(5, 1, False), (0, 0, True)], [(5, 1, False), (2, 8, True)], 0.008),  # the longest
+        ([(5, 1, True)], [(5, 901, True)], 0.02),  # most of it before the mark
+        ([], [(5, 1, True)], 0.0),  # a new thread
+        ([(5, 1, True)], [], 0.0),  # it is gone
+    ],
+)
+def test_how_long_an_owner_was_starved(
+    before: list[tuple[float, float, bool]],
+    after: list[tuple[float, float, bool]],
+    starved: float,
+) -> None:
+    """From two looks at its threads, 20 ms apart."""
+    mark = Mark(7.0, 0, threads(*before))
+    assert mark.starved(7.02, threads(*after)) == pytest.approx(starved)
 
 
 def test_room_is_with_those_that_keep_up() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -219,6 +219,31 @@ def run_state(pid: int) -> str | None:
     """The state letter (R, S, D, T, Z...), or None when it is gone."""
     fields = _stat(pid)
     return fields[0].decode() if fields else None
+
+
+class Scheduled(NamedTuple):
+    """A thread's time so far, in nanoseconds (Documentation/scheduler/sched-stats.rst).
+
+    ``ran`` is brought up to date at each tick, ``waited`` only when the thread gets a processor.
+    """
+
+    ran: int
+    waited: int  # for a processor, with something to do
+    runnable: bool  # it runs, or waits for a processor
+
+
+def scheduling(pid: int) -> dict[int, Scheduled]:
+    """Thread -> its time; {} when the process is gone, or the kernel keeps no such account
+    (CONFIG_SCHED_INFO).
+    """
+    found = {}
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            times = _read(f"/proc/{pid}/task/{thread}/schedstat").split()
+            state = stat_fields(_read(f"/proc/{pid}/task/{thread}/stat"))[:1]
+            if times and state:
+                found[int(thread)] = Scheduled(int(times[0]), int(times[1]), state == [b"R"])
+    return found
 
 
 def wait_channel(pid: int) -> str:

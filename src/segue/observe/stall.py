@@ -1,6 +1,6 @@
 """Which listener waits in vain: a stalled owner told from a busy one, from looks at its queue.
 
-Three things are asked, since each alone is wrong:
+Four things are asked, since each alone is wrong:
     nobody accepts    for ``patience`` the queue was never seen empty and never seen to shrink.
                       Only accept() shrinks it: a child whose client is gone stays (FACTS 3).
     nor hidden        new connections can hide accepts in a queue that stays as long as it is.  So
@@ -10,16 +10,21 @@ Three things are asked, since each alone is wrong:
                       Where all are slow alike, moving helps no one.  How much is to be moved at
                       once is another question (``room``): migration does not look at a backlog
                       (FACTS 11).
+    not starved       the time counts only as far as its owner could have accepted.  Where more
+                      wants to run than there are processors, a worker may not run for the whole
+                      patience, while a sibling does: it is as able as that one a moment later.
 
-What the owner does meanwhile (asleep, stopped, computing) decides nothing: a worker that computes
-for a second is as good as asleep to whoever waits behind it.
+What else the owner does meanwhile (asleep, stopped, computing) decides nothing: a worker that
+computes for a second is as good as asleep to whoever waits behind it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+
+from segue.linux.proc import Scheduled
 
 # Looks within the patience: enough that accepts between two of them do not all hide, and few
 # enough to cost little (docs/RESCUE.md has the figures).
@@ -41,17 +46,42 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """What is compared with later: counters, and what the owner's threads had run and waited."""
+
+    at: float
+    accounted: int  # selected, and not in the queue
+    threads: Mapping[int, Scheduled] = field(default_factory=dict)
+
+    def starved(self, at: float, threads: Mapping[int, Scheduled]) -> float:
+        """How many seconds since the mark one of the threads waited for a processor.
+
+        That of the one that waited longest: which of them accepts is not known.
+        """
+        longest = 0.0
+        for number, now in threads.items():
+            before = self.threads.get(number)
+            if before is None:
+                continue
+            # What it waits right now is in no account yet.
+            still = now.runnable and before.runnable and now[:2] == before[:2]
+            waited = at - self.at if still else (now.waited - before.waited) / 1e9
+            longest = max(longest, waited)
+        return min(longest, at - self.at)
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """What the looks so far say of a listener whose queue is not empty."""
 
     seen: Seen
     since: float  # nobody has been seen to accept from then on
     empty: float  # when it was last seen empty
-    marked: int | None = None  # selected minus queued, at some time since ``since``
+    marked: Mark | None = None  # at some time since ``since``
 
-    def mark(self, selected: int) -> Record:
-        """Remember how many had been selected at this look."""
-        return replace(self, marked=selected - self.seen.queue)
+    def mark(self, selected: int, threads: Mapping[int, Scheduled]) -> Record:
+        """Remember how many had been selected at this look, and its owner's threads."""
+        return replace(self, marked=Mark(self.seen.at, selected - self.seen.queue, threads))
 
 
 class Verdict(Enum):
@@ -105,15 +135,19 @@ def room(siblings: Iterable[Record | int], at: float, patience: float) -> int:
     return free
 
 
-def judge(record: Record, patience: float, *, selected: int, half_open: int, free: int) -> Verdict:
+def judge(
+    record: Record, patience: float, *, selected: int, half_open: int, free: int, starved: float
+) -> Verdict:
     """Whether the owner of this listener is stalled.
 
     ``selected`` is all that the program has sent to the listener, ``half_open`` how many requests
-    there are at its address, ``free`` the siblings' ``room``.
+    there are at its address, ``free`` the siblings' ``room``, ``starved`` what ``Mark`` says.
     """
     if record.marked is None or record.seen.at - record.since < patience:
         return Verdict.EARLY
     # Where the queue is full, the program counts SYNs that are dropped: only shrinking tells then.
-    if not record.seen.full and selected - record.seen.queue - record.marked > half_open:
+    if not record.seen.full and selected - record.seen.queue - record.marked.accounted > half_open:
         return Verdict.ACCEPTS
+    if record.seen.at - record.since - starved < patience:
+        return Verdict.EARLY
     return Verdict.STALLED if free else Verdict.NO_ROOM

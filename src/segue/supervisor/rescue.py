@@ -1,10 +1,10 @@
 """Looks after workers that stall: notices, has their queues moved, and notices that they wake.
 
-One look is one poll(2) over the listeners that are held here: who has nothing queued costs nothing
-more, and the queue and backlog of who has are a getsockopt each.  While nobody connects there are
-no looks either: a *bell*, an epoll instance with a one-shot entry for each listener, rings at the
-first connection.  What follows from the looks is decided in ``observe.stall``, and what is to be
-done about it in ``plan``.
+One look is one epoll_wait(2), which is told only of listeners with something queued, whose queue
+and backlog are a getsockopt each.  While nobody connects there are no looks either: a *bell*, an
+epoll instance with a one-shot entry for each listener, rings at the first connection.
+What follows from the looks is decided in ``observe.stall``, and what is to be done about it in
+``plan``.
 
 Awake again is a worker that has accepted two *knocks* (``readiness``), the second of them
 promptly.  A queue that was emptied by a cycle shrinks no more, and to leave a client in it as bait
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # Looks go on for so long after the last one that saw anybody wait.
 _QUIET = 1.0
+# While nobody waits the looks may be further apart: half a look later is still found in time.
+_UNHURRIED = 1.5
 # Between two cycles of one worker's listeners.  Half-open requests stay with a listener over a
 # cycle (FACTS 8), and those that complete later wait for the next one: mostly within one round
 # trip.  Each cycle lets the worker stand still for a millisecond or two.
@@ -81,11 +83,12 @@ class Rescue:
         self._given: Counter[int] = Counter()  # of it, since this look: bind
         self._knocks: dict[int, dict[Place, Knock]] = {}
         self._again: dict[int, float] = {}  # when to knock again where a knock failed
-        self._poll, self._bell = select.poll(), select.epoll()
+        self._ready, self._bell = select.epoll(), select.epoll()
         self._armed = False
         self._busy = 0.0  # when somebody was last seen to wait
         self._polled: dict[int, tuple[Worker, Hold]] = {}
         self._looked = 0.0
+        self._pace = 1.0  # of the usual time between two looks
         self.found = False
 
     @property
@@ -93,7 +96,7 @@ class Rescue:
         """When to look next; never where there is nothing to look at, or the bell will ring."""
         if self._armed or not self._polled:
             return plan.FOREVER
-        return self._looked + self.patience / LOOKS
+        return self._looked + self._pace * self.patience / LOOKS
 
     def prepare(self) -> None:
         """Take note of the listeners there are now.
@@ -118,10 +121,11 @@ class Rescue:
             self._silence()
             self._polled = {}
             # Anew, since an epoll entry outlives our descriptor where a worker has the listener.
+            self._ready.close()
             self._bell.close()
-            self._poll, self._bell = select.poll(), select.epoll()
+            self._ready, self._bell = select.epoll(), select.epoll()
             for number in polled:
-                self._poll.register(number, select.POLLIN)
+                self._ready.register(number, select.EPOLLIN)
                 self._bell.register(number, 0)
         self._polled = polled
         ids = {one.id for one in watched}
@@ -135,23 +139,28 @@ class Rescue:
         """
         now = self.runner.world.now()
         before, self._looked, self.found = self._looked, now, False
+        waiting = [
+            self._polled[number] for number, event in self._ready.poll(0) if event & select.EPOLLIN
+        ]
+        if not waiting and not self.stalls:
+            # As most looks are: it should cost no more than its system call.
+            self._records = {}
+            self._pace = _UNHURRIED
+            if now >= self._busy + _QUIET:
+                self._listen()
+            return
+        self._pace = 1.0
         self._rooms.clear()
         self._given.clear()
-        waiting = [
-            self._polled[number] for number, event in self._poll.poll(0) if event & select.POLLIN
-        ]
         places = {(hold.bind, hold.slot) for _, hold in waiting}
         self._records = {at: one for at, one in self._records.items() if at in places}
         for worker, hold in waiting:
             if worker.id not in self.stalls:
-                self._follow(hold, now, before)
+                self._follow(worker, hold, now, before)
         found = [self._judged(worker, hold, now) for worker, hold in waiting]
         followed = [self._attend(worker, now) for worker in list(self.stalls)]
         self.found = any(found) or any(followed)
-        if waiting or self.stalls:
-            self._busy = now
-        elif now >= self._busy + _QUIET:
-            self._listen()
+        self._busy = now
 
     def move(self, worker: Worker) -> None:
         """Perform plan.Rescue: cycle those of its listeners at which no more wait than the
@@ -198,6 +207,7 @@ class Rescue:
         for worker in list(self._knocks):
             self._hang_up(worker)
         self._silence()
+        self._ready.close()
         self._bell.close()
 
     # The bell
@@ -218,7 +228,7 @@ class Rescue:
 
     # A listener at which somebody waits
 
-    def _follow(self, hold: Hold, now: float, looked: float) -> None:
+    def _follow(self, worker: Worker, hold: Hold, now: float, looked: float) -> None:
         listener = self.runner.fronts[hold.bind].sockets.get(hold.slot)
         info = None if listener is None else info_of(listener)
         place = (hold.bind, hold.slot)
@@ -228,7 +238,7 @@ class Rescue:
         seen = Seen(now, info.unacked, info.sacked)
         record = follow(self._records.get(place), seen, looked, self.patience)
         if to_mark(record, looked, self.patience):
-            record = record.mark(self._selected(hold))
+            record = record.mark(self._selected(hold), self._threads(worker))
         self._records[place] = record
 
     def _judged(self, worker: Worker, hold: Hold, now: float) -> bool:
@@ -242,16 +252,21 @@ class Rescue:
         # In the order in which a connection goes through them: none that arrives meanwhile can
         # look like one that was accepted.
         selected, half_open = self._selected(hold), 0
-        if record.marked is not None and selected - self._queue(hold) > record.marked:
+        if record.marked is not None and selected - self._queue(hold) > record.marked.accounted:
             # Asked for only where it decides: it takes milliseconds (FACTS 9).
             where = self.runner.fronts[hold.bind].bind.address
             half_open = len(self.runner.observer.diag.half_open(where.port, where.family))
         seen = replace(record.seen, queue=self._queue(hold))
         verdict = Verdict.ACCEPTS
         if seen.queue >= record.seen.queue:
-            latest = replace(record, seen=seen)
+            starved = record.marked.starved(now, self._threads(worker)) if record.marked else 0.0
             verdict = judge(
-                latest, self.patience, selected=selected, half_open=half_open, free=free
+                replace(record, seen=seen),
+                self.patience,
+                selected=selected,
+                half_open=half_open,
+                free=free,
+                starved=starved,
             )
         if verdict is Verdict.ACCEPTS:
             self._records[hold.bind, hold.slot] = replace(record, since=now, marked=None)
@@ -300,6 +315,12 @@ class Rescue:
     def _selected(self, hold: Hold) -> int:
         counts = self.runner.fronts[hold.bind].steering.counts().get(hold.slot)
         return counts.new + counts.migrated if counts else 0
+
+    def _threads(self, worker: Worker) -> dict[int, proc.Scheduled]:
+        found: dict[int, proc.Scheduled] = {}
+        for pid in self.runner.crew.members[worker.id].tree():
+            found |= proc.scheduling(pid)
+        return found
 
     def _doing(self, worker: Worker) -> str:
         """What its processes are at, as evidence for who reads the log."""

@@ -6,7 +6,9 @@ is asked what is due and its moves are performed, until there are none.
 
 from __future__ import annotations
 
+import math
 import os
+import select
 import selectors
 import signal
 import socket
@@ -76,7 +78,9 @@ class Runner:
         self.moves = Moves(self)
         self.audit = Audit(self)
         self.rescue = Rescue(self)
-        self.selector = selectors.DefaultSelector()
+        self.selector = selectors.EpollSelector()
+        self._events = select.poll()
+        self._events.register(self.selector.fileno(), select.POLLIN)
         self.tracing = Tracing(self.selector, settings.chosen)
         # Leader of a dead worker's session -> its flag, and when what it left is killed.
         self.leftovers: dict[int, tuple[str, float]] = {}
@@ -140,14 +144,15 @@ class Runner:
         end = self.world.now() + self._timeout()
         self._guarded("looking for stalls", self.rescue.prepare)
         while True:
-            now = self.world.now()
-            if now >= self.rescue.due:
+            now, due = self.world.now(), self.rescue.due
+            if now >= due:
                 self._guarded("looking for stalls", self.rescue.look)
                 if self.rescue.found:
                     return []
-            found = self.selector.select(max(0.0, min(end, self.rescue.due) - now))
-            if found or now >= end:
-                return found
+                due = self.rescue.due
+            # A selector's own wait takes longer than a look; poll(2) counts whole milliseconds.
+            if self._events.poll(max(0, math.ceil(1000 * (min(end, due) - now)))) or now >= end:
+                return self.selector.select(0)
 
     def settle(self) -> None:
         """Perform what is due until nothing is, then write it down."""
