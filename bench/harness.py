@@ -215,8 +215,9 @@ class Segue(Server):
         return found
 
     def accepting(self) -> list[int]:
-        """As in Server, over the workers' trees."""
-        return [pid for one in self.status()["workers"] for pid in _leaves(one["pid"])]
+        """As in Server, over the trees of the workers that have a share."""
+        serving = [one for one in self.status()["workers"] if one["stage"] == "serving"]
+        return [pid for one in serving for pid in _leaves(one["pid"])]
 
     def stop(self) -> None:
         """Stop, and remove its directory."""

@@ -7,6 +7,7 @@ apart.  Everything else is answered at once.
 from __future__ import annotations
 
 import asyncio
+import os
 from urllib.parse import parse_qs
 
 from examples.hello import Message, Receive, Scope, Send, lifespan
@@ -47,5 +48,5 @@ def number(query: dict[str, list[str]], name: str, default: int) -> int:
 
 def start(status: int) -> Message:
     """The head of an answer of unknown length."""
-    headers = [(b"content-type", b"text/plain")]
+    headers = [(b"content-type", b"text/plain"), (b"x-pid", b"%d" % os.getpid())]
     return {"type": "http.response.start", "status": status, "headers": headers}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import sys
-from collections import Counter
 from collections.abc import Sequence
 
 from bench.case import Case, Sample, Tally
 from bench.harness import Load, Server, free_port, wait_until
+from bench.resets import Resets
 from bench.rounds import seen, take_turns
 from bench.systems import LOCAL, System, overlapping
 from bench.table import LOAD, Column, Row
@@ -19,7 +18,6 @@ from segue.address import Address
 from segue.engine.cycle import cycle
 from segue.engine.migrate import Migrate
 from segue.linux.sockopt import open_listener
-from segue.linux.tracefs import Tracepoint
 from segue.observe.counters import Counters
 from segue.observe.snapshot import Observer
 
@@ -56,11 +54,8 @@ def _storm(stack: contextlib.ExitStack, cycles: int, clients: int, *, first: boo
         steering.share({slot: 1.0})
         server.wait_serving()
     steering.share(everyone)
-    before, moved, reasons = Counters.read(), 0, Counter[str]()
-    # Tracing is root's; without it the resets have no reasons, and are counted all the same.
-    trace = Tracepoint("tcp", "tcp_send_reset", "reason") if os.geteuid() == 0 else None
-    if trace is not None:
-        stack.enter_context(trace)
+    before, moved = Counters.read(), 0
+    resets = stack.enter_context(Resets(address.port))
     load = Load(address.port, "--concurrency", str(clients))
     try:
         for _ in range(cycles):
@@ -70,12 +65,12 @@ def _storm(stack: contextlib.ExitStack, cycles: int, clients: int, *, first: boo
             steering.rejoin(0, listeners[0])
             if first:
                 steering.share(everyone)
-            reasons += _causes(trace, address.port)
+            resets.read()
     finally:
         result = load.stop()
     wait_until(lambda: not any(observer.queued(address).values()), 10.0, "empty queues")
     lost = Counters.read() - before
-    reasons += _causes(trace, address.port)
+    reasons = resets.read()
     print(f"    resets from the port, by reason: {dict(reasons)}; {lost}", flush=True)
     harmed = len(servers[0].log().splitlines())
     return seen(
@@ -85,16 +80,6 @@ def _storm(stack: contextlib.ExitStack, cycles: int, clients: int, *, first: boo
         not_migrated=lost.not_migrated,
         traced=sum(reasons.values()),
         harmed=harmed,
-    )
-
-
-def _causes(trace: Tracepoint | None, port: int) -> Counter[str]:
-    """Why the kernel reset connections of this port since the last call."""
-    events = trace.read() if trace is not None else []
-    return Counter(
-        one.fields.get("reason", "?")
-        for one in events
-        if one.fields.get("src", "").endswith(f":{port}")
     )
 
 

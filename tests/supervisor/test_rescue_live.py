@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import ROOT, Instance, load, wait_until
+from tests.supervisor.instance import PATIENCE, ROOT, SERVER, Instance, load, wait_until
 from tests.supervisor.test_faults_live import answered, connect
 
 from segue.linux import proc
+from segue.linux.pidfd import take_socket
+from segue.linux.sock_diag import SockDiag
+from segue.linux.sockopt import is_listening
 from segue.probe.fates import Fate
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
@@ -145,6 +151,51 @@ def test_what_waits_behind_a_worker_that_dies_goes_to_its_sibling(
                 pids.append(int(stream.read().split(b"X-Pid: ")[1].split(b"\r")[0]))
         assert pids == [other] * 20
         one.wait_serving(1, 2)
+
+
+def test_a_handshake_that_ends_after_its_worker_died_is_a_siblings(
+    netns: int, tmp_path: Path
+) -> None:
+    """Half-open at the death, and no next worker ever ready: the other one answers all.
+
+    With TCP_DEFER_ACCEPT a request stays half-open until its client has sent something.
+    """
+    broken = tmp_path / "broken"
+    script = f"test -e {broken} && exec sleep 60; exec {shlex.join(SERVER)}"
+    flags = ("--workers", "2", "--rescue", "off")
+    with Instance(tmp_path, *flags, command=("sh", "-c", script)) as one:
+        one.wait_serving(1, 2)
+        victim, other = (w["pid"] for w in one.workers("serving"))
+        broken.touch()
+        inherited = next(iter(proc.sockets(victim).values()))
+        with take_socket(victim, inherited) as listener:
+            assert is_listening(listener)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 30)
+        clients = [socket.create_connection(("127.0.0.1", 8080), PATIENCE) for _ in range(20)]
+        with SockDiag() as diag:
+            assert diag.half_open(8080, socket.AF_INET)
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: [w["pid"] for w in one.workers("serving")] == [other], "one worker")
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert answered(clients) == 20
+
+
+def has_served(one: Instance, seconds: float) -> None:
+    """Wait until the oldest worker that serves has done so for this long."""
+    begun = one.workers("serving")[0]["age"]
+    wait_until(lambda: one.workers("serving")[0]["age"] > begun + seconds, "some time of service")
+
+
+def test_workers_that_have_served_are_replaced_at_once(netns: int, tmp_path: Path) -> None:
+    """However often they are killed: only a start that fails is put off."""
+    with Instance(tmp_path, "--workers", "2") as one:
+        for _ in range(3):
+            one.wait_serving(1, 2)
+            has_served(one, 1.1)
+            os.kill(one.workers("serving")[0]["pid"], signal.SIGKILL)
+        one.wait_serving(1, 2)
+        assert json.loads((tmp_path / "run" / "t.json").read_text())["instance"]["crashes"] == []
 
 
 def test_a_worker_killed_at_random_is_replaced_each_time(netns: int, tmp_path: Path) -> None:

@@ -212,18 +212,30 @@ class Moves:
         member = self.runner.crew.members[worker.id]
         held = self.runner.survey.held.get(worker.id, plan.Held())
         others = self.runner.instance.phase is not Phase.STOPPING
-        moves_itself = all(
-            front.steering.migrates and not front.steering.by_index for front in self.runner.fronts
-        )
         if held.queue and others:
             self.move(worker, member.tree())
         self._turn(worker, Turn.STOP)
         self.runner.say(f"{worker.name} is told to stop: {why}")
         member.signal(self.runner.settings.signal_number())
-        if not others or (moves_itself and worker.generation != self.runner.instance.working):
+        if not others or (self._moves_itself and worker.generation != self.runner.instance.working):
             # From here on the worker's own close is the last: what comes late migrates by it, or
             # is refused at once when nobody is left to serve.
             self.let_go(worker)
+
+    @property
+    def _moves_itself(self) -> bool:
+        """What a listener holds goes to others when it is closed, and its place may be empty."""
+        return all(
+            front.steering.migrates and not front.steering.by_index for front in self.runner.fronts
+        )
+
+    def _others_share(self, worker: Worker) -> bool:
+        """At each of its addresses somebody else would take what it leaves."""
+        own = {(hold.bind, hold.slot) for hold in worker.holds}
+        return all(
+            any((front.number, slot) not in own for slot in front.shared)
+            for front in self.runner.fronts
+        )
 
     def _kill(self, worker: Worker) -> None:
         self._turn(worker, Turn.KILL)
@@ -283,11 +295,13 @@ class Moves:
             else:
                 self.let_go(worker)
             return
-        if before is Stage.SERVING:
+        if before is not Stage.SERVING or (self._moves_itself and self._others_share(worker)):
+            # Closed rather than cycled where the kernel migrates: half-open requests stay with a
+            # listener over a cycle, and its share would last until the next one.
+            self._bequeath(worker)
+        else:
             self.move(worker, ())
             self.spares.setdefault(worker.generation, []).append(worker)
-        else:
-            self._bequeath(worker)
 
     def release_spares(self) -> None:
         """Let go of dead workers' listeners for which no successor will be started any more."""

@@ -395,7 +395,7 @@ def deadline(instance: Instance, limits: Limits, now: float) -> float:
 
 
 def backoff(crashes: Iterable[float], limits: Limits, now: float) -> float:
-    """When the next worker may be spawned after this crash.
+    """When the next worker may be spawned after this failed start.
 
     The first crash in the window costs nothing, since a single one is most often a recycling
     worker; then 0.1 s doubling to 10 s, which keeps a broken program under one start in ten

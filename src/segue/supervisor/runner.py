@@ -47,6 +47,8 @@ _PACE = 0.02
 # Between two looks at an instance where nothing happens: strangers, recycled listeners.
 _IDLE_PACE = 1.0
 _SELF_BOUND_PACE = 0.1
+# A worker that died after serving for so long was no failed start.
+_PROVEN = 1.0
 _MOST_ROUNDS = 64  # of plan and perform for one event; more means the plan contradicts itself
 
 
@@ -323,7 +325,7 @@ class Runner:
         if member is None or not member.worker.live:
             return  # an adopted orphan: reaped, and not judged
         worker, now = member.worker, self.world.now()
-        before = worker.stage
+        before, entered = worker.stage, worker.since
         worker.outcome = outcome(code)
         if member.pipe is not None:
             self.voice.pass_on(member.pipe, member.pipe.rest())
@@ -353,7 +355,10 @@ class Runner:
             said = "has stopped" if clean else worker.outcome
             self.say(f"{worker.name} {said}{tail}")
         elif worker.generation == self.instance.working and before is not Stage.DRAINING:
-            self.moves.crashed(now)
+            # One that has served goes on to be replaced at once, however many do: to go without it
+            # would make its clients pay.
+            if before is not Stage.SERVING or now < entered + _PROVEN:
+                self.moves.crashed(now)
             self.say(f"{worker.name} {worker.outcome} while {before.name.lower()}")
         else:
             # Nobody asked a draining one to end: whatever it had is gone.
