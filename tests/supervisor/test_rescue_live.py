@@ -192,7 +192,7 @@ def test_workers_that_have_served_are_replaced_at_once(netns: int, tmp_path: Pat
     with Instance(tmp_path, "--workers", "2") as one:
         for _ in range(3):
             one.wait_serving(1, 2)
-            has_served(one, 1.1)
+            has_served(one, 0.6)
             os.kill(one.workers("serving")[0]["pid"], signal.SIGKILL)
         one.wait_serving(1, 2)
         assert json.loads((tmp_path / "run" / "t.json").read_text())["instance"]["crashes"] == []

@@ -48,7 +48,7 @@ _PACE = 0.02
 _IDLE_PACE = 1.0
 _SELF_BOUND_PACE = 0.1
 # A worker that died after serving for so long was no failed start.
-_PROVEN = 1.0
+_PROVEN = 0.5
 _MOST_ROUNDS = 64  # of plan and perform for one event; more means the plan contradicts itself
 
 
