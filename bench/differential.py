@@ -14,7 +14,8 @@ import time
 from itertools import count
 
 from segue.lab.chance import story
-from segue.lab.telling import ModelSide, kernel, tell
+from segue.lab.sides import ModelSide, kernel
+from segue.lab.telling import tell
 
 LONGEST = 12  # steps; a difference in a short story needs no shrinking
 

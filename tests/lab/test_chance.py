@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from segue.lab.chance import story
-from segue.lab.telling import ModelSide, kernel, tell
+from segue.lab.sides import ModelSide, kernel
+from segue.lab.telling import tell
 
 BOUNDED = settings(
     max_examples=30,

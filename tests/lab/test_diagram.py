@@ -10,7 +10,8 @@ from rich.console import Console
 
 from segue.errors import UsageError
 from segue.lab.diagram import Diagram, Kind, Row, diagram, svg, text
-from segue.lab.telling import ModelSide, tell
+from segue.lab.sides import ModelSide
+from segue.lab.telling import tell
 
 ONE = ["listen A", "syn c", "  c < SYN ACK seq +0 ack +1", "accept A x", "  = EAGAIN", "counted {}"]
 OTHER = ["listen A", "syn c", "accept A x", "  = EAGAIN", "counted {'ListenDrops': 1}"]

@@ -5,9 +5,20 @@ from __future__ import annotations
 import pytest
 
 from segue.errors import UsageError
+from segue.lab.program_stories import PROGRAM_STORIES
+from segue.lab.sides import ModelSide, kernel
 from segue.lab.stories import STORIES
-from segue.lab.telling import ModelSide, kernel, tell
+from segue.lab.telling import tell
 from segue.model.profile import SERIES
+
+IN_IPV6 = [name for name in STORIES if name not in PROGRAM_STORIES]
+
+
+def alike(story: str) -> None:
+    """Told to both."""
+    with kernel() as linux:
+        expected = tell(story, linux)
+    assert tell(story, ModelSide()) == expected
 
 
 @pytest.mark.root
@@ -15,9 +26,23 @@ from segue.model.profile import SERIES
 @pytest.mark.parametrize("name", STORIES)
 def test_linux_and_the_model_tell_the_same(name: str) -> None:
     """Up to what segue.lab.telling says is free."""
-    with kernel() as linux:
-        expected = tell(STORIES[name], linux)
-    assert tell(STORIES[name], ModelSide()) == expected
+    alike(STORIES[name])
+
+
+@pytest.mark.root
+@pytest.mark.kernel("6.18")
+@pytest.mark.parametrize("name", IN_IPV6)
+def test_they_tell_the_same_in_ipv6(name: str) -> None:
+    """Every story that has no family of its own."""
+    alike(f"ipv6\n{STORIES[name]}")
+
+
+def test_what_a_program_chooses_is_in_the_story() -> None:
+    """Not by the hash, which could come to the same: the one that is not first gets all."""
+    told = tell(STORIES["selftest: children, IPv6"], ModelSide())
+    at = told.index("accept B x")
+    assert told[at + 1] == "  = EAGAIN"
+    assert told[-1] == "counted {'TCPMigrateReqSuccess': 2}"
 
 
 def test_a_story_is_written_down_packet_by_packet() -> None:

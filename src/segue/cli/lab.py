@@ -16,8 +16,9 @@ from segue.address import Address
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.lab import diagram
 from segue.lab.serving import Serving
+from segue.lab.sides import ModelSide, kernel
 from segue.lab.stories import STORIES
-from segue.lab.telling import ModelSide, kernel, tell
+from segue.lab.telling import tell
 from segue.linux.tun import Tun
 
 _DIFFERENT = 1

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from segue.linux.bpf import Program
-from segue.linux.bpf_attr import MapType
+from segue.linux.bpf_attr import AttachType, MapType
 from segue.linux.bpf_maps import Map, possible_cpus
 from segue.linux.ringbuf import plausible_size
 from segue.policy import maps, steering
@@ -56,10 +56,11 @@ class Loaded:
         self.close()
 
 
-def load(compiled: Compiled | None = None) -> Loaded:
+def load(compiled: Compiled | None = None, *, migrates: bool = True) -> Loaded:
     """This policy, or the one by shares, over new maps.
 
-    A map of the policy begins with what it holds as plain Python.
+    A map of the policy begins with what it holds as plain Python.  Unless it ``migrates`` the
+    kernel asks it about new connections alone (BPF_SK_REUSEPORT_SELECT).
     Raises KernelError (EPERM without CAP_BPF), VerifierError.
     """
     if compiled is None:
@@ -71,17 +72,18 @@ def load(compiled: Compiled | None = None) -> Loaded:
             # What the group's own hold in plain Python is a trial's, not this group's.
             if one not in steering.OWN and isinstance(one, maps.Map):
                 fill(made[one.name], one)
-        program = load_over(compiled, made)
+        program = load_over(compiled, made, migrates=migrates)
         undo.pop_all()
     return Loaded(program, made)
 
 
-def load_over(compiled: Compiled, made: Mapping[str, Map]) -> Program:
+def load_over(compiled: Compiled, made: Mapping[str, Map], *, migrates: bool = True) -> Program:
     """The policy's program over maps that are there.  Raises as ``load``."""
     numbers = {name: one.fileno() for name, one in made.items()}
     return Program.load(
         compiled.instructions(numbers),
         name=compiled.policy.__name__[:_LONGEST_NAME],
+        attach_type=AttachType.SELECT_OR_MIGRATE if migrates else AttachType.SELECT,
         maps={number: name for name, number in numbers.items()},
     )
 

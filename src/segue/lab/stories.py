@@ -2,10 +2,15 @@
 
 A story is lines of ``VERB NAME [ARGUMENT ...]``.  Listeners, clients and accepted connections have
 names; all listeners are at one address, with SO_REUSEPORT.
+    ipv6                    before anything else: all of it is IPv6
     sysctl NAME VALUE       under net.ipv4
     listen L [BACKLOG]      a new listener, or one that was shut down, or a new backlog
     option L NAME VALUE     of a listener to be: before its first ``listen``
     close L|X               shutdown L
+    program L POLICY [select]   for the group of L: by name (segue.lab.policies); ``select``
+                            attaches it for new connections alone
+    send L M                what leaves L is to go to M, where the policy is ``by_cookie``
+    woken L                 whether who waits for its connections has been woken meanwhile
     accept L X              the oldest child, as X
     read X                  write X TEXT
     syn C [TEXT]            ack C          data C TEXT     fin C     rst C
@@ -14,6 +19,8 @@ names; all listeners are at one address, with SO_REUSEPORT.
 """
 
 from __future__ import annotations
+
+from segue.lab.program_stories import PROGRAM_STORIES
 
 STORIES: dict[str, str] = {
     "a queued child goes to a sibling": """
@@ -485,6 +492,7 @@ STORIES: dict[str, str] = {
         rst d
         ack d
         """,
+    **PROGRAM_STORIES,
 }
 
 

@@ -11,243 +11,42 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import select
-import socket
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from itertools import count
-from typing import Protocol
 
-from segue.address import Address
-from segue.errors import NotSupported, UsageError
+from segue.errors import UsageError
+from segue.lab.sides import PORT, SERVERS, STEP_S, Side
 from segue.lab.stories import lines
-from segue.linux import netns, snmp, sysctl
-from segue.linux.tun import Tun
-from segue.model.connection import Connection
-from segue.model.host import Host
-from segue.model.listener import Listener
-from segue.model.profile import LINUX, Profile
-from segue.wire import ipv4, options, tcp
+from segue.wire import ipv4, ipv6, options, tcp
 from segue.wire.options import Options
 from segue.wire.tcp import ACK, FIN, PSH, RST, SYN, Segment
 
-SERVER, CLIENT, PORT = "10.78.0.2", "10.78.0.1", 80
-STEP_S = 0.02  # the time that a step takes in the model; in Linux about as long
-QUIET_S = 0.012
-COUNTED = ("TCPMigrateReqSuccess", "TCPMigrateReqFailure", "ListenOverflows", "ListenDrops")
 _MASK = 0xFFFFFFFF
-_ADDRESSES = ipaddress.ip_address(CLIENT).packed + ipaddress.ip_address(SERVER).packed
+_CLIENTS = {4: "10.78.0.1", 6: "fd78::1"}
+_ADDRESSES = {
+    version: ipaddress.ip_address(_CLIENTS[version]).packed
+    + ipaddress.ip_address(SERVERS[version]).packed
+    for version in (4, 6)
+}
 _OFFER = Options(mss=1460, window_scale=7, sack_permitted=True, stamps=(1000, 0))
 
 
-class Side(Protocol):
-    """What a story is told to.  Calls raise OSError."""
-
-    def packet(self, packet: bytes) -> None:
-        """It arrives."""
-
-    def settle(self, seconds: float) -> list[bytes]:
-        """What was sent while so much time passed."""
-
-    def sysctl(self, name: str, value: str) -> None:
-        """Set one under net.ipv4."""
-
-    def listen(self, name: str, backlog: int, set_to: dict[str, int]) -> None:
-        """Make a listener, if there is none of that name, and let it listen."""
-
-    def shutdown(self, name: str) -> None:
-        """Of a listener."""
-
-    def close(self, name: str) -> None:
-        """Of anything."""
-
-    def accept(self, listener: str, name: str) -> None:
-        """Without waiting."""
-
-    def read(self, name: str) -> bytes:
-        """Without waiting."""
-
-    def write(self, name: str, data: bytes) -> None:
-        """All of it."""
-
-    def counts(self) -> dict[str, int]:
-        """Those of COUNTED since the beginning."""
-
-
-class ModelSide:
-    """The model, with a clock that only the story moves."""
-
-    def __init__(self, profile: Profile = LINUX) -> None:
-        self._host = Host(SERVER, secret=b"a story's secret", profile=profile)
-        self._now = 1000.0
-        self._named: dict[str, Listener | Connection] = {}
-
-    def packet(self, packet: bytes) -> None:
-        """It arrives."""
-        self._host.receive(self._now, packet)
-
-    def settle(self, seconds: float) -> list[bytes]:
-        """Every timer at its instant."""
-        until = self._now + seconds
-        while (due := self._host.deadline()) is not None and due <= until:
-            self._now = max(self._now, due)
-            self._host.advance(self._now)
-        self._now = until
-        self._host.events()
-        return self._host.take()
-
-    def sysctl(self, name: str, value: str) -> None:
-        """Set one."""
-        setattr(self._host.sysctls, name, int(value))
-
-    def listen(self, name: str, backlog: int, set_to: dict[str, int]) -> None:
-        """Make a listener, if there is none of that name, and let it listen."""
-        if name not in self._named:
-            made = self._host.socket()
-            self._named[name] = made
-            for option, value in {"SO_REUSEPORT": 1, **set_to}.items():
-                self._host.setsockopt(made, option, value)
-            self._host.bind(made, Address(SERVER, PORT))
-        self._host.listen(self._listener(name), backlog)
-
-    def shutdown(self, name: str) -> None:
-        """Of a listener."""
-        self._host.shutdown(self._now, self._named[name])
-
-    def close(self, name: str) -> None:
-        """Of anything."""
-        self._host.close(self._now, self._named[name])
-
-    def accept(self, listener: str, name: str) -> None:
-        """Raises OSError."""
-        self._named[name] = self._host.accept(self._listener(listener))
-
-    def read(self, name: str) -> bytes:
-        """Raises OSError."""
-        return self._host.read(self._now, self._connection(name))
-
-    def write(self, name: str, data: bytes) -> None:
-        """Raises OSError."""
-        self._host.write(self._now, self._connection(name), data)
-
-    def counts(self) -> dict[str, int]:
-        """Those of COUNTED that are not zero."""
-        return {name: self._host.counts[name] for name in COUNTED if self._host.counts[name]}
-
-    def _listener(self, name: str) -> Listener:
-        found = self._named[name]
-        assert isinstance(found, Listener)
-        return found
-
-    def _connection(self, name: str) -> Connection:
-        found = self._named[name]
-        assert isinstance(found, Connection)
-        return found
-
-
-class KernelSide:
-    """Linux, in the calling thread's network namespace, behind a TUN interface."""
-
-    def __init__(self, tun: Tun) -> None:
-        self._tun = tun
-        self._named: dict[str, socket.socket] = {}
-        self._before = snmp.read()
-
-    def packet(self, packet: bytes) -> None:
-        """It arrives."""
-        self._tun.write(packet)
-
-    def settle(self, seconds: float) -> list[bytes]:
-        """Until nothing comes for a moment; a wait is waited."""
-        found: list[bytes] = []
-        until = time.monotonic() + (seconds if seconds > STEP_S else 0)
-        poll = select.poll()
-        poll.register(self._tun, select.POLLIN)
-        while poll.poll(max(QUIET_S, until - time.monotonic()) * 1000):
-            while (packet := self._tun.read()) is not None:
-                found.append(packet)
-        return found
-
-    def sysctl(self, name: str, value: str) -> None:
-        """Set one."""
-        sysctl.write(f"net.ipv4.{name}", value)
-
-    def listen(self, name: str, backlog: int, set_to: dict[str, int]) -> None:
-        """Make a listener, if there is none of that name, and let it listen."""
-        if name not in self._named:
-            made = socket.socket()
-            self._named[name] = made
-            made.setblocking(False)
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            for option, value in set_to.items():
-                made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-            made.bind((SERVER, PORT))
-        self._named[name].listen(backlog)
-
-    def shutdown(self, name: str) -> None:
-        """Of a listener."""
-        self._named[name].shutdown(socket.SHUT_RDWR)
-
-    def close(self, name: str) -> None:
-        """Of anything."""
-        self._named[name].close()
-
-    def accept(self, listener: str, name: str) -> None:
-        """Raises OSError."""
-        accepted = self._named[listener].accept()[0]
-        accepted.setblocking(False)
-        self._named[name] = accepted
-
-    def read(self, name: str) -> bytes:
-        """Raises OSError."""
-        return self._named[name].recv(65536)
-
-    def write(self, name: str, data: bytes) -> None:
-        """Raises OSError."""
-        self._named[name].sendall(data)
-
-    def counts(self) -> dict[str, int]:
-        """Those of COUNTED that have changed."""
-        grown = snmp.difference(self._before, snmp.read())
-        known = {name: grown.get(f"TcpExt.{name}", 0) for name in COUNTED}
-        return {name: value for name, value in known.items() if value}
-
-    def end(self) -> None:
-        """Close all that is open."""
-        for one in self._named.values():
-            one.close()
-
-
-@contextmanager
-def kernel() -> Iterator[KernelSide]:
-    """Linux, in a namespace of its own.  Needs CAP_SYS_ADMIN and /dev/net/tun."""
-    with netns.fresh(), Tun("story%d") as tun:
-        with suppress(NotSupported):  # a kernel without IPv6 says nothing unasked either
-            sysctl.write(f"net.ipv6.conf.{tun.name}.disable_ipv6", "1")
-        tun.configure(f"{SERVER}/24")
-        sysctl.write("net.ipv4.tcp_rmem", "4096 131072 6291456")  # what the model assumes
-        side = KernelSide(tun)
-        try:
-            yield side
-        finally:
-            side.end()
-
-
 class _Client:
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, version: int) -> None:
+        self._version = version
         self.ports = port.to_bytes(2, "big") + PORT.to_bytes(2, "big")
         self.first, self.seq, self.ack, self.theirs = 7000, 7000, 0, 0
         self.seen, self.echo = 0, 0
 
     def packet(self, flags: int, payload: bytes = b"") -> bytes:
         said = _OFFER if flags == SYN else Options(stamps=(1000, self.echo))
+        addresses = _ADDRESSES[self._version]
         made = tcp.emit(
-            _ADDRESSES, self.ports, self.seq & _MASK, self.ack if flags & ACK else 0, flags, 500,
+            addresses, self.ports, self.seq & _MASK, self.ack if flags & ACK else 0, flags, 500,
             options.emit(said), payload,
         )  # fmt: skip
         self.seq += len(payload) + bool(flags & (SYN | FIN))
-        return ipv4.emit(_ADDRESSES, ipv4.TCP, made)
+        emit = ipv4.emit if self._version == 4 else ipv6.emit
+        return emit(addresses, ipv4.TCP, made)
 
     def hears(self, segment: Segment) -> str | None:
         """The segment in words that can be compared; None for an ACK that only has news."""
@@ -300,7 +99,7 @@ def tell(story: str, side: Side) -> list[str]:
             clients[words[0]].seq += int(words[1])
         elif verb in SEGMENTS:
             if words[0] not in clients:
-                clients[words[0]] = _Client(next(ports))
+                clients[words[0]] = _Client(next(ports), side.version)
             payload = words[1].encode() if len(words) > 1 else b""
             side.packet(clients[words[0]].packet(SEGMENTS[verb], payload))
         else:
@@ -321,6 +120,14 @@ def _call(side: Side, verb: str, words: list[str], set_to: dict[str, dict[str, i
         elif verb == "listen":
             backlog = int(words[1]) if len(words) > 1 else 16
             side.listen(words[0], backlog, set_to.get(words[0], {}))
+        elif verb == "ipv6":
+            side.version = 6
+        elif verb == "program":
+            side.program(words[0], words[1], migrates=words[2:] != ["select"])
+        elif verb == "send":
+            side.send(words[0], words[1])
+        elif verb == "woken":
+            return [f"  = {'woken' if side.woken(words[0]) else 'not woken'}"]
         elif verb == "shutdown":
             side.shutdown(words[0])
         elif verb == "close":

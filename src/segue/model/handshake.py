@@ -30,7 +30,8 @@ _CROWD = 8
 
 def arrived(net: Net, request: Request, arrival: Arrival) -> bool:
     """False when there is no such request any more, and the segment is the listeners' business."""
-    listener = migration.at_ack(net, request, len(arrival.packet) - _ip_header(arrival))
+    length = len(arrival.packet) - _ip_header(arrival)
+    listener = migration.at_ack(net, request, length, arrival.flags)
     if listener is None:
         return False
     flags = arrival.flags

@@ -108,7 +108,11 @@ class Host:
         listener = None
         if group is not None:
             question = Question(
-                chance.hash, arrival.path, group.live[0].cookie, length=arrival.length
+                chance.hash,
+                arrival.path,
+                group.live[0].cookie,
+                length=arrival.length,
+                flags=arrival.flags,
             )
             listener = group.select(question)
         if listener is None:

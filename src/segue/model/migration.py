@@ -52,6 +52,7 @@ def target_for(
     migrating: Request | Connection,
     state: State,
     length: int = 0,
+    flags: int = 0,
 ) -> Listener | None:
     """Who gets it; None, and counted, when nobody does (reuseport_migrate_sock).
 
@@ -63,7 +64,7 @@ def target_for(
     found = None
     if group.migrates(net.profile, net.sysctls.tcp_migrate_req):
         question = Question(
-            number, migrating.path, listener.cookie, state, migrating.cookie, length
+            number, migrating.path, listener.cookie, state, migrating.cookie, length, flags
         )
         found = group.select_for_migration(question)
     if found is None:
@@ -127,12 +128,12 @@ def _move_penalties(net: Net, source: Listener) -> None:
     heir.used += len(penalties)
 
 
-def at_ack(net: Net, request: Request, length: int) -> Listener | None:
+def at_ack(net: Net, request: Request, length: int, flags: int) -> Listener | None:
     """Who is to make a child of it; None when nobody does, and then the request is dropped."""
     source = request.listener
     if source.listening:
         return source
-    target = target_for(net, source, request.hash, request, State.NEW_SYN_RECV, length)
+    target = target_for(net, source, request.hash, request, State.NEW_SYN_RECV, length, flags)
     if target is None:
         net.events.append(Moved(request.cookie, State.NEW_SYN_RECV, source.cookie, None))
         drop(net, request)

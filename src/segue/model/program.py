@@ -33,6 +33,7 @@ class Question:
     migrating: State | None = None
     migrating_cookie: int = 0
     length: int = 0
+    flags: int = 0
 
 
 # A listener by its cookie, or a verdict.  One that is not a live member counts as PASS: that is

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 
 from segue.errors import WireError
-from segue.wire import checksum, ipv4
+from segue.wire import checksum, ipv4, ipv6
 
 # Plain numbers, because a predicate looks at every packet: an enum costs a microsecond each time.
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = (1 << bit for bit in range(8))
@@ -77,12 +77,15 @@ def emit(
 
 
 def segment_in(packet: bytes) -> Segment | None:
-    """The segment in an IPv4 packet.
+    """The segment in a packet of IPv4 or IPv6.
 
-    None when it carries no TCP, is a fragment, is no IPv4 or makes no sense: a predicate over
+    None when it carries no TCP, is a fragment, is no IP or makes no sense: a predicate over
     packets has no use for the difference.
     """
     try:
+        if packet[:1] and packet[0] >> 4 == 6:
+            six = ipv6.Packet(packet)
+            return Segment(six.payload) if six.protocol == ipv4.TCP else None
         carrier = ipv4.Packet(packet)
         if carrier.protocol != ipv4.TCP or carrier.fragmented:
             return None

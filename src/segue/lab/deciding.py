@@ -1,0 +1,90 @@
+"""A policy of ``segue.policy`` as the program of a group in the model.
+
+Every question is put to it as plain Python and as eBPF in the interpreter, which must agree.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from segue.errors import InternalError
+from segue.model.program import Question
+from segue.model.program import Verdict as Answer
+from segue.model.states import State
+from segue.policy import steering
+from segue.policy.asking import told
+from segue.policy.builtin import UNSELECTED
+from segue.policy.compile import compile_policy
+from segue.policy.integers import u32, u64
+from segue.policy.language import Conn, Group, Migrating, Policy, Verdict
+from segue.policy.maps import Map
+from segue.policy.trial import Trial
+
+_KINDS = {
+    None: Migrating.NO,
+    State.NEW_SYN_RECV: Migrating.REQUEST,
+    State.SYN_RECV: Migrating.FASTOPEN,
+}
+
+
+class Deciding:
+    """Callable with a Question; ``cookies`` has the listeners that it may choose, by slot.
+
+    Its maps begin empty, those of the plain Python too, which are the policy's own.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        compiled = compile_policy(policy)
+        self.cookies: dict[int, int] = {}
+        self._policy = policy
+        self._plain = {one.name: one for one in compiled.maps if isinstance(one, Map)}
+        for one in (*self._plain.values(), *steering.OWN):
+            one.clear()
+        self._trial = Trial(compiled)
+
+    def put(self, name: str, key: int, value: int) -> None:
+        """Set an element of one of its maps."""
+        plain = self._plain[name]
+        plain[key] = value
+        self._trial.maps[name].update(key, value.to_bytes(plain.value_bytes, sys.byteorder))
+
+    def __call__(self, question: Question) -> int | Answer:
+        """A listener's cookie or a verdict.  Raises InternalError when the two ways differ."""
+        conn = _conn(question)
+        plain = self._policy.decide(conn, Group(self.cookies))
+        compiled = self._trial.decide(conn, self.cookies)
+        if plain != compiled:
+            raise InternalError(
+                f"{self._policy.__name__} decides {told(plain)} as Python and {told(compiled)} as"
+                f" a program, asked {question}"
+            )
+        if plain.verdict is Verdict.DROP:
+            return Answer.DROP
+        return Answer.PASS if plain.slot == UNSELECTED else self.cookies[plain.slot]
+
+
+def _conn(question: Question) -> Conn:
+    here, port = question.path.local
+    there, from_port = question.path.remote
+    conn = Conn(
+        hash=u32(question.hash),
+        remote_port=u32(from_port),
+        local_port=u32(port),
+        ipv6=question.path.is_ipv6,
+        tcp_flags=u32(question.flags),
+        migrating=_KINDS.get(question.migrating, Migrating.CHILD),
+        cookie=u64(question.cookie),
+        child_cookie=u64(question.migrating_cookie),
+    )
+    if conn.ipv6:
+        conn.local_ip6, conn.remote_ip6 = _words(here), _words(there)
+    else:
+        conn.local_ip4, conn.remote_ip4 = (u32(int.from_bytes(one)) for one in (here, there))
+    return conn
+
+
+def _words(packed: bytes) -> tuple[u32, u32, u32, u32]:
+    first, second, third, fourth = (
+        u32(int.from_bytes(packed[at : at + 4])) for at in range(0, 16, 4)
+    )
+    return first, second, third, fourth

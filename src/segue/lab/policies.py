@@ -1,0 +1,36 @@
+"""The policies that stories name: those of the library, and what no server would want."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from segue.errors import UsageError
+from segue.policy.language import Migrating, Policy, Verdict
+from segue.policy.library import LIBRARY
+
+
+@Policy
+def nobody_new(conn: Any, group: Any) -> Any:  # noqa: ARG001
+    """Refuses every SYN; what migrates goes by the kernel's own hash."""
+    if conn.migrating == Migrating.NO:
+        return Verdict.DROP
+    return Verdict.PASS
+
+
+@Policy
+def gone(conn: Any, group: Any) -> Any:
+    """What migrates to a slot without a listener, which comes to the kernel's own hash."""
+    if conn.migrating == Migrating.NO:
+        return Verdict.PASS
+    return group.slot(1000).select()
+
+
+_OWN = {one.__name__: one for one in (nobody_new, gone)}
+
+
+def named(name: str) -> Policy:
+    """The policy of this name.  Raises UsageError."""
+    found = _OWN.get(name) or LIBRARY.get(name)
+    if found is None:
+        raise UsageError(f"no story has the policy {name!r}: {', '.join({**LIBRARY, **_OWN})}")
+    return found

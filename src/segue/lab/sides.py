@@ -1,0 +1,319 @@
+"""The two sides that a story is told to: Linux behind a TUN interface, and the model."""
+
+from __future__ import annotations
+
+import select
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Protocol
+
+from segue.address import Address
+from segue.engine.loaded import Loaded, load
+from segue.lab.deciding import Deciding
+from segue.lab.policies import named
+from segue.linux import netns, snmp, sysctl
+from segue.linux.bpf import attach_reuseport
+from segue.linux.sockopt import cookie, is_listening
+from segue.linux.tun import Tun
+from segue.model.connection import Connection
+from segue.model.events import Acceptable
+from segue.model.host import Host
+from segue.model.listener import Listener
+from segue.model.profile import LINUX, Profile
+from segue.model.program import Program
+from segue.policy.builtin import encode_number, encode_socket
+from segue.policy.compile import compile_policy
+
+SERVERS = {4: "10.78.0.2", 6: "fd78::2"}
+PORT = 80
+STEP_S = 0.02  # the time that a step takes in the model; in Linux about as long
+QUIET_S = 0.012
+COUNTED = ("TCPMigrateReqSuccess", "TCPMigrateReqFailure", "ListenOverflows", "ListenDrops")
+
+
+class Side(Protocol):
+    """What a story is told to; ``version`` is that of IP.  Calls raise OSError."""
+
+    version: int
+
+    def packet(self, packet: bytes) -> None:
+        """It arrives."""
+
+    def settle(self, seconds: float) -> list[bytes]:
+        """What was sent while so much time passed."""
+
+    def sysctl(self, name: str, value: str) -> None:
+        """Set one under net.ipv4."""
+
+    def listen(self, name: str, backlog: int, set_to: dict[str, int]) -> None:
+        """Make a listener, if there is none of that name, and let it listen."""
+
+    def shutdown(self, name: str) -> None:
+        """Of a listener."""
+
+    def close(self, name: str) -> None:
+        """Of anything."""
+
+    def accept(self, listener: str, name: str) -> None:
+        """Without waiting."""
+
+    def read(self, name: str) -> bytes:
+        """Without waiting."""
+
+    def write(self, name: str, data: bytes) -> None:
+        """All of it."""
+
+    def program(self, listener: str, policy: str, *, migrates: bool) -> None:
+        """Let this policy decide for the group of a listener."""
+
+    def send(self, source: str, target: str) -> None:
+        """What leaves the one listener is to go to the other, by the policy ``by_cookie``."""
+
+    def woken(self, listener: str) -> bool:
+        """Who waits for its connections has been woken since this was asked last."""
+
+    def counts(self) -> dict[str, int]:
+        """Those of COUNTED since the beginning."""
+
+
+class ModelSide:
+    """The model, with a clock that only the story moves."""
+
+    def __init__(self, profile: Profile = LINUX) -> None:
+        self.version = 4
+        self._host = Host(*SERVERS.values(), secret=b"a story's secret", profile=profile)
+        self._now = 1000.0
+        self._named: dict[str, Listener | Connection] = {}
+        self._slots: dict[str, int] = {}  # a listener's place in a program's table
+        self._deciding: Deciding | None = None
+        self._woken: set[int] = set()
+
+    def packet(self, packet: bytes) -> None:
+        """It arrives."""
+        self._host.receive(self._now, packet)
+
+    def settle(self, seconds: float) -> list[bytes]:
+        """Every timer at its instant."""
+        until = self._now + seconds
+        while (due := self._host.deadline()) is not None and due <= until:
+            self._now = max(self._now, due)
+            self._host.advance(self._now)
+        self._now = until
+        self._gather()
+        return self._host.take()
+
+    def _gather(self) -> None:
+        self._woken |= {one.listener for one in self._host.events() if isinstance(one, Acceptable)}
+
+    def sysctl(self, name: str, value: str) -> None:
+        """Set one."""
+        setattr(self._host.sysctls, name, int(value))
+
+    def listen(self, name: str, backlog: int, set_to: dict[str, int]) -> None:
+        """Make a listener, if there is none of that name, and let it listen."""
+        if name not in self._named:
+            made = self._host.socket()
+            self._named[name] = made
+            for option, value in {"SO_REUSEPORT": 1, **set_to}.items():
+                self._host.setsockopt(made, option, value)
+            self._host.bind(made, Address(SERVERS[self.version], PORT))
+            self._slots[name] = len(self._slots)
+        self._host.listen(self._listener(name), backlog)
+        self._join(name)
+
+    def _join(self, name: str) -> None:
+        if self._deciding is not None:
+            self._deciding.cookies[self._slots[name]] = self._listener(name).cookie
+
+    def _leave(self, name: str) -> None:
+        if self._deciding is not None and name in self._slots:
+            self._deciding.cookies.pop(self._slots[name], None)
+
+    def shutdown(self, name: str) -> None:
+        """Of a listener."""
+        self._leave(name)
+        self._host.shutdown(self._now, self._named[name])
+
+    def close(self, name: str) -> None:
+        """Of anything."""
+        self._leave(name)
+        self._host.close(self._now, self._named[name])
+
+    def accept(self, listener: str, name: str) -> None:
+        """Raises OSError."""
+        self._named[name] = self._host.accept(self._listener(listener))
+
+    def read(self, name: str) -> bytes:
+        """Raises OSError."""
+        return self._host.read(self._now, self._connection(name))
+
+    def write(self, name: str, data: bytes) -> None:
+        """Raises OSError."""
+        self._host.write(self._now, self._connection(name), data)
+
+    def program(self, listener: str, policy: str, *, migrates: bool) -> None:
+        """As plain Python and in the interpreter."""
+        self._deciding = Deciding(named(policy))
+        for name in self._slots:
+            if self._listener(name).listening:
+                self._join(name)
+        self._host.attach(self._listener(listener), Program(self._deciding, migrates=migrates))
+
+    def send(self, source: str, target: str) -> None:
+        """Into the maps of both."""
+        assert self._deciding is not None
+        key = self._listener(source).cookie
+        self._deciding.put("successors", key, self._slots[target])
+
+    def woken(self, listener: str) -> bool:
+        """An event said so."""
+        self._gather()
+        number = self._listener(listener).cookie
+        found = number in self._woken
+        self._woken.discard(number)
+        return found
+
+    def counts(self) -> dict[str, int]:
+        """Those of COUNTED that are not zero."""
+        return {name: self._host.counts[name] for name in COUNTED if self._host.counts[name]}
+
+    def _listener(self, name: str) -> Listener:
+        found = self._named[name]
+        assert isinstance(found, Listener)
+        return found
+
+    def _connection(self, name: str) -> Connection:
+        found = self._named[name]
+        assert isinstance(found, Connection)
+        return found
+
+
+class KernelSide:
+    """Linux, in the calling thread's network namespace, behind a TUN interface."""
+
+    def __init__(self, tun: Tun) -> None:
+        self.version = 4
+        self._tun = tun
+        self._named: dict[str, socket.socket] = {}
+        self._slots: dict[str, int] = {}
+        self._members: set[str] = set()  # of the program's table
+        self._loaded: Loaded | None = None
+        self._undo = ExitStack()
+        self._epoll: dict[str, select.epoll] = {}
+        self._before = snmp.read()
+
+    def packet(self, packet: bytes) -> None:
+        """It arrives."""
+        self._tun.write(packet)
+
+    def settle(self, seconds: float) -> list[bytes]:
+        """Until nothing comes for a moment; a wait is waited."""
+        found: list[bytes] = []
+        until = time.monotonic() + (seconds if seconds > STEP_S else 0)
+        poll = select.poll()
+        poll.register(self._tun, select.POLLIN)
+        while poll.poll(max(QUIET_S, until - time.monotonic()) * 1000):
+            while (packet := self._tun.read()) is not None:
+                found.append(packet)
+        return found
+
+    def sysctl(self, name: str, value: str) -> None:
+        """Set one."""
+        sysctl.write(f"net.ipv4.{name}", value)
+
+    def listen(self, name: str, backlog: int, set_to: dict[str, int]) -> None:
+        """Make a listener, if there is none of that name, and let it listen."""
+        if name not in self._named:
+            made = socket.socket(socket.AF_INET if self.version == 4 else socket.AF_INET6)
+            self._named[name] = made
+            self._slots[name] = len(self._slots)
+            made.setblocking(False)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            for option, value in set_to.items():
+                made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+            made.bind((SERVERS[self.version], PORT))
+        self._named[name].listen(backlog)
+        self._join(name)
+        if name not in self._epoll:
+            self._epoll[name] = self._undo.enter_context(select.epoll())
+            self._epoll[name].register(self._named[name], select.EPOLLIN | select.EPOLLET)
+
+    def _join(self, name: str) -> None:
+        # The kernel takes a listener out of a table when it stops, and refuses one that is in it.
+        if self._loaded is not None and name not in self._members:
+            key, number = encode_number(self._slots[name]), self._named[name].fileno()
+            self._loaded.maps["sockets"].update(key, encode_socket(number))
+            self._members.add(name)
+
+    def shutdown(self, name: str) -> None:
+        """Of a listener."""
+        self._members.discard(name)
+        self._named[name].shutdown(socket.SHUT_RDWR)
+
+    def close(self, name: str) -> None:
+        """Of anything."""
+        self._members.discard(name)
+        self._named[name].close()
+
+    def accept(self, listener: str, name: str) -> None:
+        """Raises OSError."""
+        accepted = self._named[listener].accept()[0]
+        accepted.setblocking(False)
+        self._named[name] = accepted
+
+    def read(self, name: str) -> bytes:
+        """Raises OSError."""
+        return self._named[name].recv(65536)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Raises OSError."""
+        self._named[name].sendall(data)
+
+    def program(self, listener: str, policy: str, *, migrates: bool) -> None:
+        """In the kernel."""
+        compiled = compile_policy(named(policy))
+        self._loaded = self._undo.enter_context(load(compiled, migrates=migrates))
+        self._members.clear()
+        for name in self._slots:
+            if self._named[name].fileno() >= 0 and is_listening(self._named[name]):
+                self._join(name)
+        attach_reuseport(self._named[listener].fileno(), self._loaded.program.fileno())
+
+    def send(self, source: str, target: str) -> None:
+        """Into its map."""
+        assert self._loaded is not None
+        key = cookie(self._named[source]).to_bytes(8, sys.byteorder)
+        self._loaded.maps["successors"].update(key, encode_number(self._slots[target]))
+
+    def woken(self, listener: str) -> bool:
+        """By epoll, edge-triggered."""
+        return any(event & select.EPOLLIN for _, event in self._epoll[listener].poll(0))
+
+    def counts(self) -> dict[str, int]:
+        """Those of COUNTED that have changed."""
+        grown = snmp.difference(self._before, snmp.read())
+        known = {name: grown.get(f"TcpExt.{name}", 0) for name in COUNTED}
+        return {name: value for name, value in known.items() if value}
+
+    def end(self) -> None:
+        """Close all that is open."""
+        for one in self._named.values():
+            one.close()
+        self._undo.close()
+
+
+@contextmanager
+def kernel() -> Iterator[KernelSide]:
+    """Linux, in a namespace of its own.  Needs CAP_SYS_ADMIN and /dev/net/tun."""
+    with netns.fresh(), Tun("story%d") as tun:
+        tun.configure(f"{SERVERS[4]}/24")
+        tun.configure(f"{SERVERS[6]}/64")
+        sysctl.write("net.ipv4.tcp_rmem", "4096 131072 6291456")  # what the model assumes
+        side = KernelSide(tun)
+        try:
+            yield side
+        finally:
+            side.end()
