@@ -6,8 +6,7 @@ most of its steps mean something: a client speaks after its SYN, an accepted con
 
 Kept out: a choice among several live siblings, since the kernel's hash has a secret; so there is
 always one live listener that can be the target.  And data after a client's own FIN, which the model
-tells as a range of its own when the FIN came early.  And SYN cookies, where one difference is
-known.  Both stand in docs/MODEL.md under what is left out.
+tells as a range of its own when the FIN came early (docs/MODEL.md, under what is left out).
 """
 
 from __future__ import annotations
@@ -20,8 +19,20 @@ _SETTINGS = (
     "sysctl tcp_migrate_req 1",
     "sysctl tcp_migrate_req 0",
     "sysctl tcp_abort_on_overflow 1",
+    "sysctl tcp_abort_on_overflow 0",
+    "sysctl tcp_syncookies 0",
+    "sysctl tcp_syncookies 1",
+    "sysctl tcp_syncookies 2",
+    "sysctl tcp_synack_retries 1",
 )
-_BEGINNINGS = ("sysctl tcp_migrate_req 1",) * 3 + _SETTINGS[1:]
+_BEGINNINGS = ("sysctl tcp_migrate_req 1",) * 6 + _SETTINGS[1:]
+_FAMILIES = ("", "", "ipv6")
+_FAST_OPEN = ("", "", "sysctl tcp_fastopen 515")
+_OPTIONS = ("", "", "", "TCP_DEFER_ACCEPT 5", "TCP_FASTOPEN 1", "TCP_FASTOPEN 4")
+_PROGRAMS = (
+    "by_cookie", "by_cookie", "never_migrate", "cancel_when_different", "nobody_new", "gone",
+    "by_cookie select", "never_migrate select",
+)  # fmt: skip
 _CLIENTS = ("c", "d", "e")
 _BACKLOGS = ("16", "16", "0", "1")
 _WAITS = ("0.3", "1.2")
@@ -34,6 +45,8 @@ class _Builder:
         self._choose = choose
         self.steps: list[str] = []
         self._live = ""
+        self._programs = 0
+        self._sends = False  # a program is attached that can be told where to
         self._generations = 0
         self._speaking: list[str] = []
         self._ended: set[str] = set()
@@ -42,11 +55,14 @@ class _Builder:
         self._waits = 0
 
     def begin(self) -> None:
-        self.steps.append(self._choose(_BEGINNINGS))
+        first = [self._choose(one) for one in (_FAMILIES, _BEGINNINGS, _FAST_OPEN)]
+        self.steps += [one for one in first if one]
         self._restart()
 
     def step(self) -> None:
-        kinds = ["syn", "restart", "setting", "accept"]
+        kinds = ["syn", "syn", "restart", "setting", "accept"]
+        if not self._programs:
+            kinds.append("program")
         if self._speaking:
             kinds += ["ack", "ack", "fin", "rst", "skip", "again"]
         if set(self._speaking) - self._ended:
@@ -61,18 +77,30 @@ class _Builder:
         """The next generation listens, and the one before it stops."""
         old, self._generations = self._live, self._generations + 1
         self._live = f"L{self._generations}"
+        option = self._choose(_OPTIONS)
+        if option:
+            self.steps.append(f"option {self._live} {option}")
         self.steps.append(f"listen {self._live} {self._choose(_BACKLOGS)}")
         if old:
+            if self._sends and self._choose(("", "yes")):
+                self.steps.append(f"send {old} {self._live}")
             self.steps.append(f"{self._choose(('close', 'shutdown'))} {old}")
 
     def _setting(self) -> None:
         self.steps.append(self._choose(_SETTINGS))
 
+    def _program(self) -> None:
+        # One in a story: a listener can be in the table of one program only.
+        self._programs += 1
+        program = self._choose(_PROGRAMS)
+        self._sends = program.startswith("by_cookie")
+        self.steps.append(f"program {self._live} {program}")
+
     def _syn(self) -> None:
         fresh = [one for one in _CLIENTS if one not in self._speaking]
         if fresh:
             self._speaking.append(fresh[0])
-            self.steps.append(f"syn {fresh[0]}")
+            self.steps.append(f"syn {fresh[0]} {self._choose(('', '', 'early'))}".rstrip())
 
     def _ack(self) -> None:
         self.steps.append(f"ack {self._choose(self._speaking)}")

@@ -164,7 +164,8 @@ class ModelSide:
 
     def send(self, source: str, target: str) -> None:
         """Into the maps of both."""
-        assert self._deciding is not None
+        if self._deciding is None:
+            raise KeyError("program")
         key = self._listener(source).cookie
         self._deciding.put("successors", key, self._slots[target])
 
@@ -284,7 +285,8 @@ class KernelSide:
 
     def send(self, source: str, target: str) -> None:
         """Into its map."""
-        assert self._loaded is not None
+        if self._loaded is None:
+            raise KeyError("program")
         key = cookie(self._named[source]).to_bytes(8, sys.byteorder)
         self._loaded.maps["successors"].update(key, encode_number(self._slots[target]))
 

@@ -95,13 +95,15 @@ def tell(story: str, side: Side) -> list[str]:
             pause = float(words[0])
         elif verb == "option":
             set_to.setdefault(words[0], {})[words[1]] = int(words[2])
-        elif verb == "skip":
-            clients[words[0]].seq += int(words[1])
-        elif verb in SEGMENTS:
+        elif verb == "skip" or verb in SEGMENTS:
             if words[0] not in clients:
                 clients[words[0]] = _Client(next(ports), side.version)
-            payload = words[1].encode() if len(words) > 1 else b""
-            side.packet(clients[words[0]].packet(SEGMENTS[verb], payload))
+            speaker = clients[words[0]]
+            if verb == "skip":
+                speaker.seq += int(words[1])
+            else:
+                payload = words[1].encode() if len(words) > 1 else b""
+                side.packet(speaker.packet(SEGMENTS[verb], payload))
         else:
             seen += _call(side, verb, words, set_to)
         heard = _heard(side.settle(pause), clients)
