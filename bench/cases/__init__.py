@@ -15,7 +15,10 @@ from bench.cases import (
     kill,
     link,
     matrix,
+    model,
+    model_clients,
     program_cost,
+    pytcp,
     queue,
     rescue,
     restart,
@@ -45,4 +48,7 @@ CASES: tuple[Case, ...] = (
     wrk.CASE,
     attach.CASE,
     canary.CASE,
+    model.CASE,
+    model_clients.CASE,
+    pytcp.CASE,
 )
