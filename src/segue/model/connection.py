@@ -128,8 +128,8 @@ class Connection:
         """The window for the next segment, as the header has it; the right edge never goes back."""
         held = distance(self.rcv_nxt, self.told_edge)
         scale = self.terms.scale_in or 0
-        size = max(self.space, held)
-        value = min(-(-size >> scale) if held > self.space else size >> scale, 0xFFFF)
+        space = self.space
+        value = min(-(-held >> scale) if held > space else space >> scale, 0xFFFF)
         edge = add(self.rcv_nxt, value << scale)
         if before(self.told_edge, edge):
             self.told_edge = edge
