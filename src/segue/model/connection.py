@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 INITIAL_WINDOW = 10  # segments (RFC 6928, TCP_INIT_CWND)
 QUICK_ACKS = 16  # segments that are acknowledged at once (TCP_MAX_QUICKACKS)
-# Pieces kept before their turn: twenty windows of full segments.  Linux bounds the memory instead
-# (tcp_prune_ofo_queue), of which a piece of one byte takes most of a kilobyte.
-MOST_EARLY = 1024
+# Pieces kept before their turn: five windows of full segments.  Linux bounds the memory instead
+# (tcp_prune_ofo_queue), of which a piece of one byte takes most of a kilobyte: some 170 of them.
+MOST_EARLY = 256
 _offset: Callable[[tuple[int, bytes]], int] = itemgetter(0)
 
 
