@@ -9,7 +9,7 @@ import subprocess
 
 from bench.harness import ROOT
 
-PACKAGES = ("granian", "gunicorn", "hypercorn", "uvicorn")
+PACKAGES = ("granian", "gunicorn", "hypercorn", "pmd-pytcp", "uvicorn")
 PROGRAMS = {"nginx": ["nginx", "-v"], "HAProxy": ["haproxy", "-v"]}
 
 

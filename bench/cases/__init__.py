@@ -16,7 +16,10 @@ from bench.cases import (
     kill,
     link,
     matrix,
+    model,
+    model_clients,
     program_cost,
+    pytcp,
     queue,
     rescue,
     restart,
@@ -47,4 +50,7 @@ CASES: tuple[Case, ...] = (
     wrk.CASE,
     attach.CASE,
     canary.CASE,
+    model.CASE,
+    model_clients.CASE,
+    pytcp.CASE,
 )

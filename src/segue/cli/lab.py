@@ -43,7 +43,7 @@ def serve(
 ) -> int:  # fmt: skip
     """Let the model serve: try curl http://10.99.0.2/1000000 while it restarts.
 
-    Needs CAP_NET_ADMIN and /dev/net/tun.
+    SIGUSR1 restarts the listener once.  Needs CAP_NET_ADMIN and /dev/net/tun.
     """
     address = Address.parse(bind)
     if any(value is not None and value <= 0 for value in (restart_every, duration)):
@@ -58,11 +58,12 @@ def serve(
         tun = stack.enter_context(Tun(name))
         tun.configure(network)
         serving = Serving(tun, address, capture)
-        click.echo(f"the model listens at {address} behind {tun.name}")
         until = None if duration is None else time.monotonic() + duration
         told: list[int] = []
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, _: told.append(number))
+        signal.signal(signal.SIGUSR1, lambda *_: serving.ask_restart())
+        click.echo(f"the model listens at {address} behind {tun.name}")
         serving.run(
             lambda: bool(told) or (until is not None and time.monotonic() >= until), restart_every
         )

@@ -21,6 +21,16 @@ from segue.model.listener import Listener
 from segue.wire import pcap
 
 _CHUNK = b"segue " * 10_000
+# A browser shows it, asks for more while it does, and says in the title how much came.
+_PAGE = b"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>loading</title>
+<p>This page came through a TCP in Python, whose listener may have been restarted meanwhile.</p>
+<p>More of it: <a href="/1000000">/1000000</a>, a number of bytes.</p>
+<script>
+fetch("/1000000").then(it => it.text()).then(it => { document.title = it.length + " more"; });
+</script>
+</html>
+"""
 _LONGEST_REQUEST = 65536
 _BACKLOG = 1024
 _LOOK_UP_S = 0.2  # between looks at whether it is to end
@@ -33,11 +43,13 @@ class _Exchange:
         self.connection = connection
         self.asked = b""
         self.head = b""
-        self.left = 0
+        self.body = _CHUNK  # from the beginning again, as often as it takes
+        self.at = self.left = 0
+        self.last = False  # the connection ends with this answer
 
 
 class Serving:
-    """``GET /NUMBER`` is answered with so many bytes; any other path with a few."""
+    """``GET /NUMBER`` is answered with so many bytes; any other path with a page."""
 
     def __init__(self, tun: Tun, address: Address, capture: BinaryIO | None = None) -> None:
         """Listens at once.  Whoever opened the capture file closes it."""
@@ -47,6 +59,7 @@ class Serving:
         self._exchanges: dict[int, _Exchange] = {}
         self._listener = self._open()
         self.served = self.restarts = 0
+        self._asked = False
         if capture is not None:
             capture.write(pcap.header())
 
@@ -55,6 +68,10 @@ class Serving:
         old, self._listener = self._listener, self._open()
         self.host.close(time.monotonic(), old)
         self.restarts += 1
+
+    def ask_restart(self) -> None:
+        """Before the next packet: for a signal handler, which may run in the middle of a turn."""
+        self._asked = True
 
     def run(self, over: Callable[[], bool], every_s: float | None = None) -> None:
         """Until it is over; with ``every_s`` the listener is restarted that often."""
@@ -68,8 +85,11 @@ class Serving:
             poll.poll(pause * 1000)
             now = time.monotonic()
             if restart_at is not None and every_s is not None and now >= restart_at:
-                self.restart()
+                self._asked = True
                 restart_at = now + every_s
+            if self._asked:
+                self._asked = False
+                self.restart()
             for _ in range(64):  # then timers and answers have their turn
                 packet = self._tun.read()
                 if packet is None:
@@ -111,6 +131,9 @@ class Serving:
         try:
             self._answer(now, exchange)
             while not exchange.left and not exchange.head:
+                if exchange.last:
+                    self._end(now, exchange)
+                    return
                 data = self.host.read(now, exchange.connection)
                 exchange.asked += data
                 if not data or len(exchange.asked) > _LONGEST_REQUEST:
@@ -125,16 +148,27 @@ class Serving:
         if not exchange.left and not exchange.head and b"\r\n\r\n" in exchange.asked:
             head, _, exchange.asked = exchange.asked.partition(b"\r\n\r\n")
             path = (head.split(b" ", 2)[1:2] or [b""])[0].removeprefix(b"/")
-            exchange.left = int(path) if path.isdigit() and len(path) < 12 else len(_CHUNK[:6])
-            exchange.head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % exchange.left
+            number = path.isdigit() and len(path) < 12
+            exchange.body = _CHUNK if number else _PAGE
+            exchange.at, exchange.left = 0, int(path) if number else len(_PAGE)
+            exchange.last = b"\r\nconnection: close" in head.lower()
+            exchange.head = (
+                b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\n%s\r\n"
+                % (
+                    b"text/plain" if number else b"text/html",
+                    exchange.left,
+                    b"Connection: close\r\n" if exchange.last else b"",
+                )
+            )
             self.served += 1
         while exchange.head or exchange.left:
-            data = exchange.head or _CHUNK[: exchange.left]
-            taken = self.host.write(now, exchange.connection, data)
-            if exchange.head:
-                exchange.head = exchange.head[taken:]
-            else:
-                exchange.left -= taken
+            at = exchange.at % len(exchange.body)
+            head, body = exchange.head, exchange.body[at : at + exchange.left]
+            taken = self.host.write(now, exchange.connection, head + body)
+            exchange.head = head[taken:]
+            taken = max(0, taken - len(head))
+            exchange.at += taken
+            exchange.left -= taken
 
     def _end(self, now: float, exchange: _Exchange) -> None:
         del self._exchanges[exchange.connection.cookie]

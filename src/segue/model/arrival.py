@@ -54,7 +54,11 @@ class Path:
 
 @dataclass(slots=True)
 class Arrival:
-    """A segment whose checksum agrees.  ``flow`` names the connection it is for."""
+    """A segment whose checksum agrees.  ``flow`` names the connection it is for.
+
+    ``length`` is of the sequence space that it takes, of which SYN and FIN count one each; ``end``
+    is the number after its last.
+    """
 
     packet: bytes
     flow: bytes
@@ -65,6 +69,8 @@ class Arrival:
     window: int
     raw_options: memoryview
     payload: memoryview
+    length: int
+    end: Seq
     _options: Options | None = field(default=None)
 
     @property
@@ -73,17 +79,6 @@ class Arrival:
         if self._options is None:
             self._options = options.parse(self.raw_options)
         return self._options
-
-    @property
-    def length(self) -> int:
-        """Of the sequence space that it takes: SYN and FIN count one each."""
-        flags = self.flags
-        return len(self.payload) + bool(flags & SYN) + bool(flags & FIN)
-
-    @property
-    def end(self) -> Seq:
-        """The number after its last."""
-        return add(self.seq, self.length)
 
 
 def read(packet: bytes) -> Arrival:
@@ -106,15 +101,18 @@ def read(packet: bytes) -> Arrival:
     segment = tcp.Segment(body)
     if not checksum.tcp_agrees(source + target, body):
         raise WireError("TCP segment", "wrong checksum", packet)
-    ports = bytes(body[:4])
+    ports, payload, flags = bytes(body[:4]), segment.payload, segment.flags
+    length = len(payload) + bool(flags & SYN) + bool(flags & FIN)
     return Arrival(
         packet,
         source + target + ports,
         Path(target + source, ports[2:] + ports[:2]),
         Seq(segment.seq),
         Seq(segment.ack),
-        segment.flags,
+        flags,
         segment.window,
         segment.options,
-        segment.payload,
+        payload,
+        length,
+        add(Seq(segment.seq), length),
     )

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 INITIAL_WINDOW = 10  # segments (RFC 6928, TCP_INIT_CWND)
 QUICK_ACKS = 16  # segments that are acknowledged at once (TCP_MAX_QUICKACKS)
+# Pieces kept before their turn: five windows of full segments.  Linux bounds the memory instead
+# (tcp_prune_ofo_queue), of which a piece of one byte takes most of a kilobyte: some 170 of them.
+MOST_EARLY = 256
 _offset: Callable[[tuple[int, bytes]], int] = itemgetter(0)
 
 
@@ -84,6 +87,7 @@ class Connection:
     answered_at: float = -inf
     # The program.
     orphan: bool = False
+    waiting: bool = False  # it is counted among those that only wait
     error: int = 0  # the errno of the next call
     receive_shut: bool = False
     due: float = inf
@@ -124,8 +128,8 @@ class Connection:
         """The window for the next segment, as the header has it; the right edge never goes back."""
         held = distance(self.rcv_nxt, self.told_edge)
         scale = self.terms.scale_in or 0
-        size = max(self.space, held)
-        value = min(-(-size >> scale) if held > self.space else size >> scale, 0xFFFF)
+        space = self.space
+        value = min(-(-held >> scale) if held > space else space >> scale, 0xFFFF)
         edge = add(self.rcv_nxt, value << scale)
         if before(self.told_edge, edge):
             self.told_edge = edge
@@ -146,7 +150,8 @@ class Connection:
     def put_early(self, seq: Seq, data: bytes) -> None:
         """Keep what is not its turn yet, cut to what is not held already.
 
-        Within the window each byte is held once, so that is as long as the list can get.
+        Within the window each byte is held once, in ``MOST_EARLY`` pieces: what is more is dropped,
+        as if it had been lost on the way.
         """
         at = distance(self.origin, seq)
         place = bisect_left(self.early, at, key=_offset)
@@ -154,7 +159,7 @@ class Connection:
             start, held = self.early[place - 1]
             known = max(0, start + len(held) - at)
             at, data = at + known, data[known:]
-        while data:
+        while data and len(self.early) < MOST_EARLY:
             following = self.early[place][0] if place < len(self.early) else None
             room = len(data) if following is None else max(0, min(len(data), following - at))
             if room:

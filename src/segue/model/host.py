@@ -75,15 +75,15 @@ class Host:
         except WireError:
             net.counts["InErrs"] += 1
             return
-        if arrival.path.local[0] not in self._addresses:
+        there = net.flows.get(arrival.flow)
+        if there is None and arrival.path.local[0] not in self._addresses:
             net.counts["InAddrErrors"] += 1
             return
         net.counts["InSegs"] += 1
-        self._deliver(arrival)
+        self._deliver(arrival, there)
 
-    def _deliver(self, arrival: Arrival) -> None:
+    def _deliver(self, arrival: Arrival, there: Request | Connection | None) -> None:
         net = self._net
-        there = net.flows.get(arrival.flow)
         reused: Seq | None = None
         if isinstance(there, Request):
             if handshake.arrived(net, there, arrival):

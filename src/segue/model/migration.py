@@ -96,7 +96,7 @@ def _forget_child(net: Net, child: Connection) -> None:
     if child.state in _NEED_RESET:
         output.abort(net, child)
     child.listener = None
-    child.orphan = True
+    removal.orphan(net, child)
     request, child.request = child.request, None
     if request is not None:
         removal.release(request.listener)

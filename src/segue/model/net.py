@@ -54,6 +54,8 @@ class Net:
     out: list[bytes] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     timers: Timers[Request | Connection] = field(default_factory=Timers)
+    orphans: int = 0  # connections that no program has, and that do not only wait
+    time_waits: int = 0  # those that only wait
     cookies: count[int] = field(default_factory=lambda: count(1))
     identifications: count[int] = field(default_factory=lambda: count(1))
 

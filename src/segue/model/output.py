@@ -85,7 +85,7 @@ def acknowledge_soon(net: Net, connection: Connection) -> None:
 
 def transmit(net: Net, connection: Connection) -> None:
     """Send what may be sent of what the program has written, and its FIN after that."""
-    if connection.state not in CAN_SEND and not connection.fin_wanted:
+    if not connection.fin_wanted and (not connection.outgoing or connection.state not in CAN_SEND):
         return
     size = connection.segment_size
     end = connection.end

@@ -22,6 +22,7 @@ def end(net: Net, connection: Connection, error: int = 0) -> None:
     if connection.state is not State.CLOSE:
         waited = connection.state in {State.TIME_WAIT, State.FIN_WAIT2} and not error
         connection.feed(Input.EXPIRED if waited else Input.RESET)
+    _count_out(net, connection)
     connection.error = error or connection.error
     connection.outgoing = bytearray()
     connection.early = []
@@ -31,6 +32,23 @@ def end(net: Net, connection: Connection, error: int = 0) -> None:
     finish_fast_open(net, connection, reset=True)
     if connection.listener is None and not connection.orphan:
         net.events.append(Readable(connection.cookie))
+
+
+def orphan(net: Net, connection: Connection) -> None:
+    """No program has it any more."""
+    connection.orphan = True
+    connection.receive_shut = True
+    if connection.state is not State.CLOSE and not connection.waiting:
+        net.orphans += 1
+
+
+def _count_out(net: Net, connection: Connection) -> None:
+    if net.flows.get(connection.flow) is not connection:
+        return
+    if connection.waiting:
+        net.time_waits -= 1
+    elif connection.orphan:
+        net.orphans -= 1
 
 
 def finish_fast_open(net: Net, connection: Connection, *, reset: bool) -> None:

@@ -52,7 +52,7 @@ class Terms:
         )
         theirs = said.mss if said.mss is not None else _NO_MSS_SAID[ipv6]
         return cls(
-            mss=max(1, min(theirs, advertised)),
+            mss=max(sysctls.tcp_min_snd_mss, min(theirs, advertised)),  # __tcp_mtu_to_mss
             our_mss=advertised,
             window=window,
             scale_in=scale if scaling else None,

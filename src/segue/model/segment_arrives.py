@@ -51,7 +51,7 @@ def _say(net: Net, connection: Connection, *, owed: bool) -> None:
     if owed and distance(connection.told_ack, connection.rcv_nxt) > 0:
         output.acknowledge_soon(net, connection)
     if connection.orphan and connection.state is State.FIN_WAIT2 and connection.end_at == inf:
-        connection.end_at = net.now + net.sysctls.tcp_fin_timeout
+        time_wait.begin_orphan(net, connection)
     output.rearm(net, connection)
 
 

@@ -84,9 +84,8 @@ def close(net: Net, connection: Connection) -> None:
     """
     if connection.orphan:
         return
-    connection.orphan = True
-    connection.receive_shut = True
-    if connection.state is State.CLOSE:
+    removal.orphan(net, connection)
+    if connection.over:
         return
     unread, connection.incoming = bool(connection.incoming), bytearray()
     if unread:
@@ -97,6 +96,10 @@ def close(net: Net, connection: Connection) -> None:
     _end_sending(net, connection)
     if connection.state is State.FIN_WAIT2:
         time_wait.begin_orphan(net, connection)
+    if net.orphans > net.sysctls.tcp_max_orphans and not connection.over:
+        net.counts["TCPAbortOnMemory"] += 1  # tcp_check_oom
+        output.abort(net, connection)
+        removal.end(net, connection)
 
 
 def _end_sending(net: Net, connection: Connection) -> None:

@@ -28,6 +28,9 @@ class Sysctls:
     tcp_sack: int = 1
     tcp_window_scaling: int = 1
     tcp_fin_timeout: int = 60
+    tcp_max_tw_buckets: int = 131072  # those of a host with some GB of memory, as are orphans
+    tcp_max_orphans: int = 131072
+    tcp_min_snd_mss: int = 48
     tcp_retries2: int = 15
     tcp_orphan_retries: int = 8  # what 0 means (tcp_orphan_retries in net/ipv4/tcp_timer.c)
     tcp_rmem_default: int = 131072

@@ -28,15 +28,26 @@ def waits(connection: Connection) -> bool:
 
 
 def begin(net: Net, connection: Connection) -> None:
-    """From now on for a minute."""
+    """From now on for a minute; where too many do so already, it is over instead."""
     connection.retransmit_at = connection.ack_at = inf
-    connection.end_at = net.now + TIME_WAIT
-    output.rearm(net, connection)
+    _wait(net, connection, TIME_WAIT)
 
 
 def begin_orphan(net: Net, connection: Connection) -> None:
     """Nobody is there to read any more, and the peer has still to end."""
-    connection.end_at = net.now + net.sysctls.tcp_fin_timeout
+    _wait(net, connection, net.sysctls.tcp_fin_timeout)
+
+
+def _wait(net: Net, connection: Connection, seconds: float) -> None:
+    if not connection.waiting:
+        if net.time_waits >= net.sysctls.tcp_max_tw_buckets:
+            net.counts["TCPTimeWaitOverflow"] += 1
+            removal.end(net, connection)
+            return
+        connection.waiting = True
+        net.time_waits += 1
+        net.orphans -= connection.orphan
+    connection.end_at = net.now + seconds
     output.rearm(net, connection)
 
 

@@ -17,12 +17,22 @@ def _number(data: bytes | memoryview) -> int:
 
 def internet(data: bytes | memoryview) -> int:
     """The checksum of bytes whose own checksum field is zero."""
-    return _ONES - (_number(data) % _ONES or _ONES) if any(data) else _ONES
+    number = _number(data)
+    return _ONES - (number % _ONES or _ONES) if number else _ONES
 
 
-def tcp(addresses: bytes, segment: bytes | memoryview) -> int:
-    """Of a segment whose checksum field is zero; ``addresses`` is source and target together."""
-    total = _number(segment) + int.from_bytes(addresses, "big") + _TCP + len(segment)
+def agrees(data: bytes | memoryview) -> bool:
+    """Whether bytes with their own checksum arrived as they were sent."""
+    return _number(data) % _ONES == 0
+
+
+def tcp(addresses: bytes, header: bytes | memoryview, payload: bytes = b"") -> int:
+    """Of a segment whose checksum field is zero; ``addresses`` is source and target together.
+
+    A header has an even length, so its data may be summed apart from it, and need not be copied.
+    """
+    total = int.from_bytes(addresses, "big") + _TCP + len(header) + len(payload)
+    total += _number(header) + _number(payload)
     return _ONES - (total % _ONES or _ONES)
 
 

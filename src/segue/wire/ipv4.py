@@ -67,7 +67,7 @@ class Packet:
     @property
     def header_agrees(self) -> bool:
         """The header arrived as it was sent, as far as its checksum can tell."""
-        return checksum.internet(self._data[: self._header]) == 0
+        return checksum.agrees(self._data[: self._header])
 
 
 def emit(

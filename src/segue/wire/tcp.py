@@ -72,7 +72,7 @@ def emit(
     """
     offset = (SHORTEST + len(options)) << 2  # in words, in the upper half of its byte
     numbers = _NUMBERS.pack(seq, ack, offset, flags, window)
-    summed = checksum.tcp(addresses, ports + numbers + b"\0\0\0\0" + options + payload)
+    summed = checksum.tcp(addresses, ports + numbers + b"\0\0\0\0" + options, payload)
     return ports + numbers + summed.to_bytes(2, "big") + b"\0\0" + options + payload
 
 
