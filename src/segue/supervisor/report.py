@@ -75,7 +75,7 @@ def report(runner: Runner) -> dict[str, Any]:
         "size": instance.size,
         "moved": runner.moves.moved,
         "cut": runner.cut,
-        "rescue": runner.rescue.patience,
+        "rescue": runner.rescue.ward.patience,
         "rescued": runner.rescue.rescued,
         "flip_ms": runner.moves.flip_ms,
         "flip_age": None if runner.moves.flipped_at is None else now - runner.moves.flipped_at,

@@ -1,10 +1,10 @@
 """Looks after workers that stall: notices, has their queues moved, and notices that they wake.
 
-One look is one epoll_wait(2), which is told only of listeners with something queued, whose queue
-and backlog are a getsockopt each.  While nobody connects there are no looks either: a *bell*, an
-epoll instance with a one-shot entry for each listener, rings at the first connection.
-What follows from the looks is decided in ``observe.stall``, and what is to be done about it in
-``plan``.
+One look is one epoll_wait(2), which is told only of listeners with something queued.  While nobody
+connects there are no looks either: whoever waits for other things waits for that epoll instance as
+well.  It holds no listener open: an entry lives as long as somebody has the listener.
+What follows from the looks is decided in ``observe.stall``, what is to be done about it in
+``plan``, and whose listeners they are is the ``ward``'s to know.
 
 Awake again is a worker that has accepted two *knocks* (``readiness``), the second of them
 promptly.  A queue that was emptied by a cycle shrinks no more, and to leave a client in it as bait
@@ -16,19 +16,16 @@ from __future__ import annotations
 
 import select
 from collections import Counter, deque
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from segue.linux import proc
-from segue.linux.inet_diag import info_of
 from segue.observe.stall import LOOKS, Record, Seen, Verdict, follow, judge, room, to_mark
 from segue.supervisor import plan
 from segue.supervisor.readiness import AGAIN, Knock
-from segue.supervisor.stages import Phase, Stage
+from segue.supervisor.stages import Stage
 from segue.supervisor.state import Hold, Worker
-
-if TYPE_CHECKING:
-    from segue.supervisor.runner import Runner
+from segue.supervisor.ward import Ward
 
 # Looks go on for so long after the last one that saw anybody wait.
 _QUIET = 1.0
@@ -40,7 +37,6 @@ _UNHURRIED = 1.5
 CYCLE_AGAIN = 0.2
 # A worker that stalls every second is said once in so long.
 _SAY_AGAIN = 10.0
-_WATCHED = frozenset({Stage.SERVING, Stage.DRAINING, Stage.STOPPING})
 _DOING = {
     "R": "is running",
     "S": "is asleep",
@@ -69,12 +65,10 @@ class Story:
 
 
 class Rescue:
-    """The looks of one runner; owns the knocks at stalled workers."""
+    """The looks at one ward; owns the knocks at stalled workers."""
 
-    def __init__(self, runner: Runner) -> None:
-        self.runner = runner
-        moves = runner.choice.engine == "migrate"
-        self.patience = runner.settings.rescue_after if moves else 0.0
+    def __init__(self, ward: Ward) -> None:
+        self.ward = ward
         self.stalls: dict[int, plan.Stall] = {}
         self.stories: dict[int, Story] = {}
         self.rescued = 0
@@ -83,9 +77,10 @@ class Rescue:
         self._given: Counter[int] = Counter()  # of it, since this look: bind
         self._knocks: dict[int, dict[Place, Knock]] = {}
         self._again: dict[int, float] = {}  # when to knock again where a knock failed
-        self._ready, self._bell = select.epoll(), select.epoll()
-        self._armed = False
+        self._ready = select.epoll()
+        self._armed = False  # it rings at the next connection
         self._busy = 0.0  # when somebody was last seen to wait
+        self._watched: list[tuple[Worker, Hold]] = []
         self._polled: dict[int, tuple[Worker, Hold]] = {}
         self._looked = 0.0
         self._pace = 1.0  # of the usual time between two looks
@@ -96,48 +91,48 @@ class Rescue:
         """When to look next; never where there is nothing to look at, or the bell will ring."""
         if self._armed or not self._polled:
             return plan.FOREVER
-        return self._looked + self._pace * self.patience / LOOKS
+        return self._looked + self._pace * self.ward.patience / LOOKS
 
     def prepare(self) -> None:
-        """Take note of the listeners there are now.
+        """Take note of the listeners there are now.  A worker alone cannot be helped.
 
-        A worker alone cannot be helped, and neither can those of an instance that stops.
         Raises OSError when the kernel has no room for them; until it has, there are no looks.
         """
-        instance = self.runner.instance
-        watched = [one for one in instance.living if one.stage in _WATCHED and one.holds]
-        if instance.phase is Phase.STOPPING:
+        workers = self.ward.watched()
+        watched = [(one, hold) for one in workers for hold in one.holds]
+        if not self.ward.patience or len(workers) < 2:
             watched = []
-        polled = {}
-        if self.patience and len(watched) > 1:
-            polled = {
-                self.runner.fronts[hold.bind].sockets[hold.slot].fileno(): (worker, hold)
-                for worker in watched
-                for hold in worker.holds
-                if hold.slot in self.runner.fronts[hold.bind].sockets
-            }
-        # Not by number alone: a listener that is closed may leave its own to the next one.
-        if polled != self._polled:
+        # By cookie, since a listener that is closed may leave its slot to the next one.
+        if watched != self._watched:
             self._silence()
-            self._polled = {}
-            # Anew, since an epoll entry outlives our descriptor where a worker has the listener.
+            self._watched, self._polled = [], {}
+            # Anew, since an entry cannot be taken out without a descriptor of its listener.
             self._ready.close()
-            self._bell.close()
-            self._ready, self._bell = select.epoll(), select.epoll()
-            for number in polled:
-                self._ready.register(number, select.EPOLLIN)
-                self._bell.register(number, 0)
-        self._polled = polled
-        ids = {one.id for one in watched}
+            self._ready = select.epoll()
+            self._polled = self._registered(watched)
+            self._watched = watched
+        ids = {one.id for one in workers}
         for worker in set(self.stalls) - ids:
             self._forget(worker)
+
+    def _registered(self, watched: list[tuple[Worker, Hold]]) -> dict[int, tuple[Worker, Hold]]:
+        """Under numbers that tell them apart: all are open at once, and none afterwards."""
+        polled = {}
+        with ExitStack() as opened:
+            for worker, hold in watched:
+                listener = self.ward.open(hold)
+                if listener is not None:
+                    opened.enter_context(listener)
+                    self._ready.register(listener.fileno(), select.EPOLLIN)
+                    polled[listener.fileno()] = worker, hold
+        return polled
 
     def look(self) -> None:
         """Look once; ``found`` then says whether there is something for the plan.
 
         Raises KernelError or OSError.
         """
-        now = self.runner.world.now()
+        now = self.ward.now()
         before, self._looked, self.found = self._looked, now, False
         waiting = [
             self._polled[number] for number, event in self._ready.poll(0) if event & select.EPOLLIN
@@ -166,7 +161,7 @@ class Rescue:
         """Perform plan.Rescue: cycle those of its listeners at which no more wait than the
         siblings at the same address can take; the others wait until they can.
         """
-        now, stall = self.runner.world.now(), self.stalls[worker.id]
+        now, stall = self.ward.now(), self.stalls[worker.id]
         fitting = []
         for hold in worker.holds:
             queue = self._queue(hold)
@@ -174,17 +169,12 @@ class Rescue:
                 self._given[hold.bind] += queue
                 fitting.append(hold)
         if not fitting:
-            self.stalls[worker.id] = replace(stall, not_before=now + self.patience)
+            self.stalls[worker.id] = replace(stall, not_before=now + self.ward.patience)
             return
         own = self._hang_up(worker.id)
-        before = self.runner.moves.moved
-        member = self.runner.crew.members[worker.id]
-        self.runner.moves.move(worker, member.tree(), tuple(fitting))
-        # Knocks that were not accepted were moved too, and are nobody's connection.
-        moved = max(0, self.runner.moves.moved - before - own)
-        self.runner.moves.moved = before + moved
+        moved = self.ward.move(worker, tuple(fitting), own)
         self.rescued += moved
-        now = self.runner.world.now()
+        now = self.ward.now()
         self.stories[worker.id].rescued += moved
         self.stories[worker.id].cycled = now
         self.stalls[worker.id] = replace(stall, queue=0, not_before=now + CYCLE_AGAIN)
@@ -208,43 +198,39 @@ class Rescue:
             self._hang_up(worker)
         self._silence()
         self._ready.close()
-        self._bell.close()
 
     # The bell
 
     def _listen(self) -> None:
         """No more looks until somebody connects."""
-        for number in self._polled:
-            self._bell.modify(number, select.EPOLLIN | select.EPOLLONESHOT)
-        self.runner.watch(self._bell, self._silence)
+        self.ward.watch(self._ready, self._silence)
         self._armed = True
 
     def _silence(self) -> None:
         """Begin to look: it rang, or there are other listeners."""
         if self._armed:
-            self.runner.selector.unregister(self._bell)
+            self.ward.unwatch(self._ready)
             self._armed = False
-        self._looked = self._busy = self.runner.world.now()
+        self._looked = self._busy = self.ward.now()
 
     # A listener at which somebody waits
 
     def _follow(self, worker: Worker, hold: Hold, now: float, looked: float) -> None:
-        listener = self.runner.fronts[hold.bind].sockets.get(hold.slot)
-        info = None if listener is None else info_of(listener)
+        depth = self.ward.depth(hold)
         place = (hold.bind, hold.slot)
-        if info is None or not info.unacked:
+        if depth is None or not depth.queue:
             self._records.pop(place, None)
             return
-        seen = Seen(now, info.unacked, info.sacked)
-        record = follow(self._records.get(place), seen, looked, self.patience)
-        if to_mark(record, looked, self.patience):
+        seen = Seen(now, depth.queue, depth.backlog)
+        record = follow(self._records.get(place), seen, looked, self.ward.patience)
+        if to_mark(record, looked, self.ward.patience):
             record = record.mark(self._selected(hold), self._threads(worker))
         self._records[place] = record
 
     def _judged(self, worker: Worker, hold: Hold, now: float) -> bool:
         """Whether this worker has been found stalled at this look."""
         record = self._records.get((hold.bind, hold.slot))
-        if record is None or worker.id in self.stalls or now - record.since < self.patience:
+        if record is None or worker.id in self.stalls or now - record.since < self.ward.patience:
             return False
         free = self._free(worker, hold.bind, now)
         if not free:
@@ -254,15 +240,16 @@ class Rescue:
         selected, half_open = self._selected(hold), 0
         if record.marked is not None and selected - self._queue(hold) > record.marked.accounted:
             # Asked for only where it decides: it takes milliseconds (FACTS 9).
-            where = self.runner.fronts[hold.bind].bind.address
-            half_open = len(self.runner.observer.diag.half_open(where.port, where.family))
+            front = self.ward.fronts[hold.bind]
+            where = front.bind.address
+            half_open = len(front.observer.diag.half_open(where.port, where.family))
         seen = replace(record.seen, queue=self._queue(hold))
         verdict = Verdict.ACCEPTS
         if seen.queue >= record.seen.queue:
             starved = record.marked.starved(now, self._threads(worker)) if record.marked else 0.0
             verdict = judge(
                 replace(record, seen=seen),
-                self.patience,
+                self.ward.patience,
                 selected=selected,
                 half_open=half_open,
                 free=free,
@@ -281,7 +268,7 @@ class Rescue:
         story.stalls += 1
         if story.said is None or now >= story.said + _SAY_AGAIN:
             story.said = now
-            self.runner.say(
+            self.ward.say(
                 f"{worker.name} has accepted nothing for {1000 * (now - record.since):.0f} ms"
                 f"{self._doing(worker)}: {queue} connection(s) that wait there go to others"
             )
@@ -293,40 +280,37 @@ class Rescue:
         if rooms is None:
             # Once a look: where all are busy, each of them asks.
             rooms = self._rooms[bind] = {}
-            shared = set(self.runner.fronts[bind].shared)
+            shared = self.ward.shared(bind)
             for other, hold in self._polled.values():
                 if hold.bind == bind and hold.slot in shared and other.stage is Stage.SERVING:
                     one = self._records.get((bind, hold.slot)) or self._backlog(hold)
-                    rooms[other.id] = rooms.get(other.id, 0) + room([one], now, self.patience)
+                    rooms[other.id] = rooms.get(other.id, 0) + room([one], now, self.ward.patience)
         asleep = {worker.id, *self.stalls}
         free = sum(part for one, part in rooms.items() if one not in asleep)
         return max(0, free - self._given[bind])
 
     def _backlog(self, hold: Hold) -> int:
-        listener = self.runner.fronts[hold.bind].sockets.get(hold.slot)
-        info = None if listener is None else info_of(listener)
-        return info.sacked if info else 0
+        depth = self.ward.depth(hold)
+        return depth.backlog if depth else 0
 
     def _queue(self, hold: Hold) -> int:
-        listener = self.runner.fronts[hold.bind].sockets.get(hold.slot)
-        info = None if listener is None else info_of(listener)
-        return info.unacked if info else 0
+        depth = self.ward.depth(hold)
+        return depth.queue if depth else 0
 
     def _selected(self, hold: Hold) -> int:
-        counts = self.runner.fronts[hold.bind].steering.counts().get(hold.slot)
+        counts = self.ward.fronts[hold.bind].steering.counts().get(hold.slot)
         return counts.new + counts.migrated if counts else 0
 
     def _threads(self, worker: Worker) -> dict[int, proc.Scheduled]:
         found: dict[int, proc.Scheduled] = {}
-        for pid in self.runner.crew.members[worker.id].tree():
+        for pid in self.ward.processes(worker):
             found |= proc.scheduling(pid)
         return found
 
     def _doing(self, worker: Worker) -> str:
         """What its processes are at, as evidence for who reads the log."""
-        member = self.runner.crew.members[worker.id]
         said = []
-        for pid in member.tree()[:3]:
+        for pid in self.ward.processes(worker)[:3]:
             state, channel = proc.run_state(pid) or "", proc.wait_channel(pid)
             where = f" in {channel}" if channel else ""
             said.append(f"pid {pid} {_DOING.get(state, 'is ending')}{where}")
@@ -336,21 +320,21 @@ class Rescue:
 
     def _attend(self, worker_id: int, now: float) -> bool:
         """Follow a stalled worker; whether something is due: it is awake, or others wait there."""
-        worker, stall = self.runner.instance.workers[worker_id], self.stalls[worker_id]
+        worker, stall = self.ward.worker(worker_id), self.stalls[worker_id]
         story = self.stories[worker_id]
         if self._awake(worker, now):
-            if self.runner.limits.stall_kill:
+            if self.ward.stall_kill:
                 story.ended.append((stall.since, now))
             self._forget(worker_id)
             if story.said is not None and story.said >= stall.since:
-                self.runner.say(
+                self.ward.say(
                     f"{worker.name} accepts again after {now - stall.since:.2f} s;"
                     f" {story.rescued} connection(s) were moved away from it so far"
                 )
             return True
         own = sum(not one.accepted for one in self._knocks.get(worker_id, {}).values())
         queue = max(0, sum(map(self._queue, worker.holds)) - own)
-        limit = self.runner.limits.stall_kill
+        limit = self.ward.stall_kill
         window = now - plan.MEMORY * limit
         total = now - max(stall.since, window) + story.stalled_since(window) if limit else 0.0
         self.stalls[worker_id] = replace(stall, queue=queue, total=total)
@@ -373,7 +357,7 @@ class Rescue:
             if one.accepted:
                 # At once: a worker that serves one at a time takes the next only then.
                 one.close()
-        prompt = all(now - one.since <= self.patience for one in knocks.values())
+        prompt = all(now - one.since <= self.ward.patience for one in knocks.values())
         if all(accepted) and prompt:
             return True
         if any(one.failed for one in knocks.values()):
@@ -389,7 +373,7 @@ class Rescue:
         if worker.id in self._knocks:
             return
         self._knocks[worker.id] = {
-            (hold.bind, hold.slot): Knock(self.runner.fronts[hold.bind], hold.slot, "", now)
+            (hold.bind, hold.slot): Knock(self.ward.fronts[hold.bind], hold.slot, "", now)
             for hold in worker.holds
         }
 

@@ -22,6 +22,7 @@ from segue.supervisor import notify, plan
 from segue.supervisor.audit import Audit
 from segue.supervisor.control import Control
 from segue.supervisor.crew import Crew, Member, end_leftovers
+from segue.supervisor.crew_ward import CrewWard
 from segue.supervisor.discovery import discover
 from segue.supervisor.front import Front
 from segue.supervisor.moves import Moves
@@ -79,7 +80,7 @@ class Runner:
         self.requests = Requests(self)
         self.moves = Moves(self)
         self.audit = Audit(self)
-        self.rescue = Rescue(self)
+        self.rescue = Rescue(CrewWard(self))
         self.selector = selectors.EpollSelector()
         self._events = select.poll()
         self._events.register(self.selector.fileno(), select.POLLIN)

@@ -1,0 +1,70 @@
+"""Whose listeners rescue looks after: what it must know of them, and what it may have done.
+
+The workers of a ``segue run`` (``crew_ward``), or listeners that somebody else's servers opened.
+A *worker* is whoever accepts at one or more listeners; what it *holds* names those.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from segue.supervisor.front import Front
+from segue.supervisor.state import Hold, Worker
+
+
+class Depth(NamedTuple):
+    """What waits in an accept queue, and the limit given to listen(2)."""
+
+    queue: int
+    backlog: int
+
+
+class Ward(Protocol):
+    """Every method may raise KernelError or OSError: what is refused now is tried again."""
+
+    @property
+    def patience(self) -> float:
+        """Seconds without an accept after which a worker counts as stalled; 0 for never."""
+
+    @property
+    def stall_kill(self) -> float:
+        """Seconds of stalls after which a worker is replaced; 0 for never."""
+
+    @property
+    def fronts(self) -> Sequence[Front]:
+        """Addresses, by the number that a hold has."""
+
+    def now(self) -> float:
+        """Seconds of a clock that does not go back."""
+
+    def say(self, text: str) -> None:
+        """To the log."""
+
+    def watched(self) -> list[Worker]:
+        """Whose queues are to be looked at; the stalls of others are forgotten."""
+
+    def worker(self, number: int) -> Worker:
+        """One that was watched a moment ago."""
+
+    def processes(self, worker: Worker) -> tuple[int, ...]:
+        """The processes that could accept at its listeners."""
+
+    def open(self, hold: Hold) -> socket.socket | None:
+        """A descriptor of this listener, the caller's to close; None when it is gone."""
+
+    def depth(self, hold: Hold) -> Depth | None:
+        """How many wait there at this look; None when it is gone."""
+
+    def shared(self, bind: int) -> Collection[int]:
+        """The slots at this address that have a share."""
+
+    def move(self, worker: Worker, holds: tuple[Hold, ...], own: int) -> int:
+        """Cycle these listeners; how many clients were moved, ``own`` being knocks of ours."""
+
+    def watch(self, file: Any, handler: Callable[[], None]) -> None:
+        """Call this whenever the file can be read."""
+
+    def unwatch(self, file: Any) -> None:
+        """No longer."""
