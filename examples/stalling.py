@@ -7,16 +7,23 @@ and, run as a program, the asyncio example, each of which accepts nothing meanwh
     segue run --bind 127.0.0.1:8080 --workers 2 -- uvicorn examples.stalling:app --fd '{fd}'
     segue run --bind 127.0.0.1:8080 --workers 2 -- gunicorn -b 'fd://{fd}' examples.stalling:wsgi
     kill -USR2 PID    # of a worker, as segue status shows it
+
+With an address the asyncio example opens a listener of its own there, with SO_REUSEPORT; start it
+twice, and segue rescue beside it:
+
+    python -m examples.stalling 127.0.0.1:8080
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import socket
 import sys
 import time
 
-from examples.asyncio_server import main
+from examples.asyncio_server import main, serve
 from examples.hello import app
 from examples.hello_wsgi import app as wsgi
 
@@ -36,5 +43,16 @@ def stall(*_: object) -> None:
 # Python runs it in the main thread, which is the one that serves in all three.
 signal.signal(signal.SIGUSR2, stall)
 
+
+def alone(address: str) -> None:
+    """Serve at this HOST:PORT until told to end, on a listener that others may stand beside."""
+    host, _, port = address.rpartition(":")
+    listener = socket.create_server((host, int(port)), reuse_port=True)
+    asyncio.run(serve(listener))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    if len(sys.argv) == 2:
+        alone(sys.argv[1])
+    else:
+        sys.exit(main())

@@ -328,3 +328,32 @@ def test_what_is_written_down_goes_on(group: Group) -> None:
     again.restore(plain, 0.0)
     assert len(again.members) == 2
     assert again.gone == had
+
+
+def test_who_stalls_is_passed_over_while_anybody_else_has_a_share(group: Group) -> None:
+    """Its part goes to its own generation first; nobody is left out when all stall."""
+    group.begin("a", "b")
+    group.release.now = "second"
+    group.come("c", "d")
+    group.attached.shift(20)
+    assert group.shares() == {"a": 40, "b": 40, "c": 10, "d": 10}
+    of = {name: cookie(one) for name, one in group.listeners.items()}
+    group.attached.pass_over([of["c"]])
+    assert group.shares() == {"a": 40, "b": 40, "d": 20}
+    assert "c" not in group.taken(60)
+    group.attached.pass_over([of["c"], of["d"]])
+    assert group.shares() == {"a": 50, "b": 50}
+    group.attached.pass_over(of.values())
+    assert group.shares() == {"a": 40, "b": 40, "c": 10, "d": 10}
+    group.attached.pass_over([of["a"], of["b"]])
+    assert group.shares() == {"c": 50, "d": 50}
+    group.attached.pass_over(())
+    assert group.shares() == {"a": 40, "b": 40, "c": 10, "d": 10}
+
+
+def test_a_stall_changes_nothing_in_how_many_are_wanted(group: Group) -> None:
+    """Who is passed over when things are settled has its seat."""
+    group.begin("a", "b")
+    group.attached.pass_over([cookie(group.listeners["a"])])
+    group.look(SETTLED + 1, thorough=True)
+    assert group.attached.strength == 2

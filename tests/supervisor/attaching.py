@@ -24,7 +24,7 @@ PLAIN = (sys.executable, "-S", "-E", str(ROOT / "tests" / "supervisor" / "plain_
 
 
 class Attach(Instance):
-    """One ``segue attach`` named t; a context manager that leaves nothing attached or pinned."""
+    """One ``segue attach``, or ``rescue``, named t; leaves nothing attached or pinned."""
 
     def __init__(
         self,
@@ -33,12 +33,13 @@ class Attach(Instance):
         *flags: str,
         address: Address = HERE,
         before: tuple[str, ...] = (),
+        verb: str = "attach",
     ) -> None:
         self.directory = directory
         self.output = directory / "output"
         where = (str(address), "--name", "t", "--bpffs", bpffs)
         segue = (sys.executable, "-m", "segue")
-        self.argv = [*before, *segue, "attach", *where, *flags]
+        self.argv = [*before, *segue, verb, *where, *flags]
         self.off = [*before, *segue, "detach", *where]
         self.env = {**os.environ, "SEGUE_DIRECTORY": str(directory / "run")}
         self.process = self._start()

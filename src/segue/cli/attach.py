@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -10,8 +11,9 @@ import click
 from segue.address import Address
 from segue.engine.generations import TOGETHER
 from segue.engine.pinning import USUAL
-from segue.errors import SegueError
+from segue.errors import SegueError, UsageError
 from segue.observe.origin import RULES
+from segue.observe.stall import PATIENCE
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -75,6 +77,11 @@ def group_options(command: Command) -> Command:
     "--allow", default="", metavar="OPTION,...",
     help="Attach though the listeners differ in these, as segue audit names them.",
 )  # fmt: skip
+@click.option(
+    "--rescue", default="off", metavar="TIME", show_default=True,
+    help="How long a listener may accept nothing while others could, until what waits behind it is"
+    " moved to them and nothing new is sent to it (docs/RESCUE.md).",
+)  # fmt: skip
 @click.option("--replace", is_flag=True, help="Attach though another program steers the group.")
 def attach(address: str, policy: str, object: str, allow: str, **given: Any) -> int:  # noqa: A002
     """Keep the connections of whoever listens at ADDRESS, through its own restarts.
@@ -91,6 +98,48 @@ def attach(address: str, policy: str, object: str, allow: str, **given: Any) -> 
     return attend(
         Wish(Address.parse(address), chosen=Chosen(policy, object), allow=allowed, **given)
     )
+
+
+@click.command()
+@group_options
+@click.option(
+    "--after", default=PATIENCE, metavar="TIME", show_default=True,
+    help="How long a listener may accept nothing while others could, until it counts as stalled.",
+)  # fmt: skip
+def rescue(address: str, after: str, **given: Any) -> int:
+    """Move what waits behind a stalled one of those who listen at ADDRESS to the others.
+
+    Stays in the foreground until SIGTERM or SIGINT, and leaves the listeners as it found them.
+    Where segue attach runs, it is asked to.
+    """
+    from segue.supervisor.attending import attend  # noqa: PLC0415
+    from segue.supervisor.places import Places, instances  # noqa: PLC0415
+    from segue.supervisor.wish import Wish  # noqa: PLC0415
+
+    wish = Wish(Address.parse(address), rescue=after, passing=True, **given)
+    if not wish.rescue_after:
+        raise UsageError("--after is a time such as 50ms or 1s: with off there is nothing to do")
+    if wish.instance_name in instances():
+        request = {"do": "rescue", "address": str(wish.address), "after": after}
+        return _ask_for_rescue(wish.instance_name, Places.of(wish.instance_name).control, request)
+    return attend(wish)
+
+
+def _ask_for_rescue(name: str, control: str, request: dict[str, str]) -> int:
+    """Have the instance that runs rescue until we are told to end; our hanging up ends it."""
+    from segue.supervisor.control import ask  # noqa: PLC0415
+
+    if ask(control, {"do": "status"}, click.echo).get("status", {}).get("command"):
+        raise UsageError(
+            f"{request['address']} is served by segue run ({name}): give --rescue to that one"
+        )
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        answer = ask(control, request, lambda text: click.echo(f"segue: {text}", err=True))
+    except KeyboardInterrupt:
+        return 0
+    raise SegueError(str(answer.get("error", f"{name} has ended")))
 
 
 @click.command()

@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "reexec": "segue.cli.verbs",
     "attach": "segue.cli.attach",
     "detach": "segue.cli.attach",
+    "rescue": "segue.cli.attach",
     "shift": "segue.cli.verbs",
     "weights": "segue.cli.verbs",
     "trace": "segue.cli.trace",

@@ -69,6 +69,8 @@ class Attached:
     strength: int = 0  # how many listeners served when things were settled
     gone: Counts = field(default_factory=Counts)  # of listeners that are no more
     weights: dict[int, float] = field(default_factory=dict)  # in force, by slot
+    entitled: frozenset[int] = frozenset()  # slots that have a share unless their owner stalls
+    stalled: frozenset[int] = frozenset()  # cookies
     _seen: frozenset[int] = frozenset()
     _changed: float = 0.0
     _again: dict[int, float] = field(default_factory=dict)  # who is left alone, until when
@@ -116,8 +118,8 @@ class Attached:
         self.generations.keep(numbers)
         self.percent = {one: part for one, part in self.percent.items() if one in numbers}
         split = len(numbers) > 1 and numbers[-1] in self.percent
-        if self.weights and not split:
-            self.strength = len(self.weights)
+        if self.entitled and not split:
+            self.strength = len(self.entitled)
 
     def _numbered(self, listeners: Iterable[Listener]) -> list[tuple[Listener, int]]:
         """With the generation of each, in the order in which their servers were started."""
@@ -228,6 +230,12 @@ class Attached:
         self._reshare()
         return numbers[-1]
 
+    def pass_over(self, stalled: Iterable[int]) -> None:
+        """Nothing new for these cookies and no others, as long as anybody else has a share."""
+        before, self.stalled = self.stalled, frozenset(stalled)
+        if before != self.stalled:
+            self._reshare()
+
     def weigh(self, factors: Mapping[int, float]) -> None:
         """Multiply the shares of these slots, 1 being nobody's; the others stay as they are.
 
@@ -271,6 +279,13 @@ class Attached:
         }
         percent = self.percent.get(newest) if newest in wanted else None
         weights = by_generation(list(wanted.values()), self.strength, percent or None, factors)
+        self.entitled = frozenset(slot for slot, weight in weights.items() if weight > 0)
+        asleep = {self.members[one].slot for one in self.stalled & self.members.keys()}
+        if asleep & self.entitled:
+            factors = {**factors, **dict.fromkeys(asleep, 0.0)}
+            weights = by_generation(list(wanted.values()), self.strength, percent or None, factors)
+            # A generation whose listeners all stall leaves its part to the others.
+            weights = {one: part for one, part in weights.items() if one not in asleep} or weights
         weights = {slot: weight for slot, weight in weights.items() if weight > 0}
         if weights != self.weights:
             self.steering.share(weights)

@@ -35,8 +35,8 @@ _RAISING = frozenset(
 
 
 @contextlib.contextmanager
-def frozen(pids: Collection[int]) -> Iterator[bool]:
-    """Inside the block these processes and their children do not run.
+def frozen(pids: Collection[int], *, children: bool = True) -> Iterator[bool]:
+    """Inside the block these processes, and unless told otherwise their children, do not run.
 
     Yields whether that is so of all of them: False when one may not be signalled (another user's,
     without CAP_KILL), is gone, or did not stop in a tenth of a second; the others are stopped all
@@ -53,7 +53,7 @@ def frozen(pids: Collection[int]) -> Iterator[bool]:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _RAISING)
     stopped: dict[int, int] = {}  # pid -> pidfd
     try:
-        yield _stop(pids, stopped)
+        yield _stop(pids, stopped, children=children)
     finally:
         for holder in stopped.values():
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -62,7 +62,7 @@ def frozen(pids: Collection[int]) -> Iterator[bool]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _stop(pids: Collection[int], stopped: dict[int, int]) -> bool:
+def _stop(pids: Collection[int], stopped: dict[int, int], *, children: bool) -> bool:
     limit = time.monotonic() + _LIMIT_SECONDS
     known: set[int] = set()
     everyone = True
@@ -73,7 +73,8 @@ def _stop(pids: Collection[int], stopped: dict[int, int]) -> bool:
         known |= new
         everyone &= _wait_stopped(new & stopped.keys(), limit)
         # A stopped process forks no more, so what it forked just before is all there is.
-        new = {child for pid in new for child in proc.children(pid)} - known - {os.getpid()}
+        below = {child for pid in new for child in proc.children(pid)} if children else set()
+        new = below - known - {os.getpid()}
     return everyone
 
 

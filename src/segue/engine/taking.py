@@ -82,7 +82,8 @@ def refuse(listeners: Sequence[Listener], sockets: Sequence[socket.socket]) -> N
         if name:
             raise UsageError(
                 f"{who} at {listener.address} is run by segue run ({name}), which keeps its"
-                f" connections already: segue restart --name {name}"
+                " connections already, and rescues them from workers that stall (segue run"
+                f" --rescue): segue restart --name {name}"
             )
 
 

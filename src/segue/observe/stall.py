@@ -26,6 +26,9 @@ from enum import Enum, auto
 
 from segue.linux.proc import Scheduled
 
+# Longer than a server that is well takes over one event, and short enough that of a stall of
+# 1 s in every 3 fewer than one client in a hundred feels it (docs/RESCUE.md).
+PATIENCE = "30ms"
 # Looks within the patience: enough that accepts between two of them do not all hide, and few
 # enough to cost little (docs/RESCUE.md has the figures).
 LOOKS = 3

@@ -19,6 +19,7 @@ from segue.linux import proc
 from segue.policy.counts import Counts
 from segue.supervisor import maps_order
 from segue.supervisor.control import Asker, factors, number
+from segue.supervisor.settings import patience
 from segue.supervisor.survey import describe
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Orders:
             "detach": self._detach,
             "trace": self._trace,
             "map": self._map,
+            "rescue": self._rescue,
         }
 
     def do(self, asker: Asker, request: dict[str, Any]) -> None:
@@ -80,14 +82,25 @@ class Orders:
         attending = self.attending
         attending.tracing.begin(asker, 0, attending.attached.steering, attending.borrow)
 
+    def _rescue(self, asker: Asker, request: dict[str, Any]) -> None:
+        """For as long as the client stays; it is told what is done."""
+        text = request.get("after")
+        if not isinstance(text, str):
+            raise UsageError('a rescue has a time: {"do": "rescue", "after": "50ms"}')
+        self._refuse_other(request)
+        self.attending.rescue_for(asker, patience(text, "--after"))
+
+    def _refuse_other(self, request: dict[str, Any]) -> None:
+        here = str(self.attending.wish.address)
+        if request.get("address", here) != here:
+            raise UsageError(f"{self.attending.places.name} is attached to {here}")
+
     def _stop(self, asker: Asker, _: dict[str, Any]) -> None:
         self.attending.end()
         asker.end(0)
 
     def _detach(self, asker: Asker, request: dict[str, Any]) -> None:
-        here = str(self.attending.wish.address)
-        if request.get("address", here) != here:
-            raise UsageError(f"{self.attending.places.name} is attached to {here}")
+        self._refuse_other(request)
         self.attending.detach()
         asker.end(0)
 
@@ -95,6 +108,7 @@ class Orders:
 def report(attending: Attending) -> dict[str, Any]:
     """One look at everything; cookies name sockets, times are seconds."""
     attached, wish = attending.attached, attending.wish
+    rescue = attending.ward.rescue if attending.ward else None
     group = attending.observer.snapshot(wish.address, owners=True, connections=True, requests=True)
     counts = attached.steering.counts()
     by_hash = counts.pop(NO_SLOT)
@@ -112,7 +126,7 @@ def report(attending: Attending) -> dict[str, Any]:
         # A connection of a process that has several of these listeners is counted once.
         holders = frozenset(listener.owners) - counted
         counted |= holders
-        pid, started = _youngest(listener)
+        pid, started = youngest(listener)
         count = counts.get(member.slot, Counts())
         weight = attached.weights.get(member.slot, 0.0)
         workers.append(
@@ -121,7 +135,7 @@ def report(attending: Attending) -> dict[str, Any]:
                 "id": member.slot,
                 "pid": pid,
                 "command": proc.command(pid) if pid else "?",
-                "stage": _stage(member, weight, working),
+                "stage": _stage(member, working, shares=member.slot in attached.entitled),
                 "age": round(boot - started, 3),
                 "share": round(100 * weight / total, 2),
                 "queue": listener.queue,
@@ -130,6 +144,7 @@ def report(attending: Attending) -> dict[str, Any]:
                 "new": count.new,
                 "migrated": count.migrated,
                 "slots": [(str(wish.address), member.slot)],
+                **(rescue.told(member.slot) if rescue else {}),
             }
         )
     known = attached.members.keys()
@@ -148,7 +163,9 @@ def report(attending: Attending) -> dict[str, Any]:
         "working": working,
         "newcomer": newest if newest != working else 0,
         "size": len(attached.members),
-        "moved": 0,
+        "moved": rescue.rescued if rescue else 0,
+        "rescue": rescue.ward.patience if rescue else 0.0,
+        "rescued": rescue.rescued if rescue else 0,
         "cut": 0,
         "flip_ms": None,
         "flip_age": None,
@@ -174,16 +191,16 @@ def _working(parts: Mapping[int, tuple[int, float]]) -> int:
     return max(parts, key=lambda one: (parts[one][1], one), default=0)
 
 
-def _youngest(listener: Listener) -> tuple[int, float]:
+def youngest(listener: Listener) -> tuple[int, float]:
     """The owner that was started last, and when in seconds since boot."""
     ages = [(proc.start_seconds(pid) or 0.0, pid) for pid in listener.owners]
     started, pid = max(ages, default=(time.clock_gettime(time.CLOCK_BOOTTIME), 0))
     return pid, started
 
 
-def _stage(member: Member, weight: float, working: int) -> str:
+def _stage(member: Member, working: int, *, shares: bool) -> str:
     if not member.ready:
         return "starting"
-    if weight:
+    if shares:
         return "serving"
     return "draining" if member.generation < working else "standby"

@@ -11,9 +11,12 @@ import selectors
 import signal
 import socket
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from segue.engine import attach as attaching
+from segue.engine import taking
 from segue.engine.attached import Attached
 from segue.engine.following import Following
 from segue.engine.generations import Generations
@@ -25,7 +28,8 @@ from segue.errors import SegueError, UsageError
 from segue.observe.origin import Rule
 from segue.observe.snapshot import Observer
 from segue.supervisor import attached_orders, notify
-from segue.supervisor.control import Control
+from segue.supervisor.attached_ward import AttachedWard
+from segue.supervisor.control import Asker, Control
 from segue.supervisor.front import Front
 from segue.supervisor.output import Voice
 from segue.supervisor.places import Places
@@ -82,6 +86,7 @@ def _begin(wish: Wish, places: Places, observer: Observer) -> Attending:
     # There are kernels on which an attached program would do harm (engine/defects.py).
     choice = choose("migrate")
     now = time.monotonic()
+    passing = wish.passing
     if pins.there():
         record = (places.read_record() or {}).get("attached", {})
         before = record.get("address", str(wish.address))
@@ -99,17 +104,25 @@ def _begin(wish: Wish, places: Places, observer: Observer) -> Attending:
             wish.address, observer, pins, rule, generations, record.get("group", {}), now
         )
         how = "found again"
+        # What somebody attached to stay is left so; what another rescue left behind is not.
+        passing = passing and record.get("passing") is True
     else:
+        if passing and len(taking.find(observer, wish.address)) < 2:
+            raise UsageError(
+                f"one listener only at {wish.address}: nobody else could take what waits there"
+            )
         attached = attaching.attach(
             wish.address, observer, pins, rule, generations, now,
             loading=wish.chosen.load, replace=wish.replace, allow=wish.allow,
         )  # fmt: skip
         how = "attached"
     attached.canary, attached.proven = wish.canary, wish.ready == "accept"
-    attending = Attending(wish, places, observer, attached, pins, choice)
+    attending = Attending(replace(wish, passing=passing), places, observer, attached, pins, choice)
     attending.say(f"{how}: {wish.address}, {len(attached.members)} listener(s)")
     for one in attached.differences:
         attending.say(f"the listeners differ in {one.name}: {one.effect}")
+    if wish.rescue_after:
+        attending.begin_rescue(wish.rescue_after)
     return attending
 
 
@@ -130,8 +143,10 @@ class Attending:
         self.now = time.monotonic
         self.ended = False
         self._voice = Voice()
-        self._front = Front(0, Bind("", wish.address), attached.steering, observer)
-        self._proving = Proving(attached, self._front, wish.ready_http)
+        self.front = Front(0, Bind("", wish.address), attached.steering, observer)
+        self.ward: AttachedWard | None = None
+        self._asker: Asker | None = None  # who wants the rescue, if not the wish
+        self._proving = Proving(attached, self.front, wish.ready_http)
         self._nudge: Nudge | None = None
         self._said = ""
         self._written: dict[str, Any] = {}
@@ -172,6 +187,8 @@ class Attending:
         waits = [self.following.deadline() - now, self._proving.pace(now)]
         if self._nudge is not None:
             waits.append(self._nudge.deadline() - now)
+        if self.ward is not None:
+            waits.append(self.ward.rescue.due - now)
         return max(0.0, min(waits))
 
     def _tick(self) -> None:
@@ -188,18 +205,21 @@ class Attending:
     def _look(self) -> None:
         now, attached = self.now(), self.attached
         due, thorough = self.following.due(now)
-        before = set(attached.members)
+        before = dict(attached.members)
         begun = time.thread_time()
         if due:
             for text in attached.look(now, thorough=thorough):
                 self.say(text)
-        changed = before != set(attached.members)
+        gone = [one for cookie, one in before.items() if cookie not in attached.members]
+        changed = bool(gone) or len(before) != len(attached.members)
         if due and not (thorough or changed):
             self.following.took(time.thread_time() - begun)
-        if before - set(attached.members) and self.choice.nudge and self._nudge is None:
-            waiting = {one.slot: one.cookie for one in attached.members.values()}
-            front = self._front
-            self._nudge = Nudge(self.wish.address, front.steering, self.observer, waiting, now)
+        if gone:
+            self.nudge()
+        if self.ward is not None:
+            for one in gone:
+                self.ward.forget(one)
+            self.ward.step()
         if self._nudge is not None and self._nudge.step(now):
             self._nudge.close()
             self._nudge = None
@@ -219,11 +239,68 @@ class Attending:
         if self._wake_in.recv(4096):
             self.end()
 
+    def nudge(self) -> None:
+        """Connections migrated: wake those who have them now, where the kernel does not."""
+        if self.choice.nudge and self._nudge is None:
+            waiting = {one.slot: one.cookie for one in self.attached.members.values()}
+            steering = self.attached.steering
+            self._nudge = Nudge(self.wish.address, steering, self.observer, waiting, self.now())
+
+    def watch(self, file: Any, handler: Callable[[], None]) -> None:
+        """Call this whenever the file can be read."""
+        self._selector.register(file, selectors.EVENT_READ, handler)
+
+    def unwatch(self, file: Any) -> None:
+        """No longer."""
+        self._selector.unregister(file)
+
+    # Rescue
+
+    def begin_rescue(self, patience: float) -> None:
+        """Look after the members from now on; patience in seconds.  Raises KernelError."""
+        self.ward = AttachedWard(self, patience)
+        watched = len(self.ward.watched())
+        self.say(
+            f"looks after {watched} listener(s), each stalled when it accepts nothing for"
+            f" {1000 * patience:g} ms"
+            + ("" if watched > 1 else "; with fewer than two there is nobody to take what waits")
+        )
+
+    def _end_rescue(self) -> None:
+        """Those that stall have their share again.  Raises KernelError."""
+        if self.ward is not None:
+            self.ward.close()
+            self.ward = None
+            self.attached.pass_over(())
+
+    def rescue_for(self, asker: Asker, patience: float) -> None:
+        """Rescue what waits behind those that stall, until this client hangs up.
+
+        Raises SegueError, with nothing changed, where that is being done.
+        """
+        if self.ward is not None:
+            raise SegueError(f"{self.places.name} rescues already: see segue status")
+        self._asker = asker
+        self.watch(asker, self._hung_up)
+        self.begin_rescue(patience)
+
+    def _hung_up(self) -> None:
+        if self._asker is not None:
+            self.unwatch(self._asker)
+            self._asker.close()
+            self._asker = None
+        self._end_rescue()
+        self.say("rescue has ended with who asked for it")
+
     # What orders do
 
     def end(self) -> None:
         """Leave the loop; the program and its shares stay in force."""
         notify.tell(STOPPING="1")
+        self._end_rescue()
+        if self.wish.passing:
+            self.detach()
+            return
         self.say(
             f"no longer followed: the program stays attached with the shares as they are; segue"
             f" attach {self.wish.address} goes on, segue detach {self.wish.address} takes it off"
@@ -251,8 +328,9 @@ class Attending:
         if self.ended or group == self._written:
             return
         address = str(self.wish.address)
-        record = {"address": address, "netns": self.wish.netns, "group": group}
+        record: dict[str, Any] = {"address": address, "netns": self.wish.netns, "group": group}
         record["program"] = self.wish.program
+        record["passing"] = self.wish.passing
         self.places.write_record({"attached": record})
         self._written = group
 
@@ -285,12 +363,18 @@ class Attending:
         return None
 
     def say(self, text: str) -> None:
-        """To the log."""
+        """To the log, and to who has asked for a rescue."""
         self._voice.say(text)
+        if self._asker is not None:
+            self._asker.say(text)
 
     def close(self) -> None:
         """Close everything that is held here."""
         signal.set_wakeup_fd(-1)
+        if self.ward is not None:
+            self.ward.close()
+        if self._asker is not None:
+            self._asker.end(0)
         self._proving.close()
         if self._nudge is not None:
             self._nudge.close()

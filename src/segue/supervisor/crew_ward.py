@@ -66,6 +66,9 @@ class CrewWard:
         # socket.dup() would set O_NONBLOCK as it is here, and so for the worker too.
         return None if held is None else socket.socket(fileno=os.dup(held.fileno()))
 
+    def look(self) -> None:
+        """As in Ward: nothing to do."""
+
     def depth(self, hold: Hold) -> Depth | None:
         """As in Ward, at the very moment."""
         held = self._held(hold)

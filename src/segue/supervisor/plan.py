@@ -306,13 +306,15 @@ def _spawns(instance: Instance, limits: Limits, now: float) -> list[Move]:
 
 
 def _rescues(instance: Instance, stalls: Mapping[int, Stall], now: float) -> list[Move]:
-    """Queues to be moved, where another worker that has a share is awake."""
-    taking = {worker for worker, weight in instance.shared if weight and worker not in stalls}
-    return [
-        Rescue(worker)
-        for worker, stall in stalls.items()
-        if stall.queue and now >= stall.not_before and taking
-    ]
+    sharing = [worker for worker, weight in instance.shared if weight]
+    return [Rescue(worker) for worker in due_rescues(sharing, stalls, now)]
+
+
+def due_rescues(sharing: Collection[int], stalls: Mapping[int, Stall], now: float) -> list[int]:
+    """Whose queues are to be moved, where another worker that has a share is awake."""
+    if not any(worker not in stalls for worker in sharing):
+        return []
+    return [one for one, stall in stalls.items() if stall.queue and now >= stall.not_before]
 
 
 def _stall_stops(instance: Instance, limits: Limits, stalls: Mapping[int, Stall]) -> list[Move]:

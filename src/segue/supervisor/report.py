@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from segue.engine.steering import NO_SLOT
-from segue.supervisor.rescue import Story
 from segue.supervisor.survey import describe, strangers
 
 if TYPE_CHECKING:
@@ -97,13 +96,7 @@ def report(runner: Runner) -> dict[str, Any]:
                 "slots": [
                     (str(runner.fronts[hold.bind].bind.address), hold.slot) for hold in one.holds
                 ],
-                "stalled": (
-                    round(now - stall.since, 3)
-                    if (stall := runner.rescue.stalls.get(one.id))
-                    else None
-                ),
-                "stalls": runner.rescue.stories.get(one.id, Story()).stalls,
-                "rescued": runner.rescue.stories.get(one.id, Story()).rescued,
+                **runner.rescue.told(one.id),
             }
             for one in instance.living
         ],

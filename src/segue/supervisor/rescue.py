@@ -18,6 +18,7 @@ import select
 from collections import Counter, deque
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from segue.linux import proc
 from segue.observe.stall import LOOKS, Record, Seen, Verdict, follow, judge, room, to_mark
@@ -145,6 +146,7 @@ class Rescue:
                 self._listen()
             return
         self._pace = 1.0
+        self.ward.look()
         self._rooms.clear()
         self._given.clear()
         places = {(hold.bind, hold.slot) for _, hold in waiting}
@@ -192,6 +194,15 @@ class Rescue:
             self._hang_up(worker)
             del self.stalls[worker]
 
+    def told(self, worker: int) -> dict[str, Any]:
+        """For the status: how long it has stalled now, how often ever, and how many were moved."""
+        stall, story = self.stalls.get(worker), self.stories.get(worker, Story())
+        return {
+            "stalled": None if stall is None else round(self.ward.now() - stall.since, 3),
+            "stalls": story.stalls,
+            "rescued": story.rescued,
+        }
+
     def close(self) -> None:
         """Hang up on everybody."""
         for worker in list(self._knocks):
@@ -238,6 +249,7 @@ class Rescue:
         # In the order in which a connection goes through them: none that arrives meanwhile can
         # look like one that was accepted.
         selected, half_open = self._selected(hold), 0
+        self.ward.look()
         if record.marked is not None and selected - self._queue(hold) > record.marked.accounted:
             # Asked for only where it decides: it takes milliseconds (FACTS 9).
             front = self.ward.fronts[hold.bind]

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from segue.address import Address
 from segue.engine.programs import Chosen
 from segue.errors import UsageError
+from segue.observe.stall import PATIENCE
 from segue.supervisor.places import name_of
 from segue.supervisor.plan import Limits
 
@@ -25,6 +26,20 @@ TOKEN = re.compile(r"\{(fd|host|port)\}")
 _TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
 LONGEST = 86400.0  # seconds; more than a day is a mistake
 FIRST_FD = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
+
+
+def patience(text: str, flag: str, more: str = ",") -> float:
+    """Seconds after which a worker counts as stalled; ``flag`` and ``more`` are for the error.
+
+    Raises UsageError for what is no time, or a senseless one.
+    """
+    found = _TIME.fullmatch(text)
+    if found is None:
+        raise UsageError(f"{flag} is a time such as 50ms or 1s{more} not {text!r}")
+    seconds = float(found[1]) / (1000 if found[2] == "ms" else 1)
+    if not 0.01 <= seconds <= 60:
+        raise UsageError(f"{flag} is 10ms to 60s{more} not {text}")
+    return seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +98,7 @@ class Settings:
     # Ten deaths a minute with nobody serving is a program that does not work here.
     crash_limit: int = 10
     crash_window: float = 60.0
-    # Longer than a server that is well takes over one event, and short enough that of a stall of
-    # 1 s in every 3 fewer than one client in a hundred feels it (docs/RESCUE.md).
-    rescue: str = "30ms"
+    rescue: str = PATIENCE
     # Who stalls may be about to answer what it has accepted: to end it is somebody's decision.
     stall_kill: float = 0.0
     env: tuple[str, ...] = field(default=())
@@ -124,8 +137,7 @@ class Settings:
         for pair in self.env:
             if pair.find("=") < 1 or "\0" in pair:
                 raise UsageError(f"--env {pair!r}: write NAME=VALUE")
-        if self.rescue_after and not 0.01 <= self.rescue_after <= 60:
-            raise UsageError(f"--rescue is 10ms to 60s, or off, not {self.rescue}")
+        _ = self.rescue_after
         self.signal_number()
         self.arguments([FIRST_FD + number for number in range(len(self.binds))])
 
@@ -158,12 +170,7 @@ class Settings:
 
         Raises UsageError for what is no time.
         """
-        if self.rescue == "off":
-            return 0.0
-        found = _TIME.fullmatch(self.rescue)
-        if found is None:
-            raise UsageError(f"--rescue is a time such as 50ms or 1s, or off, not {self.rescue!r}")
-        return float(found[1]) / (1000 if found[2] == "ms" else 1)
+        return 0.0 if self.rescue == "off" else patience(self.rescue, "--rescue", ", or off,")
 
     @property
     def instance_name(self) -> str:

@@ -54,8 +54,11 @@ class Ward(Protocol):
     def open(self, hold: Hold) -> socket.socket | None:
         """A descriptor of this listener, the caller's to close; None when it is gone."""
 
+    def look(self) -> None:
+        """What ``depth`` says from here on is as old as this call, or younger."""
+
     def depth(self, hold: Hold) -> Depth | None:
-        """How many wait there at this look; None when it is gone."""
+        """How many wait there; None when it is gone."""
 
     def shared(self, bind: int) -> Collection[int]:
         """The slots at this address that have a share."""

@@ -13,7 +13,7 @@ from segue.errors import UsageError
 from segue.linux import netns
 from segue.observe.origin import Rule
 from segue.supervisor.places import name_of
-from segue.supervisor.settings import LONGEST, NAME
+from segue.supervisor.settings import LONGEST, NAME, patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,14 @@ class Wish:
     replace: bool = False
     bpffs: str = USUAL
     traced: bool = True
+    rescue: str = "off"  # how long a listener may accept nothing until it counts as stalled
+    passing: bool = False  # detach at the end what was attached for this
     allow: tuple[str, ...] = ()  # options in which the listeners may differ
     chosen: Chosen = field(default_factory=Chosen)
 
     def __post_init__(self) -> None:
         Rule.parse(self.generation_by)
+        _ = self.rescue_after
         if self.name and not NAME.fullmatch(self.name):
             raise UsageError(f"--name {self.name!r}: use letters, digits and ._@- (at most 64)")
         if self.canary is not None and not 0 <= self.canary <= 100:
@@ -44,6 +47,15 @@ class Wish:
             raise UsageError("--together is at least 0 and below a day")
         if self.ready_http and not self.ready_http.startswith("/"):
             raise UsageError(f"--ready-http is a path such as /health, not {self.ready_http!r}")
+
+    @property
+    def rescue_after(self) -> float:
+        """In seconds; 0 for never.  Raises UsageError for what is no time."""
+        if self.rescue == "off":
+            return 0.0
+        if self.passing:
+            return patience(self.rescue, "--after")
+        return patience(self.rescue, "--rescue", ", or off,")
 
     @property
     def program(self) -> str:
