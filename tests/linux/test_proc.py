@@ -150,6 +150,18 @@ def test_sockets_by_inode() -> None:
             process.communicate(b"\n", timeout=5)
 
 
+def test_who_watches_a_socket_by_epoll() -> None:
+    """Only as long as it does, and not by its number alone."""
+    with socket.socket() as one, socket.socket() as other, select.epoll() as watching:
+        watching.register(one, select.EPOLLIN)
+        found = proc.polled(os.getpid())
+        assert one.fileno() in found
+        assert other.fileno() not in found
+        watching.unregister(one)
+        assert one.fileno() not in proc.polled(os.getpid())
+    assert proc.polled(2**22 + 1) == set()
+
+
 def test_a_pid_that_is_used_again_has_another_start() -> None:
     """Start times do not change while a process lives, and later ones are not earlier."""
     own = proc.start_time(os.getpid())

@@ -139,7 +139,7 @@ def _ask_for_rescue(name: str, control: str, request: dict[str, str]) -> int:
         answer = ask(control, request, lambda text: click.echo(f"segue: {text}", err=True))
     except KeyboardInterrupt:
         return 0
-    raise SegueError(str(answer.get("error", f"{name} has ended")))
+    raise SegueError(str(answer.get("error", f"{name} has ended, and the rescue with it")))
 
 
 @click.command()

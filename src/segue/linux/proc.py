@@ -168,6 +168,21 @@ def hides_descriptors(pid: int) -> bool:
     return False
 
 
+def polled(pid: int) -> set[int]:
+    """Descriptor numbers that its epoll instances watch; empty when gone or not ours to look into.
+
+    The "tfd" of proc_pid_fdinfo(5).
+    """
+    found: set[int] = set()
+    with contextlib.suppress(FileNotFoundError, PermissionError, ProcessLookupError):
+        for entry in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError, PermissionError, ProcessLookupError):
+                if os.readlink(f"/proc/{pid}/fd/{entry}") == "anon_inode:[eventpoll]":
+                    lines = _read(f"/proc/{pid}/fdinfo/{entry}").splitlines()
+                    found |= {int(line.split()[1]) for line in lines if line.startswith(b"tfd:")}
+    return found
+
+
 def owners(inodes: Iterable[int]) -> dict[int, tuple[int, ...]]:
     """Socket inode -> the processes that have it open, as far as this user may see."""
     wanted = set(inodes)

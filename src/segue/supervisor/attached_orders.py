@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +126,7 @@ def report(attending: Attending) -> dict[str, Any]:
         # A connection of a process that has several of these listeners is counted once.
         holders = frozenset(listener.owners) - counted
         counted |= holders
-        pid, started = youngest(listener)
+        pid, started = youngest(accepting(listener))
         count = counts.get(member.slot, Counts())
         weight = attached.weights.get(member.slot, 0.0)
         workers.append(
@@ -191,9 +191,24 @@ def _working(parts: Mapping[int, tuple[int, float]]) -> int:
     return max(parts, key=lambda one: (parts[one][1], one), default=0)
 
 
-def youngest(listener: Listener) -> tuple[int, float]:
-    """The owner that was started last, and when in seconds since boot."""
-    ages = [(proc.start_seconds(pid) or 0.0, pid) for pid in listener.owners]
+def accepting(listener: Listener) -> tuple[int, ...]:
+    """Of several owners those that watch it by epoll, if any do; else all.
+
+    Every worker of nginx has the listeners of all its siblings, and so has the one that forked it.
+    """
+    if len(listener.owners) < 2:
+        return listener.owners
+    watching = [
+        pid
+        for pid in listener.owners
+        if proc.sockets(pid).get(listener.inode, -1) in proc.polled(pid)
+    ]
+    return tuple(watching) or listener.owners
+
+
+def youngest(pids: Sequence[int]) -> tuple[int, float]:
+    """The process that was started last, and when in seconds since boot."""
+    ages = [(proc.start_seconds(pid) or 0.0, pid) for pid in pids]
     started, pid = max(ages, default=(time.clock_gettime(time.CLOCK_BOOTTIME), 0))
     return pid, started
 

@@ -19,7 +19,7 @@ from segue.errors import NotSupported, SegueError, UsageError
 from segue.group import Group, Listener
 from segue.linux import proc
 from segue.supervisor import plan
-from segue.supervisor.attached_orders import youngest
+from segue.supervisor.attached_orders import accepting, youngest
 from segue.supervisor.front import Front
 from segue.supervisor.rescue import Rescue
 from segue.supervisor.stages import Stage
@@ -45,6 +45,7 @@ class AttachedWard:
         self._workers: dict[int, Worker] = {}  # by cookie
         self._listeners: dict[int, Listener] = {}  # of these, with owners as they were
         self._not_before: dict[int, float] = {}  # who cannot be helped, by cookie
+        self._accepting: dict[int, tuple[int, ...]] = {}  # processes, by cookie
         self._said: set[int] = set()
 
     # What the attendant does with it
@@ -64,7 +65,7 @@ class AttachedWard:
     def forget(self, member: Member) -> None:
         """A listener that has gone; its slot may be another's next."""
         self.rescue.ended(member.slot)
-        for known in (self._workers, self._listeners, self._not_before):
+        for known in (self._workers, self._listeners, self._accepting, self._not_before):
             known.pop(member.cookie, None)
         self._said.discard(member.cookie)
 
@@ -112,9 +113,12 @@ class AttachedWard:
         return next(one for one in self._workers.values() if one.id == number)
 
     def processes(self, worker: Worker) -> tuple[int, ...]:
-        """As in Ward: those that had the listener when it was last looked up."""
+        """As in Ward; looked up again when one of them has ended."""
         (hold,) = worker.holds
-        return tuple(pid for pid in self._listeners[hold.cookie].owners if _freezable(pid))
+        if not all(os.path.exists(f"/proc/{pid}") for pid in self._accepting[hold.cookie]):
+            self._look_up([hold.cookie])
+            worker.pid, _ = youngest(self._accepting[hold.cookie])
+        return self._accepting[hold.cookie]
 
     def open(self, hold: Hold) -> socket.socket | None:
         """As in Ward."""
@@ -179,7 +183,7 @@ class AttachedWard:
 
     def _owners(self, listener: Listener) -> list[int]:
         """Who has it at this moment: those known, and children that they have had since."""
-        known = {pid for pid in listener.owners if _freezable(pid)}
+        known = set(listener.owners)
         known |= {child for pid in known for child in proc.children(pid) if _freezable(child)}
         return [pid for pid in sorted(known) if listener.inode in proc.sockets(pid)]
 
@@ -188,7 +192,10 @@ class AttachedWard:
         there = [one for one in group.listeners if one.cookie in cookies]
         owners = proc.owners({one.inode for one in there})
         for one in there:
-            self._listeners[one.cookie] = replace(one, owners=owners.get(one.inode, ()))
+            whose = tuple(pid for pid in owners.get(one.inode, ()) if _freezable(pid))
+            found = replace(one, owners=whose)
+            self._listeners[one.cookie] = found
+            self._accepting[one.cookie] = accepting(found)
 
     def _learn(self, members: list[Member], now: float) -> None:
         self._look_up([one.cookie for one in members])
@@ -204,7 +211,7 @@ class AttachedWard:
                     who = proc.describe(listener.owners) or "somebody"
                     self.say(f"a listener of {who} is not looked after: {why}")
                 continue
-            pid, _ = youngest(listener)
+            pid, _ = youngest(self._accepting[member.cookie])
             hold = Hold(0, member.slot, member.cookie)
             self._workers[member.cookie] = Worker(
                 member.slot, member.generation, pid, now, holds=(hold,)
@@ -213,6 +220,8 @@ class AttachedWard:
 
 def _why_not(listener: Listener) -> str:
     """What stands in the way of a rescue of this one; "" for nothing."""
+    if not listener.owners:
+        return "nobody is seen to have it who could be stopped for a moment, as init cannot"
     try:
         taken = take(listener)
     except NotSupported as error:
@@ -225,7 +234,7 @@ def _why_not(listener: Listener) -> str:
                 "with TCP_DEFER_ACCEPT it accepts only who has sent something, so it cannot be"
                 " asked whether it is awake"
             )
-    for pid in filter(_freezable, listener.owners):
+    for pid in listener.owners:
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
@@ -236,7 +245,7 @@ def _why_not(listener: Listener) -> str:
 
 
 def _freezable(pid: int) -> bool:
-    """Neither this process nor init, which may have opened the listener (systemd.socket) and
-    accepts nothing.
+    """Neither this process nor init, which no signal stops, and which accepts nothing where it
+    has opened the listener for another (systemd.socket).
     """
     return pid not in {1, os.getpid()}

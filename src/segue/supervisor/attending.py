@@ -289,18 +289,21 @@ class Attending:
             self.unwatch(self._asker)
             self._asker.close()
             self._asker = None
-        self._end_rescue()
+        try:
+            self._end_rescue()
+        except SegueError as error:
+            self.say(f"the shares are not as they were: {error}")
         self.say("rescue has ended with who asked for it")
 
     # What orders do
 
     def end(self) -> None:
-        """Leave the loop; the program and its shares stay in force."""
+        """Leave the loop; the program and its shares stay in force, unless they were for now."""
         notify.tell(STOPPING="1")
-        self._end_rescue()
         if self.wish.passing:
             self.detach()
             return
+        self._end_rescue()
         self.say(
             f"no longer followed: the program stays attached with the shares as they are; segue"
             f" attach {self.wish.address} goes on, segue detach {self.wish.address} takes it off"
