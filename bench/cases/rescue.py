@@ -1,19 +1,23 @@
-"""One worker of two or of four stalls in its own way, under ``segue run``: is anybody late?"""
+"""One worker of two or of four stalls in its own way, under Segue: is anybody late?"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
 from bench import proxies
+from bench.attached import Attached
 from bench.case import Case, Sample
-from bench.harness import Load, Segue, free_port, program, steady
+from bench.harness import Load, Segue, Server, free_port, program, steady
 from bench.rounds import seen, take_turns
-from bench.systems import LOCAL, System
+from bench.systems import LOCAL, System, overlapping
 from bench.table import LOAD, Column, Row
 from segue.linux import proc
 
@@ -27,17 +31,22 @@ class Way:
     stall: str
     workers: int
     rescue: str = "30ms"
+    attached: bool = False  # its own way, ``segue attach --rescue`` beside it
 
     @property
     def name(self) -> str:
         """In the table."""
+        if self.attached:
+            return f"{self.server} of its own, attached, 1 of {self.workers} {self.stall}s"
         if not self.stall:
             return f"{self.server}, {self.workers} saturated, no stall"
         off = ", --rescue off" if self.rescue == "off" else ""
         return f"{self.server}, 1 of {self.workers} {self.stall}s{off}"
 
-    def start(self, host: str, port: int) -> Segue:
-        """Under ``segue run``."""
+    def start(self, host: str, port: int) -> Segue | Beside:
+        """Under ``segue run``, or beside ``segue attach``."""
+        if self.attached:
+            return self._beside(host, port)
         more: tuple[str, ...] = ("--rescue", self.rescue)
         if self.server in {"nginx", "HAProxy"}:
             where = proxies.directory()
@@ -62,6 +71,61 @@ class Way:
         more = (*more, "--env", f"STALL={self.stall}:1")
         return Segue(argv, port, engine="migrate", workers=self.workers, more=more, host=host)
 
+    def _beside(self, host: str, port: int) -> Beside:
+        servers: list[Callable[[], Server]]
+        where = proxies.directory()
+        if self.server == "nginx":
+            proxies.nginx(where, host, port, workers=self.workers, listen="reuseport")
+            servers = [lambda: Server(proxies.nginx_argv(where), port, host=host)]
+        else:
+            argv = [sys.executable, "-m", "examples.stalling", f"{host}:{port}"]
+            env = {"STALL": f"{self.stall}:1"}
+            servers = [lambda: Server(argv, port, host=host, env=env)] * self.workers
+        return Beside(servers, port, self.workers, self.rescue, where)
+
+
+class Beside:
+    """Servers without a supervisor, each with a listener of its own, and ``segue attach``."""
+
+    def __init__(
+        self,
+        servers: Sequence[Callable[[], Server]],
+        port: int,
+        listeners: int,
+        rescue: str,
+        directory: Path,
+    ) -> None:
+        self.port, self.listeners = port, listeners
+        self._start, self._directory = servers, directory
+        self._stack = contextlib.ExitStack()
+        self._servers: list[Server] = []
+        self._attached = Attached(port, "--rescue", rescue)
+
+    def accepting(self) -> list[int]:
+        """The processes that serve."""
+        return [pid for one in self._servers for pid in one.accepting()]
+
+    def log(self) -> str:
+        """What the servers have printed."""
+        return "".join(one.log() for one in self._servers)
+
+    def status(self) -> dict[str, Any]:
+        """As ``segue status`` shows it."""
+        found: dict[str, Any] = self._attached.ask("status")["status"]
+        return found
+
+    def __enter__(self) -> Self:
+        with self._stack:
+            self._stack.callback(shutil.rmtree, self._directory)
+            self._servers = [self._stack.enter_context(start()) for start in self._start]
+            self._stack.enter_context(self._attached)
+            self._attached.wait_ready(self.listeners)
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
 
 WAYS = [
     Way("asyncio", "sleep", 2, "off"),
@@ -73,6 +137,9 @@ WAYS = [
     ),
     *(Way("asyncio", "", workers) for workers in (2, 4)),
     *(Way(server, "stop", workers) for server in ("nginx", "HAProxy") for workers in (2, 4)),
+    Way("asyncio", "sleep", 2, attached=True),
+    Way("asyncio", "spin", 2, attached=True),
+    Way("nginx", "stop", 4, attached=True),
 ]
 
 
@@ -120,7 +187,8 @@ def measure(
                 harmed=_harmed(victim, said),
             )
 
-    systems = [System(way.name, way.start) for way in WAYS if only in way.name]
+    idle = overlapping([])  # never started: ``once`` starts its way itself
+    systems = [System(way.name, idle) for way in WAYS if only in way.name]
     return take_turns(systems, repetitions, once)
 
 
@@ -144,7 +212,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
 
 CASE = Case(
     "rescue",
-    "Workers that stall 1 s of every 3, under segue run",
+    "Workers that stall 1 s of every 3, under segue run or attached to",
     "400 new connections a second, an open loop; the loop of one worker sleeps or computes for 1 s"
     " of every 3, or its process is stopped (SIGSTOP), three times a repetition.",
     measure,
