@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +110,7 @@ def report(attending: Attending) -> dict[str, Any]:
     attached, wish = attending.attached, attending.wish
     rescue = attending.ward.rescue if attending.ward else None
     group = attending.observer.snapshot(wish.address, owners=True, connections=True, requests=True)
+    accepts = accepting(group.listeners)
     counts = attached.steering.counts()
     by_hash = counts.pop(NO_SLOT)
     parts = attending.parts()
@@ -126,7 +127,7 @@ def report(attending: Attending) -> dict[str, Any]:
         # A connection of a process that has several of these listeners is counted once.
         holders = frozenset(listener.owners) - counted
         counted |= holders
-        pid, started = youngest(accepting(listener))
+        pid, started = youngest(accepts[member.cookie])
         count = counts.get(member.slot, Counts())
         weight = attached.weights.get(member.slot, 0.0)
         workers.append(
@@ -191,19 +192,22 @@ def _working(parts: Mapping[int, tuple[int, float]]) -> int:
     return max(parts, key=lambda one: (parts[one][1], one), default=0)
 
 
-def accepting(listener: Listener) -> tuple[int, ...]:
-    """Of several owners those that watch it by epoll, if any do; else all.
+def accepting(listeners: Iterable[Listener]) -> dict[int, tuple[int, ...]]:
+    """By cookie: of several owners those that watch it by epoll, if any do; else all.
 
     Every worker of nginx has the listeners of all its siblings, and so has the one that forked it.
     """
-    if len(listener.owners) < 2:
-        return listener.owners
-    watching = [
-        pid
-        for pid in listener.owners
-        if proc.sockets(pid).get(listener.inode, -1) in proc.polled(pid)
-    ]
-    return tuple(watching) or listener.owners
+    listeners = list(listeners)
+    several = {pid for one in listeners if len(one.owners) > 1 for pid in one.owners}
+    watched = {}
+    for pid in several:
+        polled = proc.polled(pid)
+        watched[pid] = {inode for inode, fd in proc.sockets(pid).items() if fd in polled}
+    found = {}
+    for one in listeners:
+        watching = [pid for pid in one.owners if one.inode in watched.get(pid, ())]
+        found[one.cookie] = tuple(watching) or one.owners
+    return found
 
 
 def youngest(pids: Sequence[int]) -> tuple[int, float]:

@@ -193,9 +193,8 @@ class AttachedWard:
         owners = proc.owners({one.inode for one in there})
         for one in there:
             whose = tuple(pid for pid in owners.get(one.inode, ()) if _freezable(pid))
-            found = replace(one, owners=whose)
-            self._listeners[one.cookie] = found
-            self._accepting[one.cookie] = accepting(found)
+            self._listeners[one.cookie] = replace(one, owners=whose)
+        self._accepting |= accepting(self._listeners[one.cookie] for one in there)
 
     def _learn(self, members: list[Member], now: float) -> None:
         self._look_up([one.cookie for one in members])
