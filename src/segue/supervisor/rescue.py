@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from segue.linux import proc
 from segue.linux.inet_diag import info_of
 from segue.observe.stall import LOOKS, Record, Seen, Verdict, follow, judge, room, to_mark
-from segue.supervisor import plan
+from segue.supervisor import balancing, plan
 from segue.supervisor.readiness import AGAIN, Knock
 from segue.supervisor.stages import Phase, Stage
 from segue.supervisor.state import Hold, Worker
@@ -57,6 +57,7 @@ class Story:
 
     stalls: int = 0
     rescued: int = 0
+    knocks: int = 0  # connections of ours, among those that were selected for it
     cycled: float = 0.0  # when its listeners were last cycled, in whichever stall
     ended: deque[tuple[float, float]] = field(default_factory=deque)
     said: float | None = None  # when it was last said that it stalls
@@ -73,8 +74,12 @@ class Rescue:
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
-        moves = runner.choice.engine == "migrate"
-        self.patience = runner.settings.rescue_after if moves else 0.0
+        self.on = runner.choice.engine == "migrate" and runner.settings.rescue_after > 0
+        self.patience = runner.settings.rescue_after if self.on else plan.FOREVER
+        # Who balances by the queues looks at them as well, and as often.
+        self._every = self.patience / LOOKS
+        if runner.balancing.on:
+            self._every = min(self._every, balancing.EVERY)
         self.stalls: dict[int, plan.Stall] = {}
         self.stories: dict[int, Story] = {}
         self.rescued = 0
@@ -96,7 +101,7 @@ class Rescue:
         """When to look next; never where there is nothing to look at, or the bell will ring."""
         if self._armed or not self._polled:
             return plan.FOREVER
-        return self._looked + self._pace * self.patience / LOOKS
+        return self._looked + self._pace * self._every
 
     def prepare(self) -> None:
         """Take note of the listeners there are now.
@@ -109,7 +114,7 @@ class Rescue:
         if instance.phase is Phase.STOPPING:
             watched = []
         polled = {}
-        if self.patience and len(watched) > 1:
+        if self._every < plan.FOREVER and len(watched) > 1:
             polled = {
                 self.runner.fronts[hold.bind].sockets[hold.slot].fileno(): (worker, hold)
                 for worker in watched
@@ -146,6 +151,7 @@ class Rescue:
             # As most looks are: it should cost no more than its system call.
             self._records = {}
             self._pace = _UNHURRIED
+            self.runner.balancing.saw(now, now - before, {})
             if now >= self._busy + _QUIET:
                 self._listen()
             return
@@ -161,6 +167,11 @@ class Rescue:
         followed = [self._attend(worker, now) for worker in list(self.stalls)]
         self.found = any(found) or any(followed)
         self._busy = now
+        depths: Counter[int] = Counter()
+        for worker, hold in waiting:
+            record = self._records.get((hold.bind, hold.slot))
+            depths[worker.id] += record.seen.queue if record else 0
+        self.runner.balancing.saw(now, now - before, depths)
 
     def move(self, worker: Worker) -> None:
         """Perform plan.Rescue: cycle those of its listeners at which no more wait than the
@@ -388,6 +399,7 @@ class Rescue:
         """Connect to each of its listeners, past the table of shares."""
         if worker.id in self._knocks:
             return
+        self.stories[worker.id].knocks += len(worker.holds)
         self._knocks[worker.id] = {
             (hold.bind, hold.slot): Knock(self.runner.fronts[hold.bind], hold.slot, "", now)
             for hold in worker.holds
