@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.harness import Hup, Segue
@@ -107,6 +107,18 @@ def haproxy(where: Path, bind: str, *, tls: bool = False) -> None:
         "    timeout connect 5s\n    timeout http-keep-alive 30s\n"
         f"frontend hello\n    bind {bind}\n"
         '    http-request return status 200 content-type text/plain string "hello\\n"\n'
+    )
+
+
+def haproxy_before(where: Path, bind: str, ports: Sequence[int], how: str) -> None:
+    """In front of workers on loopback, to which it gives connections by ``balance`` HOW."""
+    (where / "haproxy.cfg").write_text(
+        "global\n    maxconn 4000\n    nbthread 2\n"
+        "defaults\n    mode http\n    timeout client 30s\n    timeout server 30s\n"
+        "    timeout connect 5s\n"
+        f"frontend all\n    bind {bind}\n    default_backend workers\n"
+        f"backend workers\n    balance {how}\n"
+        + "".join(f"    server w{port} 127.0.0.1:{port}\n" for port in ports)
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 from bench.case import FAULTS, Sample, Tally
 from bench.harness import free_port
@@ -34,10 +35,25 @@ def alternate(
     return take_turns(compared, repetitions, on_loopback)
 
 
+class Named(Protocol):
+    """Whatever can have a row."""
+
+    @property
+    def name(self) -> str:
+        """In the table."""
+
+    @property
+    def claims_none(self) -> bool:
+        """It is said to lose none."""
+
+
+Compared = TypeVar("Compared", bound=Named)
+
+
 def take_turns(
-    compared: Sequence[System],
+    compared: Sequence[Compared],
     repetitions: int,
-    measure: Callable[[System, Tally], Sample],
+    measure: Callable[[Compared, Tally], Sample],
 ) -> list[Row]:
     """One row for each system; one that could not run says why."""
     tally = Tally()

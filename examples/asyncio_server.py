@@ -12,9 +12,11 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 
 FIRST_INHERITED = 3
 REQUEST_LIMIT_S = 5
+Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -39,7 +41,7 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             await writer.wait_closed()
 
 
-async def serve(listener: socket.socket) -> None:
+async def serve(listener: socket.socket, answer: Answer = answer) -> None:
     """Accept until SIGTERM or SIGINT, then finish what was accepted."""
     told_to_stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -57,12 +59,12 @@ async def serve(listener: socket.socket) -> None:
         await asyncio.wait(others)
 
 
-def main() -> int:
+def main(answer: Answer = answer) -> int:
     """Serve on the inherited listener; 2 when there is none."""
     if os.environ.get("LISTEN_FDS", "0") == "0":
         sys.stderr.write("no listener was inherited: start this with segue run\n")
         return 2
-    asyncio.run(serve(socket.socket(fileno=FIRST_INHERITED)))
+    asyncio.run(serve(socket.socket(fileno=FIRST_INHERITED), answer))
     return 0
 
 

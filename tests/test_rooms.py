@@ -39,6 +39,7 @@ PURE = ["errors.py", "address.py", "group.py", "shares.py", "policy", "bpf", "wi
 PURE_FILES = [
     "engine/audit.py",
     "lab/link.py",
+    "observe/balance.py",
     "observe/stall.py",
     "supervisor/plan.py",
     "supervisor/stages.py",

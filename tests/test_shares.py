@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segue.errors import UsageError
-from segue.shares import SIZE, by_generation, fill, newest_first, quotas
+from segue.shares import SIZE, by_generation, fill, is_least_change, newest_first, quotas
 
 WEIGHTS = st.dictionaries(
     st.integers(0, 255), st.floats(0.01, 100, allow_nan=False), min_size=1, max_size=40
@@ -35,8 +35,20 @@ def test_a_refill_changes_only_what_must_change(
     after = fill(second, before)
     have, want = Counter(before), Counter(after)
     assert want == Counter(quotas(second))
-    changed = sum(1 for old, new in zip(before, after, strict=True) if old != new)
-    assert changed == sum((have - want).values())
+    assert changed(before, after) == sum((have - want).values())
+
+
+@given(WEIGHTS, WEIGHTS, WEIGHTS)
+def test_a_table_is_a_least_change_when_no_fill_would_keep_more(
+    first: dict[int, float], second: dict[int, float], third: dict[int, float]
+) -> None:
+    """Every fill is one; one that was made for another table is when it keeps as many entries."""
+    before, other = fill(first), fill(second)
+    after = fill(third, before)
+    assert is_least_change(before, after)
+    made_for_another = fill(third, other)
+    as_good = changed(before, made_for_another) == changed(before, after)
+    assert is_least_change(before, made_for_another) == as_good
 
 
 def test_a_slot_without_weight_is_not_in_the_table() -> None:
@@ -105,6 +117,11 @@ def test_factors_that_leave_nobody_are_passed_over() -> None:
     assert by_generation([[0, 1]], 2, None, {0: 0, 1: 0}) == {0: 1.0, 1: 1.0}
     weights = by_generation([[0], [2]], 1, 30, {2: 0.0})
     assert weights == {0: 70.0, 2: 30.0}
+
+
+def changed(before: list[int], after: list[int]) -> int:
+    """How many entries are another's."""
+    return sum(1 for old, new in zip(before, after, strict=True) if old != new)
 
 
 def numbered(sizes: list[int]) -> list[list[int]]:

@@ -6,6 +6,7 @@ from bench.case import Case
 from bench.cases import (
     attach,
     back_to_back,
+    balance,
     canary,
     certificate,
     crash,
@@ -37,6 +38,7 @@ CASES: tuple[Case, ...] = (
     crash.CASE,
     stall.CASE,
     rescue.CASE,
+    balance.CASE,
     certificate.CASE,
     back_to_back.CASE,
     program_cost.CASE,

@@ -6,6 +6,7 @@ all are fillings of this table (DESIGN: one table, flipped at once).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, repeat, zip_longest
 
@@ -52,6 +53,12 @@ def fill(weights: Mapping[int, float], before: Sequence[int] = ()) -> list[int]:
     if not kept:
         return list(dealt)
     return [next(dealt) if slot is None else slot for slot in kept]
+
+
+def is_least_change(before: Sequence[int], after: Sequence[int]) -> bool:
+    """Whether no table with the shares of ``after`` keeps more entries of ``before``."""
+    changed = sum(old != new for old, new in zip(before, after, strict=True))
+    return changed == (Counter(before) - Counter(after)).total()
 
 
 def _deal(counts: Mapping[int, int]) -> Iterator[int]:

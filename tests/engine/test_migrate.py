@@ -23,6 +23,7 @@ from segue.linux import sysctl
 from segue.linux.sockopt import open_listener
 from segue.policy.builtin import encode_number
 from segue.policy.counts import Counts
+from segue.shares import is_least_change
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 
@@ -129,6 +130,16 @@ def test_a_share_that_comes_back_has_the_same_clients(group: Group) -> None:
     assert 0 not in group.engine._table()
     group.engine.share(everybody)
     assert group.engine._table() == before
+
+
+def test_shares_that_come_back_by_another_way_move_no_more_clients(group: Group) -> None:
+    """The table they had before would; a few steps on it is no longer the nearest."""
+    group.open(0, 1, 2)
+    steps = [{0: 1.0, 1: 1.0}, {0: 1.0, 2: 1.0}, {1: 1.0, 2: 1.0}, {0: 1.0, 1: 1.0}]
+    for weights in steps:
+        before = group.engine._table()
+        group.engine.share(weights)
+        assert is_least_change(before, group.engine._table())
 
 
 def test_a_flip_under_load_loses_nothing_and_is_exact(group: Group) -> None:

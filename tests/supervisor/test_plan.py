@@ -99,6 +99,21 @@ def test_factors_are_among_siblings() -> None:
     assert moves(made) == [Share(((1, 60.0), (2, 20.0), (3, 20.0), (4, 0.0)))]
 
 
+def test_the_balance_is_among_siblings_too() -> None:
+    """It multiplies what was ordered; a canary's part stays what it is, a stall changes nothing."""
+    serving = [(1, Stage.SERVING), (1, Stage.SERVING)]
+    made = instance(*serving, size=2, factors={1: 0.5}, balance={1: 0.5, 2: 1.5})
+    assert moves(made) == [Share(((1, 0.25), (2, 1.5)))]
+    assert stalled(made, w1=Stall(0.0)) == [Share(((1, 0.0), (2, 1.5)))]
+    made = instance(
+        *serving, (2, Stage.STANDBY), (2, Stage.STANDBY), size=2, phase=Phase.CANARY, newcomer=2,
+        percent=10.0, balance={1: 0.5, 2: 1.5, 4: 0.25},
+    )  # fmt: skip
+    assert moves(made) == [Share(((1, 22.5), (2, 67.5), (3, 8.0), (4, 2.0)))]
+    # It is found out anew after a crash, and so is not worth writing the record for.
+    assert not lasting(instance(*serving), Share(((1, 0.5), (2, 1.5))))
+
+
 def test_a_newcomer_that_dies_is_no_reason_to_touch_the_old() -> None:
     """Its generation is abandoned with the reason, and nothing else is due."""
     made = instance((1, Stage.SERVING), (2, Stage.GONE), phase=Phase.RENEWING, newcomer=2)

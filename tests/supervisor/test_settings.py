@@ -44,6 +44,7 @@ def test_with_one_bind_host_and_port_always_mean_it() -> None:
         ({"drain_timeout": float("nan")}, "--drain-timeout"),
         ({"idle_grace": -1.0}, "--idle-grace"),
         ({"stall_kill": -1.0}, "--stall-kill"),
+        ({"balance": "queue", "engine": "drain"}, "--balance queue needs the counters"),
         ({"rescue": "on"}, "50ms or 1s, or off"),
         ({"rescue": "1ms"}, "10ms to 60s"),
         ({"ready_http": "health"}, "a path"),

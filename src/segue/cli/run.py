@@ -36,6 +36,7 @@ _CHOICES = {
     "engine": ["auto", "migrate", "hash", "drain"],
     "ready": ["auto", "notify", "accept"],
     "output": ["prefix", "json", "raw"],
+    "balance": ["off", "queue"],
 }
 
 
@@ -132,6 +133,12 @@ _CHOICES = {
     "Replace a worker that is stalled for so many seconds of the last ten times as many; 0 for"
     " never.",
     type=float,
+)
+@_option(
+    "--balance",
+    "Whether a worker whose queue does not empty gets less than its siblings, as far as it accepts"
+    " more slowly (queue); see docs/BALANCE.md.  Needs the engine migrate.",
+    type=click.Choice(_CHOICES["balance"]),
 )
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="Add to the workers' environment.")
 @click.option(

@@ -42,7 +42,10 @@ def show(report: dict[str, Any], console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("worker", "pid", "stage"):
         table.add_column(heading)
-    for heading in ("age", "share", "queue", "drops", "held", "new", "migrated here"):
+    # What the balance makes of a share is shown where there is one.
+    balanced = report.get("balance", "off") != "off"
+    weight = ("weight",) if balanced else ()
+    for heading in ("age", *weight, "share", "queue", "drops", "held", "new", "migrated here"):
         table.add_column(heading, justify="right")
     colours = {"serving": "green", "draining": "yellow", "starting": "cyan", "standby": "cyan"}
     for one in report["workers"]:
@@ -51,6 +54,7 @@ def show(report: dict[str, Any], console: Console) -> None:
             f"{one['pid']} {escape(one.get('command', ''))}".rstrip(),
             f"[{colours.get(one['stage'], 'red')}]{one['stage']}[/]",
             f"{one['age']:.0f} s",
+            *([f"{one['weight']:.2f}"] if balanced else []),
             f"{one['share']:g} %" if one["share"] else "-",
             str(one["queue"]),
             str(one["drops"]),

@@ -26,7 +26,7 @@ from segue.linux.sockopt import cookie
 from segue.policy import builtin
 from segue.policy.builtin import encode_number
 from segue.policy.counts import Counts
-from segue.shares import SIZE, fill, quotas
+from segue.shares import SIZE, fill, is_least_change, quotas
 
 # Tables remembered: one with everybody, and one without each of a few workers that stall in turn.
 _TABLES = 8
@@ -294,13 +294,16 @@ class Migrate:
         self._control.update(encode_number(0), builtin.encode_control(aside))
 
     def _fill(self, present: dict[int, float]) -> list[int]:
-        """The table for these shares; of the last few, as it was.
+        """The table for these shares; of the last few, as it was, if no fill could change less.
 
         A worker that stalls, and has its share back, has the same clients again; and a fill is the
-        dearest part of a change of shares.
+        dearest part of a change of shares.  Where shares went several steps since, the old table
+        would move clients that can stay.
         """
         key = frozenset(present.items())
-        table = self._filled.pop(key, None) or fill(present, self._table())
+        table, before = self._filled.pop(key, None), self._table()
+        if table is None or not is_least_change(before, table):
+            table = fill(present, before)
         self._filled[key] = table
         while len(self._filled) > _TABLES:
             del self._filled[next(iter(self._filled))]

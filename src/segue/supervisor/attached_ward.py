@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from segue.engine.taking import take
 from segue.errors import NotSupported, SegueError, UsageError
 from segue.group import Group, Listener
 from segue.linux import proc
+from segue.observe.stall import LOOKS
 from segue.supervisor import plan
 from segue.supervisor.attached_orders import accepting, youngest
 from segue.supervisor.front import Front
@@ -40,6 +41,7 @@ class AttachedWard:
 
     def __init__(self, attending: Attending, patience: float) -> None:
         self.attending, self.patience = attending, patience
+        self.every = patience / LOOKS or plan.FOREVER
         self.rescue = Rescue(self)
         self._group: Group | None = None  # at this look
         self._workers: dict[int, Worker] = {}  # by cookie
@@ -139,6 +141,9 @@ class AttachedWard:
             self.look()
         seen = self._group.by_cookie(hold.cookie) if self._group else None
         return None if seen is None else Depth(seen.queue, seen.backlog)
+
+    def saw(self, now: float, seconds: float, depths: Mapping[int, int]) -> None:
+        """As in Ward: nobody asks."""
 
     def shared(self, bind: int) -> Collection[int]:  # noqa: ARG002  one address
         """As in Ward."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from segue.linux.inet_diag import info_of
+from segue.observe.stall import LOOKS
+from segue.supervisor import balancing, plan
 from segue.supervisor.front import Front
 from segue.supervisor.stages import Phase, Stage
 from segue.supervisor.state import Hold, Worker
@@ -26,6 +28,9 @@ class CrewWard:
         self.runner = runner
         moves = runner.choice.engine == "migrate"
         self.patience = runner.settings.rescue_after if moves else 0.0
+        self.every = self.patience / LOOKS or plan.FOREVER
+        if runner.balancing.on:
+            self.every = min(self.every, balancing.EVERY)
 
     @property
     def stall_kill(self) -> float:
@@ -77,6 +82,10 @@ class CrewWard:
 
     def _held(self, hold: Hold) -> socket.socket | None:
         return self.runner.fronts[hold.bind].sockets.get(hold.slot)
+
+    def saw(self, now: float, seconds: float, depths: Mapping[int, int]) -> None:
+        """As in Ward: what ``--balance queue`` goes by."""
+        self.runner.balancing.saw(now, seconds, depths)
 
     def shared(self, bind: int) -> Collection[int]:
         """As in Ward."""

@@ -274,9 +274,9 @@ class Moves:
             for one in self.runner.instance.workers.values()
             if one.live or (keep and one.generation == keep)
         }
-        factors = self.runner.instance.factors
-        for gone in factors.keys() - self.runner.instance.workers.keys():
-            del factors[gone]
+        for by_worker in (self.runner.instance.factors, self.runner.instance.balance):
+            for gone in by_worker.keys() - self.runner.instance.workers.keys():
+                del by_worker[gone]
 
     def inherit(self, worker: Worker, before: Stage) -> None:
         """What becomes of a dead worker's listeners, which are still held here."""

@@ -216,13 +216,16 @@ def shares(
 def _weighted(
     instance: Instance, workers: list[Worker], stalls: Collection[int], part: float | None = None
 ) -> tuple[tuple[int, float], ...]:
-    """Weights by the workers' factors, of this sum if given; equal ones if nobody had any.
+    """Weights by the workers' factors and the balance between them, of this sum if given; equal
+    ones if nobody had any.
 
     Those that are awake have it all, unless none is.
     """
     awake = {one.id for one in workers if one.id not in stalls}
     factors = {
-        one.id: instance.factors.get(one.id, 1.0) if one.id in awake or not awake else 0.0
+        one.id: instance.factors.get(one.id, 1.0) * instance.balance.get(one.id, 1.0)
+        if one.id in awake or not awake
+        else 0.0
         for one in workers
     }
     if not any(factors.values()):

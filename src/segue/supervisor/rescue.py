@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from segue.linux import proc
-from segue.observe.stall import LOOKS, Record, Seen, Verdict, follow, judge, room, to_mark
+from segue.observe.stall import Record, Seen, Verdict, follow, judge, room, to_mark
 from segue.supervisor import plan
 from segue.supervisor.readiness import AGAIN, Knock
 from segue.supervisor.stages import Stage
@@ -54,6 +54,7 @@ class Story:
 
     stalls: int = 0
     rescued: int = 0
+    knocks: int = 0  # connections of ours, among those that were selected for it
     cycled: float = 0.0  # when its listeners were last cycled, in whichever stall
     ended: deque[tuple[float, float]] = field(default_factory=deque)
     said: float | None = None  # when it was last said that it stalls
@@ -70,6 +71,8 @@ class Rescue:
 
     def __init__(self, ward: Ward) -> None:
         self.ward = ward
+        # Who only balances by the queues takes nobody for stalled.
+        self._patience = ward.patience or plan.FOREVER
         self.stalls: dict[int, plan.Stall] = {}
         self.stories: dict[int, Story] = {}
         self.rescued = 0
@@ -92,7 +95,7 @@ class Rescue:
         """When to look next; never where there is nothing to look at, or the bell will ring."""
         if self._armed or not self._polled:
             return plan.FOREVER
-        return self._looked + self._pace * self.ward.patience / LOOKS
+        return self._looked + self._pace * self.ward.every
 
     def prepare(self) -> None:
         """Take note of the listeners there are now.  A worker alone cannot be helped.
@@ -101,7 +104,7 @@ class Rescue:
         """
         workers = self.ward.watched()
         watched = [(one, hold) for one in workers for hold in one.holds]
-        if not self.ward.patience or len(workers) < 2:
+        if self.ward.every == plan.FOREVER or len(workers) < 2:
             watched = []
         # By cookie, since a listener that is closed may leave its slot to the next one.
         if watched != self._watched:
@@ -142,6 +145,7 @@ class Rescue:
             # As most looks are: it should cost no more than its system call.
             self._records = {}
             self._pace = _UNHURRIED
+            self.ward.saw(now, now - before, {})
             if now >= self._busy + _QUIET:
                 self._listen()
             return
@@ -158,6 +162,11 @@ class Rescue:
         followed = [self._attend(worker, now) for worker in list(self.stalls)]
         self.found = any(found) or any(followed)
         self._busy = now
+        depths: Counter[int] = Counter()
+        for worker, hold in waiting:
+            record = self._records.get((hold.bind, hold.slot))
+            depths[worker.id] += record.seen.queue if record else 0
+        self.ward.saw(now, now - before, depths)
 
     def move(self, worker: Worker) -> None:
         """Perform plan.Rescue: cycle those of its listeners at which no more wait than the
@@ -171,7 +180,7 @@ class Rescue:
                 self._given[hold.bind] += queue
                 fitting.append(hold)
         if not fitting:
-            self.stalls[worker.id] = replace(stall, not_before=now + self.ward.patience)
+            self.stalls[worker.id] = replace(stall, not_before=now + self._patience)
             return
         own = self._hang_up(worker.id)
         moved = self.ward.move(worker, tuple(fitting), own)
@@ -233,15 +242,15 @@ class Rescue:
             self._records.pop(place, None)
             return
         seen = Seen(now, depth.queue, depth.backlog)
-        record = follow(self._records.get(place), seen, looked, self.ward.patience)
-        if to_mark(record, looked, self.ward.patience):
+        record = follow(self._records.get(place), seen, looked, self._patience)
+        if to_mark(record, looked, self._patience):
             record = record.mark(self._selected(hold), self._threads(worker))
         self._records[place] = record
 
     def _judged(self, worker: Worker, hold: Hold, now: float) -> bool:
         """Whether this worker has been found stalled at this look."""
         record = self._records.get((hold.bind, hold.slot))
-        if record is None or worker.id in self.stalls or now - record.since < self.ward.patience:
+        if record is None or worker.id in self.stalls or now - record.since < self._patience:
             return False
         free = self._free(worker, hold.bind, now)
         if not free:
@@ -261,7 +270,7 @@ class Rescue:
             starved = record.marked.starved(now, self._threads(worker)) if record.marked else 0.0
             verdict = judge(
                 replace(record, seen=seen),
-                self.ward.patience,
+                self._patience,
                 selected=selected,
                 half_open=half_open,
                 free=free,
@@ -296,7 +305,7 @@ class Rescue:
             for other, hold in self._polled.values():
                 if hold.bind == bind and hold.slot in shared and other.stage is Stage.SERVING:
                     one = self._records.get((bind, hold.slot)) or self._backlog(hold)
-                    rooms[other.id] = rooms.get(other.id, 0) + room([one], now, self.ward.patience)
+                    rooms[other.id] = rooms.get(other.id, 0) + room([one], now, self._patience)
         asleep = {worker.id, *self.stalls}
         free = sum(part for one, part in rooms.items() if one not in asleep)
         return max(0, free - self._given[bind])
@@ -369,7 +378,7 @@ class Rescue:
             if one.accepted:
                 # At once: a worker that serves one at a time takes the next only then.
                 one.close()
-        prompt = all(now - one.since <= self.ward.patience for one in knocks.values())
+        prompt = all(now - one.since <= self._patience for one in knocks.values())
         if all(accepted) and prompt:
             return True
         if any(one.failed for one in knocks.values()):
@@ -384,6 +393,7 @@ class Rescue:
         """Connect to each of its listeners, past the table of shares."""
         if worker.id in self._knocks:
             return
+        self.stories[worker.id].knocks += len(worker.holds)
         self._knocks[worker.id] = {
             (hold.bind, hold.slot): Knock(self.ward.fronts[hold.bind], hold.slot, "", now)
             for hold in worker.holds

@@ -20,6 +20,7 @@ from segue.errors import SegueError
 from segue.linux import proc
 from segue.supervisor import notify, plan
 from segue.supervisor.audit import Audit
+from segue.supervisor.balancing import Balancing
 from segue.supervisor.control import Control
 from segue.supervisor.crew import Crew, Member, end_leftovers
 from segue.supervisor.crew_ward import CrewWard
@@ -80,6 +81,7 @@ class Runner:
         self.requests = Requests(self)
         self.moves = Moves(self)
         self.audit = Audit(self)
+        self.balancing = Balancing(self)
         self.rescue = Rescue(CrewWard(self))
         self.selector = selectors.EpollSelector()
         self._events = select.poll()
@@ -267,6 +269,7 @@ class Runner:
             # A look at many thousand connections takes long: keep it under a tenth of the time.
             self._pace = max(_PACE, 10 * (self.world.now() - now))
         self.reception.hurry()
+        self.balancing.step(now)
         if now >= self._looked + _IDLE_PACE:
             self._looked = now
             self.audit.look()

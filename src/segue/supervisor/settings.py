@@ -101,6 +101,8 @@ class Settings:
     rescue: str = PATIENCE
     # Who stalls may be about to answer what it has accepted: to end it is somebody's decision.
     stall_kill: float = 0.0
+    # Shares that change by themselves are wanted where workers differ, and a surprise elsewhere.
+    balance: Literal["off", "queue"] = "off"
     env: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
@@ -134,6 +136,11 @@ class Settings:
             raise UsageError(
                 f"{self.chosen} is for the engine migrate, and --engine says {self.engine}"
             )
+        if self.balance == "queue" and self.engine not in {"auto", "migrate"}:
+            raise UsageError(
+                f"--balance queue needs the counters of the engine migrate, and --engine says"
+                f" {self.engine}"
+            )
         for pair in self.env:
             if pair.find("=") < 1 or "\0" in pair:
                 raise UsageError(f"--env {pair!r}: write NAME=VALUE")
@@ -156,8 +163,8 @@ class Settings:
 
     @property
     def wanted_engine(self) -> str:
-        """The engine to ask for: only one runs a program that is chosen."""
-        return "migrate" if self.chosen else self.engine
+        """The engine to ask for: only one runs a program that is chosen, or counts by worker."""
+        return "migrate" if self.chosen or self.balance == "queue" else self.engine
 
     @property
     def chosen(self) -> Chosen:

@@ -14,6 +14,7 @@ from segue.group import Listener
 from segue.linux import cgroup, prctl
 from segue.observe.snapshot import Observer
 from segue.supervisor import succession
+from segue.supervisor.balancing import refuse_uncounted
 from segue.supervisor.injection import Injection, directory_of
 from segue.supervisor.output import Voice
 from segue.supervisor.places import Places
@@ -31,7 +32,8 @@ def check(settings: Settings) -> None:
 
     Raises UsageError for a program that is not there, for a user or group that does not exist or
     may not be taken on, for a policy or an object that cannot be used; VerifierError for one that
-    the kernel refuses; NotSupported for ``inject`` where there is no cgroup2.
+    the kernel refuses; NotSupported for ``inject`` where there is no cgroup2, and for ``balance``
+    by an object that does not count.
     """
     if settings.inject:
         cgroup.mine()
@@ -43,6 +45,7 @@ def check(settings: Settings) -> None:
         raise UsageError(f"there is no program {program!r} to run; check the spelling and PATH")
     if settings.chosen:
         settings.chosen.check()
+    refuse_uncounted(settings)
 
 
 def serve(
@@ -53,8 +56,9 @@ def serve(
     """Run an instance until it is stopped; the exit code.
 
     ``reread`` gives the settings as they are asked for later, for a re-exec.
-    Raises UsageError for an address that somebody else serves, SegueError when the name is taken,
-    KernelError when an address cannot be listened at.
+    Raises UsageError for an address that somebody else serves, NotSupported for ``balance`` by an
+    object that does not count, SegueError when the name is taken, KernelError when an address
+    cannot be listened at.
     """
     _fill_standard_descriptors()
     world = world or World()
@@ -66,6 +70,7 @@ def serve(
     if handed is not None:
         runner = succession.succeed(handed, places, voice, world)
     else:
+        refuse_uncounted(settings)
         lock = places.lock()
         record = places.read_record()
         if record is not None and succession.anyone_alive(record):

@@ -79,6 +79,7 @@ class Instance:
     rolled_back: bool = False  # the working generation is not the one that was started last
     shared: tuple[tuple[int, float], ...] = ()  # the weights in force, by worker id
     factors: dict[int, float] = field(default_factory=dict)  # what weights are multiplied by
+    balance: dict[int, float] = field(default_factory=dict)  # and again, by ``--balance queue``
     crashes: list[float] = field(default_factory=list)
     not_before: float = 0.0  # the back-off: no worker is respawned earlier
     workers: dict[int, Worker] = field(default_factory=dict)
@@ -146,6 +147,7 @@ class Instance:
                 "phase": Phase[plain["phase"]],
                 "shared": tuple((int(worker), weight) for worker, weight in plain["shared"]),
                 "factors": {int(one): by for one, by in plain.get("factors", {}).items()},
+                "balance": {int(one): by for one, by in plain.get("balance", {}).items()},
                 "workers": {one.id: one for one in workers},
             }
         )

@@ -80,6 +80,8 @@ def take_over(
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     instance.shared = ()  # the steering is new: its shares must be written again
+    # The record has those of some moment; a few seconds tell who is slow now.
+    instance.balance.clear()
     kept = sum(1 for one in instance.living)
     runner.say(f"took over {kept} worker(s) of a supervisor that died")
     follow(runner, before)
@@ -243,6 +245,11 @@ def prepare(runner: Runner) -> Succession:
             f"{settings.chosen} needs the engine migrate, and this instance runs"
             f" {runner.choice.engine}: stop it and start"
         )
+    if settings.balance == "queue" and runner.choice.engine != "migrate":
+        raise UsageError(
+            "--balance queue needs the engine migrate, and this instance runs"
+            f" {runner.choice.engine}: stop it and start"
+        )
     argv = [sys.executable, *sys.orig_argv[1:]]
     # The arguments of ``segue`` are the end of the whole command line.
     verb = len(argv) - len(sys.argv) + 1
@@ -287,6 +294,8 @@ def succeed(handed: dict[str, Any], places: Places, voice: Voice, world: World) 
         return made
 
     runner = Runner(settings, places, voice, choice, replace(world, steering=steering), instance)
+    if not runner.balancing.on:
+        instance.balance.clear()
     runner.lock = handed["lock"]
     os.set_inheritable(runner.lock, False)
     # Where maps went over, members are in them; else they join a new steering again.

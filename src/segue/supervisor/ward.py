@@ -7,7 +7,7 @@ A *worker* is whoever accepts at one or more listeners; what it *holds* names th
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from segue.supervisor.front import Front
@@ -27,6 +27,10 @@ class Ward(Protocol):
     @property
     def patience(self) -> float:
         """Seconds without an accept after which a worker counts as stalled; 0 for never."""
+
+    @property
+    def every(self) -> float:
+        """Seconds between two looks while somebody waits; ``plan.FOREVER`` for no looks."""
 
     @property
     def stall_kill(self) -> float:
@@ -59,6 +63,12 @@ class Ward(Protocol):
 
     def depth(self, hold: Hold) -> Depth | None:
         """How many wait there; None when it is gone."""
+
+    def saw(self, now: float, seconds: float, depths: Mapping[int, int]) -> None:
+        """Hear of a look: how many wait at each worker, by its number, none where nothing is said.
+
+        ``seconds`` are those since the look before.
+        """
 
     def shared(self, bind: int) -> Collection[int]:
         """The slots at this address that have a share."""

@@ -1,0 +1,200 @@
+"""Load-aware shares: what each worker can do, from its queue and its accepts, and what follows.
+
+A worker whose queue does not empty accepts as fast as it can: then, and only then, its accept rate
+is its *ability*.  Shares go in proportion to abilities, so that a slow worker gets less.  Depths
+alone would not do: a queue is the sum of all that was too much so far, so weights that follow it
+swing, and where equal workers are near their limit mere luck would move them.
+
+Why each bound is what it is stands beside it; docs/BALANCE.md has the rule in words.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# Cut off, a worker could never show that it is well again; with an eighth it is asked now and then.
+FLOOR = 0.125
+# Who fails at once accepts fastest of all: it must not draw everybody's clients.
+CEILING = 2.0
+# Down in one refill at most by half, up by a quarter: what is overloaded loses a second's clients
+# each second, and what is well again can wait.
+DOWN, UP = 0.5, 1.25
+# The part of the looks at which somebody waited: from here on it had no time to spare.
+SATURATED = 0.75
+# Up to here it had: its ability is taken for a twentieth more than it was, again and again.
+EASY, MORE = 0.25, 1.05
+# Of who was never saturated it is believed that it could do at most so many times what it does.
+BELIEVED = 2.0
+# What waits longer at one than at its siblings is to be worked off in so many seconds.
+CATCH_UP = 3.0
+# Of what was measured before, so much counts with the next window: the last five or so.
+MEMORY = 0.8
+# No refill for less than a quarter, and two standard deviations of what is counted.
+NOISE, DEVIATIONS = 0.25, 2.0
+# Whose abilities differ by less than half of that are equals, whatever their weights were.
+HOME = 0.5
+_NEGLIGIBLE = 1e-6
+_EXACT = 1e-9  # two sums of weights that differ by less are the same
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What was seen of one worker's listeners for some time."""
+
+    seconds: float
+    accepted: float
+    waiting: float  # how many waited, on the average
+    busy: float  # the part of the time in which anybody did, 0 to 1
+
+
+@dataclass(slots=True)
+class _Ability:
+    """Accepts while saturated and the seconds they took, older ones counting less."""
+
+    accepted: float
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        return self.accepted / self.seconds
+
+    def doubt(self, ablest: float) -> float:
+        """Standard deviation, as a part, of what one as able as that would have accepted.
+
+        As if the times between two accepts were exponential; they mostly are more regular.
+        """
+        return 1 / math.sqrt(max(1.0, ablest * self.seconds))
+
+
+class Balance:
+    """The rule, and what it remembers of each worker by id: no clock, no sockets."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, _Ability] = {}  # of those that were saturated
+        self._usual: dict[int, tuple[float, float]] = {}  # of everyone: busy, accepts a second
+
+    def refill(
+        self,
+        windows: Mapping[int, Window],
+        weights: Mapping[int, float],
+        ordered: Mapping[int, float],
+    ) -> dict[int, float]:
+        """The workers' weights after this window; those of before when nothing is worth a change.
+
+        A weight multiplies what was ``ordered``, and both are 1 unless given; their sum of products
+        stays that of the orders, each weight within FLOOR and CEILING.  Workers without a window
+        are forgotten.
+        """
+        if not windows:
+            return {}
+        orders = {one: ordered.get(one, 1.0) for one in windows}
+        before = bounded({one: weights.get(one, 1.0) for one in windows}, orders)
+        self._learn(windows, before)
+        target = self._target(windows, before, orders)
+        if target == before:
+            return before
+        step = {
+            one: min(max(to, DOWN * before[one]), UP * before[one]) for one, to in target.items()
+        }
+        return bounded(step, orders)
+
+    def _learn(self, windows: Mapping[int, Window], weights: Mapping[int, float]) -> None:
+        for kept in (self._known, self._usual):
+            for gone in kept.keys() - windows.keys():
+                del kept[gone]
+        newcomers = windows.keys() - self._usual.keys()
+        for one, seen in windows.items():
+            busy, rate = self._usual.get(one, (seen.busy, seen.accepted / seen.seconds))
+            busy += (1 - MEMORY) * (seen.busy - busy)
+            rate += (1 - MEMORY) * (seen.accepted / seen.seconds - rate)
+            self._usual[one] = busy, rate
+        ablest = self._ablest()
+        for one, seen in windows.items():
+            known = self._known.get(one)
+            if one in newcomers and weights[one] < 1 and ablest:
+                # A supervisor before this one has measured it.
+                known = self._known[one] = _Ability(weights[one] * ablest, 1.0)
+            if seen.busy >= SATURATED:
+                if known is None:
+                    known = self._known[one] = _Ability(0.0, 0.0)
+                known.accepted = MEMORY * known.accepted + seen.accepted
+                known.seconds = MEMORY * known.seconds + seen.seconds * math.sqrt(seen.busy)
+            elif known is not None and self._usual[one][0] <= EASY:
+                shown = known.seconds * seen.accepted / seen.seconds
+                known.accepted = max(MORE * known.accepted, shown)
+                if known.rate >= ablest:
+                    del self._known[one]
+
+    def _ablest(self) -> float:
+        """The highest rate of which anybody is known, or believed, to be able."""
+        return max(
+            self._known[one].rate
+            if one in self._known
+            # Somebody waits for the square of the time in which a worker has work (M/M/1).
+            else rate / max(1 / BELIEVED, math.sqrt(busy))
+            for one, (busy, rate) in self._usual.items()
+        )
+
+    def _wanted(
+        self, windows: Mapping[int, Window], before: Mapping[int, float]
+    ) -> dict[int, float]:
+        """In what proportion they should be given connections."""
+        if not self._known:
+            return dict.fromkeys(windows, 1.0)
+        ablest = self._ablest()
+        if not ablest:
+            return dict(before)  # nobody accepts anything: there is nothing to go by
+        rates = {one: self._known[one].rate if one in self._known else ablest for one in windows}
+        common = sum(one.waiting for one in windows.values()) / sum(rates.values())
+        wanted = {}
+        for one, rate in rates.items():
+            wait = windows[one].waiting / max(rate, FLOOR * ablest)
+            behind = min(max((wait - common) / CATCH_UP, -0.25), 0.75)
+            wanted[one] = rate * (1 - behind)
+        return wanted
+
+    def _target(
+        self,
+        windows: Mapping[int, Window],
+        before: dict[int, float],
+        orders: Mapping[int, float],
+    ) -> dict[int, float]:
+        """Where to go: nowhere for what may be chance, home when nobody is plainly different."""
+        wanted, ablest = bounded(self._wanted(windows, before), orders), self._ablest()
+        chance = {
+            one: NOISE + DEVIATIONS * known.doubt(ablest) for one, known in self._known.items()
+        }
+        if all(abs(math.log(wanted[one])) <= HOME * by for one, by in chance.items()):
+            return dict.fromkeys(before, 1.0)
+        worth = any(abs(math.log(wanted[one] / before[one])) > by for one, by in chance.items())
+        return wanted if worth else before
+
+
+def bounded(wanted: Mapping[int, float], ordered: Mapping[int, float]) -> dict[int, float]:
+    """Weights in these proportions as far as the bounds allow, 1 on the average of the orders.
+
+    Weights that are so already come back as they are.  Where nobody is wanted, or nobody has an
+    order, all are alike.
+    """
+    total, highest = sum(ordered[one] for one in wanted), max(wanted.values())
+    if total <= 0 or highest <= 0:
+        return dict.fromkeys(wanted, 1.0)
+    # Who is wanted for less has the floor in any case, and no scale makes it finite.
+    least = _NEGLIGIBLE * highest
+    parts = {one: max(part, least) for one, part in wanted.items()}
+
+    def scaled(by: float) -> dict[int, float]:
+        return {one: min(max(by * part, FLOOR), CEILING) for one, part in parts.items()}
+
+    def excess(by: float) -> float:
+        return sum(ordered[one] * weight for one, weight in scaled(by).items()) - total
+
+    if abs(excess(1.0)) <= _EXACT * total:
+        return scaled(1.0)
+    low, high = 0.0, CEILING / min(parts.values())
+    while high - low > _EXACT * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) < 0 else (low, middle)
+    return scaled(high)

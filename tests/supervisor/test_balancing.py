@@ -1,0 +1,110 @@
+"""What is gathered for the balance: looks, counters, and stalls, by a clock of the test's own."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from segue.policy.counts import Counts
+from segue.supervisor.balancing import Balancing
+from segue.supervisor.plan import Stall
+from segue.supervisor.rescue import Story
+from segue.supervisor.stages import Stage
+from segue.supervisor.state import Hold, Instance, Worker
+
+pytestmark = pytest.mark.root
+LOOK = 0.01
+
+
+class Desk:
+    """A runner as far as the balance knows one: three workers of a generation, and time."""
+
+    def __init__(self, listeners: list[socket.socket]) -> None:
+        self.now = 0.0
+        self.new = dict.fromkeys(range(len(listeners)), 0.0)
+        self.instance = Instance(size=len(listeners))
+        for slot in self.new:
+            holds = (Hold(0, slot, slot),)
+            self.instance.workers[slot] = Worker(
+                slot, 1, 100 + slot, 0.0, stage=Stage.SERVING, holds=holds
+            )
+        self.rescue = SimpleNamespace(stalls={}, stories={})
+        self.settings = SimpleNamespace(balance="queue")
+        steering = SimpleNamespace(counts=self.counts)
+        self.fronts = [SimpleNamespace(steering=steering, sockets=dict(enumerate(listeners)))]
+        runner: Any = self
+        self.balancing = Balancing(runner)
+        self.balancing.step(0.0)
+
+    def counts(self) -> dict[int, Counts]:
+        return {slot: Counts(new=round(number)) for slot, number in self.new.items()}
+
+    def pass_time(
+        self, seconds: float, rates: Mapping[int, float], waiting: Mapping[int, int]
+    ) -> None:
+        """Looks that all see the same, and a turn of the runner at the end."""
+        for _ in range(round(seconds / LOOK)):
+            self.now += LOOK
+            for slot, rate in rates.items():
+                self.new[slot] += rate * LOOK
+            self.balancing.saw(self.now, LOOK, waiting)
+        self.balancing.step(self.now)
+
+
+@pytest.fixture
+def desk(netns: int) -> Iterator[Desk]:
+    """Listeners at which nobody connects: what is in their queues the test says itself."""
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    yield Desk(listeners)
+    for one in listeners:
+        one.close()
+
+
+CALM = {0: 30.0, 1: 100.0, 2: 100.0}
+
+
+def test_a_queue_that_does_not_empty_lowers_the_weight(desk: Desk) -> None:
+    """One refill a window, no earlier than when it is full."""
+    desk.pass_time(0.5, CALM, {0: 20})
+    assert desk.instance.balance == {}
+    desk.pass_time(0.5, CALM, {0: 20})
+    assert desk.instance.balance[0] < 0.6
+    assert sum(desk.instance.balance.values()) == pytest.approx(3)
+
+
+def test_short_stalls_are_time_in_which_it_was_busy(desk: Desk) -> None:
+    """And what was moved away then, and our own knocks, it has not accepted."""
+    for _ in range(3):
+        for _ in range(4):
+            desk.rescue.stalls[0] = Stall(desk.now)
+            story = desk.rescue.stories.setdefault(0, Story(stalls=1))
+            story.rescued += 16
+            story.knocks += 2
+            desk.pass_time(0.24, CALM | {0: 100.0}, {})
+            desk.rescue.stalls.clear()
+            desk.pass_time(0.02, CALM | {0: 100.0}, {})
+    assert desk.instance.balance[0] < 0.6
+
+
+def test_a_long_stall_says_nothing_of_how_slow_it_is(desk: Desk) -> None:
+    """While it lasts no weight changes, and what was gathered until then is dropped."""
+    desk.pass_time(0.8, CALM, {0: 20})
+    desk.rescue.stalls[0] = Stall(desk.now)
+    desk.pass_time(3.0, CALM, {})
+    assert desk.instance.balance == {}
+    desk.rescue.stalls.clear()
+    desk.pass_time(0.5, CALM | {0: 100.0}, {})
+    assert desk.instance.balance == {}
+    desk.pass_time(1.0, CALM | {0: 100.0}, {})
+    assert desk.instance.balance == {0: 1.0, 1: 1.0, 2: 1.0}
+
+
+def test_only_siblings_are_compared(desk: Desk) -> None:
+    """A canary's worker that has a tenth of the connections is not slow for that."""
+    desk.instance.workers[0].generation = 2
+    desk.pass_time(1.0, {0: 10.0, 1: 100.0, 2: 100.0}, {0: 5})
+    assert desk.instance.balance == {0: 1.0, 1: 1.0, 2: 1.0}
