@@ -77,6 +77,15 @@ def test_a_whole_tree_stands_still_with_all_its_threads(family: tuple[int, int, 
     until(lambda: "T" not in states(family))
 
 
+def test_children_go_on_where_only_these_are_meant(family: tuple[int, int, int]) -> None:
+    """Children of a process may have nothing to do with what it is frozen for."""
+    parent, child, _ = family
+    with frozen([parent], children=False) as still:
+        assert still
+        assert proc.threads_stopped(parent)
+        assert proc.run_state(child) not in {"T", "t"}
+
+
 def test_they_go_on_when_the_block_raises(cat: subprocess.Popen[bytes]) -> None:
     """Whatever happens inside."""
     with pytest.raises(ZeroDivisionError), frozen([cat.pid]):

@@ -15,7 +15,7 @@ from tests.supervisor.instance import ROOT, load, wait_until
 from tests.supervisor.test_faults_live import answered, connect
 from tests.supervisor.test_rescue_live import share, stop
 
-from segue.linux import sysctl
+from segue.linux import proc, sysctl
 from segue.observe.snapshot import Observer
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14"), pytest.mark.program("mount")]
@@ -205,3 +205,43 @@ def test_what_waits_nowhere_else_stays(pool: Servers, tmp_path: Path, bpf_direct
             wait_until(lambda: sum(observer.queued(HERE).values()) == 5, "five in the queue")
         os.kill(pids[1], signal.SIGCONT)
         assert answered(clients) == 5
+
+
+@pytest.mark.program("nginx")
+def test_the_worker_of_nginx_that_stalls_is_told_from_those_that_inherit_its_listener(
+    pool: Servers, tmp_path: Path, bpf_directory: str
+) -> None:
+    """By who watches it; after a reload, which leaves the listeners and no worker, too."""
+    conf = tmp_path / "nginx.conf"
+    paths = "".join(
+        f"{name}_temp_path {tmp_path}/{name};\n"
+        for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    conf.write_text(
+        f"daemon off;\nworker_processes 2;\npid {tmp_path}/pid;\n"
+        f"events {{ worker_connections 512; }}\nhttp {{\naccess_log off;\n{paths}"
+        f"server {{ listen {HERE} reuseport; location / {{ return 200 hello; }} }}\n}}\n"
+    )
+    argv = ("nginx", "-p", str(tmp_path), "-e", f"{tmp_path}/log", "-c", str(conf))
+    nginx = pool.start(*argv, listeners=2)
+    wait_until(lambda: len(proc.children(nginx.pid)) == 2, "two workers")
+    with rescuing(tmp_path, bpf_directory) as one:
+        one.wait_attached(2)
+        for reload in (False, True):
+            if reload:
+                before = set(proc.children(nginx.pid))
+                nginx.send_signal(signal.SIGHUP)
+                wait_until(
+                    lambda: (
+                        len(now := proc.children(nginx.pid)) == 2 and before.isdisjoint(now)  # noqa: B023  # asked at once
+                    ),
+                    "two new workers",
+                )
+            victim = proc.children(nginx.pid)[0]
+            stop(victim)
+            assert answered(connect(20)) == 20
+            wait_until(lambda: share(one, victim) == 0, "no share for it")  # noqa: B023
+            os.kill(victim, signal.SIGCONT)
+            wait_until(lambda: share(one, victim) == 50, "its share back")  # noqa: B023
+            assert f"(pid {victim} is stopped in" in one.said() or reload
+        assert ended(one) == 0

@@ -263,6 +263,7 @@ class Attached:
     def _reshare(self) -> None:
         found = self._by_generation()
         if not found:
+            self.entitled = frozenset()
             return
         newest = max(found)
         # One that was rolled back is out of the running, also beside a newer one; so is a canary

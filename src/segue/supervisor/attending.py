@@ -219,7 +219,6 @@ class Attending:
         if self.ward is not None:
             for one in gone:
                 self.ward.forget(one)
-            self.ward.step()
         if self._nudge is not None and self._nudge.step(now):
             self._nudge.close()
             self._nudge = None
@@ -229,6 +228,8 @@ class Attending:
         if found or changed or thorough:
             self.write_down()
             self._summarize()
+        if self.ward is not None:
+            self.ward.step()
 
     def _told(self) -> None:
         self.following.told(self.now())
@@ -258,8 +259,13 @@ class Attending:
 
     def begin_rescue(self, patience: float) -> None:
         """Look after the members from now on; patience in seconds.  Raises KernelError."""
-        self.ward = AttachedWard(self, patience)
-        watched = len(self.ward.watched())
+        ward = AttachedWard(self, patience)
+        try:
+            watched = len(ward.watched())
+        except BaseException:
+            ward.close()
+            raise
+        self.ward = ward
         self.say(
             f"looks after {watched} listener(s), each stalled when it accepts nothing for"
             f" {1000 * patience:g} ms"
@@ -281,8 +287,12 @@ class Attending:
         if self.ward is not None:
             raise SegueError(f"{self.places.name} rescues already: see segue status")
         self._asker = asker
+        try:
+            self.begin_rescue(patience)
+        except BaseException:
+            self._asker = None
+            raise
         self.watch(asker, self._hung_up)
-        self.begin_rescue(patience)
 
     def _hung_up(self) -> None:
         if self._asker is not None:
