@@ -28,8 +28,7 @@ class Connecting:
 
     def begin(self) -> None:
         """One more."""
-        made = socket.socket()
-        made.setblocking(False)
+        made = socket.socket(type=socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         made.connect_ex(self._where)
         self._under_way[made.fileno()] = made, time.perf_counter()
@@ -39,9 +38,9 @@ class Connecting:
         """Take what is there or has failed; how many that were."""
         ready = self._epoll.poll(_WAITS)
         now = time.perf_counter()
-        for descriptor, _ in ready:
+        for descriptor, event in ready:
             made, begun = self._under_way.pop(descriptor)
-            if made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            if event & select.EPOLLERR:
                 self.lost += 1
             else:
                 self.took.append(now - begun)

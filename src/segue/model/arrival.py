@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from segue.errors import WireError
 from segue.wire import checksum, ipv4, ipv6, options, tcp
@@ -11,8 +12,7 @@ from segue.wire.seq import Seq, add
 from segue.wire.tcp import FIN, SYN
 
 
-@dataclass(frozen=True, slots=True)
-class Path:
+class Path(NamedTuple):
     """From us to the peer: addresses and ports as bytes, ours first."""
 
     addresses: bytes

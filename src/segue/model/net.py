@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import blake2s
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from segue.model.arrival import Arrival, Path
 from segue.model.durations import STAMP_TICK
@@ -31,8 +31,7 @@ _ISN_TICKS = 250_000  # a second: RFC 9293, 3.4.1 counts one each four microseco
 _MASK = 0xFFFFFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class Chance:
+class Chance(NamedTuple):
     """Numbers that nobody without the secret can guess, the same for the same flow."""
 
     isn: int
