@@ -10,7 +10,7 @@ from segue.model.net import Net
 from segue.model.request import Request
 from segue.model.states import CAN_SEND, Input, State
 from segue.wire.options import Options, aligned_stamps, emit
-from segue.wire.seq import Seq, add, before, distance
+from segue.wire.seq import Seq, add, before, distance, later
 from segue.wire.tcp import ACK, FIN, PSH, RST, SYN
 
 _UNSCALED = 0xFFFF
@@ -122,7 +122,7 @@ def _send_new(
     start = distance(connection.base, at)
     payload = bytes(connection.outgoing[start : start + size])
     flags = ACK | (PSH if payload and push else 0) | (FIN if fin else 0)
-    connection.snd_nxt = add(at, size + fin)
+    connection.snd_nxt, connection.tail = add(at, size + fin), at
     connection.fin_sent = fin
     if connection.timed is None:
         connection.timed = (connection.snd_nxt, net.now)
@@ -131,18 +131,19 @@ def _send_new(
         connection.feed(Input.FIN_SENT)
 
 
-def again(net: Net, connection: Connection) -> None:
-    """Repeat the first segment that the peer has not acknowledged."""
-    start = distance(connection.base, connection.snd_una)
+def again(net: Net, connection: Connection, at: Seq | None = None) -> None:
+    """Repeat the first segment that the peer has not acknowledged, or what begins at a number."""
+    first = connection.snd_una if at is None else later(at, connection.snd_una)
+    start = distance(connection.base, first)
     held = len(connection.outgoing) - start
-    flying = distance(connection.snd_una, connection.snd_nxt) - connection.fin_sent
+    flying = distance(first, connection.snd_nxt) - connection.fin_sent
     size = min(held, flying, connection.segment_size)
     fin = connection.fin_sent and size == held
     payload = bytes(connection.outgoing[start : start + size])
     whole = size in {held, flying}
     flags = ACK | (PSH if payload and whole else 0) | (FIN if fin else 0)
     connection.timed = None  # Karn: an ACK might be of either (RFC 6298, 3)
-    segment(net, connection, connection.snd_una, flags, payload)
+    segment(net, connection, first, flags, payload)
 
 
 def restart_timer(net: Net, connection: Connection) -> None:
