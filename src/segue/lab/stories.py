@@ -561,6 +561,23 @@ STORIES: dict[str, str] = {
         accept A x
         read x
         """,
+    "an accepted Fast Open child writes before the handshake is over": """
+        sysctl tcp_fastopen 515
+        option A TCP_FASTOPEN 1
+        listen A
+        syn d early
+        accept A x
+        write x bye
+        wait 1.2
+        """,
+    "a FIN with a cookie that is off by one is acknowledged at once": """
+        ipv6
+        sysctl tcp_syncookies 2
+        listen A 1
+        syn c
+        skip c -1
+        fin c
+        """,
     "a segment for nobody is reset": """
         listen A
         ack c

@@ -36,8 +36,7 @@ def syn_ack(net: Net, request: Request, *, cookie: bool = False) -> None:
         stamps=(stamp, request.ts_recent) if terms.stamps else None,
         fast_open=request.fast_open,
     )
-    child = request.child
-    taken = child.rcv_nxt if child is not None else add(request.irs, 1)
+    taken = add(request.irs, 1 + request.early)
     window = min(terms.window, _UNSCALED)
     net.send(request.path, request.iss, taken, SYN | ACK, window, emit(said))
 
@@ -80,7 +79,8 @@ def acknowledge_soon(net: Net, connection: Connection) -> None:
     if hurried or connection.gaps or unsaid > connection.segment_size:
         acknowledge(net, connection)
     elif connection.ack_at == inf:
-        connection.ack_at = net.now + DELAYED_ACK
+        # Linux learns how long to wait from data; before the first there is no delay (tcp_fin).
+        connection.ack_at = net.now + (DELAYED_ACK if connection.heard_at > -inf else 0.0)
 
 
 def transmit(net: Net, connection: Connection) -> None:
@@ -112,7 +112,8 @@ def _may_go(connection: Connection, take: int, size: int, *, last: bool) -> bool
         return True
     if not last:  # the peer's window cuts it: silly unless it is a good part of that window
         return take * 2 >= connection.snd_max_wnd
-    quiet = connection.snd_nxt == connection.snd_una
+    # A SYN-ACK in flight is no earlier segment (tcp_nagle_check).
+    quiet = distance(connection.snd_una, connection.snd_nxt) == (connection.request is not None)
     return quiet or connection.fin_wanted or bool(connection.options.get("TCP_NODELAY"))
 
 
