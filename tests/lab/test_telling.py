@@ -11,7 +11,7 @@ from segue.lab.stories import STORIES
 from segue.lab.telling import tell
 from segue.model.profile import SERIES
 
-IN_IPV6 = [name for name in STORIES if name not in PROGRAM_STORIES]
+IN_IPV6 = [name for name in STORIES if name not in PROGRAM_STORIES and "ipv6" not in STORIES[name]]
 
 
 def alike(story: str) -> None:

@@ -484,6 +484,100 @@ STORIES: dict[str, str] = {
         skip c -2
         fin c
         """,
+    "an early FIN is told as a byte, and so is a second one": """
+        listen A
+        syn c
+        skip c 1
+        fin c
+        skip c 5
+        fin c
+        """,
+    "what was held already is told as a repetition": """
+        listen A
+        syn c
+        skip c 1
+        data c hello
+        skip c -5
+        data c x
+        skip c -2
+        data c y
+        accept A x
+        read x
+        """,
+    "an early FIN and what comes after it are told as one range": """
+        listen A
+        syn c
+        skip c 5
+        data c x
+        fin c
+        fin c
+        """,
+    "a FIN that comes again is told as a repetition": """
+        listen A
+        syn c
+        fin c
+        skip c -1
+        fin c
+        """,
+    "an early FIN for a closed socket is reset": """
+        listen A
+        syn c
+        skip c 1
+        fin c
+        accept A x
+        close x
+        fin c
+        """,
+    "of what waits for its ACK the last is sent again first": """
+        listen A
+        syn c
+        ack c
+        accept A x
+        write x bye
+        close x
+        wait 1.2
+        """,
+    "who reads after the FIN meets no reset": """
+        listen A
+        syn c
+        fin c
+        rst c
+        accept A x
+        read x
+        write x bye
+        write x bye
+        read x
+        """,
+    "a Fast Open child's handshake has a window of its own": """
+        sysctl tcp_fastopen 515
+        option A TCP_FASTOPEN 1
+        listen A
+        syn c early
+        skip c -1
+        fin c
+        skip c -2
+        data c y
+        ack c
+        accept A x
+        read x
+        """,
+    "an accepted Fast Open child writes before the handshake is over": """
+        sysctl tcp_fastopen 515
+        option A TCP_FASTOPEN 1
+        listen A
+        syn d early
+        accept A x
+        write x bye
+        wait 1.2
+        """,
+    "a FIN with a cookie that is off by one is acknowledged at once": """
+        ipv6
+        sysctl tcp_syncookies 2
+        listen A 1
+        syn c
+        skip c -1
+        fin c
+        """,
     "a segment for nobody is reset": """
         listen A
         ack c

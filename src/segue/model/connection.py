@@ -60,7 +60,8 @@ class Connection:
     latest: Seq = field(default=Seq(0))  # where the last early data began
     told_edge: Seq = field(default=Seq(0))  # the right edge of the window we offered
     told_ack: Seq = field(default=Seq(0))
-    fin_at: Seq | None = None  # where the peer's FIN is, if it came early
+    fin_at: Seq | None = None  # where the peer's first FIN is, if it came early
+    peer_ended: bool = False  # the peer's FIN has arrived in its turn
     quick: int = QUICK_ACKS
     interactive: bool = False  # the program answers what it reads: ACKs may wait for the answer
     heard_at: float = -inf  # when data last arrived
@@ -68,6 +69,7 @@ class Connection:
     outgoing: bytearray = field(default_factory=bytearray)
     fin_wanted: bool = False
     fin_sent: bool = False
+    tail: Seq = field(default=Seq(0))  # where the last segment that was new began
     cwnd: int = INITIAL_WINDOW
     ssthresh: int = 1 << 30
     credit: int = 0  # towards one more segment in cwnd
@@ -113,13 +115,6 @@ class Connection:
         """In no table any more."""
         return self.state is State.CLOSE
 
-    @property
-    def peer_ended(self) -> bool:
-        """The peer's FIN has arrived in its turn."""
-        return self.state in {
-            State.CLOSE_WAIT, State.LAST_ACK, State.CLOSING, State.TIME_WAIT,
-        }  # fmt: skip
-
     def feed(self, given: Input) -> None:
         """Follow the table of states; raises IllegalInput."""
         self.state = after(self.state, given)
@@ -145,15 +140,35 @@ class Connection:
     @property
     def gaps(self) -> bool:
         """Something waits for what should have come before it."""
-        return bool(self.early) or self.fin_at is not None
+        return bool(self.early)
 
-    def put_early(self, seq: Seq, data: bytes) -> None:
-        """Keep what is not its turn yet, cut to what is not held already.
+    def put_early(self, seq: Seq, data: bytes, *, fin: bool = False) -> tuple[Seq, Seq] | None:
+        """Keep what is not its turn yet, cut to what is not held already; a FIN as one byte more.
 
         Within the window each byte is held once, in ``MOST_EARLY`` pieces: what is more is dropped,
-        as if it had been lost on the way.
+        as if it had been lost on the way.  Returns the first range of it that was held before, for
+        the peer to be told (tcp_data_queue_ofo).
         """
+        if fin:
+            end = add(seq, len(data))
+            if self.fin_at is None or before(end, self.fin_at):
+                self.fin_at = end
+            data += b"\0"
         at = distance(self.origin, seq)
+        known = self._held(at, at + len(data))
+        self._keep(at, data)
+        return known and (add(self.origin, known[0]), add(self.origin, known[1]))
+
+    def _held(self, low: int, high: int) -> tuple[int, int] | None:
+        """The first range between the two that is held, pieces that touch as one."""
+        found: tuple[int, int] | None = None
+        for at, data in self.early:
+            start, end = max(low, at), min(high, at + len(data))
+            if start < end and (found is None or found[1] == start):
+                found = (found[0] if found else start, end)
+        return found
+
+    def _keep(self, at: int, data: bytes) -> None:
         place = bisect_left(self.early, at, key=_offset)
         if place:
             start, held = self.early[place - 1]
@@ -172,16 +187,19 @@ class Connection:
             place += 1
 
     def join_early(self) -> None:
-        """What was early and is due now is read after the rest."""
-        while self.early:
+        """What was early and is due now is read after the rest, up to the peer's FIN."""
+        while self.early and self.rcv_nxt != self.fin_at:
             at, data = self.early[0]
             gap = at - distance(self.origin, self.rcv_nxt)
             if gap > 0:
                 return
             self.early.pop(0)
             if len(data) + gap > 0:
-                self.incoming += data[-gap:] if gap else data
-                self.rcv_nxt = add(self.rcv_nxt, len(data) + gap)
+                fresh = data[-gap:] if gap else data
+                if self.fin_at is not None and before(self.rcv_nxt, self.fin_at):
+                    fresh = fresh[: distance(self.rcv_nxt, self.fin_at)]
+                self.incoming += fresh
+                self.rcv_nxt = add(self.rcv_nxt, len(fresh))
 
     def blocks(self) -> tuple[tuple[int, int], ...]:
         """The ranges of what was early, the latest first, at most four (RFC 2018, 4)."""
@@ -191,12 +209,6 @@ class Connection:
                 ranges[-1][1] = at + len(data)
             else:
                 ranges.append([at, at + len(data)])
-        if self.fin_at is not None:  # an early FIN is told as if it were a byte
-            end = distance(self.origin, self.fin_at)
-            if ranges and ranges[-1][1] == end:
-                ranges[-1][1] = end + 1
-            else:
-                ranges.append([end, end + 1])
         last = distance(self.origin, self.latest)
         ranges.sort(key=lambda one: not one[0] <= last < one[1])
         most = 3 if self.terms.stamps else 4

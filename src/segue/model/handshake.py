@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from math import inf
 
-from segue.model import cookies, migration, output, segment_arrives, syn
+from segue.model import cookies, first_window, migration, output, segment_arrives, syn
 from segue.model.arrival import Arrival
 from segue.model.durations import (
     COOKIE_COUNTS,
@@ -20,8 +20,7 @@ from segue.model.listener import Listener
 from segue.model.net import Chance, Net
 from segue.model.request import Request, Terms
 from segue.model.states import State
-from segue.wire.options import aligned_stamps
-from segue.wire.seq import Seq, add, before
+from segue.wire.seq import add, before
 from segue.wire.tcp import ACK, FIN, RST, SYN
 
 _LEAST_RETRIES = 2  # a crowded listener does not go below (reqsk_timer_handler)
@@ -36,19 +35,19 @@ def arrived(net: Net, request: Request, arrival: Arrival) -> bool:
         return False
     flags = arrival.flags
     stamps = arrival.options.stamps if request.terms.stamps else None
-    stale = (
-        stamps is not None and not flags & RST and before(Seq(stamps[0]), Seq(request.ts_recent))
-    )
+    stale = first_window.is_stale(request, arrival)
+    # The number of our next byte, and of the peer's.
+    seq, first = add(request.iss, 1), add(request.irs, 1)
     if arrival.seq == request.irs and flags & (SYN | ACK | RST | FIN) == SYN and not stale:
         _answer_again(net, request)
         return True
-    if flags & ACK and arrival.ack != add(request.iss, 1):
+    if flags & ACK and arrival.ack != seq:
         return False
-    if stale or _alien_echo(request, stamps) or not _in_window(request, arrival):
+    within = first_window.is_within(request, arrival, first)
+    if stale or _alien_echo(request, stamps) or not within:
         if not flags & RST:
-            _answer_out_of_window(net, request, arrival)
+            first_window.answer(net, request, arrival, seq, first)
         return True
-    first = add(request.irs, 1)
     if stamps is not None and not before(first, arrival.seq):
         request.ts_recent = stamps[0]
     if arrival.seq == request.irs:
@@ -56,7 +55,7 @@ def arrived(net: Net, request: Request, arrival: Arrival) -> bool:
     if flags & RST and arrival.seq != first:
         # It might be a blind guess: only the exact number is believed (RFC 5961, 3.2).
         net.counts["TCPChallengeACK"] += 1
-        _answer_out_of_window(net, request, arrival)
+        first_window.answer(net, request, arrival, seq, first)
         return True
     if flags & (RST | SYN):
         if not flags & RST:
@@ -86,17 +85,6 @@ def _alien_echo(request: Request, stamps: tuple[int, int] | None) -> bool:
     return (stamps[1] - request.first_stamp) & 0xFFFFFFFF > span
 
 
-def _in_window(request: Request, arrival: Arrival) -> bool:
-    """Some of it is within the first window (tcp_in_window)."""
-    first = add(request.irs, 1)
-    edge = add(first, request.terms.window)
-    if arrival.seq == first:
-        return True
-    if before(first, arrival.end) and before(arrival.seq, edge):
-        return True
-    return arrival.seq == edge and arrival.seq == arrival.end
-
-
 def _answer_again(net: Net, request: Request) -> None:
     """The SYN came again: so does the answer, and the timer begins anew."""
     if net.now - request.answered_at < OUT_OF_WINDOW_PAUSE:
@@ -106,20 +94,6 @@ def _answer_again(net: Net, request: Request) -> None:
     output.syn_ack(net, request)
     net.counts["TCPSynRetrans"] += 1
     net.timers.set(request, net.now + backed_off(request.timeouts))
-
-
-def _answer_out_of_window(net: Net, request: Request, arrival: Arrival) -> None:
-    # What has data or a FIN is always answered (tcp_oow_rate_limited).
-    if arrival.end == arrival.seq or arrival.flags & SYN:
-        if net.now - request.answered_at < OUT_OF_WINDOW_PAUSE:
-            return
-        request.answered_at = net.now
-    terms = request.terms
-    said = b""
-    if terms.stamps:
-        said = aligned_stamps(net.stamp(request.ts_offset), request.ts_recent)
-    window = terms.window >> (terms.scale_in or 0)
-    net.send(request.path, add(request.iss, 1), add(request.irs, 1), ACK, window, said)
 
 
 def _finish(net: Net, request: Request, listener: Listener, arrival: Arrival) -> None:

@@ -10,7 +10,7 @@ from segue.model.net import Net
 from segue.model.request import Request
 from segue.model.states import CAN_SEND, Input, State
 from segue.wire.options import Options, aligned_stamps, emit
-from segue.wire.seq import Seq, add, before, distance
+from segue.wire.seq import Seq, add, before, distance, later
 from segue.wire.tcp import ACK, FIN, PSH, RST, SYN
 
 _UNSCALED = 0xFFFF
@@ -36,8 +36,7 @@ def syn_ack(net: Net, request: Request, *, cookie: bool = False) -> None:
         stamps=(stamp, request.ts_recent) if terms.stamps else None,
         fast_open=request.fast_open,
     )
-    child = request.child
-    taken = child.rcv_nxt if child is not None else add(request.irs, 1)
+    taken = add(request.irs, 1 + request.early)
     window = min(terms.window, _UNSCALED)
     net.send(request.path, request.iss, taken, SYN | ACK, window, emit(said))
 
@@ -80,7 +79,8 @@ def acknowledge_soon(net: Net, connection: Connection) -> None:
     if hurried or connection.gaps or unsaid > connection.segment_size:
         acknowledge(net, connection)
     elif connection.ack_at == inf:
-        connection.ack_at = net.now + DELAYED_ACK
+        # Linux learns how long to wait from data; before the first there is no delay (tcp_fin).
+        connection.ack_at = net.now + (DELAYED_ACK if connection.heard_at > -inf else 0.0)
 
 
 def transmit(net: Net, connection: Connection) -> None:
@@ -112,7 +112,8 @@ def _may_go(connection: Connection, take: int, size: int, *, last: bool) -> bool
         return True
     if not last:  # the peer's window cuts it: silly unless it is a good part of that window
         return take * 2 >= connection.snd_max_wnd
-    quiet = connection.snd_nxt == connection.snd_una
+    # A SYN-ACK in flight is no earlier segment (tcp_nagle_check).
+    quiet = distance(connection.snd_una, connection.snd_nxt) == (connection.request is not None)
     return quiet or connection.fin_wanted or bool(connection.options.get("TCP_NODELAY"))
 
 
@@ -122,7 +123,7 @@ def _send_new(
     start = distance(connection.base, at)
     payload = bytes(connection.outgoing[start : start + size])
     flags = ACK | (PSH if payload and push else 0) | (FIN if fin else 0)
-    connection.snd_nxt = add(at, size + fin)
+    connection.snd_nxt, connection.tail = add(at, size + fin), at
     connection.fin_sent = fin
     if connection.timed is None:
         connection.timed = (connection.snd_nxt, net.now)
@@ -131,18 +132,19 @@ def _send_new(
         connection.feed(Input.FIN_SENT)
 
 
-def again(net: Net, connection: Connection) -> None:
-    """Repeat the first segment that the peer has not acknowledged."""
-    start = distance(connection.base, connection.snd_una)
+def again(net: Net, connection: Connection, at: Seq | None = None) -> None:
+    """Repeat the first segment that the peer has not acknowledged, or what begins at a number."""
+    first = connection.snd_una if at is None else later(at, connection.snd_una)
+    start = distance(connection.base, first)
     held = len(connection.outgoing) - start
-    flying = distance(connection.snd_una, connection.snd_nxt) - connection.fin_sent
+    flying = distance(first, connection.snd_nxt) - connection.fin_sent
     size = min(held, flying, connection.segment_size)
     fin = connection.fin_sent and size == held
     payload = bytes(connection.outgoing[start : start + size])
     whole = size in {held, flying}
     flags = ACK | (PSH if payload and whole else 0) | (FIN if fin else 0)
     connection.timed = None  # Karn: an ACK might be of either (RFC 6298, 3)
-    segment(net, connection, connection.snd_una, flags, payload)
+    segment(net, connection, first, flags, payload)
 
 
 def restart_timer(net: Net, connection: Connection) -> None:

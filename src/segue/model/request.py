@@ -93,6 +93,7 @@ class Request:
     sent_at: float = 0.0
     retransmitted: bool = False
     timeouts: int = 0
+    early: int = 0  # bytes that came with the SYN and were taken
     acked: bool = False  # an ACK came for which there was no child yet
     fast_open: bytes | None = None  # a cookie to be given with the SYN-ACK
     saved_syn: bytes | None = None

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 from math import inf
 
-from segue.model import output, removal, time_wait
+from segue.model import first_window, output, removal, time_wait
 from segue.model.arrival import Arrival
 from segue.model.connection import Connection
 from segue.model.durations import OUT_OF_WINDOW_PAUSE
@@ -68,6 +68,13 @@ def _fast_open_agrees(net: Net, connection: Connection, arrival: Arrival) -> boo
         return False
     if flags & SYN and not flags & RST:
         net.reset(arrival)
+        return False
+    first = connection.rcv_nxt
+    if first_window.is_stale(request, arrival) or not first_window.is_within(
+        request, arrival, first
+    ):
+        if not flags & RST:
+            first_window.answer(net, request, arrival, connection.snd_nxt, first)
         return False
     return True
 
@@ -133,13 +140,16 @@ def _answer(net: Net, connection: Connection, arrival: Arrival) -> None:
         connection.answered_at = net.now
     repeated = None
     if arrival.length and before(arrival.seq, connection.rcv_nxt):
-        end = arrival.end
-        repeated = (
-            arrival.seq, connection.rcv_nxt if before(connection.rcv_nxt, end) else end
-        )  # fmt: skip
+        repeated = _repeated(connection, arrival)
         connection.quick = connection.quick or 1
     output.acknowledge(net, connection, repeated)
     output.rearm(net, connection)
+
+
+def _repeated(connection: Connection, arrival: Arrival) -> tuple[Seq, Seq]:
+    """The part of it that we have, where there is one."""
+    end, nxt = arrival.end, connection.rcv_nxt
+    return arrival.seq, nxt if before(nxt, end) else end
 
 
 def _challenge(net: Net, connection: Connection) -> None:
@@ -264,13 +274,14 @@ def _take(net: Net, connection: Connection, arrival: Arrival) -> bool:
         # All after a FIN is nonsense, and dropped without a word (tcp_rcv_state_process); but what
         # comes again, a FIN too, must be acknowledged again.
         if before(arrival.seq, connection.rcv_nxt):
-            output.acknowledge(net, connection)
+            output.acknowledge(net, connection, _repeated(connection, arrival))
         return False
     start, data, fin = arrival.seq, bytes(arrival.payload), bool(arrival.flags & FIN)
     end = add(start, len(data))
     nxt = connection.rcv_nxt
-    if connection.receive_shut and data and before(nxt, end):
-        # Nobody can ever read it, and the peer must know (RFC 2525, 2.17).
+    if connection.receive_shut and before(nxt, end):
+        # Nobody can ever read it, and the peer must know (RFC 2525, 2.17); a FIN that is not in
+        # its turn says that there is more.
         net.counts["TCPAbortOnData"] += 1
         net.reset(arrival)
         removal.end(net, connection, errno.EPIPE)
@@ -289,14 +300,12 @@ def _take(net: Net, connection: Connection, arrival: Arrival) -> bool:
     if before(start, nxt):
         known = distance(start, nxt)
         start, data = nxt, data[known:]
-    if fin:
-        connection.fin_at = end
     if start != connection.rcv_nxt:
         connection.note_early(start)
-        if data:
-            connection.put_early(start, data)
-        output.acknowledge(net, connection)
+        output.acknowledge(net, connection, connection.put_early(start, data, fin=fin))
         return False
+    if fin:
+        connection.fin_at = end
     had = connection.rcv_nxt
     connection.incoming += data
     connection.rcv_nxt = end
@@ -313,6 +322,7 @@ def _take(net: Net, connection: Connection, arrival: Arrival) -> bool:
 
 def _peer_ends(net: Net, connection: Connection) -> None:
     connection.fin_at = None
+    connection.peer_ended = True
     connection.rcv_nxt = later(connection.rcv_nxt, add(connection.rcv_nxt, 1))
     connection.early = []
     # Linux says that at once, whatever waits: the program may never write again.

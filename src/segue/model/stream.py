@@ -24,10 +24,12 @@ def read(net: Net, connection: Connection, most: int) -> bytes:
         del connection.incoming[: len(data)]
         _window_opened(net, connection)
         return data
+    if connection.peer_ended:
+        return b""  # whatever became of it since: the error is for who writes (SOCK_DONE)
     if connection.error:
         error, connection.error = connection.error, 0
         raise KernelError("recv", error, "reading from a connection")
-    if connection.peer_ended or connection.receive_shut or connection.state is State.CLOSE:
+    if connection.receive_shut or connection.state is State.CLOSE:
         return b""
     raise KernelError("recv", errno.EAGAIN, "reading from a connection")
 

@@ -134,6 +134,7 @@ def _fast_open_child(net: Net, listener: Listener, arrival: Arrival, request: Re
         child.incoming += arrival.payload
         child.rcv_nxt = add(child.rcv_nxt, len(arrival.payload))
         child.told_ack = child.rcv_nxt
+        request.early = len(arrival.payload)
     child.request = request
     request.child = child
     listener.references += 1

@@ -1,0 +1,42 @@
+"""What a handshake asks of every segment before it looks at its flags (tcp_check_req)."""
+
+from __future__ import annotations
+
+from segue.model.arrival import Arrival
+from segue.model.durations import OUT_OF_WINDOW_PAUSE
+from segue.model.net import Net
+from segue.model.request import Request
+from segue.wire.options import aligned_stamps
+from segue.wire.seq import Seq, add, before
+from segue.wire.tcp import ACK, RST, SYN
+
+
+def is_stale(request: Request, arrival: Arrival) -> bool:
+    """Its stamp is older than the SYN's; of a reset that does not count (RFC 7323, 5.2)."""
+    stamps = arrival.options.stamps if request.terms.stamps else None
+    if stamps is None or arrival.flags & RST:
+        return False
+    return before(Seq(stamps[0]), Seq(request.ts_recent))
+
+
+def is_within(request: Request, arrival: Arrival, first: Seq) -> bool:
+    """Some of it is in the window that begins with the next number expected (tcp_in_window)."""
+    edge = add(first, request.terms.window)
+    if arrival.seq == first:
+        return True
+    if before(first, arrival.end) and before(arrival.seq, edge):
+        return True
+    return arrival.seq == edge and arrival.seq == arrival.end
+
+
+def answer(net: Net, request: Request, arrival: Arrival, seq: Seq, first: Seq) -> None:
+    """Say where we stand to what is not; what has data or a FIN is always answered."""
+    if arrival.end == arrival.seq or arrival.flags & SYN:  # tcp_oow_rate_limited
+        if net.now - request.answered_at < OUT_OF_WINDOW_PAUSE:
+            return
+        request.answered_at = net.now
+    terms = request.terms
+    said = b""
+    if terms.stamps:
+        said = aligned_stamps(net.stamp(request.ts_offset), request.ts_recent)
+    net.send(request.path, seq, first, ACK, terms.window >> (terms.scale_in or 0), said)
