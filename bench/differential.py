@@ -34,13 +34,16 @@ def both(told: str) -> tuple[list[str], list[str]]:
     """What Linux and what the model tell."""
     with kernel() as linux:
         seen = tell(told, linux)
-    return seen, tell(told, ModelSide())
+    return seen, tell(told, ModelSide(steps=linux.steps))
 
 
-def alike(told: str) -> bool:
-    """They tell the same."""
-    seen, ours = both(told)
-    return seen == ours
+def differs(told: str) -> bool:
+    """They do not tell the same, three times: Linux may have had other things to do."""
+    for _ in range(3):
+        seen, ours = both(told)
+        if seen == ours:
+            return False
+    return True
 
 
 def some(first: int, step: int, until: float) -> tuple[int, list[int]]:
@@ -49,8 +52,7 @@ def some(first: int, step: int, until: float) -> tuple[int, list[int]]:
     for told, number in enumerate(count(first, step)):
         if time.monotonic() >= until:
             return told, different
-        # Once more: Linux had other things to do, and its timers came late.
-        if not alike(numbered(number)) and not alike(numbered(number)):
+        if differs(numbered(number)):
             different.append(number)
     raise AssertionError
 
@@ -66,7 +68,7 @@ def main() -> int:
         parts = list(pool.map(some, starts, [jobs] * jobs, [until] * jobs))
     different = sorted(number for _, found in parts for number in found)
     for number in different:
-        least = shrunk(numbered(number), lambda one: not alike(one))
+        least = shrunk(numbered(number), differs)
         print(f"story {number}", *difflib.ndiff(*both(least)), sep="\n")
     told = sum(number for number, _ in parts)
     print(f"{told} stories from {first} on, {len(different)} of them not told alike")

@@ -18,7 +18,7 @@ def alike(story: str) -> None:
     """Told to both."""
     with kernel() as linux:
         expected = tell(story, linux)
-    assert tell(story, ModelSide()) == expected
+    assert tell(story, ModelSide(steps=linux.steps)) == expected
 
 
 @pytest.mark.root

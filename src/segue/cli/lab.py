@@ -92,12 +92,14 @@ def explain(story: str | None, picture: str | None) -> int:
         advice = f"do you mean {near[0]!r}?" if near else "segue lab explain lists them"
         raise UsageError(f"there is no story {story!r}: {advice}")
     why_not = seen = None
+    model = ModelSide()
     try:
         with kernel() as linux:
             seen = tell(STORIES[story], linux)
+            model = ModelSide(steps=linux.steps)
     except (KernelError, NotSupported) as error:
         why_not = str(error)
-    shown = diagram.diagram(story, seen, tell(STORIES[story], ModelSide()), why_not)
+    shown = diagram.diagram(story, seen, tell(STORIES[story], model), why_not)
     # Where nobody looks, there is no width to fold lines to.
     Console(width=None if sys.stdout.isatty() else _WIDE).print(diagram.text(shown))
     if picture is not None:

@@ -232,6 +232,19 @@ PROGRAM_STORIES: dict[str, str] = {
         close A
         accept B x
         """,
+    "a program lets a reset have its handshake": """
+        sysctl tcp_syncookies 0
+        listen A
+        syn c
+        listen B
+        program A by_cookie
+        send A B
+        close A
+        rst c
+        syn d
+        ack d
+        accept B x
+        """,
     "what a program sends to nobody goes by the hash": """
         listen A
         program A gone

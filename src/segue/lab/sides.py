@@ -6,7 +6,7 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
@@ -29,7 +29,7 @@ from segue.policy.compile import compile_policy
 
 SERVERS = {4: "10.78.0.2", 6: "fd78::2"}
 PORT = 80
-STEP_S = 0.02  # the time that a step takes in the model; in Linux about as long
+STEP_S = 0.02  # the time that a step takes in the model, unless it is told how long Linux took
 QUIET_S = 0.012
 COUNTED = ("TCPMigrateReqSuccess", "TCPMigrateReqFailure", "ListenOverflows", "ListenDrops")
 
@@ -80,9 +80,14 @@ class Side(Protocol):
 
 
 class ModelSide:
-    """The model, with a clock that only the story moves."""
+    """The model, with a clock that only the story moves.
 
-    def __init__(self, profile: Profile = LINUX) -> None:
+    ``steps`` are the seconds that its steps take, as Linux took for the same story; what is not
+    said is as ``settle`` is told.
+    """
+
+    def __init__(self, profile: Profile = LINUX, steps: Iterable[float] = ()) -> None:
+        self._steps = iter(steps)
         self.version = 4
         self._host = Host(*SERVERS.values(), secret=b"a story's secret", profile=profile)
         self._now = 1000.0
@@ -97,7 +102,7 @@ class ModelSide:
 
     def settle(self, seconds: float) -> list[bytes]:
         """Every timer at its instant."""
-        until = self._now + seconds
+        until = self._now + next(self._steps, seconds)
         while (due := self._host.deadline()) is not None and due <= until:
             self._now = max(self._now, due)
             self._host.advance(self._now)
@@ -204,6 +209,8 @@ class KernelSide:
         self._loaded: Loaded | None = None
         self._undo = ExitStack()
         self._epoll: dict[str, select.epoll] = {}
+        self.steps: list[float] = []  # how long each has taken
+        self._settled = time.monotonic()
         self._before = snmp.read()
 
     def packet(self, packet: bytes) -> None:
@@ -219,6 +226,8 @@ class KernelSide:
         while poll.poll(max(QUIET_S, until - time.monotonic()) * 1000):
             while (packet := self._tun.read()) is not None:
                 found.append(packet)
+        before, self._settled = self._settled, time.monotonic()
+        self.steps.append(self._settled - before)
         return found
 
     def sysctl(self, name: str, value: str) -> None:

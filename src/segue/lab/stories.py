@@ -578,6 +578,64 @@ STORIES: dict[str, str] = {
         skip c -1
         fin c
         """,
+    "a reset where a handshake migrates leaves the target full": """
+        sysctl tcp_migrate_req 1
+        sysctl tcp_syncookies 0
+        listen A
+        syn c
+        listen B
+        close A
+        rst c
+        syn d
+        syn e
+        """,
+    "a reset where a handshake migrates leaves the target nothing but cookies": """
+        sysctl tcp_migrate_req 1
+        listen A
+        syn c
+        listen B
+        close A
+        rst c
+        syn d
+        wait 1.2
+        syn e
+        ack e
+        accept B x
+        """,
+    "a SYN where a handshake migrates leaves the target full": """
+        sysctl tcp_migrate_req 1
+        sysctl tcp_syncookies 0
+        listen A
+        syn c
+        listen B
+        close A
+        syn c
+        syn d
+        """,
+    "an overflow with a reset leaves the target full": """
+        sysctl tcp_migrate_req 1
+        sysctl tcp_syncookies 0
+        sysctl tcp_abort_on_overflow 1
+        listen A
+        syn c
+        listen B 0
+        close A
+        syn d
+        ack d
+        ack c
+        accept B x
+        accept B y
+        syn f
+        """,
+    "what is sent after a cookie is sent again as soon as after a handshake": """
+        sysctl tcp_syncookies 2
+        listen A
+        syn c
+        ack c
+        accept A x
+        write x bye
+        wait 1.2
+        """,
     "a segment for nobody is reset": """
         listen A
         ack c

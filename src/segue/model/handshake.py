@@ -9,10 +9,12 @@ from math import inf
 
 from segue.model import cookies, first_window, migration, output, segment_arrives, syn
 from segue.model.arrival import Arrival
+from segue.model.connection import Connection
 from segue.model.durations import (
     COOKIE_COUNTS,
     COOKIE_PERIOD,
     OUT_OF_WINDOW_PAUSE,
+    STAMP_TICK,
     backed_off,
 )
 from segue.model.events import Acceptable
@@ -25,6 +27,7 @@ from segue.wire.tcp import ACK, FIN, RST, SYN
 
 _LEAST_RETRIES = 2  # a crowded listener does not go below (reqsk_timer_handler)
 _CROWD = 8
+_OLDEST_ECHO = ((1 << 31) - 1) // 1000  # milliseconds; older ones tell nothing (tcp_rtt_tsopt_us)
 
 
 def arrived(net: Net, request: Request, arrival: Arrival) -> bool:
@@ -61,7 +64,7 @@ def arrived(net: Net, request: Request, arrival: Arrival) -> bool:
         if not flags & RST:
             net.reset(arrival)
         net.counts["EmbryonicRsts"] += 1
-        migration.drop(net, request)
+        migration.drop(net, request, listener)
         return True
     if not flags & ACK:
         return True
@@ -106,7 +109,7 @@ def _finish(net: Net, request: Request, listener: Listener, arrival: Arrival) ->
         if net.sysctls.tcp_abort_on_overflow:
             net.reset(arrival)
             net.counts["EmbryonicRsts"] += 1
-            migration.drop(net, request)
+            migration.drop(net, request, listener)
         else:
             request.acked = True  # the next SYN-ACK gives it another try
         return
@@ -114,7 +117,7 @@ def _finish(net: Net, request: Request, listener: Listener, arrival: Arrival) ->
     _adopt(net, request, listener, arrival)
 
 
-def _adopt(net: Net, request: Request, listener: Listener, arrival: Arrival) -> None:
+def _adopt(net: Net, request: Request, listener: Listener, arrival: Arrival) -> Connection:
     window = arrival.window << request.terms.scale_out
     child = syn.connection(request, listener, State.ESTABLISHED, window)
     net.flows[child.flow] = child
@@ -124,6 +127,7 @@ def _adopt(net: Net, request: Request, listener: Listener, arrival: Arrival) -> 
     net.events.append(Acceptable(listener.cookie))
     if arrival.length or arrival.seq != child.rcv_nxt:
         segment_arrives.arrived(net, child, arrival)
+    return child
 
 
 def timer(net: Net, request: Request) -> None:
@@ -199,5 +203,11 @@ def with_cookie(net: Net, listener: Listener, arrival: Arrival, chance: Chance) 
         ts_offset=chance.stamp_offset,
         due=inf,
     )
-    _adopt(net, request, listener, arrival)
+    child = _adopt(net, request, listener, arrival)
+    if stamps is not None:
+        # When the SYN-ACK was sent is not known, but its stamp comes back, though with options in
+        # its low bits, so that it seems older (tcp_ack_update_rtt).
+        behind = (net.stamp(chance.stamp_offset) - stamps[1]) & 0xFFFFFFFF
+        if behind < _OLDEST_ECHO:
+            output.measure(child, max(1, behind) * STAMP_TICK)
     return True

@@ -72,5 +72,6 @@ class Listener:
     @property
     def requests_full(self) -> bool:
         """No room for another half-open request (inet_csk_reqsk_queue_is_full)."""
-        # More than the backlog, as in the accept queue: N + 1 are kept (measured on 6.18).
-        return self.requests > self.backlog
+        # More than the backlog, as in the accept queue: N + 1 are kept (measured on 6.18).  Below
+        # zero is full too: see profile.Difference.RESET_IS_COUNTED_AT_TARGET.
+        return not 0 <= self.requests <= self.backlog

@@ -163,20 +163,24 @@ def settle(net: Net, request: Request, target: Listener) -> None:
     net.events.append(Moved(request.cookie, State.NEW_SYN_RECV, source.cookie, target.cookie))
 
 
-def count_out(request: Request) -> None:
-    """Its listener has one half-open request less (reqsk_queue_removed)."""
-    listener = request.listener
+def count_out(request: Request, counted: Listener | None = None) -> None:
+    """Its listener, or the one said, has one half-open request less (reqsk_queue_removed)."""
+    listener = request.listener if counted is None else counted
     listener.requests -= 1
     if not request.timeouts:
         listener.young -= 1
-    removal.release(listener)
+    removal.release(request.listener)
 
 
-def drop(net: Net, request: Request) -> None:
-    """Forget a half-open request; nobody is told (inet_csk_reqsk_queue_drop)."""
+def drop(net: Net, request: Request, target: Listener | None = None) -> None:
+    """Forget a half-open request; nobody is told (inet_csk_reqsk_queue_drop).
+
+    ``target`` is the listener that was about to get it.
+    """
     if net.flows.get(request.flow) is request:
         del net.flows[request.flow]
-    count_out(request)
+    wrong = Difference.RESET_IS_COUNTED_AT_TARGET in net.profile
+    count_out(request, target if wrong else None)
     net.timers.set(request, inf)
 
 

@@ -23,6 +23,11 @@ class Difference(Flag):
     # Series: tcp_migrate_req is the one switch.  Linux also migrates, whatever the sysctl says,
     # when the program was attached as SELECT_OR_MIGRATE (reuseport_migrate_sock, FACTS 4).
     PROGRAM_IS_A_SWITCH = auto()
+    # Series: a request that is reset while it would migrate is counted out where it was counted.
+    # Linux counts it out at its target (tcp_check_req hands inet_csk_reqsk_queue_drop the target),
+    # which so has -1 half-open requests: compared without a sign that is a full queue, and all
+    # that is new is dropped, or with tcp_syncookies 1 gets a cookie.
+    RESET_IS_COUNTED_AT_TARGET = auto()
 
 
 @dataclass(frozen=True, slots=True)

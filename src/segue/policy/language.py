@@ -174,4 +174,5 @@ class Policy:
 
         answer: Verdict | Selection = steering.pinned(conn, group) or self(conn, group)
         verdict = Verdict.PASS if isinstance(answer, Selection) else Verdict(answer)
+        verdict = steering.spared(conn, verdict)
         return Decision(verdict, group.selected if verdict is Verdict.PASS else UNSELECTED)

@@ -51,7 +51,7 @@ class Statements(Expressions):
         self.line = 0
         self.here.names[RETURNED] = answer
         self.join([held, self.state])
-        answer = self.taken(tree)
+        answer = self.inline(tree, steering.spared, [Thing.CONN, self.taken(tree)])
         assert isinstance(answer, Num)
         names = self.here.names
         tell = Num.constant("bool", int(traced))

@@ -1,7 +1,7 @@
 """Pins, the group's table and the counting, in the policy language.
 
-They are part of every program: ``pinned`` comes before the policy, ``group.table`` is
-``by_table``, and ``finish`` is the end of each.
+They are part of every program: ``pinned`` comes before the policy, ``spared`` after it,
+``group.table`` is ``by_table``, and ``finish`` is the end of each.
 The maps are those of the built-in program, byte for byte (``segue.policy.builtin``).
 """
 
@@ -58,6 +58,7 @@ lost = Map("lost", value={"records": "u64"}, size=1, kind="percpu_array")
 OWN = (SOCKETS, control, tables, pins, counters)
 _SCANNED_BITS = SIZE.bit_length() - 1
 _SYN = 0x02
+_RST = 0x04
 _ACK = 0x10
 
 
@@ -96,6 +97,19 @@ def by_table(group: Any, number: Any) -> Any:
         if chosen:
             return chosen
     return chosen
+
+
+def spared(conn: Any, verdict: Any) -> Any:
+    """The policy's verdict, but a reset of a half-open request ends it at its own listener.
+
+    Linux would count it out at the listener that it was about to migrate to, which then has -1
+    half-open requests and looks full for good: nothing but SYN cookies from then on, or with
+    tcp_syncookies 0 nothing at all (measured on 6.18, docs/MODEL.md; tcp_check_req hands the target
+    to inet_csk_reqsk_queue_drop).  A client that scans, or a balancer's half-open check, does that.
+    """
+    if conn.migrating == Migrating.REQUEST and conn.tcp_flags & _RST != 0:
+        return Verdict.DROP
+    return verdict
 
 
 def finish(conn: Any, slot: Any, missed: Any, verdict: Any, traced: Any) -> Any:
