@@ -62,7 +62,9 @@ class Way:
         app = "examples.stalling:app"
         argv = {
             "asyncio": [sys.executable, "-m", "examples.stalling"],
-            "uvicorn": [program("uvicorn"), app, *quiet],
+            "uvicorn": [program("uvicorn"), app, *quiet, "--loop", "asyncio"],
+            "uvicorn, uvloop": [program("uvicorn"), app, *quiet, "--loop", "uvloop"],
+            "node": [program("node"), "examples/stalling.js"],
             "gunicorn sync": [
                 *(program("gunicorn"), "--no-control-socket", "-b", "fd://{fd}"),
                 "examples.stalling:wsgi",
@@ -131,7 +133,7 @@ WAYS = [
     Way("asyncio", "sleep", 2, "off"),
     *(
         Way(server, stall, workers)
-        for server in ("asyncio", "uvicorn", "gunicorn sync")
+        for server in ("asyncio", "uvicorn", "uvicorn, uvloop", "gunicorn sync", "node")
         for stall in ("sleep", "spin")
         for workers in (2, 4)
     ),

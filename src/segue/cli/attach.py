@@ -133,7 +133,8 @@ def _ask_for_rescue(name: str, control: str, request: dict[str, str]) -> int:
         raise UsageError(
             f"{request['address']} is served by segue run ({name}): give --rescue to that one"
         )
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # SIGINT too: a shell that starts a job in the background has it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
         answer = ask(control, request, lambda text: click.echo(f"segue: {text}", err=True))

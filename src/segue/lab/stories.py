@@ -636,6 +636,25 @@ STORIES: dict[str, str] = {
         write x bye
         wait 1.2
         """,
+    "a Fast Open child that its program has reset leaves its slot": """
+        sysctl tcp_fastopen 515
+        option A TCP_FASTOPEN 1
+        listen A
+        syn c early
+        accept A x
+        close x
+        syn d early
+        """,
+    "a Fast Open child's handshake is a round trip": """
+        sysctl tcp_fastopen 515
+        option A TCP_FASTOPEN 1
+        listen A
+        syn c early
+        fin c
+        accept A x
+        write x bye
+        wait 0.3
+        """,
     "a segment for nobody is reset": """
         listen A
         ack c

@@ -51,8 +51,6 @@ class _Client:
     def hears(self, segment: Segment) -> str | None:
         """The segment in words that can be compared; None for an ACK that only has news."""
         found = options.parse(segment.options)
-        if found.stamps is not None:
-            self.echo = found.stamps[0]
         flags, size = segment.flags, len(segment.payload)
         if flags & SYN:
             self.theirs = segment.seq
@@ -64,7 +62,10 @@ class _Client:
         news = segment.ack != self.seen
         self.seen = segment.ack if flags & ACK else self.seen
         if flags == ACK and not size and news:
+            # Nor is its stamp echoed: it may be what a SYN cookie's options are read from again.
             return None
+        if found.stamps is not None:
+            self.echo = found.stamps[0]
         names = str(segment).split(" ", 3)[3].split(" seq")[0]
         # Of what is for nobody the number is none of the connection's: RST with ACK says zero.
         known = self.theirs and (segment.seq or not flags & RST)

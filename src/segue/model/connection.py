@@ -7,6 +7,7 @@ sent is decided in output.py, and the clock is minded in retransmission.py.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
@@ -74,6 +75,7 @@ class Connection:
     ssthresh: int = 1 << 30
     credit: int = 0  # towards one more segment in cwnd
     acked: int = 0  # bytes, since the beginning
+    flying: deque[Seq] = field(default_factory=deque)  # where each segment in flight ends
     probed: bool = False  # the tail was sent again, and nothing has come of it yet
     recover: Seq | None = None  # until that is acknowledged no second loss is assumed
     duplicates: int = 0

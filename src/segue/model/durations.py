@@ -5,6 +5,7 @@ from __future__ import annotations
 SYNACK_TIMEOUT = 1.0  # TCP_TIMEOUT_INIT (RFC 6298, 2.1)
 RTO_MAX = 120.0
 RTO_MIN = 0.2
+PROBE_MIN = 0.002  # TCP_TIMEOUT_MIN_US
 DELAYED_ACK = 0.04  # TCP_DELACK_MIN; TCP_ATO_MIN is the same
 TIME_WAIT = 60.0
 FAST_OPEN_PENALTY = 60.0  # reqsk_fastopen_remove

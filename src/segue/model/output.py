@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 
 from segue.model.connection import Connection
-from segue.model.durations import DELAYED_ACK, RTO_MAX, RTO_MIN
+from segue.model.durations import DELAYED_ACK, PROBE_MIN, RTO_MAX, RTO_MIN
 from segue.model.net import Net
 from segue.model.request import Request
 from segue.model.states import CAN_SEND, Input, State
@@ -90,6 +90,7 @@ def transmit(net: Net, connection: Connection) -> None:
     size = connection.segment_size
     end = connection.end
     limit = min(connection.snd_wnd, connection.cwnd * size)
+    had = connection.snd_nxt
     while not connection.fin_sent:
         at = connection.snd_nxt
         waiting = distance(at, end)
@@ -100,10 +101,12 @@ def transmit(net: Net, connection: Connection) -> None:
         if not fin and (take <= 0 or not _may_go(connection, take, size, last=last)):
             break
         _send_new(net, connection, at, max(take, 0), fin=fin, push=last)
-    if connection.retransmit_at == inf and (
-        before(connection.snd_una, connection.snd_nxt) or before(connection.snd_nxt, end)
-    ):
+    waits = before(connection.snd_una, connection.snd_nxt) or before(connection.snd_nxt, end)
+    if connection.retransmit_at == inf and waits:
         restart_timer(net, connection)
+    elif connection.snd_nxt != had:
+        # The question about the tail is about what was sent last, and never after the timeout.
+        connection.retransmit_at = min(connection.retransmit_at, net.now + _patience(connection))
 
 
 def _may_go(connection: Connection, take: int, size: int, *, last: bool) -> bool:
@@ -124,6 +127,7 @@ def _send_new(
     payload = bytes(connection.outgoing[start : start + size])
     flags = ACK | (PSH if payload and push else 0) | (FIN if fin else 0)
     connection.snd_nxt, connection.tail = add(at, size + fin), at
+    connection.flying.append(connection.snd_nxt)
     connection.fin_sent = fin
     if connection.timed is None:
         connection.timed = (connection.snd_nxt, net.now)
@@ -149,7 +153,18 @@ def again(net: Net, connection: Connection, at: Seq | None = None) -> None:
 
 def restart_timer(net: Net, connection: Connection) -> None:
     """The peer has a whole timeout again for what is in flight."""
-    connection.retransmit_at = net.now + min(connection.rto * (1 << connection.backoff), RTO_MAX)
+    connection.retransmit_at = net.now + _patience(connection)
+
+
+def _patience(connection: Connection) -> float:
+    """Until the tail is asked about, or else the timeout (tcp_schedule_loss_probe)."""
+    timeout = min(connection.rto * (1 << connection.backoff), RTO_MAX)
+    if not connection.terms.sack or connection.probed or connection.backoff:
+        return timeout
+    if connection.recover is not None or connection.srtt is None or connection.request is not None:
+        return timeout
+    alone = len(connection.flying) < 2
+    return min(timeout, 2 * connection.srtt + (RTO_MIN if alone else PROBE_MIN))
 
 
 def measure(connection: Connection, took: float) -> None:

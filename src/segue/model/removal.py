@@ -25,11 +25,12 @@ def end(net: Net, connection: Connection, error: int = 0) -> None:
     _count_out(net, connection)
     connection.error = error or connection.error
     connection.outgoing = bytearray()
+    connection.flying.clear()
     connection.early = []
     net.flows.pop(connection.flow, None)
     connection.retransmit_at = connection.ack_at = connection.end_at = inf
     net.timers.set(connection, inf)
-    finish_fast_open(net, connection, reset=True)
+    finish_fast_open(net, connection, reset=False)
     if connection.listener is None and not connection.orphan:
         net.events.append(Readable(connection.cookie))
 
@@ -54,8 +55,8 @@ def _count_out(net: Net, connection: Connection) -> None:
 def finish_fast_open(net: Net, connection: Connection, *, reset: bool) -> None:
     """The handshake of a Fast Open child is over; its slot is free (reqsk_fastopen_remove).
 
-    If it was reset after its acceptance, which is what a spoofed cookie looks like, the slot is
-    held for a minute, unless the listener is gone.
+    If its peer has ``reset`` it after its acceptance, which is what a spoofed cookie looks like,
+    the slot is held for a minute, unless the listener is gone.
     """
     request = connection.request
     if request is None:

@@ -129,6 +129,7 @@ def _resets_after_fin(connection: Connection, arrival: Arrival) -> bool:
 def _reset(net: Net, connection: Connection) -> None:
     error = errno.EPIPE if connection.state is State.CLOSE_WAIT else errno.ECONNRESET
     net.counts["EstabResets"] += 1
+    removal.finish_fast_open(net, connection, reset=True)
     removal.end(net, connection, error)
 
 
@@ -181,7 +182,10 @@ def _acknowledged(net: Net, connection: Connection, arrival: Arrival) -> bool:
             _challenge(net, connection)
             return False
         return True
-    if connection.request is not None:
+    request = connection.request
+    if request is not None:
+        if connection.srtt is None and not request.retransmitted and not request.timeouts:
+            output.measure(connection, net.now - request.sent_at)
         removal.finish_fast_open(net, connection, reset=False)
         connection.retransmit_at = inf
         if connection.state is State.SYN_RECV:
@@ -229,6 +233,8 @@ def _advance(net: Net, connection: Connection, ack: Seq) -> None:
     """The peer has more than before."""
     gone = distance(connection.snd_una, ack)
     connection.snd_una = ack
+    while connection.flying and not before(ack, connection.flying[0]):
+        connection.flying.popleft()
     connection.acked += gone
     data = max(0, min(distance(connection.base, ack), len(connection.outgoing)))
     was_full = len(connection.outgoing) >= net.sysctls.tcp_wmem_max

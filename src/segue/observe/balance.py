@@ -36,6 +36,7 @@ NOISE, DEVIATIONS = 0.25, 2.0
 # Whose abilities differ by less than half of that are equals, whatever their weights were.
 HOME = 0.5
 _NEGLIGIBLE = 1e-6
+_NOTHING = 1e-300  # a weight of which parts are no numbers any more
 _EXACT = 1e-9  # two sums of weights that differ by less are the same
 
 
@@ -179,7 +180,7 @@ def bounded(wanted: Mapping[int, float], ordered: Mapping[int, float]) -> dict[i
     order, all are alike.
     """
     total, highest = sum(ordered[one] for one in wanted), max(wanted.values())
-    if total <= 0 or highest <= 0:
+    if total <= 0 or highest <= _NOTHING:
         return dict.fromkeys(wanted, 1.0)
     # Who is wanted for less has the floor in any case, and no scale makes it finite.
     least = _NEGLIGIBLE * highest
