@@ -655,6 +655,34 @@ STORIES: dict[str, str] = {
         write x bye
         wait 0.3
         """,
+    "who asks about the tail takes what was held back along": """
+        listen A
+        syn c
+        ack c
+        accept A x
+        write x bye
+        write x bye
+        wait 1.2
+        """,
+    "after a timeout a FIN waits for an ACK": """
+        listen A
+        syn c
+        ack c
+        accept A x
+        write x bye
+        wait 1.2
+        close x
+        ack c
+        """,
+    "what acknowledges the FIN of an orphan is looked at no further": """
+        listen A
+        syn c
+        ack c
+        skip c -1
+        accept A x
+        close x
+        data c x
+        """,
     "a segment for nobody is reset": """
         listen A
         ack c

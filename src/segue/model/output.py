@@ -91,7 +91,7 @@ def transmit(net: Net, connection: Connection) -> None:
     end = connection.end
     limit = min(connection.snd_wnd, connection.cwnd * size)
     had = connection.snd_nxt
-    while not connection.fin_sent:
+    while not connection.fin_sent and _in_flight(connection) < connection.cwnd:
         at = connection.snd_nxt
         waiting = distance(at, end)
         room = limit - distance(connection.snd_una, at)
@@ -107,6 +107,25 @@ def transmit(net: Net, connection: Connection) -> None:
     elif connection.snd_nxt != had:
         # The question about the tail is about what was sent last, and never after the timeout.
         connection.retransmit_at = min(connection.retransmit_at, net.now + _patience(connection))
+
+
+def _in_flight(connection: Connection) -> int:
+    """Segments; after a timeout all but the one repeated count as lost (tcp_enter_loss)."""
+    if connection.backoff:
+        return int(before(connection.snd_una, connection.snd_nxt))
+    return len(connection.flying)
+
+
+def held_back(net: Net, connection: Connection) -> bool:
+    """Send one segment of what waits for ACKs of others; False when there is none that may go."""
+    waiting = distance(connection.snd_nxt, connection.end)
+    room = connection.snd_wnd - distance(connection.snd_una, connection.snd_nxt)
+    take = min(waiting, connection.segment_size, room)
+    if take <= 0 or connection.fin_sent:
+        return False
+    fin = take == waiting and connection.fin_wanted
+    _send_new(net, connection, connection.snd_nxt, take, fin=fin, push=take == waiting)
+    return True
 
 
 def _may_go(connection: Connection, take: int, size: int, *, last: bool) -> bool:

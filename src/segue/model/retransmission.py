@@ -58,13 +58,15 @@ def _retransmit(net: Net, connection: Connection) -> None:
 def _tail_probe(net: Net, connection: Connection) -> bool:
     """With SACK the first repetition is a question, and no sign of congestion (RFC 8985, 7).
 
-    It is the last segment that is repeated: its answer tells of all before it.
+    What was held back asks it, or else the last segment that was sent: its answer tells of all
+    before it.
     """
     if not connection.terms.sack or connection.probed or connection.backoff:
         return False
     connection.probed = True
     net.counts["TCPLossProbes"] += 1
-    output.again(net, connection, connection.tail)
+    if not output.held_back(net, connection):
+        output.again(net, connection, connection.tail)
     output.restart_timer(net, connection)
     return True
 

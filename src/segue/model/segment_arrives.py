@@ -32,12 +32,18 @@ def arrived(net: Net, connection: Connection, arrival: Arrival) -> None:
         return
     if not arrival.flags & (ACK | RST | SYN) or not _acceptable(net, connection, arrival):
         return
+    was = connection.state
     if not arrival.flags & ACK or not _acknowledged(net, connection, arrival):
         return
     if connection.over:
         return
     if connection.state is State.TIME_WAIT:
         time_wait.begin(net, connection)
+        return
+    alone = connection.orphan and connection.state is State.FIN_WAIT2 and was is State.FIN_WAIT1
+    if alone and not arrival.flags & FIN and not before(connection.rcv_nxt, arrival.end):
+        # What acknowledges the FIN of a socket that nobody has is looked at no further.
+        _say(net, connection, owed=False)
         return
     owed = arrival.length > 0 and _take(net, connection, arrival)
     _say(net, connection, owed=owed)
