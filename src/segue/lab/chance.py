@@ -27,11 +27,15 @@ _SETTINGS = (
 )
 _BEGINNINGS = ("sysctl tcp_migrate_req 1",) * 6 + _SETTINGS[1:]
 _FAMILIES = ("", "", "ipv6")
-_FAST_OPEN = ("", "", "sysctl tcp_fastopen 515")
+_FAST_OPEN = ("", "", "sysctl tcp_fastopen 515", "sysctl tcp_fastopen 3")
 _OPTIONS = ("", "", "", "TCP_DEFER_ACCEPT 5", "TCP_FASTOPEN 1", "TCP_FASTOPEN 4")
 _PROGRAMS = (
     "by_cookie", "by_cookie", "never_migrate", "cancel_when_different", "nobody_new", "gone",
     "by_cookie select", "never_migrate select",
+)  # fmt: skip
+_OFFERS = (
+    "", "mss=536", "mss=1300 stamps", "mss=1460 sack", "mss=1460 scale=7 sack",
+    "mss=1460 scale=7 sack stamps cookie", "mss=1400 cookie", "mss=1400 stamps cookie=wrong",
 )  # fmt: skip
 _CLIENTS = ("c", "d", "e")
 _BACKLOGS = ("16", "16", "0", "1")
@@ -100,6 +104,8 @@ class _Builder:
         fresh = [one for one in _CLIENTS if one not in self._speaking]
         if fresh:
             self._speaking.append(fresh[0])
+            if self._choose(("", "", "yes")):
+                self.steps.append(f"offer {fresh[0]} {self._choose(_OFFERS)}".rstrip())
             self.steps.append(f"syn {fresh[0]} {self._choose(('', '', 'early'))}".rstrip())
 
     def _ack(self) -> None:

@@ -31,7 +31,13 @@ SERVERS = {4: "10.78.0.2", 6: "fd78::2"}
 PORT = 80
 STEP_S = 0.02  # the time that a step takes in the model, unless it is told how long Linux took
 QUIET_S = 0.012
-COUNTED = ("TCPMigrateReqSuccess", "TCPMigrateReqFailure", "ListenOverflows", "ListenDrops")
+COUNTED = (
+    "TCPMigrateReqSuccess", "TCPMigrateReqFailure", "ListenOverflows", "ListenDrops",
+    "EmbryonicRsts", "SyncookiesSent", "SyncookiesRecv", "SyncookiesFailed", "TCPReqQFullDoCookies",
+    "TCPReqQFullDrop", "TCPDeferAcceptDrop", "TCPFastOpenCookieReqd", "TCPFastOpenPassive",
+    "TCPFastOpenPassiveFail", "TCPFastOpenListenOverflow", "TCPAbortOnClose", "TCPAbortOnData",
+    "TCPTimeouts", "TCPLossProbes", "TCPSynRetrans", "TCPChallengeACK",
+)  # fmt: skip
 
 
 class Side(Protocol):

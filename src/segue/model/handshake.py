@@ -136,6 +136,7 @@ def timer(net: Net, request: Request) -> None:
     if listener is None:
         migration.drop(net, request)
         return
+    net.counts["TCPTimeouts"] += 1
     if _expired(net, request, listener):
         if listener is not request.listener:
             net.counts[migration.FAILURE] += 1

@@ -29,12 +29,13 @@ def syn_ack(net: Net, request: Request, *, cookie: bool = False) -> None:
     if request.first_stamp is None:
         request.first_stamp = stamp
     request.last_stamp = stamp
+    given, request.fast_open = request.fast_open, None  # only once (tcp_rtx_synack)
     said = Options(
         mss=terms.our_mss,
         window_scale=terms.scale_in,
         sack_permitted=terms.sack,
         stamps=(stamp, request.ts_recent) if terms.stamps else None,
-        fast_open=request.fast_open,
+        fast_open=given,
     )
     taken = add(request.irs, 1 + request.early)
     window = min(terms.window, _UNSCALED)

@@ -82,6 +82,7 @@ def _repeat_syn_ack(net: Net, connection: Connection) -> None:
     """Of a Fast Open child, once more often than of others (tcp_fastopen_synack_timer)."""
     request = connection.request
     assert request is not None
+    net.counts["TCPTimeouts"] += 1
     retries = connection.options.get("TCP_SYNCNT") or net.sysctls.tcp_synack_retries + 1
     if request.timeouts >= retries:
         removal.end(net, connection, errno.ETIMEDOUT)
