@@ -33,10 +33,10 @@ def verdict(
     accepted: int = 0,
     half_open: int = 0,
     free: int = 1000,
-    starved: float = 0.0,
+    able: float = 1.0,
 ) -> Verdict:
     """What is judged after these looks, ``accepted`` of what was selected since the mark."""
-    return judged(followed(queues), accepted, half_open=half_open, free=free, starved=starved)
+    return judged(followed(queues), accepted, half_open=half_open, free=free, able=able)
 
 
 def judged(
@@ -45,14 +45,12 @@ def judged(
     *,
     half_open: int = 0,
     free: int = 1000,
-    starved: float = 0.0,
+    able: float = 1.0,
 ) -> Verdict:
     """The same of a record."""
     assert record is not None
     selected = record.seen.queue + accepted
-    return judge(
-        record, PATIENCE, selected=selected, half_open=half_open, free=free, starved=starved
-    )
+    return judge(record, PATIENCE, selected=selected, half_open=half_open, free=free, able=able)
 
 
 @pytest.mark.parametrize("queues", [[1] * 5, [0, 1, 1, 2, 2, 3], [5, 4, 4, 4, 4, 4]])
@@ -106,9 +104,11 @@ def test_after_a_mark_a_pause_is_left_to_the_counters(accepted: int, found: Verd
 
 def test_what_an_owner_waited_for_a_processor_does_not_count() -> None:
     """It is judged when it could have run for the patience, and not before."""
-    assert verdict([1] * 5, starved=0.01) is Verdict.EARLY
-    assert verdict([1] * 6, starved=0.01) is Verdict.STALLED
-    assert verdict([1] * 9, starved=0.04) is Verdict.STALLED
+    assert verdict([1] * 5, able=0.9) is Verdict.EARLY
+    assert verdict([1] * 6, able=0.9) is Verdict.STALLED
+    assert verdict([1] * 8, able=0.5) is Verdict.EARLY
+    assert verdict([1] * 9, able=0.5) is Verdict.STALLED
+    assert verdict([1] * 99, able=0.0) is Verdict.EARLY
 
 
 def threads(*times: tuple[float, float, bool]) -> dict[int, Scheduled]:
@@ -141,6 +141,12 @@ def test_how_long_an_owner_was_starved(
     """From two looks at its threads, 20 ms apart."""
     mark = Mark(7.0, 0, threads(*before))
     assert mark.starved(7.02, threads(*after)) == pytest.approx(starved)
+    assert mark.able(7.02, threads(*after)) == pytest.approx(1 - starved / 0.02)
+
+
+def test_a_mark_says_nothing_of_its_own_moment() -> None:
+    """The first look at the threads is the one before anything is known of them."""
+    assert Mark(7.0, 0, threads((5, 1, False))).able(7.0, threads((5, 1, False))) == 0.0
 
 
 def test_room_is_with_those_that_keep_up() -> None:

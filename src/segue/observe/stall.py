@@ -11,8 +11,10 @@ Four things are asked, since each alone is wrong:
                       once is another question (``room``): migration does not look at a backlog
                       (FACTS 11).
     not starved       the time counts only as far as its owner could have accepted.  Where more
-                      wants to run than there are processors, a worker may not run for the whole
+                      wants to run than there are processors, a worker may not run for most of the
                       patience, while a sibling does: it is as able as that one a moment later.
+                      Before its threads are looked at, they are taken to have waited for a
+                      processor as much as after: to look at them at every look costs too much.
 
 What else the owner does meanwhile (asleep, stopped, computing) decides nothing: a worker that
 computes for a second is as good as asleep to whoever waits behind it.
@@ -72,6 +74,13 @@ class Mark:
             longest = max(longest, waited)
         return min(longest, at - self.at)
 
+    def able(self, at: float, threads: Mapping[int, Scheduled]) -> float:
+        """The part of the time since the mark, 0 to 1, in which its owner could have accepted.
+
+        0 at the mark itself, which tells nothing of it.
+        """
+        return 1 - self.starved(at, threads) / (at - self.at) if at > self.at else 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -113,8 +122,8 @@ def follow(before: Record | None, seen: Seen, looked: float, patience: float) ->
 
 
 def to_mark(record: Record, looked: float, patience: float) -> bool:
-    """Counters are worth a read: half the patience is over, or the looks pause."""
-    waited = record.seen.at - record.since >= patience / 2
+    """Counters are worth a read: nobody accepted between two looks, or the looks pause."""
+    waited = record.seen.at - record.since >= patience / (LOOKS + 1)
     return record.marked is None and (waited or _paused(record.seen.at, looked, patience))
 
 
@@ -139,18 +148,18 @@ def room(siblings: Iterable[Record | int], at: float, patience: float) -> int:
 
 
 def judge(
-    record: Record, patience: float, *, selected: int, half_open: int, free: int, starved: float
+    record: Record, patience: float, *, selected: int, half_open: int, free: int, able: float
 ) -> Verdict:
     """Whether the owner of this listener is stalled.
 
     ``selected`` is all that the program has sent to the listener, ``half_open`` how many requests
-    there are at its address, ``free`` the siblings' ``room``, ``starved`` what ``Mark`` says.
+    there are at its address, ``free`` the siblings' ``room``, ``able`` what ``Mark`` says.
     """
     if record.marked is None or record.seen.at - record.since < patience:
         return Verdict.EARLY
     # Where the queue is full, the program counts SYNs that are dropped: only shrinking tells then.
     if not record.seen.full and selected - record.seen.queue - record.marked.accounted > half_open:
         return Verdict.ACCEPTS
-    if record.seen.at - record.since - starved < patience:
+    if (record.seen.at - record.since) * able < patience:
         return Verdict.EARLY
     return Verdict.STALLED if free else Verdict.NO_ROOM

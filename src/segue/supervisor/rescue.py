@@ -267,14 +267,14 @@ class Rescue:
         seen = replace(record.seen, queue=self._queue(hold))
         verdict = Verdict.ACCEPTS
         if seen.queue >= record.seen.queue:
-            starved = record.marked.starved(now, self._threads(worker)) if record.marked else 0.0
+            able = record.marked.able(now, self._threads(worker)) if record.marked else 0.0
             verdict = judge(
                 replace(record, seen=seen),
                 self._patience,
                 selected=selected,
                 half_open=half_open,
                 free=free,
-                starved=starved,
+                able=able,
             )
         if verdict is Verdict.ACCEPTS:
             self._records[hold.bind, hold.slot] = replace(record, since=now, marked=None)
