@@ -213,6 +213,13 @@ HANDSHAKE_STORIES: dict[str, str] = {
         ack c
         accept A x
         """,
+    "a guess at the reset of a handshake is answered twice a second at most": """
+        listen A
+        syn c
+        skip c 5
+        rst c
+        rst c
+        """,
     "a FIN out of its window is always answered": """
         listen A
         syn c

@@ -29,14 +29,18 @@ def is_within(request: Request, arrival: Arrival, first: Seq) -> bool:
     return arrival.seq == edge and arrival.seq == arrival.end
 
 
-def answer(net: Net, request: Request, arrival: Arrival, seq: Seq, first: Seq) -> None:
-    """Say where we stand to what is not; what has data or a FIN is always answered."""
+def answer(net: Net, request: Request, arrival: Arrival, seq: Seq, first: Seq) -> bool:
+    """Say where we stand to what is not; what has data or a FIN is always answered.
+
+    False when it was not said, since it was a moment ago.
+    """
     if arrival.end == arrival.seq or arrival.flags & SYN:  # tcp_oow_rate_limited
         if net.now - request.answered_at < OUT_OF_WINDOW_PAUSE:
-            return
+            return False
         request.answered_at = net.now
     terms = request.terms
     said = b""
     if terms.stamps:
         said = aligned_stamps(net.stamp(request.ts_offset), request.ts_recent)
     net.send(request.path, seq, first, ACK, terms.window >> (terms.scale_in or 0), said)
+    return True

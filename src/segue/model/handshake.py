@@ -57,8 +57,8 @@ def arrived(net: Net, request: Request, arrival: Arrival) -> bool:
         flags &= ~SYN  # it is before the window and no concern of ours
     if flags & RST and arrival.seq != first:
         # It might be a blind guess: only the exact number is believed (RFC 5961, 3.2).
-        net.counts["TCPChallengeACK"] += 1
-        first_window.answer(net, request, arrival, seq, first)
+        if first_window.answer(net, request, arrival, seq, first):
+            net.counts["TCPChallengeACK"] += 1
         return True
     if flags & (RST | SYN):
         if not flags & RST:
