@@ -146,10 +146,17 @@ WAYS = [
 
 
 def measure(
-    *, repetitions: int = 2, stalls: int = 3, rate: int = 400, saturated: int = 60, only: str = ""
+    *,
+    repetitions: int = 2,
+    stalls: int = 3,
+    rate: int = 400,
+    closed: int = 0,
+    saturated: int = 60,
+    only: str = "",
 ) -> list[Row]:
-    """The same victim each time, so that it must have gone on well after each stall; ``only``
-    rows whose name has this in it.
+    """The same victim each time, so that it must have gone on well after each stall; ``closed``
+    clients, each with one request after the other, instead of the rate; ``only`` rows whose name
+    has this in it.
     """
     ways = {way.name: way for way in WAYS}
 
@@ -160,7 +167,8 @@ def measure(
         with server:
             victim = min(server.accepting())
             before = len(server.log().splitlines())
-            pace = ("--rate", str(rate)) if way.stall else ("--concurrency", "64")
+            clients = closed if way.stall else 64
+            pace = ("--concurrency", str(clients)) if clients else ("--rate", str(rate))
             load = Load(server.port, *pace)
             try:
                 if not way.stall:
