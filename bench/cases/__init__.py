@@ -26,6 +26,7 @@ from bench.cases import (
     restart,
     soak,
     stall,
+    walk,
     wrk,
 )
 
@@ -47,6 +48,7 @@ CASES: tuple[Case, ...] = (
     matrix.CASE,
     soak.CASE,
     flip.CASE,
+    walk.CASE,
     idle.CASE,
     link.CASE,
     wrk.CASE,
