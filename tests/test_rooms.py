@@ -41,8 +41,8 @@ PURE_FILES = [
     "lab/link.py",
     "observe/balance.py",
     "observe/stall.py",
-    "supervisor/plan.py",
-    "supervisor/stages.py",
+    "supervisor/lifecycle/plan.py",
+    "supervisor/lifecycle/stages.py",
 ]
 NOT_PURE = {"os", "time", "random", "threading", "subprocess", "select", "selectors", "ctypes"}
 

@@ -18,10 +18,10 @@ from segue.engine.select import Choice
 from segue.linux.sockopt import cookie, open_listener
 from segue.observe.origin import Rule
 from segue.observe.snapshot import Observer
-from segue.supervisor.attached_orders import report
-from segue.supervisor.attending import Attending
-from segue.supervisor.places import Places
-from segue.supervisor.wish import Wish
+from segue.supervisor.attach.follower import Attending
+from segue.supervisor.attach.orders import report
+from segue.supervisor.attach.settings import Wish
+from segue.supervisor.control.paths import Places
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14"), pytest.mark.program("mount")]
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from segue.policy.counts import Counts
-from segue.supervisor.balancing import Balancing
-from segue.supervisor.plan import Stall
-from segue.supervisor.rescue import Story
-from segue.supervisor.stages import Stage
-from segue.supervisor.state import Hold, Instance, Worker
+from segue.supervisor.lifecycle.instance import Hold, Instance, Worker
+from segue.supervisor.lifecycle.plan import Stall
+from segue.supervisor.lifecycle.stages import Stage
+from segue.supervisor.rescue.balancing import Balancing
+from segue.supervisor.rescue.rescue import Story
 
 pytestmark = pytest.mark.root
 LOOK = 0.01

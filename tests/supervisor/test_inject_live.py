@@ -14,7 +14,7 @@ from tests.cli.test_bad_input import NOBODY
 from tests.supervisor.instance import ADDRESS, Instance, load, wait_for_load, wait_until
 
 from segue.linux import cgroup
-from segue.supervisor.injection import directory_of
+from segue.supervisor.workers.injection import directory_of
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from segue.errors import KernelError
-from segue.supervisor.output import Pipe, Voice
+from segue.supervisor.control.log import Pipe, Voice
 
 
 @pytest.fixture

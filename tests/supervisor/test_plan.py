@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segue.supervisor.plan import (
+from segue.supervisor.lifecycle.instance import Hold, Instance, Worker
+from segue.supervisor.lifecycle.plan import (
     FOREVER,
     Abandon,
     End,
@@ -29,8 +30,7 @@ from segue.supervisor.plan import (
     lasting,
     plan,
 )
-from segue.supervisor.stages import Order, Phase, Stage, Turn
-from segue.supervisor.state import Hold, Instance, Worker
+from segue.supervisor.lifecycle.stages import Order, Phase, Stage, Turn
 
 LIMITS = Limits()
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from segue.errors import UsageError
-from segue.supervisor.control import Asker, Control
-from segue.supervisor.reception import Reception
+from segue.supervisor.control.clients import Reception
+from segue.supervisor.control.server import Asker, Control
 
 
 class Desk:

@@ -7,8 +7,8 @@ from itertools import product
 import pytest
 
 from segue.errors import IllegalInput
-from segue.supervisor.stages import INSTANCE, WORKER, Order, Phase, Stage, Turn
-from segue.supervisor.state import Instance, Worker
+from segue.supervisor.lifecycle.instance import Instance, Worker
+from segue.supervisor.lifecycle.stages import INSTANCE, WORKER, Order, Phase, Stage, Turn
 
 
 @pytest.mark.parametrize(("stage", "turn"), list(product(Stage, Turn)))

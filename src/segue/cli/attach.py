@@ -91,8 +91,8 @@ def attach(address: str, policy: str, object: str, allow: str, **given: Any) -> 
     """
     # Imported here: --help needs nothing of the supervisor.
     from segue.engine.programs import Chosen  # noqa: PLC0415
-    from segue.supervisor.attending import attend  # noqa: PLC0415
-    from segue.supervisor.wish import Wish  # noqa: PLC0415
+    from segue.supervisor.attach.follower import attend  # noqa: PLC0415
+    from segue.supervisor.attach.settings import Wish  # noqa: PLC0415
 
     allowed = tuple(name.strip() for name in allow.split(",") if name.strip())
     return attend(
@@ -112,9 +112,9 @@ def rescue(address: str, after: str, **given: Any) -> int:
     Stays in the foreground until SIGTERM or SIGINT, and leaves the listeners as it found them.
     Where segue attach runs, it is asked to.
     """
-    from segue.supervisor.attending import attend  # noqa: PLC0415
-    from segue.supervisor.places import Places, instances  # noqa: PLC0415
-    from segue.supervisor.wish import Wish  # noqa: PLC0415
+    from segue.supervisor.attach.follower import attend  # noqa: PLC0415
+    from segue.supervisor.attach.settings import Wish  # noqa: PLC0415
+    from segue.supervisor.control.paths import Places, instances  # noqa: PLC0415
 
     wish = Wish(Address.parse(address), rescue=after, passing=True, **given)
     if not wish.rescue_after:
@@ -127,7 +127,7 @@ def rescue(address: str, after: str, **given: Any) -> int:
 
 def _ask_for_rescue(name: str, control: str, request: dict[str, str]) -> int:
     """Have the instance that runs rescue until we are told to end; our hanging up ends it."""
-    from segue.supervisor.control import ask  # noqa: PLC0415
+    from segue.supervisor.control.server import ask  # noqa: PLC0415
 
     if ask(control, {"do": "status"}, click.echo).get("status", {}).get("command"):
         raise UsageError(
@@ -147,10 +147,10 @@ def _ask_for_rescue(name: str, control: str, request: dict[str, str]) -> int:
 @group_options
 def detach(address: str, **given: Any) -> int:
     """Leave the listeners at ADDRESS as segue attach found them: no program, nothing pinned."""
-    from segue.supervisor.attending import detach as release  # noqa: PLC0415
-    from segue.supervisor.control import ask  # noqa: PLC0415
-    from segue.supervisor.places import Places, instances  # noqa: PLC0415
-    from segue.supervisor.wish import Wish  # noqa: PLC0415
+    from segue.supervisor.attach.follower import detach as release  # noqa: PLC0415
+    from segue.supervisor.attach.settings import Wish  # noqa: PLC0415
+    from segue.supervisor.control.paths import Places, instances  # noqa: PLC0415
+    from segue.supervisor.control.server import ask  # noqa: PLC0415
 
     wish = Wish(Address.parse(address), **given)
     name = wish.instance_name

@@ -154,7 +154,7 @@ def run(config: str | None, *, check: bool, **given: Any) -> int:
     """
     settings = read(config, given)
     # Imported here: --help needs nothing of the supervisor.
-    from segue.supervisor import start  # noqa: PLC0415
+    from segue.supervisor.run import start  # noqa: PLC0415
 
     if check:
         start.check(settings)

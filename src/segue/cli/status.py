@@ -30,7 +30,7 @@ def status(name: str, control: str, *, as_json: bool) -> int:
 
 
 def show(report: dict[str, Any], console: Console) -> None:
-    """Draw the report of segue.supervisor.report."""
+    """Draw the report of segue.supervisor.run.status."""
     newer = f" and {report['newcomer']}" if report["newcomer"] else ""
     console.print(
         f"[bold]{report['name']}[/]  {report['phase']}, generation {report['working']}{newer}"

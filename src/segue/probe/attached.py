@@ -1,6 +1,6 @@
 """Segue's side of a run, where ``segue run`` serves the target: its stages and its counters.
 
-The status of the instance (segue.supervisor.report) is looked at again and again while the load
+The status of the instance (segue.supervisor.run.status) is looked at again and again while the load
 goes on; the first and the last make the differences, and what changed between two makes the stages.
 What tells its age (a generation's start, the flip) is placed in time by it; the rest is late by up
 to one look.

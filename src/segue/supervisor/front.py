@@ -17,8 +17,8 @@ from segue.errors import InternalError, UsageError
 from segue.linux.sockopt import cookie, is_listening, open_listener
 from segue.observe.snapshot import Observer
 from segue.policy.counts import Counts
+from segue.supervisor.lifecycle.instance import Hold
 from segue.supervisor.settings import Bind
-from segue.supervisor.state import Hold
 
 SLOTS = 1024  # as many as the steering's table of sockets has
 

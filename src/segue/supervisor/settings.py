@@ -18,8 +18,8 @@ from segue.address import Address
 from segue.engine.programs import Chosen
 from segue.errors import UsageError
 from segue.observe.stall import PATIENCE
-from segue.supervisor.places import name_of
-from segue.supervisor.plan import Limits
+from segue.supervisor.control.paths import name_of
+from segue.supervisor.lifecycle.plan import Limits
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 TOKEN = re.compile(r"\{(fd|host|port)\}")

@@ -18,7 +18,7 @@ from segue.engine.programs import Chosen
 from segue.engine.select import Choice, choose
 from segue.engine.steering import Steering
 from segue.observe.snapshot import Observer
-from segue.supervisor.spawn import Child, Identity, reap, spawn
+from segue.supervisor.workers.spawn import Child, Identity, reap, spawn
 
 
 class Spawning(Protocol):

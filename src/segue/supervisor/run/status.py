@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from segue.engine.steering import NO_SLOT
-from segue.supervisor.survey import describe, strangers
+from segue.supervisor.workers.survey import describe, strangers
 
 if TYPE_CHECKING:
-    from segue.supervisor.runner import Runner
+    from segue.supervisor.run.runner import Runner
 
 
 def report(runner: Runner) -> dict[str, Any]:

@@ -22,11 +22,11 @@ from typing import Any
 
 from segue.linux import proc
 from segue.observe.stall import Record, Seen, Verdict, follow, judge, room, to_mark
-from segue.supervisor import plan
-from segue.supervisor.readiness import AGAIN, Knock
-from segue.supervisor.stages import Stage
-from segue.supervisor.state import Hold, Worker
-from segue.supervisor.ward import Ward
+from segue.supervisor.lifecycle import plan
+from segue.supervisor.lifecycle.instance import Hold, Worker
+from segue.supervisor.lifecycle.stages import Stage
+from segue.supervisor.rescue.watched import Ward
+from segue.supervisor.workers.readiness import AGAIN, Knock
 
 # Looks go on for so long after the last one that saw anybody wait.
 _QUIET = 1.0

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from segue.supervisor.front import Front
-from segue.supervisor.state import Hold, Worker
+from segue.supervisor.lifecycle.instance import Hold, Worker
 
 
 class Depth(NamedTuple):

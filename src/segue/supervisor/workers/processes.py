@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from segue.linux import proc
+from segue.supervisor.control.log import Pipe
+from segue.supervisor.control.paths import Places
 from segue.supervisor.front import Front
-from segue.supervisor.injection import Injection
-from segue.supervisor.output import Pipe
-from segue.supervisor.places import Places
-from segue.supervisor.readiness import Readiness
+from segue.supervisor.lifecycle.instance import Worker
 from segue.supervisor.settings import FIRST_FD, Settings
-from segue.supervisor.spawn import Child, Identity
-from segue.supervisor.state import Worker
+from segue.supervisor.workers.injection import Injection
+from segue.supervisor.workers.readiness import Readiness
+from segue.supervisor.workers.spawn import Child, Identity
 from segue.supervisor.world import World
 from segue.worker import DRAINING, SERVING, VARIABLE
 

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from segue.errors import NotSupported, SegueError, UsageError
-from segue.supervisor import maps_order, notify
-from segue.supervisor.control import Asker, factors, number
-from segue.supervisor.report import report
+from segue.supervisor import notify
+from segue.supervisor.control import map_order as maps_order
+from segue.supervisor.control.server import Asker, factors, number
+from segue.supervisor.lifecycle.stages import Order, Phase, Stage, Turn
+from segue.supervisor.run.status import report
 from segue.supervisor.settings import LONGEST
-from segue.supervisor.stages import Order, Phase, Stage, Turn
 
 if TYPE_CHECKING:
-    from segue.supervisor.runner import Runner
+    from segue.supervisor.run.runner import Runner
 
 
 @dataclass(slots=True)
@@ -311,7 +312,7 @@ class Requests:
     def reexec(self) -> None:
         """Hand everything to this program's new code.  Raises SegueError when that will not run."""
         # Imported here: what succeeds the runner is built from it.
-        from segue.supervisor import succession  # noqa: PLC0415
+        from segue.supervisor.run import handover as succession  # noqa: PLC0415
 
         self.runner.hand_over_to(succession.prepare(self.runner))
 

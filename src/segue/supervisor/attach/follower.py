@@ -27,17 +27,18 @@ from segue.engine.taking import take
 from segue.errors import SegueError, UsageError
 from segue.observe.origin import Rule
 from segue.observe.snapshot import Observer
-from segue.supervisor import attached_orders, notify
-from segue.supervisor.attached_ward import AttachedWard
-from segue.supervisor.control import Asker, Control
+from segue.supervisor import notify
+from segue.supervisor.attach import orders as attached_orders
+from segue.supervisor.attach.newcomers import Proving
+from segue.supervisor.attach.settings import Wish, enter
+from segue.supervisor.attach.watched import AttachedWard
+from segue.supervisor.control.clients import Reception
+from segue.supervisor.control.log import Voice
+from segue.supervisor.control.paths import Places
+from segue.supervisor.control.server import Asker, Control
+from segue.supervisor.control.tracing import Tracing
 from segue.supervisor.front import Front
-from segue.supervisor.output import Voice
-from segue.supervisor.places import Places
-from segue.supervisor.proving import Proving
-from segue.supervisor.reception import Reception
 from segue.supervisor.settings import Bind
-from segue.supervisor.tracing import Tracing
-from segue.supervisor.wish import Wish, enter
 
 
 def attend(wish: Wish) -> int:

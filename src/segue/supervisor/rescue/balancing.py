@@ -23,11 +23,11 @@ from segue.linux.inet_diag import info_of
 from segue.linux.sockopt import drops
 from segue.observe.balance import Balance, Window
 from segue.policy.counts import Counts
-from segue.supervisor.stages import Stage
-from segue.supervisor.state import Worker
+from segue.supervisor.lifecycle.instance import Worker
+from segue.supervisor.lifecycle.stages import Stage
 
 if TYPE_CHECKING:
-    from segue.supervisor.runner import Runner
+    from segue.supervisor.run.runner import Runner
     from segue.supervisor.settings import Settings
 
 # Between two looks: at a second's hundred of them it is plain who always has a queue.

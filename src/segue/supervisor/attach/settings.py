@@ -12,7 +12,7 @@ from segue.engine.programs import Chosen
 from segue.errors import UsageError
 from segue.linux import netns
 from segue.observe.origin import Rule
-from segue.supervisor.places import name_of
+from segue.supervisor.control.paths import name_of
 from segue.supervisor.settings import LONGEST, NAME, patience
 
 

@@ -18,30 +18,31 @@ from typing import TYPE_CHECKING, Any
 from segue.engine.select import Choice
 from segue.errors import SegueError
 from segue.linux import proc
-from segue.supervisor import notify, plan
-from segue.supervisor.audit import Audit
-from segue.supervisor.balancing import Balancing
-from segue.supervisor.control import Control
-from segue.supervisor.crew import Crew, Member, end_leftovers
-from segue.supervisor.crew_ward import CrewWard
-from segue.supervisor.discovery import discover
+from segue.supervisor import notify
+from segue.supervisor.control.clients import Reception
+from segue.supervisor.control.log import Pipe, Voice
+from segue.supervisor.control.paths import Places
+from segue.supervisor.control.server import Control
+from segue.supervisor.control.tracing import Tracing
 from segue.supervisor.front import Front
-from segue.supervisor.moves import Moves
-from segue.supervisor.output import Pipe, Voice
-from segue.supervisor.places import Places
-from segue.supervisor.reception import Reception
-from segue.supervisor.requests import Requests
-from segue.supervisor.rescue import Rescue
+from segue.supervisor.lifecycle import plan
+from segue.supervisor.lifecycle.instance import Instance, Worker
+from segue.supervisor.lifecycle.stages import Phase, Stage, Turn
+from segue.supervisor.rescue.balancing import Balancing
+from segue.supervisor.rescue.rescue import Rescue
+from segue.supervisor.run.orders import Requests
+from segue.supervisor.run.perform import Moves
+from segue.supervisor.run.upkeep import Audit
+from segue.supervisor.run.watched import CrewWard
 from segue.supervisor.settings import Settings
-from segue.supervisor.spawn import outcome
-from segue.supervisor.stages import Phase, Stage, Turn
-from segue.supervisor.state import Instance, Worker
-from segue.supervisor.survey import Survey
-from segue.supervisor.tracing import Tracing
+from segue.supervisor.workers.discovery import discover
+from segue.supervisor.workers.processes import Crew, Member, end_leftovers
+from segue.supervisor.workers.spawn import outcome
+from segue.supervisor.workers.survey import Survey
 from segue.supervisor.world import World
 
 if TYPE_CHECKING:
-    from segue.supervisor.succession import Succession
+    from segue.supervisor.run.handover import Succession
 
 # While a worker is awaited or drained: soon enough that a restart of a quick server takes tens of
 # milliseconds, seldom enough that the looks cost under a tenth of a core.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from segue.supervisor.stages import INSTANCE, WORKER, Order, Phase, Stage, Turn, step
+from segue.supervisor.lifecycle.stages import INSTANCE, WORKER, Order, Phase, Stage, Turn, step
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from segue.errors import KernelError, SegueError, UsageError
 from segue.linux import scm_rights
 from segue.linux.sockopt import peer_credentials
-from segue.supervisor.places import Places, instances
+from segue.supervisor.control.paths import Places, instances
 
 _LONGEST_REQUEST = 1 << 16
 _WAITING = 16  # askers whom the supervisor has not accepted yet; a person and a few scripts

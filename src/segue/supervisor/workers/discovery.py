@@ -11,10 +11,10 @@ import socket
 
 from segue.errors import KernelError
 from segue.linux import pidfd, proc
-from segue.supervisor.crew import Crew, Member
 from segue.supervisor.front import Front
-from segue.supervisor.stages import Stage
-from segue.supervisor.state import Hold, Instance, Worker
+from segue.supervisor.lifecycle.instance import Hold, Instance, Worker
+from segue.supervisor.lifecycle.stages import Stage
+from segue.supervisor.workers.processes import Crew, Member
 
 
 def discover(instance: Instance, crew: Crew, fronts: list[Front]) -> list[str]:

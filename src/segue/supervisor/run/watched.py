@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from segue.linux.inet_diag import info_of
 from segue.observe.stall import LOOKS
-from segue.supervisor import balancing, plan
 from segue.supervisor.front import Front
-from segue.supervisor.stages import Phase, Stage
-from segue.supervisor.state import Hold, Worker
-from segue.supervisor.ward import Depth
+from segue.supervisor.lifecycle import plan
+from segue.supervisor.lifecycle.instance import Hold, Worker
+from segue.supervisor.lifecycle.stages import Phase, Stage
+from segue.supervisor.rescue import balancing
+from segue.supervisor.rescue.watched import Depth
 
 if TYPE_CHECKING:
-    from segue.supervisor.runner import Runner
+    from segue.supervisor.run.runner import Runner
 
 _WATCHED = frozenset({Stage.SERVING, Stage.DRAINING, Stage.STOPPING})
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from segue.engine.attached import Attached
 from segue.errors import SegueError
 from segue.supervisor.front import Front
-from segue.supervisor.readiness import Readiness
-from segue.supervisor.state import Hold
+from segue.supervisor.lifecycle.instance import Hold
+from segue.supervisor.workers.readiness import Readiness
 
 _AT_ONCE = 32  # knocks; half of the pins that a program has
 # Who accepts within a second gets its share 10 ms later; who takes longer can wait for a tenth.

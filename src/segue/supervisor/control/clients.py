@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from segue.errors import SegueError
-from segue.supervisor.control import Asker, Control
+from segue.supervisor.control.server import Asker, Control
 
 _MOST_ASKERS = 32  # clients whose request is not whole yet, and how long they may take over it
 _ASKER_SECONDS = 5.0

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from segue.engine.nudge import Nudge
 from segue.errors import SegueError
 from segue.group import Listener
-from segue.supervisor import notify, plan
-from segue.supervisor.stages import Order, Phase, Stage, Turn
-from segue.supervisor.state import Hold, Worker
+from segue.supervisor import notify
+from segue.supervisor.lifecycle import plan
+from segue.supervisor.lifecycle.instance import Hold, Worker
+from segue.supervisor.lifecycle.stages import Order, Phase, Stage, Turn
 
 if TYPE_CHECKING:
     from segue.supervisor.front import Front
-    from segue.supervisor.runner import Runner
+    from segue.supervisor.run.runner import Runner
 
 
 class Moves:

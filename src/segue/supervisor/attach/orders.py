@@ -17,13 +17,13 @@ from segue.errors import UsageError
 from segue.group import Listener
 from segue.linux import proc
 from segue.policy.counts import Counts
-from segue.supervisor import maps_order
-from segue.supervisor.control import Asker, factors, number
+from segue.supervisor.control import map_order as maps_order
+from segue.supervisor.control.server import Asker, factors, number
 from segue.supervisor.settings import patience
-from segue.supervisor.survey import describe
+from segue.supervisor.workers.survey import describe
 
 if TYPE_CHECKING:
-    from segue.supervisor.attending import Attending
+    from segue.supervisor.attach.follower import Attending
 
 
 class Orders:

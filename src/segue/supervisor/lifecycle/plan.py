@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeAlias
 
-from segue.supervisor.stages import Phase, Stage
-from segue.supervisor.state import Instance, Worker
+from segue.supervisor.lifecycle.instance import Instance, Worker
+from segue.supervisor.lifecycle.stages import Phase, Stage
 
 FOREVER = float("inf")
 

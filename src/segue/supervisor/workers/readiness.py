@@ -13,7 +13,7 @@ from typing import Literal
 
 from segue.linux.sockopt import socket_address
 from segue.supervisor.front import Front
-from segue.supervisor.state import Hold
+from segue.supervisor.lifecycle.instance import Hold
 
 # A knock that was refused or answered badly is tried again at this pace; seconds.
 AGAIN = 0.1

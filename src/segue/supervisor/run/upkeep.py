@@ -9,11 +9,11 @@ import os
 from typing import TYPE_CHECKING
 
 from segue.supervisor.front import Front
-from segue.supervisor.stages import Stage
-from segue.supervisor.survey import describe, strangers
+from segue.supervisor.lifecycle.stages import Stage
+from segue.supervisor.workers.survey import describe, strangers
 
 if TYPE_CHECKING:
-    from segue.supervisor.runner import Runner
+    from segue.supervisor.run.runner import Runner
 
 
 class Audit:

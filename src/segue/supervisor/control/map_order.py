@@ -8,7 +8,7 @@ from typing import Any
 from segue.engine import configuring
 from segue.engine.steering import Steering
 from segue.errors import UsageError
-from segue.supervisor.control import Asker
+from segue.supervisor.control.server import Asker
 
 
 def answer(asker: Asker, request: dict[str, Any], groups: Mapping[str, Steering]) -> None:

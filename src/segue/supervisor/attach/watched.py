@@ -19,16 +19,16 @@ from segue.errors import NotSupported, SegueError, UsageError
 from segue.group import Group, Listener
 from segue.linux import proc
 from segue.observe.stall import LOOKS
-from segue.supervisor import plan
-from segue.supervisor.attached_orders import accepting, youngest
+from segue.supervisor.attach.orders import accepting, youngest
 from segue.supervisor.front import Front
-from segue.supervisor.rescue import Rescue
-from segue.supervisor.stages import Stage
-from segue.supervisor.state import Hold, Worker
-from segue.supervisor.ward import Depth
+from segue.supervisor.lifecycle import plan
+from segue.supervisor.lifecycle.instance import Hold, Worker
+from segue.supervisor.lifecycle.stages import Stage
+from segue.supervisor.rescue.rescue import Rescue
+from segue.supervisor.rescue.watched import Depth
 
 if TYPE_CHECKING:
-    from segue.supervisor.attending import Attending
+    from segue.supervisor.attach.follower import Attending
 
 # One that cannot be helped now may be later: what stands in its way is looked at so much later.
 _AGAIN = 10.0

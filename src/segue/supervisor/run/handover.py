@@ -22,15 +22,15 @@ from segue.engine.programs import Chosen
 from segue.engine.select import Choice
 from segue.errors import KernelError, SegueError, UsageError
 from segue.linux import pidfd, proc
-from segue.supervisor.control import Control
+from segue.supervisor.control.log import Pipe, Voice
+from segue.supervisor.control.paths import Places
+from segue.supervisor.control.server import Control
+from segue.supervisor.lifecycle.instance import Hold, Instance, Worker
+from segue.supervisor.lifecycle.stages import Phase, Stage, Turn
 from segue.supervisor.notify import Inbox
-from segue.supervisor.output import Pipe, Voice
-from segue.supervisor.places import Places
-from segue.supervisor.runner import Runner
+from segue.supervisor.run.runner import Runner
 from segue.supervisor.settings import Settings
-from segue.supervisor.spawn import Child, outcome
-from segue.supervisor.stages import Phase, Stage, Turn
-from segue.supervisor.state import Hold, Instance, Worker
+from segue.supervisor.workers.spawn import Child, outcome
 from segue.supervisor.world import World
 from segue.worker import VARIABLE
 

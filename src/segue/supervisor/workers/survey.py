@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from segue.group import Group, Listener
 from segue.linux import proc
-from segue.supervisor.crew import Crew
 from segue.supervisor.front import Front
-from segue.supervisor.plan import Held
-from segue.supervisor.stages import Stage
-from segue.supervisor.state import Instance, Worker
+from segue.supervisor.lifecycle.instance import Instance, Worker
+from segue.supervisor.lifecycle.plan import Held
+from segue.supervisor.lifecycle.stages import Stage
+from segue.supervisor.workers.processes import Crew
 
 # A SYN that chose its listener just before the flip shows as a request within microseconds.
 _SETTLED = 0.01

@@ -18,7 +18,7 @@ from segue.errors import NotSupported, SegueError
 from segue.linux import scm_rights
 from segue.policy.compile import compile_policy
 from segue.policy.library import shares
-from segue.supervisor.control import Asker
+from segue.supervisor.control.server import Asker
 
 Borrow = Callable[[], socket.socket | None]
 

@@ -13,17 +13,17 @@ from segue.errors import KernelError, NotSupported, UsageError
 from segue.group import Listener
 from segue.linux import cgroup, prctl
 from segue.observe.snapshot import Observer
-from segue.supervisor import succession
-from segue.supervisor.balancing import refuse_uncounted
-from segue.supervisor.injection import Injection, directory_of
-from segue.supervisor.output import Voice
-from segue.supervisor.places import Places
-from segue.supervisor.runner import Runner
+from segue.supervisor.control.log import Voice
+from segue.supervisor.control.paths import Places
+from segue.supervisor.lifecycle.instance import Instance
+from segue.supervisor.lifecycle.stages import Phase
+from segue.supervisor.rescue.balancing import refuse_uncounted
+from segue.supervisor.run import handover as succession
+from segue.supervisor.run.runner import Runner
 from segue.supervisor.settings import Settings
-from segue.supervisor.spawn import Identity, raise_file_limit
-from segue.supervisor.stages import Phase
-from segue.supervisor.state import Instance
-from segue.supervisor.survey import describe
+from segue.supervisor.workers.injection import Injection, directory_of
+from segue.supervisor.workers.spawn import Identity, raise_file_limit
+from segue.supervisor.workers.survey import describe
 from segue.supervisor.world import World
 
 

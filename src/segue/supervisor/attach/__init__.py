@@ -1,0 +1,1 @@
+"""``segue attach``: one group of listeners that Segue did not start."""

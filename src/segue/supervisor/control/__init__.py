@@ -1,0 +1,1 @@
+"""How an instance is reached and what it says: files, control socket, clients, log, status."""

@@ -1,0 +1,1 @@
+"""``segue run``: one instance from its start to its end, over restarts, crashes and new code."""
