@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from segue.linux import netns as namespaces
-from segue.linux import proc
+from tests import leaks
 
 _missing: list[str] = []
 
@@ -56,39 +56,14 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         print("\nAs root a skip is a failure:", *_missing, sep="\n  ")
 
 
-def left_over() -> dict[str, set[str]]:
-    """What a test could leave behind: processes of ours, bpf objects, pins, namespaces.
-
-    A program or map lives only by a descriptor, a pin, or a listener of a living process.
-    """
-    descriptors = {os.readlink(f"/proc/self/fd/{fd}") for fd in _descriptors()}
-    pins = os.listdir("/sys/fs/bpf") if os.access("/sys/fs/bpf", os.R_OK) else []
-    named = os.listdir("/run/netns") if os.path.isdir("/run/netns") else []
-    return {
-        "processes": {
-            f"{pid} {' '.join(proc.command_line(pid))}"
-            for pid in proc.tree(os.getpid())[1:]
-            if proc.run_state(pid) is not None
-        },
-        "bpf objects": {name for name in descriptors if "bpf" in name},
-        "listeners": {name for name in descriptors if name.startswith("net:")},
-        "pins": set(pins),
-        "namespaces": set(named),
-    }
-
-
-def _descriptors() -> list[str]:
-    return [fd for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}")]
-
-
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """After the last test there is no process, program, map, pin or namespace more than before."""
-    before = left_over()
+    """After the last test nothing of ours is there that was not there before."""
+    isolated = leaks.isolate()
+    before = leaks.present(isolated=isolated)
     yield
-    after = left_over()
-    more = {what: after[what] - before[what] for what in after if after[what] - before[what]}
-    assert not more, f"left behind: {more}"
+    left = leaks.more(before, leaks.present(isolated=isolated))
+    assert not left, f"left behind: {left}"
 
 
 @pytest.fixture
