@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from segue.group import Connection, Generation, Group, Listener
     from segue.policy.integers import i64, u32, u64
     from segue.policy.language import Migrating, Selection, Verdict
-    from segue.policy.language import Policy as policy  # noqa: N813  a decorator
     from segue.policy.maps import Map
+    from segue.policy.plain import Policy as policy  # noqa: N813  a decorator
     from segue.worker import draining
 
 __all__ = [

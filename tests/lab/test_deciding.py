@@ -14,8 +14,8 @@ from segue.lab.policies import named
 from segue.model.arrival import Path
 from segue.model.program import Question, Verdict
 from segue.model.states import State
-from segue.policy.language import Policy
 from segue.policy.maps import Map
+from segue.policy.plain import Policy
 
 PORTS = (80).to_bytes(2, "big") + (40000).to_bytes(2, "big")
 FOUR = Path(

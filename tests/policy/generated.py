@@ -11,8 +11,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from segue.policy.integers import i64, u32, u64
-from segue.policy.language import Conn, Migrating, Policy, Selection, Verdict
+from segue.policy.language import Migrating, Selection, Verdict
 from segue.policy.maps import Map
+from segue.policy.plain import Conn, Policy
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from segue.policy.language import Conn
+from segue.policy.plain import Conn
 from segue.wire import checksum
 
 SYN, ACK = 0x02, 0x10

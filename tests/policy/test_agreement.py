@@ -11,9 +11,9 @@ from segue.policy import steering
 from segue.policy.builtin import NOBODY, encode_control, encode_table
 from segue.policy.compile import compile_policy
 from segue.policy.integers import u32
-from segue.policy.language import Conn, Group
 from segue.policy.library import LIBRARY, generations, successors, tenants
 from segue.policy.maps import Kind, Map, Ring
+from segue.policy.plain import Conn, PlainGroup
 from segue.policy.trial import Trial
 from segue.shares import SIZE, fill
 
@@ -31,7 +31,7 @@ def held(one: Map | Ring, contents: dict[int, bytearray]) -> dict[int, bytes]:
 
 def agree(written: object, trial: Trial, conn: Conn, listening: set[int]) -> None:
     """Both ways from the same maps: the same decision, record and count, the same maps after it."""
-    group = Group(listening)
+    group = PlainGroup(listening)
     here = trial.compiled.policy.decide(conn, group)
     chosen = u32(group.selected)
     steering.finish(conn, chosen, group.missed, here.verdict, trial.compiled.traced)

@@ -30,9 +30,10 @@ from segue.policy import steering
 from segue.policy.builtin import encode_number, encode_socket
 from segue.policy.compile import Compiled, compile_policy
 from segue.policy.integers import u32, u64
-from segue.policy.language import Conn, Decision, Group, Migrating, Policy, Verdict
+from segue.policy.language import Migrating, Verdict
 from segue.policy.library import LIBRARY, tenants
 from segue.policy.maps import Kind, Map, Ring
+from segue.policy.plain import Conn, Decision, PlainGroup, Policy
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 
@@ -149,7 +150,7 @@ def check(rig: Rig, conn: Conn, record: dict[str, int]) -> Decision:
         cookie=u64(record["cookie"]),
         child_cookie=u64(record["child_cookie"]),
     )
-    group = Group(set(rig.listeners))
+    group = PlainGroup(set(rig.listeners))
     decision = rig.compiled.policy.decide(seen, group)
     steering.finish(seen, u32(group.selected), group.missed, decision.verdict, False)
     remote = conn.remote_ip6 if conn.ipv6 else (0, 0, 0, conn.remote_ip4)

@@ -11,8 +11,9 @@ import pytest
 from segue.errors import PolicyError, UsageError
 from segue.policy.compile import compile_policy
 from segue.policy.integers import i64, u32, u64
-from segue.policy.language import Migrating, Policy, Selection, Verdict
+from segue.policy.language import Migrating, Selection, Verdict
 from segue.policy.maps import Map
+from segue.policy.plain import Policy
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "policy_errors.txt"
 

@@ -7,8 +7,8 @@ import traceback
 
 from segue.errors import SegueError, UsageError
 from segue.policy.compile import Compiled, compile_policy
-from segue.policy.language import Policy
 from segue.policy.library import LIBRARY
+from segue.policy.plain import Policy
 
 
 def find(text: str) -> Policy:

@@ -16,8 +16,9 @@ from segue.policy.asking import told
 from segue.policy.builtin import UNSELECTED
 from segue.policy.compile import compile_policy
 from segue.policy.integers import u32, u64
-from segue.policy.language import Conn, Group, Migrating, Policy, Verdict
+from segue.policy.language import Migrating, Verdict
 from segue.policy.maps import Map
+from segue.policy.plain import Conn, PlainGroup, Policy
 from segue.policy.trial import Trial
 
 _KINDS = {
@@ -51,7 +52,7 @@ class Deciding:
     def __call__(self, question: Question) -> int | Answer:
         """A listener's cookie or a verdict.  Raises InternalError when the two ways differ."""
         conn = _conn(question)
-        plain = self._policy.decide(conn, Group(self.cookies))
+        plain = self._policy.decide(conn, PlainGroup(self.cookies))
         compiled = self._trial.decide(conn, self.cookies)
         if plain != compiled:
             raise InternalError(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from segue.errors import UsageError
-from segue.policy.language import Migrating, Policy, Verdict
+from segue.policy.language import Migrating, Verdict
 from segue.policy.library import LIBRARY
+from segue.policy.plain import Policy
 
 
 @Policy

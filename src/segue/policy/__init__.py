@@ -13,16 +13,16 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segue.policy.language import Policy
+    from segue.policy.plain import Policy
 
 
 class _Room(ModuleType):
     """This package, callable."""
 
     def __call__(self, function: Callable[..., Any]) -> Policy:
-        """A function of ``conn`` and ``group`` as a policy: see ``segue.policy.language``."""
+        """A function of ``conn`` and ``group`` as a policy: see ``segue.policy.plain``."""
         # Imported on use: the supervisor's own rooms want only the numbers and layouts below here.
-        from segue.policy.language import Policy  # noqa: PLC0415
+        from segue.policy.plain import Policy  # noqa: PLC0415
 
         return Policy(function)
 

@@ -11,7 +11,8 @@ from segue.policy import steering
 from segue.policy.builtin import UNSELECTED, encode_control, encode_table
 from segue.policy.compile import Compiled
 from segue.policy.integers import u32, u64
-from segue.policy.language import Conn, Decision, Group, Migrating, Verdict
+from segue.policy.language import Migrating, Verdict
+from segue.policy.plain import Conn, Decision, PlainGroup
 from segue.policy.trial import Trial
 from segue.shares import fill
 
@@ -76,7 +77,7 @@ def ask(compiled: Compiled, conn: Conn, weights: Mapping[int, float]) -> tuple[D
     steering.control.put(0, encode_control(0))
     trial = Trial(compiled)
     outcome = trial.run(conn, weights)
-    decided, plain = trial.decision(outcome), compiled.policy.decide(conn, Group(weights))
+    decided, plain = trial.decision(outcome), compiled.policy.decide(conn, PlainGroup(weights))
     if decided != plain:
         raise InternalError(
             f"{compiled.policy.__name__} decides {told(plain)} as Python and {told(decided)} as a"

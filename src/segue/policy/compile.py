@@ -15,8 +15,8 @@ from segue.bpf.insn import Instruction, Jump
 from segue.errors import UsageError
 from segue.policy import ir, steering
 from segue.policy.emit import Emitter
-from segue.policy.language import Policy
 from segue.policy.maps import Map, Ring
+from segue.policy.plain import Policy
 from segue.policy.statements import Statements
 
 # What a jump reaches; the verifier's own limit, a million over all paths, comes later.

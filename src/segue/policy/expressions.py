@@ -9,12 +9,13 @@ from collections.abc import Callable
 from types import FunctionType
 
 from segue.bpf.insn import Alu, Helper, Jump
-from segue.policy import connection, ir
+from segue.policy import connection, ir, steering
 from segue.policy.access import Access
 from segue.policy.builder import RETURNED, State
 from segue.policy.integers import Fixed
-from segue.policy.language import Policy, Selection, Verdict
+from segue.policy.language import Selection, Verdict
 from segue.policy.maps import Map, Ring
+from segue.policy.plain import Policy
 from segue.policy.values import (
     FIXED,
     ElementsAt,
@@ -355,8 +356,6 @@ class Expressions(Access):
             case SlotAt() if name == "select" and not node.args:
                 return self.select(of)
             case Thing.TABLE if name == "select" and len(node.args) == 1:
-                from segue.policy import steering  # noqa: PLC0415  written in what this compiles
-
                 number = self._to(node.args[0], self.number(node.args[0]), "u32")
                 return self.inline(node, steering.by_table, [Thing.GROUP, number])
             case Thing.CONN if name in _CONN_CALLS and not node.args:

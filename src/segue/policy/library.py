@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from segue.policy.language import Migrating, Policy, Verdict
+from segue.policy.language import Migrating, Verdict
 from segue.policy.maps import Map
+from segue.policy.plain import Policy
 
 successors = Map("successors", key="u64", value="u32", size=1024)
 tenants = Map("tenants", key="u32", value="u32", size=1024)

@@ -9,13 +9,13 @@ from types import FunctionType
 
 from segue.bpf.insn import Jump
 from segue.errors import UsageError
-from segue.policy import ir
+from segue.policy import ir, steering
 from segue.policy.access import MISSED, SELECTED
 from segue.policy.builder import RETURNED, Frame, State
 from segue.policy.builtin import UNSELECTED
 from segue.policy.expressions import Expressions
-from segue.policy.language import Policy
 from segue.policy.maps import Map
+from segue.policy.plain import Policy
 from segue.policy.values import ElementsAt, Nothing, Num, Python, RecordAt, Thing, Value
 
 MOST_ROUNDS = 64  # a loop is written out, so each round costs instructions
@@ -27,8 +27,6 @@ class Statements(Expressions):
 
     def program(self, policy: Policy, *, traced: bool) -> ir.Block:
         """Its entry: the pins, the policy, the counting, and when ``traced`` the telling."""
-        from segue.policy import steering  # noqa: PLC0415  written in what this compiles
-
         self.here.names |= {
             SELECTED: Num.constant("u32", UNSELECTED),
             MISSED: Num.constant("bool", 0),

@@ -24,8 +24,9 @@ from segue.policy.connection import (
     TCP_NEW_SYN_RECV,
     TCP_SYN_RECV,
 )
-from segue.policy.language import Conn, Decision, Migrating, Verdict
+from segue.policy.language import Migrating, Verdict
 from segue.policy.maps import Kind, Map, Ring
+from segue.policy.plain import Conn, Decision
 
 _KINDS = {
     Kind.HASH: MapKind.HASH,
