@@ -12,9 +12,9 @@ import pytest
 from tests.policy.clients import IPV4, close, queue, taken
 
 from segue.engine.attached import SETTLED, Attached
+from segue.engine.duplicate import duplicate, find
 from segue.engine.generations import Generations
 from segue.engine.migrate import Migrate
-from segue.engine.taking import find, take
 from segue.errors import UsageError
 from segue.linux import cbpf, sysctl
 from segue.linux.bpf_attr import MapType
@@ -61,7 +61,7 @@ class Group:
 
     def begin(self, *names: str) -> None:
         self.open(*names)
-        found = {one: take(one) for one in find(self.observer, IPV4)}
+        found = {one: duplicate(one) for one in find(self.observer, IPV4)}
         self.attached.begin({one: sock for one, sock in found.items() if sock}, self.now)
         for sock in found.values():
             assert sock

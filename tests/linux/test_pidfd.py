@@ -72,7 +72,7 @@ def test_what_is_no_socket_is_not_taken_for_one() -> None:
     with open(os.devnull, "rb") as file:
         before = os.listdir("/proc/self/fd")
         with pytest.raises(KernelError, match=r"for a socket: .* ENOTSOCK"):
-            pidfd.take_socket(os.getpid(), file.fileno())
+            pidfd.duplicate_socket(os.getpid(), file.fileno())
         assert os.listdir("/proc/self/fd") == before
 
 

@@ -16,7 +16,7 @@ from tests.supervisor.attaching import HERE, Attach, Servers, answered_by, liste
 from tests.supervisor.instance import load, wait_until
 
 from segue.address import Address
-from segue.engine.taking import find, take
+from segue.engine.duplicate import duplicate, find
 from segue.errors import KernelError
 from segue.linux import sysctl
 from segue.linux.bpf import detach_reuseport
@@ -266,7 +266,7 @@ def test_detach_when_all_whom_the_table_had_have_gone(
 def attached_program() -> bool:
     """Whether the group has a program, which is gone afterwards."""
     with Observer() as observer:
-        taken = take(find(observer, HERE)[0])
+        taken = duplicate(find(observer, HERE)[0])
     assert taken is not None
     with taken:
         try:

@@ -16,7 +16,7 @@ from tests.supervisor.instance import PATIENCE, ROOT, SERVER, Instance, load, wa
 from tests.supervisor.test_faults_live import answered, connect
 
 from segue.linux import proc
-from segue.linux.pidfd import take_socket
+from segue.linux.pidfd import duplicate_socket
 from segue.linux.sock_diag import SockDiag
 from segue.linux.sockopt import is_listening
 from segue.probe.fates import Fate
@@ -168,7 +168,7 @@ def test_a_handshake_that_ends_after_its_worker_died_is_a_siblings(
         victim, other = (w["pid"] for w in one.workers("serving"))
         broken.touch()
         inherited = next(iter(proc.sockets(victim).values()))
-        with take_socket(victim, inherited) as listener:
+        with duplicate_socket(victim, inherited) as listener:
             assert is_listening(listener)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 30)
         clients = [socket.create_connection(("127.0.0.1", 8080), PATIENCE) for _ in range(20)]

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from segue.address import Address
+from segue.engine.duplicate import GONE
 from segue.engine.examination import listeners_of
-from segue.engine.taking import GONE
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.linux import pidfd, proc
 from segue.linux.sockopt import cookie, is_listening, local_address, socket_address
@@ -140,7 +140,7 @@ def _joinable(place: Place, listener: socket.socket) -> bool:
 
 @contextlib.contextmanager
 def _taken(place: Place, verb: str) -> Iterator[socket.socket]:
-    with pidfd.take_socket(place.pid, place.number) as listener:
+    with pidfd.duplicate_socket(place.pid, place.number) as listener:
         if cookie(listener) != place.cookie:
             raise KernelError(
                 "pidfd_getfd", errno.EBADF, _doing(place, verb), "it was closed meanwhile"
@@ -180,7 +180,7 @@ def _places(pid: int, port: int | None) -> list[Place]:
 def _place(pid: int, number: int) -> Place | None:
     """What this descriptor is, if it is a listening TCP socket.  Raises KernelError."""
     try:
-        taken = pidfd.take_socket(pid, number)
+        taken = pidfd.duplicate_socket(pid, number)
     except KernelError as error:
         if error.errno in GONE:
             return None

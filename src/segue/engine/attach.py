@@ -15,8 +15,8 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 from segue.address import Address
-from segue.engine import taking
 from segue.engine.attached import Attached
+from segue.engine.duplicate import duplicate, find, refuse
 from segue.engine.examination import examine
 from segue.engine.generations import Generations
 from segue.engine.loaded import Loaded, load
@@ -50,16 +50,16 @@ def attach(
     for what the kernel or the permissions lack.
     """
     pins.require()
-    listeners = taking.find(observer, address)
+    listeners = find(observer, address)
     with ExitStack() as held:
         sockets = {
             one: held.enter_context(taken)
             for one in listeners
-            if (taken := taking.take(one)) is not None
+            if (taken := duplicate(one)) is not None
         }
         if not sockets:
             raise UsageError(f"whoever listened at {address} ended just now; try again")
-        taking.refuse(list(sockets), list(sockets.values()))
+        refuse(list(sockets), list(sockets.values()))
         found = examine(observer, address, allow)
         if found.refused:
             names = ",".join(one.name for one in found.refused)
@@ -141,7 +141,7 @@ def detach(address: Address, observer: Observer, pins: Pins) -> bool:
         # One that is in our table is in nobody else's, so the program is ours.  So it is when our
         # table is empty and the group lives on by those who came while nobody followed.
         for listener in sorted(here, key=lambda one: one.cookie not in ours):
-            taken = taking.take(listener)
+            taken = duplicate(listener)
             if taken is None:
                 continue
             with taken:

@@ -14,9 +14,9 @@ from typing import Any
 
 from segue.address import Address
 from segue.engine.audit import Finding
+from segue.engine.duplicate import duplicate
 from segue.engine.generations import Generations
 from segue.engine.migrate import Migrate
-from segue.engine.taking import take
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.group import Listener
 from segue.linux import proc
@@ -150,7 +150,7 @@ class Attached:
 
     def _take_in(self, listener: Listener, generation: int, now: float) -> str:
         """Why it is left alone; "" when it is in, or gone."""
-        taken = take(listener)
+        taken = duplicate(listener)
         if taken is None:
             return ""
         with taken:
@@ -200,7 +200,7 @@ class Attached:
                 continue
             owners = proc.owners({listening[cookie].inode})
             found = replace(listening[cookie], owners=owners.get(listening[cookie].inode, ()))
-            taken = take(found)
+            taken = duplicate(found)
             if taken is not None:
                 with taken:
                     self.steering.rejoin(member.slot, taken)

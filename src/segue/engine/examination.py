@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from segue.address import Address
 from segue.engine.audit import ADDRESS, BACKLOG, FILTER, MD5, UID, Finding, Level, Value, audit
-from segue.engine.taking import take
+from segue.engine.duplicate import duplicate
 from segue.errors import KernelError, UsageError
 from segue.group import Listener
 from segue.linux import cbpf, proc, sockopt
@@ -81,7 +81,7 @@ def options_of(listener: Listener) -> dict[str, Value] | None:
 
     Raises NotSupported when no process that has it may be looked into, KernelError.
     """
-    taken = take(listener)
+    taken = duplicate(listener)
     if taken is None:
         return None
     with taken:

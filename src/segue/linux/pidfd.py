@@ -65,7 +65,7 @@ def duplicate(pid: int, number: int) -> int:
         return getfd(holder, number)
 
 
-def take_socket(pid: int, number: int) -> socket.socket:
+def duplicate_socket(pid: int, number: int) -> socket.socket:
     """A duplicate of another process's socket, the caller's to close.
 
     Raises KernelError: as ``duplicate``, and ENOTSOCK when the number is another file's.

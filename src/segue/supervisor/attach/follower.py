@@ -16,14 +16,13 @@ from dataclasses import replace
 from typing import Any
 
 from segue.engine import attach as attaching
-from segue.engine import taking
 from segue.engine.attached import Attached
-from segue.engine.following import Following
+from segue.engine.duplicate import duplicate, find
 from segue.engine.generations import Generations
+from segue.engine.membership import MembershipWatch
 from segue.engine.nudge import Nudge
 from segue.engine.pinning import Pins
 from segue.engine.select import Choice, choose
-from segue.engine.taking import take
 from segue.errors import SegueError, UsageError
 from segue.observe.origin import Rule
 from segue.observe.snapshot import Observer
@@ -108,7 +107,7 @@ def _begin(wish: Wish, places: Places, observer: Observer) -> Attending:
         # What somebody attached to stay is left so; what another rescue left behind is not.
         passing = passing and record.get("passing") is True
     else:
-        if passing and len(taking.find(observer, wish.address)) < 2:
+        if passing and len(find(observer, wish.address)) < 2:
             raise UsageError(
                 f"one listener only at {wish.address}: nobody else could take what waits there"
             )
@@ -157,11 +156,11 @@ class Attending:
         self._wake_in, self._wake_out = socket.socketpair()
         orders = attached_orders.Orders(self)
         self.reception = Reception(self._selector, orders.do, self.now)
-        self.following = Following(wish.address.port, self.now(), traced=wish.traced)
-        if self.following.traced:
-            self._selector.register(self.following, selectors.EVENT_READ, self._told)
+        self.membership = MembershipWatch(wish.address.port, self.now(), traced=wish.traced)
+        if self.membership.traced:
+            self._selector.register(self.membership, selectors.EVENT_READ, self._told)
         else:
-            self.say(f"listeners are listed at a pace: {self.following.why}")
+            self.say(f"listeners are listed at a pace: {self.membership.why}")
 
     def run(self) -> int:
         """Follow until told to end; the exit code."""
@@ -185,7 +184,7 @@ class Attending:
 
     def _timeout(self) -> float:
         now = self.now()
-        waits = [self.following.deadline() - now, self._proving.pace(now)]
+        waits = [self.membership.deadline() - now, self._proving.pace(now)]
         if self._nudge is not None:
             waits.append(self._nudge.deadline() - now)
         if self.ward is not None:
@@ -205,7 +204,7 @@ class Attending:
 
     def _look(self) -> None:
         now, attached = self.now(), self.attached
-        due, thorough = self.following.due(now)
+        due, thorough = self.membership.due(now)
         before = dict(attached.members)
         begun = time.thread_time()
         if due:
@@ -214,7 +213,7 @@ class Attending:
         gone = [one for cookie, one in before.items() if cookie not in attached.members]
         changed = bool(gone) or len(before) != len(attached.members)
         if due and not (thorough or changed):
-            self.following.took(time.thread_time() - begun)
+            self.membership.took(time.thread_time() - begun)
         if gone:
             self.nudge()
         if self.ward is not None:
@@ -233,9 +232,9 @@ class Attending:
             self.ward.step()
 
     def _told(self) -> None:
-        self.following.told(self.now())
-        if not self.following.traced:
-            self._selector.unregister(self.following)
+        self.membership.notified(self.now())
+        if not self.membership.traced:
+            self._selector.unregister(self.membership)
 
     def _signalled(self) -> None:
         if self._wake_in.recv(4096):
@@ -372,7 +371,10 @@ class Attending:
     def borrow(self) -> socket.socket | None:
         """A duplicate of a member's listener, the caller's to close; None when all have gone."""
         for listener in self.observer.snapshot(self.wish.address, owners=True).listeners:
-            if listener.cookie in self.attached.members and (taken := take(listener)) is not None:
+            if (
+                listener.cookie in self.attached.members
+                and (taken := duplicate(listener)) is not None
+            ):
                 return taken
         return None
 
@@ -392,7 +394,7 @@ class Attending:
         self._proving.close()
         if self._nudge is not None:
             self._nudge.close()
-        self.following.close()
+        self.membership.close()
         self.reception.close()
         self.tracing.close()
         self.attached.steering.close()

@@ -158,8 +158,8 @@ def report(attending: Attending) -> dict[str, Any]:
             *attending.choice.reasons,
             f"generations by {attached.rule.name}; {attached.strength} listener(s) are wanted",
             "the kernel tells who comes and goes"
-            if attending.following.traced
-            else f"listeners are listed at a pace: {attending.following.why}",
+            if attending.membership.traced
+            else f"listeners are listed at a pace: {attending.membership.why}",
         ],
         "working": working,
         "newcomer": newest if newest != working else 0,

@@ -1,7 +1,7 @@
 """Listeners that somebody else's servers opened, as rescue looks after them.
 
-None of them is held open here (``engine.taking`` says why): queues are read from a listing, and a
-listener is taken for the moment of its cycle, from a process that has it.
+None of them is held open here (``engine.duplicate`` says why): queues are read from a listing, and
+a listener is duplicated for the moment of its cycle, from a process that has it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from segue.engine.attached import Member
 from segue.engine.cycle import cycle
-from segue.engine.taking import take
+from segue.engine.duplicate import duplicate
 from segue.errors import NotSupported, SegueError, UsageError
 from segue.group import Group, Listener
 from segue.linux import proc
@@ -124,11 +124,11 @@ class AttachedWard:
 
     def open(self, hold: Hold) -> socket.socket | None:
         """As in Ward."""
-        taken = take(self._listeners[hold.cookie])
+        taken = duplicate(self._listeners[hold.cookie])
         if taken is None:
             # Whoever had it then has it no more, and others may.
             self._look_up([hold.cookie])
-            taken = take(self._listeners[hold.cookie])
+            taken = duplicate(self._listeners[hold.cookie])
         return taken
 
     def look(self) -> None:
@@ -227,7 +227,7 @@ def _why_not(listener: Listener) -> str:
     if not listener.owners:
         return "nobody is seen to have it who could be stopped for a moment, as init cannot"
     try:
-        taken = take(listener)
+        taken = duplicate(listener)
     except NotSupported as error:
         return str(error)
     if taken is None:

@@ -135,7 +135,7 @@ def _readopt(runner: Runner, worker: Worker) -> None:
         listener = front.observer.snapshot(front.bind.address).by_cookie(hold.cookie)
         place = None if listener is None else proc.find_socket(pids, listener.inode)
         if place is not None:
-            holds.append(front.adopt(pidfd.take_socket(*place), hold.slot))
+            holds.append(front.adopt(pidfd.duplicate_socket(*place), hold.slot))
     worker.holds = tuple(holds)
     pipe = None
     if runner.settings.output != "raw":

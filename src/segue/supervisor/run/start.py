@@ -7,8 +7,8 @@ import os
 import shutil
 from collections.abc import Callable
 
+from segue.engine.duplicate import duplicate, supervised
 from segue.engine.select import Choice
-from segue.engine.taking import supervised, take
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.group import Listener
 from segue.linux import cgroup, prctl
@@ -152,7 +152,9 @@ def _defer_to_incumbents(runner: Runner) -> None:
         beside = [one for one in group.listeners if _like_ours(one)]
         with contextlib.ExitStack() as held:
             try:
-                taken = [held.enter_context(one) for one in map(take, beside) if one is not None]
+                taken = [
+                    held.enter_context(one) for one in map(duplicate, beside) if one is not None
+                ]
             except NotSupported as error:
                 runner.say(f"connections may wait until the first worker is ready: {error}")
             else:

@@ -75,7 +75,7 @@ def _inodes(member: Member) -> dict[int, tuple[int, int]]:
 
 def _adopt(front: Front, worker: Worker, pid: int, fd: int, *, injected: bool) -> Hold | None:
     try:
-        listener = pidfd.take_socket(pid, fd)
+        listener = pidfd.duplicate_socket(pid, fd)
     except KernelError as error:
         if error.errno == errno.EPERM:
             worker.fault = f"has a listener that cannot be taken: {error}"

@@ -1,4 +1,4 @@
-"""Other processes' listeners: found by address, and taken for as long as it needs.
+"""Other processes' listeners: found by address, and duplicated for a moment.
 
 A listener lives until its last descriptor is closed, and only that close moves what waits there.
 So no duplicate is kept: one held here would make connections wait where nobody accepts.
@@ -40,7 +40,7 @@ def find(observer: Observer, address: Address) -> tuple[Listener, ...]:
     return found.listeners
 
 
-def take(listener: Listener) -> socket.socket | None:
+def duplicate(listener: Listener) -> socket.socket | None:
     """A duplicate of a listener from one of its ``owners``, the caller's to close; None when gone.
 
     Raises NotSupported when no owner can be seen or looked into, KernelError.
@@ -51,7 +51,7 @@ def take(listener: Listener) -> socket.socket | None:
         if number is None:
             continue
         try:
-            taken = pidfd.take_socket(pid, number)
+            taken = pidfd.duplicate_socket(pid, number)
         except KernelError as error:
             if error.errno not in GONE:
                 refused = error

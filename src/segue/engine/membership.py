@@ -23,7 +23,7 @@ _ECHO = 0.1
 _ECHO_PACE = 0.01
 
 
-class Following:
+class MembershipWatch:
     """Owns the tracepoint, if there is one.  ``why`` says what stands in the way of it."""
 
     def __init__(self, port: int, now: float, *, traced: bool = True) -> None:
@@ -54,16 +54,16 @@ class Following:
         """Readable when a listener came or went; -1 without the tracepoint."""
         return -1 if self._trace is None else self._trace.fileno()
 
-    def told(self, now: float) -> None:
+    def notified(self, now: float) -> None:
         """The descriptor was readable.  A trace that cannot be read is given up: see ``traced``."""
         if self._trace is None:
             return
         try:
-            told = bool(self._trace.read())
+            events = bool(self._trace.read())
         except KernelError as error:
             self.close()
-            self.why, self._pace, told = str(error), PACE, True
-        if told:
+            self.why, self._pace, events = str(error), PACE, True
+        if events:
             self._next, self._thorough, self._echo = now, now, now + _ECHO
 
     def deadline(self) -> float:
