@@ -322,7 +322,7 @@ def test_places_that_cannot_be_deduced_are_sounded(address: Address) -> None:
 
 
 def test_a_filter_of_the_owners_is_left_alone() -> None:
-    """Then places are not sounded: the member gets nothing, the rest share, and it is said."""
+    """Then places are not looked for: the member gets nothing, the rest share, and it is said."""
     with bench() as group:
         with strangers(2):
             a, b, c = (group.listen() for _ in range(3))
@@ -410,7 +410,7 @@ def test_without_privileges_it_is_all_the_same() -> None:
 
 
 def test_without_the_right_to_attach_a_filter_an_unknown_place_is_said() -> None:
-    """Where nobody may sound, the others still get what is theirs."""
+    """Where no index may be looked for, the others still get what is theirs."""
 
     def work() -> list[bool]:
         with bench() as group:

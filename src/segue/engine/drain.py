@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from segue.address import Address
 from segue.engine import classic_program
+from segue.engine.find_index import find_index
 from segue.engine.index_order import IndexOrder
-from segue.engine.sounding import sound
 from segue.errors import KernelError, UsageError
 from segue.linux import cbpf, sockopt
 from segue.linux.sock_diag import Entry, SockDiag
@@ -85,7 +85,7 @@ class Drain:
         self._weights: dict[int, float] = {}
         self._pins: dict[int, int] = {}
         self._attached = False  # a program of ours, that names places, is in force
-        self._sought: frozenset[int] = frozenset()  # adrift, and in vain sounded for
+        self._not_found: frozenset[int] = frozenset()  # adrift, and looked for in vain
         self._told = _Oddities()
 
     def join(self, slot: int, listener: socket.socket) -> None:
@@ -233,22 +233,22 @@ class Drain:
         ours = {member.cookie: member.listener for member in self._members.values()}
         # A stranger among them would get a connection out of the blue; and what could not be
         # found a moment ago is not looked for again and again.
-        if adrift - ours.keys() or adrift == self._sought:
+        if adrift - ours.keys() or adrift == self._not_found:
             return
         asked = {cookie: ours[cookie] for cookie in adrift}
-        for cookie, place in self._sound(asked).items():
+        for cookie, place in self._find_indexes(asked).items():
             if cookie in self._order.adrift:
                 self._order.found(cookie, place)
-        self._sought = self._order.adrift
+        self._not_found = self._order.adrift
 
-    def _sound(self, asked: Mapping[int, socket.socket]) -> dict[int, int]:
+    def _find_indexes(self, asked: Mapping[int, socket.socket]) -> dict[int, int]:
         if not asked or self._place is None:
             return {}
 
         def pin(port: int, place: int) -> None:
             self._attach(knock={port: place})
 
-        return sound(self._place.address, asked, self._order.doubtful, pin)
+        return find_index(self._place.address, asked, self._order.doubtful, pin)
 
     # The program
 

@@ -24,7 +24,7 @@ _PATIENCE_S = 0.02
 _TRIES = 3
 
 
-def sound(
+def find_index(
     address: Address,
     listeners: Mapping[int, socket.socket],
     indexes: Collection[int],
