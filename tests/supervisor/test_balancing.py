@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from segue.policy.counts import Counts
-from segue.supervisor.lifecycle.instance import Hold, Instance, Worker
+from segue.supervisor.lifecycle.instance import HeldListener, Instance, Worker
 from segue.supervisor.lifecycle.plan import Stall
 from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.rescue.balancing import Balancing
@@ -28,7 +28,7 @@ class Desk:
         self.new = dict.fromkeys(range(len(listeners)), 0.0)
         self.instance = Instance(size=len(listeners))
         for slot in self.new:
-            holds = (Hold(0, slot, slot),)
+            holds = (HeldListener(0, slot, slot),)
             self.instance.workers[slot] = Worker(
                 slot, 1, 100 + slot, 0.0, stage=Stage.SERVING, holds=holds
             )

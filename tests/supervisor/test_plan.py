@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segue.supervisor.lifecycle.instance import Hold, Instance, Worker
+from segue.supervisor.lifecycle.instance import HeldListener, Instance, Worker
 from segue.supervisor.lifecycle.plan import (
     FOREVER,
     Abandon,
@@ -349,7 +349,7 @@ def test_whatever_happens_somebody_serves_or_is_being_started(
 def test_an_instance_survives_being_written_down() -> None:
     """What is read from JSON is what was written, stages and holds included."""
     made = instance((1, Stage.DRAINING), (2, Stage.SERVING), working=2, crashes=[1.5])
-    made.workers[1].holds = (Hold(0, 1, 2), Hold(1, 2, 3))
+    made.workers[1].holds = (HeldListener(0, 1, 2), HeldListener(1, 2, 3))
     assert Instance.from_json(json.loads(json.dumps(made.to_json()))) == made
 
 

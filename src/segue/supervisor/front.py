@@ -17,7 +17,7 @@ from segue.errors import InternalError, UsageError
 from segue.linux.sockopt import cookie, is_listening, open_listener
 from segue.observe.snapshot import Observer
 from segue.policy.counts import Counts
-from segue.supervisor.lifecycle.instance import Hold
+from segue.supervisor.lifecycle.instance import HeldListener
 from segue.supervisor.settings import Bind
 
 SLOTS = 1024  # as many as the steering's table of sockets has
@@ -45,11 +45,11 @@ class Front:
                 return socket.socket(fileno=os.dup(listener.fileno()))
         return None
 
-    def open(self, *, backlog: int, nodelay: bool) -> Hold:
+    def open(self, *, backlog: int, nodelay: bool) -> HeldListener:
         """A new listener in the group with no share.  Raises KernelError."""
         return self.adopt(open_listener(self.bind.address, backlog=backlog, nodelay=nodelay))
 
-    def adopt(self, listener: socket.socket, slot: int | None = None) -> Hold:
+    def adopt(self, listener: socket.socket, slot: int | None = None) -> HeldListener:
         """Hold this listener, which becomes the front's to close, under a slot with no share."""
         if slot is None:
             slot = next((one for one in range(SLOTS) if one not in self.sockets), None)
@@ -62,7 +62,7 @@ class Front:
             listener.close()
             raise
         self.sockets[slot] = listener
-        return Hold(self.number, slot, cookie(listener))
+        return HeldListener(self.number, slot, cookie(listener))
 
     def defer_to(self, incumbents: Sequence[socket.socket], *, backlog: int) -> None:
         """Until the first ``share`` new connections go to these listeners of others.

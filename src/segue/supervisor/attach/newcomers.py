@@ -5,7 +5,7 @@ from __future__ import annotations
 from segue.engine.attached import Attached
 from segue.errors import SegueError
 from segue.supervisor.front import Front
-from segue.supervisor.lifecycle.instance import Hold
+from segue.supervisor.lifecycle.instance import HeldListener
 from segue.supervisor.workers.readiness import Readiness
 
 _AT_ONCE = 32  # knocks; half of the pins that a program has
@@ -48,7 +48,7 @@ class Proving:
                 continue
             proof = self._proofs.setdefault(cookie, Readiness("accept", self._path))
             try:
-                ready = proof.step([self._front], (Hold(0, member.slot, cookie),), now)
+                ready = proof.step([self._front], (HeldListener(0, member.slot, cookie),), now)
             except (SegueError, OSError) as error:
                 # The address cannot be reached from here, or its pins are all in use.
                 ready, proof.why = False, str(error)

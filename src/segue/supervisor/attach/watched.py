@@ -22,7 +22,7 @@ from segue.observe.stall import LOOKS
 from segue.supervisor.attach.orders import accepting, youngest
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle import plan
-from segue.supervisor.lifecycle.instance import Hold, Worker
+from segue.supervisor.lifecycle.instance import HeldListener, Worker
 from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.rescue.watched import Depth
@@ -122,7 +122,7 @@ class AttachedWard:
             worker.pid, _ = youngest(self._accepting[hold.cookie])
         return self._accepting[hold.cookie]
 
-    def open(self, hold: Hold) -> socket.socket | None:
+    def open(self, hold: HeldListener) -> socket.socket | None:
         """As in Ward."""
         taken = duplicate(self._listeners[hold.cookie])
         if taken is None:
@@ -135,7 +135,7 @@ class AttachedWard:
         """As in Ward."""
         self._group = self.attending.observer.snapshot(self.attending.wish.address)
 
-    def depth(self, hold: Hold) -> Depth | None:
+    def depth(self, hold: HeldListener) -> Depth | None:
         """As in Ward."""
         if self._group is None:
             self.look()
@@ -149,7 +149,7 @@ class AttachedWard:
         """As in Ward."""
         return self.attending.attached.weights
 
-    def move(self, worker: Worker, holds: tuple[Hold, ...], own: int) -> int:
+    def move(self, worker: Worker, holds: tuple[HeldListener, ...], own: int) -> int:
         """As in Ward."""
         moved = 0
         for hold in holds:
@@ -170,7 +170,7 @@ class AttachedWard:
 
     # One listener
 
-    def _cycle(self, worker: Worker, hold: Hold) -> int:
+    def _cycle(self, worker: Worker, hold: HeldListener) -> int:
         attending = self.attending
         listener = self.open(hold)
         if listener is None:
@@ -216,7 +216,7 @@ class AttachedWard:
                     self.say(f"a listener of {who} is not looked after: {why}")
                 continue
             pid, _ = youngest(self._accepting[member.cookie])
-            hold = Hold(0, member.slot, member.cookie)
+            hold = HeldListener(0, member.slot, member.cookie)
             self._workers[member.cookie] = Worker(
                 member.slot, member.generation, pid, now, holds=(hold,)
             )

@@ -13,7 +13,7 @@ from segue.supervisor.lifecycle.stages import INSTANCE, WORKER, Order, Phase, St
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class HeldListener:
     """One listener of a worker that the supervisor holds a descriptor of."""
 
     bind: int  # index into the settings' binds
@@ -34,7 +34,7 @@ class Worker:
     since: float = 0.0  # when the stage was entered
     leaving: float = 0.0  # when it lost its share, or was told to stop if that came first
     pipe: int = 0  # inode of the pipe that it prints into; 0 when that is none of ours
-    holds: tuple[Hold, ...] = ()
+    holds: tuple[HeldListener, ...] = ()
     heir: bool = False  # finishes the queue of a dead worker's listener, takes nothing new
     outcome: str = ""  # how it ended, once it has
     fault: str = ""  # why it can never serve, though it runs
@@ -136,7 +136,7 @@ class Instance:
                 **{
                     **known(Worker, one),
                     "stage": Stage[one["stage"]],
-                    "holds": tuple(Hold(**hold) for hold in one["holds"]),
+                    "holds": tuple(HeldListener(**hold) for hold in one["holds"]),
                 }
             )
             for one in plain["workers"]

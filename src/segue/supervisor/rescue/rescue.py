@@ -23,7 +23,7 @@ from typing import Any
 from segue.linux import proc
 from segue.observe.stall import Record, Seen, Verdict, follow, judge, room, to_mark
 from segue.supervisor.lifecycle import plan
-from segue.supervisor.lifecycle.instance import Hold, Worker
+from segue.supervisor.lifecycle.instance import HeldListener, Worker
 from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.rescue.watched import Ward
 from segue.supervisor.workers.readiness import AGAIN, Knock
@@ -84,8 +84,8 @@ class Rescue:
         self._ready = select.epoll()
         self._armed = False  # it rings at the next connection
         self._busy = 0.0  # when somebody was last seen to wait
-        self._watched: list[tuple[Worker, Hold]] = []
-        self._polled: dict[int, tuple[Worker, Hold]] = {}
+        self._watched: list[tuple[Worker, HeldListener]] = []
+        self._polled: dict[int, tuple[Worker, HeldListener]] = {}
         self._looked = 0.0
         self._pace = 1.0  # of the usual time between two looks
         self.found = False
@@ -119,7 +119,9 @@ class Rescue:
         for worker in set(self.stalls) - ids:
             self._forget(worker)
 
-    def _registered(self, watched: list[tuple[Worker, Hold]]) -> dict[int, tuple[Worker, Hold]]:
+    def _registered(
+        self, watched: list[tuple[Worker, HeldListener]]
+    ) -> dict[int, tuple[Worker, HeldListener]]:
         """Under numbers that tell them apart: all are open at once, and none afterwards."""
         polled = {}
         with ExitStack() as opened:
@@ -235,7 +237,7 @@ class Rescue:
 
     # A listener at which somebody waits
 
-    def _follow(self, worker: Worker, hold: Hold, now: float, looked: float) -> None:
+    def _follow(self, worker: Worker, hold: HeldListener, now: float, looked: float) -> None:
         depth = self.ward.depth(hold)
         place = (hold.bind, hold.slot)
         if depth is None or not depth.queue:
@@ -247,7 +249,7 @@ class Rescue:
             record = record.mark(self._selected(hold), self._threads(worker))
         self._records[place] = record
 
-    def _judged(self, worker: Worker, hold: Hold, now: float) -> bool:
+    def _judged(self, worker: Worker, hold: HeldListener, now: float) -> bool:
         """Whether this worker has been found stalled at this look."""
         record = self._records.get((hold.bind, hold.slot))
         if record is None or worker.id in self.stalls or now - record.since < self._patience:
@@ -310,15 +312,15 @@ class Rescue:
         free = sum(part for one, part in rooms.items() if one not in asleep)
         return max(0, free - self._given[bind])
 
-    def _backlog(self, hold: Hold) -> int:
+    def _backlog(self, hold: HeldListener) -> int:
         depth = self.ward.depth(hold)
         return depth.backlog if depth else 0
 
-    def _queue(self, hold: Hold) -> int:
+    def _queue(self, hold: HeldListener) -> int:
         depth = self.ward.depth(hold)
         return depth.queue if depth else 0
 
-    def _selected(self, hold: Hold) -> int:
+    def _selected(self, hold: HeldListener) -> int:
         counts = self.ward.fronts[hold.bind].steering.counts().get(hold.slot)
         return counts.new + counts.migrated if counts else 0
 

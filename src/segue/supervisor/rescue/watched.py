@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from segue.supervisor.front import Front
-from segue.supervisor.lifecycle.instance import Hold, Worker
+from segue.supervisor.lifecycle.instance import HeldListener, Worker
 
 
 class Depth(NamedTuple):
@@ -55,13 +55,13 @@ class Ward(Protocol):
     def processes(self, worker: Worker) -> tuple[int, ...]:
         """The processes that could accept at its listeners."""
 
-    def open(self, hold: Hold) -> socket.socket | None:
+    def open(self, hold: HeldListener) -> socket.socket | None:
         """A descriptor of this listener, the caller's to close; None when it is gone."""
 
     def look(self) -> None:
         """What ``depth`` says from here on is as old as this call, or younger."""
 
-    def depth(self, hold: Hold) -> Depth | None:
+    def depth(self, hold: HeldListener) -> Depth | None:
         """How many wait there; None when it is gone."""
 
     def saw(self, now: float, seconds: float, depths: Mapping[int, int]) -> None:
@@ -73,7 +73,7 @@ class Ward(Protocol):
     def shared(self, bind: int) -> Collection[int]:
         """The slots at this address that have a share."""
 
-    def move(self, worker: Worker, holds: tuple[Hold, ...], own: int) -> int:
+    def move(self, worker: Worker, holds: tuple[HeldListener, ...], own: int) -> int:
         """Cycle these listeners; how many clients were moved, ``own`` being knocks of ours."""
 
     def watch(self, file: Any, handler: Callable[[], None]) -> None:

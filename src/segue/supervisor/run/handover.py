@@ -25,7 +25,7 @@ from segue.linux import pidfd, proc
 from segue.supervisor.control.log import Pipe, Voice
 from segue.supervisor.control.paths import Places
 from segue.supervisor.control.server import Control
-from segue.supervisor.lifecycle.instance import Hold, Instance, Worker
+from segue.supervisor.lifecycle.instance import HeldListener, Instance, Worker
 from segue.supervisor.lifecycle.stages import Phase, Stage, Turn
 from segue.supervisor.notify import Inbox
 from segue.supervisor.run.runner import Runner
@@ -311,7 +311,7 @@ def succeed(handed: dict[str, Any], places: Places, voice: Voice, world: World) 
         instance.shared = ()
     for generation, kept in handed["spares"].items():
         runner.moves.spares[int(generation)] = [
-            Worker(0, int(generation), 0, 0.0, holds=tuple(Hold(*hold) for hold in holds))
+            Worker(0, int(generation), 0, 0.0, holds=tuple(HeldListener(*hold) for hold in holds))
             for holds in kept
         ]
     for worker in instance.living:

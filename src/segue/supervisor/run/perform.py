@@ -13,7 +13,7 @@ from segue.errors import SegueError
 from segue.group import Listener
 from segue.supervisor import notify
 from segue.supervisor.lifecycle import plan
-from segue.supervisor.lifecycle.instance import Hold, Worker
+from segue.supervisor.lifecycle.instance import HeldListener, Worker
 from segue.supervisor.lifecycle.stages import Order, Phase, Stage, Turn
 
 if TYPE_CHECKING:
@@ -65,13 +65,13 @@ class Moves:
         """Open what the first worker will listen at, so that an address that is not to be had is
         an error of the start, before any process runs.  Raises KernelError.
         """
-        holds: tuple[Hold, ...] = ()
+        holds: tuple[HeldListener, ...] = ()
         for front in self.runner.fronts:
             holds = (*holds, self._open(front))
         generation = self.runner.instance.working
         self.spares[generation] = [Worker(0, generation, 0, 0.0, holds=holds)]
 
-    def _open(self, front: Front) -> Hold:
+    def _open(self, front: Front) -> HeldListener:
         settings = self.runner.settings
         return front.open(backlog=settings.backlog, nodelay=settings.nodelay)
 
@@ -185,7 +185,7 @@ class Moves:
             member.set_draining(worker.stage is not Stage.SERVING)
 
     def move(
-        self, worker: Worker, owners: tuple[int, ...], holds: tuple[Hold, ...] | None = None
+        self, worker: Worker, owners: tuple[int, ...], holds: tuple[HeldListener, ...] | None = None
     ) -> None:
         """Move what waits at this worker's listeners, or at these of them, to those that share."""
         for hold in worker.holds if holds is None else holds:
@@ -336,6 +336,6 @@ class Moves:
             for hold in worker.holds
         )
 
-    def _listener(self, hold: Hold) -> Listener | None:
+    def _listener(self, hold: HeldListener) -> Listener | None:
         front = self.runner.fronts[hold.bind]
         return self.runner.observer.snapshot(front.bind.address).by_cookie(hold.cookie)

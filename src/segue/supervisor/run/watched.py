@@ -11,7 +11,7 @@ from segue.linux.inet_diag import info_of
 from segue.observe.stall import LOOKS
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle import plan
-from segue.supervisor.lifecycle.instance import Hold, Worker
+from segue.supervisor.lifecycle.instance import HeldListener, Worker
 from segue.supervisor.lifecycle.stages import Phase, Stage
 from segue.supervisor.rescue import balancing
 from segue.supervisor.rescue.watched import Depth
@@ -66,7 +66,7 @@ class CrewWard:
         """As in Ward: its whole tree."""
         return self.runner.crew.members[worker.id].tree()
 
-    def open(self, hold: Hold) -> socket.socket | None:
+    def open(self, hold: HeldListener) -> socket.socket | None:
         """As in Ward."""
         held = self._held(hold)
         # socket.dup() would set O_NONBLOCK as it is here, and so for the worker too.
@@ -75,13 +75,13 @@ class CrewWard:
     def look(self) -> None:
         """As in Ward: nothing to do."""
 
-    def depth(self, hold: Hold) -> Depth | None:
+    def depth(self, hold: HeldListener) -> Depth | None:
         """As in Ward, at the very moment."""
         held = self._held(hold)
         info = None if held is None else info_of(held)
         return None if info is None else Depth(info.unacked, info.sacked)
 
-    def _held(self, hold: Hold) -> socket.socket | None:
+    def _held(self, hold: HeldListener) -> socket.socket | None:
         return self.runner.fronts[hold.bind].sockets.get(hold.slot)
 
     def saw(self, now: float, seconds: float, depths: Mapping[int, int]) -> None:
@@ -92,7 +92,7 @@ class CrewWard:
         """As in Ward."""
         return self.runner.fronts[bind].shared
 
-    def move(self, worker: Worker, holds: tuple[Hold, ...], own: int) -> int:
+    def move(self, worker: Worker, holds: tuple[HeldListener, ...], own: int) -> int:
         """As in Ward."""
         moves = self.runner.moves
         before = moves.moved

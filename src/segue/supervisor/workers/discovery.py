@@ -12,7 +12,7 @@ import socket
 from segue.errors import KernelError
 from segue.linux import pidfd, proc
 from segue.supervisor.front import Front
-from segue.supervisor.lifecycle.instance import Hold, Instance, Worker
+from segue.supervisor.lifecycle.instance import HeldListener, Instance, Worker
 from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.workers.processes import Crew, Member
 
@@ -73,7 +73,9 @@ def _inodes(member: Member) -> dict[int, tuple[int, int]]:
     return {inode: (pid, fd) for pid in member.tree() for inode, fd in proc.sockets(pid).items()}
 
 
-def _adopt(front: Front, worker: Worker, pid: int, fd: int, *, injected: bool) -> Hold | None:
+def _adopt(
+    front: Front, worker: Worker, pid: int, fd: int, *, injected: bool
+) -> HeldListener | None:
     try:
         listener = pidfd.duplicate_socket(pid, fd)
     except KernelError as error:

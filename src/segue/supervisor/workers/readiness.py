@@ -13,7 +13,7 @@ from typing import Literal
 
 from segue.linux.sockopt import socket_address
 from segue.supervisor.front import Front
-from segue.supervisor.lifecycle.instance import Hold
+from segue.supervisor.lifecycle.instance import HeldListener
 
 # A knock that was refused or answered badly is tried again at this pace; seconds.
 AGAIN = 0.1
@@ -140,7 +140,7 @@ class Readiness:
         self.speaks = True
         self.said = self.said or ready
 
-    def step(self, fronts: list[Front], holds: tuple[Hold, ...], now: float) -> bool:
+    def step(self, fronts: list[Front], holds: tuple[HeldListener, ...], now: float) -> bool:
         """Look once; True when every proof is there.
 
         In ``auto`` every listener must have accepted, and a worker that notifies of anything must
@@ -161,7 +161,7 @@ class Readiness:
             return False
         return True
 
-    def _look(self, front: Front, hold: Hold, now: float) -> None:
+    def _look(self, front: Front, hold: HeldListener, now: float) -> None:
         knock = self._knocks.get(hold.cookie)
         if knock is None:
             knock = self._knocks[hold.cookie] = Knock(front, hold.slot, self.path, now)
