@@ -88,10 +88,10 @@ def try_(policy: str, weights: str, **given: Any) -> int:
     leaves them.
     """
     from segue.engine.policies import compiled  # noqa: PLC0415
-    from segue.policy.asking import ask, made_up, shares_of, told  # noqa: PLC0415
+    from segue.policy.dry_run import dry_run, example_connection, parse_weights  # noqa: PLC0415
 
-    decision, steps = ask(compiled(policy), made_up(**given), shares_of(weights))
-    click.echo(f"{told(decision)} ({steps} instructions)")
+    decision, steps = dry_run(compiled(policy), example_connection(**given), parse_weights(weights))
+    click.echo(f"{decision} ({steps} instructions)")
     return 0
 
 

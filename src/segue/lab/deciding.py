@@ -12,7 +12,6 @@ from segue.model.program import Question
 from segue.model.program import Verdict as Answer
 from segue.model.states import State
 from segue.policy import steering
-from segue.policy.asking import told
 from segue.policy.builtin import UNSELECTED
 from segue.policy.compile import compile_policy
 from segue.policy.integers import u32, u64
@@ -56,8 +55,8 @@ class Deciding:
         compiled = self._trial.decide(conn, self.cookies)
         if plain != compiled:
             raise InternalError(
-                f"{self._policy.__name__} decides {told(plain)} as Python and {told(compiled)} as"
-                f" a program, asked {question}"
+                f"{self._policy.__name__} decides {plain} as Python and {compiled} as a program,"
+                f" asked {question}"
             )
         if plain.verdict is Verdict.DROP:
             return Answer.DROP

@@ -118,6 +118,13 @@ class Decision:
     verdict: Verdict
     slot: int
 
+    def __str__(self) -> str:
+        if self.verdict is Verdict.DROP:
+            return "DROP"
+        if self.slot == UNSELECTED:
+            return "PASS, by the kernel's own hash"
+        return f"PASS to slot {self.slot}"
+
 
 class Policy:
     """A function of ``conn`` and ``group``: callable, and to be compiled."""

@@ -1,4 +1,4 @@
-"""A policy asked about one connection, by who need not have the kernel's permission."""
+"""What a policy decides for one connection, without a kernel and without any permission."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from ipaddress import ip_address
 from segue.address import Address
 from segue.errors import InternalError, UsageError
 from segue.policy import steering
-from segue.policy.builtin import UNSELECTED, encode_control, encode_table
+from segue.policy.builtin import encode_control, encode_table
 from segue.policy.compile import Compiled
 from segue.policy.integers import u32, u64
-from segue.policy.language import Migrating, Verdict
+from segue.policy.language import Migrating
 from segue.policy.plain import Conn, Decision, PlainGroup
 from segue.policy.trial import Trial
 from segue.shares import fill
@@ -19,7 +19,7 @@ from segue.shares import fill
 _SYN = 0x02
 
 
-def made_up(remote: str, local: str, migrating: str, number: int, cookie: int) -> Conn:
+def example_connection(remote: str, local: str, migrating: str, number: int, cookie: int) -> Conn:
     """A connection between these HOST:PORT; a new one has sent a SYN without options.
 
     Raises UsageError when one is no such address, or they are of two families.
@@ -55,7 +55,7 @@ def _four(words: list[u32]) -> tuple[u32, u32, u32, u32]:
     return first, second, third, fourth
 
 
-def shares_of(text: str) -> dict[int, float]:
+def parse_weights(text: str) -> dict[int, float]:
     """SLOT=WEIGHT,... as weights by slot.  Raises UsageError."""
     try:
         pairs = [part.split("=", 1) for part in text.split(",")]
@@ -66,7 +66,7 @@ def shares_of(text: str) -> dict[int, float]:
         ) from None
 
 
-def ask(compiled: Compiled, conn: Conn, weights: Mapping[int, float]) -> tuple[Decision, int]:
+def dry_run(compiled: Compiled, conn: Conn, weights: Mapping[int, float]) -> tuple[Decision, int]:
     """The decision, and the instructions it takes; a listener is in each of these slots.
 
     Decided as plain Python and by the program, which must agree; maps are as they are in plain
@@ -80,16 +80,7 @@ def ask(compiled: Compiled, conn: Conn, weights: Mapping[int, float]) -> tuple[D
     decided, plain = trial.decision(outcome), compiled.policy.decide(conn, PlainGroup(weights))
     if decided != plain:
         raise InternalError(
-            f"{compiled.policy.__name__} decides {told(plain)} as Python and {told(decided)} as a"
-            " program; please report it with the policy"
+            f"{compiled.policy.__name__} decides {plain} as Python and {decided} as a program;"
+            " please report it with the policy"
         )
     return decided, outcome.steps
-
-
-def told(decision: Decision) -> str:
-    """A decision in words."""
-    if decision.verdict is Verdict.DROP:
-        return "DROP"
-    if decision.slot == UNSELECTED:
-        return "PASS, by the kernel's own hash"
-    return f"PASS to slot {decision.slot}"
