@@ -22,12 +22,15 @@ class Desk:
     def __init__(self, path: str) -> None:
         self.path, self.clock = path, 0.0
         self.selector = selectors.DefaultSelector()
-        self.reception = Reception(self.selector, self.do, lambda: self.clock)
+        self.said: list[str] = []
+        self.reception = Reception(self.selector, self.do, lambda: self.clock, self.said.append)
         self.reception.open(Control(path))
 
     def do(self, asker: Asker, request: dict[str, Any]) -> None:
         if request["do"] == "nonsense":
             raise UsageError("no such order")
+        if request["do"] == "stumble":
+            raise KeyError("a bug")
         asker.end(0, did=request["do"])
 
     def turn(self) -> None:
@@ -103,3 +106,29 @@ def test_a_shut_door_is_no_end_for_those_inside(desk: Desk) -> None:
     assert answer(client)["did"] == "this"
     with socket.socket(socket.AF_UNIX) as late, pytest.raises(FileNotFoundError):
         late.connect(desk.path)
+
+
+SENSELESS = {
+    "deep arrays": b"[" * 60_000 + b"\n",
+    "deep objects": b'{"a":' * 12_000 + b"\n",
+    "too many digits": b'{"do": ' + b"9" * 5000 + b"}\n",
+    "half a character": b'{"do": "\xff"}\n',
+    "no verb": b'{"do": [1]}\n',
+    "nothing": b"\n",
+}
+
+
+@pytest.mark.parametrize("said", SENSELESS.values(), ids=SENSELESS)
+def test_a_request_that_makes_no_sense_is_an_error_of_who_asks(desk: Desk, said: bytes) -> None:
+    """However it is built: the answer has exit code 2, and the next client is served."""
+    assert answer(desk.client(said))["exit"] == 2
+    assert answer(desk.client(b'{"do": "this"}\n'))["did"] == "this"
+    assert desk.said == []
+
+
+def test_a_bug_in_an_order_ends_one_request(desk: Desk) -> None:
+    """Its client has exit code 1, the log has a sentence, and the next client is served."""
+    told = answer(desk.client(b'{"do": "stumble"}\n'))
+    assert (told["exit"], "KeyError" in told["error"]) == (1, True)
+    assert desk.said == [told["error"]]
+    assert answer(desk.client(b'{"do": "this"}\n'))["did"] == "this"

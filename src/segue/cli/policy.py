@@ -9,7 +9,8 @@ import click
 
 from segue.errors import UsageError
 
-_PAIR = re.compile(r"(0x[0-9a-fA-F]+|\d+)=(0x[0-9a-fA-F]+|\d+)")
+_NUMBER = r"(0x[0-9a-fA-F]{1,16}|[0-9]{1,20})"
+_PAIR = re.compile(f"{_NUMBER}={_NUMBER}")
 
 
 @click.group()

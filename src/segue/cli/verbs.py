@@ -12,7 +12,7 @@ from segue.errors import UsageError
 from segue.supervisor.control.server import ask, find
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-_WEIGHT = re.compile(r"(?:worker)?(?:\d+\.)?(\d+)=(\d+(?:\.\d+)?)")
+_WEIGHT = re.compile(r"(?:worker)?(?:[0-9]+\.)?([0-9]{1,9})=([0-9]+(?:\.[0-9]+)?)")
 
 
 def instance_options(command: Command) -> Command:

@@ -155,7 +155,7 @@ class Attending:
         self.tracing = Tracing(self._selector, wish.chosen)
         self._wake_in, self._wake_out = socket.socketpair()
         orders = attached_orders.Orders(self)
-        self.reception = Reception(self._selector, orders.do, self.now)
+        self.reception = Reception(self._selector, orders.do, self.now, self.say)
         self.membership = MembershipWatch(wish.address.port, self.now(), traced=wish.traced)
         if self.membership.traced:
             self._selector.register(self.membership, selectors.EVENT_READ, self._told)

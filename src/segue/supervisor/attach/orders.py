@@ -18,7 +18,7 @@ from segue.group import Listener
 from segue.linux import proc
 from segue.policy.counts import Counts
 from segue.supervisor.control import map_order as maps_order
-from segue.supervisor.control.server import Asker, factors, number
+from segue.supervisor.control.server import Asker, factors, number, short
 from segue.supervisor.settings import patience
 from segue.supervisor.workers.survey import describe
 
@@ -49,8 +49,8 @@ class Orders:
         verb = self.verbs.get(str(request["do"]))
         if verb is None:
             raise UsageError(
-                f"{request['do']!r} is no order for a group that Segue did not start: its servers"
-                f" are restarted their own way (orders here: {', '.join(self.verbs)})"
+                f"{short(request['do'])} is no order for a group that Segue did not start: its"
+                f" servers are restarted their own way (orders here: {', '.join(self.verbs)})"
             )
         verb(asker, request)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import selectors
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +19,8 @@ class Reception:
     """Registers with the selector whoever is to be heard, each with a callback; owns the clients.
 
     ``do`` carries out a request and ends the client; the SegueError or OSError that it raises is
-    the client's answer.
+    the client's answer.  Any other exception is one too, and ``say`` is told: no request is worth
+    the supervisor.
     """
 
     def __init__(
@@ -25,9 +28,10 @@ class Reception:
         selector: selectors.BaseSelector,
         do: Callable[[Asker, dict[str, Any]], None],
         now: Callable[[], float],
+        say: Callable[[str], None],
     ) -> None:
         self.control: Control | None = None
-        self._selector, self._do, self._now = selector, do, now
+        self._selector, self._do, self._now, self._say = selector, do, now, say
         self._askers: dict[Asker, float] = {}  # until when their request is awaited
 
     def open(self, control: Control) -> None:
@@ -76,6 +80,16 @@ class Reception:
         except (SegueError, OSError) as error:
             self._forget(asker)
             asker.end(getattr(error, "exit_code", 1), error=str(error))
+        except Exception as error:  # noqa: BLE001  whatever it is, others are to be served
+            self._forget(asker)
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            told = (
+                f"a request could not be carried out, which is a bug in segue:"
+                f" {type(error).__name__}: {error} ({os.path.basename(where.filename)}, line"
+                f" {where.lineno})"
+            )
+            self._say(told)
+            asker.end(1, error=told)
 
     def _forget(self, asker: Asker) -> None:
         if self._askers.pop(asker, None) is not None:

@@ -8,7 +8,7 @@ from typing import Any
 from segue.engine import configuring
 from segue.engine.steering import Steering
 from segue.errors import UsageError
-from segue.supervisor.control.server import Asker
+from segue.supervisor.control.server import Asker, short, whole_number
 
 
 def answer(asker: Asker, request: dict[str, Any], groups: Mapping[str, Steering]) -> None:
@@ -25,9 +25,12 @@ def answer(asker: Asker, request: dict[str, Any], groups: Mapping[str, Steering]
         return
     if name not in known:
         has = f"it has {', '.join(known)}" if known else "it has none"
-        raise UsageError(f"the policy has no map {name!r}; {has}")
+        raise UsageError(f"the policy has no map {short(name)}; {has}")
     numbers = _numbers(request.get("set", {}))
-    without = _numbers(dict.fromkeys(request.get("delete", []), 0))
+    gone = request.get("delete", [])
+    if not isinstance(gone, list):
+        raise UsageError("keys to delete are a list: [7]")
+    without = [whole_number(key) for key in gone]
     if numbers or without:
         for one in maps.values():
             configuring.change(one[name], numbers, without)
@@ -37,7 +40,4 @@ def answer(asker: Asker, request: dict[str, Any], groups: Mapping[str, Steering]
 def _numbers(given: object) -> dict[int, int]:
     if not isinstance(given, dict):
         raise UsageError('numbers are given by key: {"7": 1}')
-    try:
-        return {int(key): int(value) for key, value in given.items()}
-    except (TypeError, ValueError):
-        raise UsageError(f"keys and values of a map are whole numbers, not {given!r}") from None
+    return {whole_number(key): whole_number(value) for key, value in given.items()}

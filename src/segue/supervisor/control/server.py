@@ -11,6 +11,7 @@ import errno
 import json
 import math
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
@@ -23,6 +24,13 @@ from segue.supervisor.control.paths import Places, instances
 _LONGEST_REQUEST = 1 << 16
 _WAITING = 16  # askers whom the supervisor has not accepted yet; a person and a few scripts
 _ANSWER_BYTES = 1 << 20  # a client that does not read loses what is more
+# As bytes; the status of 512 workers at ten addresses has some 600 KB.
+_LONGEST_ANSWER = 1 << 22
+_MOST_DIGITS = 20  # of 2**64 - 1, the largest number that a map holds
+_DIGITS = re.compile(f"[0-9]{{1,{_MOST_DIGITS}}}")
+_SHOWN = 60  # characters of a value that is refused
+# A table of 4,096 entries cannot show so large a difference anyhow.
+MOST_WEIGHT = 1e6
 _SILENCE_SECONDS = 5.0  # a supervisor that runs answers within milliseconds
 
 
@@ -50,7 +58,7 @@ class Asker:
             return None
         try:
             read = json.loads(self.pending.partition(b"\n")[0])
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UsageError("a request is one line of JSON") from None
         if not isinstance(read, dict) or not isinstance(read.get("do"), str):
             raise UsageError('a request has a verb: {"do": "status"}')
@@ -118,10 +126,14 @@ class Control:
             connection, _ = self.socket.accept()
         except OSError:
             return None
-        connection.setblocking(False)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ANSWER_BYTES)
+        try:
+            connection.setblocking(False)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ANSWER_BYTES)
+            _, uid, _ = peer_credentials(connection)
+        except OSError:
+            connection.close()
+            return None
         asker = Asker(connection)
-        _, uid, _ = peer_credentials(connection)
         if uid not in {0, os.geteuid()}:
             asker.end(1, error=f"this instance belongs to uid {os.geteuid()}, you are uid {uid}")
             return None
@@ -137,20 +149,40 @@ class Control:
 def number(request: dict[str, Any], key: str, default: float | None = None) -> float:
     """A number of a request.  Raises UsageError for anything else."""
     value = request.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UsageError(f"{key} is a number, not {value!r}")
-    return float(value)
+    if not isinstance(value, bool) and isinstance(value, int | float):
+        with contextlib.suppress(OverflowError):  # an integer may be larger than any float
+            if math.isfinite(found := float(value)):
+                return found
+    raise UsageError(f"{key} is a number, not {short(value)}")
+
+
+def whole_number(value: object) -> int:
+    """A whole number, not below 0, that JSON holds as one or as a key.  Raises UsageError."""
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**_MOST_DIGITS:
+        return value
+    raise UsageError(f"a whole number is needed, not {short(value)}")
+
+
+def short(value: object) -> str:
+    """A value of a request for an error: its beginning, quoted."""
+    told = repr(value)
+    return told if len(told) <= _SHOWN else f"{told[:_SHOWN]}..."
 
 
 def factors(request: dict[str, Any]) -> dict[int, float]:
     """The weights of a request, by worker.  Raises UsageError."""
     given = request.get("weights")
-    if not isinstance(given, dict) or not given or not all(map(str.isdigit, given)):
+    if not isinstance(given, dict) or not given or not all(map(_DIGITS.fullmatch, given)):
         raise UsageError('weights are given by worker: {"3": 0.5}')
     found = {int(worker): number(given, worker) for worker in given}
     for worker, factor in found.items():
-        if factor < 0:
-            raise UsageError(f"worker{worker} cannot have a weight of {factor:g}: it is below 0")
+        if not 0 <= factor <= MOST_WEIGHT:
+            raise UsageError(
+                f"worker{worker} cannot have a weight of {factor:g}: it is between 0 and"
+                f" {MOST_WEIGHT:,.0f}"
+            )
     return found
 
 
@@ -203,7 +235,7 @@ def borrow(path: str, request: dict[str, Any]) -> Iterator[tuple[socket.socket, 
             if error.errno in {errno.EAGAIN, errno.EWOULDBLOCK}:
                 raise _silent(path) from None
             raise
-        answer = json.loads(data or b"{}")
+        answer = _answer(data or b"{}", path)
         if "error" in answer or not descriptors:
             raise SegueError(str(answer.get("error", f"the supervisor at {path} hung up")))
         yield connection, tuple(descriptors)
@@ -218,9 +250,7 @@ def _answers(path: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         with connection.makefile("rb") as lines, contextlib.suppress(ConnectionResetError):
             while line := _line(lines, path):
                 connection.settimeout(None)  # it lives: what it does now may take its time
-                answer = json.loads(line)
-                if isinstance(answer, dict):
-                    yield answer
+                yield _answer(line, path)
 
 
 def _connect(connection: socket.socket, path: str) -> None:
@@ -244,9 +274,37 @@ def _connect(connection: socket.socket, path: str) -> None:
 
 def _line(lines: BinaryIO, path: str) -> bytes:
     try:
-        return lines.readline()
+        line = lines.readline(_LONGEST_ANSWER)
     except TimeoutError:
         raise _silent(path) from None
+    if len(line) == _LONGEST_ANSWER:
+        raise _nonsense(path, f"a line has more than {_LONGEST_ANSWER} bytes")
+    return line
+
+
+class _Answer(dict[str, Any]):
+    """An answer in which nothing that is asked for may be missing."""
+
+    path = ""
+
+    def __missing__(self, key: str) -> Any:
+        raise _nonsense(self.path, f"{key!r} is missing")
+
+
+def _answer(line: bytes, path: str) -> dict[str, Any]:
+    try:
+        read = json.loads(line)
+    except (ValueError, RecursionError):
+        raise _nonsense(path, "it is not JSON") from None
+    if not isinstance(read, dict) or not isinstance(read.get("exit", 0), int):
+        raise _nonsense(path, "it has no exit code")
+    answer = _Answer(read)
+    answer.path = path
+    return answer
+
+
+def _nonsense(path: str, why: str) -> SegueError:
+    return SegueError(f"what answers at {path} is no supervisor, or one of another version: {why}")
 
 
 def _silent(path: str) -> SegueError:

@@ -156,7 +156,7 @@ def _unknown(places: Places, instance: Instance) -> list[int]:
     Its mark has a number that the record has not reached, and it leads a session: what a worker
     starts inherits the mark, and a name such as ``shop.web`` begins like ``shop``.
     """
-    mark = re.compile(re.escape(f"{VARIABLE}={places.base}.w").encode() + rb"(\d+)")
+    mark = re.compile(re.escape(f"{VARIABLE}={places.base}.w").encode() + rb"([0-9]{1,9})")
     return [
         pid
         for pid in proc.everyone()

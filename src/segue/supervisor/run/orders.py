@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from segue.errors import NotSupported, SegueError, UsageError
 from segue.supervisor import notify
 from segue.supervisor.control import map_order as maps_order
-from segue.supervisor.control.server import Asker, factors, number
+from segue.supervisor.control.server import Asker, factors, number, short
 from segue.supervisor.lifecycle.stages import Order, Phase, Stage, Turn
 from segue.supervisor.run.status import report
 from segue.supervisor.settings import LONGEST
@@ -70,7 +70,7 @@ class Requests:
         """Carry out one request.  Raises SegueError, with nothing changed, when it cannot."""
         verb = self.verbs.get(str(request["do"]))
         if verb is None:
-            raise UsageError(f"there is no order {request['do']!r} ({', '.join(self.verbs)})")
+            raise UsageError(f"there is no order {short(request['do'])} ({', '.join(self.verbs)})")
         verb(asker, request)
 
     def signalled(self, number: int) -> None:
@@ -244,7 +244,7 @@ class Requests:
         named = [one for one in fronts if wanted in {"", one.bind.name, str(one.bind.address)}]
         if not named:
             known = ", ".join(str(one.bind.address) for one in fronts)
-            raise UsageError(f"nothing is bound to {wanted} here (there are {known})")
+            raise UsageError(f"nothing is bound to {short(wanted)} here (there are {known})")
         front = named[0]
         self.runner.tracing.begin(asker, front.number, front.steering, front.borrow)
 
@@ -297,10 +297,14 @@ class Requests:
 
     def _stop(self, asker: Asker, request: dict[str, Any]) -> None:
         self.stopping.append(asker)  # first, so that it hears how it goes
-        if request.get("fast"):
-            self._fast(signal.SIGKILL)
-        else:
-            self.stop()
+        try:
+            if request.get("fast"):
+                self._fast(signal.SIGKILL)
+            else:
+                self.stop()
+        except BaseException:
+            self.stopping.remove(asker)
+            raise
 
     def _status(self, asker: Asker, _: dict[str, Any]) -> None:
         asker.end(0, status=report(self.runner))

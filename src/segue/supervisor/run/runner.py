@@ -95,7 +95,7 @@ class Runner:
         self.succession: Succession | None = None  # set to hand over to new code
         self.lock = -1
         self.terminal = os.isatty(0)
-        self.reception = Reception(self.selector, self.requests.do, world.now)
+        self.reception = Reception(self.selector, self.requests.do, world.now, self.say)
         self.inbox: notify.Inbox | None = None
         self._troubles: set[str] = set()  # said already, and not over yet
         self._pace = _PACE
