@@ -17,9 +17,9 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import count
 
 from segue.lab.chance import story
+from segue.lab.replay import replay
 from segue.lab.shrinking import shrunk
 from segue.lab.sides import ModelSide, kernel
-from segue.lab.telling import tell
 
 LONGEST = 14  # steps
 
@@ -33,8 +33,8 @@ def numbered(number: int) -> str:
 def both(told: str) -> tuple[list[str], list[str]]:
     """What Linux and what the model tell."""
     with kernel() as linux:
-        seen = tell(told, linux)
-    return seen, tell(told, ModelSide(steps=linux.steps))
+        seen = replay(told, linux)
+    return seen, replay(told, ModelSide(steps=linux.steps))
 
 
 def differs(told: str) -> bool:

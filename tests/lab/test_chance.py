@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from segue.lab.chance import story
+from segue.lab.replay import replay
 from segue.lab.sides import ModelSide, kernel
-from segue.lab.telling import tell
 
 BOUNDED = settings(
     max_examples=30,
@@ -35,12 +35,12 @@ def stories(draw: st.DrawFn) -> str:
 def test_what_nobody_thought_of_is_told_alike(told: str) -> None:
     """Calls, losses, repetitions, settings, waits and generations in any order."""
     with kernel() as linux:
-        expected = tell(told, linux)
-    assert tell(told, ModelSide(steps=linux.steps)) == expected
+        expected = replay(told, linux)
+    assert replay(told, ModelSide(steps=linux.steps)) == expected
 
 
 @given(stories())
 @settings(max_examples=200, derandomize=True, deadline=None, database=None)
 def test_the_model_tells_any_story_and_always_the_same(told: str) -> None:
     """No chance is inside: the same calls and segments, the same answers."""
-    assert tell(told, ModelSide()) == tell(told, ModelSide())
+    assert replay(told, ModelSide()) == replay(told, ModelSide())

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from segue.errors import UsageError
 from segue.lab.diagram import Diagram, Kind, Row, diagram, svg, text
+from segue.lab.replay import replay
 from segue.lab.sides import ModelSide
-from segue.lab.telling import tell
 
 ONE = ["listen A", "syn c", "  c < SYN ACK seq +0 ack +1", "accept A x", "  = EAGAIN", "counted {}"]
 OTHER = ["listen A", "syn c", "accept A x", "  = EAGAIN", "counted {'ListenDrops': 1}"]
@@ -43,7 +43,7 @@ def test_only_the_first_difference_is_marked() -> None:
     assert "SYN ACK" in marked
 
 
-def test_tellings_that_are_alike_have_no_mark() -> None:
+def test_replays_that_are_alike_have_no_mark() -> None:
     """Nor a first difference."""
     made = diagram("alike", ONE, ONE)
     assert made.first_difference is None
@@ -53,7 +53,7 @@ def test_tellings_that_are_alike_have_no_mark() -> None:
 
 def test_an_empty_column_says_why() -> None:
     """The model alone is not a difference."""
-    made = diagram("alone", None, tell("listen A\n syn c", ModelSide()), "it needs CAP_SYS_ADMIN")
+    made = diagram("alone", None, replay("listen A\n syn c", ModelSide()), "it needs CAP_SYS_ADMIN")
     assert made.first_difference is None
     assert any("not asked: it needs CAP_SYS_ADMIN" in line for line in shown(made))
     assert "not asked: it needs CAP_SYS_ADMIN" in svg(made)

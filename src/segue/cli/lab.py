@@ -15,10 +15,10 @@ from rich.console import Console
 from segue.address import Address
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.lab import diagram
+from segue.lab.replay import replay
 from segue.lab.serving import Serving
 from segue.lab.sides import ModelSide, kernel
 from segue.lab.stories import STORIES
-from segue.lab.telling import tell
 from segue.linux.tun import Tun
 
 _DIFFERENT = 1
@@ -95,11 +95,11 @@ def explain(story: str | None, picture: str | None) -> int:
     model = ModelSide()
     try:
         with kernel() as linux:
-            seen = tell(STORIES[story], linux)
+            seen = replay(STORIES[story], linux)
             model = ModelSide(steps=linux.steps)
     except (KernelError, NotSupported) as error:
         why_not = str(error)
-    shown = diagram.diagram(story, seen, tell(STORIES[story], model), why_not)
+    shown = diagram.diagram(story, seen, replay(STORIES[story], model), why_not)
     # Where nobody looks, there is no width to fold lines to.
     Console(width=None if sys.stdout.isatty() else _WIDE).print(diagram.text(shown))
     if picture is not None:

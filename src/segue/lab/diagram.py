@@ -1,6 +1,6 @@
 """A story as it was told to Linux and to the model, as one sequence diagram of two columns.
 
-Both tellings have the same steps, so they are laid side by side step by step, and within a step
+Both replays have the same steps, so they are laid side by side step by step, and within a step
 answer by answer.  The first row in which they are not alike is marked: what follows it may be no
 more than its consequence.
 """
@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segue.errors import UsageError
-from segue.lab.telling import SEGMENTS
+from segue.lab.replay import SEGMENTS
 
 _LINE, _PANEL, _MARGIN = 22, 560, 20  # pixels: of a row, a column, and around all
 _HEAD = 64
@@ -62,10 +62,10 @@ class Diagram:
 def diagram(
     title: str, linux: list[str] | None, model: list[str], why_not: str | None = None
 ) -> Diagram:
-    """Lay two tellings (segue.lab.telling.tell) of one story side by side.
+    """Lay two replays (segue.lab.replay.replay) of one story side by side.
 
     ``linux`` is None when it was not asked, and ``why_not`` then says why.  Raises UsageError when
-    the tellings are of two stories.
+    the replays are of two stories.
     """
     if linux is None:
         rows = [Row(_kind(line), None, _said(line)) for line in model]
@@ -73,7 +73,7 @@ def diagram(
     found: list[Row] = []
     for theirs, ours in zip_longest(_steps(linux), _steps(model)):
         if theirs is None or ours is None or _verb(theirs[0]) != _verb(ours[0]):
-            raise UsageError(f"{title!r}: these are tellings of two stories")
+            raise UsageError(f"{title!r}: these are replays of two stories")
         for one, other in zip_longest(theirs, ours):
             kind = _kind(one if one is not None else other)
             found.append(Row(kind, one and _said(one), other and _said(other)))

@@ -1,4 +1,4 @@
-"""A story is told to Linux or to the model, and what is seen is written down so that it can be
+"""A story is replayed on Linux or on the model, and what is seen is written down so that it can be
 compared.
 
 Free, and so not written down: initial sequence numbers, the values of timestamps and of Fast Open
@@ -20,8 +20,8 @@ from segue.wire import tcp
 from segue.wire.tcp import ACK, FIN, PSH, RST, SYN
 
 
-def tell(story: str, side: Side) -> list[str]:
-    """Tell it; one line for each thing that was done, answered or sent, and the counters."""
+def replay(story: str, side: Side) -> list[str]:
+    """One line for each thing that was done, answered or sent, and one for the counters."""
     clients: dict[str, Client] = {}
     jar = Jar()
     set_to: dict[str, dict[str, int]] = {}

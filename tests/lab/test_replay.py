@@ -6,9 +6,9 @@ import pytest
 
 from segue.errors import UsageError
 from segue.lab.program_stories import PROGRAM_STORIES
+from segue.lab.replay import replay
 from segue.lab.sides import ModelSide, kernel
 from segue.lab.stories import STORIES
-from segue.lab.telling import tell
 from segue.model.profile import SERIES
 
 IN_IPV6 = [name for name in STORIES if name not in PROGRAM_STORIES and "ipv6" not in STORIES[name]]
@@ -17,15 +17,15 @@ IN_IPV6 = [name for name in STORIES if name not in PROGRAM_STORIES and "ipv6" no
 def alike(story: str) -> None:
     """Told to both."""
     with kernel() as linux:
-        expected = tell(story, linux)
-    assert tell(story, ModelSide(steps=linux.steps)) == expected
+        expected = replay(story, linux)
+    assert replay(story, ModelSide(steps=linux.steps)) == expected
 
 
 @pytest.mark.root
 @pytest.mark.kernel("6.18")
 @pytest.mark.parametrize("name", STORIES)
 def test_linux_and_the_model_tell_the_same(name: str) -> None:
-    """Up to what segue.lab.telling says is free."""
+    """Up to what segue.lab.replay says is free."""
     alike(STORIES[name])
 
 
@@ -39,7 +39,7 @@ def test_they_tell_the_same_in_ipv6(name: str) -> None:
 
 def test_what_a_program_chooses_is_in_the_story() -> None:
     """Not by the hash, which could come to the same: the one that is not first gets all."""
-    told = tell(STORIES["selftest: children, IPv6"], ModelSide())
+    told = replay(STORIES["selftest: children, IPv6"], ModelSide())
     at = told.index("accept B x")
     assert told[at + 1] == "  = EAGAIN"
     assert told[-1] == "counted {'TCPMigrateReqSuccess': 2}"
@@ -47,7 +47,7 @@ def test_what_a_program_chooses_is_in_the_story() -> None:
 
 def test_a_story_is_written_down_packet_by_packet() -> None:
     """Relative numbers, no stamps' values, and errors by name."""
-    assert tell("listen A\n syn c\n accept A x\n ack c", ModelSide()) == [
+    assert replay("listen A\n syn c\n accept A x\n ack c", ModelSide()) == [
         "listen A",
         "syn c",
         "  c < SYN ACK seq +0 ack +1 win 65160 mss 1460 scale 7 sack True stamps",
@@ -71,7 +71,7 @@ def test_the_series_differs_where_its_constants_say() -> None:
         close A
         syn d hello
         """
-    linux, series = tell(story, ModelSide()), tell(story, ModelSide(SERIES))
+    linux, series = replay(story, ModelSide()), replay(story, ModelSide(SERIES))
     only_linux, counted = (line for line in linux if line not in series)
     assert only_linux.startswith("  d < SYN ACK seq +0 ack +6")
     assert counted == "counted {'TCPMigrateReqSuccess': 1, 'TCPFastOpenPassive': 2}"
@@ -83,4 +83,4 @@ def test_the_series_differs_where_its_constants_say() -> None:
 def test_an_unknown_verb_is_refused() -> None:
     """A story is data, and data may be wrong."""
     with pytest.raises(UsageError, match="verb 'dance'"):
-        tell("dance A", ModelSide())
+        replay("dance A", ModelSide())
