@@ -27,7 +27,7 @@ from segue.model.connection import MOST_EARLY, Connection
 from segue.model.host import Host
 from segue.model.listener import Listener
 from segue.model.profile import LINUX, SERIES
-from segue.model.program import Program, Question, Verdict
+from segue.model.program import Program, Question, SkAction
 from segue.model.request import Request
 from segue.wire import ipv4, ipv6, options, tcp
 from segue.wire.tcp import FIN, SYN
@@ -98,10 +98,10 @@ class Run:
         self.made.append(made)
         return made
 
-    def _decide(self, _: Question) -> int | Verdict:
+    def _decide(self, _: Question) -> int | SkAction:
         """A policy without sense, as far as any there can be."""
         return self.chance.choice(
-            (Verdict.PASS, Verdict.DROP, self.chance.choice(self.made).cookie, 12345)
+            (SkAction.PASS, SkAction.DROP, self.chance.choice(self.made).cookie, 12345)
         )
 
     def _flip(self, times: int = 1) -> None:

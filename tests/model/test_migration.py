@@ -8,7 +8,7 @@ from tests.model.peers import OFFER, Bench, Peer
 from segue.errors import KernelError
 from segue.model.events import Acceptable, Moved
 from segue.model.profile import LINUX, SERIES, Profile
-from segue.model.program import Program, Question, Verdict
+from segue.model.program import Program, Question, SkAction
 from segue.model.states import State
 
 both = pytest.mark.parametrize("profile", [SERIES, LINUX], ids=lambda one: one.name)
@@ -201,9 +201,9 @@ def test_the_program_decides_and_sees_who_closes() -> None:
     bench = Bench()
     asked: list[Question] = []
 
-    def decide(question: Question) -> int | Verdict:
+    def decide(question: Question) -> int | SkAction:
         asked.append(question)
-        return chosen.cookie if question.migrating else Verdict.PASS
+        return chosen.cookie if question.migrating else SkAction.PASS
 
     old = bench.listener()
     bench.host.attach(old, Program(decide))
@@ -240,9 +240,9 @@ def test_a_cancelled_migration_resets() -> None:
     bench.listener()
     asked: list[State | None] = []
 
-    def decide(question: Question) -> Verdict:
+    def decide(question: Question) -> SkAction:
         asked.append(question.migrating)
-        return Verdict.DROP if question.migrating else Verdict.PASS
+        return SkAction.DROP if question.migrating else SkAction.PASS
 
     bench.host.attach(old, Program(decide))
     bench.close(old)
@@ -278,7 +278,7 @@ def test_a_program_that_only_selects_has_no_say(switch: int, moves: int) -> None
     Peer(bench).connect()
     new = bench.listener()
 
-    def decide(_: Question) -> Verdict:
+    def decide(_: Question) -> SkAction:
         raise AssertionError
 
     bench.host.attach(old, Program(decide, migrates=False))

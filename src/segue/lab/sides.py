@@ -12,8 +12,8 @@ from typing import Protocol
 
 from segue.address import Address
 from segue.engine.loaded import Loaded, load
-from segue.lab.deciding import Deciding
 from segue.lab.policies import named
+from segue.lab.policy_program import PolicyProgram
 from segue.linux import netns, snmp, sysctl
 from segue.linux.bpf import attach_reuseport
 from segue.linux.sockopt import cookie, is_listening
@@ -99,7 +99,7 @@ class ModelSide:
         self._now = 1000.0
         self._named: dict[str, Listener | Connection] = {}
         self._slots: dict[str, int] = {}  # a listener's place in a program's table
-        self._deciding: Deciding | None = None
+        self._policy_program: PolicyProgram | None = None
         self._woken: set[int] = set()
 
     def packet(self, packet: bytes) -> None:
@@ -136,12 +136,12 @@ class ModelSide:
         self._join(name)
 
     def _join(self, name: str) -> None:
-        if self._deciding is not None:
-            self._deciding.cookies[self._slots[name]] = self._listener(name).cookie
+        if self._policy_program is not None:
+            self._policy_program.cookies[self._slots[name]] = self._listener(name).cookie
 
     def _leave(self, name: str) -> None:
-        if self._deciding is not None and name in self._slots:
-            self._deciding.cookies.pop(self._slots[name], None)
+        if self._policy_program is not None and name in self._slots:
+            self._policy_program.cookies.pop(self._slots[name], None)
 
     def shutdown(self, name: str) -> None:
         """Of a listener."""
@@ -167,18 +167,20 @@ class ModelSide:
 
     def program(self, listener: str, policy: str, *, migrates: bool) -> None:
         """As plain Python and in the interpreter."""
-        self._deciding = Deciding(named(policy))
+        self._policy_program = PolicyProgram(named(policy))
         for name in self._slots:
             if self._listener(name).listening:
                 self._join(name)
-        self._host.attach(self._listener(listener), Program(self._deciding, migrates=migrates))
+        self._host.attach(
+            self._listener(listener), Program(self._policy_program, migrates=migrates)
+        )
 
     def send(self, source: str, target: str) -> None:
         """Into the maps of both."""
-        if self._deciding is None:
+        if self._policy_program is None:
             raise KeyError("program")
         key = self._listener(source).cookie
-        self._deciding.put("successors", key, self._slots[target])
+        self._policy_program.put("successors", key, self._slots[target])
 
     def woken(self, listener: str) -> bool:
         """An event said so."""

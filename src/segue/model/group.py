@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from segue.model.listener import Listener, Place
 from segue.model.profile import Difference, Profile
-from segue.model.program import Program, Question, Verdict
+from segue.model.program import Program, Question, SkAction
 
 NEVER = float("-inf")
 
@@ -82,7 +82,7 @@ class Group:
 
     def _ask(self, program: Program, question: Question) -> Listener | None:
         answer = program.decide(question)
-        if answer is Verdict.DROP:
+        if answer is SkAction.DROP:
             return None
         for one in self.live:
             if one.cookie == answer:

@@ -10,8 +10,8 @@ from segue.model.arrival import Path
 from segue.model.states import State
 
 
-class Verdict(Enum):
-    """An answer that names no listener."""
+class SkAction(Enum):
+    """An answer that names no listener (enum sk_action in include/uapi/linux/bpf.h)."""
 
     PASS = auto()  # let the hash decide
     DROP = auto()  # refuse a new connection; cancel a migration
@@ -38,7 +38,7 @@ class Question:
 
 # A listener by its cookie, or a verdict.  One that is not a live member counts as PASS: that is
 # what a failed bpf_sk_select_reuseport with SK_PASS comes to (FACTS 4).
-Decide = Callable[[Question], int | Verdict]
+Decide = Callable[[Question], int | SkAction]
 
 
 @dataclass(frozen=True, slots=True)

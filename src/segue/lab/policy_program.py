@@ -8,8 +8,7 @@ from __future__ import annotations
 import sys
 
 from segue.errors import InternalError
-from segue.model.program import Question
-from segue.model.program import Verdict as Answer
+from segue.model.program import Question, SkAction
 from segue.model.states import State
 from segue.policy import steering
 from segue.policy.builtin import UNSELECTED
@@ -27,7 +26,7 @@ _KINDS = {
 }
 
 
-class Deciding:
+class PolicyProgram:
     """Callable with a Question; ``cookies`` has the listeners that it may choose, by slot.
 
     Its maps begin empty, those of the plain Python too, which are the policy's own.
@@ -48,7 +47,7 @@ class Deciding:
         plain[key] = value
         self._trial.maps[name].update(key, value.to_bytes(plain.value_bytes, sys.byteorder))
 
-    def __call__(self, question: Question) -> int | Answer:
+    def __call__(self, question: Question) -> int | SkAction:
         """A listener's cookie or a verdict.  Raises InternalError when the two ways differ."""
         conn = _conn(question)
         plain = self._policy.decide(conn, PlainGroup(self.cookies))
@@ -59,8 +58,8 @@ class Deciding:
                 f" asked {question}"
             )
         if plain.verdict is Verdict.DROP:
-            return Answer.DROP
-        return Answer.PASS if plain.slot == UNSELECTED else self.cookies[plain.slot]
+            return SkAction.DROP
+        return SkAction.PASS if plain.slot == UNSELECTED else self.cookies[plain.slot]
 
 
 def _conn(question: Question) -> Conn:

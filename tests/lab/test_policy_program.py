@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from segue.errors import InternalError, UsageError
-from segue.lab.deciding import Deciding
 from segue.lab.policies import named
+from segue.lab.policy_program import PolicyProgram
 from segue.model.arrival import Path
-from segue.model.program import Question, Verdict
+from segue.model.program import Question, SkAction
 from segue.model.states import State
 from segue.policy.maps import Map
 from segue.policy.plain import Policy
@@ -29,25 +29,25 @@ CHILD = replace(NEW, migrating=State.ESTABLISHED, migrating_cookie=99, length=0,
 @pytest.mark.parametrize("path", [FOUR, SIX])
 def test_what_leaves_a_listener_goes_where_it_is_sent(path: Path) -> None:
     """By the cookie of the one in that slot; nowhere while the policy knows of no successor."""
-    deciding = Deciding(named("by_cookie"))
-    deciding.cookies.update({0: 11, 3: 33})
+    program = PolicyProgram(named("by_cookie"))
+    program.cookies.update({0: 11, 3: 33})
     asked = replace(CHILD, path=path)
-    assert deciding(NEW) is Verdict.PASS
-    assert deciding(asked) is Verdict.DROP
-    deciding.put("successors", 11, 3)
-    assert deciding(asked) == 33
-    del deciding.cookies[3]
-    assert deciding(asked) is Verdict.PASS
+    assert program(NEW) is SkAction.PASS
+    assert program(asked) is SkAction.DROP
+    program.put("successors", 11, 3)
+    assert program(asked) == 33
+    del program.cookies[3]
+    assert program(asked) is SkAction.PASS
 
 
 def test_it_begins_with_nothing_in_its_maps() -> None:
     """Also as plain Python, where the maps are the policy's own and live as long as it does."""
-    first = Deciding(named("by_cookie"))
+    first = PolicyProgram(named("by_cookie"))
     first.cookies[0] = 22
     first.put("successors", 11, 0)
     assert first(CHILD) == 22
-    second = Deciding(named("by_cookie"))
-    assert second(CHILD) is Verdict.DROP
+    second = PolicyProgram(named("by_cookie"))
+    assert second(CHILD) is SkAction.DROP
 
 
 homes = Map("homes", key="u64", value="u32", size=4)
@@ -64,12 +64,12 @@ def at_home(conn: Any, group: Any) -> Any:
 
 def test_two_ways_that_differ_are_an_error() -> None:
     """Here by what only one of them was told."""
-    deciding = Deciding(at_home)
-    deciding.cookies.update({0: 22, 1: 33})
-    assert deciding(CHILD) == 22
+    program = PolicyProgram(at_home)
+    program.cookies.update({0: 22, 1: 33})
+    assert program(CHILD) == 22
     homes[99] = 1
     with pytest.raises(InternalError, match="as Python and PASS to slot 0 as a program"):
-        deciding(CHILD)
+        program(CHILD)
     homes.clear()
 
 
