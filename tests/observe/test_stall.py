@@ -7,15 +7,25 @@ from collections.abc import Sequence
 import pytest
 
 from segue.linux.proc import Scheduled
-from segue.observe.stall import LOOKS, Mark, Record, Seen, Verdict, follow, judge, room, to_mark
+from segue.observe.stall import (
+    LOOKS,
+    Baseline,
+    Diagnosis,
+    QueueHistory,
+    Seen,
+    follow,
+    judge,
+    room,
+    to_mark,
+)
 
 PATIENCE = 0.05
 PACE = 0.0125
 
 
-def followed(queues: Sequence[int], backlog: int = 100, pace: float = PACE) -> Record | None:
+def followed(queues: Sequence[int], backlog: int = 100, pace: float = PACE) -> QueueHistory | None:
     """The record after looks that saw these queues; an empty one ends a record."""
-    record: Record | None = None
+    record: QueueHistory | None = None
     for number, queue in enumerate(queues):
         at = number * pace
         if not queue:
@@ -27,26 +37,26 @@ def followed(queues: Sequence[int], backlog: int = 100, pace: float = PACE) -> R
     return record
 
 
-def verdict(
+def diagnosis(
     queues: Sequence[int],
     *,
     accepted: int = 0,
     half_open: int = 0,
     free: int = 1000,
     able: float = 1.0,
-) -> Verdict:
+) -> Diagnosis:
     """What is judged after these looks, ``accepted`` of what was selected since the mark."""
     return judged(followed(queues), accepted, half_open=half_open, free=free, able=able)
 
 
 def judged(
-    record: Record | None,
+    record: QueueHistory | None,
     accepted: int = 0,
     *,
     half_open: int = 0,
     free: int = 1000,
     able: float = 1.0,
-) -> Verdict:
+) -> Diagnosis:
     """The same of a record."""
     assert record is not None
     selected = record.seen.queue + accepted
@@ -56,7 +66,7 @@ def judged(
 @pytest.mark.parametrize("queues", [[1] * 5, [0, 1, 1, 2, 2, 3], [5, 4, 4, 4, 4, 4]])
 def test_a_queue_that_never_shrinks_is_stalled(queues: list[int]) -> None:
     """For the whole patience, from when somebody waits or was last accepted."""
-    assert verdict(queues) is Verdict.STALLED
+    assert diagnosis(queues) is Diagnosis.STALLED
 
 
 @pytest.mark.parametrize(
@@ -64,25 +74,25 @@ def test_a_queue_that_never_shrinks_is_stalled(queues: list[int]) -> None:
 )
 def test_whoever_accepts_is_not_stalled(queues: list[int]) -> None:
     """A queue that was empty or shrank within the patience has an owner that accepts."""
-    assert verdict(queues) is Verdict.EARLY
+    assert diagnosis(queues) is Diagnosis.EARLY
 
 
 def test_accepts_behind_arrivals_are_counted() -> None:
     """The queue grew at every look, and yet more was selected than it and the handshakes hold."""
     grown = list(range(1, 8))
-    assert verdict(grown, accepted=3, half_open=2) is Verdict.ACCEPTS
-    assert verdict(grown, accepted=2, half_open=2) is Verdict.STALLED
+    assert diagnosis(grown, accepted=3, half_open=2) is Diagnosis.ACCEPTS
+    assert diagnosis(grown, accepted=2, half_open=2) is Diagnosis.STALLED
 
 
 def test_dropped_connections_are_no_accepts() -> None:
     """A full queue drops SYNs that the program has counted."""
-    assert verdict([101] * 6, accepted=50) is Verdict.STALLED
+    assert diagnosis([101] * 6, accepted=50) is Diagnosis.STALLED
 
 
 def test_where_nobody_keeps_up_nobody_is_stalled() -> None:
     """One free place is enough to send what is new elsewhere, and none is not."""
-    assert verdict([7] * 6, free=0) is Verdict.NO_ROOM
-    assert verdict([7] * 6, free=1) is Verdict.STALLED
+    assert diagnosis([7] * 6, free=0) is Diagnosis.NO_ROOM
+    assert diagnosis([7] * 6, free=1) is Diagnosis.STALLED
 
 
 def test_before_a_mark_a_pause_in_the_looks_says_nothing() -> None:
@@ -93,22 +103,22 @@ def test_before_a_mark_a_pause_in_the_looks_says_nothing() -> None:
     assert to_mark(record, 1.0, PATIENCE)
 
 
-@pytest.mark.parametrize(("accepted", "found"), [(0, Verdict.STALLED), (1, Verdict.ACCEPTS)])
-def test_after_a_mark_a_pause_is_left_to_the_counters(accepted: int, found: Verdict) -> None:
+@pytest.mark.parametrize(("accepted", "found"), [(0, Diagnosis.STALLED), (1, Diagnosis.ACCEPTS)])
+def test_after_a_mark_a_pause_is_left_to_the_counters(accepted: int, found: Diagnosis) -> None:
     """It takes more looks than LOOKS, however far apart; who accepted between is counted."""
     late = 2 * PATIENCE
     early, record = (followed([1] * looks, pace=late) for looks in (LOOKS, LOOKS + 2))
-    assert judged(early) is Verdict.EARLY
+    assert judged(early) is Diagnosis.EARLY
     assert judged(record, accepted) is found
 
 
 def test_what_an_owner_waited_for_a_processor_does_not_count() -> None:
     """It is judged when it could have run for the patience, and not before."""
-    assert verdict([1] * 5, able=0.9) is Verdict.EARLY
-    assert verdict([1] * 6, able=0.9) is Verdict.STALLED
-    assert verdict([1] * 8, able=0.5) is Verdict.EARLY
-    assert verdict([1] * 9, able=0.5) is Verdict.STALLED
-    assert verdict([1] * 99, able=0.0) is Verdict.EARLY
+    assert diagnosis([1] * 5, able=0.9) is Diagnosis.EARLY
+    assert diagnosis([1] * 6, able=0.9) is Diagnosis.STALLED
+    assert diagnosis([1] * 8, able=0.5) is Diagnosis.EARLY
+    assert diagnosis([1] * 9, able=0.5) is Diagnosis.STALLED
+    assert diagnosis([1] * 99, able=0.0) is Diagnosis.EARLY
 
 
 def threads(*times: tuple[float, float, bool]) -> dict[int, Scheduled]:
@@ -139,23 +149,23 @@ def test_how_long_an_owner_was_starved(
     starved: float,
 ) -> None:
     """From two looks at its threads, 20 ms apart."""
-    mark = Mark(7.0, 0, threads(*before))
+    mark = Baseline(7.0, 0, threads(*before))
     assert mark.starved(7.02, threads(*after)) == pytest.approx(starved)
     assert mark.able(7.02, threads(*after)) == pytest.approx(1 - starved / 0.02)
 
 
 def test_a_mark_says_nothing_of_its_own_moment() -> None:
     """The first look at the threads is the one before anything is known of them."""
-    assert Mark(7.0, 0, threads((5, 1, False))).able(7.0, threads((5, 1, False))) == 0.0
+    assert Baseline(7.0, 0, threads((5, 1, False))).able(7.0, threads((5, 1, False))) == 0.0
 
 
 def test_room_is_with_those_that_keep_up() -> None:
     """An empty queue has its backlog and one free, one emptied lately the rest of it, a full one
     nothing, and one that has not been empty within the patience counts as busy.
     """
-    lately = Record(Seen(1.0, 30, 100), since=0.99, empty=0.96)
-    busy = Record(Seen(1.0, 1, 100), since=0.99, empty=0.9)
-    full = Record(Seen(1.0, 101, 100), since=1.0, empty=1.0)
+    lately = QueueHistory(Seen(1.0, 30, 100), since=0.99, empty=0.96)
+    busy = QueueHistory(Seen(1.0, 1, 100), since=0.99, empty=0.9)
+    full = QueueHistory(Seen(1.0, 101, 100), since=1.0, empty=1.0)
     assert room([100], 1.0, PATIENCE) == 101
     assert room([lately], 1.0, PATIENCE) == 71
     assert room([busy, full], 1.0, PATIENCE) == 0

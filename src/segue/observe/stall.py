@@ -51,7 +51,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Baseline:
     """What is compared with later: counters, and what the owner's threads had run and waited."""
 
     at: float
@@ -83,20 +83,20 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class QueueHistory:
     """What the looks so far say of a listener whose queue is not empty."""
 
     seen: Seen
     since: float  # nobody has been seen to accept from then on
     empty: float  # when it was last seen empty
-    marked: Mark | None = None  # at some time since ``since``
+    marked: Baseline | None = None  # at some time since ``since``
 
-    def mark(self, selected: int, threads: Mapping[int, Scheduled]) -> Record:
+    def mark(self, selected: int, threads: Mapping[int, Scheduled]) -> QueueHistory:
         """Remember how many had been selected at this look, and its owner's threads."""
-        return replace(self, marked=Mark(self.seen.at, selected - self.seen.queue, threads))
+        return replace(self, marked=Baseline(self.seen.at, selected - self.seen.queue, threads))
 
 
-class Verdict(Enum):
+class Diagnosis(Enum):
     """What ``judge`` comes to."""
 
     EARLY = auto()  # it has not waited long enough to say
@@ -105,23 +105,23 @@ class Verdict(Enum):
     STALLED = auto()
 
 
-def follow(before: Record | None, seen: Seen, looked: float, patience: float) -> Record:
+def follow(before: QueueHistory | None, seen: Seen, looked: float, patience: float) -> QueueHistory:
     """The record after one more look; ``looked`` is when the look before was.
 
     Of a pause in the looks only the counters know: it counts no more than the usual time between
     two looks, and where there was no mark before it the waiting begins anew.
     """
     if before is None:
-        return Record(seen, since=seen.at, empty=min(looked, seen.at))
+        return QueueHistory(seen, since=seen.at, empty=min(looked, seen.at))
     paused = _paused(seen.at, before.seen.at, patience)
     unknown = paused and before.marked is None
     if seen.queue < before.seen.queue or unknown:
-        return Record(seen, since=seen.at, empty=before.empty)
+        return QueueHistory(seen, since=seen.at, empty=before.empty)
     excess = seen.at - before.seen.at - patience / LOOKS if paused else 0.0
     return replace(before, seen=seen, since=before.since + excess)
 
 
-def to_mark(record: Record, looked: float, patience: float) -> bool:
+def to_mark(record: QueueHistory, looked: float, patience: float) -> bool:
     """Counters are worth a read: nobody accepted between two looks, or the looks pause."""
     waited = record.seen.at - record.since >= patience / (LOOKS + 1)
     return record.marked is None and (waited or _paused(record.seen.at, looked, patience))
@@ -132,7 +132,7 @@ def _paused(at: float, looked: float, patience: float) -> bool:
     return at - looked > 2.25 * patience / LOOKS
 
 
-def room(siblings: Iterable[Record | int], at: float, patience: float) -> int:
+def room(siblings: Iterable[QueueHistory | int], at: float, patience: float) -> int:
     """How many the siblings that keep up can take: of one with an empty queue, its backlog.
 
     And one more, as a backlog of N holds N + 1: else what waits in a queue that is full would fit
@@ -148,18 +148,18 @@ def room(siblings: Iterable[Record | int], at: float, patience: float) -> int:
 
 
 def judge(
-    record: Record, patience: float, *, selected: int, half_open: int, free: int, able: float
-) -> Verdict:
+    record: QueueHistory, patience: float, *, selected: int, half_open: int, free: int, able: float
+) -> Diagnosis:
     """Whether the owner of this listener is stalled.
 
     ``selected`` is all that the program has sent to the listener, ``half_open`` how many requests
-    there are at its address, ``free`` the siblings' ``room``, ``able`` what ``Mark`` says.
+    there are at its address, ``free`` the siblings' ``room``, ``able`` what ``Baseline`` says.
     """
     if record.marked is None or record.seen.at - record.since < patience:
-        return Verdict.EARLY
+        return Diagnosis.EARLY
     # Where the queue is full, the program counts SYNs that are dropped: only shrinking tells then.
     if not record.seen.full and selected - record.seen.queue - record.marked.accounted > half_open:
-        return Verdict.ACCEPTS
+        return Diagnosis.ACCEPTS
     if (record.seen.at - record.since) * able < patience:
-        return Verdict.EARLY
-    return Verdict.STALLED if free else Verdict.NO_ROOM
+        return Diagnosis.EARLY
+    return Diagnosis.STALLED if free else Diagnosis.NO_ROOM

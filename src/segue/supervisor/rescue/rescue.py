@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from segue.linux import proc
-from segue.observe.stall import Record, Seen, Verdict, follow, judge, room, to_mark
+from segue.observe.stall import Diagnosis, QueueHistory, Seen, follow, judge, room, to_mark
 from segue.supervisor.lifecycle import plan
 from segue.supervisor.lifecycle.instance import HeldListener, Worker
 from segue.supervisor.lifecycle.stages import Stage
@@ -76,7 +76,7 @@ class Rescue:
         self.stalls: dict[int, plan.Stall] = {}
         self.stories: dict[int, Story] = {}
         self.rescued = 0
-        self._records: dict[Place, Record] = {}
+        self._records: dict[Place, QueueHistory] = {}
         self._rooms: dict[int, dict[int, int]] = {}  # at this look: bind, worker
         self._given: Counter[int] = Counter()  # of it, since this look: bind
         self._knocks: dict[int, dict[Place, Knock]] = {}
@@ -267,10 +267,10 @@ class Rescue:
             where = front.bind.address
             half_open = len(front.observer.diag.half_open(where.port, where.family))
         seen = replace(record.seen, queue=self._queue(hold))
-        verdict = Verdict.ACCEPTS
+        diagnosis = Diagnosis.ACCEPTS
         if seen.queue >= record.seen.queue:
             able = record.marked.able(now, self._threads(worker)) if record.marked else 0.0
-            verdict = judge(
+            diagnosis = judge(
                 replace(record, seen=seen),
                 self._patience,
                 selected=selected,
@@ -278,9 +278,9 @@ class Rescue:
                 free=free,
                 able=able,
             )
-        if verdict is Verdict.ACCEPTS:
+        if diagnosis is Diagnosis.ACCEPTS:
             self._records[hold.bind, hold.slot] = replace(record, since=now, marked=None)
-        if verdict is not Verdict.STALLED:
+        if diagnosis is not Diagnosis.STALLED:
             return False
         queue = sum(map(self._queue, worker.holds))
         for one in worker.holds:
