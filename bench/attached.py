@@ -9,7 +9,7 @@ import tempfile
 from typing import Any, Self
 
 from bench.harness import ROOT, program, wait_until
-from segue.supervisor.control.server import ask
+from segue.supervisor.control.client import ask
 
 _LIMIT_S = 30.0
 

@@ -24,7 +24,7 @@ from typing import Any, Self
 
 from segue.linux import netns, proc
 from segue.probe.result import Result
-from segue.supervisor.control.server import ask
+from segue.supervisor.control.client import ask
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent

@@ -16,7 +16,7 @@ from typing import Any, Self
 from segue.errors import SegueError
 from segue.linux import proc, snmp
 from segue.probe.result import Result
-from segue.supervisor.control.server import ask
+from segue.supervisor.control.client import ask
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE = 20.0

@@ -127,7 +127,7 @@ def rescue(address: str, after: str, **given: Any) -> int:
 
 def _ask_for_rescue(name: str, control: str, request: dict[str, str]) -> int:
     """Have the instance that runs rescue until we are told to end; our hanging up ends it."""
-    from segue.supervisor.control.server import ask  # noqa: PLC0415
+    from segue.supervisor.control.client import ask  # noqa: PLC0415
 
     if ask(control, {"do": "status"}, click.echo).get("status", {}).get("command"):
         raise UsageError(
@@ -149,8 +149,8 @@ def detach(address: str, **given: Any) -> int:
     """Leave the listeners at ADDRESS as segue attach found them: no program, nothing pinned."""
     from segue.supervisor.attach.follower import detach as release  # noqa: PLC0415
     from segue.supervisor.attach.settings import Wish  # noqa: PLC0415
+    from segue.supervisor.control.client import ask  # noqa: PLC0415
     from segue.supervisor.control.paths import Places, instances  # noqa: PLC0415
-    from segue.supervisor.control.server import ask  # noqa: PLC0415
 
     wish = Wish(Address.parse(address), **given)
     name = wish.instance_name

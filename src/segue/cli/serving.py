@@ -9,8 +9,8 @@ from typing import Any
 from segue.address import Address
 from segue.errors import SegueError
 from segue.probe.target import Target
+from segue.supervisor.control.client import ask
 from segue.supervisor.control.paths import Places, instances
-from segue.supervisor.control.server import ask
 
 Status = dict[str, Any]
 

@@ -27,7 +27,7 @@ def trace(name: str, control: str, bind: str, *, as_json: bool, count: int) -> i
     run.
     """
     from segue.engine.trace import Reader  # noqa: PLC0415  --help needs none of it
-    from segue.supervisor.control.server import borrow, find  # noqa: PLC0415
+    from segue.supervisor.control.client import borrow, find  # noqa: PLC0415
 
     path = find(name, control)
     shown = 0
@@ -66,7 +66,7 @@ class _Names:
 
     def of(self, slot: int | None) -> str:
         """The worker, or the slot when no worker has it."""
-        from segue.supervisor.control.server import ask  # noqa: PLC0415
+        from segue.supervisor.control.client import ask  # noqa: PLC0415
 
         if slot is None:
             return "the kernel's hash"

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from segue.errors import UsageError
-from segue.supervisor.control.server import ask, find
+from segue.supervisor.control.client import ask, find
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _WEIGHT = re.compile(r"(?:worker)?(?:[0-9]+\.)?([0-9]{1,9})=([0-9]+(?:\.[0-9]+)?)")

@@ -7,31 +7,24 @@ A request is ``{"do": VERB, ...}``; answers are ``{"say": TEXT}`` while it goes 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import math
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
-from segue.errors import KernelError, SegueError, UsageError
-from segue.linux import scm_rights
+from segue.errors import KernelError, UsageError
 from segue.linux.sockopt import peer_credentials
-from segue.supervisor.control.paths import Places, instances
 
 _LONGEST_REQUEST = 1 << 16
 _WAITING = 16  # askers whom the supervisor has not accepted yet; a person and a few scripts
 _ANSWER_BYTES = 1 << 20  # a client that does not read loses what is more
-# As bytes; the status of 512 workers at ten addresses has some 600 KB.
-_LONGEST_ANSWER = 1 << 22
 _MOST_DIGITS = 20  # of 2**64 - 1, the largest number that a map holds
 _DIGITS = re.compile(f"[0-9]{{1,{_MOST_DIGITS}}}")
 _SHOWN = 60  # characters of a value that is refused
 # A table of 4,096 entries cannot show so large a difference anyhow.
 MOST_WEIGHT = 1e6
-_SILENCE_SECONDS = 5.0  # a supervisor that runs answers within milliseconds
 
 
 class Asker:
@@ -184,130 +177,3 @@ def factors(request: dict[str, Any]) -> dict[int, float]:
                 f" {MOST_WEIGHT:,.0f}"
             )
     return found
-
-
-def find(name: str = "", control: str = "") -> str:
-    """The control socket to talk to: the given one, the named one, or the only one.
-
-    Raises UsageError when none or several could be meant.
-    """
-    if control:
-        return control
-    if name:
-        return Places.of(name).control
-    known = instances()
-    if len(known) == 1:
-        return Places.of(known[0]).control
-    if not known:
-        raise UsageError("no instance of yours is running; start one with segue run")
-    raise UsageError(f"several instances are running; pick one with --name: {', '.join(known)}")
-
-
-def ask(path: str, request: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
-    """Send one request and pass progress to ``say`` until the last answer, which is returned.
-
-    Raises SegueError when nobody answers at ``path`` within five seconds, or hangs up without a
-    last answer.
-    """
-    for answer in _answers(path, request):
-        if "exit" in answer:
-            return answer
-        say(str(answer.get("say", "")))
-    raise SegueError(
-        f"the supervisor at {path} hung up without an answer; it may have been stopped or killed:"
-        " segue status tells"
-    )
-
-
-@contextlib.contextmanager
-def borrow(path: str, request: dict[str, Any]) -> Iterator[tuple[socket.socket, tuple[int, ...]]]:
-    """Send one request that is answered with descriptors, and stay connected inside the block.
-
-    Yields the connection, readable when the supervisor ends it, and the descriptors, which are the
-    caller's to close.  Raises SegueError as ``ask``, and when the supervisor refuses.
-    """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
-        _connect(connection, path)
-        connection.sendall(json.dumps(request).encode() + b"\n")
-        try:
-            data, descriptors = scm_rights.receive(connection, _LONGEST_REQUEST)
-        except KernelError as error:
-            if error.errno in {errno.EAGAIN, errno.EWOULDBLOCK}:
-                raise _silent(path) from None
-            raise
-        answer = _answer(data or b"{}", path)
-        if "error" in answer or not descriptors:
-            raise SegueError(str(answer.get("error", f"the supervisor at {path} hung up")))
-        yield connection, tuple(descriptors)
-
-
-def _answers(path: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
-        _connect(connection, path)
-        # A supervisor that refuses us may have answered and hung up already: the answer is there.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            connection.sendall(json.dumps(request).encode() + b"\n")
-        with connection.makefile("rb") as lines, contextlib.suppress(ConnectionResetError):
-            while line := _line(lines, path):
-                connection.settimeout(None)  # it lives: what it does now may take its time
-                yield _answer(line, path)
-
-
-def _connect(connection: socket.socket, path: str) -> None:
-    connection.settimeout(_SILENCE_SECONDS)
-    try:
-        connection.connect(path)
-    except BlockingIOError:  # so many wait to be accepted that there is no room for this one
-        raise _silent(path) from None
-    except FileNotFoundError:
-        raise SegueError(f"no instance has its control socket at {path}") from None
-    except ConnectionRefusedError:
-        raise SegueError(
-            f"nobody listens at {path}: the supervisor is gone and its socket is stale;"
-            " segue run with the same name takes its workers over"
-        ) from None
-    except PermissionError:
-        raise SegueError(f"{path} belongs to another user; ask as that user or as root") from None
-    except OSError as error:
-        raise SegueError(f"{path} is no control socket: {error.strerror}") from None
-
-
-def _line(lines: BinaryIO, path: str) -> bytes:
-    try:
-        line = lines.readline(_LONGEST_ANSWER)
-    except TimeoutError:
-        raise _silent(path) from None
-    if len(line) == _LONGEST_ANSWER:
-        raise _nonsense(path, f"a line has more than {_LONGEST_ANSWER} bytes")
-    return line
-
-
-class _Answer(dict[str, Any]):
-    """An answer in which nothing that is asked for may be missing."""
-
-    path = ""
-
-    def __missing__(self, key: str) -> Any:
-        raise _nonsense(self.path, f"{key!r} is missing")
-
-
-def _answer(line: bytes, path: str) -> dict[str, Any]:
-    try:
-        read = json.loads(line)
-    except (ValueError, RecursionError):
-        raise _nonsense(path, "it is not JSON") from None
-    if not isinstance(read, dict) or not isinstance(read.get("exit", 0), int):
-        raise _nonsense(path, "it has no exit code")
-    answer = _Answer(read)
-    answer.path = path
-    return answer
-
-
-def _nonsense(path: str, why: str) -> SegueError:
-    return SegueError(f"what answers at {path} is no supervisor, or one of another version: {why}")
-
-
-def _silent(path: str) -> SegueError:
-    return SegueError(
-        f"the supervisor at {path} does not answer; is it stopped (SIGSTOP, a debugger)?"
-    )
