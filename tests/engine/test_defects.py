@@ -7,7 +7,8 @@ import platform
 import pytest
 
 from segue.engine import defects
-from segue.engine.defects import Affected, Kernel
+from segue.engine.defects import KernelRelease
+from segue.linux.features import Answer
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ from segue.engine.defects import Affected, Kernel
 )
 def test_the_table_of_releases(release: str, wakes: bool, forbidden: bool) -> None:
     """First affected and first mended release of every branch, on both sides of the border."""
-    kernel = Kernel.parse(release)
+    kernel = KernelRelease.parse(release)
     assert kernel is not None
     warned, refused = defects.wakes(kernel), defects.forbids_migration(kernel)
     assert (warned is None, refused is not None) == (wakes, forbidden)
@@ -66,47 +67,47 @@ UBUNTU = "#136-Ubuntu SMP Wed Nov 6 10:38:22 UTC 2024\nUbuntu 5.15.0-126.136-gen
 @pytest.mark.parametrize(
     ("release", "told", "wake", "free"),
     [
-        ("6.1.0-28-amd64", DEBIAN, Affected.YES, Affected.YES),
-        ("6.1.0-29-amd64", DEBIAN.replace("119", "120"), Affected.YES, Affected.NO),
-        ("6.1.0-99-amd64", DEBIAN.replace("119", "175"), Affected.NO, Affected.NO),
-        ("5.15.0-126-generic", UBUNTU, Affected.YES, Affected.NO),
-        ("5.15.0-127-generic", UBUNTU.replace("167", "170"), Affected.YES, Affected.YES),
+        ("6.1.0-28-amd64", DEBIAN, Answer.YES, Answer.YES),
+        ("6.1.0-29-amd64", DEBIAN.replace("119", "120"), Answer.YES, Answer.NO),
+        ("6.1.0-99-amd64", DEBIAN.replace("119", "175"), Answer.NO, Answer.NO),
+        ("5.15.0-126-generic", UBUNTU, Answer.YES, Answer.NO),
+        ("5.15.0-127-generic", UBUNTU.replace("167", "170"), Answer.YES, Answer.YES),
         # Whose version says nothing, and nothing else does.
-        ("5.14.0-503.11.1.el9_5.x86_64", "", Affected.COULD_NOT_TELL, Affected.COULD_NOT_TELL),
-        ("6.12.0-55.el10.x86_64", "", Affected.COULD_NOT_TELL, Affected.COULD_NOT_TELL),
-        ("6.8.0-49-generic", "#49-Ubuntu SMP", Affected.COULD_NOT_TELL, Affected.COULD_NOT_TELL),
+        ("5.14.0-503.11.1.el9_5.x86_64", "", Answer.COULD_NOT_TELL, Answer.COULD_NOT_TELL),
+        ("6.12.0-55.el10.x86_64", "", Answer.COULD_NOT_TELL, Answer.COULD_NOT_TELL),
+        ("6.8.0-49-generic", "#49-Ubuntu SMP", Answer.COULD_NOT_TELL, Answer.COULD_NOT_TELL),
         # What it tells of is another branch.
-        ("5.15.0-126-generic", DEBIAN, Affected.COULD_NOT_TELL, Affected.COULD_NOT_TELL),
+        ("5.15.0-126-generic", DEBIAN, Answer.COULD_NOT_TELL, Answer.COULD_NOT_TELL),
         # Before the mechanism, and after the mend.
-        ("5.10.0-33-amd64", "", Affected.NO, Affected.NO),
-        ("4.18.0-553.el8_10.x86_64", "", Affected.NO, Affected.NO),
-        ("6.17.0-5-generic", "", Affected.COULD_NOT_TELL, Affected.NO),
-        ("7.1.0-3-generic", "", Affected.NO, Affected.NO),
+        ("5.10.0-33-amd64", "", Answer.NO, Answer.NO),
+        ("4.18.0-553.el8_10.x86_64", "", Answer.NO, Answer.NO),
+        ("6.17.0-5-generic", "", Answer.COULD_NOT_TELL, Answer.NO),
+        ("7.1.0-3-generic", "", Answer.NO, Answer.NO),
     ],
 )
 def test_what_a_distributions_count_says(
-    release: str, told: str, wake: Affected, free: Affected
+    release: str, told: str, wake: Answer, free: Answer
 ) -> None:
     """A version that is frozen says nothing, unless the system tells its stable release too."""
-    kernel = Kernel.parse(release, told)
+    kernel = KernelRelease.parse(release, told)
     assert kernel is not None
-    assert (defects.unwoken(kernel).affected, defects.freed_twice(kernel).affected) == (wake, free)
-    assert (defects.forbids_migration(kernel) is None) == (free is not Affected.YES)
-    assert (defects.doubts(kernel) is None) == (free is not Affected.COULD_NOT_TELL)
+    assert (defects.unwoken(kernel).answer, defects.freed_twice(kernel).answer) == (wake, free)
+    assert (defects.forbids_migration(kernel) is None) == (free is not Answer.YES)
+    assert (defects.doubts(kernel) is None) == (free is not Answer.COULD_NOT_TELL)
 
 
 def test_the_running_kernel_has_a_version() -> None:
     """It is that of uname, or the stable release of its branch."""
-    kernel = Kernel.running()
+    kernel = KernelRelease.running()
     assert kernel is not None
     assert platform.release().startswith(".".join(str(part) for part in kernel.version[:2]))
 
 
 def test_a_release_that_is_no_version() -> None:
     """None, and a version of two parts is one of three."""
-    assert Kernel.parse("Darwin") is None
-    assert Kernel.parse("") is None
-    short = Kernel.parse("6.12-custom")
+    assert KernelRelease.parse("Darwin") is None
+    assert KernelRelease.parse("") is None
+    short = KernelRelease.parse("6.12-custom")
     assert short is not None
     assert short.version == (6, 12, 0)
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from segue.address import Address
-from segue.engine.defects import Kernel, forbids_migration, wakes
+from segue.engine.defects import KernelRelease, forbids_migration, wakes
 from segue.engine.select import SYSCTL, Trial, choose, try_drain, try_hash, try_migrate
 from segue.errors import SegueError
 from segue.group import Group
@@ -70,7 +70,7 @@ def _features() -> Table:
 
 
 def _forbidden() -> str:
-    kernel = Kernel.running()
+    kernel = KernelRelease.running()
     return (kernel and forbids_migration(kernel)) or ""
 
 
@@ -89,7 +89,7 @@ def _judge(name: str, trial: Trial) -> tuple[str, str]:
 def notes(*, migrates: bool) -> list[str]:
     """What of this host's settings bears on it, in sentences."""
     said = [f"Linux {platform.release()}"]
-    kernel = Kernel.running()
+    kernel = KernelRelease.running()
     if kernel and (known := wakes(kernel)):
         said.append(known)
     for name in (SYSCTL, "net.ipv4.tcp_syncookies", "net.core.somaxconn"):

@@ -1,8 +1,8 @@
 """Kernels whose migration is known to be broken, by version (the live test finds what it can).
 
-CVE-2026-46015: a migrated child does not wake the listener it came to; the live test sees it, so
-the version is only told.  CVE-2024-53206: a migrated request that then times out is freed twice;
-no test can look for memory corruption, so the version decides.
+CVE-2026-46015: a migrated child does not wake the listener it came to.  The live test sees that, so
+the version only explains it.  CVE-2024-53206: a migrated request that then times out is freed
+twice.  No test can look for memory corruption, so the version decides.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import contextlib
 import platform
 import re
 from dataclasses import dataclass
-from enum import Enum
+
+from segue.linux.features import Answer, Finding
 
 Version = tuple[int, ...]
 Spans = tuple[tuple[Version, Version], ...]
@@ -39,27 +40,13 @@ _UEK_MENDED: Version = (5, 15, 0, 304, 171, 4)
 _SIGNATURE = "/proc/version_signature"
 # Where a distribution says which stable release its own count stands for: Debian in uname -v
 # ("Debian 6.1.119-1"), Ubuntu in a file ("Ubuntu 5.15.0-126.136-generic 5.15.167").
-_TOLD = re.compile(r"Debian (\d+)\.(\d+)\.(\d+)|^Ubuntu \S+ (\d+)\.(\d+)\.(\d+)", re.MULTILINE)
-
-
-class Affected(Enum):
-    """Whether a kernel has a defect."""
-
-    YES = "yes"
-    NO = "no"
-    COULD_NOT_TELL = "could not tell"
+_STABLE_RELEASE = re.compile(
+    r"Debian (\d+)\.(\d+)\.(\d+)|^Ubuntu \S+ (\d+)\.(\d+)\.(\d+)", re.MULTILINE
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether a kernel has a defect, and the sentence that says by which rule."""
-
-    affected: Affected
-    rule: str
-
-
-@dataclass(frozen=True, slots=True)
-class Kernel:
+class KernelRelease:
     """A kernel release: its upstream version, and the build where the distribution counts own.
 
     A *frozen* one keeps the first version of its branch for years, while fixes, and the defects
@@ -72,10 +59,10 @@ class Kernel:
     frozen: bool = False
 
     @classmethod
-    def parse(cls, release: str, told: str = "") -> Kernel | None:
+    def parse(cls, release: str, details: str = "") -> KernelRelease | None:
         """Read what uname(2) gives; None when it starts with no version.
 
-        ``told`` is what else the system says of its kernel, a line each: uname -v and
+        ``details`` is what else the system says of its kernel, a line each: uname -v and
         /proc/version_signature.
         """
         found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?(-\d)?", release)
@@ -84,7 +71,7 @@ class Kernel:
         version = tuple(int(part or 0) for part in found.groups()[:3])
         frozen = version[2] == 0 and found[4] is not None
         build = tuple(int(part) for part in re.findall(r"\d+", release.split(".el", maxsplit=1)[0]))
-        stable = _TOLD.search(told)
+        stable = _STABLE_RELEASE.search(details)
         if frozen and stable:
             exact = tuple(int(part) for part in stable.groups() if part)
             if exact[:2] == version[:2]:
@@ -92,56 +79,59 @@ class Kernel:
         return cls(release, version, build, frozen)
 
     @classmethod
-    def running(cls) -> Kernel | None:
+    def running(cls) -> KernelRelease | None:
         """This host's."""
-        told = [platform.version()]
+        details = [platform.version()]
         with (
             contextlib.suppress(OSError),
             open("/proc/version_signature", encoding="ascii") as file,
         ):
-            told.append(file.read())
-        return cls.parse(platform.release(), "\n".join(told))
+            details.append(file.read())
+        return cls.parse(platform.release(), "\n".join(details))
 
     def within(self, spans: Spans) -> bool:
         """The upstream version is in one of these spans."""
         return any(first <= self.version < mended for first, mended in spans)
 
 
-def unwoken(kernel: Kernel) -> Verdict:
-    """CVE-2026-46015: who a connection migrates to may not wake."""
-    about = f"Linux {kernel.release} may not wake who a connection migrates to (CVE-2026-46015)"
+def unwoken(kernel: KernelRelease) -> Finding:
+    """CVE-2026-46015: the worker that a connection migrates to may not wake."""
+    about = (
+        f"Linux {kernel.release} may not wake the worker that a connection migrates to"
+        " (CVE-2026-46015)"
+    )
     return _judge(kernel, UNWOKEN, about)
 
 
-def freed_twice(kernel: Kernel) -> Verdict:
+def freed_twice(kernel: KernelRelease) -> Finding:
     """CVE-2024-53206: memory is corrupted when a migrated request times out."""
     about = f"Linux {kernel.release} frees a migrated request twice (CVE-2024-53206)"
     if "uek" in kernel.release and kernel.version[:2] == (5, 15):
         affected = (5, 15, 0, 304) <= kernel.build < _UEK_MENDED
-        return Verdict(Affected.YES if affected else Affected.NO, about)
+        return Finding(Answer.YES if affected else Answer.NO, about)
     return _judge(kernel, FREED_TWICE, about)
 
 
-def _judge(kernel: Kernel, spans: Spans, about: str) -> Verdict:
+def _judge(kernel: KernelRelease, spans: Spans, about: str) -> Finding:
     if kernel.frozen and kernel.version[:2] >= (5, 14) and kernel.version < spans[-1][1]:
-        doubt = f"whether {about} cannot be told: its distribution counts its own fixes"
-        return Verdict(Affected.COULD_NOT_TELL, doubt)
-    return Verdict(Affected.YES if kernel.within(spans) else Affected.NO, about)
+        doubt = f"it is not known whether {about}: its distribution counts its own fixes"
+        return Finding(Answer.COULD_NOT_TELL, doubt)
+    return Finding(Answer.YES if kernel.within(spans) else Answer.NO, about)
 
 
-def wakes(kernel: Kernel) -> str | None:
+def wakes(kernel: KernelRelease) -> str | None:
     """What is known of CVE-2026-46015 for this kernel; None when it is not affected."""
-    verdict = unwoken(kernel)
-    return None if verdict.affected is Affected.NO else verdict.rule
+    found = unwoken(kernel)
+    return None if found.answer is Answer.NO else found.reason
 
 
-def forbids_migration(kernel: Kernel) -> str | None:
+def forbids_migration(kernel: KernelRelease) -> str | None:
     """Why this kernel must not migrate, or None."""
-    verdict = freed_twice(kernel)
-    return verdict.rule if verdict.affected is Affected.YES else None
+    found = freed_twice(kernel)
+    return found.reason if found.answer is Answer.YES else None
 
 
-def doubts(kernel: Kernel) -> str | None:
-    """What speaks against migration and cannot be told; None when all is known."""
-    verdict = freed_twice(kernel)
-    return verdict.rule if verdict.affected is Affected.COULD_NOT_TELL else None
+def doubts(kernel: KernelRelease) -> str | None:
+    """What may speak against migration; None when the version settles it."""
+    found = freed_twice(kernel)
+    return found.reason if found.answer is Answer.COULD_NOT_TELL else None

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from segue.address import Address
-from segue.engine.defects import Kernel, doubts, forbids_migration, wakes
+from segue.engine.defects import KernelRelease, doubts, forbids_migration, wakes
 from segue.engine.drain import Drain
 from segue.engine.hash import Hash
 from segue.engine.migrate import Migrate
@@ -55,7 +55,7 @@ def choose(wanted: str = "auto", release: str | None = None) -> Choice:
     ``release`` is the kernel's by default.  Takes at most about half a second.  Raises
     NotSupported when the wanted one does not work, or none does.
     """
-    kernel = Kernel.running() if release is None else Kernel.parse(release)
+    kernel = KernelRelease.running() if release is None else KernelRelease.parse(release)
     forbidden = forbids_migration(kernel) if kernel else None
     if wanted == "drain":
         return _drain("asked for")

@@ -24,7 +24,7 @@ _NOT_HERE = {errno.ENOSYS, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EPROTONOSU
 
 
 class Answer(Enum):
-    """Whether something works here."""
+    """Yes, no, or neither: what was tried says nothing of the kernel."""
 
     YES = "yes"
     NO = "no"
@@ -39,7 +39,7 @@ class Finding:
     reason: str
 
     def __bool__(self) -> bool:
-        """It works here for sure."""
+        """The answer is yes for sure."""
         return self.answer is Answer.YES
 
 
