@@ -12,7 +12,7 @@ from tests.linux.unprivileged import as_nobody
 from tests.supervisor.instance import wait_until
 
 from segue.address import Address
-from segue.engine.audit import ADDRESS, BACKLOG, FILTER, MD5, MEANINGS, Level, Origin
+from segue.engine.audit import ADDRESS, BACKLOG, FILTER, MD5, MEANINGS, Level, OptionSource
 from segue.engine.examination import Examination, examine
 from segue.errors import NotSupported, UsageError
 from segue.linux import cbpf, snmp, sysctl
@@ -197,13 +197,13 @@ def test_the_kernel_does_what_the_table_says(netns: int, name: str) -> None:
             wait_until(lambda: observer.snapshot(HERE).listeners[0].queue, "the queued child")
             with open_listener(HERE, backlog=8) as target:
                 put(target, name, _SHOWN[name][1])
-                before = {Origin.SOURCE: value(source), Origin.TARGET: value(target)}
-                assert before[Origin.SOURCE] != before[Origin.TARGET]
+                before = {OptionSource.SOURCE: value(source), OptionSource.TARGET: value(target)}
+                assert before[OptionSource.SOURCE] != before[OptionSource.TARGET]
                 source.close()
                 target.settimeout(5)
                 with target.accept()[0] as accepted:
                     assert accepted.getpeername() == child.getsockname()
-                    assert value(accepted) == before[Origin.SOURCE]
+                    assert value(accepted) == before[OptionSource.SOURCE]
                 request.sendall(b"1")
                 with target.accept()[0] as accepted:
                     assert accepted.getpeername() == request.getsockname()

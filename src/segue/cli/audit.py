@@ -14,7 +14,7 @@ from rich.table import Table
 
 from segue.address import Address
 from segue.cli.where import netns_option
-from segue.engine.audit import Finding, Level, Origin, Value
+from segue.engine.audit import Level, Mismatch, OptionSource, Value
 from segue.engine.examination import Examination, examine
 from segue.group import Listener
 from segue.linux import netns as namespaces
@@ -22,10 +22,10 @@ from segue.linux import proc
 from segue.observe.snapshot import Observer
 
 _REQUEST = {
-    Origin.TARGET: "a queued child keeps its old listener's, a half-open request gets its new"
+    OptionSource.TARGET: "a queued child keeps its old listener's, a half-open request gets its new"
     " one's",
-    Origin.SOURCE: "a queued child and a half-open request both keep their old listener's",
-    Origin.NEITHER: "",
+    OptionSource.SOURCE: "a queued child and a half-open request both keep their old listener's",
+    OptionSource.NEITHER: "",
 }
 _COLOURS = {Level.REFUSE: "red", Level.WARN: "yellow", Level.FINE: "dim"}
 
@@ -116,7 +116,7 @@ def show(address: Address, found: Examination, console: Console) -> None:
         )  # fmt: skip
 
 
-def _tell(finding: Finding, number: dict[int, int], console: Console) -> None:
+def _tell(finding: Mismatch, number: dict[int, int], console: Console) -> None:
     word = "allowed" if finding.allowed else finding.level.value
     values = ", ".join(
         f"{_text(value)} ({' '.join(f'#{number[one]}' for one in cookies)})"

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from segue.address import Address
-from segue.engine.audit import Finding
+from segue.engine.audit import Mismatch
 from segue.engine.duplicate import duplicate
 from segue.engine.generations import Generations
 from segue.engine.migrate import Migrate
@@ -61,7 +61,7 @@ class Attached:
     rule: Rule
     generations: Generations
     canary: float | None = None
-    differences: tuple[Finding, ...] = ()  # options in which the first listeners differed
+    differences: tuple[Mismatch, ...] = ()  # options in which the first listeners differed
     proven: bool = True  # newcomers must accept a connection before they get a share
     members: dict[int, Member] = field(default_factory=dict)  # by cookie
     percent: dict[int, float] = field(default_factory=dict)  # by generation, as it was shifted

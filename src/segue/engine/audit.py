@@ -37,7 +37,7 @@ class Level(Enum):
     FINE = "fine"  # no connection notices
 
 
-class Origin(Enum):
+class OptionSource(Enum):
     """Whose option a half-open request has when it has migrated."""
 
     TARGET = "target"
@@ -50,7 +50,7 @@ class Meaning:
     """What a difference in one option does to connections that migrate."""
 
     level: Level
-    request: Origin
+    request: OptionSource
     effect: str
 
 
@@ -61,93 +61,101 @@ _DEAD = "when a peer that is gone is noticed differs"
 MEANINGS: dict[str, Meaning] = {
     "SO_REUSEPORT": Meaning(
         Level.REFUSE,
-        Origin.NEITHER,
+        OptionSource.NEITHER,
         "no further listener can join while one has it off: segue adopt turns it on",
     ),
-    UID: Meaning(Level.REFUSE, Origin.NEITHER, f"listeners of different users: {_APART}"),
+    UID: Meaning(Level.REFUSE, OptionSource.NEITHER, f"listeners of different users: {_APART}"),
     "IPV6_V6ONLY": Meaning(
-        Level.REFUSE, Origin.NEITHER, f"one takes IPv4 too, the other does not: {_APART}"
+        Level.REFUSE, OptionSource.NEITHER, f"one takes IPv4 too, the other does not: {_APART}"
     ),
     "SO_BINDTODEVICE": Meaning(
-        Level.REFUSE, Origin.NEITHER, f"bound to different interfaces: {_APART}"
+        Level.REFUSE, OptionSource.NEITHER, f"bound to different interfaces: {_APART}"
     ),
     ADDRESS: Meaning(
         Level.WARN,
-        Origin.NEITHER,
+        OptionSource.NEITHER,
         f"listeners of one port at two addresses: {_APART}",
     ),
     FILTER: Meaning(
         Level.REFUSE,
-        Origin.TARGET,
+        OptionSource.TARGET,
         "packets that one filter lets pass are dropped by the other, and a child keeps its"
         " source's filter as long as it lives",
     ),
     MD5: Meaning(
         Level.REFUSE,
-        Origin.TARGET,
+        OptionSource.TARGET,
         "a peer that signs its segments is not heard where its key is missing, and waits",
     ),
     "TCP_SAVE_SYN": Meaning(
         Level.REFUSE,
-        Origin.SOURCE,
+        OptionSource.SOURCE,
         "a server that asks for the saved SYN finds none on a connection that came by a listener"
         " without it",
     ),
     "TCP_DEFER_ACCEPT": Meaning(
         Level.REFUSE,
-        Origin.TARGET,
+        OptionSource.TARGET,
         "where it is off a server may speak first, which a client then waits for; where it is on"
         " a server may count on data that has not come",
     ),
     "SO_RCVLOWAT": Meaning(
         Level.REFUSE,
-        Origin.TARGET,
+        OptionSource.TARGET,
         "a server that does not know of the higher one is not woken by fewer bytes, and waits",
     ),
     "TCP_FASTOPEN": Meaning(
         Level.WARN,
-        Origin.NEITHER,
+        OptionSource.NEITHER,
         "each Fast Open child that migrates lets the target take one more than its limit",
     ),
     "TCP_NODELAY": Meaning(
-        Level.WARN, Origin.TARGET, "where it is off, small answers can wait 40 ms for an ACK"
+        Level.WARN, OptionSource.TARGET, "where it is off, small answers can wait 40 ms for an ACK"
     ),
-    "TCP_QUICKACK": Meaning(Level.WARN, Origin.TARGET, "when data is acknowledged differs"),
-    "SO_KEEPALIVE": Meaning(Level.WARN, Origin.TARGET, _DEAD),
-    "TCP_KEEPIDLE": Meaning(Level.WARN, Origin.TARGET, _DEAD),
-    "TCP_KEEPINTVL": Meaning(Level.WARN, Origin.TARGET, _DEAD),
-    "TCP_KEEPCNT": Meaning(Level.WARN, Origin.TARGET, _DEAD),
-    "TCP_USER_TIMEOUT": Meaning(Level.WARN, Origin.TARGET, _DEAD),
+    "TCP_QUICKACK": Meaning(Level.WARN, OptionSource.TARGET, "when data is acknowledged differs"),
+    "SO_KEEPALIVE": Meaning(Level.WARN, OptionSource.TARGET, _DEAD),
+    "TCP_KEEPIDLE": Meaning(Level.WARN, OptionSource.TARGET, _DEAD),
+    "TCP_KEEPINTVL": Meaning(Level.WARN, OptionSource.TARGET, _DEAD),
+    "TCP_KEEPCNT": Meaning(Level.WARN, OptionSource.TARGET, _DEAD),
+    "TCP_USER_TIMEOUT": Meaning(Level.WARN, OptionSource.TARGET, _DEAD),
     "TCP_LINGER2": Meaning(
-        Level.WARN, Origin.TARGET, "how long a closed connection waits for the peer's FIN differs"
+        Level.WARN,
+        OptionSource.TARGET,
+        "how long a closed connection waits for the peer's FIN differs",
     ),
     "TCP_NOTSENT_LOWAT": Meaning(
-        Level.WARN, Origin.TARGET, "how much unsent data makes it unwritable differs"
+        Level.WARN, OptionSource.TARGET, "how much unsent data makes it unwritable differs"
     ),
-    "SO_RCVBUF": Meaning(Level.WARN, Origin.TARGET, "how much may come in unread differs"),
-    "SO_SNDBUF": Meaning(Level.WARN, Origin.TARGET, "how much may be written ahead differs"),
-    "SO_OOBINLINE": Meaning(Level.WARN, Origin.TARGET, "where urgent data is read differs"),
-    "SO_BUSY_POLL": Meaning(Level.WARN, Origin.TARGET, "how long a read polls differs"),
-    "SO_MAX_PACING_RATE": Meaning(Level.WARN, Origin.TARGET, "how fast it may send differs"),
-    "TCP_CONGESTION": Meaning(Level.WARN, Origin.TARGET, "how it shares the network differs"),
-    "IP_TOS": Meaning(Level.WARN, Origin.TARGET, "how routers treat its packets differs"),
-    "IP_TTL": Meaning(Level.WARN, Origin.TARGET, "how far its packets go differs"),
-    "IPV6_TCLASS": Meaning(Level.WARN, Origin.TARGET, "how routers treat its packets differs"),
-    "IPV6_UNICAST_HOPS": Meaning(Level.WARN, Origin.TARGET, "how far its packets go differs"),
+    "SO_RCVBUF": Meaning(Level.WARN, OptionSource.TARGET, "how much may come in unread differs"),
+    "SO_SNDBUF": Meaning(Level.WARN, OptionSource.TARGET, "how much may be written ahead differs"),
+    "SO_OOBINLINE": Meaning(Level.WARN, OptionSource.TARGET, "where urgent data is read differs"),
+    "SO_BUSY_POLL": Meaning(Level.WARN, OptionSource.TARGET, "how long a read polls differs"),
+    "SO_MAX_PACING_RATE": Meaning(Level.WARN, OptionSource.TARGET, "how fast it may send differs"),
+    "TCP_CONGESTION": Meaning(Level.WARN, OptionSource.TARGET, "how it shares the network differs"),
+    "IP_TOS": Meaning(Level.WARN, OptionSource.TARGET, "how routers treat its packets differs"),
+    "IP_TTL": Meaning(Level.WARN, OptionSource.TARGET, "how far its packets go differs"),
+    "IPV6_TCLASS": Meaning(
+        Level.WARN, OptionSource.TARGET, "how routers treat its packets differs"
+    ),
+    "IPV6_UNICAST_HOPS": Meaning(Level.WARN, OptionSource.TARGET, "how far its packets go differs"),
     "SO_MARK": Meaning(
-        Level.WARN, Origin.SOURCE, "firewall and routing rules go on by its old listener's mark"
+        Level.WARN,
+        OptionSource.SOURCE,
+        "firewall and routing rules go on by its old listener's mark",
     ),
-    "TCP_MAXSEG": Meaning(Level.WARN, Origin.SOURCE, "the largest segment was settled by the SYN"),
+    "TCP_MAXSEG": Meaning(
+        Level.WARN, OptionSource.SOURCE, "the largest segment was settled by the SYN"
+    ),
     "TCP_WINDOW_CLAMP": Meaning(
-        Level.WARN, Origin.SOURCE, "the largest window was settled by the SYN"
+        Level.WARN, OptionSource.SOURCE, "the largest window was settled by the SYN"
     ),
     BACKLOG: Meaning(
         Level.FINE,
-        Origin.NEITHER,
+        OptionSource.NEITHER,
         "a queued child asks for no room at its target, a half-open request waits for it",
     ),
-    "SO_PRIORITY": Meaning(Level.FINE, Origin.NEITHER, "connections do not inherit it"),
-    "SO_INCOMING_CPU": Meaning(Level.FINE, Origin.NEITHER, "connections do not inherit it"),
+    "SO_PRIORITY": Meaning(Level.FINE, OptionSource.NEITHER, "connections do not inherit it"),
+    "SO_INCOMING_CPU": Meaning(Level.FINE, OptionSource.NEITHER, "connections do not inherit it"),
 }
 # What, with the address, makes a group (inet_reuseport_add_sock): the rest is only compared
 # within one.
@@ -155,12 +163,12 @@ _IDENTITY = (UID, "IPV6_V6ONLY", "SO_BINDTODEVICE")
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Mismatch:
     """One option that differs, or that no group can have."""
 
     name: str
     level: Level
-    request: Origin
+    request: OptionSource
     effect: str
     holders: Holders
     allowed: bool = False
@@ -171,7 +179,7 @@ class Finding:
         return self.level is not Level.FINE and not self.allowed
 
 
-def audit(options: Mapping[int, Options], allow: Collection[str] = ()) -> tuple[Finding, ...]:
+def audit(options: Mapping[int, Options], allow: Collection[str] = ()) -> tuple[Mismatch, ...]:
     """Whatever differs between listeners, named by cookie, the gravest first.
 
     The address that is asked about is the first listener's; of those at another one only that is
@@ -187,7 +195,7 @@ def audit(options: Mapping[int, Options], allow: Collection[str] = ()) -> tuple[
         if one[ADDRESS] == next(iter(options.values()))[ADDRESS]
     }
     if not all(one["SO_REUSEPORT"] for one in asked.values()):
-        found.append(_finding("SO_REUSEPORT", _holders("SO_REUSEPORT", asked), allow))
+        found.append(_mismatch("SO_REUSEPORT", _holders("SO_REUSEPORT", asked), allow))
     found += _differences(_IDENTITY, asked, allow)
     groups: dict[tuple[Value | None, ...], dict[int, Options]] = {}
     for cookie, one in asked.items():
@@ -201,9 +209,9 @@ def audit(options: Mapping[int, Options], allow: Collection[str] = ()) -> tuple[
 
 def _differences(
     names: Iterable[str], options: Mapping[int, Options], allow: Collection[str]
-) -> list[Finding]:
+) -> list[Mismatch]:
     differing = [(name, holders) for name in names if len(holders := _holders(name, options)) > 1]
-    return [_finding(name, holders, allow) for name, holders in differing]
+    return [_mismatch(name, holders, allow) for name, holders in differing]
 
 
 def _holders(name: str, options: Mapping[int, Options]) -> Holders:
@@ -214,12 +222,12 @@ def _holders(name: str, options: Mapping[int, Options]) -> Holders:
     return tuple((value, tuple(cookies)) for value, cookies in values.items())
 
 
-def _finding(name: str, holders: Holders, allow: Collection[str]) -> Finding:
+def _mismatch(name: str, holders: Holders, allow: Collection[str]) -> Mismatch:
     meaning = MEANINGS[name]
     level = meaning.level
     if name == "TCP_DEFER_ACCEPT" and all(value for value, _ in holders):
         level = Level.WARN  # on everywhere, and only for how long differs
-    return Finding(name, level, meaning.request, meaning.effect, holders, name in allow)
+    return Mismatch(name, level, meaning.request, meaning.effect, holders, name in allow)
 
 
 def _refuse_unknown(allow: Collection[str]) -> None:

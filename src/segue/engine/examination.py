@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from segue.address import Address
-from segue.engine.audit import ADDRESS, BACKLOG, FILTER, MD5, UID, Finding, Level, Value, audit
+from segue.engine.audit import ADDRESS, BACKLOG, FILTER, MD5, UID, Level, Mismatch, Value, audit
 from segue.engine.duplicate import duplicate
 from segue.errors import KernelError, UsageError
 from segue.group import Listener
@@ -32,10 +32,10 @@ class Examination:
     """The listeners that were looked at, with their owners, and what was found."""
 
     listeners: tuple[Listener, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[Mismatch, ...]
 
     @property
-    def refused(self) -> tuple[Finding, ...]:
+    def refused(self) -> tuple[Mismatch, ...]:
         """What speaks against migrating here: gravest findings that nobody has allowed."""
         return tuple(one for one in self.findings if one.matters and one.level is Level.REFUSE)
 
