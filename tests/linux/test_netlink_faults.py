@@ -168,6 +168,8 @@ def test_a_dump_left_in_the_middle_does_not_block_the_next() -> None:
         real = asked._socket
 
         class Interrupted(Script):
+            """It has read, and is interrupted before it can say so."""
+
             def send(self, data: bytes) -> int:
                 return real.send(data)
 

@@ -289,7 +289,7 @@ def test_a_program_that_only_selects_has_no_say(switch: int, moves: int) -> None
 
 @pytest.mark.parametrize(("profile", "moves"), [(SERIES, 0), (LINUX, 1)])
 def test_in_the_series_the_switch_is_the_only_one(profile: Profile, moves: int) -> None:
-    """Difference.PROGRAM_IS_A_SWITCH."""
+    """A program alone makes nothing migrate there (Difference.PROGRAM_IS_A_SWITCH)."""
     bench = Bench(profile)
     old = bench.listener()
     Peer(bench).connect()

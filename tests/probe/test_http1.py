@@ -43,6 +43,8 @@ def split(data: bytes, cuts: list[int]) -> list[bytes]:
 
 @dataclass(frozen=True)
 class Made:
+    """A response as bytes, and what must be read from it."""
+
     data: bytes
     status: int
     body: bytes
