@@ -147,13 +147,14 @@ def test_what_waits_in_an_adopted_listener_migrates_with_the_sysctl(
     [
         (0, "0 is no process; for a port write :0"),
         (99999999, "99999999 is no process"),
-        (os.getpid(), "has no listening TCP socket"),
+        (None, "has no listening TCP socket"),
     ],
+    ids=["zero", "too large", "this one"],
 )
-def test_a_process_without_listeners_is_refused(netns: int, pid: int, said: str) -> None:
+def test_a_process_without_listeners_is_refused(netns: int, pid: int | None, said: str) -> None:
     """With what to write instead, if it was meant as a port."""
     with pytest.raises(UsageError, match=said):
-        of_process(pid)
+        of_process(os.getpid() if pid is None else pid)
 
 
 def test_a_port_that_is_not_among_them_is_said(netns: int) -> None:

@@ -19,10 +19,10 @@ ANSWER = b"HTTP/1.1 200 OK\r\nX-Generation: %s\r\nContent-Length: 2\r\nConnectio
 
 
 @contextmanager
-def misbehaving(*faults: str) -> Iterator[dict[str, int]]:
+def misbehaving(*faults: str, port: int = PORT) -> Iterator[dict[str, int]]:
     """The server of faults.py; after the block the yielded counts hold what it did."""
     did: dict[str, int] = {}
-    command = [sys.executable, str(Path(__file__).with_name("faults.py")), str(PORT), *faults]
+    command = [sys.executable, str(Path(__file__).with_name("faults.py")), str(port), *faults]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stdin

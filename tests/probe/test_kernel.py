@@ -107,13 +107,17 @@ def test_nothing_is_left_behind() -> None:
         Tracepoint("tcp", "tcp_send_reset", "nonsense")
     assert not any(name.startswith(mine) for name in instances())
     program = (
-        "import os, signal; from segue.linux.tracefs import Tracepoint;"
-        "trace = Tracepoint('tcp', 'tcp_send_reset'); os.kill(os.getpid(), signal.SIGKILL)"
+        "from segue.linux.tracefs import Tracepoint; trace = Tracepoint('tcp', 'tcp_send_reset');"
+        "print(flush=True); input()"
     )
-    with subprocess.Popen([sys.executable, "-c", program]) as killed:
-        assert killed.wait(20) == -9
-    stale = f"segue-{killed.pid}-"
-    assert any(name.startswith(stale) for name in instances())
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", program], stdin=pipe, stdout=pipe) as killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == b"\n"
+        stale = f"segue-{killed.pid}-"
+        assert any(name.startswith(stale) for name in instances())
+        killed.kill()
+    # Whoever opens one next removes it, also another process than this one.
     Tracepoint(*RESETS).close()
     assert not any(name.startswith(stale) for name in instances())
 
@@ -160,11 +164,11 @@ def test_the_cause_of_every_reset_is_in_the_report(
     netns: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """To the connection: as many causes as resets, and as many as the kernel counted."""
-    command = ["probe", "http://127.0.0.1:8080/", "--rate", "500", "--count", "200", "--no-check"]
+    command = ["probe", f"http://{HERE.text}/", "--rate", "500", "--count", "200", "--no-check"]
     assert main([*command, "--json"]) == 0
     refused = json.loads(capsys.readouterr().out)
     assert refused["kernel"]["causes"] == {"NO_SOCKET": 200}
-    with misbehaving("answer", "reset") as did:
+    with misbehaving("answer", "reset", port=WHERE[1]) as did:
         assert main([*command, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert did["reset"] == report["counts"]["reset_after"] == 100
