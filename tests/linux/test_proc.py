@@ -81,7 +81,7 @@ def test_the_tree_of_a_shell_with_a_child(shell: subprocess.Popen[bytes]) -> Non
     assert proc.tree(shell.pid) == (shell.pid, child)
     assert proc.tree(child) == (child,)
     assert shell.pid in proc.tree(os.getpid())
-    assert proc.session(shell.pid) == (child,)
+    assert proc.session(shell.pid) == proc.below(shell.pid) == {child: proc.start_time(child)}
     assert set(proc.tree(shell.pid)) <= set(proc.everyone())
 
 
@@ -110,7 +110,8 @@ def test_a_process_that_is_gone_is_empty_everywhere() -> None:
     pid = gone()
     assert proc.tree(pid) == ()
     assert proc.children(pid) == ()
-    assert proc.session(pid) == ()
+    assert proc.session(pid) == proc.below(pid) == {}
+    assert proc.parent(pid) is None
     assert proc.sockets(pid) == {}
     assert proc.command_line(pid) == ()
     assert proc.command(pid) == "?"

@@ -18,7 +18,7 @@ import contextlib
 import errno
 import socket
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from segue.address import Address
@@ -50,14 +50,15 @@ def cycle(
     address: Address,
     *,
     children: bool = True,
+    same: Callable[[int], bool] = lambda _: True,
 ) -> CycleReport:
     """Shut down and listen again, with the same backlog; the queue goes to other members.
 
     ``owners`` are the processes to freeze meanwhile, and ``children`` of theirs unless told
-    otherwise (``segue.engine.freeze``); they run again when this returns, whatever happens.  The
-    caller sees to it that migration is on, or the queue is reset, and puts the listener back into
-    its table.  Backlog, port, TCP_MAXSEG and TCP_WINDOW_CLAMP are as before; half-open requests
-    stay with the listener.
+    otherwise, each of them if it is the ``same`` still (``segue.engine.freeze``); they run again
+    when this returns, whatever happens.  The caller sees to it that migration is on, or the queue
+    is reset, and puts the listener back into its table.  Backlog, port, TCP_MAXSEG and
+    TCP_WINDOW_CLAMP are as before; half-open requests stay with the listener.
 
     Raises UsageError, with nothing done, for the only listening member of a group, whose queue
     would be reset, and KernelError when the listener cannot listen again.
@@ -77,7 +78,7 @@ def cycle(
         if (value := listener.getsockopt(socket.IPPROTO_TCP, option)) != unset
     ]
     paused = time.perf_counter_ns()
-    with frozen(owners, children=children) as still:
+    with frozen(owners, children=children, same=same) as still:
         # Both can only be asked while it listens, and listen() needs the backlog.
         info = info_of(listener)
         queue, backlog = (info.unacked, info.sacked) if info else (mine.queue, mine.backlog)

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Iterator
 
 from segue.errors import KernelError
+from segue.linux import proc
 
 _PIDFD_GETFD = 438  # the same number on every architecture
 
@@ -91,6 +92,29 @@ def send_signal(pidfd: int, number: int) -> None:
         advice = "another user's process needs CAP_KILL" if code == errno.EPERM else ""
         doing = f"sending signal {number} to a process"
         raise KernelError("pidfd_send_signal", code, doing, advice) from error
+
+
+def signal_same(pid: int, born: int, number: int) -> bool:
+    """Signal the process that has this id and this start time; whether there is one that may be.
+
+    A process that got the id of one that has ended is not signalled: its time is read while a
+    descriptor is held, and the signal goes to what that descriptor stands for.
+    """
+    try:
+        with opened(pid) as holder:
+            if proc.start_time(pid) != born:
+                return False
+            send_signal(holder, number)
+    except KernelError:
+        return False
+    return True
+
+
+def ended(pidfd: int) -> bool:
+    """The process has ended, though it may not be reaped yet."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def wait(pidfd: int, seconds: float | None = None) -> int | None:

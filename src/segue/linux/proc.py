@@ -69,6 +69,27 @@ def tree(pid: int) -> tuple[int, ...]:
     return descend(pid, children) if os.path.exists(f"/proc/{pid}") else ()
 
 
+def below(pid: int) -> dict[int, int]:
+    """The descendants of a process, itself left out -> their start times.
+
+    Each was a child of another one of them when its time was read: a process that has got the
+    number of one that ended meanwhile is none of them.
+    """
+    found = {}
+    pids = dict.fromkeys(tree(pid))
+    for one in list(pids)[1:]:
+        fields = _stat(one)
+        if len(fields) > 19 and fields[0] != b"Z" and int(fields[1]) in pids:
+            found[one] = int(fields[19])
+    return found
+
+
+def parent(pid: int) -> int | None:
+    """Its parent's pid; None when it is gone."""
+    fields = _stat(pid)
+    return int(fields[1]) if len(fields) > 1 else None
+
+
 def descend(pid: int, children_of: Callable[[int], Iterable[int]]) -> tuple[int, ...]:
     """A process and those below it, each once, though an ancestor may adopt one meanwhile."""
     found = [pid]
@@ -115,15 +136,18 @@ def session_of(pid: int) -> int | None:
     return int(fields[3]) if len(fields) > 3 else None
 
 
-def session(leader: int) -> tuple[int, ...]:
-    """Processes whose session the leader made, itself left out; zombies left out."""
+def session(leader: int) -> dict[int, int]:
+    """Processes whose session the leader made -> their start times.
+
+    The leader is left out, and so are zombies.
+    """
     wanted = str(leader).encode()
-    found = []
+    found = {}
     for pid in everyone():
         fields = _stat(pid)
-        if pid != leader and len(fields) > 3 and fields[3] == wanted and fields[0] != b"Z":
-            found.append(pid)
-    return tuple(found)
+        if pid != leader and len(fields) > 19 and fields[3] == wanted and fields[0] != b"Z":
+            found[pid] = int(fields[19])
+    return found
 
 
 def sockets(pid: int) -> dict[int, int]:

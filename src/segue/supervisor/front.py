@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from segue.engine.cycle import CycleReport, cycle
@@ -104,7 +104,9 @@ class Front:
             self.steering.leave(slot, listener)
             self.shared = tuple(one for one in self.shared if one != slot)
 
-    def move(self, slot: int, owners: Collection[int]) -> CycleReport | None:
+    def move(
+        self, slot: int, owners: Collection[int], same: Callable[[int], bool] = lambda _: True
+    ) -> CycleReport | None:
         """Move what is queued at this listener to those that share, by shutdown and listen.
 
         None, with nothing done, when the engine cannot migrate, when no other listener would take
@@ -116,7 +118,7 @@ class Front:
         if listener is None or not self.steering.migrates or not others:
             return None
         try:
-            report = cycle(listener, owners, self.observer, self.bind.address)
+            report = cycle(listener, owners, self.observer, self.bind.address, same=same)
         except UsageError:
             return None  # workers have shut down this one, or every other
         self.steering.rejoin(slot, listener)

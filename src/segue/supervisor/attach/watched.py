@@ -176,11 +176,13 @@ class AttachedWard:
         if listener is None:
             return 0  # it is gone, and what waited there moved with that
         with listener:
-            owners = self._owners(self._listeners[hold.cookie])
+            known = self._listeners[hold.cookie]
+            owners = self._owners(known)
             try:
                 report = cycle(
-                    listener, owners, attending.observer, attending.wish.address, children=False
-                )
+                    listener, owners, attending.observer, attending.wish.address, children=False,
+                    same=lambda pid: known.inode in proc.sockets(pid),
+                )  # fmt: skip
             except UsageError:
                 return 0  # every other has been shut down meanwhile, or this one
             attending.attached.steering.rejoin(worker.id, listener)

@@ -15,9 +15,11 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
+from segue.engine.duplicate import duplicate
 from segue.engine.programs import Chosen
 from segue.engine.select import Choice
 from segue.errors import KernelError, SegueError, UsageError
@@ -75,10 +77,10 @@ def take_over(
     for worker in list(instance.workers.values()):
         if worker.live:
             _readopt(runner, worker)
-    for pid in _unknown(places, instance):
+    users = {os.geteuid(), runner.crew.identity.uid if runner.crew.identity else os.geteuid()}
+    for pid, born in _unknown(places, instance, users):
         runner.say(f"pid {pid} was started just before that supervisor died: it is told to stop")
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+        pidfd.signal_same(pid, born, signal.SIGTERM)
     instance.shared = ()  # the steering is new: its shares must be written again
     # The record has those of some moment; a few seconds tell who is slow now.
     instance.balance.clear()
@@ -119,50 +121,67 @@ def follow(runner: Runner, before: Settings) -> None:
 
 
 def _readopt(runner: Runner, worker: Worker) -> None:
-    if not _runs(worker):
+    holder = _held(worker)
+    if holder is None:
         worker.outcome = outcome(None)
         worker.feed(Turn.EXIT, runner.world.now())
         worker.holds = ()
         return
-    pids = proc.tree(worker.pid)
-    for pid in pids:
+    for pid, born in {worker.pid: worker.born, **proc.below(worker.pid)}.items():
         # It may have died in the middle of a cycle, while the worker was frozen.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGCONT)
+        pidfd.signal_same(pid, born, signal.SIGCONT)
     holds = []
     for hold in worker.holds:
         front = runner.fronts[hold.bind]
         listener = front.observer.snapshot(front.bind.address).by_cookie(hold.cookie)
-        place = None if listener is None else proc.find_socket(pids, listener.inode)
-        if place is not None:
-            holds.append(front.adopt(pidfd.duplicate_socket(*place), hold.slot))
+        if listener is None:
+            continue
+        taken = duplicate(replace(listener, owners=proc.tree(worker.pid)))
+        if taken is not None:
+            holds.append(front.adopt(taken, hold.slot))
     worker.holds = tuple(holds)
     pipe = None
     if runner.settings.output != "raw":
         # Its output is a pipe that it holds open itself: lines written meanwhile are in there.
         with contextlib.suppress(KernelError):
-            pipe = Pipe.of_descriptor(pidfd.duplicate(worker.pid, 1), worker.pipe)
-    child = Child(worker.pid, os.pidfd_open(worker.pid))
-    member = runner.crew.add(worker, child, pipe)
+            pipe = Pipe.of_descriptor(pidfd.getfd(holder, 1), worker.pipe)
+    member = runner.crew.add(worker, Child(worker.pid, holder), pipe)
     runner.watch_member(member)
     if worker.stage is Stage.STOPPING:
         # The signal may have been written down and not sent; a second one does no harm.
         member.signal(runner.settings.signal_number())
 
 
-def _unknown(places: Places, instance: Instance) -> list[int]:
+def _held(worker: Worker) -> int | None:
+    """A pidfd of its process, the caller's to close; None when it runs no more.
+
+    Opened first and looked at then: another process may get the pid in between.
+    """
+    try:
+        holder = pidfd.open_process(worker.pid)
+    except KernelError:
+        return None
+    if _runs(worker):
+        return holder
+    os.close(holder)
+    return None
+
+
+def _unknown(places: Places, instance: Instance, users: Collection[int]) -> list[tuple[int, int]]:
     """The worker of this instance that was started and not yet written down, if there is one.
 
-    Its mark has a number that the record has not reached, and it leads a session: what a worker
-    starts inherits the mark, and a name such as ``shop.web`` begins like ``shop``.
+    With its start time.  Its mark has a number that the record has not reached, and it leads a
+    session: what a worker starts inherits the mark, and a name such as ``shop.web`` begins like
+    ``shop``.  Anybody may give a program of theirs such a mark: only these ``users`` count.
     """
     mark = re.compile(re.escape(f"{VARIABLE}={places.base}.w").encode() + rb"([0-9]{1,9})")
     return [
-        pid
+        (pid, born)
         for pid in proc.everyone()
+        if (born := proc.start_time(pid)) is not None
         for entry in proc.environment(pid)
         if (found := mark.fullmatch(entry)) and int(found[1]) > instance.last_worker
-        if proc.session_of(pid) == pid
+        if proc.session_of(pid) == pid and proc.uid(pid) in users
     ]
 
 
@@ -200,7 +219,10 @@ class Succession:
             "files": runner.crew.files,
             "askers": askers,
             "counts": [runner.cut, runner.moves.moved, runner.exit_code],
-            "leftovers": runner.leftovers,
+            "leftovers": [
+                [leader, flag, limit, list(left.items())]
+                for leader, (flag, limit, left) in runner.leftovers.items()
+            ],
             "instance": runner.instance.to_json(),
             "choice": [runner.choice.engine, runner.choice.nudge, list(runner.choice.reasons)],
             "lock": runner.lock,
@@ -327,7 +349,7 @@ def succeed(handed: dict[str, Any], places: Places, voice: Voice, world: World) 
     runner.crew.files = handed["files"] and tuple(handed["files"])
     runner.cut, runner.moves.moved, runner.exit_code = handed["counts"]
     runner.leftovers = {
-        int(leader): (flag, limit) for leader, (flag, limit) in handed["leftovers"].items()
+        leader: (flag, limit, dict(left)) for leader, flag, limit, left in handed["leftovers"]
     }
     runner.requests.adopt(handed["askers"])
     control, inbox = (_socket(handed["doors"][name]) for name in ("control", "inbox"))

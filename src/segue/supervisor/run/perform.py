@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from segue.engine.nudge import Nudge
 from segue.errors import SegueError
 from segue.group import Listener
+from segue.linux import pidfd, proc
 from segue.supervisor import notify
 from segue.supervisor.lifecycle import plan
 from segue.supervisor.lifecycle.instance import HeldListener, Worker
@@ -188,9 +189,16 @@ class Moves:
         self, worker: Worker, owners: tuple[int, ...], holds: tuple[HeldListener, ...] | None = None
     ) -> None:
         """Move what waits at this worker's listeners, or at these of them, to those that share."""
+        member = self.runner.crew.members.get(worker.id)
+
+        def same(pid: int) -> bool:
+            if member is not None and pid == member.child.pid:
+                return not pidfd.ended(member.child.pidfd)
+            return proc.parent(pid) in owners
+
         for hold in worker.holds if holds is None else holds:
             try:
-                report = self.runner.fronts[hold.bind].move(hold.slot, owners)
+                report = self.runner.fronts[hold.bind].move(hold.slot, owners, same)
             except SegueError as error:
                 self.runner.say(f"what waits at {worker.name} could not be moved: {error}")
                 continue

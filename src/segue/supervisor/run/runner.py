@@ -88,8 +88,9 @@ class Runner:
         self._events = select.poll()
         self._events.register(self.selector.fileno(), select.POLLIN)
         self.tracing = Tracing(self.selector, settings.chosen)
-        # Leader of a dead worker's session -> its flag, and when what it left is killed.
-        self.leftovers: dict[int, tuple[str, float]] = {}
+        # Leader of a dead worker's session -> its flag, when what it left is killed, and what
+        # that was at the last look: processes with their start times.
+        self.leftovers: dict[int, tuple[str, float, dict[int, int]]] = {}
         self.exit_code = 0
         self.cut = 0
         self.succession: Succession | None = None  # set to hand over to new code
@@ -277,9 +278,12 @@ class Runner:
 
     def _leftovers_run(self) -> bool:
         """Whether processes that ended workers left behind still run; killed when time is up."""
-        for leader, (flag, limit) in list(self.leftovers.items()):
+        for leader, (flag, limit, before) in list(self.leftovers.items()):
             late = self.world.now() >= limit
-            if not end_leftovers(leader, flag, signal.SIGKILL if late else 0):
+            left = end_leftovers(leader, flag, signal.SIGKILL if late else 0, before)
+            if left:
+                self.leftovers[leader] = (flag, limit, left)
+            else:
                 del self.leftovers[leader]
         return bool(self.leftovers)
 
@@ -344,11 +348,11 @@ class Runner:
         self.rescue.ended(worker.id)
         left = end_leftovers(pid, member.flag, self.settings.signal_number())
         if left:
-            self.leftovers[pid] = (member.flag, now + self.limits.stop_timeout)
+            self.leftovers[pid] = (member.flag, now + self.limits.stop_timeout, left)
         if left and code == 0 and not worker.asked:
             worker.outcome += (
-                f" and left {proc.describe(left)} running, which is ended: segue run wants servers"
-                " that stay in the foreground, so turn their daemon mode off"
+                f" and left {proc.describe(sorted(left))} running, which is ended: segue run wants"
+                " servers that stay in the foreground, so turn their daemon mode off"
             )
         if before is Stage.KILLED:
             self.cut += last.connections

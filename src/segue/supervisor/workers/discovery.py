@@ -11,6 +11,7 @@ import socket
 
 from segue.errors import KernelError
 from segue.linux import pidfd, proc
+from segue.linux.sockopt import cookie
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.instance import HeldListener, Instance, Worker
 from segue.supervisor.lifecycle.stages import Stage
@@ -38,7 +39,9 @@ def discover(instance: Instance, crew: Crew, fronts: list[Front]) -> list[str]:
                     continue
                 worker = instance.workers[worker_id]
                 pid, fd = inodes[listener.inode]
-                hold = _adopt(front, worker, pid, fd, injected=crew.settings.inject)
+                hold = _adopt(
+                    front, worker, pid, fd, listener.cookie, injected=crew.settings.inject
+                )
                 if hold is not None:
                     worker.holds = (*worker.holds, hold)
                     _share_anew(instance, worker)
@@ -74,7 +77,7 @@ def _inodes(member: Member) -> dict[int, tuple[int, int]]:
 
 
 def _adopt(
-    front: Front, worker: Worker, pid: int, fd: int, *, injected: bool
+    front: Front, worker: Worker, pid: int, fd: int, wanted: int, *, injected: bool
 ) -> HeldListener | None:
     try:
         listener = pidfd.duplicate_socket(pid, fd)
@@ -82,6 +85,9 @@ def _adopt(
         if error.errno == errno.EPERM:
             worker.fault = f"has a listener that cannot be taken: {error}"
         return None  # otherwise it ended, or closed it, since it was seen
+    if cookie(listener) != wanted:
+        listener.close()  # another has the number now: of the descriptor, or of the process
+        return None
     if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
         listener.close()
         advice = (

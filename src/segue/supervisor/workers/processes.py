@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from segue.linux import proc
+from segue.linux import pidfd, proc
 from segue.supervisor.control.log import Pipe
 from segue.supervisor.control.paths import Places
 from segue.supervisor.front import Front
@@ -37,8 +37,9 @@ class Member:
             file.write(bytes([DRAINING if draining else SERVING]))
 
     def tree(self) -> tuple[int, ...]:
-        """The worker and all its descendants."""
-        return proc.tree(self.child.pid)
+        """The worker and all its descendants; () when it has ended, as its pid may be another's."""
+        found = proc.tree(self.child.pid)
+        return () if pidfd.ended(self.child.pidfd) else found
 
     def signal(self, number: int) -> None:
         """Signal the worker itself, by pidfd: a pid that was reused cannot be hit."""
@@ -47,10 +48,10 @@ class Member:
 
     def kill(self) -> None:
         """SIGKILL the worker and every process it left in its tree."""
-        for pid in self.tree():
-            if pid != self.child.pid:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
+        below = proc.below(self.child.pid)
+        if not pidfd.ended(self.child.pidfd):  # else the pid that was looked up may be another's
+            for pid, born in below.items():
+                pidfd.signal_same(pid, born, signal.SIGKILL)
         self.signal(signal.SIGKILL)
 
     def close(self) -> None:
@@ -161,17 +162,37 @@ class Crew:
             member.close()
 
 
-def end_leftovers(leader: int, flag: str, number: int) -> tuple[int, ...]:
-    """Signal what a dead worker left running; which processes there were.
+def end_leftovers(
+    leader: int, flag: str, number: int, before: Mapping[int, int] | None = None
+) -> dict[int, int]:
+    """Signal what a dead worker left running; which processes there were, with start times.
 
     A shell that is told to stop leaves its server running: the session still names it.  A server
     that made itself a daemon has a session of its own; it was given to us as its nearest
-    subreaper, and its environment names the worker.
+    subreaper, and its environment names the worker.  ``before`` is the last answer of this worker,
+    None for the first.
     """
     mark = f"{VARIABLE}={flag}".encode()
-    daemons = {pid for pid in proc.children(os.getpid()) if mark in proc.environment(pid)}
-    left = tuple(sorted({*proc.session(leader), *daemons} - {leader}))
-    for pid in left:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)
+    ours = proc.below(os.getpid())
+    children = proc.children(os.getpid())
+    daemons = {pid: ours[pid] for pid in children if pid in ours and mark in proc.environment(pid)}
+    left = {**same_session(proc.session(leader), before, ours), **daemons}
+    left.pop(leader, None)
+    if number:
+        for pid, born in left.items():
+            pidfd.signal_same(pid, born, number)
     return left
+
+
+def same_session(
+    found: Mapping[int, int], before: Mapping[int, int] | None, ours: Mapping[int, int]
+) -> dict[int, int]:
+    """Those processes of a dead leader's session that are its leftovers; each with start times.
+
+    The kernel gives the leader's number to nobody while somebody is in its session.  So who is in
+    it at the next look belongs to it if one of ``before`` is in it still.  If none is, the session
+    may be that of a stranger who got the number, and only descendants of ``ours`` count.
+    """
+    if before is None or before.items() & found.items():
+        return dict(found)
+    return {pid: born for pid, born in found.items() if ours.get(pid) == born}
