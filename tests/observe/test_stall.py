@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from segue.linux.proc import Scheduled
+from segue.linux.schedstat import Scheduled
 from segue.observe.stall import (
     LOOKS,
     Baseline,

@@ -8,7 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from segue.linux import schedstat
+from segue.linux.schedstat import Scheduled
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -260,17 +263,6 @@ def run_state(pid: int) -> str | None:
     return fields[0].decode() if fields else None
 
 
-class Scheduled(NamedTuple):
-    """A thread's time so far, in nanoseconds (Documentation/scheduler/sched-stats.rst).
-
-    ``ran`` is brought up to date at each tick, ``waited`` only when the thread gets a processor.
-    """
-
-    ran: int
-    waited: int  # for a processor, with something to do
-    runnable: bool  # it runs, or waits for a processor
-
-
 def scheduling(pid: int) -> dict[int, Scheduled]:
     """Thread -> its time; {} when the process is gone, or the kernel keeps no such account
     (CONFIG_SCHED_INFO).
@@ -278,10 +270,10 @@ def scheduling(pid: int) -> dict[int, Scheduled]:
     found = {}
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for thread in os.listdir(f"/proc/{pid}/task"):
-            times = _read(f"/proc/{pid}/task/{thread}/schedstat").split()
-            state = stat_fields(_read(f"/proc/{pid}/task/{thread}/stat"))[:1]
-            if times and state:
-                found[int(thread)] = Scheduled(int(times[0]), int(times[1]), state == [b"R"])
+            where = f"/proc/{pid}/task/{thread}"
+            state = b"".join(stat_fields(_read(f"{where}/stat"))[:1])
+            if times := schedstat.parse(_read(f"{where}/schedstat"), state):
+                found[int(thread)] = times
     return found
 
 

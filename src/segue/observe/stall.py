@@ -26,7 +26,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
-from segue.linux.proc import Scheduled
+from segue.linux.schedstat import Scheduled
 
 # Longer than a server that is well takes over one event, and short enough that of a stall of
 # 1 s in every 3 fewer than one client in a hundred feels it (docs/RESCUE.md).

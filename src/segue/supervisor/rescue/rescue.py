@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from segue.linux import proc
+from segue.linux.schedstat import Scheduled
 from segue.observe.stall import Diagnosis, QueueHistory, Seen, follow, judge, room, to_mark
 from segue.supervisor.lifecycle import plan
 from segue.supervisor.lifecycle.instance import HeldListener, Worker
@@ -324,8 +325,8 @@ class Rescue:
         counts = self.ward.fronts[hold.bind].steering.counts().get(hold.slot)
         return counts.new + counts.migrated if counts else 0
 
-    def _threads(self, worker: Worker) -> dict[int, proc.Scheduled]:
-        found: dict[int, proc.Scheduled] = {}
+    def _threads(self, worker: Worker) -> dict[int, Scheduled]:
+        found: dict[int, Scheduled] = {}
         for pid in self.ward.processes(worker):
             found |= proc.scheduling(pid)
         return found
