@@ -108,8 +108,8 @@ def test_it_says_what_it_did_and_what_comes_next(netns: int, capsys: Said) -> No
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ([":8080"], "nobody listens at port 8080"),
-        (["127.0.0.1:8080"], "nobody listens at 127.0.0.1:8080"),
+        ([":8080"], "no process listens at port 8080"),
+        (["127.0.0.1:8080"], "no process listens at 127.0.0.1:8080"),
         (["0"], "0 is no process; for a port write :0"),
         (["nginx"], "is not an address"),
         ([":0"], "port 0"),

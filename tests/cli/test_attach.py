@@ -42,7 +42,7 @@ def refused(
 def test_nobody_listens(pool: Servers, tmp_path: Path, bpf_directory: str) -> None:
     """And where on that port somebody does."""
     code, said = refused(tmp_path, bpf_directory)
-    assert (code, "nobody listens at 127.0.0.1:8080" in said) == (2, True)
+    assert (code, "no process listens at 127.0.0.1:8080" in said) == (2, True)
     with open_listener(HERE.at(8080), backlog=1):
         done = subprocess.run(
             [sys.executable, "-m", "segue", "attach", ":8080", "--bpffs", bpf_directory],

@@ -68,7 +68,7 @@ def test_as_json_it_names_listeners_by_cookie(netns: int, capsys: Said) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["127.0.0.1:8080"], "nobody listens at 127.0.0.1:8080"),
+        (["127.0.0.1:8080"], "no process listens at 127.0.0.1:8080"),
         (["somewhere:80"], "write the number"),
         ([":8080", "--netns", "no-such"], "names no network namespace"),
         ([], "Missing argument"),
@@ -88,7 +88,7 @@ def test_an_unknown_option_cannot_be_allowed(netns: int, capsys: Said) -> None:
 
 
 def test_another_namespace_can_be_looked_at(netns: int, capsys: Said) -> None:
-    """By path: in the inner one nobody listens."""
+    """By path: in the inner one no process listens."""
     with open_listener(HERE, backlog=8), namespaces.fresh():
         assert main(["audit", str(HERE)]) == 2
         assert main(["audit", str(HERE), "--netns", f"/proc/self/fd/{netns}"]) == 0

@@ -209,7 +209,7 @@ def test_orders_without_an_instance_are_refused(tmp_path: Path) -> None:
         stale.bind(str(tmp_path / "old.sock"))
     code, stderr = run("restart", "--name", "old", env=env)
     assert (code, "its socket is stale" in stderr) == (1, True)
-    assert run("status", env=env)[0] == 2  # nobody listens there, so it is no instance
+    assert run("status", env=env)[0] == 2  # no process listens there, so it is no instance
     with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
         for name, one in (("one", first), ("two", second)):
             one.bind(str(tmp_path / f"{name}.sock"))

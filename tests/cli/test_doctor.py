@@ -30,7 +30,7 @@ def test_doctor_says_what_a_restart_would_lose(
 def test_doctor_on_a_free_address_says_so(netns: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Nobody listens there is an answer, not an error."""
     assert main(["doctor", "[::1]:8080"]) == 0
-    assert "nobody listens" in capsys.readouterr().out
+    assert "no process listens" in capsys.readouterr().out
 
 
 def test_doctor_refuses_what_is_no_address(capsys: pytest.CaptureFixture[str]) -> None:

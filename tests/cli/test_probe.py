@@ -195,7 +195,7 @@ def test_the_page_is_written(
 @pytest.mark.parametrize(
     ("target", "faults", "sentence"),
     [
-        (URL, [], "nobody listens at http://127.0.0.1:8080/ (127.0.0.1:8080)"),
+        (URL, [], "no process listens at http://127.0.0.1:8080/ (127.0.0.1:8080)"),
         (URL, ["hang"], "accepts connections and gives no whole answer within 0.5 s"),
         (URL, ["nonsense"], "does not answer in HTTP"),
         (URL, ["eof"], "ended the first connection without an answer"),
@@ -262,7 +262,7 @@ def test_an_address_without_a_route_is_unreachable(
 def test_what_makes_no_sense_is_refused(
     netns: int, capsys: pytest.CaptureFixture[str], args: list[str], sentence: str
 ) -> None:
-    """Exit code 2, one sentence, and no connection was made: nobody listens there."""
+    """Exit code 2, one sentence, and no connection was made: no process listens there."""
     assert main(["probe", *args]) == 2
     captured = capsys.readouterr()
     assert sentence in captured.err

@@ -38,7 +38,7 @@ def refused(
 def test_too_few_listen(pool: Servers, tmp_path: Path, bpf_directory: str) -> None:
     """Nobody, or one alone, who would have nobody to take over."""
     code, said = refused(tmp_path, bpf_directory)
-    assert (code, "nobody listens at 127.0.0.1:8080" in said) == (2, True)
+    assert (code, "no process listens at 127.0.0.1:8080" in said) == (2, True)
     pool.plain()
     code, said = refused(tmp_path, bpf_directory)
     assert (code, "one listener only at 127.0.0.1:8080" in said) == (2, True)

@@ -75,13 +75,13 @@ def test_the_listeners_of_a_port_are_found(netns: int) -> None:
 def test_a_successor_can_bind_only_after(netns: int) -> None:
     """EADDRINUSE before, and again once it is withdrawn; between, a listener gets its part."""
     with server(8080, 8081) as pid:
-        (place,) = of_process(pid, 8080)
-        share(place)
-        withdraw(place)
+        (owned,) = of_process(pid, 8080)
+        share(owned)
+        withdraw(owned)
         assert not of_process(pid, 8080)[0].shareable
         with pytest.raises(KernelError, match="EADDRINUSE"):
             open_listener(HERE, backlog=8)
-        share(place)
+        share(owned)
         assert of_process(pid, 8080)[0].shareable
         with open_listener(HERE, backlog=64) as successor:
             successor.settimeout(20)
@@ -96,21 +96,21 @@ def test_a_successor_can_bind_only_after(netns: int) -> None:
 def test_what_another_has_joined_is_not_withdrawn(netns: int, address: Address, owner: int) -> None:
     """The kernel would let others join all the same, past the group: the option stays on."""
     with server(8080, 8081) as pid:
-        (place,) = of_process(pid, address.port)
-        with socket.socket(fileno=pidfd.duplicate(pid, place.number)) as taken:
+        (owned,) = of_process(pid, address.port)
+        with socket.socket(fileno=pidfd.duplicate(pid, owned.number)) as taken:
             os.fchown(taken.fileno(), owner, -1)
-        (place,) = of_process(pid, address.port)
-        assert place.uid == owner
-        share(place)
+        (owned,) = of_process(pid, address.port)
+        assert owned.uid == owner
+        share(owned)
         with socket.socket(address.family) as successor:
             successor.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             os.fchown(successor.fileno(), owner, -1)
             successor.bind((address.host, address.port))
             successor.listen()
             with pytest.raises(NotSupported, match="another one has"):
-                withdraw(place)
+                withdraw(owned)
         with pytest.raises(NotSupported, match="another one has"):
-            withdraw(place)
+            withdraw(owned)
         assert of_process(pid, address.port)[0].shareable
 
 
@@ -122,8 +122,8 @@ def test_what_waits_in_an_adopted_listener_migrates_with_the_sysctl(
     """All 40 connections reach the successor when the old server is gone; else only its own."""
     sysctl.write("net.ipv4.tcp_migrate_req", migrates)
     with server(8080, 8081) as pid:
-        (place,) = of_process(pid, 8080)
-        share(place)
+        (owned,) = of_process(pid, 8080)
+        share(owned)
         clients = []
         with open_listener(HERE, backlog=64) as successor:
             clients = [socket.create_connection((HERE.host, HERE.port)) for _ in range(40)]
@@ -132,7 +132,7 @@ def test_what_waits_in_an_adopted_listener_migrates_with_the_sysctl(
                 assert len(queues) == 2
                 os.kill(pid, 9)
                 successor.settimeout(20)
-                expected = kept or 40 - queues[place.cookie]
+                expected = kept or 40 - queues[owned.cookie]
                 for _ in range(expected):
                     successor.accept()[0].close()
                 successor.setblocking(False)
@@ -162,9 +162,9 @@ def test_a_port_that_is_not_among_them_is_said(netns: int) -> None:
     with server(8080) as pid, Observer() as observer:
         with pytest.raises(UsageError, match=r"has no listening TCP socket at port 80$"):
             of_process(pid, 80)
-        with pytest.raises(UsageError, match="nobody listens at port 80 in this"):
+        with pytest.raises(UsageError, match="no process listens at port 80 in this"):
             at_port(observer, 80)
-        with pytest.raises(UsageError, match=r"nobody listens at 127\.0\.0\.1:8080 in this"):
+        with pytest.raises(UsageError, match=r"no process listens at 127\.0\.0\.1:8080 in this"):
             at_port(observer, 8080, HERE)
 
 
@@ -216,9 +216,9 @@ def test_without_the_right_it_is_said_which(netns: int) -> None:
 def test_a_listener_that_was_replaced_is_not_touched(netns: int) -> None:
     """Its number may be another socket's by the time it is set."""
     with server(8080) as pid:
-        (place,) = of_process(pid)
-        other = type(place)(
-            place.address, place.pid, place.number, place.cookie + 1, place.uid, shareable=False
+        (owned,) = of_process(pid)
+        other = type(owned)(
+            owned.address, owned.pid, owned.number, owned.cookie + 1, owned.uid, shareable=False
         )
         with pytest.raises(KernelError, match="it was closed meanwhile"):
             share(other)

@@ -17,7 +17,7 @@ from tests.engine.segments import connect_all
 from tests.linux.unprivileged import as_nobody
 
 from segue.address import Address
-from segue.engine.drain import Drain, Place
+from segue.engine.drain import Drain, GroupKey
 from segue.engine.hash import Hash
 from segue.engine.steering import Steering
 from segue.errors import UsageError
@@ -224,7 +224,7 @@ def _connect_for_ever(address: Address, writer: int) -> int:
 
 @pytest.mark.parametrize("address", [IPV4, IPV6], ids=str)
 def test_while_members_leave_under_load_nobody_is_lost_or_misled(address: Address) -> None:
-    """A hundred times the oldest member leaves, which moves one that shares into its place, and a
+    """A hundred times the oldest member leaves, which moves one that shares to its index, and a
     newcomer takes its share, while two processes connect as fast as they can: none of them waits
     for a second SYN, and who never had a share never gets one.
     """
@@ -252,21 +252,21 @@ def test_a_dump_tells_the_order_of_listen(address: Address) -> None:
     """In both families, whatever leaves and whoever is shut down and listens again."""
     with ExitStack() as stack:
         made = [stack.enter_context(sockopt.open_listener(address, backlog=8)) for _ in range(5)]
-        place = Place.of(made[0])
+        key = GroupKey.of(made[0])
         order = [sockopt.cookie(one) for one in made]
-        assert place.look() == order
+        assert key.look() == order
         made[1].close()
         made[3].shutdown(socket.SHUT_RDWR)
-        assert place.look() == [order[0], order[2], order[4]]
+        assert key.look() == [order[0], order[2], order[4]]
         made[3].listen(8)
-        assert place.look() == [order[0], order[2], order[4], order[3]]
+        assert key.look() == [order[0], order[2], order[4], order[3]]
 
 
 def test_a_group_is_one_address_only() -> None:
     """The same port at another host, and in the other family, is another group."""
     with bench() as group, bench(Address("127.0.0.2", 8080)) as other, bench(IPV6) as third:
         slots = [one.listen() for one in (group, other, third)]
-        assert all(len(Place.of(one.listeners[0]).look()) == 1 for one in (group, other, third))
+        assert all(len(GroupKey.of(one.listeners[0]).look()) == 1 for one in (group, other, third))
         with pytest.raises(UsageError, match=r"127\.0\.0\.2:8080 is in another group"):
             group.steering.join(5, other.listeners[slots[1]])
 
@@ -302,8 +302,8 @@ def test_strangers_are_told_and_get_nothing() -> None:
 
 
 @pytest.mark.parametrize("address", EVERY, ids=str)
-def test_places_that_cannot_be_deduced_are_sounded(address: Address) -> None:
-    """Three strangers leave at once, so three of ours may have taken any of their places; a look
+def test_indexes_that_cannot_be_deduced_are_looked_for(address: Address) -> None:
+    """Three strangers leave at once, so three of ours may have taken any of their indexes; a look
     finds each, and no client and no worker notices anything.
     """
     with bench(address) as group:
@@ -322,7 +322,7 @@ def test_places_that_cannot_be_deduced_are_sounded(address: Address) -> None:
 
 
 def test_a_filter_of_the_owners_is_left_alone() -> None:
-    """Then places are not looked for: the member gets nothing, the rest share, and it is said."""
+    """Then indexes are not looked for: the member gets nothing, the rest share, and it is said."""
     with bench() as group:
         with strangers(2):
             a, b, c = (group.listen() for _ in range(3))
@@ -330,13 +330,13 @@ def test_a_filter_of_the_owners_is_left_alone() -> None:
             group.steering.share({a: 1, b: 1, c: 1})
         (said,) = group.check()
         assert said.startswith(
-            "the kernel's place of 2 listener(s) at 127.0.0.1:8080 is not certain"
+            "the kernel's index of 2 listener(s) at 127.0.0.1:8080 is not certain"
         )
         assert cbpf.filter_length(group.listeners[b]) == 1
         assert cbpf.filter_length(group.listeners[c]) == 0
         assert group.check() == []
         assert set(group.spread(30)) == {a}
-        # Whoever comes next has a place that is certain.
+        # Whoever comes next has an index that is certain.
         d = group.listen()
         group.steering.share({d: 1})
         assert group.spread(20) == {d: 20}

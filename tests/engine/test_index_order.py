@@ -42,11 +42,11 @@ def every_outcome(orders: Iterable[Order], leave: set[int], join: set[int]) -> s
 
 
 def check(picture: IndexOrder, possible: set[Order]) -> None:
-    """Every place that is named is right whatever happened, and the length is right."""
+    """Every index that is named is right whatever happened, and the length is right."""
     for order in possible:
         assert len(picture.order) == len(order)
-        for place, named in enumerate(picture.order):
-            assert named in {None, order[place]}, (picture.order, order)
+        for index, named in enumerate(picture.order):
+            assert named in {None, order[index]}, (picture.order, order)
     members = next(iter(possible))
     assert all(picture.member(one) for one in members)
     assert {abs(one) for one in picture.record()} == set(members)
@@ -129,7 +129,7 @@ def test_a_member_whose_place_is_unknown_can_leave() -> None:
 
 
 def test_what_is_certain_is_named() -> None:
-    """Being careful is no excuse for knowing nothing: these places have one possible holder."""
+    """Being careful is no excuse for knowing nothing: these indexes have one possible holder."""
     picture = IndexOrder([1, 2, 3, 4, 5])
     picture.left(2)
     assert list(picture.order) == [1, 5, 3, 4]
@@ -145,11 +145,11 @@ def test_what_is_certain_is_named() -> None:
 
 
 def seen_by_kernel(address: Address, listeners: dict[int, socket.socket]) -> list[int]:
-    """The kernel's order: what `ret #i` answers is asked of every place in turn."""
+    """The kernel's order: what `ret #i` answers is asked of every index in turn."""
     found = []
-    for place in range(len(listeners)):
+    for index in range(len(listeners)):
         some = next(iter(listeners.values()))
-        cbpf.attach_reuseport(some, [cbpf.answer(place)])
+        cbpf.attach_reuseport(some, [cbpf.answer(index)])
         with socket.create_connection((address.host, address.port), timeout=2) as client:
             for name, listener in listeners.items():
                 listener.setblocking(False)
@@ -166,7 +166,7 @@ def seen_by_kernel(address: Address, listeners: dict[int, socket.socket]) -> lis
 @pytest.mark.root
 @pytest.mark.usefixtures("netns")
 def test_the_picture_is_the_kernels() -> None:
-    """After every listen, close and cycle each place answers with the member we name."""
+    """After every listen, close and cycle each index answers with the member we name."""
     address = Address("127.0.0.1", 8000)
     picture, listeners = IndexOrder(), {}
     script = ["+", "+", "+", "+", "-0", "+", "~1", "-2", "+", "~3", "-1", "-3"]
@@ -197,7 +197,7 @@ def test_the_picture_is_the_kernels() -> None:
 
 @given(st.permutations(range(1, 7)), st.data())
 def test_a_list_by_age_tells_newcomers_apart(joiners: list[int], data: st.DataObject) -> None:
-    """Ours and strangers, however they took turns: all are appended, and all have a place."""
+    """Ours and strangers, however they took turns: all are appended, and all have an index."""
     picture = IndexOrder([10, 11, 12])
     ours = data.draw(st.sets(st.sampled_from(joiners)))
     picture.joined(*(one for one in joiners if one in ours))
@@ -207,7 +207,7 @@ def test_a_list_by_age_tells_newcomers_apart(joiners: list[int], data: st.DataOb
 
 
 def test_a_list_by_age_tells_nothing_when_somebody_moved() -> None:
-    """A newcomer may have come before or after a departure: its place is not certain."""
+    """A newcomer may have come before or after a departure: its index is not certain."""
     picture = IndexOrder([10, 11, 12])
     picture.left(10)
     picture.reconcile([11, 12, 13, 14], oldest_first=True)
@@ -222,16 +222,16 @@ def test_who_is_found_has_a_place_again() -> None:
     assert picture.doubtful == (0, 1, 2)
     picture.found(6, 1)
     assert list(picture.order) == [None, 6, None]
-    for who, place in ((6, 0), (4, 1), (9, 0)):
-        with pytest.raises(UsageError, match=f"listener {who} cannot have place {place}"):
-            picture.found(who, place)
+    for who, index in ((6, 0), (4, 1), (9, 0)):
+        with pytest.raises(UsageError, match=f"listener {who} cannot have index {index}"):
+            picture.found(who, index)
     picture.found(4, 2)
     assert list(picture.order) == [5, 6, 4]
     assert picture.adrift == set()
 
 
 def test_nobody_joins_twice() -> None:
-    """Whether its place is certain or not."""
+    """Whether its index is certain or not."""
     picture = IndexOrder([1, -2, -3])
     for who in (1, 3):
         with pytest.raises(UsageError, match=f"listener {who} is in the group already"):

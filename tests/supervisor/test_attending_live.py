@@ -355,7 +355,7 @@ def test_a_group_that_was_empty_is_attached_again(
     """A program goes with the last listener; whoever comes next is under it again."""
     with Attach(tmp_path, bpf_directory) as nobody:
         assert nobody.wait() == 2
-        assert "nobody listens at 127.0.0.1:8080" in nobody.said()
+        assert "no process listens at 127.0.0.1:8080" in nobody.said()
     first = pool.plain()
     with Attach(tmp_path, bpf_directory) as one:
         one.wait_attached(1)
@@ -371,7 +371,7 @@ def test_a_group_that_was_empty_is_attached_again(
 def test_another_network_namespace_is_entered_by_pid(
     pool: Servers, tmp_path: Path, bpf_directory: str
 ) -> None:
-    """Its listeners, its clients; from outside nobody listens there."""
+    """Its listeners, its clients; from outside no process listens there."""
     server = pool.plain()
     outside = ("unshare", "--net")
     with Attach(tmp_path, bpf_directory, "--netns", str(server.pid), before=outside) as one:

@@ -8,7 +8,7 @@ import click
 
 from segue.address import Address
 from segue.cli.where import netns_option
-from segue.engine.adoption import Place, at_port, of_process, share, withdraw
+from segue.engine.adoption import OwnedListener, at_port, of_process, share, withdraw
 from segue.errors import SegueError, UsageError
 from segue.linux import netns as namespaces
 from segue.linux import proc, sysctl
@@ -33,8 +33,8 @@ def adopt(target: str, port: int | None, netns: str, *, undo: bool) -> int:
     Of the process PID, or of whoever listens at :PORT.  The server notices nothing; a successor of
     the same user, which sets SO_REUSEPORT too, can then start beside it.
     """
-    places = _find(target, port, netns)
-    for one in places:
+    owned = _find(target, port, netns)
+    for one in owned:
         who = f"{one.address} of {proc.command(one.pid)} (pid {one.pid})"
         if one.shareable is not undo:
             click.echo(f"{who}: {'was not shareable' if undo else 'is shareable already'}")
@@ -46,11 +46,11 @@ def adopt(target: str, port: int | None, netns: str, *, undo: bool) -> int:
             share(one)
         click.echo(f"{who}: {'can be joined no longer' if undo else 'is shareable now'}")
     if not undo:
-        click.echo(_next(places))
+        click.echo(_next(owned))
     return 0
 
 
-def _find(target: str, port: int | None, netns: str) -> list[Place]:
+def _find(target: str, port: int | None, netns: str) -> list[OwnedListener]:
     if target.isascii() and target.isdigit():
         if netns:
             raise UsageError("--netns goes with :PORT; a PID's listeners are wherever it is")
@@ -64,14 +64,14 @@ def _find(target: str, port: int | None, netns: str) -> list[Place]:
         return at_port(observer, address.port, exact)
 
 
-def _next(places: list[Place]) -> str:
+def _next(owned: list[OwnedListener]) -> str:
     """What is to be done now, and what becomes of the connections."""
-    uids = " or ".join(sorted({str(one.uid) for one in places}))
-    pids = " and ".join(sorted({str(one.pid) for one in places}))
+    uids = " or ".join(sorted({str(one.uid) for one in owned}))
+    pids = " and ".join(sorted({str(one.pid) for one in owned}))
     return (
         f"Next: start the successor as uid {uids}, with SO_REUSEPORT set (segue run --beside sets"
         f" it); when it serves, stop pid {pids} in the way that lets it finish what it has"
-        f" accepted.\n{_waiting(places[0].pid)}"
+        f" accepted.\n{_waiting(owned[0].pid)}"
     )
 
 

@@ -32,7 +32,7 @@ _COLOURS = {Level.REFUSE: "red", Level.WARN: "yellow", Level.FINE: "dim"}
 
 @click.command(
     epilog="Exit codes: 0 nothing that matters differs, 1 something is refused or warned"
-    " of, or could not be looked at, 2 usage, or nobody listens there."
+    " of, or could not be looked at, 2 usage, or no process listens there."
 )
 @click.argument("address")
 @click.option(

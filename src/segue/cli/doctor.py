@@ -149,7 +149,7 @@ def who(group: Group) -> str:
         for pid in pids:
             programs[proc.command(pid)].append(pid)
     if not group.listeners:
-        return "nobody listens"
+        return "no process listens"
     if not programs:
         return "another user's" if os.geteuid() else "not in this namespace"
     return ", ".join(

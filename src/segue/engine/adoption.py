@@ -31,7 +31,7 @@ _PRIVILEGE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class OwnedListener:
     """A listening TCP socket as a descriptor of a process."""
 
     address: Address
@@ -42,7 +42,7 @@ class Place:
     shareable: bool  # SO_REUSEPORT is set
 
 
-def of_process(pid: int, port: int | None = None) -> list[Place]:
+def of_process(pid: int, port: int | None = None) -> list[OwnedListener]:
     """The process's listening TCP sockets, in whichever network namespace, or those at ``port``.
 
     Raises UsageError when it has none, KernelError: ESRCH when there is no such process, EACCES
@@ -50,7 +50,7 @@ def of_process(pid: int, port: int | None = None) -> list[Place]:
     """
     if not 0 < pid < _MOST_PIDS:
         raise UsageError(f"{pid} is no process; for a port write :{pid}")
-    found = _places(pid, port)
+    found = _owned_listeners(pid, port)
     if not found:
         where = "" if port is None else f" at port {port}"
         others = [one for one in proc.tree(pid)[1:] if _listens(one, port)]
@@ -61,11 +61,11 @@ def of_process(pid: int, port: int | None = None) -> list[Place]:
     return found
 
 
-def at_port(observer: Observer, port: int, address: Address | None = None) -> list[Place]:
+def at_port(observer: Observer, port: int, address: Address | None = None) -> list[OwnedListener]:
     """The listeners at a port of the observer's network namespace, or only those at ``address``.
 
-    Raises UsageError when nobody listens there, NotSupported when a listener's process cannot be
-    seen, KernelError.
+    Raises UsageError when no process listens there; NotSupported when the process of a listener
+    cannot be seen; KernelError.
     """
     addresses = {
         Address(one.host, one.port)
@@ -75,33 +75,33 @@ def at_port(observer: Observer, port: int, address: Address | None = None) -> li
     listeners = listeners_of(observer, [address] if address else sorted(addresses))
     if not listeners:
         where = str(address) if address else f"port {port}"
-        raise UsageError(f"nobody listens at {where} in this network namespace")
+        raise UsageError(f"no process listens at {where} in this network namespace")
     found = []
     for listener in listeners:
-        place = proc.find_socket(listener.owners, listener.inode)
-        if place is None:
+        descriptor = proc.find_socket(listener.owners, listener.inode)
+        if descriptor is None:
             raise NotSupported(
                 f"reaching the listener at {listener.address}",
                 "the right to look into its process: the same user's and dumpable, or"
                 " CAP_SYS_PTRACE",
                 f"the process of uid {listener.uid} that has it cannot be seen",
             )
-        reached = _place(*place)
+        reached = _owned_listener(*descriptor)
         if reached is not None and reached.cookie == listener.cookie:
             found.append(reached)
     return found
 
 
-def share(place: Place) -> None:
+def share(owned: OwnedListener) -> None:
     """Set SO_REUSEPORT on the very listener that was found.
 
     Raises KernelError: EBADF when that listener is gone, and whatever the kernel answers.
     """
-    with _taken(place, "setting") as listener:
-        _set(place, listener, 1)
+    with _duplicated(owned, "setting") as listener:
+        _set(owned, listener, 1)
 
 
-def withdraw(place: Place) -> None:
+def withdraw(owned: OwnedListener) -> None:
     """Clear SO_REUSEPORT again, so that nobody can join any more.
 
     To be called in the listener's network namespace.  Raises NotSupported, with the option left
@@ -110,91 +110,91 @@ def withdraw(place: Place) -> None:
     joined a listener without the option would take all of its new connections.  Raises
     KernelError as ``share`` does.
     """
-    with _taken(place, "clearing") as listener:
-        _set(place, listener, 0)
-        if _joinable(place, listener):
-            _set(place, listener, 1)
+    with _duplicated(owned, "clearing") as listener:
+        _set(owned, listener, 0)
+        if _joinable(owned, listener):
+            _set(owned, listener, 1)
             raise NotSupported(
-                f"taking SO_REUSEPORT back from the listener at {place.address}",
+                f"taking SO_REUSEPORT back from the listener at {owned.address}",
                 "a port that no other listener has shared since",
                 "another one has, and the kernel goes on letting listeners join until all that"
                 " listen there are gone",
             )
 
 
-def _joinable(place: Place, listener: socket.socket) -> bool:
+def _joinable(owned: OwnedListener, listener: socket.socket) -> bool:
     """Whether a listener of the same user could bind there now; one that never listens asks."""
-    with socket.socket(place.address.family, socket.SOCK_STREAM) as trial:
+    with socket.socket(owned.address.family, socket.SOCK_STREAM) as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if place.address.family == socket.AF_INET6:
+        if owned.address.family == socket.AF_INET6:
             only = listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
             trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
         with contextlib.suppress(PermissionError):
-            os.fchown(trial.fileno(), place.uid, -1)  # the kernel compares the sockets' owners
+            os.fchown(trial.fileno(), owned.uid, -1)  # the kernel compares the sockets' owners
         try:
-            trial.bind(socket_address(place.address, place.address.host, place.address.port))
+            trial.bind(socket_address(owned.address, owned.address.host, owned.address.port))
         except OSError:
             return False
     return True
 
 
 @contextlib.contextmanager
-def _taken(place: Place, verb: str) -> Iterator[socket.socket]:
-    with pidfd.duplicate_socket(place.pid, place.number) as listener:
-        if cookie(listener) != place.cookie:
+def _duplicated(owned: OwnedListener, verb: str) -> Iterator[socket.socket]:
+    with pidfd.duplicate_socket(owned.pid, owned.number) as listener:
+        if cookie(listener) != owned.cookie:
             raise KernelError(
-                "pidfd_getfd", errno.EBADF, _doing(place, verb), "it was closed meanwhile"
+                "pidfd_getfd", errno.EBADF, _doing(owned, verb), "it was closed meanwhile"
             )
         yield listener
 
 
-def _set(place: Place, listener: socket.socket, value: int) -> None:
+def _set(owned: OwnedListener, listener: socket.socket, value: int) -> None:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, value)
     except OSError as error:
-        doing = _doing(place, "setting" if value else "clearing")
+        doing = _doing(owned, "setting" if value else "clearing")
         raise KernelError("setsockopt", error.errno or 0, doing) from error
 
 
-def _doing(place: Place, verb: str) -> str:
-    return f"{verb} SO_REUSEPORT on the listener of process {place.pid} at {place.address}"
+def _doing(owned: OwnedListener, verb: str) -> str:
+    return f"{verb} SO_REUSEPORT on the listener of process {owned.pid} at {owned.address}"
 
 
 def _listens(pid: int, port: int | None) -> bool:
     """As far as it can be seen, and runs still."""
     with contextlib.suppress(KernelError):
-        return bool(_places(pid, port))
+        return bool(_owned_listeners(pid, port))
     return False
 
 
-def _places(pid: int, port: int | None) -> list[Place]:
+def _owned_listeners(pid: int, port: int | None) -> list[OwnedListener]:
     with pidfd.opened(pid):
         if proc.hides_descriptors(pid):
             doing = f"looking at what process {pid} ({proc.command(pid)}) has open"
             raise KernelError("readlink", errno.EACCES, doing, _PRIVILEGE)
-        found = [_place(pid, number) for number in proc.sockets(pid).values()]
+        found = [_owned_listener(pid, number) for number in proc.sockets(pid).values()]
     wanted = [one for one in found if one and port in {None, one.address.port}]
     return sorted(wanted, key=lambda one: (one.address, one.number))
 
 
-def _place(pid: int, number: int) -> Place | None:
+def _owned_listener(pid: int, number: int) -> OwnedListener | None:
     """What this descriptor is, if it is a listening TCP socket.  Raises KernelError."""
     try:
-        taken = pidfd.duplicate_socket(pid, number)
+        copy = pidfd.duplicate_socket(pid, number)
     except KernelError as error:
         if error.errno in GONE:
             return None
         raise
-    with taken:
-        kind = (taken.family, taken.type, taken.proto)
+    with copy:
+        kind = (copy.family, copy.type, copy.proto)
         tcp = {(one, socket.SOCK_STREAM, socket.IPPROTO_TCP) for one in _FAMILIES}
-        if kind not in tcp or not is_listening(taken):
+        if kind not in tcp or not is_listening(copy):
             return None
-        return Place(
-            local_address(taken),
+        return OwnedListener(
+            local_address(copy),
             pid,
             number,
-            cookie(taken),
-            os.fstat(taken.fileno()).st_uid,
-            bool(taken.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)),
+            cookie(copy),
+            os.fstat(copy.fileno()).st_uid,
+            bool(copy.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)),
         )

@@ -44,10 +44,10 @@ def attach(
 
     ``loading`` is called once, when nothing speaks against attaching any more; what it returns is
     the group's.  Options in which its listeners differ without harm are its ``differences``; those
-    with harm are refused unless ``allow`` names them.  Raises, with nothing changed, UsageError
-    when nobody listens there or it is not to be attached to; SegueError when another program has a
-    listener in its table, unless it is to be replaced; NotSupported, KernelError and VerifierError
-    for what the kernel or the permissions lack.
+    with harm are refused unless ``allow`` names them.  Raises, with nothing changed: UsageError
+    when no process listens there or the group must not be attached to; SegueError when another
+    program has a listener in its table, unless it is to be replaced; NotSupported, KernelError and
+    VerifierError for what the kernel or the permissions lack.
     """
     pins.require()
     listeners = find(observer, address)

@@ -23,7 +23,7 @@ from segue.shares import quotas
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class GroupKey:
     """What all members of one group have in common, and can be looked up by."""
 
     address: Address
@@ -31,7 +31,7 @@ class Place:
     v6only: bool | None
 
     @classmethod
-    def of(cls, listener: socket.socket) -> Place:
+    def of(cls, listener: socket.socket) -> GroupKey:
         """Where this listener is.  Raises UsageError when it does not listen, KernelError."""
         address = sockopt.local_address(listener)
         mine = sockopt.cookie(listener)
@@ -80,11 +80,11 @@ class Drain:
 
     def __init__(self) -> None:
         self._order = IndexOrder()
-        self._place: Place | None = None
+        self._key: GroupKey | None = None
         self._members: dict[int, _Member] = {}
         self._weights: dict[int, float] = {}
         self._pins: dict[int, int] = {}
-        self._attached = False  # a program of ours, that names places, is in force
+        self._attached = False  # a program of ours, that names indexes, is in force
         self._not_found: frozenset[int] = frozenset()  # adrift, and looked for in vain
         self._told = _Oddities()
 
@@ -95,10 +95,10 @@ class Drain:
         """
         if slot in self._members:
             raise UsageError(f"slot {slot} has a listener already")
-        place = Place.of(listener)
-        if self._members and place != self._place:
-            raise UsageError(f"the socket at {place.address} is in another group than the rest")
-        self._place = place
+        key = GroupKey.of(listener)
+        if self._members and key != self._key:
+            raise UsageError(f"the socket at {key.address} is in another group than the rest")
+        self._key = key
         self._members[slot] = _Member(listener, sockopt.cookie(listener))
         try:
             self._look()
@@ -146,7 +146,7 @@ class Drain:
         """As in Steering.  Ours must be the last descriptor of the listener.
 
         From the close to the next program the last member is where the leaving one was, and its
-        old place is beyond the end, which leaves its share to the kernel's hash over everybody.
+        old index is beyond the end, which leaves its share to the kernel's hash over everybody.
         So it steps aside first: its share is the others' for that moment, if there are others.
         """
         with listener:
@@ -179,26 +179,26 @@ class Drain:
         return {}
 
     def order(self) -> list[int]:
-        """As in Steering; those whose place is not certain are negative."""
+        """As in Steering; those whose index is not certain are negative."""
         return self._order.record()
 
     def adopt_order(self, order: Sequence[int]) -> None:
-        """As in Steering.  The members join again after it, and keep their places."""
+        """As in Steering.  The members join again after it, and keep their indexes."""
         self._order = IndexOrder(order)
 
     def check(self, cookies: Collection[int]) -> list[str]:
-        """As in Steering: who joined or left without us, and whose place is not certain.
+        """As in Steering: who joined or left without us, and whose index is not certain.
 
         Where ``cookies`` are not those we know, a look of our own decides: the caller's may be
         older than the last change, or take in another group at the same address.
         """
-        if self._place is None:
+        if self._key is None:
             return []
         if set(cookies) != self._order.members:
             self._look()
             self._refresh()
         before, self._told = self._told, self._oddities()
-        where = self._place.address
+        where = self._key.address
         joined = len(self._told.strangers - before.strangers)
         left = len(before.strangers - self._told.strangers)
         shut = len(self._told.shut - before.shut)
@@ -209,7 +209,7 @@ class Drain:
         ]
         if self._told.adrift - before.adrift:
             said.append(
-                f"the kernel's place of {len(self._told.adrift)} listener(s) at {where} is not"
+                f"the kernel's index of {len(self._told.adrift)} listener(s) at {where} is not"
                 " certain: they get no new connections until the next restart"
             )
         return said
@@ -227,8 +227,8 @@ class Drain:
 
     def _look(self) -> None:
         """Bring the picture up to date; where it cannot say who stands where, ask the kernel."""
-        assert self._place
-        self._order.reconcile(self._place.look(), oldest_first=True)
+        assert self._key
+        self._order.reconcile(self._key.look(), oldest_first=True)
         adrift = self._order.adrift
         ours = {member.cookie: member.listener for member in self._members.values()}
         # A stranger among them would get a connection out of the blue; and what could not be
@@ -236,24 +236,24 @@ class Drain:
         if adrift - ours.keys() or adrift == self._not_found:
             return
         asked = {cookie: ours[cookie] for cookie in adrift}
-        for cookie, place in self._find_indexes(asked).items():
+        for cookie, index in self._find_indexes(asked).items():
             if cookie in self._order.adrift:
-                self._order.found(cookie, place)
+                self._order.found(cookie, index)
         self._not_found = self._order.adrift
 
     def _find_indexes(self, asked: Mapping[int, socket.socket]) -> dict[int, int]:
-        if not asked or self._place is None:
+        if not asked or self._key is None:
             return {}
 
-        def pin(port: int, place: int) -> None:
-            self._attach(knock={port: place})
+        def pin(port: int, index: int) -> None:
+            self._attach(knock={port: index})
 
-        return find_index(self._place.address, asked, self._order.doubtful, pin)
+        return find_index(self._key.address, asked, self._order.doubtful, pin)
 
     # The program
 
     def _refresh(self) -> None:
-        """After a change of places: a program that names places is made anew."""
+        """After a change of indexes: a program that names indexes is made anew."""
         if self._weights or self._pins or self._attached:
             self._attach()
 
@@ -264,17 +264,17 @@ class Drain:
         knock: Mapping[int, int] | None = None,
         through: socket.socket | None = None,
     ) -> None:
-        """Attach the program of this moment, which does not name the place ``aside``."""
-        places = {
-            slot: place
+        """Attach the program of this moment, which does not name the index ``aside``."""
+        indexes = {
+            slot: index
             for slot, member in self._members.items()
-            if (place := self._order.index(member.cookie)) is not None
+            if (index := self._order.index(member.cookie)) is not None
         }
-        able = {slot: weight for slot, weight in self._weights.items() if slot in places}
-        others = {slot: weight for slot, weight in able.items() if places[slot] != aside}
+        able = {slot: weight for slot, weight in self._weights.items() if slot in indexes}
+        others = {slot: weight for slot, weight in able.items() if indexes[slot] != aside}
         entries = quotas(others or able) if able else {}
-        shares = {places[slot]: count for slot, count in entries.items()}
-        pins = {port: places[slot] for port, slot in self._pins.items() if slot in places}
+        shares = {indexes[slot]: count for slot, count in entries.items()}
+        pins = {port: indexes[slot] for port, slot in self._pins.items() if slot in indexes}
         pins |= knock or {}
         members = [member.listener for member in self._members.values()]
         for listener in [*members, *([through] if through else [])]:

@@ -30,7 +30,7 @@ def find(observer: Observer, address: Address) -> tuple[Listener, ...]:
     if not found.listeners:
         others = observer.overlapping(address)
         more = f"; {' and '.join(map(str, others))} is listened at" if others else ""
-        raise UsageError(f"nobody listens at {address} in this network namespace{more}")
+        raise UsageError(f"no process listens at {address} in this network namespace{more}")
     first = found.listeners[0]
     if len(found.siblings(first)) < len(found.listeners) - 1:
         raise UsageError(

@@ -49,15 +49,15 @@ def examine(observer: Observer, address: Address, allow: Collection[str] = ()) -
     """Audit the group at this address, and beside it what overlaps with it.
 
     Looks at the network namespace of the observer; changes nothing.  ``allow`` has the names of
-    options whose findings shall not matter.  Raises UsageError when nobody listens at the address
-    or ``allow`` has an unknown name; NotSupported when a listener's process may not be looked
-    into (another user's, or not dumpable, without CAP_SYS_PTRACE); KernelError when the kernel
-    refuses anything else.  Without CAP_NET_ADMIN no TCP-MD5 key is seen, so none differs.
+    options whose findings shall not matter.  Raises UsageError when no process listens at the
+    address or ``allow`` has an unknown name; NotSupported when a listener's process may not be
+    looked into (another user's, or not dumpable, without CAP_SYS_PTRACE); KernelError when the
+    kernel refuses anything else.  Without CAP_NET_ADMIN no TCP-MD5 key is seen, so none differs.
     """
     listeners, others = listeners_of(observer, [address]), observer.overlapping(address)
     if not listeners:
         more = f"; {' and '.join(map(str, others))} is listened at" if others else ""
-        raise UsageError(f"nobody listens at {address} in this network namespace{more}")
+        raise UsageError(f"no process listens at {address} in this network namespace{more}")
     listeners += listeners_of(observer, others)
     keys = _keys(observer, address.port)
     options = {

@@ -1,9 +1,9 @@
 """Our picture of the order in which the kernel keeps a group's members.
 
-Classic BPF names a member by its place in ``sock_reuseport.socks``: listen() appends, and when a
+Classic BPF names a member by its index in ``sock_reuseport.socks``: listen() appends, and when a
 member leaves the last one moves into its hole (__reuseport_detach_sock).  The kernel shows this
 order to nobody, so it is kept here from what is seen to come and go.  Where several courses of
-events would explain that, a place is not certain, and its holder is None.  Pure.
+events would explain that, an index is not certain, and its holder is None.  Pure.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from segue.errors import UsageError
 
 
 class IndexOrder:
-    """Cookies by place; who is at a place that is None is *adrift*.
+    """Cookies by index; who is at an index that is None is *adrift*.
 
-    A place that is named is right, provided that every look that ``reconcile`` is told of is
+    An index that is named is right, provided that every look that ``reconcile`` is told of is
     complete, and that nobody but us shuts a listener down and makes it listen again in between.
     """
 
@@ -29,7 +29,7 @@ class IndexOrder:
 
     def _looked(self) -> None:
         # What is seen to have changed may have happened before or after our own changes, back to
-        # the last look: these say which places our own changes make doubtful then.
+        # the last look: these say which indexes our own changes make doubtful then.
         self._fewest = len(self._order)
         self._touched: set[int] = set()
         self._departed = False
@@ -46,13 +46,13 @@ class IndexOrder:
 
     @property
     def adrift(self) -> frozenset[int]:
-        """Members whose place is not certain."""
+        """Members whose index is not certain."""
         return frozenset(self._adrift)
 
     @property
     def doubtful(self) -> tuple[int, ...]:
-        """The places of those adrift."""
-        return tuple(place for place, one in enumerate(self._order) if one is None)
+        """The indexes of those adrift."""
+        return tuple(index for index, one in enumerate(self._order) if one is None)
 
     @property
     def last(self) -> int | None:
@@ -64,11 +64,11 @@ class IndexOrder:
         return cookie in self._adrift or cookie in self._order
 
     def index(self, cookie: int) -> int | None:
-        """The member's place, or None while it is not certain."""
+        """The member's index, or None while it is not certain."""
         return self._order.index(cookie) if cookie in self._order else None
 
     def joined(self, *cookies: int) -> None:
-        """These listened, in this order: they have the last places.
+        """These listened, in this order: they have the last indexes.
 
         Raises UsageError for one that is a member.
         """
@@ -91,17 +91,17 @@ class IndexOrder:
         size = len(before) - len(gone)
         kept = [one if one not in gone else None for one in before[:size]]
         self._settle(kept, size, self.members - gone)
-        changed = (place for place, one in enumerate(self._order) if one != before[place])
+        changed = (index for index, one in enumerate(self._order) if one != before[index])
         self._touched.update(changed)
         self._fewest = min(self._fewest, size)
         self._departed = True
 
-    def found(self, cookie: int, place: int) -> None:
-        """One that was adrift is at this place.  Raises UsageError when it cannot be."""
-        if cookie not in self._adrift or place not in self.doubtful:
-            raise UsageError(f"listener {cookie} cannot have place {place}")
+    def found(self, cookie: int, index: int) -> None:
+        """One that was adrift is at this index.  Raises UsageError when it cannot be."""
+        if cookie not in self._adrift or index not in self.doubtful:
+            raise UsageError(f"listener {cookie} cannot have index {index}")
         kept = list(self._order)
-        kept[place] = cookie
+        kept[index] = cookie
         self._settle(kept, len(kept), self.members)
 
     def reconcile(
@@ -124,20 +124,20 @@ class IndexOrder:
             # Whatever happened when, there were never fewer than this.
             sure = self._fewest - len(left)
             kept = [
-                one if one in now and place not in self._touched else None
-                for place, one in enumerate(self._order[: max(0, sure)])
+                one if one in now and index not in self._touched else None
+                for index, one in enumerate(self._order[: max(0, sure)])
             ]
             self._settle(kept, len(now), now)
         self._looked()
         return left, len(strangers)
 
     def record(self) -> list[int]:
-        """The picture as numbers: cookies by place, those adrift negative at the doubtful ones."""
+        """The picture as numbers: cookies by index, those adrift negative at the doubtful ones."""
         adrift = iter(sorted(self._adrift))
         return [one if one is not None else -next(adrift) for one in self._order]
 
     def _settle(self, kept: list[int | None], size: int, members: frozenset[int]) -> None:
-        """Members that are kept have their places; the rest is adrift, unless only one is."""
+        """Members that are kept have their indexes; the rest is adrift, unless only one is."""
         self._order = kept + [None] * (size - len(kept))
         self._adrift = set(members.difference(one for one in kept if one is not None))
         if len(self._adrift) == 1:

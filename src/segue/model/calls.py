@@ -12,7 +12,7 @@ from segue.model import migration
 from segue.model.connection import Connection
 from segue.model.durations import retransmits_in
 from segue.model.group import Group
-from segue.model.listener import Listener, Place
+from segue.model.listener import Endpoint, Listener
 from segue.model.net import Net
 from segue.model.program import Program
 from segue.model.states import State
@@ -45,14 +45,14 @@ def set_option(listener: Listener, name: str, value: int) -> None:
     listener.options[name] = value
 
 
-def bind(net: Net, listener: Listener, place: Place) -> None:
+def bind(net: Net, listener: Listener, endpoint: Endpoint) -> None:
     """Take an address.  Raises KernelError: EINVAL when it has one, EADDRINUSE."""
-    if listener.place is not None:
+    if listener.endpoint is not None:
         raise refuse("bind", errno.EINVAL, "binding a listener")
-    group = net.groups.get(place)
+    group = net.groups.get(endpoint)
     if group is not None and not _may_share(group, listener):
         raise refuse("bind", errno.EADDRINUSE, "binding a listener")
-    listener.place = place
+    listener.endpoint = endpoint
 
 
 def _may_share(group: Group, listener: Listener) -> bool:
@@ -66,17 +66,17 @@ def listen(net: Net, listener: Listener, backlog: int) -> None:
     begins a new group, without the program of the old (reuseport_resurrect, FACTS 5).  Raises
     KernelError: EADDRINUSE, EINVAL without an address.
     """
-    if listener.place is None or listener.closed:
+    if listener.endpoint is None or listener.closed:
         raise refuse("listen", errno.EINVAL, "listening")
     listener.backlog = min(backlog & 0xFFFFFFFF, net.sysctls.somaxconn)
     if listener.listening:
         return
-    group, old = net.groups.get(listener.place), listener.group
+    group, old = net.groups.get(listener.endpoint), listener.group
     attached_before = old is not None and listener not in old.closed
     if group is None:
         if not attached_before or old is None:
             shared = bool(listener.options.get("SO_REUSEPORT"))
-            group = Group(listener.place, listener.uid, shared)
+            group = Group(listener.endpoint, listener.uid, shared)
         else:
             group = old
     elif attached_before or not _may_share(group, listener):
@@ -84,7 +84,7 @@ def listen(net: Net, listener: Listener, backlog: int) -> None:
     if old is not None and old is not group:
         old.forget(listener)
     group.join(listener)
-    net.groups[listener.place] = group
+    net.groups[listener.endpoint] = group
     listener.state = State.LISTEN
     listener.fast_open.used = 0
     listener.fast_open.penalties.clear()
@@ -96,10 +96,10 @@ def attach(listener: Listener, program: Program | None) -> None:
     Raises KernelError: EINVAL on a listener without SO_REUSEPORT or that was shut down.
     """
     group = listener.group
-    if listener.place is None or not listener.options.get("SO_REUSEPORT"):
+    if listener.endpoint is None or not listener.options.get("SO_REUSEPORT"):
         raise refuse("setsockopt", errno.EINVAL, "attaching a program")
     if group is None:
-        group = Group(listener.place, listener.uid, shared=True)
+        group = Group(listener.endpoint, listener.uid, shared=True)
         listener.group = group
     elif listener in group.closed:
         raise refuse("setsockopt", errno.EINVAL, "attaching a program")

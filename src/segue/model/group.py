@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from segue.model.listener import Listener, Place
+from segue.model.listener import Endpoint, Listener
 from segue.model.profile import Difference, Profile
 from segue.model.program import Program, Question, SkAction
 
@@ -20,7 +20,7 @@ NEVER = float("-inf")
 class Group:
     """``live`` is in the kernel's order: who leaves gives its place to the last (FACTS 7)."""
 
-    place: Place
+    endpoint: Endpoint
     uid: int
     shared: bool  # SO_REUSEPORT; without it there is one member and nothing migrates
     live: list[Listener] = field(default_factory=list)
@@ -69,7 +69,7 @@ class Group:
         return self._by_hash(question.hash)
 
     def select_for_migration(self, question: Question) -> Listener | None:
-        """Who gets what has to move; None when nobody listens or the program cancels it.
+        """Who gets what has to move; None when no process listens or the program cancels it.
 
         A program that is not asked about migrations has no say in them: the hash decides
         (reuseport_migrate_sock).

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from segue.model.connection import Connection
     from segue.model.group import Group
 
-Place = tuple[bytes, int]  # an address, all zeros for any, and a port
+Endpoint = tuple[bytes, int]  # an address, all zeros for any, and a port
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class Listener:
 
     cookie: int
     uid: int = 0
-    place: Place | None = None
+    endpoint: Endpoint | None = None
     state: State = State.CLOSE
     backlog: int = 0
     closed: bool = False  # the program has let go of it

@@ -39,7 +39,7 @@ def stop(net: Net, listener: Listener) -> None:
     group.stop(listener, keep=group.migrates(net.profile, net.sysctls.tcp_migrate_req))
     if not group.live:
         # Who listens here next finds no group to join, and begins another without the program.
-        net.groups.pop(group.place, None)
+        net.groups.pop(group.endpoint, None)
     while listener.queue:
         _move_child(net, listener, listener.queue.popleft())
     _move_penalties(net, listener)

@@ -16,7 +16,7 @@ from segue.model.arrival import Arrival, Path
 from segue.model.durations import STAMP_TICK
 from segue.model.events import Event
 from segue.model.group import Group
-from segue.model.listener import Place
+from segue.model.listener import Endpoint
 from segue.model.profile import Profile
 from segue.model.request import Request
 from segue.model.sysctls import Sysctls
@@ -48,7 +48,7 @@ class Net:
     secret: bytes
     now: float = 0.0
     flows: dict[bytes, Request | Connection] = field(default_factory=dict)
-    groups: dict[Place, Group] = field(default_factory=dict)  # of those with a live listener
+    groups: dict[Endpoint, Group] = field(default_factory=dict)  # of those with a live listener
     counts: Counter[str] = field(default_factory=Counter)
     out: list[bytes] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)

@@ -18,7 +18,7 @@ _LOST = (R1, R2, R3, R4)
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class Allocation:
     """Where the variables are, and which operations are worth nothing."""
 
     registers: dict[ir.Var, int]
@@ -26,8 +26,8 @@ class Places:
     dead: set[int]  # by id()
 
 
-def allocate(blocks: list[ir.Block], first_spill: int) -> Places:
-    """Places for all variables of these blocks, which are in order.
+def allocate(blocks: list[ir.Block], first_spill: int) -> Allocation:
+    """Registers and stack for all variables of these blocks, which are in order.
 
     Spilled ones are put at ``first_spill`` and every 8 bytes below.
     """
@@ -79,7 +79,7 @@ def allocate(blocks: list[ir.Block], first_spill: int) -> Places:
             while place in used:
                 place -= 8
             spilled[var] = place
-    return Places(registers, spilled, dead)
+    return Allocation(registers, spilled, dead)
 
 
 def _source(op: ir.Op) -> ir.Var | None:

@@ -9,7 +9,7 @@ from segue.bpf import asm, insn
 from segue.bpf.insn import FP, R0, R1, R5, R6, Alu, Instruction, Jump, Size
 from segue.errors import UsageError
 from segue.policy import ir
-from segue.policy.allocate import Places, allocate
+from segue.policy.allocate import Allocation, allocate
 from segue.policy.maps import MOST_RECORD_BYTES
 
 KEY_AT = -8  # a helper's key, and where it puts what it loads
@@ -37,14 +37,14 @@ class Emitter:
     items: list[asm.Item] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)  # of each instruction
     blocks: list[ir.Block] = field(init=False)
-    places: Places = field(init=False)
+    allocation: Allocation = field(init=False)
     _line: int = 0
     _in_r0: ir.Var | None = None  # a spilled variable that is still there
 
     def __post_init__(self) -> None:
         self.blocks = ir.in_order(self.entry)
-        self.places = allocate(self.blocks, _FIRST_SPILL)
-        if self.places.spilled and min(self.places.spilled.values()) < -_STACK:
+        self.allocation = allocate(self.blocks, _FIRST_SPILL)
+        if self.allocation.spilled and min(self.allocation.spilled.values()) < -_STACK:
             raise UsageError("the policy needs more than the 512 bytes of stack: use fewer locals")
 
     def run(self) -> list[Instruction]:
@@ -55,7 +55,7 @@ class Emitter:
             self._in_r0 = None
             for op, line in block.ops:
                 self._line = line
-                if id(op) not in self.places.dead:
+                if id(op) not in self.allocation.dead:
                     self._op(op)
             self._line = block.line
             following = self.blocks[number + 1] if number + 1 < len(self.blocks) else None
@@ -73,11 +73,11 @@ class Emitter:
         if isinstance(operand, int):
             self._constant(scratch, operand)
             return scratch
-        if operand in self.places.registers:
-            return self.places.registers[operand]
+        if operand in self.allocation.registers:
+            return self.allocation.registers[operand]
         if operand is self._in_r0:
             return R0
-        self._add(asm.load(Size.U64, scratch, FP, self.places.spilled[operand]))
+        self._add(asm.load(Size.U64, scratch, FP, self.allocation.spilled[operand]))
         return scratch
 
     def _constant(self, register: int, value: int) -> None:
@@ -88,16 +88,16 @@ class Emitter:
             self._add(asm.mov_imm64(register, value))
 
     def _target(self, var: ir.Var) -> int:
-        return self.places.registers.get(var, R0)
+        return self.allocation.registers.get(var, R0)
 
     def _keep(self, var: ir.Var, register: int) -> None:
         """The register's content becomes the variable's."""
-        if var in self.places.spilled:
-            self._add(asm.store_reg(Size.U64, FP, self.places.spilled[var], register))
+        if var in self.allocation.spilled:
+            self._add(asm.store_reg(Size.U64, FP, self.allocation.spilled[var], register))
             if register == R0:
                 self._in_r0 = var
-        elif var in self.places.registers and self.places.registers[var] != register:
-            self._add(asm.mov_reg(self.places.registers[var], register))
+        elif var in self.allocation.registers and self.allocation.registers[var] != register:
+            self._add(asm.mov_reg(self.allocation.registers[var], register))
 
     def _op(self, op: ir.Op) -> None:
         match op:
@@ -148,7 +148,7 @@ class Emitter:
         if isinstance(left, int) and op.op in _COMMUTES:
             left, right = right, left
         target = self._target(op.to)
-        if isinstance(right, ir.Var) and self.places.registers.get(right) == target:
+        if isinstance(right, ir.Var) and self.allocation.registers.get(right) == target:
             target = R0
         source = self._read(left, R0)
         if source != target:
@@ -173,9 +173,9 @@ class Emitter:
         }
         # Registers to registers first, none overwritten while another still wants it.
         waiting = {
-            to: self.places.registers[var]
+            to: self.allocation.registers[var]
             for to, var in moves.items()
-            if var in self.places.registers and self.places.registers[var] != to
+            if var in self.allocation.registers and self.allocation.registers[var] != to
         }
         while waiting:
             free = [to for to in waiting if to not in waiting.values()]
@@ -195,8 +195,8 @@ class Emitter:
                     self._add(asm.mov_reg(register, FP), asm.alu_imm(Alu.ADD, register, offset))
                 case int():
                     self._constant(register, argument)
-                case _ if argument in self.places.spilled:
-                    self._add(asm.load(Size.U64, register, FP, self.places.spilled[argument]))
+                case _ if argument in self.allocation.spilled:
+                    self._add(asm.load(Size.U64, register, FP, self.allocation.spilled[argument]))
         self._add(asm.call(op.helper))
         self._keep(op.to, R0)
 

@@ -54,7 +54,7 @@ def sentence(fate: Fate, target: Target, settings: Settings, note: str) -> str:
         where += f" ({target.address})"
     match fate:
         case Fate.REFUSED:
-            return f"nobody listens at {where}: the connection was refused"
+            return f"no process listens at {where}: the connection was refused"
         case Fate.UNREACHABLE:
             return f"{where} cannot be reached: {note.partition(',')[0]}"
         case Fate.CONNECT_TIMEOUT:

@@ -365,7 +365,7 @@ class Attending:
         )
         if text != self._said:
             self._said = text
-            self.say(text or f"nobody listens at {self.wish.address}")
+            self.say(text or f"no process listens at {self.wish.address}")
             notify.tell(STATUS=text)
 
     def borrow(self) -> socket.socket | None:

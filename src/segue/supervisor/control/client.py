@@ -96,7 +96,7 @@ def _connect(connection: socket.socket, path: str) -> None:
         raise SegueError(f"no instance has its control socket at {path}") from None
     except ConnectionRefusedError:
         raise SegueError(
-            f"nobody listens at {path}: the supervisor is gone and its socket is stale;"
+            f"no process listens at {path}: the supervisor is gone and its socket is stale;"
             " segue run with the same name takes its workers over"
         ) from None
     except PermissionError:

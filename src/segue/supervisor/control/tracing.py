@@ -49,7 +49,7 @@ class Tracing:
             compiled = compile_policy(shares, traced=True)
         listener = borrow()
         if listener is None:
-            raise SegueError("nobody listens here at the moment: there is nothing to trace")
+            raise SegueError("no process listens here at the moment: there is nothing to trace")
         with listener:
             trace = Trace(steering, compiled, listener)
 
