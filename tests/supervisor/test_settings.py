@@ -50,6 +50,8 @@ def test_with_one_bind_host_and_port_always_mean_it() -> None:
         ({"ready_http": "health"}, "a path"),
         ({"name": "../x"}, "letters"),
         ({"env": ("X",)}, "NAME=VALUE"),
+        ({"keep_capability": ("net_bind",)}, "'net_bind' is no capability"),
+        ({"allow_new_privileges": True}, "give --user or --group too"),
         ({"stop_signal": "NOPE"}, "no signal"),
         ({"stop_signal": "99"}, "no signal"),
     ],
@@ -74,7 +76,9 @@ def test_a_signal_may_be_written_as_people_do(text: str) -> None:
 
 def test_settings_survive_being_written_down() -> None:
     """The record of a supervisor holds them as JSON."""
-    settings = made("web=127.0.0.1:80", "[::1]:81", workers=3, env=("A=b=c",))
+    settings = made(
+        "web=127.0.0.1:80", "[::1]:81", workers=3, env=("A=b=c",), keep_capability=("kill",)
+    )
     assert Settings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
 
 

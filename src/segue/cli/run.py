@@ -110,6 +110,19 @@ _CHOICES = {
 @_option("--stop-signal", "What tells a worker to finish.")
 @_option("--user", "Whom the workers run as.")
 @_option("--group", "The workers' group.")
+@click.option(
+    "--keep-capability",
+    multiple=True,
+    envvar="SEGUE_KEEP_CAPABILITY",
+    metavar="NAME",
+    help="A capability of the supervisor's that its workers keep, such as net_bind_service; may be"
+    " given several times.  [default: none]",
+)
+@_option(
+    "--allow-new-privileges/--no-new-privileges",
+    "With --user or --group: let workers get rights by set-user-ID programs such as sudo and by"
+    " files with capabilities.  [default: off]",
+)
 @_option("--backlog", "How many finished connections may wait in one listener.", type=int)
 @_option(
     "--nodelay/--no-nodelay",
@@ -173,7 +186,8 @@ def read(config: str | None, given: dict[str, Any]) -> Settings:
     chosen.update({name: value for name, value in given.items() if value not in (None, ())})
     binds = chosen.pop("binds", ())
     chosen["command"] = tuple(chosen.get("command", ()))
-    chosen["env"] = tuple(chosen.get("env", ()))
+    for many in ("env", "keep_capability"):
+        chosen[many] = tuple(chosen.get(many, ()))
     return Settings(tuple(Bind.parse(text, n) for n, text in enumerate(binds)), **chosen)
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from segue.address import Address
 from segue.engine.programs import Chosen
 from segue.errors import UsageError
+from segue.linux import capability
 from segue.observe.stall import PATIENCE
 from segue.supervisor.control.paths import name_of
 from segue.supervisor.lifecycle.plan import Limits
@@ -91,6 +92,9 @@ class Settings:
     stop_signal: str = "TERM"
     user: str = ""
     group: str = ""
+    # Of the supervisor's: that it may load programs is no reason for a worker to.
+    keep_capability: tuple[str, ...] = field(default=())
+    allow_new_privileges: bool = False  # with user or group: set-user-ID programs work
     # Above the 511 and 1024 that servers choose; somaxconn (4096) still caps it.
     backlog: int = 2048
     nodelay: bool = True
@@ -140,6 +144,11 @@ class Settings:
             raise UsageError(
                 f"--balance queue needs the counters of the engine migrate, and --engine says"
                 f" {self.engine}"
+            )
+        capability.bits(self.keep_capability)
+        if self.allow_new_privileges and not (self.user or self.group):
+            raise UsageError(
+                "--allow-new-privileges is for workers of another user: give --user or --group too"
             )
         for pair in self.env:
             if pair.find("=") < 1 or "\0" in pair:
@@ -238,7 +247,8 @@ class Settings:
         rest = {name: value for name, value in plain.items() if name in names}
         binds = tuple(Bind.parse(text, n) for n, text in enumerate(rest.pop("binds")))
         rest["command"] = tuple(rest["command"])
-        rest["env"] = tuple(rest["env"])
+        for many in ("env", "keep_capability"):
+            rest[many] = tuple(rest.get(many, ()))
         return cls(binds, **rest)
 
 

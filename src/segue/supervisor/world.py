@@ -18,7 +18,8 @@ from segue.engine.programs import Chosen
 from segue.engine.select import Choice, choose
 from segue.engine.steering import Steering
 from segue.observe.snapshot import Observer
-from segue.supervisor.workers.spawn import Child, Identity, reap, spawn
+from segue.supervisor.workers.identity import Identity, Rights
+from segue.supervisor.workers.spawn import Child, reap, spawn
 
 
 class Spawning(Protocol):
@@ -32,6 +33,7 @@ class Spawning(Protocol):
         inherit: list[int],
         output: int | None,
         identity: Identity | None,
+        rights: Rights,
         files: tuple[int, int] | None,
         cgroup_door: int | None,
     ) -> Child:

@@ -112,10 +112,10 @@ def follow(runner: Runner, before: Settings) -> None:
     if settings.workers != before.workers:
         instance.size = settings.workers
         runner.say(f"{settings.workers} workers from now on")
-    what = ("command", "env", "user", "group")
+    what = ("command", "env", "user", "group", "keep_capability", "allow_new_privileges")
     changed = [one for one in what if getattr(before, one) != getattr(settings, one)]
     if changed:
-        runner.say(f"the {' and '.join(changed)} changed since: restarting")
+        runner.say(f"the {' and '.join(changed).replace('_', ' ')} changed since: restarting")
         if instance.phase is not Phase.STARTING:
             runner.requests.restart()
 

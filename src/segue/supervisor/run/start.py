@@ -21,8 +21,10 @@ from segue.supervisor.rescue.balancing import refuse_uncounted
 from segue.supervisor.run import handover as succession
 from segue.supervisor.run.runner import Runner
 from segue.supervisor.settings import Settings
+from segue.supervisor.workers.identity import Identity
 from segue.supervisor.workers.injection import Injection, directory_of
-from segue.supervisor.workers.spawn import Identity, raise_file_limit
+from segue.supervisor.workers.processes import rights_of
+from segue.supervisor.workers.spawn import raise_file_limit
 from segue.supervisor.workers.survey import describe
 from segue.supervisor.world import World
 
@@ -39,6 +41,7 @@ def check(settings: Settings) -> None:
         cgroup.mine()
     Places.of(settings.instance_name)
     Identity.of(settings.user, settings.group)
+    rights_of(settings)
     env = dict(pair.split("=", 1) for pair in settings.env)
     program = settings.command[0]
     if shutil.which(program, path=env.get("PATH", os.environ.get("PATH"))) is None:

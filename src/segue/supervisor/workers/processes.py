@@ -14,9 +14,10 @@ from segue.supervisor.control.paths import Places
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.instance import Worker
 from segue.supervisor.settings import FIRST_FD, Settings
+from segue.supervisor.workers.identity import Identity, Rights
 from segue.supervisor.workers.injection import Injection
 from segue.supervisor.workers.readiness import Readiness
-from segue.supervisor.workers.spawn import Child, Identity
+from segue.supervisor.workers.spawn import Child
 from segue.supervisor.world import World
 from segue.worker import DRAINING, SERVING, VARIABLE
 
@@ -70,6 +71,7 @@ class Crew:
     def __init__(self, settings: Settings, places: Places, world: World) -> None:
         self.settings, self.places, self.world = settings, places, world
         self.identity = Identity.of(settings.user, settings.group)
+        self.rights = rights_of(settings)
         self.files: tuple[int, int] | None = None  # RLIMIT_NOFILE of workers; None for as here
         self.injection: Injection | None = None  # with --inject, from before the first start
         self.members: dict[int, Member] = {}
@@ -108,6 +110,7 @@ class Crew:
                 inherit=inherit,
                 output=None if pipe is None else pipe.writer,
                 identity=self.identity,
+                rights=self.rights,
                 files=self.files,
                 cgroup_door=None if self.injection is None else self.injection.door,
             )
@@ -160,6 +163,18 @@ class Crew:
         member = self.members.pop(worker, None)
         if member is not None:
             member.close()
+
+
+def rights_of(settings: Settings) -> Rights:
+    """A worker of another user gets no new privileges unless that is asked for.
+
+    Raises UsageError for a capability that cannot be kept.
+    """
+    other = bool(settings.user or settings.group)
+    return Rights.of(
+        settings.keep_capability,
+        new_privileges=settings.allow_new_privileges or not other,
+    )
 
 
 def end_leftovers(

@@ -9,62 +9,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import grp
 import os
-import pwd
 import resource
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from segue.errors import KernelError, UsageError
-from segue.linux import cgroup, proc
+from segue.errors import KernelError
+from segue.linux import cgroup
 from segue.supervisor.settings import FIRST_FD
-
-_CAP_SETUID = 1 << 7  # capabilities(7)
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who a worker runs as; None for who the supervisor is."""
-
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-    name: str
-    home: str
-
-    @classmethod
-    def of(cls, user: str, group: str) -> Identity | None:
-        """Look the names or numbers up.
-
-        Raises UsageError when there is no such one, or it may not be taken on from here.
-        """
-        if not user and not group:
-            return None
-        try:
-            entry = (
-                pwd.getpwuid(int(user))
-                if user.isdigit()
-                else pwd.getpwnam(user)
-                if user
-                else pwd.getpwuid(os.getuid())
-            )
-        except KeyError:
-            raise UsageError(f"--user {user!r}: there is no such user") from None
-        try:
-            found = int(group) if group.isdigit() else grp.getgrnam(group).gr_gid if group else None
-        except KeyError:
-            raise UsageError(f"--group {group!r}: there is no such group") from None
-        gid = entry.pw_gid if found is None else found
-        groups = tuple(os.getgrouplist(entry.pw_name, gid)) if user else (gid,)
-        other = (entry.pw_uid, gid) != (os.geteuid(), os.getegid())
-        if other and not proc.capabilities(os.getpid()) & _CAP_SETUID:
-            raise UsageError(
-                f"--user {user or entry.pw_name}: this is uid {os.geteuid()}, and only root"
-                " (CAP_SETUID) may change to another user or group"
-            )
-        return cls(entry.pw_uid, gid, groups, entry.pw_name, entry.pw_dir)
+from segue.supervisor.workers.identity import Identity, Rights, become
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +36,7 @@ def spawn(
     inherit: Sequence[int] = (),
     output: int | None = None,
     identity: Identity | None = None,
+    rights: Rights = Rights(),  # noqa: B008  it cannot be changed
     files: tuple[int, int] | None = None,
     cgroup_door: int | None = None,
 ) -> Child:
@@ -91,8 +46,8 @@ def spawn(
     ``output`` becomes both stdout and stderr; ``files`` are its soft and hard RLIMIT_NOFILE;
     ``cgroup_door`` is a descriptor of the cgroup.procs of where it is to be before it execs.
     Raises KernelError, and leaves nothing behind, when there can be no further process or
-    descriptor (EAGAIN, EMFILE), when the program cannot be executed (ENOENT, EACCES) or its user
-    cannot be taken on (EPERM).
+    descriptor (EAGAIN, EMFILE), when the program cannot be executed (ENOENT, EACCES), or its user
+    cannot be taken on or rights not given up (EPERM).
     """
     with _refusals("pipe2", argv[0]):
         told, tell = os.pipe()  # close-on-exec: it closes silently when exec has worked
@@ -113,7 +68,7 @@ def spawn(
         try:
             if cgroup_door is not None:
                 _enter(cgroup_door)
-            _become(argv, dict(env), inherit, output, identity, files)
+            _become(argv, dict(env), inherit, output, identity, rights, files)
         except OSError as error:
             os.write(tell, f"{error.errno or errno.EINVAL} {error.filename2 or ''}".encode())
         except BaseException as error:  # noqa: BLE001  nothing may unwind into the parent's code
@@ -126,7 +81,7 @@ def spawn(
     if trouble:
         os.waitpid(pid, 0)
         number, _, what = trouble.partition(" ")
-        raise _cannot(argv[0], int(number), what, identity)
+        raise _cannot(argv[0], int(number), what)
     try:
         with _refusals("pidfd_open", argv[0]):
             return Child(pid, os.pidfd_open(pid))
@@ -151,20 +106,14 @@ _ADVICE = {
 }
 
 
-def _cannot(program: str, number: int, what: str, identity: Identity | None) -> KernelError:
-    if number == errno.EPERM and identity is not None and not what:
-        return KernelError(
-            "setuid",
-            number,
-            f"starting {program} as user {identity.name}",
-            "only root (CAP_SETUID) may change to another user",
-        )
+def _cannot(program: str, number: int, what: str) -> KernelError:
     advice = {
         errno.ENOENT: "there is no such program; check the spelling, PATH and its #! line",
         errno.EACCES: "it is not executable, or its directory cannot be entered",
         errno.ENOEXEC: "it is no program this kernel can run; does the script lack its #! line?",
     }.get(number, "")
-    return KernelError("execvpe", number, f"starting {program}", what or advice)
+    call = "preparing" if what else "execvpe"
+    return KernelError(call, number, f"starting {program}", what or advice)
 
 
 def _enter(door: int) -> None:  # pragma: no cover  runs in the child
@@ -181,6 +130,7 @@ def _become(
     inherit: Sequence[int],
     output: int | None,
     identity: Identity | None,
+    rights: Rights,
     files: tuple[int, int] | None,
 ) -> None:  # pragma: no cover  runs in the child
     os.setsid()
@@ -201,11 +151,8 @@ def _become(
         os.dup2(fd, FIRST_FD + place)
     if "LISTEN_FDS" in env:
         env["LISTEN_PID"] = str(os.getpid())
+    become(identity, rights)
     if identity is not None:
-        if os.geteuid() == 0:
-            os.setgroups(identity.groups)
-        os.setgid(identity.gid)
-        os.setuid(identity.uid)
         env.update(USER=identity.name, LOGNAME=identity.name, HOME=identity.home)
     if files is not None:
         # Last: up to here descriptors are open above the limit that the program will have.
