@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 from tests.supervisor.instance import Instance, wait_until
 
 from segue.linux import capability
+from segue.linux.close_range import close_each_on_exec
 
 pytestmark = [
     pytest.mark.root,
@@ -168,3 +170,30 @@ def test_root_stays_root_without_a_user(place: Path) -> None:
         assert told["uids"] == [0] * 3
         assert told["CapEff"] == capability.mine().effective
         assert told["no_new_privs"] == 0
+
+
+def test_no_descriptor_of_the_shells_reaches_a_worker(place: Path) -> None:
+    """Standard ones and the listener, whatever else was open when the supervisor was started."""
+    secret = place / "secret"
+    secret.write_text("nobody's business")
+    secret.chmod(stat.S_IRUSR)
+    shell = f"exec 9<{secret} 3<{secret} 250<{secret} && exec " + '"$@"'
+    before = ("bash", "-c", shell, "bash")
+    with Instance(place, "--user", "nobody", command=COMMAND, before=before) as one:
+        told = confession(one)
+        assert sorted(int(number) for number in told["fds"]) == [0, 1, 2, 3]
+        assert str(secret) not in told["fds"].values()
+        assert told["fds"]["3"].startswith("socket:")
+
+
+def test_without_the_system_call_each_descriptor_is_marked(place: Path) -> None:
+    """On a kernel before 5.11 the listing of /proc does the same, from the number on."""
+    numbers = [os.open(place, os.O_RDONLY) for _ in range(3)]
+    try:
+        for one in numbers:
+            os.set_inheritable(one, True)
+        close_each_on_exec(numbers[1])
+        assert [os.get_inheritable(one) for one in numbers] == [True, False, False]
+    finally:
+        for one in numbers:
+            os.close(one)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from segue.errors import KernelError
-from segue.linux import cgroup
+from segue.linux import cgroup, close_range
 from segue.supervisor.settings import FIRST_FD
 from segue.supervisor.workers.identity import Identity, Rights, become
 
@@ -151,6 +151,8 @@ def _become(
         os.dup2(fd, FIRST_FD + place)
     if "LISTEN_FDS" in env:
         env["LISTEN_PID"] = str(os.getpid())
+    # What whoever started the supervisor had open is nothing to a worker, perhaps of another user.
+    close_range.close_on_exec(above)
     become(identity, rights)
     if identity is not None:
         env.update(USER=identity.name, LOGNAME=identity.name, HOME=identity.home)
