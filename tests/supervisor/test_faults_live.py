@@ -263,7 +263,7 @@ def test_signals_end_an_instance(netns: int, tmp_path: Path, signals: list[int],
 
 
 def test_signals_change_an_instance(netns: int, tmp_path: Path) -> None:
-    """TTIN and TTOU add and take a worker, HUP restarts, USR1 is passed on, USR2 re-executes."""
+    """TTIN and TTOU add and take a worker, HUP restarts, USR2 re-executes."""
     with Instance(tmp_path) as one:
         one.wait_serving()
         os.kill(one.process.pid, signal.SIGTTIN)
@@ -275,6 +275,30 @@ def test_signals_change_an_instance(netns: int, tmp_path: Path) -> None:
         os.kill(one.process.pid, signal.SIGUSR2)
         wait_until(lambda: "new code" in one.said(), "the new code")
         one.wait_serving(2, 1)
+
+
+def test_usr1_is_passed_on_to_every_worker(netns: int, tmp_path: Path) -> None:
+    """Each hears it once for each time that it was sent, serves on, and is not replaced."""
+    script = tmp_path / "server.py"
+    script.write_text(
+        "import os, signal, socket\n"
+        "listener = socket.socket(fileno=3)\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('heard', os.getpid(), flush=True))\n"
+        "while True: listener.accept()[0].close()\n"
+    )
+    command = (sys.executable, "-S", "-E", str(script))
+    with Instance(tmp_path, "--workers", "2", command=command) as one:
+        one.wait_serving(1, 2)
+        pids = {worker["pid"] for worker in one.workers("serving")}
+
+        def heard() -> list[int]:
+            return [one.said().count(f"heard {pid}\n") for pid in pids]
+
+        os.kill(one.process.pid, signal.SIGUSR1)
+        wait_until(lambda: heard() == [1, 1], "the signal, at both")
+        os.kill(one.process.pid, signal.SIGUSR1)
+        wait_until(lambda: heard() == [2, 2], "the second signal, at both")
+        assert {worker["pid"] for worker in one.workers("serving")} == pids
 
 
 @pytest.mark.parametrize("obeys", [True, False])
