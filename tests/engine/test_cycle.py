@@ -79,7 +79,6 @@ def test_a_queue_of_fifty_moves_to_a_sibling(observer: Observer) -> None:
         two = stack.enter_context(open_listener(HERE, backlog=60))
         report = cycle(one, [], observer, HERE)
         assert (report.moved, report.backlog, report.frozen) == (50, 60, True)
-        assert 0 < report.window_us < 1e6
         told = {
             seen.cookie: (seen.queue, seen.backlog) for seen in observer.snapshot(HERE).listeners
         }

@@ -213,7 +213,7 @@ def test_a_stall_is_in_the_latencies_of_all_that_were_due(netns: int) -> None:
         result = run(OpenLoop(100), count=2, max_open=1, response_timeout_s=0.4)
     assert result.counts == {Fate.RESPONSE_TIMEOUT: 1, Fate.OK: 1}
     assert result.p50_ms is not None
-    assert 380 <= result.p50_ms < 5000
+    assert result.p50_ms >= 380
 
 
 def test_what_cannot_begin_in_time_is_left_out_and_counted(netns: int) -> None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -39,8 +38,6 @@ class CycleReport:
     moved: int  # children in the accept queue when it was shut down
     backlog: int
     frozen: bool  # every owner stood still meanwhile
-    window_us: float  # from before shutdown to after listen
-    paused_us: float = 0.0  # how long the owners stood still for it, at most
 
 
 def cycle(
@@ -77,12 +74,10 @@ def cycle(
         for option, unset in _FORGOTTEN
         if (value := listener.getsockopt(socket.IPPROTO_TCP, option)) != unset
     ]
-    paused = time.perf_counter_ns()
     with frozen(owners, children=children, same=same) as still:
         # Both can only be asked while it listens, and listen() needs the backlog.
         info = info_of(listener)
         queue, backlog = (info.unacked, info.sacked) if info else (mine.queue, mine.backlog)
-        begun = time.perf_counter_ns()
         call = "shutdown"
         try:
             listener.shutdown(socket.SHUT_RDWR)
@@ -102,6 +97,4 @@ def cycle(
         if listener.getsockname()[1] != here[1]:
             where = f"its port could not be had again, it listens at {listener.getsockname()[1]}"
             raise KernelError("bind", errno.EADDRINUSE, f"cycling a listener at {address}", where)
-        ended = time.perf_counter_ns()
-    gone = time.perf_counter_ns()
-    return CycleReport(queue, backlog, still, (ended - begun) / 1000, (gone - paused) / 1000)
+    return CycleReport(queue, backlog, still)
