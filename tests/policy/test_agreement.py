@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.policy.generated import Written, connections, policies
 
-from segue.policy import steering
+from segue.policy import common
 from segue.policy.builtin import NOBODY, encode_control, encode_table
 from segue.policy.compile import compile_policy
 from segue.policy.integers import u32
@@ -17,8 +17,8 @@ from segue.policy.plain import Conn, PlainGroup
 from segue.policy.trial import Trial
 from segue.shares import SIZE, fill
 
-OWN = (steering.control, steering.tables, steering.counters)
-CHANGED = (steering.pins, steering.lost, successors, tenants, generations)
+OWN = (common.control, common.tables, common.counters)
+CHANGED = (common.pins, common.lost, successors, tenants, generations)
 SLOTS = st.sets(st.integers(0, 7))
 
 
@@ -34,7 +34,7 @@ def agree(written: object, trial: Trial, conn: Conn, listening: set[int]) -> Non
     group = PlainGroup(listening)
     here = trial.compiled.policy.decide(conn, group)
     chosen = u32(group.selected)
-    steering.finish(conn, chosen, group.missed, here.verdict, trial.compiled.traced)
+    common.finish(conn, chosen, group.missed, here.verdict, trial.compiled.traced)
     assert trial.decide(conn, listening) == here, written
     for one in trial.compiled.maps:
         there = trial.maps[one.name]
@@ -48,11 +48,11 @@ def fresh() -> None:
     """The table has four of eight slots, one port is pinned; nothing is counted or told yet."""
     for one in (*OWN, *CHANGED):
         one.clear()
-    steering.events.records.clear()
-    steering.tables.put(1, encode_table(fill({0: 1, 2: 1, 3: 2, 6: 1})))
-    steering.tables.put(0, encode_table([NOBODY] * SIZE))
-    steering.control.put(0, encode_control(1))
-    steering.pins[1] = 5  # the port that examples shrink to
+    common.events.records.clear()
+    common.tables.put(1, encode_table(fill({0: 1, 2: 1, 3: 2, 6: 1})))
+    common.tables.put(0, encode_table([NOBODY] * SIZE))
+    common.control.put(0, encode_control(1))
+    common.pins[1] = 5  # the port that examples shrink to
 
 
 @settings(
@@ -89,7 +89,7 @@ def test_the_library_decides_alike(
     fresh()
     for number, slot in homes.items():
         conn = asked[number % len(asked)][0]
-        steering.pins[conn.remote_port ^ number & 1] = tenants[conn.remote_ip4 >> 8] = slot
+        common.pins[conn.remote_port ^ number & 1] = tenants[conn.remote_ip4 >> 8] = slot
         successors[conn.cookie] = generations[conn.cookie] = slot
     trial = Trial(compile_policy(LIBRARY[name]))
     for conn, listening in asked:

@@ -26,7 +26,7 @@ from segue.linux.bpf import attach_reuseport
 from segue.linux.ringbuf import RingBuffer
 from segue.linux.sockopt import cookie
 from segue.linux.tun import Tun
-from segue.policy import steering
+from segue.policy import common
 from segue.policy.builtin import encode_number, encode_socket
 from segue.policy.compile import Compiled, compile_policy
 from segue.policy.integers import u32, u64
@@ -114,7 +114,7 @@ class Rig:
         while len(found) < count:
             assert time.monotonic() < end, f"{len(found)} records, not {count}"
             select.select([self.ring], [], [], 0.1)
-            found += map(steering.events.read, self.ring.records())
+            found += map(common.events.read, self.ring.records())
         return found
 
     def told(self) -> bool:
@@ -152,7 +152,7 @@ def check(rig: Rig, conn: Conn, record: dict[str, int]) -> Decision:
     )
     group = PlainGroup(set(rig.listeners))
     decision = rig.compiled.policy.decide(seen, group)
-    steering.finish(seen, u32(group.selected), group.missed, decision.verdict, False)
+    common.finish(seen, u32(group.selected), group.missed, decision.verdict, False)
     remote = conn.remote_ip6 if conn.ipv6 else (0, 0, 0, conn.remote_ip4)
     told = {name: record[name] for name in record if name not in ("when", "unused")}
     assert told == {
@@ -339,5 +339,5 @@ def test_the_library_decides_alike(
     fresh()
     for number, slot in homes.items():
         conn = asking[number % len(asking)]
-        steering.pins[conn.remote_port ^ number & 1] = tenants[conn.remote_ip4 >> 8] = slot
+        common.pins[conn.remote_port ^ number & 1] = tenants[conn.remote_ip4 >> 8] = slot
     question(network, LIBRARY[name], asking)

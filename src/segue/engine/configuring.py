@@ -9,7 +9,7 @@ from segue.engine.migrate import Migrate
 from segue.engine.steering import Steering
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.linux.bpf_maps import Map
-from segue.policy import steering as policies
+from segue.policy import common
 
 _WIDEST = 8  # of a number
 
@@ -18,7 +18,7 @@ def own_maps(steering: Steering) -> dict[str, Map]:
     """The maps that its policy declared, by name.  Raises NotSupported without a program."""
     if not isinstance(steering, Migrate):
         raise NotSupported("a policy's maps", "the engine migrate", f"the engine {steering.name}")
-    ours = {one.name for one in policies.OWN}
+    ours = {one.name for one in common.OWN}
     return {name: one for name, one in steering.maps.items() if name not in ours}
 
 

@@ -13,7 +13,7 @@ from segue.linux.bpf import Program
 from segue.linux.bpf_attr import AttachType, MapType
 from segue.linux.bpf_maps import Map, possible_cpus
 from segue.linux.ringbuf import plausible_size
-from segue.policy import maps, steering
+from segue.policy import common, maps
 from segue.policy.compile import Compiled, compile_policy
 from segue.policy.library import shares
 from segue.policy.maps import Kind
@@ -32,7 +32,7 @@ _LONGEST_NAME = 15  # of what the kernel lists
 class Loaded:
     """A program that the verifier took, and its maps by name; whoever is given it owns them.
 
-    Among the maps are the group's own (``policy.steering``), laid out as ``policy.builtin`` says;
+    Among the maps are the group's own (``policy.common``), laid out as ``policy.builtin`` says;
     a policy may have more.
     """
 
@@ -67,10 +67,10 @@ def load(compiled: Compiled | None = None, *, migrates: bool = True) -> Loaded:
         compiled = compile_policy(shares)
     with ExitStack() as undo:
         made: dict[str, Map] = {}
-        for one in dict.fromkeys((*steering.OWN, *compiled.maps)):
+        for one in dict.fromkeys((*common.OWN, *compiled.maps)):
             made[one.name] = undo.enter_context(create(one))
             # What the group's own hold in plain Python is a trial's, not this group's.
-            if one not in steering.OWN and isinstance(one, maps.Map):
+            if one not in common.OWN and isinstance(one, maps.Map):
                 fill(made[one.name], one)
         program = load_over(compiled, made, migrates=migrates)
         undo.pop_all()

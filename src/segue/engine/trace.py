@@ -17,7 +17,7 @@ from segue.engine.migrate import Migrate
 from segue.errors import NotSupported
 from segue.linux.bpf_maps import Map
 from segue.linux.ringbuf import RingBuffer
-from segue.policy import steering as policies
+from segue.policy import common
 from segue.policy.builtin import UNSELECTED, decode_number, encode_number
 from segue.policy.compile import Compiled
 from segue.policy.language import Migrating
@@ -37,16 +37,16 @@ class Trace:
         missing = [
             one.name
             for one in compiled.maps
-            if isinstance(one, Declared) and one is not policies.lost and one.name not in maps
+            if isinstance(one, Declared) and one is not common.lost and one.name not in maps
         ]
         if missing:
             raise NotSupported("tracing", "a policy in Python", "the program of an object")
         self._steering = steering
         with ExitStack() as undo:
-            ring = undo.enter_context(create(policies.events))
-            lost = undo.enter_context(create(policies.lost))
+            ring = undo.enter_context(create(common.events))
+            lost = undo.enter_context(create(common.lost))
             program = undo.enter_context(
-                load_over(compiled, {**maps, policies.events.name: ring, policies.lost.name: lost})
+                load_over(compiled, {**maps, common.events.name: ring, common.lost.name: lost})
             )
             undo.callback(steering.exchange, None, None)
             steering.exchange(program, listener)
@@ -92,7 +92,7 @@ class Reader:
     def events(self) -> Iterator[Event]:
         """What has happened since the last call."""
         for record in self._ring.records():
-            one = event(policies.events.read(record))
+            one = event(common.events.read(record))
             unknown = one.slot is not None and one.slot not in self._slots.values()
             if unknown or one.cookie not in self._slots:
                 self._learn()  # while it is there: what comes from it later is told of too
@@ -121,7 +121,7 @@ class Reader:
 
 
 def event(record: Mapping[str, int]) -> Event:
-    """A record of ``policy.steering.events``."""
+    """A record of ``policy.common.events``."""
     words = [record[f"remote_{number}"].to_bytes(4, "big") for number in range(4)]
     if record["ipv6"]:
         host = f"[{ipaddress.IPv6Address(b''.join(words))}]"

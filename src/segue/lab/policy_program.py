@@ -10,7 +10,7 @@ import sys
 from segue.errors import InternalError
 from segue.model.program import Question, SkAction
 from segue.model.states import State
-from segue.policy import steering
+from segue.policy import common
 from segue.policy.builtin import UNSELECTED
 from segue.policy.compile import compile_policy
 from segue.policy.integers import u32, u64
@@ -37,7 +37,7 @@ class PolicyProgram:
         self.cookies: dict[int, int] = {}
         self._policy = policy
         self._plain = {one.name: one for one in compiled.maps if isinstance(one, Map)}
-        for one in (*self._plain.values(), *steering.OWN):
+        for one in (*self._plain.values(), *common.OWN):
             one.clear()
         self._trial = Trial(compiled)
 

@@ -1,6 +1,6 @@
 """What the maps of every program hold, as bytes in host order: pins, the table, the counters.
 
-The declarations are in ``segue.policy.steering``, where the programs are written.
+The declarations are in ``segue.policy.common``, where the programs are written.
 """
 
 from __future__ import annotations

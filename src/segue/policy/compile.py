@@ -13,7 +13,7 @@ from segue.bpf import insn
 from segue.bpf.asm import FARTHEST
 from segue.bpf.insn import Instruction, Jump
 from segue.errors import UsageError
-from segue.policy import ir, steering
+from segue.policy import common, ir
 from segue.policy.emit import Emitter
 from segue.policy.maps import Map, Ring
 from segue.policy.plain import Policy
@@ -52,13 +52,13 @@ class Compiled:
 
 
 def compile_policy(policy: Policy, *, traced: bool = False) -> Compiled:
-    """With ``traced``, every decision that is counted is told in a ring (``steering.events``).
+    """With ``traced``, every decision that is counted is told in a ring (``common.events``).
 
     Raises PolicyError, with the place and what to write instead; UsageError when too long.
     """
     writer = Statements()
     entry = ir.thread(writer.program(policy, traced=traced))
-    ours = {one.name: one for one in (*steering.OWN, steering.events, steering.lost)}
+    ours = {one.name: one for one in (*common.OWN, common.events, common.lost)}
     for one in writer.maps.values():
         if one.name == "program" or ours.get(one.name, one) is not one:
             raise UsageError(f"map {one.name} has a name that is Segue's own: choose another")

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 from segue.address import Address
 from segue.errors import InternalError, UsageError
-from segue.policy import steering
+from segue.policy import common
 from segue.policy.builtin import encode_control, encode_table
 from segue.policy.compile import Compiled
 from segue.policy.integers import u32, u64
@@ -73,8 +73,8 @@ def dry_run(compiled: Compiled, conn: Conn, weights: Mapping[int, float]) -> tup
     Python, and changed by it.  Raises UsageError for weights that are none.
     """
     shared = {slot: weight for slot, weight in weights.items() if weight > 0}
-    steering.tables.put(0, encode_table(fill(shared)))
-    steering.control.put(0, encode_control(0))
+    common.tables.put(0, encode_table(fill(shared)))
+    common.control.put(0, encode_control(0))
     trial = Trial(compiled)
     outcome = trial.run(conn, weights)
     decided, plain = trial.decision(outcome), compiled.policy.decide(conn, PlainGroup(weights))

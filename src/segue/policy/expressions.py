@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import FunctionType
 
 from segue.bpf.insn import Alu, Helper, Jump
-from segue.policy import connection, ir, steering
+from segue.policy import common, connection, ir
 from segue.policy.access import Access
 from segue.policy.builder import RETURNED, State
 from segue.policy.integers import Fixed
@@ -357,7 +357,7 @@ class Expressions(Access):
                 return self.select(of)
             case Thing.TABLE if name == "select" and len(node.args) == 1:
                 number = self._to(node.args[0], self.number(node.args[0]), "u32")
-                return self.inline(node, steering.by_table, [Thing.GROUP, number])
+                return self.inline(node, common.by_table, [Thing.GROUP, number])
             case Thing.CONN if name in _CONN_CALLS and not node.args:
                 kind = "u64" if name == "now_ns" else "u32"
                 return self._any(kind, self.call(_CONN_CALLS[name], kind=kind))

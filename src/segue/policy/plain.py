@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from segue.policy import steering
+from segue.policy import common
 from segue.policy.builtin import UNSELECTED
 from segue.policy.integers import u32, u64
 from segue.policy.language import Migrating, Selection, Verdict
@@ -107,7 +107,7 @@ class Table:
 
     def select(self, number: int) -> Selection:
         """Try the slot that this number, mostly ``conn.hash``, has in the table; then others."""
-        answer: Selection = steering.by_table(self.group, u32(number))
+        answer: Selection = common.by_table(self.group, u32(number))
         return answer
 
 
@@ -141,7 +141,7 @@ class Policy:
 
     def decide(self, conn: Conn, group: PlainGroup) -> Decision:
         """Run as plain Python, after the pins as in the kernel, and say what it comes to."""
-        answer: Verdict | Selection = steering.pinned(conn, group) or self(conn, group)
+        answer: Verdict | Selection = common.pinned(conn, group) or self(conn, group)
         verdict = Verdict.PASS if isinstance(answer, Selection) else Verdict(answer)
-        verdict = steering.spared(conn, verdict)
+        verdict = common.without_reset(conn, verdict)
         return Decision(verdict, group.selected if verdict is Verdict.PASS else UNSELECTED)

@@ -9,7 +9,7 @@ from types import FunctionType
 
 from segue.bpf.insn import Jump
 from segue.errors import UsageError
-from segue.policy import ir, steering
+from segue.policy import common, ir
 from segue.policy.access import MISSED, SELECTED
 from segue.policy.builder import RETURNED, Frame, State
 from segue.policy.builtin import UNSELECTED
@@ -35,7 +35,7 @@ class Statements(Expressions):
         self.frames.append(Frame(policy.function, file, "policy."))
         self.line = tree.lineno
         self.line = 0
-        pinned = self.inline(tree, steering.pinned, [Thing.CONN, Thing.GROUP])
+        pinned = self.inline(tree, common.pinned, [Thing.CONN, Thing.GROUP])
         assert isinstance(pinned, Num)
         held, free = self.compare(Jump.NE, pinned.operand, 0)
         assert held is not None
@@ -49,12 +49,12 @@ class Statements(Expressions):
         self.line = 0
         self.here.names[RETURNED] = answer
         self.join([held, self.state])
-        answer = self.inline(tree, steering.spared, [Thing.CONN, self.taken(tree)])
+        answer = self.inline(tree, common.without_reset, [Thing.CONN, self.taken(tree)])
         assert isinstance(answer, Num)
         names = self.here.names
         tell = Num.constant("bool", int(traced))
         end: list[Value] = [Thing.CONN, names[SELECTED], names[MISSED], answer, tell]
-        self.inline(tree, steering.finish, end)
+        self.inline(tree, common.finish, end)
         self.end(ir.Leave(answer.operand))
         return self.entry
 

@@ -1,6 +1,6 @@
-"""Pins, the group's table and the counting, in the policy language.
+"""What every program has in common: pins, the table of shares and the counting.
 
-They are part of every program: ``pinned`` comes before the policy, ``spared`` after it,
+Written in the policy language: ``pinned`` comes before the policy, ``without_reset`` after it,
 ``group.table`` is ``by_table``, and ``finish`` is the end of each.
 The maps are those of the built-in program, byte for byte (``segue.policy.builtin``).
 """
@@ -99,13 +99,14 @@ def by_table(group: Any, number: Any) -> Any:
     return chosen
 
 
-def spared(conn: Any, verdict: Any) -> Any:
-    """The policy's verdict, but a reset of a half-open request ends it at its own listener.
+def without_reset(conn: Any, verdict: Any) -> Any:
+    """The policy's verdict; but where an RST would migrate a half-open request, cancel that.
 
-    Linux would count it out at the listener that it was about to migrate to, which then has -1
-    half-open requests and looks full for good: nothing but SYN cookies from then on, or with
-    tcp_syncookies 0 nothing at all (measured on 6.18, docs/MODEL.md; tcp_check_req hands the target
-    to inet_csk_reqsk_queue_drop).  A client that scans, or a balancer's half-open check, does that.
+    The request then ends at its own listener.  Linux would subtract it at the listener that it was
+    about to migrate to (tcp_check_req hands the target to inet_csk_reqsk_queue_drop).  That one
+    then has -1 half-open requests and looks full for good: it answers with SYN cookies only, or
+    with tcp_syncookies 0 not at all (measured on 6.18, docs/MODEL.md).  A client that scans sends
+    such an RST, and so does a balancer's half-open check.
     """
     if conn.migrating == Migrating.REQUEST and conn.tcp_flags & _RST != 0:
         return Verdict.DROP
