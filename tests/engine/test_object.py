@@ -16,7 +16,7 @@ from segue.bpf import asm
 from segue.bpf.insn import R0, R7, Size
 from segue.engine import object as objects
 from segue.engine.by_table import ByTable
-from segue.engine.programs import Chosen
+from segue.engine.programs import ProgramChoice
 from segue.engine.steering import NO_SLOT
 from segue.errors import UsageError, VerifierError
 from segue.linux import sysctl
@@ -66,7 +66,7 @@ def test_what_the_verifier_refuses_comes_with_its_reason(tmp_path: Path) -> None
     maps = made.maps(sockets=SOCKARRAY)
     made.relocate(code, 0, maps["sockets"])
     with pytest.raises(VerifierError, match=r"loading the program f: .*R7 !read_ok") as refusal:
-        Chosen(object=written(tmp_path, made.build())).check()
+        ProgramChoice(object=written(tmp_path, made.build())).check()
     assert "r1 = map sockets" in refusal.value.program
 
 
@@ -75,7 +75,7 @@ def test_checking_leaves_nothing_behind() -> None:
     """Whatever was made for it is closed."""
     before = sorted(os.listdir("/proc/self/fd"))
     for name in ("live", "table", "by_cookie"):
-        Chosen(object=str(GOLDEN / f"{name}.bpf.o")).check()
+        ProgramChoice(object=str(GOLDEN / f"{name}.bpf.o")).check()
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.linux.unprivileged import as_nobody
 
 from segue.engine import select
-from segue.engine.select import Choice, Trial, choose
+from segue.engine.select import EngineChoice, Trial, choose
 from segue.errors import NotSupported
 from segue.linux import features, sysctl
 from segue.linux.features import Answer, Finding
@@ -66,7 +66,7 @@ def test_a_kernel_that_must_not_migrate() -> None:
     assert "CVE-2024-53206" in choice.reasons[0]
     with pytest.raises(NotSupported, match="CVE-2024-53206"):
         choose("migrate", FREES_TWICE)
-    assert choose("drain", FREES_TWICE) == Choice("drain", reasons=("asked for",))
+    assert choose("drain", FREES_TWICE) == EngineChoice("drain", reasons=("asked for",))
 
 
 @pytest.mark.usefixtures("trials")

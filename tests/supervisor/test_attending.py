@@ -14,7 +14,7 @@ from tests.supervisor.instance import wait_until
 from segue.engine.attach import attach
 from segue.engine.generations import Generations
 from segue.engine.pinning import Pins
-from segue.engine.select import Choice
+from segue.engine.select import EngineChoice
 from segue.linux.sockopt import cookie, open_listener
 from segue.observe.origin import Rule
 from segue.observe.snapshot import Observer
@@ -25,7 +25,7 @@ from segue.supervisor.control.paths import Places
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14"), pytest.mark.program("mount")]
 
-Make = Callable[[Choice], Attending]
+Make = Callable[[EngineChoice], Attending]
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def make(
     with ExitStack() as stack:
         observer = stack.enter_context(Observer())
 
-        def made(choice: Choice) -> Attending:
+        def made(choice: EngineChoice) -> Attending:
             places, pins = Places.of("t"), Pins("t", bpf_directory)
             rule, now = Rule.parse("start"), time.monotonic()
             attached = attach(IPV4, observer, pins, rule, Generations(), now)
@@ -52,7 +52,7 @@ def make(
 def test_where_migration_wakes_nobody_the_others_are_nudged(make: Make) -> None:
     """A listener went with a queue: short connections go to whoever has it now."""
     with open_listener(IPV4, backlog=64) as stays, open_listener(IPV4, backlog=64) as goes:
-        one = make(Choice("migrate", nudge=True))
+        one = make(EngineChoice("migrate", nudge=True))
         waiting = queue(20)
         with Observer() as observer:
             had = observer.queued(IPV4)[cookie(stays)]
@@ -70,7 +70,7 @@ def test_where_migration_wakes_nobody_the_others_are_nudged(make: Make) -> None:
 def test_a_newcomer_is_asked_and_then_shared_to(make: Make) -> None:
     """Starting, until it has accepted the connection that is made to it alone."""
     with open_listener(IPV4, backlog=64) as first:
-        one = make(Choice("migrate"))
+        one = make(EngineChoice("migrate"))
         with open_listener(IPV4, backlog=64) as second:
 
             def asked() -> bool:

@@ -90,13 +90,18 @@ def attach(address: str, policy: str, object: str, allow: str, **given: Any) -> 
     kernel goes on without it.
     """
     # Imported here: --help needs nothing of the supervisor.
-    from segue.engine.programs import Chosen  # noqa: PLC0415
+    from segue.engine.programs import ProgramChoice  # noqa: PLC0415
     from segue.supervisor.attach.follower import attend  # noqa: PLC0415
     from segue.supervisor.attach.settings import Wish  # noqa: PLC0415
 
     allowed = tuple(name.strip() for name in allow.split(",") if name.strip())
     return attend(
-        Wish(Address.parse(address), chosen=Chosen(policy, object), allow=allowed, **given)
+        Wish(
+            Address.parse(address),
+            program_choice=ProgramChoice(policy, object),
+            allow=allowed,
+            **given,
+        )
     )
 
 

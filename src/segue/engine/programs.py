@@ -13,7 +13,7 @@ from segue.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ProgramChoice:
     """A ``policy``, FILE.py:NAME or one of the library, or an ``object``, a file; or neither."""
 
     policy: str = ""

@@ -31,7 +31,7 @@ _CONNECT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class EngineChoice:
     """The engine to use, whether migrated connections need a nudge, and why."""
 
     engine: str
@@ -49,7 +49,7 @@ class Trial:
     where: str = ""
 
 
-def choose(wanted: str = "auto", release: str | None = None) -> Choice:
+def choose(wanted: str = "auto", release: str | None = None) -> EngineChoice:
     """The best engine that works here, or ``wanted`` if that one does.
 
     ``release`` is the kernel's by default.  Takes at most about half a second.  Raises
@@ -75,7 +75,7 @@ def choose(wanted: str = "auto", release: str | None = None) -> Choice:
                 told.append(doubt)
             if refusals:
                 told.append(f"not migrate: {refusals[0]}")
-            return Choice(engine, not trial.woken, tuple(told))
+            return EngineChoice(engine, not trial.woken, tuple(told))
         refusals.append(trial.error or f"a queued connection was lost {trial.where}")
     if wanted != "auto":
         raise NotSupported(
@@ -86,11 +86,11 @@ def choose(wanted: str = "auto", release: str | None = None) -> Choice:
     return _drain(*(f"not {name}: {why}" for name, why in _named(refusals)))
 
 
-def _drain(*reasons: str) -> Choice:
+def _drain(*reasons: str) -> EngineChoice:
     steers = features.ask("reuseport_cbpf")
     if steers.answer is Answer.NO:
         raise NotSupported("the engine drain", "Linux 4.6 or later", steers.reason)
-    return Choice("drain", reasons=reasons)
+    return EngineChoice("drain", reasons=reasons)
 
 
 def _named(refusals: list[str]) -> list[tuple[str, str]]:

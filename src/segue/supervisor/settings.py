@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from segue.address import Address
-from segue.engine.programs import Chosen
+from segue.engine.programs import ProgramChoice
 from segue.errors import UsageError
 from segue.linux import capability
 from segue.observe.stall import PATIENCE
@@ -136,9 +136,9 @@ class Settings:
             raise UsageError(f"--ready-http is a path such as /health, not {self.ready_http!r}")
         if self.name and not NAME.fullmatch(self.name):
             raise UsageError(f"--name {self.name!r}: use letters, digits and ._@- (at most 64)")
-        if self.chosen and self.engine not in {"auto", "migrate"}:
+        if self.program_choice and self.engine not in {"auto", "migrate"}:
             raise UsageError(
-                f"{self.chosen} is for the engine migrate, and --engine says {self.engine}"
+                f"{self.program_choice} is for the engine migrate, and --engine says {self.engine}"
             )
         if self.balance == "queue" and self.engine not in {"auto", "migrate"}:
             raise UsageError(
@@ -173,12 +173,12 @@ class Settings:
     @property
     def wanted_engine(self) -> str:
         """The engine to ask for: only one runs a program that is chosen, or counts by worker."""
-        return "migrate" if self.chosen or self.balance == "queue" else self.engine
+        return "migrate" if self.program_choice or self.balance == "queue" else self.engine
 
     @property
-    def chosen(self) -> Chosen:
+    def program_choice(self) -> ProgramChoice:
         """The program that selects.  Raises UsageError when two are given."""
-        return Chosen(self.policy, self.object)
+        return ProgramChoice(self.policy, self.object)
 
     @property
     def rescue_after(self) -> float:

@@ -14,8 +14,8 @@ from typing import Protocol
 from segue.engine.drain import Drain
 from segue.engine.hash import Hash
 from segue.engine.migrate import Migrate
-from segue.engine.programs import Chosen
-from segue.engine.select import Choice, choose
+from segue.engine.programs import ProgramChoice
+from segue.engine.select import EngineChoice, choose
 from segue.engine.steering import Steering
 from segue.observe.snapshot import Observer
 from segue.supervisor.workers.identity import Identity, Rights
@@ -40,25 +40,25 @@ class Spawning(Protocol):
         """Start a process.  Raises KernelError."""
 
 
-def steering(engine: str, chosen: Chosen) -> Steering:
+def steering(engine: str, program_choice: ProgramChoice) -> Steering:
     """A new steering of this engine, for one address; by the program that is chosen, if one is."""
-    if chosen:
-        return chosen.steering()
+    if program_choice:
+        return program_choice.steering()
     kinds: dict[str, Callable[[], Steering]] = {"migrate": Migrate, "hash": Hash, "drain": Drain}
     return kinds[engine]()
 
 
-def restore(engine: str, chosen: Chosen, descriptors: dict[str, int]) -> Steering:
+def restore(engine: str, program_choice: ProgramChoice, descriptors: dict[str, int]) -> Steering:
     """The steering that a predecessor in this process had, from its descriptors.
 
     A new one, which every listener has to join again, when there are none, or when a
     chosen program is to select from now on: it is read again.
     """
-    if descriptors and not chosen:
+    if descriptors and not program_choice:
         return Migrate.restore(descriptors)
     for descriptor in descriptors.values():
         os.close(descriptor)
-    return steering(engine, chosen)
+    return steering(engine, program_choice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class World:
     now: Callable[[], float] = time.monotonic
     spawn: Spawning = spawn
     reap: Callable[[], list[tuple[int, int]]] = reap
-    choose: Callable[[str], Choice] = choose
-    steering: Callable[[str, Chosen], Steering] = steering
-    restore: Callable[[str, Chosen, dict[str, int]], Steering] = restore
+    choose: Callable[[str], EngineChoice] = choose
+    steering: Callable[[str, ProgramChoice], Steering] = steering
+    restore: Callable[[str, ProgramChoice, dict[str, int]], Steering] = restore
     observer: Callable[[], Observer] = Observer

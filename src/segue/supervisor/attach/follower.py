@@ -22,7 +22,7 @@ from segue.engine.generations import Generations
 from segue.engine.membership import MembershipWatch
 from segue.engine.nudge import Nudge
 from segue.engine.pinning import Pins
-from segue.engine.select import Choice, choose
+from segue.engine.select import EngineChoice, choose
 from segue.errors import SegueError, UsageError
 from segue.observe.origin import Rule
 from segue.observe.snapshot import Observer
@@ -113,7 +113,7 @@ def _begin(wish: Wish, places: Places, observer: Observer) -> Attending:
             )
         attached = attaching.attach(
             wish.address, observer, pins, rule, generations, now,
-            loading=wish.chosen.load, replace=wish.replace, allow=wish.allow,
+            loading=wish.program_choice.load, replace=wish.replace, allow=wish.allow,
         )  # fmt: skip
         how = "attached"
     attached.canary, attached.proven = wish.canary, wish.ready == "accept"
@@ -136,7 +136,7 @@ class Attending:
         observer: Observer,
         attached: Attached,
         pins: Pins,
-        choice: Choice,
+        choice: EngineChoice,
     ) -> None:
         self.wish, self.places, self.pins, self.choice = wish, places, pins, choice
         self.observer, self.attached = observer, attached
@@ -152,7 +152,7 @@ class Attending:
         self._written: dict[str, Any] = {}
         self._trouble = ""
         self._selector = selectors.DefaultSelector()
-        self.tracing = Tracing(self._selector, wish.chosen)
+        self.tracing = Tracing(self._selector, wish.program_choice)
         self._wake_in, self._wake_out = socket.socketpair()
         orders = attached_orders.Orders(self)
         self.reception = Reception(self._selector, orders.do, self.now, self.say)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from segue.address import Address
 from segue.engine.generations import TOGETHER
 from segue.engine.pinning import USUAL
-from segue.engine.programs import Chosen
+from segue.engine.programs import ProgramChoice
 from segue.errors import UsageError
 from segue.linux import netns
 from segue.observe.origin import Rule
@@ -34,7 +34,7 @@ class Wish:
     rescue: str = "off"  # how long a listener may accept nothing until it counts as stalled
     passing: bool = False  # detach at the end what was attached for this
     allow: tuple[str, ...] = ()  # options in which the listeners may differ
-    chosen: Chosen = field(default_factory=Chosen)
+    program_choice: ProgramChoice = field(default_factory=ProgramChoice)
 
     def __post_init__(self) -> None:
         Rule.parse(self.generation_by)
@@ -60,7 +60,7 @@ class Wish:
     @property
     def program(self) -> str:
         """What is chosen, for the record; "" for Segue's own."""
-        return str(self.chosen) if self.chosen else ""
+        return str(self.program_choice) if self.program_choice else ""
 
     @property
     def instance_name(self) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from segue.engine import policies
 from segue.engine.migrate import Migrate
-from segue.engine.programs import Chosen
+from segue.engine.programs import ProgramChoice
 from segue.engine.steering import Steering
 from segue.engine.trace import Trace
 from segue.errors import NotSupported, SegueError
@@ -28,7 +28,7 @@ class Tracing:
     """The traces of one instance; ``selector`` tells when a client has gone."""
 
     selector: selectors.BaseSelector
-    chosen: Chosen
+    program_choice: ProgramChoice
     _running: dict[Asker, Callable[[], None]] = field(default_factory=dict)
     _groups: set[int] = field(default_factory=set)
 
@@ -40,11 +40,15 @@ class Tracing:
         """
         if number in self._groups:
             raise SegueError("somebody traces this group already, and each record is read once")
-        if not isinstance(steering, Migrate) or self.chosen.object:
-            has = str(self.chosen) if self.chosen.object else f"the engine {steering.name}"
+        if not isinstance(steering, Migrate) or self.program_choice.object:
+            has = (
+                str(self.program_choice)
+                if self.program_choice.object
+                else f"the engine {steering.name}"
+            )
             raise NotSupported("tracing", "the engine migrate with a policy in Python", has)
-        if self.chosen.policy:
-            compiled = policies.compiled(self.chosen.policy, traced=True)
+        if self.program_choice.policy:
+            compiled = policies.compiled(self.program_choice.policy, traced=True)
         else:
             compiled = compile_policy(shares, traced=True)
         listener = borrow()

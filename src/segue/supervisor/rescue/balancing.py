@@ -148,12 +148,12 @@ def refuse_uncounted(settings: Settings) -> None:
     """
     if settings.balance != "queue" or not settings.object:
         return
-    with contextlib.closing(settings.chosen.steering()) as steering:
+    with contextlib.closing(settings.program_choice.steering()) as steering:
         if steering.weighs and steering.counts():
             return
     raise NotSupported(
         "--balance queue",
         "an object with the maps 'tables', 'control' and 'counters', by which shares are given and"
         " counted",
-        f"{settings.chosen} without them",
+        f"{settings.program_choice} without them",
     )

@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from segue.engine.duplicate import duplicate
-from segue.engine.programs import Chosen
-from segue.engine.select import Choice
+from segue.engine.programs import ProgramChoice
+from segue.engine.select import EngineChoice
 from segue.errors import KernelError, SegueError, UsageError
 from segue.linux import pidfd, proc
 from segue.supervisor.control.log import Pipe, Voice
@@ -262,9 +262,9 @@ def prepare(runner: Runner) -> Succession:
     for name in ("name", "engine", "output"):
         if getattr(settings, name) != getattr(runner.settings, name):
             raise UsageError(f"--{name} cannot change while the instance runs: stop it and start")
-    if settings.chosen and runner.choice.engine != "migrate":
+    if settings.program_choice and runner.choice.engine != "migrate":
         raise UsageError(
-            f"{settings.chosen} needs the engine migrate, and this instance runs"
+            f"{settings.program_choice} needs the engine migrate, and this instance runs"
             f" {runner.choice.engine}: stop it and start"
         )
     if settings.balance == "queue" and runner.choice.engine != "migrate":
@@ -305,13 +305,13 @@ def succeed(handed: dict[str, Any], places: Places, voice: Voice, world: World) 
     """The runner that goes on where the predecessor stopped."""
     settings = Settings.from_json(handed["settings"])
     engine, nudge, reasons = handed["choice"]
-    choice = Choice(engine, nudge, tuple(reasons))
+    choice = EngineChoice(engine, nudge, tuple(reasons))
     instance = Instance.from_json(handed["instance"])
     by_front = iter(zip(handed["steering"], handed["orders"], strict=True))
 
-    def steering(name: str, chosen: Chosen) -> Any:
+    def steering(name: str, program_choice: ProgramChoice) -> Any:
         descriptors, order = next(by_front)
-        made = world.restore(name, chosen, descriptors)
+        made = world.restore(name, program_choice, descriptors)
         made.adopt_order(order)
         return made
 
@@ -321,7 +321,7 @@ def succeed(handed: dict[str, Any], places: Places, voice: Voice, world: World) 
     runner.lock = handed["lock"]
     os.set_inheritable(runner.lock, False)
     # Where maps went over, members are in them; else they join a new steering again.
-    anew = bool(settings.chosen) or not all(handed["steering"])
+    anew = bool(settings.program_choice) or not all(handed["steering"])
     for front, sockets in zip(runner.fronts, handed["sockets"], strict=True):
         for slot, fd in sockets.items():
             os.set_inheritable(fd, False)

@@ -109,7 +109,7 @@ class Requests:
             raise NotSupported(
                 "a canary",
                 "an object with the maps 'tables' and 'control', from which it reads shares",
-                f"{runner.settings.chosen} without them",
+                f"{runner.settings.program_choice} without them",
             )
         runner.audit.keep_places()  # the newcomers will need them
         before = instance.newcomer

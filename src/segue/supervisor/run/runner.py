@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from segue.engine.select import Choice
+from segue.engine.select import EngineChoice
 from segue.errors import SegueError
 from segue.linux import proc
 from segue.supervisor import notify
@@ -63,7 +63,7 @@ class Runner:
         settings: Settings,
         places: Places,
         voice: Voice,
-        choice: Choice,
+        choice: EngineChoice,
         world: World,
         instance: Instance,
     ) -> None:
@@ -74,7 +74,9 @@ class Runner:
         self.limits = settings.limits
         self.observer = world.observer()
         self.fronts = [
-            Front(number, bind, world.steering(choice.engine, settings.chosen), self.observer)
+            Front(
+                number, bind, world.steering(choice.engine, settings.program_choice), self.observer
+            )
             for number, bind in enumerate(settings.binds)
         ]
         self.crew = Crew(settings, places, world)
@@ -87,7 +89,7 @@ class Runner:
         self.selector = selectors.EpollSelector()
         self._events = select.poll()
         self._events.register(self.selector.fileno(), select.POLLIN)
-        self.tracing = Tracing(self.selector, settings.chosen)
+        self.tracing = Tracing(self.selector, settings.program_choice)
         # Leader of a dead worker's session -> its flag, when what it left is killed, and what
         # that was at the last look: processes with their start times.
         self.leftovers: dict[int, tuple[str, float, dict[int, int]]] = {}

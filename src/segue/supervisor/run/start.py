@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 
 from segue.engine.duplicate import duplicate, supervised
-from segue.engine.select import Choice
+from segue.engine.select import EngineChoice
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.group import Listener
 from segue.linux import cgroup, prctl
@@ -46,8 +46,8 @@ def check(settings: Settings) -> None:
     program = settings.command[0]
     if shutil.which(program, path=env.get("PATH", os.environ.get("PATH"))) is None:
         raise UsageError(f"there is no program {program!r} to run; check the spelling and PATH")
-    if settings.chosen:
-        settings.chosen.check()
+    if settings.program_choice:
+        settings.program_choice.check()
     refuse_uncounted(settings)
 
 
@@ -164,13 +164,13 @@ def _defer_to_incumbents(runner: Runner) -> None:
                 front.defer_to(taken, backlog=runner.settings.backlog)
 
 
-def introduce(runner: Runner, choice: Choice) -> None:
+def introduce(runner: Runner, choice: EngineChoice) -> None:
     """Say once what is run, where, by which engine, and why that one."""
     addresses = ", ".join(str(bind.address) for bind in runner.settings.binds)
     runner.say(f"{runner.places.name}: {runner.instance.size} worker(s) at {addresses}")
     runner.say(f"engine {choice.engine}: {'; '.join(choice.reasons)}")
-    if runner.settings.chosen:
-        runner.say(f"{runner.settings.chosen} selects")
+    if runner.settings.program_choice:
+        runner.say(f"{runner.settings.program_choice} selects")
 
 
 def refuse_strangers(observer: Observer, settings: Settings) -> None:
