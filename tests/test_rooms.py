@@ -11,6 +11,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "segue"
 
 # Top to bottom is the way the data goes: a room imports itself, rooms above it, and leaves.
 ROOMS = [
+    "visible",
     "errors",
     "worker",
     "address",
@@ -27,13 +28,17 @@ ROOMS = [
     "cli",
     "__main__",
 ]
-# Leaves are usable alone: from Segue they import only the errors and the address.
+# Leaves are usable alone: from Segue they import only the errors, the address and
+# what makes text visible.
 LEAVES = ["linux", "bpf", "wire", "model"]
-BELOW_A_LEAF = {"errors", "address", "group"}
+BELOW_A_LEAF = {"errors", "address", "group", "visible"}
 # bpf(2) loads what the assembler made, and the model speaks packets; never the reverse.
 BETWEEN_LEAVES = {("linux", "bpf"), ("model", "wire")}
 # Pure rooms decide; they cannot do I/O (STYLE habit 1).
-PURE = ["errors.py", "address.py", "group.py", "shares.py", "policy", "bpf", "wire", "model"]
+PURE = [
+    "visible.py", "errors.py", "address.py", "group.py", "shares.py", "policy", "bpf", "wire",
+    "model",
+]  # fmt: skip
 PURE_FILES = [
     "engine/audit.py",
     "lab/link.py",

@@ -1,4 +1,4 @@
-"""Every error Segue raises on purpose.  Imports nothing from Segue.
+"""Every error Segue raises on purpose.  Imports from Segue only what makes text visible.
 
 The class says whose fault it is; the fields say what a program needs to react; the message is one
 sentence that says what, where and what to do.  The command line turns a class into an exit code by
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import errno as errno_names
 import os
+
+from segue.visible import visible
 
 
 class SegueError(Exception):
@@ -117,7 +119,7 @@ class WorkerFailed(SegueError):
     ) -> None:
         self.pid, self.status, self.stage = pid, status, stage
         self.last_lines = list(last_lines or [])
-        tail = f"; its last words: {self.last_lines[-1]}" if self.last_lines else ""
+        tail = f"; its last words: {visible(self.last_lines[-1])}" if self.last_lines else ""
         super().__init__(f"worker {pid} {status} while {stage}{tail}")
 
 

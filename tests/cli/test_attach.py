@@ -95,13 +95,15 @@ def test_another_program_steers_it(pool: Servers, tmp_path: Path, bpf_directory:
 
 
 def test_what_segue_run_owns(netns: int, tmp_path: Path, bpf_directory: str) -> None:
-    """It is named, with the verb that restarts it."""
+    """The verb that restarts it, by its name where an instance of this user's has that worker."""
     (tmp_path / "other").mkdir()
     with Instance(tmp_path) as instance:
         instance.wait_serving()
+        code, said = refused(tmp_path, bpf_directory, "--name", "u")
+        assert (code, "--rescue): segue restart --name t" in said) == (2, True), said
         code, said = refused(tmp_path / "other", bpf_directory)
+        assert (code, "is run by segue run" in said, "--name t" in said) == (2, True, False), said
         assert instance.status()["phase"] == "serving"
-    assert (code, "segue restart --name t" in said) == (2, True)
 
 
 def test_a_host_without_a_bpf_file_system(pool: Servers, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import click
 
 from segue.address import Address
+from segue.cli.telling import tell, tell_lines
 from segue.cli.where import netns_option
 from segue.engine.adoption import OwnedListener, at_port, of_process, share, withdraw
 from segue.errors import SegueError, UsageError
@@ -37,16 +38,16 @@ def adopt(target: str, port: int | None, netns: str, *, undo: bool) -> int:
     for one in owned:
         who = f"{one.address} of {proc.command(one.pid)} (pid {one.pid})"
         if one.shareable is not undo:
-            click.echo(f"{who}: {'was not shareable' if undo else 'is shareable already'}")
+            tell(f"{who}: {'was not shareable' if undo else 'is shareable already'}")
             continue
         if undo:
             with namespaces.visited(_elsewhere(one.pid)):
                 withdraw(one)
         else:
             share(one)
-        click.echo(f"{who}: {'can be joined no longer' if undo else 'is shareable now'}")
+        tell(f"{who}: {'can be joined no longer' if undo else 'is shareable now'}")
     if not undo:
-        click.echo(_next(owned))
+        tell_lines(_next(owned))
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from segue.address import Address
+from segue.cli.telling import tell
 from segue.engine.generations import TOGETHER
 from segue.engine.pinning import USUAL
 from segue.errors import SegueError, UsageError
@@ -134,7 +135,7 @@ def _ask_for_rescue(name: str, control: str, request: dict[str, str]) -> int:
     """Have the instance that runs rescue until we are told to end; our hanging up ends it."""
     from segue.supervisor.control.client import ask  # noqa: PLC0415
 
-    if ask(control, {"do": "status"}, click.echo).get("status", {}).get("command"):
+    if ask(control, {"do": "status"}, tell).get("status", {}).get("command"):
         raise UsageError(
             f"{request['address']} is served by segue run ({name}): give --rescue to that one"
         )
@@ -142,7 +143,7 @@ def _ask_for_rescue(name: str, control: str, request: dict[str, str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
-        answer = ask(control, request, lambda text: click.echo(f"segue: {text}", err=True))
+        answer = ask(control, request, lambda text: tell(f"segue: {text}", err=True))
     except KeyboardInterrupt:
         return 0
     raise SegueError(str(answer.get("error", f"{name} has ended, and the rescue with it")))
@@ -160,12 +161,10 @@ def detach(address: str, **given: Any) -> int:
     wish = Wish(Address.parse(address), **given)
     name = wish.instance_name
     if name in instances():
-        answer = ask(
-            Places.of(name).control, {"do": "detach", "address": str(wish.address)}, click.echo
-        )
+        answer = ask(Places.of(name).control, {"do": "detach", "address": str(wish.address)}, tell)
         if answer.get("error"):
             raise SegueError(str(answer["error"]))
     elif not release(wish):
         raise SegueError(f"nothing of Segue's is attached at {wish.address} under the name {name}")
-    click.echo(f"{wish.address} is the kernel's own again")
+    tell(f"{wish.address} is the kernel's own again")
     return 0

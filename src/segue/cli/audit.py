@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from segue.address import Address
+from segue.cli.telling import cell, tell_json
 from segue.cli.where import netns_option
 from segue.engine.audit import Level, Mismatch, OptionSource, Value
 from segue.engine.examination import Examination, examine
@@ -54,7 +53,7 @@ def audit(address: str, allow: str, netns: str, *, as_json: bool) -> int:
     with namespaces.visited(netns), Observer() as observer:
         found = examine(observer, asked, allowed)
     if as_json:
-        click.echo(json.dumps(as_plain(asked, found), indent=2))
+        tell_json(as_plain(asked, found), indent=2)
     else:
         show(asked, found, Console(width=None if sys.stdout.isatty() else 120))
     return 1 if found.matters else 0
@@ -99,7 +98,7 @@ def show(address: Address, found: Examination, console: Console) -> None:
     table.add_column("backlog", justify="right")
     for one in found.listeners:
         table.add_row(
-            f"#{number[one.cookie]}", escape(str(one.address)), escape(_whose(one)),
+            f"#{number[one.cookie]}", cell(str(one.address)), cell(_whose(one)),
             str(one.backlog),
         )  # fmt: skip
     console.print(table)
@@ -109,7 +108,7 @@ def show(address: Address, found: Examination, console: Console) -> None:
     if not found.matters:
         alone = len(found.listeners) == 1
         console.print(
-            f"{escape(str(address))}: "
+            f"{cell(str(address))}: "
             + ("one listener, with nothing to compare it with" if alone
                else "nothing differs that matters"),
             highlight=False,
@@ -123,12 +122,12 @@ def _tell(finding: Mismatch, number: dict[int, int], console: Console) -> None:
         for value, cookies in finding.holders
     )
     console.print(
-        f"[{_COLOURS[finding.level]}]{word}[/]: [bold]{finding.name}[/] is {escape(values)}",
+        f"[{_COLOURS[finding.level]}]{word}[/]: [bold]{finding.name}[/] is {cell(values)}",
         highlight=False,
     )
     request = _REQUEST[finding.request]
     effect = f"{request}: {finding.effect}" if request else finding.effect
-    console.print(f"  {escape(effect)}", highlight=False, style="dim")
+    console.print(f"  {cell(effect)}", highlight=False, style="dim")
 
 
 def _text(value: Value) -> str:

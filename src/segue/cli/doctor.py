@@ -9,10 +9,10 @@ from collections import defaultdict
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from segue.address import Address
+from segue.cli.telling import cell
 from segue.engine.defects import KernelRelease, forbids_migration, wakes
 from segue.engine.select import SYSCTL, Trial, choose, try_drain, try_hash, try_migrate
 from segue.errors import SegueError
@@ -34,7 +34,7 @@ def doctor(address: str | None) -> int:
     migrates = choice.engine != "drain"
     console.print(f"segue run would use the engine [bold]{choice.engine}[/]")
     for reason in choice.reasons:
-        console.print(f"  {escape(reason)}", style="dim", highlight=False)
+        console.print(f"  {cell(reason)}", style="dim", highlight=False)
     console.print()
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("engine", "works", "because"):
@@ -48,7 +48,7 @@ def doctor(address: str | None) -> int:
     console.print(_features())
     console.print()
     for line in notes(migrates=migrates):
-        console.print(f"- {escape(line)}", highlight=False)
+        console.print(f"- {cell(line)}", highlight=False)
     console.print()
     with Observer() as observer:
         addresses = [asked] if asked else _listening(observer)
@@ -65,7 +65,7 @@ def _features() -> Table:
     for name in FEATURES:
         found = ask(name)
         colour = colours[found.answer]
-        table.add_row(name, f"[{colour}]{found.answer.value}[/]", escape(found.reason))
+        table.add_row(name, f"[{colour}]{found.answer.value}[/]", cell(found.reason))
     return table
 
 
@@ -76,7 +76,7 @@ def _forbidden() -> str:
 
 def _judge(name: str, trial: Trial) -> tuple[str, str]:
     if trial.error:
-        return "[red]no[/]", escape(trial.error)
+        return "[red]no[/]", cell(trial.error)
     if not trial.migrated:
         return "[red]no[/]", "a queued connection was lost"
     if name == "drain":
@@ -129,8 +129,8 @@ def _losses(console: Console, observer: Observer, addresses: list[Address]) -> N
         drops = sum(one.drops for one in group.listeners)
         lost = queued + len(group.requests)
         table.add_row(
-            escape(str(address)),
-            escape(who(group)),
+            cell(str(address)),
+            cell(who(group)),
             str(len(group.listeners)),
             str(queued),
             str(len(group.requests)),

@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 
 from segue.address import Address
+from segue.cli.telling import tell, tell_lines
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.lab import diagram
 from segue.lab.replay import replay
@@ -63,12 +64,12 @@ def serve(
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, _: told.append(number))
         signal.signal(signal.SIGUSR1, lambda *_: serving.ask_restart())
-        click.echo(f"the model listens at {address} behind {tun.name}")
+        tell(f"the model listens at {address} behind {tun.name}")
         serving.run(
             lambda: bool(told) or (until is not None and time.monotonic() >= until), restart_every
         )
         counts = serving.host.counts
-        click.echo(
+        tell(
             f"{serving.served} answers, {serving.restarts} restarts,"
             f" {counts['TCPMigrateReqSuccess']} migrated, {counts['OutRsts']} reset"
         )
@@ -85,7 +86,7 @@ def explain(story: str | None, picture: str | None) -> int:
     be, which takes CAP_SYS_ADMIN and /dev/net/tun; else its column says why it is empty.
     """
     if story is None:
-        click.echo("\n".join(STORIES))
+        tell_lines("\n".join(STORIES))
         return 0
     if story not in STORIES:
         near = difflib.get_close_matches(story, STORIES, 1)

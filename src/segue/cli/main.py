@@ -14,6 +14,7 @@ from importlib import import_module
 
 import click
 
+from segue.cli.telling import tell, tell_lines
 from segue.errors import SegueError, VerifierError
 
 # Name, module and one line; a module is imported when its command is used, so that the supervisor
@@ -75,18 +76,18 @@ def main(args: Sequence[str] | None = None) -> int:
         code = cli.main(args=args, prog_name="segue", standalone_mode=False)
         sys.stdout.flush()  # so that what cannot be written is an error here, not at exit
     except click.exceptions.NoArgsIsHelpError as shown:
-        click.echo(shown.ctx.get_help() if shown.ctx else "")
+        tell_lines(shown.ctx.get_help() if shown.ctx else "")
         return 2
     except click.ClickException as error:
-        click.echo(f"segue: {error.format_message()}", err=True)
+        tell(f"segue: {error.format_message()}", err=True)
         return error.exit_code
     except click.exceptions.Abort:
         return 130
     except SegueError as error:
-        click.echo(f"segue: {error}", err=True)
+        tell(f"segue: {error}", err=True)
         if isinstance(error, VerifierError):
             for line in error.log.splitlines()[-_LAST_LINES:]:
-                click.echo(f"  {line}", err=True)
+                tell(f"  {line}", err=True)
         return error.exit_code
     except BrokenPipeError:
         # The reader of our output, such as head, has seen enough; nor may the flush at exit fail.
@@ -94,7 +95,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return 141
     except OSError as error:
         _print_nowhere()
-        click.echo(f"segue: {_where(error)}{error.strerror or error}", err=True)
+        tell(f"segue: {_where(error)}{error.strerror or error}", err=True)
         return 1
     return code if isinstance(code, int) else 0
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from segue.cli.telling import tell, tell_lines
 from segue.errors import UsageError
 
 _NUMBER = r"(0x[0-9a-fA-F]{1,16}|[0-9]{1,20})"
@@ -28,7 +29,7 @@ def list_() -> int:
 
     for name, one in LIBRARY.items():
         first = (one.__doc__ or "").strip().splitlines()[0]
-        click.echo(f"{name:<22} {first}")
+        tell(f"{name:<22} {first}")
     return 0
 
 
@@ -41,13 +42,13 @@ def check(policy: str) -> int:
 
     made = compiled(policy)
     length = len(made.listing())
-    click.echo(f"{policy} compiles: {length} instructions, at most {made.worst_case} in one run")
+    tell(f"{policy} compiles: {length} instructions, at most {made.worst_case} in one run")
     for one in made.maps:
-        click.echo(f"  map {one.name}: {one.kind.value}, {one.size} entries")
+        tell(f"  map {one.name}: {one.kind.value}, {one.size} entries")
     with load(made) as loaded:
         verified = loaded.program.info().verified
     seen = f", having looked at {verified} instructions" if verified else ""
-    click.echo(f"the kernel's verifier takes it{seen}")
+    tell(f"the kernel's verifier takes it{seen}")
     return 0
 
 
@@ -58,7 +59,7 @@ def show(policy: str) -> int:
     from segue.engine.policies import compiled  # noqa: PLC0415
     from segue.policy.explain import listing  # noqa: PLC0415
 
-    click.echo(listing(compiled(policy)))
+    tell_lines(listing(compiled(policy)))
     return 0
 
 
@@ -92,7 +93,7 @@ def try_(policy: str, weights: str, **given: Any) -> int:
     from segue.policy.dry_run import dry_run, example_connection, parse_weights  # noqa: PLC0415
 
     decision, steps = dry_run(compiled(policy), example_connection(**given), parse_weights(weights))
-    click.echo(f"{decision} ({steps} instructions)")
+    tell(f"{decision} ({steps} instructions)")
     return 0
 
 
@@ -121,8 +122,8 @@ def map_(name: str, control: str, delete: tuple[str, ...], map_name: str, pairs:
         raise UsageError(f"--delete takes a key, a number, not {', '.join(delete)}") from None
     answer = request(name, control, do="map", map=map_name, set=changes, delete=gone)
     for one in answer.get("maps", []):
-        click.echo(one)
+        tell(one)
     for address, held in answer.get("contents", {}).items():
         for key, value in sorted(held.items(), key=lambda pair: int(pair[0])):
-            click.echo(f"{address} {map_name}[{key}] = {value}")
+            tell(f"{address} {map_name}[{key}] = {value}")
     return int(answer["exit"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 
 from segue.cli.serving import status_at
+from segue.cli.telling import tell, tell_json
 from segue.errors import KernelError, UsageError
 from segue.probe import page, screen, tls
 from segue.probe.during import During
@@ -97,7 +97,7 @@ def probe(target: str, **given: Any) -> int:
     if report.interrupted:
         return INTERRUPTED
     if report.command and report.command.failed:
-        click.echo(f"segue: {report.command.sentence}", err=True)
+        tell(f"segue: {report.command.sentence}", err=True)
         return FAILED
     return LOST if given["fail_on_loss"] and report.result.lost else 0
 
@@ -245,8 +245,8 @@ def _tell(report: Report, given: dict[str, Any]) -> None:
             doing = f"writing the page {given['html']}"
             raise KernelError("write", error.errno or 0, doing) from error
     if given["as_json"]:
-        click.echo(json.dumps(report.as_dict()))
+        tell_json(report.as_dict())
         return
     screen.draw(report, Console())
     if given["html"]:
-        click.echo(f"the page is {given['html']}")
+        tell(f"the page is {given['html']}")

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from segue.cli.telling import tell
 from segue.errors import UsageError
 from segue.supervisor.settings import KEYS, Bind, Settings, read_toml
 
@@ -130,7 +131,8 @@ _CHOICES = {
 )
 @_option(
     "--output",
-    "Worker output: lines with a prefix, lines of JSON, or untouched.",
+    "Worker output: lines with a prefix, in which escapes (colours too) are shown and not obeyed;"
+    " lines of JSON; or untouched.",
     type=click.Choice(_CHOICES["output"]),
 )
 @_option("--crash-limit", "Deaths within the window after which to give up.", type=int)
@@ -172,7 +174,7 @@ def run(config: str | None, *, check: bool, **given: Any) -> int:
     if check:
         start.check(settings)
         addresses = ", ".join(str(bind.address) for bind in settings.binds)
-        click.echo(f"{settings.instance_name}: {addresses}, {settings.workers} worker(s): good")
+        tell(f"{settings.instance_name}: {addresses}, {settings.workers} worker(s): good")
         return 0
     return start.serve(settings, reread=lambda: read(config, given))
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from segue.cli.telling import cell, tell_json
 from segue.cli.verbs import instance_options, request
+from segue.errors import SegueError
+from segue.visible import whole
 
 
 @click.command()
@@ -23,22 +24,29 @@ def status(name: str, control: str, *, as_json: bool) -> int:
     if answer["exit"]:
         return int(answer["exit"])
     if as_json:
-        click.echo(json.dumps(answer["status"], indent=2))
+        tell_json(answer["status"], indent=2)
     else:
-        show(answer["status"], Console(width=None if sys.stdout.isatty() else 120))
+        try:
+            show(answer["status"], Console(width=None if sys.stdout.isatty() else 120))
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise SegueError(
+                f"this status cannot be shown: what answered is no supervisor, or one of another"
+                f" version ({type(error).__name__}: {error})"
+            ) from None
     return 0
 
 
 def show(report: dict[str, Any], console: Console) -> None:
     """Draw the report of segue.supervisor.run.status."""
+    report = whole(report)
     newer = f" and {report['newcomer']}" if report["newcomer"] else ""
     console.print(
-        f"[bold]{report['name']}[/]  {report['phase']}, generation {report['working']}{newer}"
-        f" of {report['size']} worker(s), engine [bold]{report['engine']}[/]"
-        f"  (pid {report['pid']})"
+        f"[bold]{cell(report['name'])}[/]  {cell(report['phase'])}, generation"
+        f" {report['working']}{newer} of {report['size']} worker(s),"
+        f" engine [bold]{cell(report['engine'])}[/]  (pid {report['pid']})"
     )
     for reason in report["reasons"]:
-        console.print(f"  {escape(reason)}", style="dim", highlight=False)
+        console.print(f"  {cell(reason)}", style="dim", highlight=False)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("worker", "pid", "stage"):
         table.add_column(heading)
@@ -51,8 +59,8 @@ def show(report: dict[str, Any], console: Console) -> None:
     for one in report["workers"]:
         table.add_row(
             f"{one['generation']}.{one['id']}",
-            f"{one['pid']} {escape(one.get('command', ''))}".rstrip(),
-            f"[{colours.get(one['stage'], 'red')}]{one['stage']}[/]",
+            f"{one['pid']} {cell(one.get('command', ''))}".rstrip(),
+            f"[{colours.get(one['stage'], 'red')}]{cell(one['stage'])}[/]",
             f"{one['age']:.0f} s",
             *([f"{one['weight']:.2f}"] if balanced else []),
             f"{one['share']:g} %" if one["share"] else "-",
@@ -76,7 +84,7 @@ def show(report: dict[str, Any], console: Console) -> None:
             )
     for front in report["fronts"]:
         console.print(
-            f"{escape(front['address'])}: {front['listeners']} listener(s),"
+            f"{cell(front['address'])}: {front['listeners']} listener(s),"
             f" {front['half_open']} half-open, {front['by_hash']} by the kernel's hash",
             highlight=False,
         )
@@ -84,8 +92,8 @@ def show(report: dict[str, Any], console: Console) -> None:
         variables = front.get("variables", {})
         if variables:
             kept = ", ".join(f"{name} {number}" for name, number in variables.items())
-            console.print(f"  {escape(report['object'])}: {escape(kept)}", highlight=False)
+            console.print(f"  {cell(report['object'])}: {cell(kept)}", highlight=False)
         for stranger in front["strangers"]:
-            console.print(f"  also listens, left alone: {escape(stranger)}", style="yellow")
+            console.print(f"  also listens, left alone: {cell(stranger)}", style="yellow")
     if report["cut"]:
         console.print(f"{report['cut']} accepted connection(s) were cut so far", style="red")

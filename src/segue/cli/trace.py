@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import select
 import time
 from typing import Any
 
 import click
 
+from segue.cli.telling import tell, tell_json
 from segue.cli.verbs import instance_options
 
 _LOOK_AGAIN = 1.0  # seconds
@@ -42,15 +42,18 @@ def trace(name: str, control: str, bind: str, *, as_json: bool, count: int) -> i
                 ready, _, _ = select.select(watched, [], [], _LOOK_AGAIN)
                 for one in reader.events():
                     told = _told(one, names, reader, behind)
-                    click.echo(json.dumps(told) if as_json else _line(told))
+                    if as_json:
+                        tell_json(told)
+                    else:
+                        tell(_line(told))
                     shown += 1
                     if shown == count:
                         return 0
                 if (more := reader.lost()) != lost:
-                    click.echo(f"segue: {more - lost} decision(s) came too fast to tell", err=True)
+                    tell(f"segue: {more - lost} decision(s) came too fast to tell", err=True)
                     lost = more
                 if watched[1] in ready:
-                    click.echo("segue: the instance has ended the trace", err=True)
+                    tell("segue: the instance has ended the trace", err=True)
                     return 1
         finally:
             reader.close()

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from segue.cli.telling import tell
 from segue.errors import UsageError
 from segue.supervisor.control.client import ask, find
 
@@ -24,9 +25,9 @@ def instance_options(command: Command) -> Command:
 
 def request(name: str, control: str, **order: Any) -> dict[str, Any]:
     """Ask, show progress on stderr and an error if there is one; the last answer."""
-    answer = ask(find(name, control), order, lambda text: click.echo(f"  {text}", err=True))
+    answer = ask(find(name, control), order, lambda text: tell(f"  {text}", err=True))
     if answer.get("error"):
-        click.echo(f"segue: {answer['error']}", err=True)
+        tell(f"segue: {answer['error']}", err=True)
     return answer
 
 
@@ -60,7 +61,7 @@ def restart(
         order["keep"] = keep
     answer = request(name, control, **order)
     if answer["exit"] == 0:
-        click.echo(f"generation {answer['generation']} {_came(answer, wait=wait)}")
+        tell(f"generation {answer['generation']} {_came(answer, wait=wait)}")
     return int(answer["exit"])
 
 
@@ -78,7 +79,7 @@ def rollback(name: str, control: str) -> int:
     """Give new connections back to the previous generation, or give up the newcomers."""
     answer = request(name, control, do="rollback")
     if answer["exit"] == 0:
-        click.echo(f"generation {answer['generation']} serves")
+        tell(f"generation {answer['generation']} serves")
     return int(answer["exit"])
 
 
@@ -88,7 +89,7 @@ def promote(name: str, control: str) -> int:
     """Give a canary all new connections."""
     answer = request(name, control, do="promote")
     if answer["exit"] == 0:
-        click.echo(f"generation {answer['generation']} serves")
+        tell(f"generation {answer['generation']} serves")
     return int(answer["exit"])
 
 
@@ -100,7 +101,7 @@ def shift(name: str, control: str, percent: float) -> int:
     answer = request(name, control, do="shift", percent=percent)
     if answer["exit"] == 0:
         got = f"{answer['percent']:g} %" if "percent" in answer else "all"
-        click.echo(f"generation {answer['generation']} gets {got} of new connections")
+        tell(f"generation {answer['generation']} gets {got} of new connections")
     return int(answer["exit"])
 
 
@@ -128,7 +129,7 @@ def scale(name: str, control: str, workers: int) -> int:
     """Run so many WORKERS from now on; those too many drain first."""
     answer = request(name, control, do="scale", workers=workers)
     if answer["exit"] == 0:
-        click.echo(f"{answer['workers']} worker(s)")
+        tell(f"{answer['workers']} worker(s)")
     return int(answer["exit"])
 
 

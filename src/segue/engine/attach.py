@@ -23,6 +23,7 @@ from segue.engine.loaded import Loaded, load
 from segue.engine.migrate import Migrate, cookies, in_another_table
 from segue.engine.pinning import Pins
 from segue.errors import KernelError, SegueError, UsageError
+from segue.group import Listener
 from segue.linux.bpf import detach_reuseport
 from segue.observe.origin import Rule
 from segue.observe.snapshot import Observer
@@ -39,12 +40,14 @@ def attach(
     loading: Callable[[], Loaded] = load,
     replace: bool = False,
     allow: Collection[str] = (),
+    renewal: Callable[[Listener], str] = lambda _: "segue restart",
 ) -> Attached:
     """The group at this address under the program that ``loading`` gives, every member as before.
 
     ``loading`` is called once, when nothing speaks against attaching any more; what it returns is
     the group's.  Options in which its listeners differ without harm are its ``differences``; those
-    with harm are refused unless ``allow`` names them.  Raises, with nothing changed: UsageError
+    with harm are refused unless ``allow`` names them.  ``renewal`` says of a listener of a
+    ``segue run`` how its workers are restarted.  Raises, with nothing changed: UsageError
     when no process listens there or the group must not be attached to; SegueError when another
     program has a listener in its table, unless it is to be replaced; NotSupported, KernelError and
     VerifierError for what the kernel or the permissions lack.
@@ -59,7 +62,7 @@ def attach(
         }
         if not sockets:
             raise UsageError(f"whoever listened at {address} ended just now; try again")
-        refuse(list(sockets), list(sockets.values()))
+        refuse(list(sockets), list(sockets.values()), renewal)
         found = examine(observer, address, allow)
         if found.refused:
             names = ",".join(one.name for one in found.refused)

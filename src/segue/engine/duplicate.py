@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from segue.address import Address
 from segue.errors import KernelError, NotSupported, UsageError
@@ -68,8 +68,15 @@ def duplicate(listener: Listener) -> socket.socket | None:
     )
 
 
-def refuse(listeners: Sequence[Listener], sockets: Sequence[socket.socket]) -> None:
-    """Raise UsageError when these are not to be attached to: not SO_REUSEPORT, or supervised."""
+def refuse(
+    listeners: Sequence[Listener],
+    sockets: Sequence[socket.socket],
+    renewal: Callable[[Listener], str],
+) -> None:
+    """Raise UsageError when these are not to be attached to: not SO_REUSEPORT, or supervised.
+
+    ``renewal`` is asked how the workers of one that is supervised are restarted.
+    """
     for listener, taken in zip(listeners, sockets, strict=True):
         who = proc.describe(listener.owners)
         if not taken.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
@@ -78,19 +85,15 @@ def refuse(listeners: Sequence[Listener], sockets: Sequence[socket.socket]) -> N
                 " it and take over what it holds: turn that on in the server (see also segue"
                 " adopt), or start it with segue run"
             )
-        name = supervised(listener)
-        if name:
+        if supervised(listener):
             raise UsageError(
-                f"{who} at {listener.address} is run by segue run ({name}), which keeps its"
-                " connections already, and rescues them from workers that stall (segue run"
-                f" --rescue): segue restart --name {name}"
+                f"{who} at {listener.address} is run by segue run, which keeps its connections"
+                " already, and rescues them from workers that stall (segue run --rescue):"
+                f" {renewal(listener)}"
             )
 
 
-def supervised(listener: Listener) -> str:
-    """The name of the ``segue run`` that one of its owners is a worker of; "" for none."""
-    for pid in listener.owners:
-        told = dict(one.split(b"=", 1) for one in proc.environment(pid) if b"=" in one)
-        if _SUPERVISED in told:
-            return told.get(b"SEGUE_NAME", b"?").decode(errors="replace")
-    return ""
+def supervised(listener: Listener) -> bool:
+    """One of its owners says that it is a worker of a ``segue run``, which any process may say."""
+    mark = _SUPERVISED + b"="
+    return any(one.startswith(mark) for pid in listener.owners for one in proc.environment(pid))

@@ -12,19 +12,34 @@ from typing import Literal
 
 from segue.linux import schedstat
 from segue.linux.schedstat import Scheduled
+from segue.visible import visible
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_PIECE = 1 << 16
+# Of a file of another process, which by prctl(2) may call any of its memory its arguments.  The
+# longest that are honest list children or what an epoll instance watches, some bytes for each.
+_MOST = 1 << 25
+# What execve(2) takes for arguments and environment together, whatever the limit on the stack.
+_MOST_EXECUTED = 6 << 20
+_MOST_NAME = 4096  # of a first argument; a path is no longer
+_MOST_ABOVE = 64  # ancestors
+_SHOWN = 64  # characters of a program's name
 
 
-def _read(path: str) -> bytes:
+def _read(path: str, most: int = _MOST) -> bytes:
+    data = b""
     # ProcessLookupError: the process ended between open and read.
     with (
         contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError),
         open(path, "rb") as file,
     ):
-        return file.read()
-    return b""
+        # Piece by piece: nearly all of these files are short, and read often.
+        while piece := file.read(min(_PIECE, most - len(data))):
+            data += piece
+            if len(piece) < _PIECE:
+                break
+    return data
 
 
 def stat_fields(text: bytes) -> list[bytes]:
@@ -98,6 +113,16 @@ def descend(pid: int, children_of: Callable[[int], Iterable[int]]) -> tuple[int,
     found = [pid]
     for one in found:
         found += [child for child in children_of(one) if child not in found]
+    return tuple(found)
+
+
+def line_above(pid: int) -> tuple[int, ...]:
+    """The process, its parent, that one's, and so on; a few dozen at most."""
+    found: list[int] = []
+    while pid > 0 and len(found) < _MOST_ABOVE:
+        found.append(pid)
+        fields = _stat(pid)
+        pid = int(fields[1]) if len(fields) > 1 else 0
     return tuple(found)
 
 
@@ -222,16 +247,21 @@ def owners(inodes: Iterable[int]) -> dict[int, tuple[int, ...]]:
 
 def command_line(pid: int) -> tuple[str, ...]:
     """The arguments; () for a kernel thread or a process that is gone."""
-    return tuple(
-        part.decode(errors="replace") for part in _read(f"/proc/{pid}/cmdline").split(b"\0")[:-1]
-    )
+    read = _read(f"/proc/{pid}/cmdline", _MOST_EXECUTED)
+    return tuple(part.decode(errors="replace") for part in read.split(b"\0")[:-1])
 
 
 def command(pid: int) -> str:
-    """The program's name: of its first argument, else the kernel's; "?" when it is gone."""
-    line = command_line(pid)
-    if line:
-        return program(line[0])
+    """The program's name: of its first argument, else the kernel's; "?" when it is gone.
+
+    Any process may call itself anything: the name is short, and fit for a terminal.
+    """
+    first = _read(f"/proc/{pid}/cmdline", _MOST_NAME).partition(b"\0")[0]
+    name = program(first.decode(errors="replace")) if first else _comm(pid)
+    return visible(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}...")
+
+
+def _comm(pid: int) -> str:
     return _read(f"/proc/{pid}/comm").decode(errors="replace").strip() or "?"
 
 
@@ -323,4 +353,4 @@ def cpu_seconds(pid: int) -> float:
 
 def environment(pid: int) -> list[bytes]:
     """The NAME=VALUE entries it was started with; [] when it is gone or not ours to look into."""
-    return _read(f"/proc/{pid}/environ").split(b"\0")[:-1]
+    return _read(f"/proc/{pid}/environ", _MOST_EXECUTED).split(b"\0")[:-1]

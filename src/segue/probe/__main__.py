@@ -19,6 +19,7 @@ from segue.probe.exchange import Exchange, http, raw
 from segue.probe.schedule import ClosedLoop, KeepAlive, OpenLoop, Pace
 from segue.probe.session import allow_descriptors
 from segue.probe.settings import SOURCES, Settings
+from segue.visible import paragraph, visible
 
 
 def parser() -> argparse.ArgumentParser:
@@ -99,11 +100,11 @@ def main(args: Sequence[str] | None = None) -> int:
         allow_descriptors(given.max_open + 64)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: client.stop())
-        sys.stderr.write(f"probing {given.target}\n")
+        sys.stderr.write(f"probing {visible(given.target)}\n")
         sys.stderr.flush()
         result = client.run(until_closed=0 if given.until_stdin_closes else None)
     except UsageError as error:
-        sys.stderr.write(f"segue.probe: {error}\n")
+        sys.stderr.write(f"segue.probe: {paragraph(str(error))}\n")
         return error.exit_code
     if given.json:
         json.dump(result.as_dict(), sys.stdout)

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
+from segue.visible import whole
+
 Look = dict[str, Any]
 Ask = Callable[[], Look | None]
 """The status now, or None: nobody serves the target by Segue, or it does not answer any more."""
@@ -95,7 +97,7 @@ class Follower:
         while not last:
             last = self._over.is_set()
             began = time.monotonic()
-            look = self._ask()
+            look = whole(self._ask())
             now = time.monotonic()
             if look is not None:
                 self._keep(now, look)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from segue.errors import UsageError
+from segue.visible import visible
 
 # What the end of its output may be: enough for a sentence, not for a log.
 TAIL = 4096
@@ -49,12 +50,13 @@ class Command:
     def sentence(self) -> str:
         """How it ended, for a reader."""
         if self.trouble:
-            return f"the command {self.trouble}: {self.text}"
+            return f"the command {self.trouble}: {visible(self.text)}"
         if self.exit == 0:
-            return f"the command exited with 0: {self.text}"
+            return f"the command exited with 0: {visible(self.text)}"
         how = f"exited with {self.exit}" if (self.exit or 0) > 0 else _by_signal(self.exit or 0)
-        last = self.output.strip().rpartition("\n")[2][-200:]
-        return f"the command {how}: {self.text}" + (f"; its last words: {last}" if last else "")
+        last = visible(self.output.strip().rpartition("\n")[2][-200:])
+        told = f"the command {how}: {visible(self.text)}"
+        return told + (f"; its last words: {last}" if last else "")
 
 
 def _by_signal(code: int) -> str:

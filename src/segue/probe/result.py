@@ -15,6 +15,7 @@ from typing import Any
 
 from segue.errors import UsageError
 from segue.probe.fates import Fate
+from segue.visible import visible
 
 # More distinct versions than this are no versions: a body with the time of day in it, say.
 VERSIONS = 100
@@ -158,10 +159,12 @@ class Tally:
         self._add(Fate.OK, due, now)
 
     def failed(self, fate: Fate, due: float, now: float, *, reused: bool, note: str) -> None:
-        """An attempt met another fate, or an idle connection was closed."""
+        """An attempt met another fate, or an idle connection was closed; ``note`` is made visible,
+        as a server's words may be in it.
+        """
         if fate.lost and reused:
             self.lost_reused += 1
-        self.examples.setdefault(fate, f"after {now - self.start:.3f} s: {note}")
+        self.examples.setdefault(fate, f"after {now - self.start:.3f} s: {visible(note)}")
         self._add(fate, due, now)
 
     def version(self, name: str, now: float) -> None:
@@ -175,6 +178,7 @@ class Tally:
     def _meet(
         self, counts: Counter[str], times: dict[str, tuple[float, float]], name: str, now: float
     ) -> None:
+        name = visible(name)
         if name not in counts and len(counts) >= VERSIONS:
             name = "others"
         counts[name] += 1

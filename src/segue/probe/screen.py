@@ -16,6 +16,7 @@ from segue.probe.report import caption
 from segue.probe.result import Result
 from segue.probe.session import Progress, Report
 from segue.probe.story import Slice, Story
+from segue.visible import visible
 
 BARS = " ▁▂▃▄▅▆▇█"
 COLUMNS = 60
@@ -34,7 +35,9 @@ def line(now: Progress) -> str:
 def draw(report: Report, console: Console) -> None:
     """Everything, in the order in which it is asked for."""
     result = report.result
-    console.print(f"[bold]{escape(report.target)}[/], {escape(result.load)}", highlight=False)
+    console.print(
+        f"[bold]{escape(visible(report.target))}[/], {escape(result.load)}", highlight=False
+    )
     console.print(f"[bold {'red' if result.lost else 'green'}]{verdict(result)}[/]")
     if report.command:
         style = "red" if report.command.failed else "default"

@@ -32,6 +32,7 @@ from segue.supervisor.attach.newcomers import Proving
 from segue.supervisor.attach.settings import Wish, enter
 from segue.supervisor.attach.watched import AttachedWard
 from segue.supervisor.control.clients import Reception
+from segue.supervisor.control.incumbent import renewal
 from segue.supervisor.control.log import Voice
 from segue.supervisor.control.paths import Places
 from segue.supervisor.control.server import Asker, Control
@@ -114,6 +115,7 @@ def _begin(wish: Wish, places: Places, observer: Observer) -> Attending:
         attached = attaching.attach(
             wish.address, observer, pins, rule, generations, now,
             loading=wish.program_choice.load, replace=wish.replace, allow=wish.allow,
+            renewal=renewal,
         )  # fmt: skip
         how = "attached"
     attached.canary, attached.proven = wish.canary, wish.ready == "accept"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import select
 import stat
@@ -21,6 +20,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from segue.errors import KernelError
+from segue.visible import as_json, paragraph, visible
 
 _PIPE_BYTES = 1 << 20  # fs.pipe-max-size, what an ordinary user may ask for
 _LAST_LINES = 20
@@ -160,9 +160,10 @@ class Voice:
     def _write(self, stream: int, who: str, fields: dict[str, int], text: str) -> None:
         if self.style == "json":
             said = {"time": _stamp(), "who": who, **fields, "line": text}
-            line = json.dumps(said, ensure_ascii=False)
+            line = as_json(said)
         else:
-            line = f"{who} | {text}" if fields else f"segue: {text}"
+            # Colours of a worker's own too: an escape that colours looks like one that does harm.
+            line = f"{who} | {visible(text, tabs=True)}" if fields else f"segue: {paragraph(text)}"
         if self.dropped and self._put(stream, f"{self._gap()}\n"):
             self.dropped = 0
         if self.dropped or not self._put(stream, f"{line}\n"):
@@ -173,7 +174,7 @@ class Voice:
         text = f"{self.dropped} lines were not read"
         if self.style != "json":
             return f"segue: {text}"
-        return json.dumps({"time": _stamp(), "who": "segue", "line": text})
+        return as_json({"time": _stamp(), "who": "segue", "line": text})
 
     def _put(self, stream: int, line: str) -> bool:
         patience = 0 if time.monotonic() < self.impatient_until else _PATIENCE_MS

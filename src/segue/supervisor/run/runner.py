@@ -40,6 +40,7 @@ from segue.supervisor.workers.processes import Crew, Member, end_leftovers
 from segue.supervisor.workers.spawn import outcome
 from segue.supervisor.workers.survey import Survey
 from segue.supervisor.world import World
+from segue.visible import visible
 
 if TYPE_CHECKING:
     from segue.supervisor.run.handover import Succession
@@ -341,7 +342,7 @@ class Runner:
         if member.pipe is not None:
             self.voice.pass_on(member.pipe, member.pipe.rest())
             if member.pipe.last and before is Stage.STARTING:
-                worker.outcome += f"; its last words: {member.pipe.last[-1]}"
+                worker.outcome += f"; its last words: {visible(member.pipe.last[-1])}"
             self.selector.unregister(member.pipe)
         self.selector.unregister(member.child.pidfd)
         last = self.survey.held.get(worker.id, plan.Held())

@@ -13,6 +13,7 @@ from segue.errors import KernelError, NotSupported, UsageError
 from segue.group import Listener
 from segue.linux import cgroup, prctl
 from segue.observe.snapshot import Observer
+from segue.supervisor.control.incumbent import renewal
 from segue.supervisor.control.log import Voice
 from segue.supervisor.control.paths import Places
 from segue.supervisor.lifecycle.instance import Instance
@@ -184,9 +185,8 @@ def refuse_strangers(observer: Observer, settings: Settings) -> None:
         for where in [bind.address, *observer.overlapping(bind.address)]:
             for listener in observer.snapshot(where, owners=True).listeners:
                 advice = "stop it first, or choose another --bind"
-                name = supervised(listener)
-                if name:
-                    advice = f"segue restart --name {name} renews it"
+                if supervised(listener):
+                    advice = f"{renewal(listener)} renews it"
                 elif where == bind.address and settings.beside:
                     if settings.bind_by == "worker" or _like_ours(listener):
                         continue
