@@ -215,7 +215,7 @@ class Run:
         """Every structure is within its bound."""
         net, settings = self.host._net, self.host.sysctls  # noqa: SLF001 - what is inside is the question
         # A backlog of N holds N + 1 requests, and N + 1 children.  What migrates does not look at
-        # the target's backlog (FACTS 11), so it is the sum over all listeners that is bounded.
+        # the target's backlog (FACTS, backlog), so the sum over all listeners is what is bounded.
         room = len(self.made) * (max(_BACKLOGS) + 1)
         half_open = sum(isinstance(one, Request) for one in net.flows.values())
         queued = sum(len(one.queue) for one in self.made)

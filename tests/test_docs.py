@@ -1,4 +1,4 @@
-"""What is in the repository: the project and nothing else."""
+"""What is in the repository, and that the documents name what is there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
+from segue.lab.stories import STORIES
 
 ROOT = Path(__file__).parent.parent
 
@@ -81,3 +83,36 @@ def test_a_path_of_one_machine_is_recognised(text: str, is_one: bool) -> None:
     checkout = Path("/srv/code/segue")
     written = text.format(home="/home" + "/somebody", here=checkout)
     assert bool(machine_paths(written.encode(), checkout)) is is_one
+
+
+def facts() -> dict[str, list[str]]:
+    """Short name -> what holds it, of docs/FACTS.md."""
+    _, *sections = re.split(r"^## ", (ROOT / "docs" / "FACTS.md").read_text(), flags=re.MULTILINE)
+    return {
+        section.partition("\n")[0]: re.findall(r"^- (.+)$", section, re.MULTILINE)
+        for section in sections
+    }
+
+
+def test_every_fact_that_is_cited_is_written_down() -> None:
+    """By its short name, in code, tests and documents."""
+    cited: dict[str, str] = {}
+    for path in tracked():
+        if path.endswith((".py", ".md")) and path != "docs/FACTS.md" and (ROOT / path).is_file():
+            text = (ROOT / path).read_text()
+            cited |= dict.fromkeys(re.findall(r"\bFACTS\b(?!\.md)(?:, ([\w-]+))?", text), path)
+    assert {name: path for name, path in cited.items() if name not in facts()} == {}
+
+
+@pytest.mark.parametrize("name", facts())
+def test_every_fact_is_held(name: str) -> None:
+    """By a test or a story that is there, or by a command."""
+    assert facts()[name]
+    for holder in facts()[name]:
+        file, colons, test = holder.partition("::")
+        if holder.startswith("story: "):
+            assert holder.removeprefix("story: ") in STORIES
+        elif colons:
+            assert f"\ndef {test}(" in (ROOT / "tests" / file).read_text()
+        else:
+            assert holder.startswith("`python -m ")

@@ -1,7 +1,7 @@
 """The address a server listens at: what sockets must share to share a port.
 
-A group is the sockets with one address, port, family, V6ONLY and uid (FACTS 12).  Pure: nothing is
-resolved here, names other than ``localhost`` are refused, because a name may mean two addresses.
+A group is the sockets with one address, port, family, V6ONLY and uid (FACTS, group).  Pure: nothing
+is resolved here, names other than ``localhost`` are refused, because a name may mean two addresses.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One full socket on the group's address; ``inode`` is 0 until it is accepted (FACTS 9)."""
+    """One full socket on the group's address; its ``inode`` is 0 until accepted (FACTS, inode)."""
 
     cookie: int
     inode: int

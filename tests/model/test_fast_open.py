@@ -40,7 +40,7 @@ def room(bench: Bench) -> int:
 
 
 def test_a_child_is_accepted_before_its_final_ack() -> None:
-    """FACTS 3: migrated without a packet, with the SYN's data, in SYN_RECV until the ACK."""
+    """Moved without a packet, with the SYN's data, in SYN_RECV until the ACK (FACTS, fast-open)."""
     bench = bench_for()
     old = bench.listener(TCP_FASTOPEN=10)
     peers = pending(bench, 5)
@@ -57,7 +57,7 @@ def test_a_child_is_accepted_before_its_final_ack() -> None:
 
 
 def test_a_migrated_child_repeats_its_syn_ack() -> None:
-    """FACTS 3."""
+    """From the listener that it has come to (FACTS, fast-open)."""
     bench = bench_for()
     old = bench.listener(TCP_FASTOPEN=10)
     (peer,) = pending(bench, 1)
@@ -70,7 +70,7 @@ def test_a_migrated_child_repeats_its_syn_ack() -> None:
 
 
 def test_without_the_switch_a_child_is_reset_at_once() -> None:
-    """FACTS 3: and its ACK, which comes later, too."""
+    """And its ACK, which comes later, too (FACTS, fast-open)."""
     bench = bench_for()
     bench.host.sysctls.tcp_migrate_req = 0
     old = bench.listener(TCP_FASTOPEN=10)
@@ -86,7 +86,7 @@ def test_without_the_switch_a_child_is_reset_at_once() -> None:
     ("profile", "waiting", "finished"), [(SERIES, 1, 4), (LINUX, 4, 7)], ids=["series", "linux"]
 )
 def test_the_slots_of_migrated_children(profile: Profile, waiting: int, finished: int) -> None:
-    """FACTS 3: Linux does not count them in and counts them out; the series does both."""
+    """Linux does not count them in and counts them out; the series does both (FACTS, slots)."""
     for acknowledged, expected in ((False, waiting), (True, finished)):
         bench = bench_for(profile)
         old = bench.listener(TCP_FASTOPEN=4)
@@ -101,7 +101,7 @@ def test_the_slots_of_migrated_children(profile: Profile, waiting: int, finished
 
 @pytest.mark.parametrize(("accepted", "left"), [(False, 4), (True, 1)])
 def test_a_reset_is_held_against_its_sender_once_accepted(accepted: bool, left: int) -> None:
-    """FACTS 3: for sixty seconds."""
+    """For sixty seconds (FACTS, slots)."""
     bench = bench_for()
     listener = bench.listener(64, TCP_FASTOPEN=4)
     peers = pending(bench, 3)
@@ -116,7 +116,7 @@ def test_a_reset_is_held_against_its_sender_once_accepted(accepted: bool, left: 
 
 @pytest.mark.parametrize(("profile", "left"), [(SERIES, 1), (LINUX, 4)], ids=["series", "linux"])
 def test_a_restart_keeps_the_defence(profile: Profile, left: int) -> None:
-    """The penalties go to the new listener; in Linux they end with the old one (FACTS 3)."""
+    """The penalties go to the new listener; in Linux they end with the old one (FACTS, slots)."""
     bench = bench_for(profile)
     old = bench.listener(64, TCP_FASTOPEN=4)
     peers = pending(bench, 3)

@@ -20,7 +20,7 @@ either_end = pytest.mark.parametrize("end", ["close", "shutdown"])
 @either_family
 @either_end
 def test_children_go_to_a_sibling_in_their_order(profile: Profile, v6: bool, end: str) -> None:
-    """FACTS 1: with the switch on, clients see nothing, and early data is read."""
+    """With the switch on, clients see nothing, and early data is read (FACTS, children)."""
     bench = Bench(profile)
     bench.host.sysctls.tcp_migrate_req = 1
     old = bench.listener(v6=v6)
@@ -38,7 +38,7 @@ def test_children_go_to_a_sibling_in_their_order(profile: Profile, v6: bool, end
 
 @either_end
 def test_without_the_switch_children_are_reset(end: str) -> None:
-    """FACTS 1: RST with ACK, at once, and no counter of migration moves."""
+    """RST with ACK, at once, and no counter of migration moves (FACTS, children)."""
     bench = Bench()
     old = bench.listener()
     peers = [Peer(bench).connect() for _ in range(3)]
@@ -50,7 +50,7 @@ def test_without_the_switch_children_are_reset(end: str) -> None:
 
 
 def test_alone_children_are_reset_and_counted() -> None:
-    """FACTS 1: nobody is there to take them."""
+    """Nobody is there to take them (FACTS, children)."""
     bench = Bench()
     bench.host.sysctls.tcp_migrate_req = 1
     old = bench.listener()
@@ -61,7 +61,7 @@ def test_alone_children_are_reset_and_counted() -> None:
 
 
 def test_children_whose_peer_has_ended_or_reset_go_along() -> None:
-    """FACTS 1: the target reads the end, the data before it, or the reset."""
+    """The target reads the end, the data before it, or the reset (FACTS, gone)."""
     bench = Bench()
     bench.host.sysctls.tcp_migrate_req = 1
     old = bench.listener()
@@ -82,7 +82,7 @@ def test_children_whose_peer_has_ended_or_reset_go_along() -> None:
 
 
 def test_shutting_the_sending_side_of_a_listener_does_nothing() -> None:
-    """FACTS 1."""
+    """It listens on, and what it has queued stays (FACTS, sending-side)."""
     bench = Bench()
     old = bench.listener()
     Peer(bench).connect()
@@ -98,7 +98,7 @@ def test_shutting_the_sending_side_of_a_listener_does_nothing() -> None:
 def test_the_switch_counts_at_close_and_at_the_ack(
     then: int, later: int, accepted: int, counted: tuple[int, int]
 ) -> None:
-    """FACTS 2: half-open requests need it at both."""
+    """Half-open requests need it at both (FACTS, requests)."""
     bench = Bench()
     old = bench.listener()
     peers = [Peer(bench) for _ in range(4)]
@@ -118,7 +118,7 @@ def test_the_switch_counts_at_close_and_at_the_ack(
 
 @pytest.mark.parametrize("switch", [0, 1])
 def test_the_timer_moves_a_request_or_drops_it(switch: int) -> None:
-    """FACTS 2: migrated, its SYN-ACK is repeated; not migrated, it is not, and the ACK is reset."""
+    """Moved, its SYN-ACK is repeated; else not, and the ACK is reset (FACTS, requests)."""
     bench = Bench()
     bench.host.sysctls.tcp_migrate_req = switch
     old = bench.listener()
@@ -136,7 +136,7 @@ def test_the_timer_moves_a_request_or_drops_it(switch: int) -> None:
 
 
 def test_a_listener_that_comes_too_late_gets_nothing() -> None:
-    """FACTS 2: it must listen before the old one stops."""
+    """It must listen before the old one stops (FACTS, requests)."""
     bench = Bench()
     bench.host.sysctls.tcp_migrate_req = 1
     old = bench.listener()
@@ -152,7 +152,7 @@ def test_a_listener_that_comes_too_late_gets_nothing() -> None:
 
 @pytest.mark.parametrize("switch", [0, 1])
 def test_a_listener_that_listens_again_has_its_requests_back(switch: int) -> None:
-    """FACTS 2: they never left it, and nothing counts."""
+    """They never left it, and nothing counts (FACTS, relisten)."""
     bench = Bench()
     bench.host.sysctls.tcp_migrate_req = switch
     old = bench.listener()
@@ -187,7 +187,7 @@ def test_the_closed_section_keeps_a_listener_while_a_request_refers_to_it() -> N
 
 
 def test_a_leaver_gives_its_place_to_the_last() -> None:
-    """FACTS 7."""
+    """The one that listened last has the index of the first (FACTS, index)."""
     bench = Bench()
     first, second, third = (bench.listener() for _ in range(3))
     group = first.group
@@ -197,7 +197,7 @@ def test_a_leaver_gives_its_place_to_the_last() -> None:
 
 
 def test_the_program_decides_and_sees_who_closes() -> None:
-    """FACTS 4: the states, the lengths and both cookies; no sysctl is needed in Linux."""
+    """The states, the lengths and both cookies; no sysctl is needed in Linux (FACTS, question)."""
     bench = Bench()
     asked: list[Question] = []
 
@@ -230,7 +230,7 @@ def test_the_program_decides_and_sees_who_closes() -> None:
 
 
 def test_a_cancelled_migration_resets() -> None:
-    """FACTS 4: SK_DROP is not overridden by the sysctl, and each is counted."""
+    """SK_DROP is not overridden by the sysctl, and each is counted (FACTS, program)."""
     bench = Bench()
     bench.host.sysctls.tcp_migrate_req = 1
     old = bench.listener()
@@ -259,7 +259,7 @@ def test_a_cancelled_migration_resets() -> None:
 
 
 def test_a_selection_that_fails_falls_back_to_the_hash() -> None:
-    """FACTS 4: a listener that is gone or of another group."""
+    """A listener that is gone or of another group (FACTS, program)."""
     bench = Bench()
     old = bench.listener()
     Peer(bench).connect()
@@ -271,7 +271,7 @@ def test_a_selection_that_fails_falls_back_to_the_hash() -> None:
 
 @pytest.mark.parametrize(("switch", "moves"), [(0, 0), (1, 1)])
 def test_a_program_that_only_selects_has_no_say(switch: int, moves: int) -> None:
-    """FACTS 4: without the sysctl nothing moves, with it the hash decides, unasked."""
+    """Without the sysctl nothing moves, with it the hash decides, unasked (FACTS, program)."""
     bench = Bench()
     bench.host.sysctls.tcp_migrate_req = switch
     old = bench.listener()
@@ -300,7 +300,7 @@ def test_in_the_series_the_switch_is_the_only_one(profile: Profile, moves: int) 
 
 
 def test_children_ignore_the_backlog_and_requests_do_not() -> None:
-    """FACTS 11: the rest of the requests stay, and come in as there is room."""
+    """The rest of the requests stay, and come in as there is room (FACTS, backlog)."""
     bench = Bench()
     bench.host.sysctls.tcp_migrate_req = 1
     old = bench.listener(100)
@@ -328,7 +328,7 @@ def test_children_ignore_the_backlog_and_requests_do_not() -> None:
 
 
 def test_overflow_may_be_set_to_reset() -> None:
-    """FACTS 11: tcp_abort_on_overflow."""
+    """With tcp_abort_on_overflow each request that finds no room is reset (FACTS, backlog)."""
     bench = Bench()
     bench.host.sysctls.tcp_migrate_req = 1
     bench.host.sysctls.tcp_abort_on_overflow = 1
@@ -344,7 +344,7 @@ def test_overflow_may_be_set_to_reset() -> None:
 
 
 def test_a_child_keeps_its_options_and_a_request_takes_the_targets() -> None:
-    """FACTS 12."""
+    """All but what the SYN has fixed (FACTS, options)."""
     bench = Bench()
     bench.host.sysctls.tcp_migrate_req = 1
     old = bench.listener(TCP_NODELAY=1, TCP_SAVE_SYN=1, TCP_MAXSEG=1000)
@@ -363,7 +363,7 @@ def test_a_child_keeps_its_options_and_a_request_takes_the_targets() -> None:
 
 @pytest.mark.parametrize(("defer", "accepted"), [(0, 1), (5, 0)])
 def test_a_deferred_request_is_still_a_request(defer: int, accepted: int) -> None:
-    """FACTS 12: the target's TCP_DEFER_ACCEPT decides what a bare ACK does."""
+    """The target's TCP_DEFER_ACCEPT decides what a bare ACK does (FACTS, options)."""
     bench = Bench()
     bench.host.sysctls.tcp_migrate_req = 1
     old = bench.listener(TCP_DEFER_ACCEPT=5)
@@ -381,7 +381,7 @@ def test_a_deferred_request_is_still_a_request(defer: int, accepted: int) -> Non
 
 
 def test_syn_cookies_save_requests_and_not_children() -> None:
-    """FACTS 2: nothing is kept, so nothing migrates; another member takes the final ACK."""
+    """Nothing is kept, so nothing migrates; another member takes the final ACK (FACTS, cookies)."""
     bench = Bench()
     bench.host.sysctls.tcp_syncookies = 2
     old = bench.listener()
@@ -398,7 +398,7 @@ def test_syn_cookies_save_requests_and_not_children() -> None:
 
 
 def test_syn_cookies_without_timestamps_lose_the_options() -> None:
-    """FACTS 2: only the MSS survives."""
+    """Only the MSS survives (FACTS, cookies)."""
     bench = Bench()
     bench.host.sysctls.tcp_syncookies = 2
     listener = bench.listener()
@@ -411,7 +411,7 @@ def test_syn_cookies_without_timestamps_lose_the_options() -> None:
 
 
 def test_a_cookie_is_worth_nothing_to_a_new_group() -> None:
-    """FACTS 2: it has not seen the overflow, so the ACK is reset."""
+    """It has not seen the overflow, so the ACK is reset (FACTS, cookies)."""
     bench = Bench()
     bench.host.sysctls.tcp_syncookies = 2
     listener = bench.listener()
@@ -424,7 +424,7 @@ def test_a_cookie_is_worth_nothing_to_a_new_group() -> None:
 
 
 def test_the_target_is_told_of_what_migrates() -> None:
-    """FACTS 10: it may wait in epoll, and wakes."""
+    """It may wait in epoll, and wakes (FACTS, wake)."""
     bench = Bench()
     bench.host.sysctls.tcp_migrate_req = 1
     old = bench.listener()
@@ -440,7 +440,7 @@ def test_the_target_is_told_of_what_migrates() -> None:
 
 
 def test_a_child_may_move_once_for_each_close() -> None:
-    """FACTS 13: nothing is lost while one live member remains."""
+    """Nothing is lost while one live member remains (FACTS, twice)."""
     bench = Bench()
     bench.host.sysctls.tcp_migrate_req = 1
     chain = [bench.listener(64)]

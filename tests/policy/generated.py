@@ -303,7 +303,7 @@ _cookie = st.builds(u64, _U64.filter(bool))
 
 @st.composite
 def connections(draw: st.DrawFn) -> Conn:
-    """One the kernel could ask about: what is known fits the kind (FACTS 4)."""
+    """One the kernel could ask about: what is known fits the kind (FACTS, question)."""
     kind = draw(st.sampled_from(Migrating))
     ipv6 = draw(st.booleans())
     # A migrating request comes with its ACK, with a repeated SYN, or, on its timer, without any.

@@ -63,8 +63,8 @@ def listen(net: Net, listener: Listener, backlog: int) -> None:
     """Begin to listen, or, if it does, change the backlog.
 
     One that listened before comes back into its group, if there is still a live member; else it
-    begins a new group, without the program of the old (reuseport_resurrect, FACTS 5).  Raises
-    KernelError: EADDRINUSE, EINVAL without an address.
+    begins a new group, without the program of the old (reuseport_resurrect; FACTS, relisten).
+    Raises KernelError: EADDRINUSE, EINVAL without an address.
     """
     if listener.endpoint is None or listener.closed:
         raise refuse("listen", errno.EINVAL, "listening")

@@ -9,7 +9,7 @@ from segue.model.states import State
 
 @dataclass(frozen=True, slots=True)
 class Acceptable:
-    """A child has come into this listener's accept queue; a migrated one says so too (FACTS 10)."""
+    """A child has come into this listener's accept queue, also by migration (FACTS, wake)."""
 
     listener: int
 

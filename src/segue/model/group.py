@@ -18,7 +18,7 @@ NEVER = float("-inf")
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """``live`` is in the kernel's order: who leaves gives its place to the last (FACTS 7)."""
+    """``live`` is in the kernel's order: who leaves gives its place to the last (FACTS, index)."""
 
     endpoint: Endpoint
     uid: int

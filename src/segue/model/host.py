@@ -188,7 +188,7 @@ class Host:
     def shutdown(
         self, now: float, sock: Listener | Connection, *, receive: bool = True, send: bool = True
     ) -> None:
-        """Of a listener only ``receive`` does anything (FACTS 1).  Raises KernelError."""
+        """Of a listener only ``receive`` counts (FACTS, sending-side).  Raises KernelError."""
         self._net.now = now
         if isinstance(sock, Connection):
             stream.shut(self._net, sock, receive=receive, send=send)

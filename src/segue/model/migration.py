@@ -84,7 +84,7 @@ def _move_child(net: Net, source: Listener, child: Connection) -> None:
     request = child.request
     if request is not None:
         _move_slot(net, request, target)
-    # No look at target.full: what migrates may fill a queue past its backlog (FACTS 11).
+    # No look at target.full: what migrates may fill a queue past its backlog (FACTS, backlog).
     child.listener = target
     target.queue.append(child)
     net.counts[SUCCESS] += 1

@@ -15,13 +15,13 @@ class Difference(Flag):
 
     # Series: a migrated Fast Open child takes its place in the limit along.  Linux clones the
     # request (inet_reqsk_clone) and counts the child down from a listener that never counted it
-    # up: each migrated child leaves the target one slot above its limit (FACTS 3).
+    # up: each migrated child leaves the target one slot above its limit (FACTS, slots).
     FAST_OPEN_SLOT_STAYS = auto()
     # Series: what a spoofer reset is held against the listener that follows.  Linux frees the list
     # with the listener (the end of inet_csk_listen_stop), so a restart wipes the defence out.
     FAST_OPEN_PENALTY_ENDS = auto()
     # Series: tcp_migrate_req is the one switch.  Linux also migrates, whatever the sysctl says,
-    # when the program was attached as SELECT_OR_MIGRATE (reuseport_migrate_sock, FACTS 4).
+    # when the program was attached as SELECT_OR_MIGRATE (reuseport_migrate_sock; FACTS, program).
     PROGRAM_IS_A_SWITCH = auto()
     # Series: a request that is reset while it would migrate is counted out where it was counted.
     # Linux counts it out at its target (tcp_check_req hands inet_csk_reqsk_queue_drop the target),

@@ -37,7 +37,7 @@ class Question:
 
 
 # A listener by its cookie, or a verdict.  One that is not a live member counts as PASS: that is
-# what a failed bpf_sk_select_reuseport with SK_PASS comes to (FACTS 4).
+# what a failed bpf_sk_select_reuseport with SK_PASS comes to (FACTS, program).
 Decide = Callable[[Question], int | SkAction]
 
 

@@ -17,7 +17,7 @@ def end(net: Net, connection: Connection, error: int = 0) -> None:
     """It is no more; the program's next call meets the error.
 
     A child that nobody has accepted stays in its queue all the same, with what it has received,
-    as in Linux (FACTS 1).
+    as in Linux (FACTS, gone).
     """
     if connection.state is not State.CLOSE:
         waited = connection.state in {State.TIME_WAIT, State.FIN_WAIT2} and not error

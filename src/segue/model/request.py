@@ -1,7 +1,7 @@
 """A half-open request, and what the SYN fixed for the connection it becomes.
 
 Stands for ``struct tcp_request_sock``.  What a child takes from here is of the listener that the
-SYN came to; what it takes from the listener's options is of the one that makes it (FACTS 12).
+SYN came to; what it takes from the listener's options is of the one that makes it (FACTS, options).
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def _request(
 ) -> Request:
     said = arrival.options
     if cookie and said.stamps is None:
-        # There is nowhere to remember them (FACTS 2).
+        # There is nowhere to remember them (FACTS, cookies).
         said = Options(mss=said.mss)
     path = arrival.path
     limit = listener.options.get("TCP_MAXSEG", 0)

@@ -2,14 +2,14 @@
 
 Four things are asked, since each alone is wrong:
     nobody accepts    for ``patience`` the queue was never seen empty and never seen to shrink.
-                      Only accept() shrinks it: a child whose client is gone stays (FACTS 3).
+                      Only accept() shrinks it: a child whose client is gone stays (FACTS, gone).
     nor hidden        new connections can hide accepts in a queue that stays as long as it is.  So
                       what the program selected must be in the queue: more than the queue and the
                       half-open requests can hold has been accepted.
     others keep up    a sibling's queue was seen empty within ``patience``, and there is room in it.
                       Where all are slow alike, moving helps no one.  How much is to be moved at
                       once is another question (``room``): migration does not look at a backlog
-                      (FACTS 11).
+                      (FACTS, backlog).
     not starved       the time counts only as far as its owner could have accepted.  Where more
                       wants to run than there are processors, a worker may not run for most of the
                       patience, while a sibling does: it is as able as that one a moment later.

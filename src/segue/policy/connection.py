@@ -3,7 +3,7 @@
 ``md`` is struct sk_reuseport_md: its fields, ``migrating_sk`` or None (struct bpf_sock), the
 segment from its TCP header on (``packet``), the packet from its IP header on (``network``).  A new
 connection is known by its SYN; one that migrates by its own socket, since a child and a request
-whose timer ran out come without a segment (FACTS 4).
+whose timer ran out come without a segment (FACTS, question).
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 What the kernel would hand the program is built from a ``Conn``: struct sk_reuseport_md, the
 segment and its IP header, and struct bpf_sock of what migrates (include/uapi/linux/bpf.h).  A
-child and a request whose timer ran out come without a segment (FACTS 4), as ``tcp_flags`` 0 says.
+child and a request whose timer ran out come without a segment (FACTS, question), as ``tcp_flags`` 0
+says.
 """
 
 from __future__ import annotations

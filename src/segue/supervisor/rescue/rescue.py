@@ -34,8 +34,8 @@ _QUIET = 1.0
 # While nobody waits the looks may be further apart: half a look later is still found in time.
 _UNHURRIED = 1.5
 # Between two cycles of one worker's listeners.  Half-open requests stay with a listener over a
-# cycle (FACTS 8), and those that complete later wait for the next one: mostly within one round
-# trip.  Each cycle lets the worker stand still for a millisecond or two.
+# cycle (FACTS, relisten), and those that complete later wait for the next one: mostly within one
+# round trip.  Each cycle lets the worker stand still for a millisecond or two.
 CYCLE_AGAIN = 0.2
 # A worker that stalls every second is said once in so long.
 _SAY_AGAIN = 10.0
@@ -263,7 +263,7 @@ class Rescue:
         selected, half_open = self._selected(hold), 0
         self.ward.look()
         if record.marked is not None and selected - self._queue(hold) > record.marked.accounted:
-            # Asked for only where it decides: it takes milliseconds (FACTS 9).
+            # Asked for only where it decides: it takes milliseconds (FACTS, look).
             front = self.ward.fronts[hold.bind]
             where = front.bind.address
             half_open = len(front.observer.diag.half_open(where.port, where.family))
