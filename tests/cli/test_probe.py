@@ -44,8 +44,8 @@ def test_what_was_lost_is_told_as_json(netns: int, capsys: pytest.CaptureFixture
     assert report["counts"] == {"ok": 200}
     # One more than was counted: the look before the run.
     assert did["answer"] == 201
-    assert [one["name"] for one in report["story"]["phases"]] == ["steady"]
-    assert sum(one["ok"] for one in report["story"]["slices"]) == 200
+    assert [one["name"] for one in report["timeline"]["phases"]] == ["steady"]
+    assert sum(one["ok"] for one in report["timeline"]["slices"]) == 200
 
 
 def test_a_loss_fails_only_when_asked(netns: int, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,7 +64,7 @@ def test_the_command_divides_the_run(netns: int, capsys: pytest.CaptureFixture[s
         command = ["--during", python("print('done')"), "--steady", "0.5", "--settle", "0.5"]
         assert main(["probe", URL, "--rate", "200", "--json", *command]) == 0
     report = found(capsys)
-    during, phases = report["during"], report["story"]["phases"]
+    during, phases = report["during"], report["timeline"]["phases"]
     assert (during["exit"], during["failed"], during["output"]) == (0, False, "done\n")
     assert 0.45 <= during["begin_s"] < during["end_s"]
     assert report["seconds"] >= during["end_s"] + 0.4

@@ -17,7 +17,7 @@ from segue.probe.fates import Fate
 from segue.probe.kernel import Kernel
 from segue.probe.result import Tally
 from segue.probe.session import Progress, Report
-from segue.probe.story import Span, Story, tell
+from segue.probe.timeline import Span, Timeline, timeline_of
 
 EVIL = "<script>alert('x')</script>[red]&"
 
@@ -36,7 +36,7 @@ def report(*, evil: str = "", lost: bool = True, span: bool = True) -> Report:
     return Report(
         f"http://127.0.0.1/{evil}",
         result,
-        tell(tally.rows(), 10, Span(4.0, 4.2, 6.0) if span else None),
+        timeline_of(tally.rows(), 10, Span(4.0, 4.2, 6.0) if span else None),
         Kernel(Counters(out_rsts=20), {"NO_SOCKET": 19} if lost else {}, int(lost), silent=evil),
         Command(f"restart {evil}", 4.0, 4.2, 1, output=f"{evil}\n") if span else None,
         (f"note {evil}",) if evil else (),
@@ -137,7 +137,7 @@ def test_a_narrow_terminal_loses_no_digit(width: int) -> None:
 @pytest.mark.parametrize("made", [report(), report(lost=False, span=False)])
 def test_the_pictures_are_well_formed_and_inside_their_frame(made: Report) -> None:
     """XML that parses; no bar or line leaves the picture."""
-    for drawn in (drawing.losses(made.story), drawing.latency(made.story)):
+    for drawn in (drawing.losses(made.timeline), drawing.latency(made.timeline)):
         root = ET.fromstring(drawn)
         for one in root.iter("rect"):
             x, y, width, height = (float(one.attrib[key]) for key in ("x", "y", "width", "height"))
@@ -152,7 +152,7 @@ def test_the_pictures_are_well_formed_and_inside_their_frame(made: Report) -> No
 
 def test_a_run_without_answers_has_pictures_too() -> None:
     """Nothing to draw is no reason to fail."""
-    empty: Story = tell([], 0.0, None)
+    empty: Timeline = timeline_of([], 0.0, None)
     for drawn in (drawing.losses(empty), drawing.latency(empty)):
         ET.fromstring(drawn)
     assert screen.timeline(empty) == []
@@ -160,7 +160,7 @@ def test_a_run_without_answers_has_pictures_too() -> None:
 
 def test_a_gap_is_a_gap_in_the_line() -> None:
     """The latency of nothing is not drawn: the line is in two parts."""
-    root = ET.fromstring(drawing.latency(report().story))
+    root = ET.fromstring(drawing.latency(report().timeline))
     medians = [one for one in root.iter("polyline") if one.attrib["class"] == "line p50"]
     assert len(medians) == 2
 

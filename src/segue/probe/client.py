@@ -17,7 +17,7 @@ import time
 from math import inf
 
 from segue.errors import UsageError
-from segue.probe import held, reading
+from segue.probe import reading, websocket_session
 from segue.probe.connection import Connection, Dialer, source
 from segue.probe.exchange import Reader
 from segue.probe.fates import End, Ended, Fate, Stage, decide
@@ -96,7 +96,7 @@ class Client:
                     pass
             finally:
                 for connection in list(self._connections.values()):
-                    held.leave(connection)
+                    websocket_session.leave(connection)
                     self._close(connection)
         until = self._ended or self._last_begun
         if settings.duration_s and tally.begun != settings.count and not self._stopped:

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from math import ceil, floor, log10
 
-from segue.probe.attached import Mark
 from segue.probe.fates import Fate
-from segue.probe.story import Span, Story
+from segue.probe.instance_report import Milestone
+from segue.probe.timeline import Span, Timeline
 
 WIDTH, HEIGHT = 960, 240
 LEFT, RIGHT, TOP, BOTTOM = 64, 22, 28, 34
@@ -43,22 +43,22 @@ def steps(high: float, wanted: int = 5) -> list[float]:
     return [round(step * number, 9) for number in range(ceil(high / step - 1e-9) + 1)]
 
 
-def losses(story: Story, happened: Sequence[Mark] = ()) -> str:
+def losses(timeline: Timeline, happened: Sequence[Milestone] = ()) -> str:
     """Answered and lost attempts a second, lost ones by fate, against the restart's span."""
-    per = 1 / story.slice_s
-    fates = [fate for fate in Fate if any(fate in one.lost for one in story.slices)]
-    high = max([1.0, *((one.ok + one.losses) * per for one in story.slices)])
+    per = 1 / timeline.slice_s
+    fates = [fate for fate in Fate if any(fate in one.lost for one in timeline.slices)]
+    high = max([1.0, *((one.ok + one.losses) * per for one in timeline.slices)])
     marks = steps(high, 4)
-    scale = _Scale(_length(story), marks[-1])
-    parts = [*_frame(story, scale, marks, "attempts/s")]
-    for one in story.slices:
+    scale = _Scale(_length(timeline), marks[-1])
+    parts = [*_frame(timeline, scale, marks, "attempts/s")]
+    for one in timeline.slices:
         base = 0.0
         for kind, count in (
             ("ok", one.ok),
             *((_kind(fates, fate), one.lost.get(fate, 0)) for fate in fates),
         ):
             if count:
-                parts.append(_bar(scale, one.at_s, story.slice_s, base * per, count * per, kind))
+                parts.append(_bar(scale, one.at_s, timeline.slice_s, base * per, count * per, kind))
             base += count
     names = [
         ("ok", "answered"),
@@ -69,18 +69,18 @@ def losses(story: Story, happened: Sequence[Mark] = ()) -> str:
     return _svg("Attempts a second, answered and lost, over time", parts)
 
 
-def latency(story: Story, happened: Sequence[Mark] = ()) -> str:
+def latency(timeline: Timeline, happened: Sequence[Milestone] = ()) -> str:
     """Median, 99th percentile and slowest answer of each slice, on a logarithmic scale."""
-    slowest = [one.max_ms for one in story.slices if one.max_ms is not None]
-    fastest = [one.p50_ms for one in story.slices if one.p50_ms is not None]
+    slowest = [one.max_ms for one in timeline.slices if one.max_ms is not None]
+    fastest = [one.p50_ms for one in timeline.slices if one.p50_ms is not None]
     low = 10.0 ** floor(log10(max(min(fastest, default=0.1), 0.001)))
     high = max(10.0 ** ceil(log10(max(max(slowest, default=1.0), low * 1.01))), low * 10)
     marks = [low * 10.0**power for power in range(round(log10(high / low)) + 1)]
-    scale = _Scale(_length(story), high, low)
-    parts = [*_frame(story, scale, marks, "ms")]
-    middle = story.slice_s / 2
+    scale = _Scale(_length(timeline), high, low)
+    parts = [*_frame(timeline, scale, marks, "ms")]
+    middle = timeline.slice_s / 2
     for name in ("max", "p99", "p50"):
-        line = [(one.at_s + middle, getattr(one, f"{name}_ms")) for one in story.slices]
+        line = [(one.at_s + middle, getattr(one, f"{name}_ms")) for one in timeline.slices]
         parts += _lines(scale, line, name)
     parts += _marks(scale, happened)
     parts.append(_legend([("p50", "median"), ("p99", "99 %"), ("max", "slowest")]))
@@ -91,8 +91,8 @@ def _kind(fates: Sequence[Fate], fate: Fate) -> str:
     return f"lost{fates.index(fate) % 4}"
 
 
-def _length(story: Story) -> float:
-    return story.slice_s * len(story.slices)
+def _length(timeline: Timeline) -> float:
+    return timeline.slice_s * len(timeline.slices)
 
 
 def _svg(title: str, parts: Iterable[str]) -> str:
@@ -102,9 +102,9 @@ def _svg(title: str, parts: Iterable[str]) -> str:
     )
 
 
-def _frame(story: Story, scale: _Scale, marks: Sequence[float], unit: str) -> Iterator[str]:
-    if story.span:
-        yield from _span(scale, story.span)
+def _frame(timeline: Timeline, scale: _Scale, marks: Sequence[float], unit: str) -> Iterator[str]:
+    if timeline.span:
+        yield from _span(scale, timeline.span)
     for mark in marks:
         y = scale.y(mark)
         yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>'
@@ -131,7 +131,7 @@ def _span(scale: _Scale, span: Span) -> Iterator[str]:
     yield f'<text x="{begin + 5}" y="{TOP - 8}">restart</text>'
 
 
-def _marks(scale: _Scale, happened: Sequence[Mark]) -> Iterator[str]:
+def _marks(scale: _Scale, happened: Sequence[Milestone]) -> Iterator[str]:
     """A line for each, with its words beside it; those that would overlap go a line lower."""
     free = [0.0] * 4
     for mark in happened:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from html import escape
 
 from segue.probe import drawing, screen
-from segue.probe.attached import Attached
+from segue.probe.instance_report import InstanceReport
 from segue.probe.kernel import Kernel, meaning
 from segue.probe.session import Report
 
@@ -64,7 +64,7 @@ def render(report: Report) -> str:
     """The whole page.  Whatever came from a server, a command or the user is escaped."""
     result = report.result
     title = f"{screen.verdict(result)}: {report.target}"
-    marks = report.attached.marks if report.attached else ()
+    marks = report.instance.marks if report.instance else ()
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -74,12 +74,12 @@ def render(report: Report) -> str:
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
         *_head(report),
         "<h2>Attempts over time</h2>",
-        _wide(drawing.losses(report.story, marks)),
+        _wide(drawing.losses(report.timeline, marks)),
         "<h2>Latency over time</h2>",
-        _wide(drawing.latency(report.story, marks)),
+        _wide(drawing.latency(report.timeline, marks)),
         *_tables(report),
         *_kernel(report.kernel),
-        *_segue(report.attached),
+        *_segue(report.instance),
         "</body></html>",
     ]
     return "\n".join(parts) + "\n"
@@ -117,11 +117,11 @@ def _tables(report: Report) -> Iterable[str]:
             one.lost,
             *map(screen.milliseconds, (one.p50_ms, one.p90_ms, one.p99_ms, one.max_ms)),
         )
-        for one in report.story.phases
+        for one in report.timeline.phases
     ]
-    yield "<h2>Before, during and after</h2>" if report.story.span else "<h2>Latency</h2>"
+    yield "<h2>Before, during and after</h2>" if report.timeline.span else "<h2>Latency</h2>"
     yield _table(heads, rows, set(range(1, 7)))
-    if span := report.story.span:
+    if span := report.timeline.span:
         yield (
             f'<p class="dim">The restart counts from {span.begin_s:.3f} s, when the command began,'
             f" over its end at {span.command_end_s:.3f} s, to {span.end_s:.3f} s.</p>"
@@ -161,7 +161,7 @@ def _kernel(found: Kernel) -> Iterable[str]:
         yield '<p class="dim">No connection of the probe was reset.</p>'
 
 
-def _segue(found: Attached | None) -> Iterable[str]:
+def _segue(found: InstanceReport | None) -> Iterable[str]:
     if found is None:
         return
     yield "<h2>Segue's side</h2>"

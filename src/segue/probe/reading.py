@@ -6,7 +6,7 @@ The client's loop decides when; nothing is counted here.
 from __future__ import annotations
 
 from segue.errors import WireError
-from segue.probe import held
+from segue.probe import websocket_session
 from segue.probe.connection import Connection
 from segue.probe.fates import End, Ended, Stage
 from segue.probe.websocket import WebSocketReader
@@ -35,7 +35,7 @@ def read(connection: Connection, *, pausing: bool) -> Ended | None:
         whole = connection.reader.eof() and not kept
         return Ended(End.COMPLETE if whole else End.EOF, "FIN")
     if isinstance(connection.reader, WebSocketReader):
-        return held.hear(connection, connection.reader, data)
+        return websocket_session.hear(connection, connection.reader, data)
     return _feed(connection, data, pausing=pausing)
 
 

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from segue.probe.attached import Attached
 from segue.probe.fates import Fate
+from segue.probe.instance_report import InstanceReport
 from segue.probe.kernel import Kernel, meaning
 from segue.probe.report import caption
 from segue.probe.result import Result
 from segue.probe.session import Progress, Report
-from segue.probe.story import Slice, Story
+from segue.probe.timeline import Slice, Timeline
 from segue.visible import visible
 
 BARS = " ▁▂▃▄▅▆▇█"
@@ -50,9 +50,9 @@ def draw(report: Report, console: Console) -> None:
     )
     for drawn in _whose(result):
         console.print(drawn)
-    for row in timeline(report.story, min(COLUMNS, max(8, console.width - BESIDE))):
+    for row in strip(report.timeline, min(COLUMNS, max(8, console.width - BESIDE))):
         console.print(row, highlight=False, markup=False)
-    for said in [*kernel(report.kernel), *segue(report.attached)]:
+    for said in [*kernel(report.kernel), *segue(report.instance)]:
         console.print(said, highlight=False, markup=False)
     for note in limits(report):
         console.print(f"note: {note}", highlight=False, markup=False, style="yellow")
@@ -99,7 +99,7 @@ def _fates(result: Result) -> Table:
 
 def _phases(report: Report, console: Console) -> Table:
     rows: list[tuple[str, ...]] = [("", "asked", "lost", "p50 ms", "p90 ms", "p99 ms", "max ms")]
-    for one in report.story.phases:
+    for one in report.timeline.phases:
         latencies = map(milliseconds, (one.p50_ms, one.p90_ms, one.p99_ms, one.max_ms))
         rows.append((one.name, f"{one.total:,}", f"{one.lost:,}", *latencies))
     made = _rows(rows)
@@ -142,23 +142,24 @@ def _whose(result: Result) -> Iterator[Table]:
         yield made
 
 
-def timeline(story: Story, columns: int = COLUMNS) -> list[str]:
+def strip(timeline: Timeline, columns: int = COLUMNS) -> list[str]:
     """Latency, losses and the restart, one line each of so many bars, over the same seconds."""
-    groups = _merge(story.slices, columns)
+    groups = _merge(timeline.slices, columns)
     if len(groups) < 2:
         return []
     slowest = [max((one.max_ms or 0.0 for one in group), default=0.0) for group in groups]
     losses = [sum(one.losses for one in group) for group in groups]
-    width = story.slice_s * -(-len(story.slices) // len(groups))
+    width = timeline.slice_s * -(-len(timeline.slices) // len(groups))
     found = ["", f"slowest   |{_bars(slowest)}| up to {milliseconds(max(slowest))} ms"]
     found.append(f"lost      |{_bars(losses)}| up to {max(losses):,} in {width:g} s")
-    if story.span:
+    if timeline.span:
         marks = [
-            "#" if story.span.touches(index * width, (index + 1) * width) else "."
+            "#" if timeline.span.touches(index * width, (index + 1) * width) else "."
             for index in range(len(groups))
         ]
         found.append(
-            f"restart   |{''.join(marks)}| {story.span.begin_s:.1f} s to {story.span.end_s:.1f} s"
+            f"restart   |{''.join(marks)}|"
+            f" {timeline.span.begin_s:.1f} s to {timeline.span.end_s:.1f} s"
         )
     return found
 
@@ -198,7 +199,7 @@ def kernel(found: Kernel) -> list[str]:
     return said
 
 
-def segue(found: Attached | None) -> list[str]:
+def segue(found: InstanceReport | None) -> list[str]:
     """Segue's own side in lines; none where it does not serve the target."""
     if found is None:
         return []

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from segue.errors import UsageError
-from segue.probe.attached import Ask, Attached, Follower
 from segue.probe.client import Client
 from segue.probe.during import Command, During
+from segue.probe.instance_report import Ask, InstanceReport, InstanceWatch
 from segue.probe.kernel import Kernel, Watch
 from segue.probe.result import Result, Tally
 from segue.probe.settings import Settings
-from segue.probe.story import Span, Story, tell
 from segue.probe.target import Target
+from segue.probe.timeline import Span, Timeline, timeline_of
 
 # A line on a terminal is read at this pace; the kernel's buffer holds 16,000 resets meanwhile.
 BEAT_S = 0.25
@@ -40,21 +40,21 @@ class Report:
 
     target: str
     result: Result
-    story: Story
+    timeline: Timeline
     kernel: Kernel
     command: Command | None = None
     notes: tuple[str, ...] = ()
     interrupted: bool = False
-    attached: Attached | None = None
+    instance: InstanceReport | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: the result's own keys, and the rest beside them."""
         command = self.command
         return self.result.as_dict() | {
             "url": self.target,
-            "story": self.story.as_dict(),
+            "timeline": self.timeline.as_dict(),
             "kernel": self.kernel.as_dict(),
-            "segue": self.attached and self.attached.as_dict(),
+            "segue": self.instance and self.instance.as_dict(),
             "interrupted": self.interrupted,
             "notes": list(self.notes),
             "during": command
@@ -108,10 +108,10 @@ class Session:
         allow_descriptors(self.settings.max_open + 64)
         over = threading.Event()
         watch = Watch(self.target)
-        follower = Follower(self.ask)
+        instance_watch = InstanceWatch(self.ask)
         beat = threading.Thread(target=self._beat, args=(watch, over), name="beat", daemon=True)
         try:
-            follower.start()
+            instance_watch.start()
             if self.during:
                 self.during.start()
             beat.start()
@@ -123,11 +123,11 @@ class Session:
             tally = self._client.tally
             assert tally
             command = self.during.join(tally.start) if self.during else None
-            kernel, attached = watch.finish(tally.reset_from), follower.finish(tally.start)
-            return self._report(result, tally, command, kernel, attached)
+            kernel, instance = watch.finish(tally.reset_from), instance_watch.finish(tally.start)
+            return self._report(result, tally, command, kernel, instance)
         finally:
             over.set()
-            follower.stop()
+            instance_watch.stop()
             watch.close()
 
     def _beat(self, watch: Watch, over: threading.Event) -> None:
@@ -160,7 +160,7 @@ class Session:
         tally: Tally,
         command: Command | None,
         kernel: Kernel,
-        attached: Attached | None,
+        instance: InstanceReport | None,
     ) -> Report:
         span = None
         if command and command.begin_s is not None and command.end_s is not None:
@@ -168,12 +168,12 @@ class Session:
         return Report(
             self.target.text,
             result,
-            tell(tally.rows(), result.seconds, span),
+            timeline_of(tally.rows(), result.seconds, span),
             kernel,
             command,
             tuple(self._notes(result, command)),
             self.interrupted,
-            attached,
+            instance,
         )
 
     def _notes(self, result: Result, command: Command | None) -> list[str]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segue.probe.fates import Fate
-from segue.probe.story import Row, Span, tell
+from segue.probe.timeline import Row, Span, timeline_of
 
 SPAN = Span(3.0, 3.1, 5.0)
 rows = st.lists(
@@ -17,13 +17,13 @@ rows = st.lists(
 @given(rows, st.floats(0, 12))
 def test_nothing_is_counted_twice_or_not_at_all(found: list[Row], seconds: float) -> None:
     """The sums over phases and over slices are those of the run."""
-    story = tell(found, seconds, SPAN)
+    timeline = timeline_of(found, seconds, SPAN)
     asked = sum(fate.attempt for _, _, fate in found)
     lost = sum(fate.lost for _, _, fate in found)
-    assert sum(one.total for one in story.phases) == asked
-    assert sum(one.lost for one in story.phases) == lost
-    assert sum(one.losses for one in story.slices) == lost
-    assert sum(one.ok for one in story.slices) == sum(fate is Fate.OK for _, _, fate in found)
+    assert sum(one.total for one in timeline.phases) == asked
+    assert sum(one.lost for one in timeline.phases) == lost
+    assert sum(one.losses for one in timeline.slices) == lost
+    assert sum(one.ok for one in timeline.slices) == sum(fate is Fate.OK for _, _, fate in found)
 
 
 def test_an_attempt_that_touches_the_restart_belongs_to_it() -> None:
@@ -37,7 +37,7 @@ def test_an_attempt_that_touches_the_restart_belongs_to_it() -> None:
         (7.0, 6.0, ok),
         (9.0, 1.0, ok),
     ]
-    before, restart, after = tell(found, 10.0, SPAN).phases
+    before, restart, after = timeline_of(found, 10.0, SPAN).phases
     assert (before.total, restart.total, after.total) == (1, 4, 1)
     assert before.p50_ms == 1000
 
@@ -45,13 +45,13 @@ def test_an_attempt_that_touches_the_restart_belongs_to_it() -> None:
 def test_slices_are_of_a_width_one_can_name() -> None:
     """From 50 ms up, never more than a picture has room for."""
     for seconds, width in ((0.0, 0.05), (10.0, 0.05), (30.0, 0.25), (600.0, 5.0), (86400.0, 360.0)):
-        story = tell([], seconds, None)
-        assert story.slice_s == width
-        assert len(story.slices) <= 241
+        timeline = timeline_of([], seconds, None)
+        assert timeline.slice_s == width
+        assert len(timeline.slices) <= 241
 
 
 def test_without_a_command_all_is_steady() -> None:
     """One phase, and no span."""
-    story = tell([(1.0, 0.5, Fate.OK)], 2.0, None)
-    assert [one.name for one in story.phases] == ["steady"]
-    assert story.as_dict()["span"] is None
+    timeline = timeline_of([(1.0, 0.5, Fate.OK)], 2.0, None)
+    assert [one.name for one in timeline.phases] == ["steady"]
+    assert timeline.as_dict()["span"] is None

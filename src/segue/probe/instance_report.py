@@ -29,7 +29,7 @@ PATIENCE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Milestone:
     """Something was seen to have happened, so many seconds after the run began."""
 
     at_s: float
@@ -37,7 +37,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Attached:
+class InstanceReport:
     """What grew between the first look and the last one, and what happened.
 
     ``counts`` are the program's decisions by kind (segue.policy.counts): ``new`` connections, and
@@ -54,7 +54,7 @@ class Attached:
     moved: int
     cut: int
     restarts: int
-    marks: tuple[Mark, ...]
+    marks: tuple[Milestone, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -67,14 +67,14 @@ class Attached:
             yield name.replace("_", " "), value
 
 
-class Follower:
+class InstanceWatch:
     """Looks from ``start`` to ``finish``, in a thread of its own; ``ask`` may wait."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
         self._looks: list[tuple[float, Look]] = []
         self._first, self._over = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
+        self._thread = threading.Thread(target=self._follow, name="watch", daemon=True)
 
     def start(self) -> None:
         """Returns after the first look, or when that takes too long."""
@@ -85,12 +85,12 @@ class Follower:
         """Look once more and no further."""
         self._over.set()
 
-    def finish(self, origin: float) -> Attached | None:
+    def finish(self, origin: float) -> InstanceReport | None:
         """What was found; None when Segue does not serve the target.  ``origin`` is monotonic."""
         self.stop()
         self._thread.join(PATIENCE_S)
         looks = [(max(0.0, at - origin), look) for at, look in self._looks]
-        return tell(looks) if looks else None
+        return report_of(looks) if looks else None
 
     def _follow(self) -> None:
         last = False
@@ -118,11 +118,11 @@ class Follower:
 
 
 def news(before: Look, after: Look) -> bool:
-    """Something that ``tell`` would mark."""
+    """Something that ``report_of`` would mark."""
     return bool(list(_marks([(0.0, before), (0.0, after)])))
 
 
-def tell(looks: Sequence[tuple[float, Look]]) -> Attached:
+def report_of(looks: Sequence[tuple[float, Look]]) -> InstanceReport:
     """The difference of the first and the last of these, and the marks between."""
     first, last = looks[0][1], looks[-1][1]
     marks = tuple(sorted(_marks(looks), key=lambda mark: mark.at_s))
@@ -131,7 +131,7 @@ def tell(looks: Sequence[tuple[float, Look]]) -> Attached:
         for kind in (last["fronts"][0]["counts"] if last["fronts"] else ())
         for value in [_sum(last, kind, "counts")]
     }
-    return Attached(
+    return InstanceReport(
         name=last["name"],
         engine=last["engine"],
         counts=counts,
@@ -161,19 +161,21 @@ def _grown(before: int, after: int) -> int:
     return max(0, after - before)
 
 
-def _marks(looks: Sequence[tuple[float, Look]]) -> Iterator[Mark]:
+def _marks(looks: Sequence[tuple[float, Look]]) -> Iterator[Milestone]:
     for (began, before), (at, after) in pairwise(looks):
         went = before["newcomer"]
         # Workers tell their age, so a beginning is not late, however short it was.
         for number in sorted(_generations(after).keys() - _generations(before).keys()):
-            yield Mark(max(0.0, at - _generations(after)[number]), f"generation {number} starts")
+            yield Milestone(
+                max(0.0, at - _generations(after)[number]), f"generation {number} starts"
+            )
         if after["working"] != before["working"]:
             # The flip tells its age too; a rollback or a promotion is none.
             flipped = at - (after["flip_age"] or 0.0)
             seen_before = flipped < began
-            yield Mark(at if seen_before else flipped, f"generation {after['working']} serves")
+            yield Milestone(at if seen_before else flipped, f"generation {after['working']} serves")
         if went and went not in {after["newcomer"], after["working"]}:
-            yield Mark(at, f"generation {went} is given up")
+            yield Milestone(at, f"generation {went} is given up")
         gone = _generations(before).keys() - _generations(after).keys()
         for number in sorted(gone - {went}):
-            yield Mark(at, f"generation {number} is gone")
+            yield Milestone(at, f"generation {number} is gone")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segue.probe.attached import Follower, Look, Mark, tell
+from segue.probe.instance_report import InstanceWatch, Look, Milestone, report_of
 
 
 def look(working: int, newcomer: int, *generations: int, new: int = 0, **more: float) -> Look:
@@ -20,7 +20,7 @@ def look(working: int, newcomer: int, *generations: int, new: int = 0, **more: f
 
 def test_a_restart_has_a_beginning_a_flip_and_an_end() -> None:
     """And the counters are differences of the first and the last look, by kind."""
-    found = tell(
+    found = report_of(
         [
             (0.0, look(1, 0, 1, new=100)),
             (1.0, look(1, 2, 1, new=150)),
@@ -30,9 +30,9 @@ def test_a_restart_has_a_beginning_a_flip_and_an_end() -> None:
         ]
     )
     assert found.marks == (
-        Mark(1.75, "generation 2 starts"),
-        Mark(3.0, "generation 2 serves"),
-        Mark(4.0, "generation 1 is gone"),
+        Milestone(1.75, "generation 2 starts"),
+        Milestone(3.0, "generation 2 serves"),
+        Milestone(4.0, "generation 1 is gone"),
     )
     assert found.counts == {"new": 150, "child": 15}
     assert (found.by_hash, found.moved, found.cut, found.restarts) == (3, 4, 1, 1)
@@ -40,19 +40,22 @@ def test_a_restart_has_a_beginning_a_flip_and_an_end() -> None:
 
 def test_a_flip_is_placed_by_its_age() -> None:
     """Looks may be far apart; a rollback has no flip, and is placed where it was seen."""
-    found = tell(
+    found = report_of(
         [
             (0.0, look(1, 2, 1, 2)),
             (2.0, look(2, 0, 1, 2, flip_age=1.5)),
             (3.0, look(1, 0, 1, 2, flip_age=2.5)),
         ]
     )
-    assert found.marks == (Mark(0.5, "generation 2 serves"), Mark(3.0, "generation 1 serves"))
+    assert found.marks == (
+        Milestone(0.5, "generation 2 serves"),
+        Milestone(3.0, "generation 1 serves"),
+    )
 
 
 def test_newcomers_that_will_not_do_are_given_up() -> None:
     """Their end is not a generation's that had served; a next attempt is another one."""
-    found = tell(
+    found = report_of(
         [
             (0.0, look(1, 2, 1)),
             (1.0, look(1, 2, 1, 2)),
@@ -72,20 +75,20 @@ def test_an_engine_that_cannot_count_shows_no_counts() -> None:
     mute = look(1, 0, 1)
     for front in mute["fronts"]:
         front["counts"] = {}
-    assert tell([(0.0, mute), (1.0, mute)]).counts == {}
+    assert report_of([(0.0, mute), (1.0, mute)]).counts == {}
 
 
 def test_a_supervisor_that_counts_anew_is_not_shown_below_zero() -> None:
     """One that was killed and followed by another has lost what left before."""
-    assert tell([(0.0, look(1, 0, 1, new=90)), (1.0, look(1, 0, 1, new=5))]).counts["new"] == 0
+    assert report_of([(0.0, look(1, 0, 1, new=90)), (1.0, look(1, 0, 1, new=5))]).counts["new"] == 0
 
 
 def test_who_is_not_served_by_segue_is_asked_once() -> None:
     """No instance, no looks, and nothing to tell."""
     asked: list[None] = []
-    follower = Follower(lambda: asked.append(None))
-    follower.start()
-    assert follower.finish(0.0) is None
+    watch = InstanceWatch(lambda: asked.append(None))
+    watch.start()
+    assert watch.finish(0.0) is None
     assert len(asked) == 1
 
 
@@ -93,14 +96,14 @@ def test_looks_without_news_are_forgotten() -> None:
     """But not the first, the last, or those around a change, which say when it was."""
     states = [look(1, 0, 1, new=count) for count in range(50)]
     states += [look(2, 0, 2, new=count) for count in range(50, 100)]
-    follower = Follower(lambda: None)
+    watch = InstanceWatch(lambda: None)
     for second, state in enumerate(states):
-        follower._keep(float(second), state)
-    assert [at for at, _ in follower._looks] == [0.0, 49.0, 50.0, 99.0]
-    found = tell(follower._looks)
+        watch._keep(float(second), state)
+    assert [at for at, _ in watch._looks] == [0.0, 49.0, 50.0, 99.0]
+    found = report_of(watch._looks)
     assert found.marks == (
-        Mark(49.75, "generation 2 starts"),
-        Mark(50.0, "generation 2 serves"),
-        Mark(50.0, "generation 1 is gone"),
+        Milestone(49.75, "generation 2 starts"),
+        Milestone(50.0, "generation 2 serves"),
+        Milestone(50.0, "generation 1 is gone"),
     )
     assert found.counts["new"] == 99

@@ -37,7 +37,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
+class TimelinePhase:
     """Counts and latencies of the attempts of one phase."""
 
     name: str
@@ -67,10 +67,10 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class Timeline:
     """``slices`` follow one another every ``slice_s`` seconds, empty ones included."""
 
-    phases: tuple[Phase, ...]
+    phases: tuple[TimelinePhase, ...]
     slice_s: float
     slices: tuple[Slice, ...]
     span: Span | None = None
@@ -83,13 +83,13 @@ class Story:
         return found
 
 
-def tell(rows: Iterable[Row], seconds: float, span: Span | None) -> Story:
-    """The story of these attempts, over a run of this length."""
+def timeline_of(rows: Iterable[Row], seconds: float, span: Span | None) -> Timeline:
+    """The timeline of these attempts, over a run of this length."""
     rows = list(rows)
     last = max((at for at, _, _ in rows), default=0.0)
     length = max(seconds, last, FINEST_S)
     width = max(FINEST_S, _round_up(length / SLICES))
-    return Story(tuple(_phases(rows, span)), width, tuple(_slices(rows, length, width)), span)
+    return Timeline(tuple(_phases(rows, span)), width, tuple(_slices(rows, length, width)), span)
 
 
 def _round_up(seconds: float) -> float:
@@ -100,7 +100,7 @@ def _round_up(seconds: float) -> float:
     return float(ceil(seconds / 60) * 60)
 
 
-def _phases(rows: list[Row], span: Span | None) -> Iterator[Phase]:
+def _phases(rows: list[Row], span: Span | None) -> Iterator[TimelinePhase]:
     if span is None:
         yield _phase("steady", rows)
         return
@@ -114,9 +114,9 @@ def _phases(rows: list[Row], span: Span | None) -> Iterator[Phase]:
         yield _phase(name, found)
 
 
-def _phase(name: str, rows: list[Row]) -> Phase:
+def _phase(name: str, rows: list[Row]) -> TimelinePhase:
     good = _latencies(rows)
-    return Phase(
+    return TimelinePhase(
         name,
         total=sum(fate.attempt for _, _, fate in rows),
         lost=sum(fate.lost for _, _, fate in rows),
