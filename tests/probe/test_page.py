@@ -155,7 +155,7 @@ def test_a_run_without_answers_has_pictures_too() -> None:
     empty: Timeline = timeline_of([], 0.0, None)
     for drawn in (drawing.losses(empty), drawing.latency(empty)):
         ET.fromstring(drawn)
-    assert screen.timeline(empty) == []
+    assert screen.strip(empty) == []
 
 
 def test_a_gap_is_a_gap_in_the_line() -> None:
