@@ -8,20 +8,20 @@ import pytest
 from tests.linux.unprivileged import as_nobody
 
 from segue.engine import select
-from segue.engine.select import EngineChoice, Trial, choose
+from segue.engine.select import EngineChoice, Experiment, choose
 from segue.errors import NotSupported
 from segue.linux import features, sysctl
 from segue.linux.features import Answer, Finding
 
 MENDED, FREES_TWICE = "6.18.44", "6.12.1"
-WORKS = Trial(migrated=True, woken=True, where="here")
-DEAF = Trial(migrated=True, where="here")
-LOST = Trial(woken=True, where="here")
-NOT_ALLOWED = Trial(error="it needs CAP_BPF")
+WORKS = Experiment(migrated=True, woken=True, where="here")
+DEAF = Experiment(migrated=True, where="here")
+LOST = Experiment(woken=True, where="here")
+NOT_ALLOWED = Experiment(error="it needs CAP_BPF")
 
 
 @pytest.fixture
-def trials(monkeypatch: pytest.MonkeyPatch) -> dict[str, Trial]:
+def trials(monkeypatch: pytest.MonkeyPatch) -> dict[str, Experiment]:
     """What the experiments show, for a test to change."""
     shown = {"migrate": WORKS, "hash": WORKS}
     monkeypatch.setattr(select, "try_migrate", lambda: shown["migrate"])
@@ -41,7 +41,12 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> dict[str, Trial]:
     ],
 )
 def test_the_best_that_works_is_chosen(
-    trials: dict[str, Trial], migrate: Trial, by_hash: Trial, engine: str, nudge: bool, reason: str
+    trials: dict[str, Experiment],
+    migrate: Experiment,
+    by_hash: Experiment,
+    engine: str,
+    nudge: bool,
+    reason: str,
 ) -> None:
     """Migrate before hash before drain, each with its reason; a nudge where nobody is woken."""
     trials |= {"migrate": migrate, "hash": by_hash}
@@ -51,7 +56,7 @@ def test_the_best_that_works_is_chosen(
 
 
 @pytest.mark.parametrize("wanted", ["migrate", "hash"])
-def test_a_wanted_engine_that_cannot_work(trials: dict[str, Trial], wanted: str) -> None:
+def test_a_wanted_engine_that_cannot_work(trials: dict[str, Experiment], wanted: str) -> None:
     """Refused with the reason, also where another one would work."""
     trials[wanted] = NOT_ALLOWED
     with pytest.raises(NotSupported, match=rf"the engine {wanted} needs .* it needs CAP_BPF"):
@@ -79,7 +84,7 @@ def test_a_kernel_that_nothing_is_known_of() -> None:
 
 @pytest.mark.parametrize("wanted", ["auto", "drain"])
 def test_where_nothing_works(
-    trials: dict[str, Trial], monkeypatch: pytest.MonkeyPatch, wanted: str
+    trials: dict[str, Experiment], monkeypatch: pytest.MonkeyPatch, wanted: str
 ) -> None:
     """Without classic BPF there is no engine at all, and no wish brings one."""
     trials |= {"migrate": NOT_ALLOWED, "hash": LOST}
@@ -132,5 +137,5 @@ def test_without_privileges_but_with_the_switch_it_is_hash() -> None:
 @pytest.mark.usefixtures("netns")
 def test_drain_can_be_tried_too() -> None:
     """Classic BPF steers, for root and for nobody."""
-    assert select.try_drain() == Trial(migrated=True, woken=True, where="on a private port")
+    assert select.try_drain() == Experiment(migrated=True, woken=True, where="on a private port")
     assert as_nobody(lambda: select.try_drain().migrated) is True

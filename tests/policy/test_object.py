@@ -9,14 +9,14 @@ from segue.bpf import asm, linker
 from segue.bpf.disasm import disassemble
 from segue.bpf.insn import R0
 from segue.errors import UsageError
-from segue.policy.object import Policy, match, program
+from segue.policy.object import ObjectPolicy, match, program
 
 TABLES = (2, 4, 8328, 2, 0)
 CONTROL = (2, 4, 8, 1, 0)
 PINS = (1, 4, 4, 64, 0)
 
 
-def matched(**maps: tuple[int, ...]) -> Policy:
+def matched(**maps: tuple[int, ...]) -> ObjectPolicy:
     """The policy of an object with these maps beside its array."""
     return match(linker.read(policy(**maps)))
 

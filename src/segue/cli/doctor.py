@@ -14,7 +14,7 @@ from rich.table import Table
 from segue.address import Address
 from segue.cli.telling import cell
 from segue.engine.defects import KernelRelease, forbids_migration, wakes
-from segue.engine.select import SYSCTL, Trial, choose, try_drain, try_hash, try_migrate
+from segue.engine.select import SYSCTL, Experiment, choose, try_drain, try_hash, try_migrate
 from segue.errors import SegueError
 from segue.group import Group
 from segue.linux import proc, sysctl
@@ -41,7 +41,7 @@ def doctor(address: str | None) -> int:
         table.add_column(heading)
     forbidden = _forbidden()
     for name, attempt in (("migrate", try_migrate), ("hash", try_hash), ("drain", try_drain)):
-        trial = Trial(error=forbidden) if forbidden and name != "drain" else attempt()
+        trial = Experiment(error=forbidden) if forbidden and name != "drain" else attempt()
         table.add_row(name, *_judge(name, trial))
     console.print(table)
     console.print()
@@ -74,7 +74,7 @@ def _forbidden() -> str:
     return (kernel and forbids_migration(kernel)) or ""
 
 
-def _judge(name: str, trial: Trial) -> tuple[str, str]:
+def _judge(name: str, trial: Experiment) -> tuple[str, str]:
     if trial.error:
         return "[red]no[/]", cell(trial.error)
     if not trial.migrated:

@@ -46,7 +46,7 @@ COMMANDS: dict[str, str] = {
 _LAST_LINES = 12
 
 
-class Table(click.Group):
+class CommandTable(click.Group):
     """Commands by name, each imported on use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
@@ -61,7 +61,7 @@ class Table(click.Group):
         return found if isinstance(found, click.Command) else None
 
 
-@click.command(cls=Table, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=CommandTable, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="segue", message="segue %(version)s")
 def cli() -> None:
     """Restart a server and lose no connection.

@@ -26,13 +26,13 @@ def trace(name: str, control: str, bind: str, *, as_json: bool, count: int) -> i
     What migrates has a listener it comes from.  Ends with Ctrl-C; costs nothing when it does not
     run.
     """
-    from segue.engine.trace import Reader  # noqa: PLC0415  --help needs none of it
+    from segue.engine.trace import TraceReader  # noqa: PLC0415  --help needs none of it
     from segue.supervisor.control.client import borrow, find  # noqa: PLC0415
 
     path = find(name, control)
     shown = 0
     with borrow(path, {"do": "trace", "bind": bind}) as (connection, descriptors):
-        reader = Reader(*descriptors)
+        reader = TraceReader(*descriptors)
         names = _Names(path, bind)
         behind = time.time() - time.monotonic()
         lost = 0

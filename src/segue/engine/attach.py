@@ -74,7 +74,7 @@ def attach(
         undo = held.enter_context(ExitStack())
         steering = undo.enter_context(Migrate(loading()))
         if not replace:
-            _refuse_taken(address, steering, sockets.values())
+            _refuse_steered_by_another(address, steering, sockets.values())
         pins.pin(steering)
         undo.callback(pins.remove)
         undo.callback(_detach, next(iter(sockets.values())))
@@ -85,8 +85,10 @@ def attach(
     return attached
 
 
-def _refuse_taken(address: Address, steering: Migrate, sockets: Iterable[socket.socket]) -> None:
-    if any(map(steering.taken, sockets)):
+def _refuse_steered_by_another(
+    address: Address, steering: Migrate, sockets: Iterable[socket.socket]
+) -> None:
+    if any(map(steering.steered_by_another, sockets)):
         raise SegueError(
             f"another program steers the group at {address} already: it has a listener in its"
             " table; --replace puts ours in its place"

@@ -37,7 +37,7 @@ Kin = tuple[int, int, bool | None]  # uid, interface, V6ONLY: equal within a gro
 
 
 @dataclass(slots=True)
-class Member:
+class AttachedListener:
     """A listener that is in the program's table; ``slot`` is its place there."""
 
     cookie: int
@@ -63,7 +63,7 @@ class Attached:
     canary: float | None = None
     differences: tuple[Mismatch, ...] = ()  # options in which the first listeners differed
     proven: bool = True  # newcomers must accept a connection before they get a share
-    members: dict[int, Member] = field(default_factory=dict)  # by cookie
+    members: dict[int, AttachedListener] = field(default_factory=dict)  # by cookie
     percent: dict[int, float] = field(default_factory=dict)  # by generation, as it was shifted
     factors: dict[int, float] = field(default_factory=dict)  # by cookie
     strength: int = 0  # how many listeners served when things were settled
@@ -154,7 +154,7 @@ class Attached:
         if taken is None:
             return ""
         with taken:
-            if self.steering.taken(taken):
+            if self.steering.steered_by_another(taken):
                 return "another program has it in its table"
             # A listener that waits for data shows no connection without any (TCP_DEFER_ACCEPT).
             deferred = taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT) > 0
@@ -174,7 +174,9 @@ class Attached:
         if slot is None:
             raise NotSupported(f"attaching to {self.address}", f"at most {SLOTS} listeners", "more")
         self.steering.join(slot, taken)
-        self.members[listener.cookie] = Member(listener.cookie, slot, generation, now, ready)
+        self.members[listener.cookie] = AttachedListener(
+            listener.cookie, slot, generation, now, ready
+        )
 
     def _leave_alone(self, listener: Listener, why: str, now: float) -> list[str]:
         known = listener.cookie in self._again
@@ -317,7 +319,7 @@ class Attached:
         self._changed = now
         there = self.steering.cookies()
         for one in plain["members"]:
-            member = Member(**one)
+            member = AttachedListener(**one)
             member.since = now
             if there.get(member.slot) == member.cookie:
                 self.members[member.cookie] = member

@@ -25,7 +25,7 @@ from segue.linux.sockopt import is_listening
 from segue.policy import builtin
 from segue.policy.builtin import encode_number
 from segue.policy.counts import Counts
-from segue.policy.object import WAITING, Policy
+from segue.policy.object import WAITING, ObjectPolicy
 from segue.shares import quotas
 
 
@@ -47,7 +47,7 @@ class ByArray:
     by_index = False
     weighs = False
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: ObjectPolicy) -> None:
         """Raises KernelError (EPERM without CAP_BPF), VerifierError."""
         self._loaded = LoadedObject(policy)
         assert self._loaded.waiting is not None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from segue.engine.loaded_object import LoadedObject
 from segue.engine.migrate import Migrate
-from segue.policy.object import Policy
+from segue.policy.object import ObjectPolicy
 
 
 class ByTable(Migrate):
     """As Migrate, with the object's program and maps; the counters only if the object has them."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: ObjectPolicy) -> None:
         """Raises KernelError (EPERM without CAP_BPF), VerifierError."""
         self._loaded = LoadedObject(policy)
         super().__init__(self._loaded.by_table())

@@ -11,7 +11,7 @@ from segue.linux.bpf_maps import Map
 from segue.linux.bpf_variables import Variables
 from segue.policy import builtin
 from segue.policy import object as objects
-from segue.policy.object import Policy
+from segue.policy.object import ObjectPolicy
 
 _LONGEST_NAME = 15  # of what the kernel lists
 
@@ -23,7 +23,7 @@ class LoadedObject:
     that is steered by array, the listeners that wait without a share.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: ObjectPolicy) -> None:
         """Raises KernelError (EPERM without CAP_BPF), VerifierError."""
         self.policy = policy
         self._owned: list[Descriptor] = []

@@ -84,7 +84,7 @@ class Migrate:
             self._control = self._adopt("control", MapType.ARRAY)
             self._pins = self._adopt("pins", MapType.HASH)
             self._counters = self._adopt("counters", MapType.PERCPU_ARRAY, builtin.COUNTER_BYTES)
-            self._program = Program(self._taken("program").fileno())
+            self._program = Program(self._descriptor("program").fileno())
             self._instead = None
             self._owned["program"] = self._program
             for name, owned in self._owned.items():
@@ -104,13 +104,13 @@ class Migrate:
         """Every map of its program, by name; they stay this object's own."""
         return {name: owned for name, owned in self._owned.items() if isinstance(owned, Map)}
 
-    def _taken(self, name: str) -> Descriptor:
+    def _descriptor(self, name: str) -> Descriptor:
         if name not in self._owned:
             raise UsageError(f"no descriptor {name!r} to restore the engine from")
         return self._owned[name]
 
     def _adopt(self, name: str, kind: MapType, value_size: int = 0) -> Map:
-        adopted = Map.adopt(self._taken(name).fileno())
+        adopted = Map.adopt(self._descriptor(name).fileno())
         self._owned[name] = adopted
         if adopted.kind is not kind or value_size not in {0, adopted.value_size}:
             raise UsageError(f"descriptor {name!r} is another map than this version of Segue makes")
@@ -223,7 +223,7 @@ class Migrate:
         found = ((slot, self._sockets.lookup(encode_number(slot))) for slot in sorted(self._slots))
         return {slot: builtin.decode_number(one) for slot, one in found if one is not None}
 
-    def taken(self, listener: socket.socket) -> bool:
+    def steered_by_another(self, listener: socket.socket) -> bool:
         """Another program's array has this listener: that program, most likely, steers its group.
 
         Changes nothing.  Raises KernelError: EINVAL without SO_REUSEPORT.

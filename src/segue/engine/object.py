@@ -12,13 +12,13 @@ from segue.engine.loaded_object import LoadedObject
 from segue.engine.steering import Steering
 from segue.errors import UsageError, WireError
 from segue.policy import object as objects
-from segue.policy.object import Policy
+from segue.policy.object import ObjectPolicy
 
 # With every comment of a debugger such a file has some 100 KB.
 LARGEST = 16 << 20
 
 
-def read(path: str) -> Policy:
+def read(path: str) -> ObjectPolicy:
     """The policy in an object file.
 
     Raises UsageError, beginning with the path, when it cannot be read, is malformed, or is no

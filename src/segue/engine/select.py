@@ -40,7 +40,7 @@ class EngineChoice:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class Experiment:
     """What an experiment showed; ``error`` says why it could not be made."""
 
     migrated: bool = False
@@ -63,7 +63,7 @@ def choose(wanted: str = "auto", release: str | None = None) -> EngineChoice:
     for engine, attempt in (("migrate", try_migrate), ("hash", try_hash)):
         if wanted not in {"auto", engine}:
             continue
-        trial = Trial(error=forbidden) if forbidden else attempt()
+        trial = Experiment(error=forbidden) if forbidden else attempt()
         if trial.migrated:
             told = [f"a queued connection migrated to another listener {trial.where}"]
             if not trial.woken:
@@ -103,26 +103,26 @@ def _named(refusals: list[str]) -> list[tuple[str, str]]:
     )
 
 
-def try_migrate() -> Trial:
+def try_migrate() -> Experiment:
     """Whether an eBPF program migrates here; in a network namespace of its own if it may."""
     return _apart(lambda: experiment(Migrate()))
 
 
-def try_hash() -> Trial:
+def try_hash() -> Experiment:
     """Whether the kernel's own migration is on here; the present namespace is asked, whose
     switch it is, on a port of its own on loopback.
     """
     try:
         switch = sysctl.read(SYSCTL)
     except SegueError as error:
-        return Trial(error=str(error))
+        return Experiment(error=str(error))
     if switch != "1":
-        return Trial(error=f"{SYSCTL} is {switch}")
+        return Experiment(error=f"{SYSCTL} is {switch}")
     trial = experiment(Hash())
-    return Trial(trial.migrated, trial.woken, trial.error, "on a private port")
+    return Experiment(trial.migrated, trial.woken, trial.error, "on a private port")
 
 
-def try_drain() -> Trial:
+def try_drain() -> Experiment:
     """Whether classic BPF steers here; ``migrated`` then says that it went where it should."""
     steering, listeners = Drain(), []
     address = _free_address()
@@ -132,11 +132,11 @@ def try_drain() -> Trial:
             steering.join(slot, listeners[slot])
         arrived = [_arrives(steering, slot, listeners[slot], address) for slot in (0, 1)]
     except (SegueError, OSError) as error:
-        return Trial(error=str(error))
+        return Experiment(error=str(error))
     finally:
         for one in listeners:
             one.close()
-    return Trial(migrated=all(arrived), woken=True, where="on a private port")
+    return Experiment(migrated=all(arrived), woken=True, where="on a private port")
 
 
 def _arrives(steering: Steering, slot: int, listener: socket.socket, address: Address) -> bool:
@@ -153,9 +153,9 @@ def _arrives(steering: Steering, slot: int, listener: socket.socket, address: Ad
     return True
 
 
-def _apart(work: Callable[[], Trial]) -> Trial:
+def _apart(work: Callable[[], Experiment]) -> Experiment:
     """Do it in a thread that enters a network namespace of its own, else right here."""
-    result: list[Trial] = []
+    result: list[Experiment] = []
 
     def inside() -> None:
         try:
@@ -165,8 +165,8 @@ def _apart(work: Callable[[], Trial]) -> Trial:
         except KernelError:
             return  # no CAP_SYS_ADMIN: here, then
         except SegueError as error:
-            trial, where = Trial(error=str(error)), ""
-        result.append(Trial(trial.migrated, trial.woken, trial.error, where))
+            trial, where = Experiment(error=str(error)), ""
+        result.append(Experiment(trial.migrated, trial.woken, trial.error, where))
 
     # Entering a namespace is a thread's business: this one ends with it.
     thread = threading.Thread(target=inside)
@@ -177,24 +177,24 @@ def _apart(work: Callable[[], Trial]) -> Trial:
     try:
         trial = work()
     except SegueError as error:
-        return Trial(error=str(error))
-    return Trial(trial.migrated, trial.woken, trial.error, "on a private port")
+        return Experiment(error=str(error))
+    return Experiment(trial.migrated, trial.woken, trial.error, "on a private port")
 
 
-def experiment(steering: Steering) -> Trial:
+def experiment(steering: Steering) -> Experiment:
     """Queue a connection at one of two listeners, close that one, and see who gets it."""
     open_sockets: list[socket.socket] = []
     try:
         return _experiment(steering, open_sockets)
     except (SegueError, OSError) as error:
-        return Trial(error=str(error))
+        return Experiment(error=str(error))
     finally:
         for one in open_sockets:
             one.close()
         steering.close()
 
 
-def _experiment(steering: Steering, open_sockets: list[socket.socket]) -> Trial:
+def _experiment(steering: Steering, open_sockets: list[socket.socket]) -> Experiment:
     address = _free_address()
     first = open_listener(address, backlog=8)
     open_sockets.append(first)
@@ -215,9 +215,9 @@ def _experiment(steering: Steering, open_sockets: list[socket.socket]) -> Trial:
     try:
         child, _ = second.accept()
     except BlockingIOError:
-        return Trial(woken=woken)
+        return Experiment(woken=woken)
     with child:
-        return Trial(migrated=child.recv(1) == b"?", woken=woken)
+        return Experiment(migrated=child.recv(1) == b"?", woken=woken)
 
 
 def _free_address() -> Address:

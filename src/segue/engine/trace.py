@@ -75,7 +75,7 @@ class Event:
     missed: bool  # some slot that was tried had no listener
 
 
-class Reader:
+class TraceReader:
     """The end of a trace that reads; owns the descriptors that ``Trace`` gave."""
 
     def __init__(self, ring: int, lost: int, sockets: int) -> None:

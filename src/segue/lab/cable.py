@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Protocol, Self, TypeVar
 
 from segue.errors import UsageError
-from segue.lab.link import Conditions, Counts, Hold, Link, Pipe, Predicate
+from segue.lab.link import Conditions, Hold, Link, PacketCounts, Pipe, Predicate
 
 T = TypeVar("T")
 
@@ -62,9 +62,11 @@ class Cable:
         self._thread = threading.Thread(target=self._work, name="segue-cable", daemon=True)
         self._thread.start()
 
-    def hold(self, matches: Predicate, *, back: bool = False) -> Held:
+    def hold(self, matches: Predicate, *, back: bool = False) -> CableHold:
         """From its return on, packets forth (or back) that match are kept until released."""
-        return Held(self, self.ask(lambda link, _: _pipe(link, back=back).hold(matches)), back=back)
+        return CableHold(
+            self, self.ask(lambda link, _: _pipe(link, back=back).hold(matches)), back=back
+        )
 
     def change(self, forth: Conditions, back: Conditions | None = None) -> None:
         """Other conditions for what is sent from its return on, both ways unless told."""
@@ -74,7 +76,7 @@ class Cable:
 
         self.ask(apply)
 
-    def counts(self) -> tuple[Counts, Counts]:
+    def counts(self) -> tuple[PacketCounts, PacketCounts]:
         """What became of the packets forth and back."""
         return self.ask(lambda link, _: (link.forth.counts(), link.back.counts()))
 
@@ -195,7 +197,7 @@ class Cable:
                 future.set_exception(self._error or UsageError("this cable was closed"))
 
 
-class Held:
+class CableHold:
     """One hold of a cable, as seen from outside of its thread."""
 
     def __init__(self, cable: Cable, hold: Hold, *, back: bool) -> None:

@@ -57,7 +57,7 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class PacketCounts:
     """What became of the packets; ``sent`` is the sum of the others."""
 
     sent: int
@@ -128,9 +128,9 @@ class Pipe:
         """End a hold: what it kept never arrives."""
         self._discarded += len(self._end(hold))
 
-    def counts(self) -> Counts:
+    def counts(self) -> PacketCounts:
         """Of all packets since the beginning."""
-        return Counts(
+        return PacketCounts(
             sent=self._sent,
             lost=self._lost,
             discarded=self._discarded,

@@ -55,7 +55,7 @@ _NEEDED_FOR_TABLE = ("tables", "control")
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class ObjectPolicy:
     """An object whose maps have been told apart.
 
     ``ours`` are the places in ``object.maps`` of those that Segue fills, by Segue's name:
@@ -73,7 +73,7 @@ class Policy:
         return "tables" in self.ours
 
 
-def match(found: Object) -> Policy:
+def match(found: Object) -> ObjectPolicy:
     """Tell apart whose maps are whose.
 
     Raises UsageError when there is no array to fill, when it cannot be told which one, when a map
@@ -100,7 +100,7 @@ def match(found: Object) -> Policy:
         raise UsageError(f"its variable {LIVE} has {live.size} bytes, not {_LIVE_BYTES} (__u32)")
     maps = list(found.maps)
     maps[sockets] = _enlarged(maps[sockets])
-    return Policy(found, tuple(maps), ours, live)
+    return ObjectPolicy(found, tuple(maps), ours, live)
 
 
 def _array(found: Object) -> int:
@@ -162,7 +162,7 @@ def _refuse_layout(spec: MapSpec, name: str) -> None:
 
 
 def program(
-    policy: Policy, descriptors: Sequence[int], pins: int, waiting: int | None
+    policy: ObjectPolicy, descriptors: Sequence[int], pins: int, waiting: int | None
 ) -> list[Instruction]:
     """What is loaded: the object's program, behind Segue's look at the pins if it has none itself.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from segue.engine.attached import Member
+from segue.engine.attached import AttachedListener
 from segue.engine.steering import NO_SLOT
 from segue.errors import UsageError
 from segue.group import Listener
@@ -217,7 +217,7 @@ def youngest(pids: Sequence[int]) -> tuple[int, float]:
     return pid, started
 
 
-def _stage(member: Member, working: int, *, shares: bool) -> str:
+def _stage(member: AttachedListener, working: int, *, shares: bool) -> str:
     if not member.ready:
         return "starting"
     if shares:

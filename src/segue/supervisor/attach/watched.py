@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from segue.engine.attached import Member
+from segue.engine.attached import AttachedListener
 from segue.engine.cycle import cycle
 from segue.engine.duplicate import duplicate
 from segue.errors import NotSupported, SegueError, UsageError
@@ -64,7 +64,7 @@ class AttachedWard:
             for number in plan.due_rescues(list(attached.weights), rescue.stalls, self.now()):
                 rescue.move(self.worker(number))
 
-    def forget(self, member: Member) -> None:
+    def forget(self, member: AttachedListener) -> None:
         """A listener that has gone; its slot may be another's next."""
         self.rescue.ended(member.slot)
         for known in (self._workers, self._listeners, self._accepting, self._not_before):
@@ -203,7 +203,7 @@ class AttachedWard:
             self._listeners[one.cookie] = replace(one, owners=whose)
         self._accepting |= accepting(self._listeners[one.cookie] for one in there)
 
-    def _learn(self, members: list[Member], now: float) -> None:
+    def _learn(self, members: list[AttachedListener], now: float) -> None:
         self._look_up([one.cookie for one in members])
         for member in members:
             listener = self._listeners.get(member.cookie)
