@@ -19,10 +19,9 @@ from segue.engine.programs import ProgramChoice
 from segue.errors import UsageError
 from segue.linux import capability
 from segue.observe.stall import PATIENCE
-from segue.supervisor.control.paths import name_of
+from segue.supervisor.control.paths import NAME, check_name, name_of
 from segue.supervisor.lifecycle.plan import Limits
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 TOKEN = re.compile(r"\{(fd|host|port)\}")
 _TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
 LONGEST = 86400.0  # seconds; more than a day is a mistake
@@ -134,8 +133,8 @@ class Settings:
                 raise UsageError(f"--{limit.replace('_', '-')} is at least 0 and below a day")
         if self.ready_http and not self.ready_http.startswith("/"):
             raise UsageError(f"--ready-http is a path such as /health, not {self.ready_http!r}")
-        if self.name and not NAME.fullmatch(self.name):
-            raise UsageError(f"--name {self.name!r}: use letters, digits and ._@- (at most 64)")
+        if self.name:
+            check_name(self.name)
         if self.program_choice and self.engine not in {"auto", "migrate"}:
             raise UsageError(
                 f"{self.program_choice} is for the engine migrate, and --engine says {self.engine}"

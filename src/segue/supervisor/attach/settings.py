@@ -12,8 +12,8 @@ from segue.engine.programs import ProgramChoice
 from segue.errors import UsageError
 from segue.linux import netns
 from segue.observe.origin import Rule
-from segue.supervisor.control.paths import name_of
-from segue.supervisor.settings import LONGEST, NAME, patience
+from segue.supervisor.control.paths import check_name, name_of
+from segue.supervisor.settings import LONGEST, patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class Wish:
     def __post_init__(self) -> None:
         Rule.parse(self.generation_by)
         _ = self.rescue_after
-        if self.name and not NAME.fullmatch(self.name):
-            raise UsageError(f"--name {self.name!r}: use letters, digits and ._@- (at most 64)")
+        if self.name:
+            check_name(self.name)
         if self.canary is not None and not 0 <= self.canary <= 100:
             raise UsageError(f"--canary is 0 to 100 percent, not {self.canary:g}")
         if not 0 <= self.together < LONGEST:

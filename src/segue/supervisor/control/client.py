@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from segue.errors import KernelError, SegueError, UsageError
 from segue.linux import scm_rights
-from segue.supervisor.control.paths import Places, instances
+from segue.supervisor.control.paths import Places, check_name, instances
 
 _ANSWER_WITH_DESCRIPTORS = 1 << 16
 # As bytes; the status of 512 workers at ten addresses has some 600 KB.
@@ -27,6 +27,7 @@ def find(name: str = "", control: str = "") -> str:
     if control:
         return control
     if name:
+        check_name(name)
         return Places.of(name).control
     known = instances()
     if len(known) == 1:

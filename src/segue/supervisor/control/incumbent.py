@@ -12,8 +12,7 @@ from typing import Any
 from segue.errors import SegueError
 from segue.group import Listener
 from segue.linux import proc
-from segue.supervisor.control.paths import Places, instances
-from segue.supervisor.settings import NAME
+from segue.supervisor.control.paths import NAME, Places, instances
 
 
 def renewal(listener: Listener) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 from segue.address import Address
 from segue.errors import SegueError, UsageError
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _LONGEST_SOCKET = 107  # sun_path has 108 bytes with the closing zero
 
 
@@ -57,6 +58,12 @@ def _make(path: str) -> None:
         # Whatever the umask: workers of another user must reach their flag and the notify socket
         # by name.
         os.chmod(path, 0o711)
+
+
+def check_name(name: str) -> None:
+    """Raise UsageError for what an instance cannot be called, such as a path."""
+    if not NAME.fullmatch(name):
+        raise UsageError(f"--name {name!r}: use letters, digits and ._@- (at most 64)")
 
 
 def name_of(address: Address, namespace: str = "") -> str:
