@@ -1,4 +1,4 @@
-"""Work done by a forked child that gave up every privilege."""
+"""Work done by a forked child that gave up every privilege, as another user."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ NOBODY = 65534
 
 
 def as_nobody(work: Callable[[], Any]) -> Any:
+    """As ``as_user``, by who owns nothing."""
+    return as_user(NOBODY, work)
+
+
+def as_user(uid: int, work: Callable[[], Any]) -> Any:
     """What the work returns, as JSON carries it; fails with the child's traceback."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
+            os.setgid(uid)
+            os.setuid(uid)
             answer = {"returned": work()}
         except BaseException:  # noqa: BLE001 - everything is told, and nothing may leave the child
             answer = {"failed": traceback.format_exc()}

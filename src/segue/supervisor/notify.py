@@ -12,7 +12,9 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from segue.errors import KernelError
+from segue.errors import KernelError, UsageError
+from segue.linux import openat
+from segue.supervisor.control import paths
 
 _MOST_MESSAGES = 1000
 _CREDENTIALS = 12  # struct ucred: pid, uid, gid as 32-bit integers (unix(7))
@@ -36,19 +38,20 @@ class Inbox:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        if os.path.exists(path):
-            os.unlink(path)
         self.socket = socket.socket(
             socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         )
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         try:
-            self.socket.bind(path)
+            # Workers run as another user; the sender's pid is checked, so any may write.
+            with openat.around(path) as (here, name):
+                here.bind(self.socket, name, 0o666)
+        except UsageError:
+            self.socket.close()
+            raise
         except OSError as error:
             self.socket.close()
             raise KernelError("bind", error.errno or 0, f"making the socket {path}") from error
-        # Workers run as another user; the sender's pid is checked, so any may write.
-        os.chmod(path, 0o666)
 
     @classmethod
     def of(cls, bound: socket.socket, path: str) -> Inbox:
@@ -79,8 +82,7 @@ class Inbox:
     def close(self) -> None:
         """Close the socket and remove its file."""
         self.socket.close()
-        if os.path.exists(self.path):
-            os.unlink(self.path)
+        paths.remove(self.path)
 
 
 def parse(pid: int, data: bytes) -> Message:

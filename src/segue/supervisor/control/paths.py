@@ -2,24 +2,29 @@
 
 ``/run/segue`` for root, ``$XDG_RUNTIME_DIR/segue`` for a user, ``/tmp/segue-UID`` where there is
 neither.  One lock per name says who runs it; everything else may be left over and is replaced.
+The directory is looked at anew for each use: one in /tmp may be removed by a cleaner, and anybody
+may make it again.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import json
 import os
 import re
 import socket
-import stat
 import tempfile
 from dataclasses import dataclass
 from typing import Any
 
 from segue.address import Address
 from segue.errors import SegueError, UsageError
+from segue.linux import openat
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_NO_DIRECTORY = {errno.ENOTDIR, errno.ELOOP}
 _LONGEST_SOCKET = 107  # sun_path has 108 bytes with the closing zero
 
 
@@ -34,30 +39,23 @@ def directory() -> str:
     if not chosen:
         usable = base and os.access(base, os.W_OK)
         chosen = f"{base}/segue" if usable else f"{tempfile.gettempdir()}/segue-{os.geteuid()}"
-    try:
-        _make(chosen)
-        found = os.lstat(chosen)
-    except OSError as error:
-        raise UsageError(
-            f"{chosen}, where instances keep their sockets, cannot be used: {error.strerror};"
-            " set SEGUE_DIRECTORY to a directory of your own"
-        ) from None
-    foreign = found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    if foreign or not stat.S_ISDIR(found.st_mode):
-        raise UsageError(
-            f"{chosen} belongs to uid {found.st_uid}, is a link, or others may write to it;"
-            " set SEGUE_DIRECTORY to a directory of your own"
-        )
+    _make(chosen).close()
     return chosen
 
 
-def _make(path: str) -> None:
-    """Make the directory unless it is there.  Raises OSError."""
-    if not os.path.isdir(path):
-        os.makedirs(path, exist_ok=True)
-        # Whatever the umask: workers of another user must reach their flag and the notify socket
-        # by name.
-        os.chmod(path, 0o711)
+def _make(path: str) -> openat.Directory:
+    """The directory at this path, made unless it is there.  Raises UsageError."""
+    advice = "set SEGUE_DIRECTORY to a directory of your own"
+    try:
+        # Workers of another user must reach their flag and the notify socket by name.
+        return openat.Directory.make(path, 0o711)
+    except OSError as error:
+        why = "it is a link, or no directory" if error.errno in _NO_DIRECTORY else error.strerror
+        raise UsageError(
+            f"{path}, where instances keep their sockets, cannot be used: {why}; {advice}"
+        ) from None
+    except UsageError as error:
+        raise UsageError(f"{error}; {advice}") from None
 
 
 def check_name(name: str) -> None:
@@ -123,7 +121,11 @@ class Places:
 
     def whole(self) -> bool:
         """Clients and a next supervisor would find this instance."""
-        return os.path.exists(self.control) and os.path.exists(self.lock_file)
+        try:
+            with openat.around(self.base) as (here, own):
+                return here.holds(f"{own}.sock") and here.holds(f"{own}.lock")
+        except (OSError, UsageError):
+            return False
 
     def flag(self, worker: int) -> str:
         """The file whose first byte tells a worker its stage (segue.worker)."""
@@ -134,8 +136,8 @@ class Places:
 
         Raises SegueError when a supervisor of this name runs.
         """
-        _make(os.path.dirname(self.base))
-        lock = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with _make(os.path.dirname(self.base)) as here:
+            lock = here.file(os.path.basename(self.lock_file), os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -151,31 +153,46 @@ class Places:
 
     def write_record(self, plain: dict[str, Any]) -> None:
         """Replace the record in one step: a crash leaves the old one or the new one."""
-        beside = f"{self.record}.new"
-        made = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(made, "w", encoding="utf-8") as file:
-            json.dump(plain, file)
-        os.replace(beside, self.record)
+        with openat.around(self.record) as (here, name):
+            made = here.file(f"{name}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            with open(made, "w", encoding="utf-8") as file:
+                json.dump(plain, file)
+            here.rename(f"{name}.new", name)
 
     def read_record(self) -> dict[str, Any] | None:
         """The last record, or None when there is none that can be read."""
         try:
-            with open(self.record, encoding="utf-8") as file:
+            with openat.around(self.record) as (here, name):
+                found = here.file(name, os.O_RDONLY)
+            with open(found, encoding="utf-8") as file:
                 plain = json.load(file)
-        except (OSError, ValueError):
+        except (OSError, ValueError, UsageError):
             return None
         return plain if isinstance(plain, dict) else None
 
+    def write_flag(self, worker: int, value: int) -> None:
+        """Make a worker's flag.  Raises OSError, and UsageError as ``directory``."""
+        with openat.around(self.flag(worker)) as (here, name):
+            with openat.exactly(0o644):  # whatever the umask: a worker of another user maps it
+                made = here.file(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            with open(made, "wb") as file:
+                file.write(bytes([value]))
+
     def remove(self) -> None:
         """Remove every file of this instance; the lock's stays, since names of locks must."""
-        for path in (self.control, self.notify, self.record, f"{self.record}.new"):
-            if os.path.exists(path):
-                os.unlink(path)
-        prefix = f"{self.name}.w"
-        where = os.path.dirname(self.base)
-        for entry in os.listdir(where):
-            if entry.startswith(prefix) and entry.removeprefix(prefix).isdigit():
-                os.unlink(f"{where}/{entry}")
+        with contextlib.suppress(FileNotFoundError), openat.around(self.base) as (here, own):
+            for path in (self.control, self.notify, self.record, f"{self.record}.new"):
+                here.unlink(os.path.basename(path))
+            prefix = f"{own}.w"
+            for entry in here.names():
+                if entry.startswith(prefix) and entry.removeprefix(prefix).isdigit():
+                    here.unlink(entry)
+
+
+def remove(path: str) -> None:
+    """Remove one file of an instance, as far as it is in a directory of this user's own."""
+    with contextlib.suppress(OSError, UsageError), openat.around(path) as (here, name):
+        here.unlink(name)
 
 
 def instances() -> list[str]:

@@ -15,7 +15,9 @@ import socket
 from typing import Any
 
 from segue.errors import KernelError, UsageError
+from segue.linux import openat
 from segue.linux.sockopt import peer_credentials
+from segue.supervisor.control.paths import remove
 
 _LONGEST_REQUEST = 1 << 16
 _WAITING = 16  # askers whom the supervisor has not accepted yet; a person and a few scripts
@@ -83,22 +85,21 @@ class Control:
     """The listening control socket.  Descriptor and file are this object's to close."""
 
     def __init__(self, path: str) -> None:
-        # The caller holds the instance's lock, so whatever stands here is stale.
-        if os.path.exists(path):
-            os.unlink(path)
         self.path = path
         self.socket = socket.socket(
             socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         )
-        before = os.umask(0o177)
         try:
-            self.socket.bind(path)
+            # The caller holds the instance's lock, so whatever stands here is stale.
+            with openat.around(path) as (here, name):
+                here.bind(self.socket, name, 0o600)
+        except UsageError:
+            self.socket.close()
+            raise
         except OSError as error:
             self.socket.close()
             doing = f"making the control socket {path}"
             raise KernelError("bind", error.errno or 0, doing) from error
-        finally:
-            os.umask(before)
         self.socket.listen(_WAITING)
 
     @classmethod
@@ -135,8 +136,7 @@ class Control:
     def close(self) -> None:
         """Close the socket and remove its file."""
         self.socket.close()
-        if os.path.exists(self.path):
-            os.unlink(self.path)
+        remove(self.path)
 
 
 def number(request: dict[str, Any], key: str, default: float | None = None) -> float:

@@ -8,7 +8,9 @@ import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from segue.linux import pidfd, proc
+from segue.errors import UsageError
+from segue.linux import openat, pidfd, proc
+from segue.supervisor.control import paths
 from segue.supervisor.control.log import Pipe
 from segue.supervisor.control.paths import Places
 from segue.supervisor.front import Front
@@ -34,8 +36,13 @@ class Member:
 
     def set_draining(self, draining: bool) -> None:  # noqa: FBT001  the flag's two values
         """Tell the worker, which has the file mapped (segue.worker)."""
-        with contextlib.suppress(OSError), open(self.flag, "r+b", buffering=0) as file:
-            file.write(bytes([DRAINING if draining else SERVING]))
+        value = DRAINING if draining else SERVING
+        with (
+            contextlib.suppress(OSError, UsageError),
+            openat.around(self.flag) as (here, name),
+            open(here.file(name, os.O_WRONLY), "wb", buffering=0) as file,
+        ):
+            file.write(bytes([value]))
 
     def tree(self) -> tuple[int, ...]:
         """The worker and all its descendants; () when it has ended, as its pid may be another's."""
@@ -61,8 +68,7 @@ class Member:
         os.close(self.child.pidfd)
         if self.pipe is not None:
             self.pipe.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.flag)
+        paths.remove(self.flag)
 
 
 class Crew:
@@ -91,9 +97,7 @@ class Crew:
         ]
         argv = settings.arguments([FIRST_FD + place for place in range(len(settings.binds))])
         flag = self.places.flag(worker.id)
-        with open(flag, "wb") as file:
-            os.fchmod(file.fileno(), 0o644)  # whatever the umask: a worker of another user maps it
-            file.write(bytes([SERVING]))
+        self.places.write_flag(worker.id, SERVING)
         pipe: Pipe | None = None
         try:
             if settings.output != "raw":
@@ -115,8 +119,7 @@ class Crew:
                 cgroup_door=None if self.injection is None else self.injection.door,
             )
         except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(flag)
+            paths.remove(flag)
             if pipe is not None:
                 pipe.close()
             raise

@@ -1,0 +1,218 @@
+"""Directories and files that somebody else could have put there (openat(2), O_NOFOLLOW).
+
+What a path means may change between a look and a use.  So a directory is opened once, never by
+way of a link, its owner and mode are asked of the descriptor, and what is in it is named by that
+descriptor (path_resolution(7)).  The directory above needs no look: whoever may rename there can
+only put something of his own in the place of ours, and that is refused at the next use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import pwd
+import socket
+import stat
+from collections.abc import Collection, Iterator
+from types import TracebackType
+from typing import Self
+
+from segue.errors import UsageError
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def foreign(found: os.stat_result, trusted: Collection[int], private: Collection[int] = ()) -> str:
+    """Why somebody else could change what looks so; "" when only these users can.
+
+    A group that is ``private`` is as good as its user.
+    """
+    if why := _of_another(found, trusted):
+        return why
+    others = found.st_mode & _OTHERS_WRITE
+    if found.st_gid in private:
+        others &= ~stat.S_IWGRP
+    if others:
+        return f"its group or others may write to it (mode {stat.S_IMODE(found.st_mode):04o})"
+    return ""
+
+
+def _of_another(found: os.stat_result, trusted: Collection[int]) -> str:
+    return "" if found.st_uid in trusted else f"it belongs to {_user(found.st_uid)}"
+
+
+def _user(uid: int) -> str:
+    try:
+        return f"uid {uid} ({pwd.getpwuid(uid).pw_name})"
+    except KeyError:
+        return f"uid {uid}"
+
+
+class Directory:
+    """A directory of this user's own, by descriptor; names are those in it, never paths."""
+
+    def __init__(self, descriptor: int, path: str) -> None:
+        """Own the descriptor.  Raises UsageError, closing it, when others may change it."""
+        self.path, self._fd = path, descriptor
+        why = foreign(os.fstat(descriptor), {os.geteuid()})
+        if why:
+            self.close()
+            raise UsageError(f"{path} is not used: {why}, and it must be this user's alone")
+
+    @classmethod
+    def open(cls, path: str) -> Self:
+        """The directory at this path, which must be no link.
+
+        Raises UsageError when others may change it, OSError: ENOENT, ENOTDIR for a link.
+        """
+        return cls(os.open(path, _DIRECTORY), path)
+
+    @classmethod
+    def make(cls, path: str, mode: int) -> Self:
+        """The same, made with this mode, whatever the umask, unless it is there."""
+        os.makedirs(os.path.dirname(path) or ".", 0o755, exist_ok=True)
+        return cls(_made(path, mode, None), path)
+
+    def below(self, name: str) -> Self:
+        """A directory in this one.  Raises as ``open``."""
+        return type(self)(os.open(name, _DIRECTORY, dir_fd=self._fd), f"{self.path}/{name}")
+
+    def make_below(self, name: str, mode: int) -> Self:
+        """The same, made with this mode, whatever the umask, unless it is there."""
+        return type(self)(_made(name, mode, self._fd), f"{self.path}/{name}")
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._fd
+
+    @property
+    def through(self) -> str:
+        """A path to this very directory, for calls that take nothing else; good until ``close``."""
+        return f"/proc/self/fd/{self._fd}"
+
+    def names(self) -> list[str]:
+        """What is in it, sorted."""
+        return sorted(os.listdir(self._fd))
+
+    def holds(self, name: str) -> bool:
+        """It has such an entry, of whatever kind."""
+        return self.look(name) is not None
+
+    def look(self, name: str) -> os.stat_result | None:
+        """What the entry is, a link being a link; None when there is none.  Raises OSError."""
+        try:
+            return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def file(self, name: str, flags: int, mode: int = 0o600) -> int:
+        """A new descriptor of a file in it, the caller's.  Raises OSError: ELOOP for a link."""
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=self._fd)
+
+    def bind(self, unbound: socket.socket, name: str, mode: int) -> None:
+        """Give a Unix socket this name in place of whatever has it.  Raises OSError."""
+        self.unlink(name)
+        with exactly(mode):
+            unbound.bind(f"{self.through}/{name}")  # there is no bindat(2)
+
+    def unlink(self, name: str) -> None:
+        """Remove a file; gone is no error.  Raises OSError."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._fd)
+
+    def rmdir(self, name: str) -> None:
+        """Remove an empty directory in it.  Raises OSError."""
+        os.rmdir(name, dir_fd=self._fd)
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename within it, replacing a file or an empty directory.  Raises OSError."""
+        os.rename(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def close(self) -> None:
+        """Close the descriptor; twice is no error."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _made(name: str, mode: int, inside: int | None) -> int:
+    with contextlib.suppress(FileExistsError), exactly(mode):
+        os.mkdir(name, mode, dir_fd=inside)
+    return os.open(name, _DIRECTORY, dir_fd=inside)
+
+
+@contextlib.contextmanager
+def exactly(mode: int) -> Iterator[None]:
+    """What is made inside the block gets this mode.
+
+    A chmod(2) afterwards could hit what somebody has put in its place by then.
+    """
+    before = os.umask(~mode & 0o777)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextlib.contextmanager
+def around(path: str) -> Iterator[tuple[Directory, str]]:
+    """The directory that this path is in, and the name there.  Raises as ``Directory.open``."""
+    where, name = os.path.split(path)
+    with Directory.open(where or ".") as inside:
+        yield inside, name
+
+
+def open_trusted(path: str) -> int:
+    """A descriptor to read a file by that decides what this process does; the caller closes it.
+
+    A link is followed if it is this user's or root's, as the file must be.  Raises UsageError,
+    saying whose it is, when others could have written it, OSError.
+    """
+    # A FIFO that nobody writes to must not hold us up before its owner is known.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _refuse_foreign(path, os.lstat(path), os.fstat(descriptor))
+        os.set_blocking(descriptor, True)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _refuse_foreign(path: str, named: os.stat_result, opened: os.stat_result) -> None:
+    trusted = {0, os.geteuid()}
+    why = _of_another(named, trusted) if stat.S_ISLNK(named.st_mode) else ""
+    why = why or foreign(opened, trusted, _private_groups())
+    if why:
+        raise UsageError(
+            f"{path} is not used: {why}, and it decides what is done with the rights of"
+            f" {_user(os.geteuid())}; use a file that only root or this user may write to"
+        )
+
+
+def _private_groups() -> tuple[int, ...]:
+    """A user's own group, which many systems give each user and let write (umask 002).
+
+    Root's is none: who is in it elsewhere is not asked of the password file.
+    """
+    if os.geteuid() == 0:
+        return ()
+    try:
+        name, group = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid())
+    except KeyError:
+        return ()
+    alone = group.gr_name == name and set(group.gr_mem) <= {name}
+    return (group.gr_gid,) if alone else ()
