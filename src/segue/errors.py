@@ -92,8 +92,10 @@ class VerifierError(KernelError):
         lines = [line for line in log.splitlines() if line.strip()]
         # The reason stands just above the closing statistics; a cleverer guess would be wrong
         # in its own new ways, and the whole log is kept in the field.
-        told = [line for line in lines if not line.startswith(("processed ", "verification time"))]
-        self.summary = told[-1].strip() if told else "the verifier gave no reason"
+        reasons = [
+            line for line in lines if not line.startswith(("processed ", "verification time"))
+        ]
+        self.summary = reasons[-1].strip() if reasons else "the verifier gave no reason"
         super().__init__("bpf(BPF_PROG_LOAD)", errno, doing)
 
     def __str__(self) -> str:

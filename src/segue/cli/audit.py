@@ -136,5 +136,5 @@ def _text(value: Value) -> str:
 
 def _whose(listener: Listener) -> str:
     pids = listener.owners
-    told = ", ".join(f"{proc.command(pid)} ({pid})" for pid in pids[:3])
-    return f"{told} and {len(pids) - 3} more" if len(pids) > 3 else told
+    named = ", ".join(f"{proc.command(pid)} ({pid})" for pid in pids[:3])
+    return f"{named} and {len(pids) - 3} more" if len(pids) > 3 else named

@@ -60,13 +60,14 @@ def serve(
         tun.configure(network)
         serving = Serving(tun, address, capture)
         until = None if duration is None else time.monotonic() + duration
-        told: list[int] = []
+        signals: list[int] = []
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda number, _: told.append(number))
+            signal.signal(number, lambda number, _: signals.append(number))
         signal.signal(signal.SIGUSR1, lambda *_: serving.ask_restart())
         tell(f"the model listens at {address} behind {tun.name}")
         serving.run(
-            lambda: bool(told) or (until is not None and time.monotonic() >= until), restart_every
+            lambda: bool(signals) or (until is not None and time.monotonic() >= until),
+            restart_every,
         )
         counts = serving.host.counts
         tell(

@@ -41,11 +41,11 @@ def trace(name: str, control: str, bind: str, *, as_json: bool, count: int) -> i
                 watched = [reader.fileno(), connection.fileno()]
                 ready, _, _ = select.select(watched, [], [], _LOOK_AGAIN)
                 for one in reader.events():
-                    told = _told(one, names, reader, behind)
+                    decision = _decision(one, names, reader, behind)
                     if as_json:
-                        tell_json(told)
+                        tell_json(decision)
                     else:
-                        tell(_line(told))
+                        tell(_line(decision))
                     shown += 1
                     if shown == count:
                         return 0
@@ -83,7 +83,7 @@ class _Names:
         return self._known.get(slot, f"slot {slot}")
 
 
-def _told(one: Any, names: _Names, reader: Any, behind: float) -> dict[str, Any]:
+def _decision(one: Any, names: _Names, reader: Any, behind: float) -> dict[str, Any]:
     came = reader.slot_of(one.cookie) if one.kind else None
     return {
         "time": round(one.when + behind, 6),
@@ -95,10 +95,10 @@ def _told(one: Any, names: _Names, reader: Any, behind: float) -> dict[str, Any]
     }
 
 
-def _line(told: dict[str, Any]) -> str:
-    clock = time.strftime("%H:%M:%S", time.localtime(told["time"]))
-    came = f"from {told['from']} " if told["from"] else ""
-    went = f"to {told['to']}" if told["to"] else "refused"
-    missed = ", not where it was meant to go" if told["missed"] else ""
-    part = int(told["time"] % 1 * 1000)
-    return f"{clock}.{part:03} {told['kind']:<8} {told['client']:<22} {came}{went}{missed}"
+def _line(decision: dict[str, Any]) -> str:
+    clock = time.strftime("%H:%M:%S", time.localtime(decision["time"]))
+    came = f"from {decision['from']} " if decision["from"] else ""
+    went = f"to {decision['to']}" if decision["to"] else "refused"
+    missed = ", not where it was meant to go" if decision["missed"] else ""
+    part = int(decision["time"] % 1 * 1000)
+    return f"{clock}.{part:03} {decision['kind']:<8} {decision['client']:<22} {came}{went}{missed}"

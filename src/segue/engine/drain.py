@@ -86,7 +86,7 @@ class Drain:
         self._pins: dict[int, int] = {}
         self._attached = False  # a program of ours, that names indexes, is in force
         self._not_found: frozenset[int] = frozenset()  # adrift, and looked for in vain
-        self._told = _Oddities()
+        self._reported = _Oddities()
 
     def join(self, slot: int, listener: socket.socket) -> None:
         """As in Steering, for any listener of the group, whoever opened it and when.
@@ -197,19 +197,19 @@ class Drain:
         if set(cookies) != self._order.members:
             self._look()
             self._refresh()
-        before, self._told = self._told, self._oddities()
+        before, self._reported = self._reported, self._oddities()
         where = self._key.address
-        joined = len(self._told.strangers - before.strangers)
-        left = len(before.strangers - self._told.strangers)
-        shut = len(self._told.shut - before.shut)
+        joined = len(self._reported.strangers - before.strangers)
+        left = len(before.strangers - self._reported.strangers)
+        shut = len(self._reported.shut - before.shut)
         said = [
             *[f"a listener that is not ours joined {where}: it gets no new connections"] * joined,
             *[f"a listener that is not ours left {where}"] * left,
             *[f"a worker shut its listener at {where} down: it gets no new connections"] * shut,
         ]
-        if self._told.adrift - before.adrift:
+        if self._reported.adrift - before.adrift:
             said.append(
-                f"the kernel's index of {len(self._told.adrift)} listener(s) at {where} is not"
+                f"the kernel's index of {len(self._reported.adrift)} listener(s) at {where} is not"
                 " certain: they get no new connections until the next restart"
             )
         return said

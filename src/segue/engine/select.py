@@ -65,17 +65,17 @@ def choose(wanted: str = "auto", release: str | None = None) -> EngineChoice:
             continue
         trial = Experiment(error=forbidden) if forbidden else attempt()
         if trial.migrated:
-            told = [f"a queued connection migrated to another listener {trial.where}"]
+            reasons = [f"a queued connection migrated to another listener {trial.where}"]
             if not trial.woken:
-                told.append(
+                reasons.append(
                     "it did not wake that listener, so it is nudged"
                     f" ({(kernel and wakes(kernel)) or 'CVE-2026-46015'})"
                 )
             if kernel and (doubt := doubts(kernel)):
-                told.append(doubt)
+                reasons.append(doubt)
             if refusals:
-                told.append(f"not migrate: {refusals[0]}")
-            return EngineChoice(engine, not trial.woken, tuple(told))
+                reasons.append(f"not migrate: {refusals[0]}")
+            return EngineChoice(engine, not trial.woken, tuple(reasons))
         refusals.append(trial.error or f"a queued connection was lost {trial.where}")
     if wanted != "auto":
         raise NotSupported(

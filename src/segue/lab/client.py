@@ -96,9 +96,9 @@ class Client:
             self._echo = found.stamps[0]
         if found.fast_open is not None:
             self._jar.cookie = found.fast_open
-        return self._told(segment, found)
+        return self._describe(segment, found)
 
-    def _told(self, segment: Segment, found: Options) -> str:
+    def _describe(self, segment: Segment, found: Options) -> str:
         flags, size = segment.flags, len(segment.payload)
         names = str(segment).split(" ", 3)[3].split(" seq")[0]
         # Of what is for nobody the number is none of the connection's: RST with ACK says zero.

@@ -59,8 +59,8 @@ class Connection:
     early: list[tuple[int, bytes]] = field(default_factory=list)  # by distance from ``origin``
     origin: Seq = field(default=Seq(0))
     latest: Seq = field(default=Seq(0))  # where the last early data began
-    told_edge: Seq = field(default=Seq(0))  # the right edge of the window we offered
-    told_ack: Seq = field(default=Seq(0))
+    offered_edge: Seq = field(default=Seq(0))  # the right edge of the window we offered
+    sent_ack: Seq = field(default=Seq(0))
     fin_at: Seq | None = None  # where the peer's first FIN is, if it came early
     peer_ended: bool = False  # the peer's FIN has arrived in its turn
     quick: int = QUICK_ACKS
@@ -123,14 +123,14 @@ class Connection:
 
     def window(self) -> int:
         """The window for the next segment, as the header has it; the right edge never goes back."""
-        held = distance(self.rcv_nxt, self.told_edge)
+        held = distance(self.rcv_nxt, self.offered_edge)
         scale = self.terms.scale_in or 0
         space = self.space
         value = min(-(-held >> scale) if held > space else space >> scale, 0xFFFF)
         edge = add(self.rcv_nxt, value << scale)
-        if before(self.told_edge, edge):
-            self.told_edge = edge
-        self.told_ack = self.rcv_nxt
+        if before(self.offered_edge, edge):
+            self.offered_edge = edge
+        self.sent_ack = self.rcv_nxt
         return value
 
     def note_early(self, seq: Seq) -> None:

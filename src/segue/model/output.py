@@ -75,7 +75,7 @@ def acknowledge(net: Net, connection: Connection, repeated: tuple[Seq, Seq] | No
 
 def acknowledge_soon(net: Net, connection: Connection) -> None:
     """An ACK now, or, when the program is likely to answer, a little later."""
-    unsaid = distance(connection.told_ack, connection.rcv_nxt)
+    unsaid = distance(connection.sent_ack, connection.rcv_nxt)
     hurried = connection.quick and not connection.interactive
     if hurried or connection.gaps or unsaid > connection.segment_size:
         acknowledge(net, connection)

@@ -54,7 +54,7 @@ def _say(net: Net, connection: Connection, *, owed: bool) -> None:
     if connection.over:
         return
     output.transmit(net, connection)
-    if owed and distance(connection.told_ack, connection.rcv_nxt) > 0:
+    if owed and distance(connection.sent_ack, connection.rcv_nxt) > 0:
         output.acknowledge_soon(net, connection)
     if connection.orphan and connection.state is State.FIN_WAIT2 and connection.end_at == inf:
         time_wait.begin_orphan(net, connection)
@@ -96,7 +96,7 @@ def _acceptable(net: Net, connection: Connection, arrival: Arrival) -> bool:
             net.counts["PAWSEstab"] += 1
             _answer(net, connection, arrival)
             return False
-    if before(arrival.end, connection.told_ack) or before(connection.told_edge, arrival.seq):
+    if before(arrival.end, connection.sent_ack) or before(connection.offered_edge, arrival.seq):
         if flags & RST:
             if _resets_after_fin(connection, arrival):
                 _reset(net, connection)
@@ -122,7 +122,7 @@ def _acceptable(net: Net, connection: Connection, arrival: Arrival) -> bool:
     if flags & SYN:
         _challenge(net, connection)  # RFC 5961, 4.2
         return False
-    if stamps is not None and not before(connection.told_ack, arrival.seq):
+    if stamps is not None and not before(connection.sent_ack, arrival.seq):
         connection.ts_recent = stamps[0]
     return True
 
@@ -302,7 +302,7 @@ def _take(net: Net, connection: Connection, arrival: Arrival) -> bool:
         connection.quick = connection.quick or 1
         output.acknowledge(net, connection, (arrival.seq, arrival.end))
         return False
-    edge = connection.told_edge
+    edge = connection.offered_edge
     if before(edge, end):
         if connection.incoming:
             output.acknowledge(net, connection)

@@ -38,7 +38,7 @@ def _window_opened(net: Net, connection: Connection) -> None:
     """Tell the peer when there is twice as much room as it thinks (tcp_cleanup_rbuf)."""
     if connection.state is State.CLOSE:
         return
-    offered = distance(connection.rcv_nxt, connection.told_edge)
+    offered = distance(connection.rcv_nxt, connection.offered_edge)
     gained = connection.space - offered
     if gained >= 2 * connection.segment_size or (gained > 0 and connection.space >= 2 * offered):
         output.acknowledge(net, connection)

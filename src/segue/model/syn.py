@@ -133,7 +133,7 @@ def _fast_open_child(net: Net, listener: Listener, arrival: Arrival, request: Re
     if arrival.payload:
         child.incoming += arrival.payload
         child.rcv_nxt = add(child.rcv_nxt, len(arrival.payload))
-        child.told_ack = child.rcv_nxt
+        child.sent_ack = child.rcv_nxt
         request.early = len(arrival.payload)
     child.request = request
     request.child = child
@@ -171,6 +171,6 @@ def connection(request: Request, maker: Listener, state: State, window: int) -> 
         ts_offset=request.ts_offset,
         listener=maker,
         saved_syn=request.saved_syn,
-        told_edge=add(first, min(request.terms.window, 0xFFFF)),
-        told_ack=first,
+        offered_edge=add(first, min(request.terms.window, 0xFFFF)),
+        sent_ack=first,
     )

@@ -81,7 +81,7 @@ def arrived(net: Net, connection: Connection, arrival: Arrival) -> Seq | None:
 
 def _waits_for_fin(net: Net, connection: Connection, arrival: Arrival, *, stale: bool) -> None:
     flags, nxt = arrival.flags, connection.rcv_nxt
-    edge = connection.told_edge
+    edge = connection.offered_edge
     seen = arrival.seq == nxt or (before(nxt, arrival.end) and before(arrival.seq, edge))
     if stale or not (seen or arrival.seq == edge == arrival.end):
         if not flags & RST:

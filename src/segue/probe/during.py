@@ -55,8 +55,8 @@ class Command:
             return f"the command exited with 0: {visible(self.text)}"
         how = f"exited with {self.exit}" if (self.exit or 0) > 0 else _by_signal(self.exit or 0)
         last = visible(self.output.strip().rpartition("\n")[2][-200:])
-        told = f"the command {how}: {visible(self.text)}"
-        return told + (f"; its last words: {last}" if last else "")
+        ended = f"the command {how}: {visible(self.text)}"
+        return ended + (f"; its last words: {last}" if last else "")
 
 
 def _by_signal(code: int) -> str:
