@@ -23,6 +23,7 @@ from segue.supervisor.control.paths import NAME, check_name, name_of
 from segue.supervisor.lifecycle.plan import Limits
 
 TOKEN = re.compile(r"\{(fd|host|port)\}")
+_LONGEST_FILE = 1 << 16  # bytes of a segue.toml
 _TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
 LONGEST = 86400.0  # seconds; more than a day is a mistake
 FIRST_FD = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
@@ -241,14 +242,20 @@ class Settings:
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Settings:
-        """The settings that ``to_json`` wrote down, without what another version had beside."""
-        names = {one.name for one in fields(cls)}
-        rest = {name: value for name, value in plain.items() if name in names}
-        binds = tuple(Bind.parse(text, n) for n, text in enumerate(rest.pop("binds")))
-        rest["command"] = tuple(rest["command"])
-        for many in ("env", "keep_capability"):
-            rest[many] = tuple(rest.get(many, ()))
-        return cls(binds, **rest)
+        """The settings that ``to_json`` wrote down, without what another version had beside.
+
+        Raises KeyError, TypeError, AttributeError or UsageError on foreign data.
+        """
+        kinds = {one.name: str(one.type) for one in fields(cls) if one.name != "binds"}
+        binds = tuple(Bind.parse(text, n) for n, text in enumerate(plain["binds"]))
+        return cls(
+            binds,
+            **{
+                name: _value("the record", name, kind, plain[name])
+                for name, kind in kinds.items()
+                if name in plain
+            },
+        )
 
 
 # segue.toml has the names of the flags; --bind may be given many times.
@@ -265,25 +272,38 @@ def read_toml(path: str) -> dict[str, Any]:
     """
     try:
         with open(path, "rb") as file:
-            raw = tomllib.load(file)
+            text = file.read(_LONGEST_FILE + 1)
+        if len(text) > _LONGEST_FILE:
+            raise UsageError(f"{path} has more than {_LONGEST_FILE} bytes, as no settings have")
+        raw = tomllib.loads(text.decode())
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise UsageError(f"{path} is not TOML: its values are nested too deep") from None
+    except ValueError as error:  # an integer of thousands of digits, too
         raise UsageError(f"{path} is not TOML: {error}") from None
     kinds = {one.name: one.type for one in fields(Settings)}
     read: dict[str, Any] = {}
     for key, value in raw.items():
         if key not in KEYS:
-            near = difflib.get_close_matches(key, KEYS, n=1)
+            near = difflib.get_close_matches(key[:80], KEYS, n=1)
             advice = f"; did you mean {near[0]!r}?" if near else ""
             if isinstance(value, dict):
                 advice = "; the file has no sections, its settings stand at the top"
-            raise UsageError(f"{path}: unknown key {key!r}{advice}")
+            raise UsageError(f"{path}: unknown key {_shown(key)}{advice}")
         read[KEYS[key]] = _value(path, key, str(kinds[KEYS[key]]), value)
     return read
 
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a string"}
+
+
+def _shown(value: Any) -> str:
+    """A value in a sentence: its beginning, if it is long."""
+    try:
+        return f"{value!r:.80}"
+    except ValueError:  # Python writes no integer of thousands of digits
+        return "a number of thousands of digits"
 
 
 def _value(path: str, key: str, kind: str, value: Any) -> Any:
@@ -296,12 +316,12 @@ def _value(path: str, key: str, kind: str, value: Any) -> Any:
         "bool": isinstance(value, bool),
     }.get(kind, isinstance(value, str))
     if many:
-        right = isinstance(value, list) and all(isinstance(one, str) for one in value)
+        right = isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
     if kind.startswith("Literal"):
         choices = re.findall(r"[\"'](\w+)[\"']", kind)
         if value not in choices:
-            raise UsageError(f"{path}: {key} is one of {', '.join(choices)}, not {value!r}")
-    elif not right:
+            raise UsageError(f"{path}: {key} is one of {', '.join(choices)}, not {_shown(value)}")
+    elif not right or (isinstance(value, int) and abs(value) >> 63):
         wanted = "a list of strings" if many else _KINDS.get(kind, kind)
-        raise UsageError(f"{path}: {key} is {wanted}, not {value!r}")
+        raise UsageError(f"{path}: {key} is {wanted}, not {_shown(value)}")
     return tuple(value) if many else value

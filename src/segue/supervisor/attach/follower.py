@@ -69,7 +69,7 @@ def detach(wish: Wish) -> bool:
     places = Places.of(wish.instance_name)
     lock = places.lock()
     try:
-        record = (places.read_record() or {}).get("attached", {})
+        record = _record(places)
         enter(wish.netns or str(record.get("netns", "")))
         with Observer() as observer:
             found = attaching.detach(wish.address, observer, Pins(places.name, wish.bpffs))
@@ -78,6 +78,12 @@ def detach(wish: Wish) -> bool:
         return found
     finally:
         os.close(lock)
+
+
+def _record(places: Places) -> dict[str, Any]:
+    """What the last one of this name wrote down; {} where that cannot be read."""
+    found = (places.read_record() or {}).get("attached")
+    return found if isinstance(found, dict) else {}
 
 
 def _begin(wish: Wish, places: Places, observer: Observer) -> Attending:
@@ -89,7 +95,7 @@ def _begin(wish: Wish, places: Places, observer: Observer) -> Attending:
     now = time.monotonic()
     passing = wish.passing
     if pins.there():
-        record = (places.read_record() or {}).get("attached", {})
+        record = _record(places)
         before = record.get("address", str(wish.address))
         if before != str(wish.address):
             raise UsageError(

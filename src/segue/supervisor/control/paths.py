@@ -166,7 +166,7 @@ class Places:
                 found = here.file(name, os.O_RDONLY)
             with open(found, encoding="utf-8") as file:
                 plain = json.load(file)
-        except (OSError, ValueError, UsageError):
+        except (OSError, ValueError, RecursionError, UsageError):
             return None
         return plain if isinstance(plain, dict) else None
 

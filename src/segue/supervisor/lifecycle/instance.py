@@ -11,6 +11,10 @@ from typing import Any
 
 from segue.supervisor.lifecycle.stages import INSTANCE, WORKER, Order, Phase, Stage, Turn, step
 
+# What a field of a record may be, by its type; and no number in it comes near this one.
+_PLAIN = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+_MOST = 2.0**64
+
 
 @dataclass(frozen=True, slots=True)
 class HeldListener:
@@ -129,14 +133,16 @@ class Instance:
     def from_json(cls, plain: dict[str, Any]) -> Instance:
         """The same instance again, without what another version of Segue wrote beside.
 
-        Raises KeyError or TypeError on foreign data.
+        Raises KeyError, TypeError, ValueError, AttributeError or OverflowError on foreign data.
         """
         workers = [
             Worker(
                 **{
                     **known(Worker, one),
                     "stage": Stage[one["stage"]],
-                    "holds": tuple(HeldListener(**hold) for hold in one["holds"]),
+                    "holds": tuple(
+                        HeldListener(**known(HeldListener, hold)) for hold in one["holds"]
+                    ),
                 }
             )
             for one in plain["workers"]
@@ -146,14 +152,37 @@ class Instance:
                 **known(cls, plain),
                 "phase": Phase[plain["phase"]],
                 "shared": tuple((int(worker), weight) for worker, weight in plain["shared"]),
-                "factors": {int(one): by for one, by in plain.get("factors", {}).items()},
-                "balance": {int(one): by for one, by in plain.get("balance", {}).items()},
+                "factors": _factors(plain.get("factors", {})),
+                "balance": _factors(plain.get("balance", {})),
+                "crashes": [_finite(one) for one in plain.get("crashes", ())],
                 "workers": {one.id: one for one in workers},
             }
         )
 
 
+def _factors(plain: dict[str, Any]) -> dict[int, float]:
+    return {int(one): _finite(by) for one, by in plain.items()}
+
+
+def _finite(value: Any) -> float:
+    found = float(value)
+    if not abs(found) < _MOST:
+        raise ValueError(f"no number here is {found:g}")
+    return found
+
+
 def known(kind: type[Any], plain: dict[str, Any]) -> dict[str, Any]:
-    """Those of the values that this version has a field for."""
-    names = {one.name for one in fields(kind)}
-    return {name: value for name, value in plain.items() if name in names}
+    """Those of the values that this version has a field for.
+
+    Raises TypeError for a number, a string or a truth value that is none.
+    """
+    kinds = {one.name: str(one.type) for one in fields(kind)}
+    for name, value in plain.items():
+        wanted = _PLAIN.get(kinds.get(name, ""))
+        if wanted is not None and not (
+            isinstance(value, wanted)
+            and isinstance(value, bool) == (bool in wanted)
+            and (isinstance(value, str) or abs(value) < _MOST)
+        ):
+            raise TypeError(f"{name} cannot be {value!r:.40}")
+    return {name: value for name, value in plain.items() if name in kinds}

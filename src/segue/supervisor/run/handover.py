@@ -27,6 +27,7 @@ from segue.linux import pidfd, proc
 from segue.supervisor.control.log import Pipe, Voice
 from segue.supervisor.control.paths import Places
 from segue.supervisor.control.server import Control
+from segue.supervisor.front import SLOTS
 from segue.supervisor.lifecycle.instance import HeldListener, Instance, Worker
 from segue.supervisor.lifecycle.stages import Phase, Stage, Turn
 from segue.supervisor.notify import Inbox
@@ -38,18 +39,19 @@ from segue.worker import VARIABLE
 
 SUCCESSION = "SEGUE_SUCCESSION"  # the number of the memfd, over exec
 _CHECK_SECONDS = 20.0
+# What is raised by the parts of a record that are not what was written there.
+_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 
 # After a crash
 
 
 def anyone_alive(record: dict[str, Any]) -> bool:
-    """Some worker that the record names runs still."""
+    """Some worker that the record names runs still; not, if it cannot be read."""
     try:
-        instance = Instance.from_json(record["instance"])
-    except (KeyError, TypeError):
+        return any(_runs(one) for one in Instance.from_json(record["instance"]).living)
+    except _UNREADABLE:
         return False
-    return any(_runs(one) for one in instance.living)
 
 
 def _runs(worker: Worker) -> bool:
@@ -62,11 +64,10 @@ def take_over(
     """A runner for the workers that a dead supervisor left.
 
     A restart that was under way goes on where it stood.  Raises UsageError when the addresses
-    are not those that the workers serve.
+    are not those that the workers serve, SegueError when the record cannot be read.
     """
-    before = Settings.from_json(record["settings"])
+    before, instance = _read(record, places)
     refuse_others(before, settings, places)
-    instance = Instance.from_json(record["instance"])
     wanted = settings.wanted_engine
     if wanted == "auto":
         wanted = str(record.get("engine", "auto"))
@@ -88,6 +89,28 @@ def take_over(
     runner.say(f"took over {kept} worker(s) of a supervisor that died")
     follow(runner, before)
     return runner
+
+
+def _read(record: dict[str, Any], places: Places) -> tuple[Settings, Instance]:
+    try:
+        before = Settings.from_json(record["settings"])
+        instance = Instance.from_json(record["instance"])
+        orders = record["orders"]
+        numbers = [cookie for order in orders for cookie in order]
+        if not all(isinstance(one, int) for one in numbers):
+            raise TypeError("the orders are no lists of cookies")
+        held = [hold for one in instance.living for hold in one.holds]
+        if len(orders) != len(before.binds):
+            raise ValueError("the orders are not those of the addresses")
+        if not all(0 <= one.bind < len(before.binds) and 0 <= one.slot < SLOTS for one in held):
+            raise ValueError("a listener is held at no address of it")
+    except (*_UNREADABLE, UsageError) as error:
+        raise SegueError(
+            f"{places.record} names workers that run still, and cannot be read"
+            f" ({type(error).__name__}: {error!s:.100}): end these workers, remove the file, and"
+            " start anew"
+        ) from None
+    return before, instance
 
 
 def refuse_others(before: Settings, settings: Settings, places: Places) -> None:

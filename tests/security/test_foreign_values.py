@@ -1,0 +1,118 @@
+"""Settings and records with anything in them end in a sentence, never in a traceback."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segue.errors import SegueError, UsageError
+from segue.linux import proc
+from segue.supervisor.control.paths import Places
+from segue.supervisor.lifecycle.instance import HeldListener, Instance, Worker
+from segue.supervisor.lifecycle.stages import Stage
+from segue.supervisor.run import handover
+from segue.supervisor.settings import Bind, Settings, read_toml
+
+STRANGE: list[Any] = [
+    None, True, -1, 10**400, 1e308, float("nan"), float("inf"), "", "x" * 100_000, "9" * 5000,
+    [], [[]], {}, {"a": {}}, [None], "\0", "\u00b2",
+]  # fmt: skip
+TOML = {
+    "deep": "bind = " + "[" * 3000 + "]" * 3000,
+    "deep table": "bind = " + "{a=" * 3000 + "1" + "}" * 3000,
+    "long number": "workers = " + "9" * 5000,
+    "long hexadecimal number": "workers = 0x" + "f" * 5000,
+    "a date": "workers = 1979-05-27T07:32:00Z",
+    "no date": "workers = 1979-13-45",
+    "twice": "workers = 1\nworkers = 2",
+    "not a number": "keep = nan",
+    "long": 'name = "' + "x" * 1_000_000 + '"',
+    "a section": "[workers]\na = 1",
+    "dotted": "a." * 2000 + "b = 1",
+    "a long key": "x" * 60_000 + " = 1",
+    "zero": "\0",
+}
+
+
+@pytest.mark.parametrize("text", TOML.values(), ids=TOML)
+def test_settings_of_any_kind_are_refused_in_a_sentence(tmp_path: Path, text: str) -> None:
+    """The file is named, and the sentence is no longer than one."""
+    file = tmp_path / "segue.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        Settings((Bind.parse("[::1]:80", 0),), ("true",), **read_toml(str(file)))
+    assert len(str(caught.value)) < 400
+
+
+def test_settings_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    """A surrogate is not UTF-8."""
+    file = tmp_path / "segue.toml"
+    file.write_bytes(b"\xed\xa0\x80")
+    with pytest.raises(UsageError, match="is not TOML"):
+        read_toml(str(file))
+
+
+def record() -> dict[str, Any]:
+    """One as a supervisor writes it, whose worker is this process."""
+    settings = Settings((Bind.parse("127.0.0.1:8080", 0),), ("true",), keep=5)
+    born = proc.start_time(os.getpid()) or 0
+    held = (HeldListener(0, 0, 77),)
+    worker = Worker(1, 1, os.getpid(), 1.0, born, Stage.SERVING, pipe=5, holds=held)
+    instance = Instance(1, workers={1: worker}, factors={1: 0.5}, crashes=[1.0])
+    instance.shared = ((1, 1.0),)
+    plain = {"settings": settings.to_json(), "instance": instance.to_json(), "orders": [[77]]}
+    found: dict[str, Any] = json.loads(json.dumps(plain))
+    return found
+
+
+def places_in(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to everything in it."""
+    if path:
+        yield path
+    if isinstance(value, dict | list):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, inner in pairs:
+            yield from places_in(inner, (*path, key))
+
+
+def test_a_record_is_read_as_it_was_written() -> None:
+    """Its worker runs still."""
+    before, instance = handover._read(record(), Places("/x/t"))
+    assert (before.keep, instance.workers[1].pid) == (5, os.getpid())
+    assert handover.anyone_alive(record())
+
+
+def test_a_record_with_anything_in_it_is_refused_or_read() -> None:
+    """Whatever stands in one of its places: a sentence, or values of the right kinds."""
+    whole, refused = record(), 0
+    for path in places_in(whole):
+        for strange in STRANGE:
+            changed = copy.deepcopy(whole)
+            inner: Any = changed
+            for key in path[:-1]:
+                inner = inner[key]
+            inner[path[-1]] = strange
+            handover.anyone_alive(changed)
+            try:
+                before, instance = handover._read(changed, Places("/x/t"))
+            except SegueError:
+                refused += 1
+            else:
+                assert Settings.from_json(before.to_json()) == before
+                assert Instance.from_json(instance.to_json()) == instance
+                assert isinstance(instance.size, int)
+    assert refused > 500
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "9" * 5000, "\ud800", "[]", ""])
+def test_a_file_that_is_no_record_counts_as_none(tmp_path: Path, text: str) -> None:
+    """Nested too deep, too, which is no error of JSON's."""
+    places = Places(f"{tmp_path}/t")
+    Path(places.record).write_text(text, errors="surrogatepass")
+    assert places.read_record() is None
