@@ -47,6 +47,7 @@ PURE_FILES = [
     "observe/balance.py",
     "observe/stall.py",
     "supervisor/lifecycle",
+    "supervisor/turns.py",
 ]
 NOT_PURE = {"os", "time", "random", "threading", "subprocess", "select", "selectors", "ctypes"}
 

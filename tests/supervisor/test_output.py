@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from segue.errors import KernelError
-from segue.supervisor.control.log import Pipe, Voice
+from segue.supervisor.control.log import Pipe, Voice, pieces
 
 
 @pytest.fixture
@@ -23,17 +24,19 @@ def pipe() -> Iterator[Pipe]:
 def test_lines_come_whole_however_they_were_written(pipe: Pipe) -> None:
     """A line is passed on when its end has come; the rest when the worker has ended."""
     os.write(pipe.writer, b"one\ntw")
-    assert pipe.lines() == ["one"]
+    assert pipe.lines(9) == ["one"]
     os.write(pipe.writer, b"o\r\nthree")
-    assert pipe.lines() == ["two"]
-    assert pipe.rest() == ["three"]
+    assert pipe.lines(9) == ["two"]
+    pipe.take_rest()
+    assert pipe.last_words == "three"
+    assert pipe.lines(9) == ["three"]
     assert list(pipe.last) == ["one", "two", "three"]
 
 
 def test_a_line_without_an_end_does_not_grow_for_ever(pipe: Pipe) -> None:
     """After 64 KiB it is cut, so that a worker cannot fill the supervisor's memory."""
     os.write(pipe.writer, b"x" * 70_000)
-    assert sum(len(line) for line in pipe.lines()) >= 65_536
+    assert sum(len(line) for line in pipe.lines(9)) >= 65_536
     assert len(pipe.pending) < 65_536
 
 
@@ -44,7 +47,7 @@ def test_a_worker_may_write_when_nobody_reads_any_more() -> None:
     made.close()
     assert os.write(worker, b"while nobody read\n") == 18
     again = Pipe.of_descriptor(os.dup(worker), os.fstat(worker).st_ino)
-    assert again.lines() == ["while nobody read"]
+    assert again.lines(9) == ["while nobody read"]
     os.close(worker)
     again.close()
 
@@ -58,12 +61,41 @@ def test_what_is_not_the_worker_s_pipe_is_left_alone(pipe: Pipe, tmp_path: Path)
     others.close()
 
 
-def test_one_worker_that_floods_leaves_others_their_turn(pipe: Pipe) -> None:
-    """At one event no more than 64 KiB is taken; nothing is lost of what comes after."""
-    os.write(pipe.writer, b"line\n" * 40_000)
-    first = len(pipe.lines())
-    assert 0 < first <= 65_536 // 5
-    assert first + len(pipe.rest()) == 40_000
+def test_lines_are_given_out_in_bounded_pieces(pipe: Pipe) -> None:
+    """However many wait, no more than asked for come at once, and none is lost or moved."""
+    os.write(pipe.writer, b"".join(b"%d\n" % number for number in range(40_000)))
+    found = []
+    while some := pipe.lines(100):
+        assert len(some) <= 100
+        found += some
+    assert found == [str(number) for number in range(40_000)]
+
+
+def test_what_is_skipped_is_counted_and_its_end_remembered(pipe: Pipe) -> None:
+    """The count is that of whole lines; one that has begun goes on afterwards."""
+    os.write(pipe.writer, b"".join(b"%d\n" % number for number in range(50_000)) + b"beg")
+    assert pipe.skip() == 50_000
+    assert list(pipe.last) == [str(number) for number in range(49_980, 50_000)]
+    os.write(pipe.writer, b"un\n")
+    assert pipe.lines(9) == ["begun"]
+
+
+def test_of_a_rest_the_last_lines_can_be_kept(pipe: Pipe) -> None:
+    """How many went is said; of few lines none goes."""
+    os.write(pipe.writer, b"".join(b"%d\n" % number for number in range(100)) + b"end")
+    pipe.take_rest()
+    assert pipe.keep_last() == 81
+    assert pipe.keep_last() == 0
+    assert pipe.lines(99) == [*(str(number) for number in range(81, 100)), "end"]
+
+
+def test_pieces_are_of_whole_lines_where_they_fit() -> None:
+    """Each is a write that a pipe takes whole; a longer line is cut, and nothing is lost."""
+    data = b"short\n" * 3000 + b"x" * 10_000 + b"\n" + b"after\n"
+    found = list(pieces(data))
+    assert b"".join(found) == data
+    assert max(map(len, found)) <= select.PIPE_BUF
+    assert sum(not one.endswith(b"\n") for one in found) == 2
 
 
 def test_a_reader_that_does_not_read_stops_nothing() -> None:

@@ -159,7 +159,7 @@ def test_too_few_descriptors_fail_a_restart_and_nothing_else(netns: int, tmp_pat
         one.wait_serving(1, 4)
         assert "(40, 60)" in one.said()
         assert resource.prlimit(one.process.pid, resource.RLIMIT_NOFILE) == (60, 60)
-        resource.prlimit(one.process.pid, resource.RLIMIT_NOFILE, (31, 60))
+        resource.prlimit(one.process.pid, resource.RLIMIT_NOFILE, (32, 60))
         answer = one.ask("restart")
         assert (answer["exit"], "could not be started" in answer["error"]) == (3, True), answer
         one.wait_serving(1, 4)

@@ -82,6 +82,21 @@ def show(report: dict[str, Any], console: Console) -> None:
                 style="green" if one["stalled"] is None else "yellow",
                 highlight=False,
             )
+    # A supervisor that runs since before an upgrade counts none of these.
+    for one in report["workers"]:
+        if one.get("left_out"):
+            console.print(
+                f"worker {one['generation']}.{one['id']} prints too much:"
+                f" {one['left_out']:,} line(s) were left out of the log",
+                style="yellow",
+                highlight=False,
+            )
+    for counted, what in (
+        ("unread", "line(s) were dropped because nobody read the log"),
+        ("notifications_dropped", "notification(s) of other users were dropped"),
+    ):
+        if report.get(counted):
+            console.print(f"{report[counted]:,} {what}", style="yellow", highlight=False)
     for front in report["fronts"]:
         console.print(
             f"{cell(front['address'])}: {front['listeners']} listener(s),"

@@ -111,8 +111,11 @@ def parent(pid: int) -> int | None:
 def descend(pid: int, children_of: Callable[[int], Iterable[int]]) -> tuple[int, ...]:
     """A process and those below it, each once, though an ancestor may adopt one meanwhile."""
     found = [pid]
+    known = {pid}
     for one in found:
-        found += [child for child in children_of(one) if child not in found]
+        new = [child for child in children_of(one) if child not in known]
+        known.update(new)
+        found += new
     return tuple(found)
 
 

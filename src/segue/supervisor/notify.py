@@ -1,7 +1,7 @@
 """sd_notify(3), both ways: what workers say to us, and what we say to systemd.
 
 A datagram of KEY=VALUE lines.  Who said it is taken from SCM_CREDENTIALS, which the kernel fills
-in, so no worker can speak for another.
+in, so no worker can speak for another, and nobody else can keep us busy.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from segue.errors import KernelError, UsageError
 from segue.linux import openat
 from segue.supervisor.control import paths
 
-_MOST_MESSAGES = 1000
+# In one round of a loop that has other things to do; a socket holds ten until they are read
+# (net.unix.max_dgram_qlen), on some systems 512.
+MOST_MESSAGES = 32
 _CREDENTIALS = 12  # struct ucred: pid, uid, gid as 32-bit integers (unix(7))
 
 
@@ -36,6 +39,8 @@ class Message:
 class Inbox:
     """The NOTIFY_SOCKET of all workers.  Descriptor and file are this object's to close."""
 
+    dropped = 0  # messages of users whose word counts for nothing here
+
     def __init__(self, path: str) -> None:
         self.path = path
         self.socket = socket.socket(
@@ -43,7 +48,7 @@ class Inbox:
         )
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         try:
-            # Workers run as another user; the sender's pid is checked, so any may write.
+            # Workers may run as another user, or become one: whoever writes is checked.
             with openat.around(path) as (here, name):
                 here.bind(self.socket, name, 0o666)
         except UsageError:
@@ -64,19 +69,25 @@ class Inbox:
         """For the selector."""
         return self.socket.fileno()
 
-    def receive(self) -> list[Message]:
-        """What waits, at most a thousand messages: one who floods must not keep us here."""
+    def receive(self, trusts: Callable[[int], bool]) -> list[Message]:
+        """Messages that wait, at most MOST_MESSAGES, without those of users who are not trusted.
+
+        These are dropped and counted before anything costs more than the reading.
+        """
         messages: list[Message] = []
-        for _ in range(_MOST_MESSAGES):
+        for _ in range(MOST_MESSAGES):
             try:
                 data, ancillary, _, _ = self.socket.recvmsg(4096, socket.CMSG_SPACE(_CREDENTIALS))
             except BlockingIOError:
-                return messages
-            pid = 0
+                break
             for level, kind, content in ancillary:
                 if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
                     pid = int.from_bytes(content[:4], sys.byteorder)
-            messages.append(parse(pid, data))
+                    uid = int.from_bytes(content[4:8], sys.byteorder)
+                    if trusts(uid):
+                        messages.append(parse(pid, data))
+                    else:
+                        self.dropped += 1
         return messages
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ import select
 import stat
 import time
 from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
@@ -27,11 +28,11 @@ _LAST_LINES = 20
 _PATIENCE_MS = 200  # a reader that is only slow has read something by then
 _IMPATIENT_SECONDS = 1.0  # after a line was dropped nobody is waited for so long
 _LONGEST = 1 << 16  # bytes; a line without an end is cut here, so that memory is bounded
-_READ = 1 << 16  # bytes at one event: others must have their turn beside a worker that floods
+_READ = 1 << 16  # bytes at once: others must have their turn beside a worker that floods
 _REST = 2 * _PIPE_BYTES  # what a dead worker's children go on to write is not waited out
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Pipe:
     """The pipe of one worker; both descriptors are this object's until given away."""
 
@@ -96,9 +97,75 @@ class Pipe:
             os.close(self.writer)
             self.writer = -1
 
-    def lines(self) -> list[str]:
-        """Whole lines of what waits, one read's worth; the last twenty are remembered."""
-        return self._split(self._read())
+    @property
+    def whole(self) -> bool:
+        """A whole line waits here that has not been given out."""
+        return b"\n" in self.pending
+
+    def lines(self, most: int) -> list[str]:
+        """At most so many whole lines, and 64 KiB or one; one read is made when none waits here.
+
+        The last twenty are remembered.
+        """
+        if not self.whole:
+            self.pending += self._read()
+        end = self.pending.rfind(b"\n", 0, _READ) + 1 or self.pending.find(b"\n") + 1
+        *found, left = self.pending[:end].split(b"\n", most)
+        self.pending = left + self.pending[end:]
+        if not self.whole and len(self.pending) >= _LONGEST:
+            found.append(self.pending)
+            self.pending = b""
+        return [self._keep(line) for line in found]
+
+    def skip(self) -> int:
+        """How many whole lines wait, of which only the last twenty are remembered.
+
+        What one mebibyte holds at most; the rest is for the next call.
+        """
+        count = 0
+        for _ in range(_PIPE_BYTES // _READ):
+            data = self._read()
+            count += self._leave(self.pending + data)
+            if not data:
+                break
+        return count
+
+    def _leave(self, data: bytes) -> int:
+        left, end, self.pending = data.rpartition(b"\n")
+        if not end and len(self.pending) >= _LONGEST:
+            left, end, self.pending = self.pending, b"\n", b""
+        if not end:
+            return 0
+        for line in left.rsplit(b"\n", _LAST_LINES)[-_LAST_LINES:]:
+            self._keep(line)
+        return left.count(b"\n") + 1
+
+    def take_rest(self) -> None:
+        """The worker has ended: have all that waits here, to be given out by ``lines``.
+
+        Its last line has an end now, if it had none.
+        """
+        parts, taken = [self.pending], 0
+        while taken < _REST and (data := self._read()):
+            taken += len(data)
+            parts.append(data)
+        self.pending = b"".join(parts)
+        if self.pending and not self.pending.endswith(b"\n"):
+            self.pending += b"\n"
+
+    def keep_last(self) -> int:
+        """Of what waits here keep the last twenty lines to be given out; how many others went."""
+        kept = self.pending.split(b"\n")[-_LAST_LINES - 1 :]
+        before = self.pending.count(b"\n")
+        self.pending = b"\n".join(kept)
+        return before - self.pending.count(b"\n")
+
+    @property
+    def last_words(self) -> str:
+        """The last line, given out or not; "" when there was none."""
+        if self.whole:
+            return _text(self.pending.rsplit(b"\n", 2)[-2])
+        return self.last[-1] if self.last else ""
 
     def _read(self) -> bytes:
         try:
@@ -106,27 +173,8 @@ class Pipe:
         except BlockingIOError:
             return b""
 
-    def _split(self, data: bytes) -> list[str]:
-        *whole, self.pending = (self.pending + data).split(b"\n")
-        if len(self.pending) >= _LONGEST:
-            whole.append(self.pending)
-            self.pending = b""
-        return [self._keep(line) for line in whole]
-
-    def rest(self) -> list[str]:
-        """What is left when the worker has ended, the last unfinished line included."""
-        found: list[str] = []
-        taken = 0
-        while taken < _REST and (data := self._read()):
-            taken += len(data)
-            found += self._split(data)
-        if self.pending:
-            found.append(self._keep(self.pending))
-            self.pending = b""
-        return found
-
     def _keep(self, line: bytes) -> str:
-        text = line.decode(errors="replace").rstrip("\r")
+        text = _text(line)
         self.last.append(text)
         return text
 
@@ -136,59 +184,120 @@ class Pipe:
         self.started()
 
 
+def _text(line: bytes) -> str:
+    return line.decode(errors="replace").rstrip("\r")
+
+
 @dataclass(slots=True)
 class Voice:
     """Where the supervisor's and the workers' lines go.
 
-    A reader that does not read (a pager, a stopped terminal) must not stop the supervisor: after
-    a moment's patience lines are dropped, counted, and the count is said when it reads again.
+    A reader that does not read (a pager, a stopped terminal) must not stop the supervisor: what
+    workers print is held back for a moment; then lines are dropped, counted, and the count is said
+    when it reads again.  Only for its own lines the supervisor waits, as long as that.
     """
 
     style: Literal["prefix", "json", "raw"] = "prefix"
-    dropped: int = 0
-    impatient_until: float = 0.0  # on the monotonic clock
+    now: Callable[[], float] = time.monotonic
+    dropped: int = 0  # since it was last said
+    lost: int = 0  # ever
+    impatient_until: float = 0.0
+    _unsent: deque[bytes] = field(default_factory=deque)  # of workers, in pieces
+    _held_since: float | None = None  # the first of them could not be written then
 
     def say(self, text: str) -> None:
         """A line of the supervisor's own, on stderr."""
-        self._write(2, "segue", {}, text)
+        self.finish()
+        line = f"{self._line('segue', {}, text, _stamp())}\n".encode(errors="replace")
+        self._wait(2)
+        if not self._write(2, line):
+            self._drop(1)
 
-    def pass_on(self, pipe: Pipe, lines: list[str]) -> None:
-        """Lines of a worker, on stdout."""
-        for line in lines:
-            self._write(1, pipe.label, dict(pipe.fields), line)
+    def pass_on(self, pipe: Pipe, lines: Sequence[str]) -> None:
+        """Lines of a worker, on stdout: in one buffer, for a write each is a flood's best help."""
+        if not lines:
+            return
+        stamp = _stamp() if self.style == "json" else ""
+        text = "\n".join(self._line(pipe.label, pipe.fields, line, stamp) for line in lines)
+        self._unsent += pieces(f"{text}\n".encode(errors="replace"))
+        self.flush()
 
-    def _write(self, stream: int, who: str, fields: dict[str, int], text: str) -> None:
-        if self.style == "json":
-            said = {"time": _stamp(), "who": who, **fields, "line": text}
-            line = as_json(said)
-        else:
-            # Colours of a worker's own too: an escape that colours looks like one that does harm.
-            line = f"{who} | {visible(text, tabs=True)}" if fields else f"segue: {paragraph(text)}"
-        if self.dropped and self._put(stream, f"{self._gap()}\n"):
-            self.dropped = 0
-        if self.dropped or not self._put(stream, f"{line}\n"):
-            self.dropped += 1
-            self.impatient_until = time.monotonic() + _IMPATIENT_SECONDS
+    def finish(self) -> None:
+        """Write what is held back of workers' lines, as far as somebody reads it in time."""
+        while not self.flush():
+            _writable(1, _PATIENCE_MS)
 
-    def _gap(self) -> str:
-        text = f"{self.dropped} lines were not read"
-        if self.style != "json":
-            return f"segue: {text}"
-        return as_json({"time": _stamp(), "who": "segue", "line": text})
+    def flush(self) -> bool:
+        """Write what can be written of workers' lines; False while the rest is held back.
 
-    def _put(self, stream: int, line: str) -> bool:
-        patience = 0 if time.monotonic() < self.impatient_until else _PATIENCE_MS
-        data = line.encode(errors="replace")
-        # OSError: the terminal or the log's reader is gone for good; serving goes on.
-        with contextlib.suppress(OSError):
-            for start in range(0, len(data), select.PIPE_BUF):
-                poller = select.poll()
-                poller.register(stream, select.POLLOUT)
-                if not poller.poll(patience):
-                    return False
-                # A pipe that is writable takes this much without blocking (pipe(7)).
-                os.write(stream, data[start : start + select.PIPE_BUF])
+        When that has been so for long enough, the rest is dropped.
+        """
+        while self._unsent:
+            if self._write(1, self._unsent[0]):
+                self._unsent.popleft()
+                self._held_since = None
+                continue
+            now = self.now()
+            if self._held_since is None:
+                self._held_since = now
+            if self.impatient_until <= now < self._held_since + _PATIENCE_MS / 1000:
+                return False
+            self._drop(sum(piece.count(b"\n") for piece in self._unsent))
+            self._unsent.clear()
+            self._held_since = None
         return True
+
+    def _drop(self, lines: int) -> None:
+        self.dropped += lines
+        self.lost += lines
+        self.impatient_until = self.now() + _IMPATIENT_SECONDS
+
+    def _line(self, who: str, fields: Mapping[str, int], text: str, stamp: str) -> str:
+        if self.style == "json":
+            said = {"time": stamp, "who": who, **fields, "line": text}
+            return as_json(said)
+        # Colours of a worker's own too: an escape that colours looks like one that does harm.
+        return f"{who} | {visible(text, tabs=True)}" if fields else f"segue: {paragraph(text)}"
+
+    def _write(self, stream: int, data: bytes) -> bool:
+        """Whether all of it could be written; never waits."""
+        if self.dropped:
+            gap = self._line("segue", {}, f"{self.dropped} lines were not read", _stamp())
+            if not _put(stream, f"{gap}\n".encode()):
+                return False
+            self.dropped = 0
+        return all(_put(stream, piece) for piece in pieces(data))
+
+    def _wait(self, stream: int) -> None:
+        """Until it can be written to, or patience is at its end."""
+        if self.now() >= self.impatient_until:
+            _writable(stream, _PATIENCE_MS)
+
+
+def pieces(data: bytes) -> Iterator[bytes]:
+    """The same in writes that a pipe takes whole (PIPE_BUF), of whole lines where they fit."""
+    start = 0
+    while start < len(data):
+        most = start + select.PIPE_BUF
+        end = data.rfind(b"\n", start, most) + 1 or most
+        yield data[start:end]
+        start = end
+
+
+def _put(stream: int, piece: bytes) -> bool:
+    # OSError: the terminal or the log's reader is gone for good; serving goes on.
+    with contextlib.suppress(OSError):
+        if not _writable(stream, 0):
+            return False
+        # A pipe that is writable takes this much without blocking (pipe(7)).
+        os.write(stream, piece)
+    return True
+
+
+def _writable(stream: int, milliseconds: int) -> bool:
+    poller = select.poll()
+    poller.register(stream, select.POLLOUT)
+    return bool(poller.poll(milliseconds))
 
 
 def _stamp() -> str:

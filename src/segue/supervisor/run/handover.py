@@ -233,6 +233,7 @@ class Succession:
             keep += sockets[-1].values()
             keep += front.steering.descriptors().values()
         pipes = {m.worker.id: m.pipe.reader for m in runner.crew if m.pipe is not None}
+        begun = runner.flow.hand_over()
         children = {m.worker.id: m.child.pidfd for m in runner.crew}
         askers = runner.requests.handed()
         keep += [*pipes.values(), *children.values(), *(number for number, *_ in askers)]
@@ -254,6 +255,7 @@ class Succession:
             "steering": [front.steering.descriptors() for front in runner.fronts],
             "orders": [front.steering.order() for front in runner.fronts],
             "pipes": pipes,
+            "begun": {worker: begun[reader] for worker, reader in pipes.items()},
             "children": children,
             "spares": {
                 generation: [[[h.bind, h.slot, h.cookie] for h in dead.holds] for dead in kept]
@@ -365,9 +367,12 @@ def succeed(handed: dict[str, Any], places: Places, voice: Voice, world: World) 
         os.set_inheritable(holder, False)
         if reader is not None:
             os.set_inheritable(reader, False)
-        member = runner.crew.add(
-            worker, Child(worker.pid, holder), None if reader is None else Pipe(reader)
-        )
+        pipe = None
+        if reader is not None:
+            # A line may have been read in part; other versions of Segue say nothing of it.
+            begun = handed.get("begun", {}).get(str(worker.id), "")
+            pipe = Pipe(reader, pending=begun.encode("latin-1"))
+        member = runner.crew.add(worker, Child(worker.pid, holder), pipe)
         runner.watch_member(member)
     runner.crew.files = handed["files"] and tuple(handed["files"])
     runner.cut, runner.moves.moved, runner.exit_code = handed["counts"]

@@ -13,6 +13,7 @@ import selectors
 import signal
 import socket
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from segue.engine.select import EngineChoice
@@ -20,7 +21,7 @@ from segue.errors import SegueError
 from segue.linux import proc
 from segue.supervisor import notify
 from segue.supervisor.control.clients import Reception
-from segue.supervisor.control.log import Pipe, Voice
+from segue.supervisor.control.log import Voice
 from segue.supervisor.control.paths import Places
 from segue.supervisor.control.server import Control
 from segue.supervisor.control.tracing import Tracing
@@ -30,11 +31,13 @@ from segue.supervisor.lifecycle.instance import Instance, Worker
 from segue.supervisor.lifecycle.stages import Phase, Stage, Turn
 from segue.supervisor.rescue.balancing import Balancing
 from segue.supervisor.rescue.rescue import Rescue
+from segue.supervisor.run.flow import Flow
 from segue.supervisor.run.orders import Requests
 from segue.supervisor.run.perform import Moves
 from segue.supervisor.run.upkeep import Audit
 from segue.supervisor.run.watched import CrewWard
 from segue.supervisor.settings import Settings
+from segue.supervisor.turns import Rank, Ranked, rank
 from segue.supervisor.workers.discovery import discover
 from segue.supervisor.workers.processes import Crew, Member, end_leftovers
 from segue.supervisor.workers.spawn import outcome
@@ -91,6 +94,7 @@ class Runner:
         self._events = select.poll()
         self._events.register(self.selector.fileno(), select.POLLIN)
         self.tracing = Tracing(self.selector, settings.program_choice)
+        self.flow = Flow(voice, world.now, lambda ready: self.watch(ready, _woken), self.unwatch)
         # Leader of a dead worker's session -> its flag, when what it left is killed, and what
         # that was at the last look: processes with their start times.
         self.leftovers: dict[int, tuple[str, float, dict[int, int]]] = {}
@@ -115,14 +119,14 @@ class Runner:
         signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
         for number in self.requests.signals:
             signal.signal(number, lambda *_: None)  # the wake-up descriptor carries the number
-        self.watch(self._wake_in, self._signalled)
+        self.watch(self._wake_in, self._signalled, Rank.SIGNAL)
         self.open_doors(control, inbox)
 
     def open_doors(self, control: Control | None = None, inbox: notify.Inbox | None = None) -> None:
         """Be there for clients and for workers' notifications."""
         self.reception.open(control or Control(self.places.control))
         self.inbox = inbox or notify.Inbox(self.places.notify)
-        self.watch(self.inbox, self._notified)
+        self.watch(self.inbox, self._notified, Rank.NOTIFIED)
 
     def shut_doors(self) -> None:
         """Close both sockets, as far as they are open."""
@@ -138,12 +142,13 @@ class Runner:
         while True:
             self.settle()
             ended = self.instance.phase is Phase.ENDED and not self._leftovers_run()
-            if ended or self.succession is not None:
+            if (ended and not self.flow.ending) or self.succession is not None:
                 return self.exit_code
-            for key, _ in self._wait():
+            for key, _ in sorted(self._wait(), key=lambda event: rank(event[0].data)):
                 # An earlier event of the same look may have ended what this one is about.
                 if self.selector.get_map().get(key.fd) is key:
                     self._guarded("an event", key.data)
+            self._guarded("passing on what workers print", self._pass_on)
             self._guarded("looking around", self._tick)
 
     def _wait(self) -> list[tuple[selectors.SelectorKey, int]]:
@@ -226,6 +231,8 @@ class Runner:
     def _timeout(self) -> float:
         now = self.world.now()
         due = plan.deadline(self.instance, self.limits, now) - now
+        if self.flow.due is not None:
+            due = min(due, self.flow.due - now)
         watched = {Stage.STARTING, Stage.DRAINING, Stage.STOPPING}
         if (
             self.moves.nudges
@@ -236,9 +243,13 @@ class Runner:
         own = self.settings.bind_by == "worker"
         return max(0.0, min(due, _SELF_BOUND_PACE if own else _IDLE_PACE))
 
-    def watch(self, file: Any, handler: Callable[[], None]) -> None:
-        """Call this when the file can be read."""
-        self.selector.register(file, selectors.EVENT_READ, handler)
+    def watch(self, file: Any, handler: Callable[[], None], place: Rank = Rank.ASKED) -> None:
+        """Call this when the file can be read, after the handlers of lower ranks."""
+        self.selector.register(file, selectors.EVENT_READ, Ranked(place, handler))
+
+    def unwatch(self, file: Any) -> None:
+        """No longer."""
+        self.selector.unregister(file)
 
     # Events
 
@@ -306,24 +317,30 @@ class Runner:
             self._ended(pid, code)
 
     def _notified(self) -> None:
+        users, became = self.crew.users, cache(self.crew.became)  # once a round, and if needed
+
+        def trusts(uid: int) -> bool:
+            return uid in users or uid in became()
+
         ready: dict[int, bool] = {}
-        for message in self.inbox.receive() if self.inbox else ():
+        for message in self.inbox.receive(trusts) if self.inbox else ():
             ready[message.pid] = ready.get(message.pid, False) or message.ready
+        if not any(one.stage is Stage.STARTING for one in self.instance.living):
+            return  # nobody's word is awaited
         for pid, said in ready.items():
             member = self.crew.of_process(pid)
             if member is not None:
                 member.readiness.notified(ready=said)
 
-    def _spoken(self, pipe: Pipe) -> None:
-        self.voice.pass_on(pipe, pipe.lines())
+    def _pass_on(self) -> None:
+        self.flow.round()
 
     def watch_member(self, member: Member) -> None:
         """Follow a member's end and output."""
         pidfd = member.child.pidfd
-        self.watch(pidfd, lambda: self._pidfd_ended(member))
+        self.watch(pidfd, lambda: self._pidfd_ended(member), Rank.ENDED)
         if member.pipe is not None:
-            pipe = member.pipe
-            self.watch(pipe, lambda: self._spoken(pipe))
+            self.flow.add(member.pipe)
 
     def _pidfd_ended(self, member: Member) -> None:
         for pid, code in self.world.reap():
@@ -340,10 +357,10 @@ class Runner:
         before, entered = worker.stage, worker.since
         worker.outcome = outcome(code)
         if member.pipe is not None:
-            self.voice.pass_on(member.pipe, member.pipe.rest())
-            if member.pipe.last and before is Stage.STARTING:
-                worker.outcome += f"; its last words: {visible(member.pipe.last[-1])}"
-            self.selector.unregister(member.pipe)
+            said = self.flow.end(member.pipe)
+            member.pipe = None
+            if said and before is Stage.STARTING:
+                worker.outcome += f"; its last words: {visible(said)}"
         self.selector.unregister(member.child.pidfd)
         last = self.survey.held.get(worker.id, plan.Held())
         worker.feed(Turn.EXIT, now)
@@ -364,8 +381,8 @@ class Runner:
             self.cut += last.busy
             tail = f"; {last.busy} connections were in use when last seen" if last.busy else ""
             clean = code in {0, -self.settings.signal_number()}
-            said = "has stopped" if clean else worker.outcome
-            self.say(f"{worker.name} {said}{tail}")
+            how = "has stopped" if clean else worker.outcome
+            self.say(f"{worker.name} {how}{tail}")
         elif worker.generation == self.instance.working and before is not Stage.DRAINING:
             # One that has served goes on to be replaced at once, however many do: to go without it
             # would make its clients pay.
@@ -399,6 +416,7 @@ class Runner:
         for member in self.crew:
             self.crew.remove(member.worker.id)
         self.tracing.close()
+        self.flow.close()
         for front in self.fronts:
             front.close()
         self.observer.close()
@@ -407,3 +425,7 @@ class Runner:
         self.selector.close()
         self._wake_in.close()
         self._wake_out.close()
+
+
+def _woken() -> None:
+    """Somebody prints: what there is to do about it is done once in each round."""

@@ -28,6 +28,7 @@ def report(runner: Runner) -> dict[str, Any]:
         (hold.bind, hold.slot): worker.id for worker in instance.living for hold in worker.holds
     }
     trees = {member.worker.id: frozenset(member.tree()) for member in runner.crew}
+    left_out = {one.worker.id: runner.flow.left_out(one.pipe) for one in runner.crew}
     for front in runner.fronts:
         group = runner.observer.snapshot(
             front.bind.address, pids=pids, connections=True, requests=True
@@ -74,6 +75,8 @@ def report(runner: Runner) -> dict[str, Any]:
         "size": instance.size,
         "moved": runner.moves.moved,
         "cut": runner.cut,
+        "unread": runner.voice.lost,
+        "notifications_dropped": runner.inbox.dropped if runner.inbox else 0,
         "rescue": runner.rescue.ward.patience,
         "balance": runner.settings.balance,
         "rescued": runner.rescue.rescued,
@@ -95,6 +98,7 @@ def report(runner: Runner) -> dict[str, Any]:
                 "connections": connections.get(one.id, 0),
                 "new": selected.get(one.id, (0, 0))[0],
                 "migrated": selected.get(one.id, (0, 0))[1],
+                "left_out": left_out.get(one.id, 0),
                 "slots": [
                     (str(runner.fronts[hold.bind].bind.address), hold.slot) for hold in one.holds
                 ],

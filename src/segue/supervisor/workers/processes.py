@@ -15,6 +15,7 @@ from segue.supervisor.control.log import Pipe
 from segue.supervisor.control.paths import Places
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.instance import Worker
+from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.settings import FIRST_FD, Settings
 from segue.supervisor.workers.identity import Identity, Rights
 from segue.supervisor.workers.injection import Injection
@@ -155,11 +156,23 @@ class Crew:
         return env
 
     def of_process(self, pid: int) -> Member | None:
-        """The member in whose tree this process is."""
-        for member in self:
-            if pid == member.child.pid or pid in member.tree():
-                return member
-        return None
+        """The member in whose tree this process is, unless it is very deep in it.
+
+        Found from below: it has one parent, and a worker may have thousands of children.
+        """
+        by_pid = {member.child.pid: member for member in self}
+        return next((by_pid[one] for one in proc.line_above(pid) if one in by_pid), None)
+
+    @property
+    def users(self) -> frozenset[int]:
+        """Whose processes workers are by the settings: root's, ours, those of ``--user``."""
+        own = {0, os.geteuid()}
+        return frozenset(own | {self.identity.uid} if self.identity else own)
+
+    def became(self) -> frozenset[int]:
+        """Whose processes the workers that start are now: a server may drop its rights itself."""
+        starting = [one for one in self if one.worker.stage is Stage.STARTING]
+        return frozenset(uid for one in starting if (uid := proc.uid(one.child.pid)) is not None)
 
     def remove(self, worker: int) -> None:
         """Forget a member whose process has ended, and close what was its."""

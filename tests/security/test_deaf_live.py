@@ -1,0 +1,125 @@
+"""Workers and strangers that keep a supervisor as busy as they can: it hears all the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.supervisor.instance import Instance, wait_until
+
+from segue.supervisor.notify import MOST_MESSAGES, Inbox
+
+pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
+
+# It answers, and from a request for /flood on it writes newlines as fast as it can.
+FLOODER = """
+import os, socket, threading
+s = socket.socket(fileno=3)
+def flood():
+    while True: os.write(1, b'\\n' * 65536)
+while True:
+    c, _ = s.accept()
+    if b'/flood' in c.recv(4096): threading.Thread(target=flood, daemon=True).start()
+    c.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n')
+    c.close()
+"""
+PYTHON = (sys.executable, "-S", "-E", "-c")
+
+
+def flood(count: int) -> None:
+    """Ask so many times that every worker floods; a worker that is asked twice does so twice."""
+    for _ in range(count):
+        with socket.create_connection(("127.0.0.1", 8080), timeout=20) as client:
+            client.sendall(b"GET /flood HTTP/1.1\r\n\r\n")
+            assert client.recv(4096).startswith(b"HTTP/1.1 200")
+
+
+def test_workers_that_flood_the_log_delay_no_order(netns: int, tmp_path: Path) -> None:
+    """Eight workers write newlines for good: the status comes and says so, a canary is begun and
+    rolled back, and SIGTERM ends the instance with nobody killed for being slow.
+    """
+    flags = ("--workers", "8", "--stop-timeout", "15")
+    with Instance(tmp_path, *flags, command=(*PYTHON, FLOODER)) as one:
+        one.wait_serving(1, 8)
+        flood(24)
+
+        def counted() -> bool:
+            return any(worker["left_out"] for worker in one.workers("serving"))
+
+        wait_until(counted, "the count of what was left out")
+        assert one.ask("restart", canary=5, wait=False)["exit"] == 0
+        assert one.ask("rollback")["exit"] == 0
+        one.process.send_signal(signal.SIGTERM)
+        assert one.wait() == 0
+        said = one.said()
+        assert "are left out here" in said
+        assert "is killed" not in said
+
+
+def test_the_last_words_of_a_worker_come_through_a_flood(netns: int, tmp_path: Path) -> None:
+    """While others write newlines for good, one says why it ends: that is in the log."""
+    dying = FLOODER.replace(
+        "    c, _ = s.accept()\n",
+        "    c, _ = s.accept()\n"
+        "    if os.environ['SEGUE_WORKER'].endswith('w2') and os.path.exists(os.environ['DIE']):\n"
+        "        os.write(2, b'these are my last words'); os._exit(7)\n",
+    ).replace(
+        "def flood():\n", "def flood():\n    if os.environ['SEGUE_WORKER'].endswith('w2'): return\n"
+    )
+    end = tmp_path / "end"
+    flags = ("--workers", "2", "--env", f"DIE={end}")
+    with Instance(tmp_path, *flags, command=(*PYTHON, dying)) as one:
+        one.wait_serving(1, 2)
+        flood(8)
+        end.touch()
+
+        def died() -> bool:
+            with socket.create_connection(("127.0.0.1", 8080), timeout=20):
+                return "exited with 7" in one.said()
+
+        wait_until(died, "the end of a worker")
+        assert "worker 1.2 | these are my last words\n" in one.said()
+
+
+def test_another_user_s_notifications_are_dropped_and_counted(netns: int, tmp_path: Path) -> None:
+    """Whoever can reach the socket may write to it; his words cost a read and no more."""
+    stranger = (
+        "import os, socket, sys\n"
+        "os.chdir(sys.argv[1]); os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+        "for _ in range(100): s.sendto(b'READY=1', 't.notify')\n"
+    )
+    with Instance(tmp_path, command=(*PYTHON, FLOODER)) as one:
+        one.wait_serving()
+        (tmp_path / "run").chmod(0o711)
+        before = one.status()["notifications_dropped"]
+        argv = [*PYTHON, stranger, str(tmp_path / "run")]
+        subprocess.run(argv, check=True, timeout=20)
+        wait_until(
+            lambda: one.status()["notifications_dropped"] == before + 100, "all of them counted"
+        )
+
+
+def test_a_round_reads_a_bounded_number_of_notifications(tmp_path: Path) -> None:
+    """The others wait for the next round; those of users who are not trusted are not parsed."""
+    inbox = Inbox(str(tmp_path / "notify"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.setblocking(False)
+        sent = 0
+        try:
+            while sent < 3 * MOST_MESSAGES:
+                sender.sendto(b"READY=1", inbox.path)
+                sent += 1
+        except BlockingIOError:
+            pass  # the kernel keeps no more
+    asked: list[int] = []
+    found = inbox.receive(lambda uid: asked.append(uid) or len(asked) > 2)  # type: ignore[func-returns-value]
+    assert len(found) == min(sent, MOST_MESSAGES) - 2
+    assert {(one.pid, one.ready) for one in found} == {(os.getpid(), True)}
+    assert (inbox.dropped, set(asked)) == (2, {os.geteuid()})
+    inbox.close()
