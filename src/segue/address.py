@@ -7,11 +7,13 @@ is resolved here, names other than ``localhost`` are refused, because a name may
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from dataclasses import dataclass
 
 from segue.errors import UsageError
 
+PORT = re.compile("[0-9]{1,9}")  # of what range is said later; int() takes digits of any script
 SHAPES = "HOST:PORT, [IPV6]:PORT, :PORT or PORT"
 
 
@@ -36,7 +38,7 @@ class Address:
             raise UsageError(
                 f"{text!r} is not an address: an IPv6 host goes in brackets ({SHAPES})"
             )
-        if not (port_text.isascii() and port_text.isdigit()):
+        if not PORT.fullmatch(port_text):
             raise UsageError(f"{text!r} is not an address: {port_text!r} is no port ({SHAPES})")
         numeric, zone = cls._host(host.strip("[]"), text)
         return cls(numeric, 1, zone).at(int(port_text), text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import click
 
@@ -52,7 +53,7 @@ def adopt(target: str, port: int | None, netns: str, *, undo: bool) -> int:
 
 
 def _find(target: str, port: int | None, netns: str) -> list[OwnedListener]:
-    if target.isascii() and target.isdigit():
+    if re.fullmatch("[0-9]{1,9}", target):
         if netns:
             raise UsageError("--netns goes with :PORT; a PID's listeners are wherever it is")
         return of_process(int(target), port)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from segue.address import Address
+from segue.address import PORT, Address
 from segue.errors import UsageError
 
 # Scheme: its port, and whether TLS comes first.
@@ -67,7 +67,7 @@ def parse(text: str, resolver: Resolver = socket.getaddrinfo) -> Target:
     if "://" in text:
         return _url(text, resolver)
     host, colon, port = text.rpartition(":")
-    if colon and host and not (port.isascii() and port.isdigit()):
+    if colon and host and not PORT.fullmatch(port):
         raise UsageError(f"{text!r} is neither a URL nor HOST:PORT: {port!r} is no port")
     if colon and host and not _numeric(host.strip("[]").partition("%")[0]):
         address, others = resolve(host, int(port), resolver)

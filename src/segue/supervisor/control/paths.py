@@ -25,6 +25,8 @@ from segue.linux import openat
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _NO_DIRECTORY = {errno.ENOTDIR, errno.ELOOP}
+# Bytes; 512 workers at ten addresses have some 1 MB.  What is cut is no JSON.
+_LONGEST_RECORD = 1 << 24
 _LONGEST_SOCKET = 107  # sun_path has 108 bytes with the closing zero
 
 
@@ -141,7 +143,7 @@ class Places:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pid = os.read(lock, 32).decode().strip()
+            pid = os.read(lock, 32).decode(errors="replace").strip()
             os.close(lock)
             raise SegueError(
                 f"an instance named {self.name} is already running (pid {pid}), as segue status"
@@ -164,8 +166,8 @@ class Places:
         try:
             with openat.around(self.record) as (here, name):
                 found = here.file(name, os.O_RDONLY)
-            with open(found, encoding="utf-8") as file:
-                plain = json.load(file)
+            with open(found, "rb") as file:
+                plain = json.loads(file.read(_LONGEST_RECORD))
         except (OSError, ValueError, RecursionError, UsageError):
             return None
         return plain if isinstance(plain, dict) else None

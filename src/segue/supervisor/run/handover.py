@@ -38,6 +38,7 @@ from segue.supervisor.world import World
 from segue.worker import VARIABLE
 
 SUCCESSION = "SEGUE_SUCCESSION"  # the number of the memfd, over exec
+_MOST_HANDED = 1 << 26  # bytes, some times what 512 workers at ten addresses are
 _CHECK_SECONDS = 20.0
 # What is raised by the parts of a record that are not what was written there.
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
@@ -322,7 +323,7 @@ def handed_over() -> dict[str, Any] | None:
         return None
     with open(int(number), "rb") as file:
         file.seek(0)
-        plain = json.loads(file.read())
+        plain = json.loads(file.read(_MOST_HANDED))
     return plain if isinstance(plain, dict) else None
 
 

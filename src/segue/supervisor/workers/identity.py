@@ -11,6 +11,7 @@ import errno
 import grp
 import os
 import pwd
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from segue.errors import UsageError
 from segue.linux import capability, prctl
 
 _KILL, _SETGID, _SETUID = (capability.bits([one]) for one in ("kill", "setgid", "setuid"))
+
+_ID = re.compile("[0-9]{1,10}")  # of 32 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Identity:
         try:
             entry = (
                 pwd.getpwuid(int(user))
-                if user.isdigit()
+                if _ID.fullmatch(user)
                 else pwd.getpwnam(user)
                 if user
                 else pwd.getpwuid(os.getuid())
@@ -49,7 +52,13 @@ class Identity:
         except KeyError:
             raise UsageError(f"--user {user!r}: there is no such user") from None
         try:
-            found = int(group) if group.isdigit() else grp.getgrnam(group).gr_gid if group else None
+            found = (
+                int(group)
+                if _ID.fullmatch(group)
+                else grp.getgrnam(group).gr_gid
+                if group
+                else None
+            )
         except KeyError:
             raise UsageError(f"--group {group!r}: there is no such group") from None
         gid = entry.pw_gid if found is None else found

@@ -77,7 +77,7 @@ def spawn(
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     os.close(tell)
     with open(told, "rb") as pipe:
-        trouble = pipe.read().decode()
+        trouble = pipe.read(_MOST_TROUBLE).decode(errors="replace")
     if trouble:
         os.waitpid(pid, 0)
         number, _, what = trouble.partition(" ")
@@ -100,6 +100,7 @@ def _refusals(call: str, program: str) -> Iterator[None]:
         raise KernelError(call, number, f"starting {program}", _ADVICE.get(number, "")) from error
 
 
+_MOST_TROUBLE = 1 << 16  # bytes: an errno and a path, or the words of an exception
 _ADVICE = {
     errno.EAGAIN: "there can be no further process: see ulimit -u, or TasksMax of the unit",
     errno.EMFILE: "there can be no further descriptor: see ulimit -n, or LimitNOFILE of the unit",
