@@ -9,7 +9,7 @@ import tempfile
 from typing import Any, Self
 
 from bench.harness import ROOT, program, wait_until
-from segue.supervisor.control.client import ask
+from segue.supervisor.control.client import converse
 
 _LIMIT_S = 30.0
 
@@ -23,7 +23,7 @@ class Attached:
 
     def ask(self, verb: str, **more: Any) -> dict[str, Any]:
         """One order to its end.  Raises RuntimeError when it is refused."""
-        answer = ask(f"{self.directory}/bench.sock", {"do": verb, **more}, lambda _: None)
+        answer = converse(f"{self.directory}/bench.sock", {"do": verb, **more}, lambda _: None)
         if answer["exit"]:
             raise RuntimeError(f"{verb}: {answer}")
         return answer

@@ -24,7 +24,7 @@ from typing import Any, Self
 
 from segue.linux import netns, proc
 from segue.probe.result import Result
-from segue.supervisor.control.client import ask
+from segue.supervisor.control.client import converse
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -199,7 +199,7 @@ class Segue(Server):
         Straight to the control socket: starting a program for each order would be load as well.
         """
         before = time.monotonic()
-        answer = ask(f"{self.directory}/bench.sock", {"do": verb, **more}, lambda _: None)
+        answer = converse(f"{self.directory}/bench.sock", {"do": verb, **more}, lambda _: None)
         if answer["exit"]:
             raise RuntimeError(f"{verb}: {answer}\n{self.log()}")
         return time.monotonic() - before
@@ -210,7 +210,7 @@ class Segue(Server):
 
     def status(self) -> dict[str, Any]:
         """What ``segue status --json`` says."""
-        answer = ask(f"{self.directory}/bench.sock", {"do": "status"}, lambda _: None)
+        answer = converse(f"{self.directory}/bench.sock", {"do": "status"}, lambda _: None)
         found: dict[str, Any] = answer["status"]
         return found
 

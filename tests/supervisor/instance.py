@@ -16,7 +16,7 @@ from typing import Any, Self
 from segue.errors import SegueError
 from segue.linux import proc, snmp
 from segue.probe.result import Result
-from segue.supervisor.control.client import ask
+from segue.supervisor.control.client import converse
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE = 20.0
@@ -82,7 +82,7 @@ class Instance:
 
     def ask(self, verb: str, **more: Any) -> dict[str, Any]:
         """One request to its last answer."""
-        return ask(self.control, {"do": verb, **more}, lambda _: None)
+        return converse(self.control, {"do": verb, **more}, lambda _: None)
 
     def status(self) -> dict[str, Any]:
         """What ``segue status`` shows; {} while nobody answers."""

@@ -13,6 +13,7 @@ import pytest
 
 from segue.errors import UsageError
 from segue.supervisor.control.clients import Reception
+from segue.supervisor.control.requests import Promote, Request, Rollback
 from segue.supervisor.control.server import Asker, Control
 
 
@@ -26,12 +27,12 @@ class Desk:
         self.reception = Reception(self.selector, self.do, lambda: self.clock, self.said.append)
         self.reception.open(Control(path))
 
-    def do(self, asker: Asker, request: dict[str, Any]) -> None:
-        if request["do"] == "nonsense":
+    def do(self, asker: Asker, request: Request) -> None:
+        if isinstance(request, Promote):
             raise UsageError("no such order")
-        if request["do"] == "stumble":
+        if isinstance(request, Rollback):
             raise KeyError("a bug")
-        asker.end(0, did=request["do"])
+        asker.end(0, did=request.verb)
 
     def turn(self) -> None:
         """Everything that waits to be heard."""
@@ -65,12 +66,12 @@ def answer(client: socket.socket) -> dict[str, Any]:
 
 def test_a_request_is_carried_out_once_it_is_whole(desk: Desk) -> None:
     """Also when it comes in two pieces; an error is the answer, with its exit code."""
-    assert answer(desk.client(b'{"do": "this"}\n')) == {"exit": 0, "did": "this"}
+    assert answer(desk.client(b'{"do": "status"}\n')) == {"exit": 0, "did": "status"}
     client = desk.client(b'{"do": ')
-    client.sendall(b'"that"}\n')
+    client.sendall(b'"reexec"}\n')
     desk.turn()
-    assert answer(client)["did"] == "that"
-    assert answer(desk.client(b'{"do": "nonsense"}\n')) == {"exit": 2, "error": "no such order"}
+    assert answer(client)["did"] == "reexec"
+    assert answer(desk.client(b'{"do": "promote"}\n')) == {"exit": 2, "error": "no such order"}
     assert answer(desk.client(b"garbage\n"))["exit"] == 2
 
 
@@ -88,9 +89,9 @@ def test_a_crowd_is_turned_away(desk: Desk) -> None:
     """The thirty-third who has asked nothing yet; there is room again when one has."""
     waiting = [desk.client() for _ in range(32)]
     assert "asked nothing yet" in answer(desk.client())["error"]
-    waiting[0].sendall(b'{"do": "this"}\n')
+    waiting[0].sendall(b'{"do": "status"}\n')
     desk.turn()
-    assert answer(waiting.pop(0))["did"] == "this"
+    assert answer(waiting.pop(0))["did"] == "status"
     waiting.append(desk.client())
     for one in waiting:
         one.close()
@@ -101,9 +102,9 @@ def test_a_shut_door_is_no_end_for_those_inside(desk: Desk) -> None:
     client = desk.client()
     desk.reception.shut()
     desk.reception.shut()
-    client.sendall(b'{"do": "this"}\n')
+    client.sendall(b'{"do": "status"}\n')
     desk.turn()
-    assert answer(client)["did"] == "this"
+    assert answer(client)["did"] == "status"
     with socket.socket(socket.AF_UNIX) as late, pytest.raises(FileNotFoundError):
         late.connect(desk.path)
 
@@ -122,13 +123,13 @@ SENSELESS = {
 def test_a_request_that_makes_no_sense_is_an_error_of_who_asks(desk: Desk, said: bytes) -> None:
     """However it is built: the answer has exit code 2, and the next client is served."""
     assert answer(desk.client(said))["exit"] == 2
-    assert answer(desk.client(b'{"do": "this"}\n'))["did"] == "this"
+    assert answer(desk.client(b'{"do": "status"}\n'))["did"] == "status"
     assert desk.said == []
 
 
 def test_a_bug_in_an_order_ends_one_request(desk: Desk) -> None:
     """Its client has exit code 1, the log has a sentence, and the next client is served."""
-    told = answer(desk.client(b'{"do": "stumble"}\n'))
+    told = answer(desk.client(b'{"do": "rollback"}\n'))
     assert (told["exit"], "KeyError" in told["error"]) == (1, True)
     assert desk.said == [told["error"]]
-    assert answer(desk.client(b'{"do": "this"}\n'))["did"] == "this"
+    assert answer(desk.client(b'{"do": "status"}\n'))["did"] == "status"

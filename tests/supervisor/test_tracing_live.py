@@ -119,7 +119,7 @@ def test_who_cannot_trace_is_told(netns: int, tmp_path: Path) -> None:
     with Instance(tmp_path, "--engine", "drain") as one:
         one.wait_serving(1, 1)
         assert "tracing needs the engine migrate" in one.ask("trace")["error"]
-        assert "nothing is bound to :1 here" in one.ask("trace", bind=":1")["error"]
+        assert "nothing is bound to ':1' here" in one.ask("trace", bind=":1")["error"]
         with connect():
             pass
         assert one.ask("stop")["exit"] == 0

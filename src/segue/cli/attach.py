@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -15,6 +15,9 @@ from segue.engine.pinning import USUAL
 from segue.errors import SegueError, UsageError
 from segue.observe.origin import RULES
 from segue.observe.stall import PATIENCE
+
+if TYPE_CHECKING:
+    from segue.supervisor.control.requests import Rescue
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -121,23 +124,25 @@ def rescue(address: str, after: str, **given: Any) -> int:
     from segue.supervisor.attach.follower import attend  # noqa: PLC0415
     from segue.supervisor.attach.settings import Wish  # noqa: PLC0415
     from segue.supervisor.control.paths import Places, instances  # noqa: PLC0415
+    from segue.supervisor.control.requests import Rescue  # noqa: PLC0415
 
     wish = Wish(Address.parse(address), rescue=after, passing=True, **given)
     if not wish.rescue_after:
         raise UsageError("--after is a time such as 50ms or 1s: with off there is nothing to do")
     if wish.instance_name in instances():
-        request = {"do": "rescue", "address": str(wish.address), "after": after}
+        request = Rescue(after, str(wish.address))
         return _ask_for_rescue(wish.instance_name, Places.of(wish.instance_name).control, request)
     return attend(wish)
 
 
-def _ask_for_rescue(name: str, control: str, request: dict[str, str]) -> int:
+def _ask_for_rescue(name: str, control: str, request: Rescue) -> int:
     """Have the instance that runs rescue until we are told to end; our hanging up ends it."""
     from segue.supervisor.control.client import ask  # noqa: PLC0415
+    from segue.supervisor.control.requests import Status  # noqa: PLC0415
 
-    if ask(control, {"do": "status"}, tell).get("status", {}).get("command"):
+    if ask(control, Status(), tell).get("status", {}).get("command"):
         raise UsageError(
-            f"{request['address']} is served by segue run ({name}): give --rescue to that one"
+            f"{request.address} is served by segue run ({name}): give --rescue to that one"
         )
     # SIGINT too: a shell that starts a job in the background has it ignored.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -157,11 +162,12 @@ def detach(address: str, **given: Any) -> int:
     from segue.supervisor.attach.settings import Wish  # noqa: PLC0415
     from segue.supervisor.control.client import ask  # noqa: PLC0415
     from segue.supervisor.control.paths import Places, instances  # noqa: PLC0415
+    from segue.supervisor.control.requests import Detach  # noqa: PLC0415
 
     wish = Wish(Address.parse(address), **given)
     name = wish.instance_name
     if name in instances():
-        answer = ask(Places.of(name).control, {"do": "detach", "address": str(wish.address)}, tell)
+        answer = ask(Places.of(name).control, Detach(str(wish.address)), tell)
         if answer.get("error"):
             raise SegueError(str(answer["error"]))
     elif not release(wish):

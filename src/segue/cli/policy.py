@@ -109,18 +109,19 @@ def map_(name: str, control: str, delete: tuple[str, ...], map_name: str, pairs:
     Under segue run and segue attach; numbers are decimal or 0x.
     """
     from segue.cli.verbs import request  # noqa: PLC0415  --help needs nothing of it
+    from segue.supervisor.control.requests import Map  # noqa: PLC0415
 
     changes = {}
     for pair in pairs:
         found = _PAIR.fullmatch(pair)
         if found is None:
             raise UsageError(f"{pair!r} sets nothing: write KEY=VALUE, such as 0xC00002=1")
-        changes[str(int(found[1], 0))] = int(found[2], 0)
+        changes[int(found[1], 0)] = int(found[2], 0)
     try:
-        gone = [int(key, 0) for key in delete]
+        gone = tuple(int(key, 0) for key in delete)
     except ValueError:
         raise UsageError(f"--delete takes a key, a number, not {', '.join(delete)}") from None
-    answer = request(name, control, do="map", map=map_name, set=changes, delete=gone)
+    answer = request(name, control, Map(map_name, changes, gone))
     for one in answer.get("maps", []):
         tell(one)
     for address, held in answer.get("contents", {}).items():

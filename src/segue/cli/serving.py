@@ -9,6 +9,7 @@ from typing import Any
 from segue.address import Address
 from segue.errors import SegueError
 from segue.probe.target import Target
+from segue.supervisor.control import requests
 from segue.supervisor.control.client import ask
 from segue.supervisor.control.paths import Places, instances
 
@@ -56,7 +57,7 @@ def serves(status: Status, target: Target) -> bool:
 
 def _status(name: str) -> Status | None:
     try:
-        answer = ask(Places.of(name).control, {"do": "status"}, lambda _: None)
+        answer = ask(Places.of(name).control, requests.Status(), lambda _: None)
     except (SegueError, OSError, ValueError):
         return None
     found = answer.get("status")

@@ -12,6 +12,7 @@ from rich.table import Table
 from segue.cli.telling import cell, tell_json
 from segue.cli.verbs import instance_options, request
 from segue.errors import SegueError
+from segue.supervisor.control.requests import Status
 from segue.visible import whole
 
 
@@ -20,7 +21,7 @@ from segue.visible import whole
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def status(name: str, control: str, *, as_json: bool) -> int:
     """Show generations, workers, what waits where, and who else listens."""
-    answer = request(name, control, do="status")
+    answer = request(name, control, Status())
     if answer["exit"]:
         return int(answer["exit"])
     if as_json:

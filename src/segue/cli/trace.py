@@ -28,10 +28,11 @@ def trace(name: str, control: str, bind: str, *, as_json: bool, count: int) -> i
     """
     from segue.engine.trace import TraceReader  # noqa: PLC0415  --help needs none of it
     from segue.supervisor.control.client import borrow, find  # noqa: PLC0415
+    from segue.supervisor.control.requests import Trace  # noqa: PLC0415
 
     path = find(name, control)
     shown = 0
-    with borrow(path, {"do": "trace", "bind": bind}) as (connection, descriptors):
+    with borrow(path, Trace(bind)) as (connection, descriptors):
         reader = TraceReader(*descriptors)
         names = _Names(path, bind)
         behind = time.time() - time.monotonic()
@@ -70,12 +71,13 @@ class _Names:
     def of(self, slot: int | None) -> str:
         """The worker, or the slot when no worker has it."""
         from segue.supervisor.control.client import ask  # noqa: PLC0415
+        from segue.supervisor.control.requests import Status  # noqa: PLC0415
 
         if slot is None:
             return "the kernel's hash"
         if slot not in self._known or time.monotonic() - self._asked > _LOOK_AGAIN:
             self._asked = time.monotonic()
-            status = ask(self._path, {"do": "status"}, lambda _: None).get("status", {})
+            status = ask(self._path, Status(), lambda _: None).get("status", {})
             for worker in status.get("workers", []):
                 for front, place in worker.get("slots", []):
                     if front in {self._bind, status["fronts"][0]["address"]}:

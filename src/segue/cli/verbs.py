@@ -11,6 +11,17 @@ import click
 from segue.cli.telling import tell
 from segue.errors import UsageError
 from segue.supervisor.control.client import ask, find
+from segue.supervisor.control.requests import (
+    Promote,
+    Reexec,
+    Request,
+    Restart,
+    Rollback,
+    Scale,
+    Shift,
+    Stop,
+    Weights,
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _WEIGHT = re.compile(r"(?:worker)?(?:[0-9]+\.)?([0-9]{1,9})=([0-9]+(?:\.[0-9]+)?)")
@@ -23,7 +34,7 @@ def instance_options(command: Command) -> Command:
     return named(at(command))
 
 
-def request(name: str, control: str, **order: Any) -> dict[str, Any]:
+def request(name: str, control: str, order: Request) -> dict[str, Any]:
     """Ask, show progress on stderr and an error if there is one; the last answer."""
     answer = ask(find(name, control), order, lambda text: tell(f"  {text}", err=True))
     if answer.get("error"):
@@ -54,12 +65,7 @@ def restart(
 
     Exits with 3, and changes nothing for clients, when the new ones do not become ready.
     """
-    order: dict[str, Any] = {"do": "restart", "now": now, "cut": cut, "wait": wait}
-    if canary is not None:
-        order["canary"] = canary
-    if keep is not None:
-        order["keep"] = keep
-    answer = request(name, control, **order)
+    answer = request(name, control, Restart(canary, keep, now, cut, wait))
     if answer["exit"] == 0:
         tell(f"generation {answer['generation']} {_came(answer, wait=wait)}")
     return int(answer["exit"])
@@ -77,7 +83,7 @@ def _came(answer: dict[str, Any], *, wait: bool) -> str:
 @instance_options
 def rollback(name: str, control: str) -> int:
     """Give new connections back to the previous generation, or give up the newcomers."""
-    answer = request(name, control, do="rollback")
+    answer = request(name, control, Rollback())
     if answer["exit"] == 0:
         tell(f"generation {answer['generation']} serves")
     return int(answer["exit"])
@@ -87,7 +93,7 @@ def rollback(name: str, control: str) -> int:
 @instance_options
 def promote(name: str, control: str) -> int:
     """Give a canary all new connections."""
-    answer = request(name, control, do="promote")
+    answer = request(name, control, Promote())
     if answer["exit"] == 0:
         tell(f"generation {answer['generation']} serves")
     return int(answer["exit"])
@@ -98,7 +104,7 @@ def promote(name: str, control: str) -> int:
 @click.argument("percent", type=float)
 def shift(name: str, control: str, percent: float) -> int:
     """Give the newest generation PERCENT of new connections: 100 promotes it, 0 takes all back."""
-    answer = request(name, control, do="shift", percent=percent)
+    answer = request(name, control, Shift(percent))
     if answer["exit"] == 0:
         got = f"{answer['percent']:g} %" if "percent" in answer else "all"
         tell(f"generation {answer['generation']} gets {got} of new connections")
@@ -113,13 +119,13 @@ def weights(name: str, control: str, weight: tuple[str, ...]) -> int:
 
     Workers are numbered as segue status shows them; in place of worker3 also 3 or 2.3.
     """
-    given: dict[str, float] = {}
+    given: dict[int, float] = {}
     for text in weight:
         found = _WEIGHT.fullmatch(text)
         if found is None:
             raise UsageError(f"{text!r} is no weight; write one such as worker3=0.5")
-        given[found[1]] = float(found[2])
-    return int(request(name, control, do="weights", weights=given)["exit"])
+        given[int(found[1])] = float(found[2])
+    return int(request(name, control, Weights(given))["exit"])
 
 
 @click.command()
@@ -127,7 +133,7 @@ def weights(name: str, control: str, weight: tuple[str, ...]) -> int:
 @click.argument("workers", type=int)
 def scale(name: str, control: str, workers: int) -> int:
     """Run so many WORKERS from now on; those too many drain first."""
-    answer = request(name, control, do="scale", workers=workers)
+    answer = request(name, control, Scale(workers))
     if answer["exit"] == 0:
         tell(f"{answer['workers']} worker(s)")
     return int(answer["exit"])
@@ -138,11 +144,11 @@ def scale(name: str, control: str, workers: int) -> int:
 @click.option("--fast", is_flag=True, help="Kill the workers instead of letting them finish.")
 def stop(name: str, control: str, *, fast: bool) -> int:
     """Let the workers finish, and end the instance."""
-    return int(request(name, control, do="stop", fast=fast)["exit"])
+    return int(request(name, control, Stop(fast))["exit"])
 
 
 @click.command()
 @instance_options
 def reexec(name: str, control: str) -> int:
     """Replace the supervisor's own code by what is installed now; workers notice nothing."""
-    return int(request(name, control, do="reexec")["exit"])
+    return int(request(name, control, Reexec())["exit"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,28 @@ from segue.errors import UsageError
 from segue.group import Listener
 from segue.linux import proc
 from segue.policy.counts import Counts
-from segue.supervisor.control import map_order as maps_order
-from segue.supervisor.control.server import Asker, factors, number, short
+from segue.supervisor.control import map_order
+from segue.supervisor.control.requests import (
+    Detach,
+    Map,
+    Promote,
+    Request,
+    Rescue,
+    Rollback,
+    Shift,
+    Status,
+    Stop,
+    Trace,
+    Weights,
+)
+from segue.supervisor.control.server import Asker
 from segue.supervisor.settings import patience
 from segue.supervisor.workers.survey import describe
 
 if TYPE_CHECKING:
     from segue.supervisor.attach.follower import Attending
+
+ORDERS = (Status, Shift, Rollback, Promote, Weights, Stop, Detach, Trace, Map, Rescue)
 
 
 class Orders:
@@ -31,78 +46,55 @@ class Orders:
 
     def __init__(self, attending: Attending) -> None:
         self.attending = attending
-        self.verbs: dict[str, Callable[[Asker, dict[str, Any]], None]] = {
-            "status": self._status,
-            "shift": self._shift,
-            "rollback": lambda asker, _: self._all(asker, 0.0),
-            "promote": lambda asker, _: self._all(asker, 100.0),
-            "weights": self._weights,
-            "stop": self._stop,
-            "detach": self._detach,
-            "trace": self._trace,
-            "map": self._map,
-            "rescue": self._rescue,
-        }
 
-    def do(self, asker: Asker, request: dict[str, Any]) -> None:
+    def do(self, asker: Asker, request: Request) -> None:
         """Carry out one request.  Raises SegueError, with nothing changed, when it cannot."""
-        verb = self.verbs.get(str(request["do"]))
-        if verb is None:
+        attending = self.attending
+        if not isinstance(request, ORDERS):
             raise UsageError(
-                f"{short(request['do'])} is no order for a group that Segue did not start: its"
-                f" servers are restarted their own way (orders here: {', '.join(self.verbs)})"
+                f"{request.verb} is no order for a group that Segue did not start: its servers are"
+                f" restarted their own way (orders here: {', '.join(one.verb for one in ORDERS)})"
             )
-        verb(asker, request)
-
-    def _status(self, asker: Asker, _: dict[str, Any]) -> None:
-        asker.end(0, status=report(self.attending))
-
-    def _shift(self, asker: Asker, request: dict[str, Any]) -> None:
-        percent = number(request, "percent")
-        generation = self.attending.attached.shift(percent)
-        self.attending.changed()
-        asker.end(0, generation=generation, percent=percent)
+        match request:
+            case Status():
+                asker.end(0, status=report(attending))
+            case Shift(percent):
+                generation = attending.attached.shift(percent)
+                attending.changed()
+                asker.end(0, generation=generation, percent=percent)
+            case Rollback():
+                self._all(asker, 0.0)
+            case Promote():
+                self._all(asker, 100.0)
+            case Weights(weights):
+                attending.attached.weigh(weights)
+                attending.changed()
+                asker.end(0)
+            case Map():
+                groups = {str(attending.wish.address): attending.attached.steering}
+                map_order.answer(asker, request, groups)
+            case Trace():
+                attending.tracing.begin(asker, 0, attending.attached.steering, attending.borrow)
+            case Rescue(after):
+                self._refuse_other(request.address)
+                attending.rescue_for(asker, patience(after, "--after"))
+            case Stop():
+                attending.end()
+                asker.end(0)
+            case Detach():
+                self._refuse_other(request.address)
+                attending.detach()
+                asker.end(0)
 
     def _all(self, asker: Asker, percent: float) -> None:
         self.attending.attached.shift(percent)
         self.attending.changed()
         asker.end(0, generation=_working(self.attending.parts()))
 
-    def _weights(self, asker: Asker, request: dict[str, Any]) -> None:
-        self.attending.attached.weigh(factors(request))
-        self.attending.changed()
-        asker.end(0)
-
-    def _map(self, asker: Asker, request: dict[str, Any]) -> None:
-        attending = self.attending
-        groups = {str(attending.wish.address): attending.attached.steering}
-        maps_order.answer(asker, request, groups)
-
-    def _trace(self, asker: Asker, _: dict[str, Any]) -> None:
-        attending = self.attending
-        attending.tracing.begin(asker, 0, attending.attached.steering, attending.borrow)
-
-    def _rescue(self, asker: Asker, request: dict[str, Any]) -> None:
-        """For as long as the client stays; it is told what is done."""
-        text = request.get("after")
-        if not isinstance(text, str):
-            raise UsageError('a rescue has a time: {"do": "rescue", "after": "50ms"}')
-        self._refuse_other(request)
-        self.attending.rescue_for(asker, patience(text, "--after"))
-
-    def _refuse_other(self, request: dict[str, Any]) -> None:
+    def _refuse_other(self, address: str) -> None:
         here = str(self.attending.wish.address)
-        if request.get("address", here) != here:
+        if address not in {"", here}:
             raise UsageError(f"{self.attending.places.name} is attached to {here}")
-
-    def _stop(self, asker: Asker, _: dict[str, Any]) -> None:
-        self.attending.end()
-        asker.end(0)
-
-    def _detach(self, asker: Asker, request: dict[str, Any]) -> None:
-        self._refuse_other(request)
-        self.attending.detach()
-        asker.end(0)
 
 
 def report(attending: Attending) -> dict[str, Any]:

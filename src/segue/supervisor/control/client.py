@@ -6,12 +6,13 @@ import contextlib
 import errno
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from segue.errors import KernelError, SegueError, UsageError
 from segue.linux import scm_rights
 from segue.supervisor.control.paths import Places, check_name, instances
+from segue.supervisor.control.requests import Request
 
 _ANSWER_WITH_DESCRIPTORS = 1 << 16
 # As bytes; the status of 512 workers at ten addresses has some 600 KB.
@@ -37,13 +38,21 @@ def find(name: str = "", control: str = "") -> str:
     raise UsageError(f"several instances are running; pick one with --name: {', '.join(known)}")
 
 
-def ask(path: str, request: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+def ask(path: str, request: Request, say: Callable[[str], None]) -> dict[str, Any]:
     """Send one request and pass progress to ``say`` until the last answer, which is returned.
+
+    Raises as ``converse``.
+    """
+    return converse(path, request.to_json(), say)
+
+
+def converse(path: str, plain: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+    """As ``ask``, for a request as plain values, whatever they are.
 
     Raises SegueError when nobody answers at ``path`` within five seconds, or hangs up without a
     last answer.
     """
-    for answer in _answers(path, request):
+    for answer in _answers(path, plain):
         if "exit" in answer:
             return answer
         say(str(answer.get("say", "")))
@@ -54,7 +63,7 @@ def ask(path: str, request: dict[str, Any], say: Callable[[str], None]) -> dict[
 
 
 @contextlib.contextmanager
-def borrow(path: str, request: dict[str, Any]) -> Iterator[tuple[socket.socket, tuple[int, ...]]]:
+def borrow(path: str, request: Request) -> Iterator[tuple[socket.socket, tuple[int, ...]]]:
     """Send one request that is answered with descriptors, and stay connected inside the block.
 
     Yields the connection, readable when the supervisor ends it, and the descriptors, which are the
@@ -62,7 +71,7 @@ def borrow(path: str, request: dict[str, Any]) -> Iterator[tuple[socket.socket, 
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
         _connect(connection, path)
-        connection.sendall(json.dumps(request).encode() + b"\n")
+        connection.sendall(json.dumps(request.to_json()).encode() + b"\n")
         try:
             data, descriptors = scm_rights.receive(connection, _ANSWER_WITH_DESCRIPTORS)
         except KernelError as error:
@@ -75,12 +84,12 @@ def borrow(path: str, request: dict[str, Any]) -> Iterator[tuple[socket.socket, 
         yield connection, tuple(descriptors)
 
 
-def _answers(path: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _answers(path: str, plain: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
         _connect(connection, path)
         # A supervisor that refuses us may have answered and hung up already: the answer is there.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            connection.sendall(json.dumps(request).encode() + b"\n")
+            connection.sendall(json.dumps(plain).encode() + b"\n")
         with connection.makefile("rb") as lines, contextlib.suppress(ConnectionResetError):
             while line := _line(lines, path):
                 connection.settimeout(None)  # it lives: what it does now may take its time

@@ -6,9 +6,9 @@ import os
 import selectors
 import traceback
 from collections.abc import Callable
-from typing import Any
 
 from segue.errors import SegueError
+from segue.supervisor.control.requests import Request, parse
 from segue.supervisor.control.server import Asker, Control
 
 _MOST_ASKERS = 32  # clients whose request is not whole yet, and how long they may take over it
@@ -26,7 +26,7 @@ class Reception:
     def __init__(
         self,
         selector: selectors.BaseSelector,
-        do: Callable[[Asker, dict[str, Any]], None],
+        do: Callable[[Asker, Request], None],
         now: Callable[[], float],
         say: Callable[[str], None],
     ) -> None:
@@ -76,7 +76,7 @@ class Reception:
             if request is None:
                 return
             self._forget(asker)
-            self._do(asker, request)
+            self._do(asker, parse(request))
         except (SegueError, OSError) as error:
             self._forget(asker)
             asker.end(getattr(error, "exit_code", 1), error=str(error))

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
-import re
 import socket
 from typing import Any
 
@@ -22,11 +20,6 @@ from segue.supervisor.control.paths import remove
 _LONGEST_REQUEST = 1 << 16
 _WAITING = 16  # askers whom the supervisor has not accepted yet; a person and a few scripts
 _ANSWER_BYTES = 1 << 20  # a client that does not read loses what is more
-_MOST_DIGITS = 20  # of 2**64 - 1, the largest number that a map holds
-_DIGITS = re.compile(f"[0-9]{{1,{_MOST_DIGITS}}}")
-_SHOWN = 60  # characters of a value that is refused
-# A table of 4,096 entries cannot show so large a difference anyhow.
-MOST_WEIGHT = 1e6
 
 
 class Asker:
@@ -137,43 +130,3 @@ class Control:
         """Close the socket and remove its file."""
         self.socket.close()
         remove(self.path)
-
-
-def number(request: dict[str, Any], key: str, default: float | None = None) -> float:
-    """A number of a request.  Raises UsageError for anything else."""
-    value = request.get(key, default)
-    if not isinstance(value, bool) and isinstance(value, int | float):
-        with contextlib.suppress(OverflowError):  # an integer may be larger than any float
-            if math.isfinite(found := float(value)):
-                return found
-    raise UsageError(f"{key} is a number, not {short(value)}")
-
-
-def whole_number(value: object) -> int:
-    """A whole number, not below 0, that JSON holds as one or as a key.  Raises UsageError."""
-    if isinstance(value, str) and _DIGITS.fullmatch(value):
-        return int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**_MOST_DIGITS:
-        return value
-    raise UsageError(f"a whole number is needed, not {short(value)}")
-
-
-def short(value: object) -> str:
-    """A value of a request for an error: its beginning, quoted."""
-    told = repr(value)
-    return told if len(told) <= _SHOWN else f"{told[:_SHOWN]}..."
-
-
-def factors(request: dict[str, Any]) -> dict[int, float]:
-    """The weights of a request, by worker.  Raises UsageError."""
-    given = request.get("weights")
-    if not isinstance(given, dict) or not given or not all(map(_DIGITS.fullmatch, given)):
-        raise UsageError('weights are given by worker: {"3": 0.5}')
-    found = {int(worker): number(given, worker) for worker in given}
-    for worker, factor in found.items():
-        if not 0 <= factor <= MOST_WEIGHT:
-            raise UsageError(
-                f"worker{worker} cannot have a weight of {factor:g}: it is between 0 and"
-                f" {MOST_WEIGHT:,.0f}"
-            )
-    return found

@@ -11,18 +11,34 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from segue.errors import NotSupported, SegueError, UsageError
 from segue.supervisor import notify
-from segue.supervisor.control import map_order as maps_order
-from segue.supervisor.control.server import Asker, factors, number, short
+from segue.supervisor.control import map_order
+from segue.supervisor.control.requests import (
+    Map,
+    Promote,
+    Reexec,
+    Request,
+    Restart,
+    Rollback,
+    Scale,
+    Shift,
+    Status,
+    Stop,
+    Trace,
+    Weights,
+    shown,
+)
+from segue.supervisor.control.server import Asker
 from segue.supervisor.lifecycle.stages import Order, Phase, Stage, Turn
 from segue.supervisor.run.status import report
-from segue.supervisor.settings import LONGEST
 
 if TYPE_CHECKING:
     from segue.supervisor.run.runner import Runner
+
+ORDERS = (*(Restart, Rollback, Promote, Shift, Weights, Scale, Stop, Status, Reexec, Trace, Map),)
 
 
 @dataclass(slots=True)
@@ -41,19 +57,6 @@ class Requests:
         self.runner = runner
         self.waiting: list[Waiting] = []
         self.stopping: list[Asker] = []
-        self.verbs: dict[str, Callable[[Asker, dict[str, Any]], None]] = {
-            "restart": self._restart,
-            "rollback": self._rollback,
-            "promote": self._promote,
-            "shift": self._shift,
-            "weights": self._weights,
-            "scale": self._scale,
-            "stop": self._stop,
-            "status": self._status,
-            "reexec": self._reexec,
-            "trace": self._trace,
-            "map": self._map,
-        }
         self.signals: dict[int, Callable[[int], object]] = {
             signal.SIGHUP: self._hang_up,
             signal.SIGTERM: self.stop,
@@ -66,12 +69,38 @@ class Requests:
             signal.SIGCHLD: lambda _: None,
         }
 
-    def do(self, asker: Asker, request: dict[str, Any]) -> None:
+    def do(self, asker: Asker, request: Request) -> None:
         """Carry out one request.  Raises SegueError, with nothing changed, when it cannot."""
-        verb = self.verbs.get(str(request["do"]))
-        if verb is None:
-            raise UsageError(f"there is no order {short(request['do'])} ({', '.join(self.verbs)})")
-        verb(asker, request)
+        if not isinstance(request, ORDERS):
+            raise UsageError(
+                f"{request.verb} is an order for a group that Segue did not start (orders here:"
+                f" {', '.join(one.verb for one in ORDERS)})"
+            )
+        match request:
+            case Restart():
+                self._restart(asker, request)
+            case Rollback():
+                self._rollback(asker)
+            case Promote():
+                self._promote(asker)
+            case Shift():
+                self._shift(asker, request)
+            case Weights():
+                self._weights(asker, request)
+            case Scale():
+                self.scale(request.workers)
+                asker.end(0, workers=request.workers)
+            case Stop():
+                self._stop(asker, request)
+            case Status():
+                asker.end(0, status=report(self.runner))
+            case Reexec():
+                self._reexec(asker)
+            case Trace():
+                self._trace(asker, request)
+            case Map():
+                groups = {str(one.bind.address): one.steering for one in self.runner.fronts}
+                map_order.answer(asker, request, groups)
 
     def signalled(self, number: int) -> None:
         """A signal came; an order that makes no sense now is said and otherwise ignored."""
@@ -95,10 +124,6 @@ class Requests:
     ) -> int:
         """Start newcomers; their generation.  Newcomers that are not ready yet are replaced."""
         runner, instance = self.runner, self.runner.instance
-        if not 0 < percent <= 100:
-            raise UsageError(f"a canary gets above 0 and at most 100 percent, not {percent:g}")
-        if hold is not None and not 0 <= hold < LONGEST:
-            raise UsageError(f"--keep is at least 0 and below a day, not {hold:g} seconds")
         if (at_once or cut) and not all(front.steering.migrates for front in runner.fronts):
             raise NotSupported(
                 "moving connections at once",
@@ -165,21 +190,20 @@ class Requests:
 
     # Verbs
 
-    def _restart(self, asker: Asker, request: dict[str, Any]) -> None:
-        hold = request.get("keep")
+    def _restart(self, asker: Asker, request: Restart) -> None:
         generation = self.restart(
-            percent=number(request, "canary", 100.0),
-            hold=None if hold is None else number(request, "keep"),
-            at_once=bool(request.get("now")),
-            cut=bool(request.get("cut")),
+            percent=100.0 if request.canary is None else request.canary,
+            hold=request.keep,
+            at_once=request.now,
+            cut=request.cut,
         )
-        if request.get("wait", True):
-            self.waiting.append(Waiting(asker, generation, until_drained=not request.get("keep")))
+        if request.wait:
+            self.waiting.append(Waiting(asker, generation, until_drained=not request.keep))
             asker.say(f"generation {generation} is starting")
         else:
             asker.end(0, generation=generation)
 
-    def _rollback(self, asker: Asker, _: dict[str, Any]) -> None:
+    def _rollback(self, asker: Asker) -> None:
         runner, instance = self.runner, self.runner.instance
         if instance.phase in {Phase.RENEWING, Phase.CANARY}:
             gone = instance.newcomer
@@ -201,7 +225,7 @@ class Requests:
         asker.end(0, generation=instance.working)
         runner.say(f"rolled back: generation {instance.working} takes all new connections")
 
-    def _promote(self, asker: Asker, _: dict[str, Any]) -> None:
+    def _promote(self, asker: Asker) -> None:
         runner, instance = self.runner, self.runner.instance
         if instance.phase is not Phase.CANARY:
             raise UsageError("there is no canary to promote (segue restart --canary PERCENT)")
@@ -210,58 +234,43 @@ class Requests:
         runner.say(f"generation {instance.working} is promoted and takes all new connections")
         asker.end(0, generation=instance.working)
 
-    def _shift(self, asker: Asker, request: dict[str, Any]) -> None:
-        percent, instance = number(request, "percent"), self.runner.instance
-        if not 0 <= percent <= 100:
-            raise UsageError(f"a part is 0 to 100 percent, not {percent:g}")
+    def _shift(self, asker: Asker, request: Shift) -> None:
+        percent, instance = request.percent, self.runner.instance
         if instance.phase is not Phase.CANARY:
             raise UsageError("there is no canary to shift (segue restart --canary PERCENT)")
         if percent == 0:
-            self._rollback(asker, request)
+            self._rollback(asker)
         elif percent == 100:
-            self._promote(asker, request)
+            self._promote(asker)
         else:
             instance.percent = percent
             asker.end(0, generation=instance.newcomer, percent=percent)
             self.runner.say(f"generation {instance.newcomer} gets {percent:g} % of new connections")
 
-    def _weights(self, asker: Asker, request: dict[str, Any]) -> None:
-        wanted, instance = factors(request), self.runner.instance
-        for worker in wanted:
+    def _weights(self, asker: Asker, request: Weights) -> None:
+        instance = self.runner.instance
+        for worker in request.weights:
             if worker not in {one.id for one in instance.living}:
                 known = ", ".join(f"worker{one.id}" for one in instance.living)
                 raise UsageError(f"there is no worker{worker} (there are {known or 'none'})")
-        instance.factors |= wanted
+        instance.factors |= request.weights
         asker.end(0)
 
-    def _map(self, asker: Asker, request: dict[str, Any]) -> None:
-        groups = {str(one.bind.address): one.steering for one in self.runner.fronts}
-        maps_order.answer(asker, request, groups)
-
-    def _trace(self, asker: Asker, request: dict[str, Any]) -> None:
-        fronts = self.runner.fronts
-        wanted = str(request.get("bind", ""))
+    def _trace(self, asker: Asker, request: Trace) -> None:
+        fronts, wanted = self.runner.fronts, request.bind
         named = [one for one in fronts if wanted in {"", one.bind.name, str(one.bind.address)}]
         if not named:
             known = ", ".join(str(one.bind.address) for one in fronts)
-            raise UsageError(f"nothing is bound to {short(wanted)} here (there are {known})")
+            raise UsageError(f"nothing is bound to {shown(wanted)} here (there are {known})")
         front = named[0]
         self.runner.tracing.begin(asker, front.number, front.steering, front.borrow)
 
     def scale(self, size: int) -> None:
         """So many workers from now on."""
-        if not 1 <= size <= 512:
-            raise UsageError(f"an instance has 1 to 512 workers, not {size}")
+        Scale(size)  # which refuses a number that cannot be
         self.runner.instance.feed(Order.SCALE)
         self.runner.instance.size = size
         self.runner.say(f"{size} workers from now on")
-
-    def _scale(self, asker: Asker, request: dict[str, Any]) -> None:
-        size = number(request, "workers", 0)
-        if size != int(size):
-            raise UsageError(f"an instance has a whole number of workers, not {size:g}")
-        self.scale(int(size))
-        asker.end(0, workers=self.runner.instance.size)
 
     def stop(self, number: int = 0) -> None:
         """Graceful the first time; the second time at once."""
@@ -295,19 +304,16 @@ class Requests:
                 worker.feed(Turn.KILL, runner.world.now())
                 runner.crew.members[worker.id].kill()
 
-    def _stop(self, asker: Asker, request: dict[str, Any]) -> None:
+    def _stop(self, asker: Asker, request: Stop) -> None:
         self.stopping.append(asker)  # first, so that it hears how it goes
         try:
-            if request.get("fast"):
+            if request.fast:
                 self._fast(signal.SIGKILL)
             else:
                 self.stop()
         except BaseException:
             self.stopping.remove(asker)
             raise
-
-    def _status(self, asker: Asker, _: dict[str, Any]) -> None:
-        asker.end(0, status=report(self.runner))
 
     def _pass_on(self, number: int) -> None:
         for member in self.runner.crew:
@@ -320,7 +326,7 @@ class Requests:
 
         self.runner.hand_over_to(succession.prepare(self.runner))
 
-    def _reexec(self, asker: Asker, _: dict[str, Any]) -> None:
+    def _reexec(self, asker: Asker) -> None:
         asker.say("trying the new code")
         self.reexec()
         asker.end(0)
