@@ -25,7 +25,14 @@ from tests.policy.clients import (
 from segue.engine import object as objects
 from segue.engine.by_array import ByArray, places
 from segue.engine.migrate import Migrate
-from segue.engine.steering import Steering
+from segue.engine.steering import (
+    Exchangeable,
+    Steering,
+    counts_of,
+    descriptors_of,
+    moves_at_close,
+    order_of,
+)
 from segue.errors import KernelError, UsageError
 from segue.linux import sysctl
 from segue.linux.bpf_maps import Map
@@ -95,8 +102,9 @@ pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 def test_it_is_a_steering(group: Group) -> None:
     """The supervisor may take it for one, and knows what it cannot."""
     steering: Steering = group.engine
-    assert (steering.migrates, steering.by_index, steering.weighs) == (True, False, False)
-    assert (steering.counts(), steering.descriptors(), steering.order()) == ({}, {}, [])
+    assert (steering.migrates, moves_at_close(steering), steering.weighs) == (True, True, False)
+    assert (counts_of(steering), descriptors_of(steering), order_of(steering)) == ({}, {}, [])
+    assert not isinstance(steering, Exchangeable)
 
 
 def test_the_array_holds_those_that_share_and_the_program_is_told_how_many(group: Group) -> None:

@@ -19,7 +19,7 @@ from tests.linux.unprivileged import as_nobody
 from segue.address import Address
 from segue.engine.drain import Drain, GroupKey
 from segue.engine.hash import Hash
-from segue.engine.steering import Steering
+from segue.engine.steering import IndexAddressed, counts_of, descriptors_of
 from segue.errors import UsageError
 from segue.linux import cbpf, sockopt
 from segue.linux.sock_diag import SockDiag
@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.root, pytest.mark.usefixtures("netns")]
 class Bench:
     """A group under a steering, and clients that say where they got to."""
 
-    def __init__(self, address: Address = IPV4, steering: Steering | None = None) -> None:
+    def __init__(self, address: Address = IPV4, steering: Drain | None = None) -> None:
         self.address = address
         self.steering = steering or Drain()
         self.listeners: dict[int, socket.socket] = {}
@@ -93,7 +93,7 @@ class Bench:
 
 
 @contextmanager
-def bench(address: Address = IPV4, steering: Steering | None = None) -> Iterator[Bench]:
+def bench(address: Address = IPV4, steering: Drain | None = None) -> Iterator[Bench]:
     made = Bench(address, steering)
     try:
         yield made
@@ -477,5 +477,5 @@ def test_what_makes_no_sense_is_refused() -> None:
             with pytest.raises(UsageError, match=complaint):
                 call()
         assert group.spread(10) == {a: 10}
-        assert steering.counts() == {}
-        assert steering.descriptors() == {}
+        assert (counts_of(steering), descriptors_of(steering)) == ({}, {})
+        assert isinstance(steering, IndexAddressed)

@@ -17,7 +17,7 @@ from tests.policy.clients import IPV4, LIMIT, close, connect, queue, taken, wait
 
 from segue.engine import sockarray
 from segue.engine.migrate import Migrate
-from segue.engine.steering import NO_SLOT, Steering
+from segue.engine.steering import Steering
 from segue.errors import KernelError, UsageError
 from segue.linux import sysctl
 from segue.linux.sockopt import open_listener
@@ -79,7 +79,7 @@ def test_before_the_first_share_the_kernel_decides(group: Group) -> None:
     assert group.engine.counts() == {
         0: Counts(),
         1: Counts(),
-        NO_SLOT: Counts(new=20, fell_back=20),
+        None: Counts(new=20, fell_back=20),
     }
 
 
@@ -178,7 +178,7 @@ def test_a_flip_under_load_loses_nothing_and_is_exact(group: Group) -> None:
     counts = group.engine.counts()
     assert accepted == total
     assert counts[0].new + counts[1].new == total
-    assert counts[NO_SLOT] == Counts()
+    assert counts[None] == Counts()
 
 
 @pytest.mark.parametrize("weights", [{1: 1}, {1: 1, 2: 1}], ids=["one", "both"])
@@ -213,7 +213,7 @@ def test_a_share_is_inherited_by_those_that_stay(group: Group) -> None:
     assert group.engine.counts()[1].fell_back == 0
     group.leave(1)
     assert group.go(20) == {2: 20}
-    assert group.engine.counts()[NO_SLOT] == Counts(new=20, fell_back=20)
+    assert group.engine.counts()[None] == Counts(new=20, fell_back=20)
 
 
 def test_leaving_twice_only_closes(group: Group) -> None:
@@ -315,7 +315,7 @@ def test_the_listeners_of_a_crashed_supervisor_are_taken_over(group: Group) -> N
         successor.join(6, group.listeners[1])
         successor.share({6: 1})
         assert group.go(20) == {1: 20}
-        assert successor.counts() == {5: Counts(), 6: Counts(new=20), NO_SLOT: Counts()}
+        assert successor.counts() == {5: Counts(), 6: Counts(new=20), None: Counts()}
 
 
 def test_the_listener_of_a_living_supervisor_is_not_waited_for_long(
@@ -406,7 +406,7 @@ def test_what_makes_no_sense_changes_nothing(group: Group) -> None:
     with pytest.raises(UsageError, match="no port"):
         engine.pin(0, 0)
     assert group.go(5) == {0: 5}
-    assert engine.counts()[NO_SLOT] == Counts()
+    assert engine.counts()[None] == Counts()
 
 
 @pytest.mark.program("setpriv")

@@ -17,7 +17,6 @@ from segue.bpf.insn import R0, R7, Size
 from segue.engine import object as objects
 from segue.engine.by_table import ByTable
 from segue.engine.programs import ProgramChoice
-from segue.engine.steering import NO_SLOT
 from segue.errors import UsageError, VerifierError
 from segue.linux import sysctl
 from segue.linux.sockopt import open_listener
@@ -114,6 +113,6 @@ def test_an_object_that_reads_the_table_has_shares_counts_and_pins(engine: ByTab
         engine.leave(0, listeners.pop(0))
         assert taken(listeners, 20) == {1: 0, 2: 20}
         assert engine.counts()[2] == Counts(child=20)
-        assert engine.counts()[NO_SLOT] == Counts()
+        assert engine.counts()[None] == Counts()
         assert (engine.weighs, engine.descriptors(), engine.variables()) == (True, {}, {})
         close(clients)

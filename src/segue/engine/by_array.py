@@ -12,7 +12,7 @@ between both generations get connections, and both serve them.
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -24,7 +24,6 @@ from segue.linux.bpf_maps import Map
 from segue.linux.sockopt import is_listening
 from segue.policy import builtin
 from segue.policy.builtin import encode_number
-from segue.policy.counts import Counts
 from segue.policy.object import WAITING, ObjectPolicy
 from segue.shares import quotas
 
@@ -44,7 +43,6 @@ class ByArray:
 
     name = "migrate"
     migrates = True
-    by_index = False
     weighs = False
 
     def __init__(self, policy: ObjectPolicy) -> None:
@@ -156,28 +154,9 @@ class ByArray:
                 self._spread()
             self._take_out(slot)
 
-    def counts(self) -> dict[int, Counts]:
-        """As in Steering: nothing, what an object counts is in its variables and maps."""
-        return {}
-
     def variables(self) -> dict[str, int]:
-        """As in Steering: those of 1, 2, 4 and 8 bytes, unsigned."""
+        """As in KeepingVariables."""
         return self._loaded.variables()
-
-    def descriptors(self) -> dict[str, int]:
-        """As in Steering: none, so that new code reads the object again."""
-        return {}
-
-    def order(self) -> list[int]:
-        """As in Steering: none, sockets are named by slot."""
-        return []
-
-    def adopt_order(self, order: Sequence[int]) -> None:
-        """As in Steering: nothing to adopt."""
-
-    def check(self, cookies: Collection[int]) -> list[str]:  # noqa: ARG002
-        """As in Steering: who else joins or leaves changes nothing for our slots."""
-        return []
 
     def close(self) -> None:
         """As in Steering; twice is no error."""

@@ -16,11 +16,11 @@ class ByTable(Migrate):
         super().__init__(self._loaded.by_table())
 
     def variables(self) -> dict[str, int]:
-        """As in Steering: those of 1, 2, 4 and 8 bytes, unsigned."""
+        """As in KeepingVariables."""
         return self._loaded.variables()
 
     def descriptors(self) -> dict[str, int]:
-        """As in Steering: none, so that new code reads the object again."""
+        """As in HandingOver: none, so that new code reads the object again."""
         return {}
 
     def close(self) -> None:

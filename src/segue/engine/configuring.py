@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Mapping
 
-from segue.engine.migrate import Migrate
-from segue.engine.steering import Steering
+from segue.engine.steering import Exchangeable, Steering
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.linux.bpf_maps import Map
 from segue.policy import common
@@ -16,7 +15,7 @@ _WIDEST = 8  # of a number
 
 def own_maps(steering: Steering) -> dict[str, Map]:
     """The maps that its policy declared, by name.  Raises NotSupported without a program."""
-    if not isinstance(steering, Migrate):
+    if not isinstance(steering, Exchangeable):
         raise NotSupported("a policy's maps", "the engine migrate", f"the engine {steering.name}")
     ours = {one.name for one in common.OWN}
     return {name: one for name, one in steering.maps.items() if name not in ours}

@@ -18,7 +18,6 @@ from segue.engine.index_order import IndexOrder
 from segue.errors import KernelError, UsageError
 from segue.linux import cbpf, sockopt
 from segue.linux.sock_diag import Entry, SockDiag
-from segue.policy.counts import Counts
 from segue.shares import quotas
 
 
@@ -75,7 +74,6 @@ class Drain:
 
     name = "drain"
     migrates = False
-    by_index = True
     weighs = True
 
     def __init__(self) -> None:
@@ -166,28 +164,16 @@ class Drain:
         self._look()
         self._refresh()
 
-    def counts(self) -> dict[int, Counts]:
-        """Nothing: classic BPF cannot count."""
-        return {}
-
-    def variables(self) -> dict[str, int]:
-        """None: classic BPF has no memory."""
-        return {}
-
-    def descriptors(self) -> dict[str, int]:
-        """Nothing: the program lives with the group."""
-        return {}
-
     def order(self) -> list[int]:
-        """As in Steering; those whose index is not certain are negative."""
+        """As in IndexAddressed; those whose index is not certain are negative."""
         return self._order.record()
 
     def adopt_order(self, order: Sequence[int]) -> None:
-        """As in Steering.  The members join again after it, and keep their indexes."""
+        """As in IndexAddressed.  The members join again after it, and keep their indexes."""
         self._order = IndexOrder(order)
 
     def check(self, cookies: Collection[int]) -> list[str]:
-        """As in Steering: who joined or left without us, and whose index is not certain.
+        """As in IndexAddressed: who joined or left without us, and whose index is not certain.
 
         Where ``cookies`` are not those we know, a look of our own decides: the caller's may be
         older than the last change, or take in another group at the same address.

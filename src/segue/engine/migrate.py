@@ -11,13 +11,12 @@ import errno
 import os
 import socket
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
 from segue.engine.loaded import Loaded, load
 from segue.engine.sockarray import put
-from segue.engine.steering import NO_SLOT
 from segue.errors import KernelError, UsageError
 from segue.linux.bpf import Descriptor, Program, attach_reuseport
 from segue.linux.bpf_attr import MapType
@@ -37,7 +36,6 @@ class Migrate:
 
     name = "migrate"
     migrates = True
-    by_index = False
     weighs = True
 
     def __init__(self, loaded: Loaded | None = None) -> None:
@@ -207,12 +205,12 @@ class Migrate:
                 self._pins.delete(port)
         self._sockets.delete(encode_number(slot))
 
-    def counts(self) -> dict[int, Counts]:
-        """As in Steering; exact, by the program itself."""
+    def counts(self) -> dict[int | None, Counts]:
+        """As in Counting; exact, by the program itself."""
         if self._counters is None:
             return {}
-        found = {slot: self.counted(slot) for slot in sorted(self._slots)}
-        found[NO_SLOT] = self.counted(builtin.UNSELECTED)
+        found: dict[int | None, Counts] = {slot: self.counted(slot) for slot in sorted(self._slots)}
+        found[None] = self.counted(builtin.UNSELECTED)
         return found
 
     def cookies(self) -> dict[int, int]:
@@ -239,23 +237,8 @@ class Migrate:
             owned.pin(f"{directory}/{name}")
 
     def descriptors(self) -> dict[str, int]:
-        """As in Steering: the maps and the program.  They close on exec unless told otherwise."""
+        """As in HandingOver: the maps and the program, which close on exec."""
         return {name: owned.fileno() for name, owned in self._owned.items()}
-
-    def variables(self) -> dict[str, int]:
-        """As in Steering: none, the program counts by slot and kind."""
-        return {}
-
-    def order(self) -> list[int]:
-        """As in Steering: none, sockets are named by slot and not by place."""
-        return []
-
-    def adopt_order(self, order: Sequence[int]) -> None:
-        """As in Steering: nothing to adopt."""
-
-    def check(self, cookies: Collection[int]) -> list[str]:  # noqa: ARG002
-        """As in Steering: who else joins or leaves changes nothing for our slots."""
-        return []
 
     def close(self) -> None:
         """As in Steering; twice is no error."""

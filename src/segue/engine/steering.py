@@ -2,19 +2,19 @@
 
 An engine steers new connections by weights and says what happens to the waiting ones when a
 listener leaves.  ``migrate`` does both in the kernel; ``hash`` and ``drain`` do what is left where
-that is not to be had.
+that is not to be had.  Every engine is a ``Steering``; what only some can do is a protocol of its
+own, so that a caller asks the engine and neither its name nor its class.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from segue.linux.bpf import Program
+from segue.linux.bpf_maps import Map
 from segue.policy.counts import Counts
-
-# The slot of ``counts`` for connections that no share decided, but the kernel's own hash.
-NO_SLOT = -1
 
 
 class Steering(Protocol):
@@ -27,7 +27,6 @@ class Steering(Protocol):
 
     name: str  # "migrate" | "hash" | "drain"
     migrates: bool  # what a listener holds moves to others when it closes or is cycled
-    by_index: bool  # members are named by place: leave only with the last descriptor of a listener
     weighs: bool  # shares follow weights; else each above zero is the same share
 
     def join(self, slot: int, listener: socket.socket) -> None:
@@ -56,20 +55,31 @@ class Steering(Protocol):
     def leave(self, slot: int, listener: socket.socket) -> None:
         """The slot gets nothing any more, and this descriptor of its listener is closed."""
 
-    def counts(self) -> dict[int, Counts]:
-        """What each slot has got since it joined; NO_SLOT is what the kernel's hash decided."""
+    def close(self) -> None:
+        """Give back what this object holds; what is in force in the kernel stays in force."""
 
-    def variables(self) -> dict[str, int]:
-        """What the program of an object file keeps in its own variables, by their names."""
 
-    def descriptors(self) -> dict[str, int]:
-        """What to hand over in a re-exec, by name; they stay this object's own.
+@runtime_checkable
+class Counting(Protocol):
+    """Its program counts what each slot gets."""
 
-        With none the successor begins anew, and every listener joins again.
+    def counts(self) -> dict[int | None, Counts]:
+        """What each slot has got since it joined; None has what the kernel's own hash decided.
+
+        Empty when the program of an object has no counters.
         """
 
+
+@runtime_checkable
+class IndexAddressed(Protocol):
+    """It names a listener by its index in the kernel's array of members.
+
+    An index stays valid only while ours is the last descriptor of the listener, so ``leave`` must
+    wait until its worker has ended.
+    """
+
     def order(self) -> list[int]:
-        """The kernel's order of members by cookie as far as known; [] where it does not matter."""
+        """The kernel's order of members by cookie, as far as it is known."""
 
     def adopt_order(self, order: Sequence[int]) -> None:
         """Start from the order that a predecessor knew."""
@@ -77,5 +87,55 @@ class Steering(Protocol):
     def check(self, cookies: Collection[int]) -> list[str]:
         """Compare with the members that listen now; what follows from it, in sentences."""
 
-    def close(self) -> None:
-        """Give back what this object holds; what is in force in the kernel stays in force."""
+
+@runtime_checkable
+class KeepingVariables(Protocol):
+    """Its program comes from an object file, which may have variables of its own."""
+
+    def variables(self) -> dict[str, int]:
+        """Those of 1, 2, 4 and 8 bytes, unsigned, by name."""
+
+
+@runtime_checkable
+class HandingOver(Protocol):
+    """It can go on in a re-exec from its descriptors; else every listener joins again."""
+
+    def descriptors(self) -> dict[str, int]:
+        """What to hand over, by name; they stay this object's own.  Empty to begin anew."""
+
+
+@runtime_checkable
+class Exchangeable(Protocol):
+    """Its program is over maps that another program can be loaded over, and exchanged for it."""
+
+    @property
+    def maps(self) -> dict[str, Map]:
+        """Every map of its program, by name; they stay this object's own."""
+
+    def exchange(self, program: Program | None, listener: socket.socket | None) -> None:
+        """Attach this program from now on, or with None the steering's own again."""
+
+
+def counts_of(steering: Steering) -> dict[int | None, Counts]:
+    """As in Counting; empty for an engine that cannot count."""
+    return steering.counts() if isinstance(steering, Counting) else {}
+
+
+def order_of(steering: Steering) -> list[int]:
+    """As in IndexAddressed; empty where the order does not matter."""
+    return steering.order() if isinstance(steering, IndexAddressed) else []
+
+
+def descriptors_of(steering: Steering) -> dict[str, int]:
+    """As in HandingOver; empty for an engine that begins anew."""
+    return steering.descriptors() if isinstance(steering, HandingOver) else {}
+
+
+def variables_of(steering: Steering) -> dict[str, int]:
+    """As in KeepingVariables; empty for an engine without a program from an object file."""
+    return steering.variables() if isinstance(steering, KeepingVariables) else {}
+
+
+def moves_at_close(steering: Steering) -> bool:
+    """What a listener holds migrates when it is closed, and no index is lost by that."""
+    return steering.migrates and not isinstance(steering, IndexAddressed)

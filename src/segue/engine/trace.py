@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from segue.engine.loaded import create, load_over
-from segue.engine.migrate import Migrate
+from segue.engine.steering import Exchangeable
 from segue.errors import NotSupported
 from segue.linux.bpf_maps import Map
 from segue.linux.ringbuf import RingBuffer
@@ -27,7 +27,7 @@ from segue.policy.maps import Map as Declared
 class Trace:
     """One group's tracing program; ``descriptors`` are for whoever reads."""
 
-    def __init__(self, steering: Migrate, compiled: Compiled, listener: socket.socket) -> None:
+    def __init__(self, steering: Exchangeable, compiled: Compiled, listener: socket.socket) -> None:
         """Attach it in place of the steering's own, through one of the group's listeners.
 
         ``compiled`` is the steering's policy, traced.  Raises NotSupported when the steering is

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from segue.engine.cycle import CycleReport, cycle
-from segue.engine.steering import Steering
+from segue.engine.steering import IndexAddressed, Steering, counts_of
 from segue.errors import InternalError, UsageError
 from segue.linux.sockopt import cookie, is_listening, open_listener
 from segue.observe.snapshot import Observer
@@ -68,11 +68,11 @@ class Front:
         """Until the first ``share`` new connections go to these listeners of others.
 
         They stay the caller's, who may close them: a map holds no listener open.  Does nothing
-        where members are named by place, which may not be given up while a listener lives.  Raises
+        where members are named by index, which may not be given up while a listener lives.  Raises
         KernelError: EADDRINUSE when they cannot be joined, EBUSY when a program that still runs
         steers them.
         """
-        if not incumbents or self.steering.by_index:
+        if not incumbents or isinstance(self.steering, IndexAddressed):
             return
         # A listener that was opened up later is in no group, and in no map, before another joins
         # (measured on 6.18).  What comes to that one meanwhile migrates when it closes.
@@ -100,7 +100,7 @@ class Front:
         """
         listener = self.sockets.pop(slot, None)
         if listener is not None:
-            self.gone += self.steering.counts().get(slot, Counts())
+            self.gone += counts_of(self.steering).get(slot, Counts())
             self.steering.leave(slot, listener)
             self.shared = tuple(one for one in self.shared if one != slot)
 

@@ -12,7 +12,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from segue.engine.attached import AttachedListener
-from segue.engine.steering import NO_SLOT
 from segue.errors import UsageError
 from segue.group import Listener
 from segue.linux import proc
@@ -104,7 +103,7 @@ def report(attending: Attending) -> dict[str, Any]:
     group = attending.observer.snapshot(wish.address, owners=True, connections=True, requests=True)
     accepts = accepting(group.listeners)
     counts = attached.steering.counts()
-    by_hash = counts.pop(NO_SLOT)
+    by_hash = counts.pop(None)
     parts = attending.parts()
     working = _working(parts)
     newest = max(parts, default=0)

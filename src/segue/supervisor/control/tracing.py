@@ -10,9 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from segue.engine import policies
-from segue.engine.migrate import Migrate
 from segue.engine.programs import ProgramChoice
-from segue.engine.steering import Steering
+from segue.engine.steering import Exchangeable, Steering
 from segue.engine.trace import Trace
 from segue.errors import NotSupported, SegueError
 from segue.linux import scm_rights
@@ -40,7 +39,7 @@ class Tracing:
         """
         if number in self._groups:
             raise SegueError("somebody traces this group already, and each record is read once")
-        if not isinstance(steering, Migrate) or self.program_choice.object:
+        if not isinstance(steering, Exchangeable) or self.program_choice.object:
             has = (
                 str(self.program_choice)
                 if self.program_choice.object

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from segue.engine.steering import counts_of
 from segue.errors import NotSupported
 from segue.linux.inet_diag import info_of
 from segue.linux.sockopt import drops
@@ -124,7 +125,7 @@ class Balancing:
         return [one for one in living if one.stage is Stage.SERVING and one.holds]
 
     def _read(self) -> dict[int, _Read]:
-        counts = [front.steering.counts() for front in self.runner.fronts]
+        counts = [counts_of(front.steering) for front in self.runner.fronts]
         found = {}
         for worker in self._serving():
             story = self.runner.rescue.stories.get(worker.id)
@@ -149,7 +150,7 @@ def refuse_uncounted(settings: Settings) -> None:
     if settings.balance != "queue" or not settings.object:
         return
     with contextlib.closing(settings.program_choice.steering()) as steering:
-        if steering.weighs and steering.counts():
+        if steering.weighs and counts_of(steering):
             return
     raise NotSupported(
         "--balance queue",

@@ -20,6 +20,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from segue.engine.steering import counts_of
 from segue.linux import proc
 from segue.linux.schedstat import Scheduled
 from segue.observe.stall import Diagnosis, QueueHistory, Seen, follow, judge, room, to_mark
@@ -322,7 +323,7 @@ class Rescue:
         return depth.queue if depth else 0
 
     def _selected(self, hold: HeldListener) -> int:
-        counts = self.ward.fronts[hold.bind].steering.counts().get(hold.slot)
+        counts = counts_of(self.ward.fronts[hold.bind].steering).get(hold.slot)
         return counts.new + counts.migrated if counts else 0
 
     def _threads(self, worker: Worker) -> dict[int, Scheduled]:

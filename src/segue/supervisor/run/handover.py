@@ -22,6 +22,7 @@ from typing import Any
 from segue.engine.duplicate import duplicate
 from segue.engine.programs import ProgramChoice
 from segue.engine.select import EngineChoice
+from segue.engine.steering import IndexAddressed, Steering, descriptors_of, moves_at_close, order_of
 from segue.errors import KernelError, SegueError, UsageError
 from segue.linux import pidfd, proc
 from segue.supervisor.control.log import Pipe, Voice
@@ -75,7 +76,8 @@ def take_over(
     choice = world.choose(wanted)
     runner = Runner(settings, places, voice, choice, world, instance)
     for front, order in zip(runner.fronts, record["orders"], strict=True):
-        front.steering.adopt_order(order)
+        if isinstance(front.steering, IndexAddressed):
+            front.steering.adopt_order(order)
     for worker in list(instance.workers.values()):
         if worker.live:
             _readopt(runner, worker)
@@ -232,7 +234,7 @@ class Succession:
         for front in runner.fronts:
             sockets.append({slot: one.fileno() for slot, one in front.sockets.items()})
             keep += sockets[-1].values()
-            keep += front.steering.descriptors().values()
+            keep += descriptors_of(front.steering).values()
         pipes = {m.worker.id: m.pipe.reader for m in runner.crew if m.pipe is not None}
         begun = runner.flow.hand_over()
         children = {m.worker.id: m.child.pidfd for m in runner.crew}
@@ -253,8 +255,8 @@ class Succession:
             "lock": runner.lock,
             "doors": doors,
             "sockets": sockets,
-            "steering": [front.steering.descriptors() for front in runner.fronts],
-            "orders": [front.steering.order() for front in runner.fronts],
+            "steering": [descriptors_of(front.steering) for front in runner.fronts],
+            "orders": [order_of(front.steering) for front in runner.fronts],
             "pipes": pipes,
             "begun": {worker: begun[reader] for worker, reader in pipes.items()},
             "children": children,
@@ -288,12 +290,13 @@ def prepare(runner: Runner) -> Succession:
     for name in ("name", "engine", "output"):
         if getattr(settings, name) != getattr(runner.settings, name):
             raise UsageError(f"--{name} cannot change while the instance runs: stop it and start")
-    if settings.program_choice and runner.choice.engine != "migrate":
+    moves = all(moves_at_close(front.steering) for front in runner.fronts)
+    if settings.program_choice and not moves:
         raise UsageError(
             f"{settings.program_choice} needs the engine migrate, and this instance runs"
             f" {runner.choice.engine}: stop it and start"
         )
-    if settings.balance == "queue" and runner.choice.engine != "migrate":
+    if settings.balance == "queue" and not moves:
         raise UsageError(
             "--balance queue needs the engine migrate, and this instance runs"
             f" {runner.choice.engine}: stop it and start"
@@ -335,10 +338,11 @@ def succeed(handed: dict[str, Any], places: Places, voice: Voice, world: World) 
     instance = Instance.from_json(handed["instance"])
     by_front = iter(zip(handed["steering"], handed["orders"], strict=True))
 
-    def steering(name: str, program_choice: ProgramChoice) -> Any:
+    def steering(name: str, program_choice: ProgramChoice) -> Steering:
         descriptors, order = next(by_front)
         made = world.restore(name, program_choice, descriptors)
-        made.adopt_order(order)
+        if isinstance(made, IndexAddressed):
+            made.adopt_order(order)
         return made
 
     runner = Runner(settings, places, voice, choice, replace(world, steering=steering), instance)

@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from segue.engine.nudge import Nudge
+from segue.engine.steering import moves_at_close
 from segue.errors import SegueError
 from segue.group import Listener
 from segue.linux import pidfd, proc
@@ -234,9 +235,7 @@ class Moves:
     @property
     def _moves_itself(self) -> bool:
         """What a listener holds goes to others when it is closed, and its place may be empty."""
-        return all(
-            front.steering.migrates and not front.steering.by_index for front in self.runner.fronts
-        )
+        return all(moves_at_close(front.steering) for front in self.runner.fronts)
 
     def _others_share(self, worker: Worker) -> bool:
         """At each of its addresses somebody else would take what it leaves."""

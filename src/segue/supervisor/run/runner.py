@@ -17,6 +17,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from segue.engine.select import EngineChoice
+from segue.engine.steering import order_of
 from segue.errors import SegueError
 from segue.linux import proc
 from segue.supervisor import notify
@@ -221,7 +222,7 @@ class Runner:
                     "settings": self.settings.to_json(),
                     "instance": self.instance.to_json(),
                     "engine": self.choice.engine,
-                    "orders": [front.steering.order() for front in self.fronts],
+                    "orders": [order_of(front.steering) for front in self.fronts],
                     "pid": os.getpid(),
                     "cgroup": self.crew.injection.path if self.crew.injection else "",
                 }

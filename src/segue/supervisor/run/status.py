@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from segue.engine.steering import NO_SLOT
+from segue.engine.steering import counts_of, variables_of
 from segue.supervisor.workers.survey import describe, strangers
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def report(runner: Runner) -> dict[str, Any]:
         group = runner.observer.snapshot(
             front.bind.address, pids=pids, connections=True, requests=True
         )
-        counts = front.steering.counts()
+        counts = counts_of(front.steering)
         for worker, tree in trees.items():
             connections[worker] = connections.get(worker, 0) + len(group.held_by(tree))
         for worker_ in instance.living:
@@ -43,12 +43,14 @@ def report(runner: Runner) -> dict[str, Any]:
                     queues[worker_.id] = queues.get(worker_.id, 0) + listener.queue
                     drops[worker_.id] = drops.get(worker_.id, 0) + listener.drops
         for slot, count in counts.items():
+            if slot is None:
+                continue
             known = by_slot.get((front.number, slot))
             if known is not None:
                 new, migrated = selected.get(known, (0, 0))
                 selected[known] = (new + count.new, migrated + count.migrated)
-        by_hash = counts.get(NO_SLOT)
-        by_share = [count for slot, count in counts.items() if slot != NO_SLOT]
+        by_hash = counts.get(None)
+        by_share = [count for slot, count in counts.items() if slot is not None]
         fronts.append(
             {
                 "name": front.bind.name,
@@ -56,7 +58,7 @@ def report(runner: Runner) -> dict[str, Any]:
                 "listeners": len(group.listeners),
                 "half_open": len(group.requests),
                 "counts": asdict(sum(by_share, front.gone)) if counts else {},
-                "variables": front.steering.variables(),
+                "variables": variables_of(front.steering),
                 "traced": runner.tracing.traces(front.number),
                 "by_hash": 0 if by_hash is None else by_hash.new + by_hash.migrated,
                 "strangers": [describe(one) for one in strangers(front, runner.crew)],

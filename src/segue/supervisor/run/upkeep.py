@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from segue.engine.steering import IndexAddressed
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.workers.survey import describe, strangers
@@ -30,8 +31,9 @@ class Audit:
         for front in runner.fronts:
             listening = runner.observer.snapshot(front.bind.address).listeners
             cookies = frozenset(one.cookie for one in listening)
-            for said in front.steering.check(cookies):
-                runner.say(said)
+            if isinstance(front.steering, IndexAddressed):
+                for said in front.steering.check(cookies):
+                    runner.say(said)
             if runner.settings.bind_by == "supervisor":
                 self._find_shut(front, cookies)
         self.keep_places()

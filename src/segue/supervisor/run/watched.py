@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from segue.engine.steering import moves_at_close
 from segue.linux.inet_diag import info_of
 from segue.observe.stall import LOOKS
 from segue.supervisor.front import Front
@@ -27,7 +28,7 @@ class CrewWard:
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
-        moves = runner.choice.engine == "migrate"
+        moves = all(moves_at_close(front.steering) for front in runner.fronts)
         self.patience = runner.settings.rescue_after if moves else 0.0
         self.every = self.patience / LOOKS or plan.FOREVER
         if runner.balancing.on:
