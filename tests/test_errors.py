@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from segue.errors import KernelError, NotSupported, UsageError, VerifierError, WorkerFailed
+from segue.errors import KernelError, NotSupported, UsageError, VerifierError
 
 
 def test_a_kernel_error_is_an_os_error() -> None:
@@ -24,13 +24,6 @@ def test_a_verifier_error_shows_the_line_that_matters() -> None:
     assert error.summary == "R1 invalid mem access 'scalar'"
     assert error.log == log
     assert "R1 invalid" in str(error)
-
-
-def test_a_failed_worker_carries_its_last_words() -> None:
-    """The exit code of a new version that did not start is 3."""
-    error = WorkerFailed(7, "exited with 1", "starting", ["ImportError: no module"])
-    assert error.exit_code == 3
-    assert "ImportError" in str(error)
 
 
 def test_usage_errors_exit_with_2() -> None:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
         IllegalInput,
         InternalError,
         KernelError,
-        ModelMismatch,
         NotSupported,
         PolicyError,
         ProgramFault,
@@ -23,9 +22,8 @@ if TYPE_CHECKING:
         UsageError,
         VerifierError,
         WireError,
-        WorkerFailed,
     )
-    from segue.group import Connection, Generation, Group, Listener
+    from segue.group import Connection, Group, Listener
     from segue.policy.integers import i64, u32, u64
     from segue.policy.language import Migrating, Selection, Verdict
     from segue.policy.maps import Map
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Address",
     "Connection",
-    "Generation",
     "Group",
     "IllegalInput",
     "InternalError",
@@ -43,7 +40,6 @@ __all__ = [
     "Listener",
     "Map",
     "Migrating",
-    "ModelMismatch",
     "NotSupported",
     "PolicyError",
     "ProgramFault",
@@ -53,7 +49,6 @@ __all__ = [
     "Verdict",
     "VerifierError",
     "WireError",
-    "WorkerFailed",
     "draining",
     "i64",
     "policy",
@@ -64,7 +59,6 @@ __all__ = [
 _HOMES = {
     "Address": "segue.address",
     "Connection": "segue.group",
-    "Generation": "segue.group",
     "Group": "segue.group",
     "Listener": "segue.group",
     "Map": "segue.policy.maps",

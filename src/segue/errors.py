@@ -2,15 +2,13 @@
 
 The class says whose fault it is; the fields say what a program needs to react; the message is one
 sentence that says what, where and what to do.  The command line turns a class into an exit code by
-``exit_code``: 2 for usage, 3 for a new version that did not start, 1 for the rest.
+``exit_code``: 2 for usage, 1 for the rest.
 """
 
 from __future__ import annotations
 
 import errno as errno_names
 import os
-
-from segue.visible import visible
 
 
 class SegueError(Exception):
@@ -109,28 +107,6 @@ class NotSupported(SegueError):
     def __init__(self, feature: str, needs: str, has: str) -> None:
         self.feature, self.needs, self.has = feature, needs, has
         super().__init__(f"{feature} needs {needs}; here: {has}")
-
-
-class WorkerFailed(SegueError):
-    """A worker died or never said ready; ``last_lines`` is what it printed last."""
-
-    exit_code = 3
-
-    def __init__(
-        self, pid: int, status: str, stage: str, last_lines: list[str] | None = None
-    ) -> None:
-        self.pid, self.status, self.stage = pid, status, stage
-        self.last_lines = list(last_lines or [])
-        tail = f"; its last words: {visible(self.last_lines[-1])}" if self.last_lines else ""
-        super().__init__(f"worker {pid} {status} while {stage}{tail}")
-
-
-class ModelMismatch(SegueError):
-    """Kernel and model disagree: a finding, not a crash.  ``step`` and both traces."""
-
-    def __init__(self, step: str, kernel: list[str], model: list[str]) -> None:
-        self.step, self.kernel, self.model = step, kernel, model
-        super().__init__(f"{step}: the kernel says {kernel!r}, the model says {model!r}")
 
 
 class InternalError(SegueError):

@@ -25,8 +25,6 @@ class Listener:
     backlog: int  # the limit given to listen(2), capped by somaxconn; holds one more
     drops: int  # SYNs and final ACKs dropped at this socket
     owners: tuple[int, ...] = ()  # pids that have it open, in ascending order
-    generation: int | None = None
-    slot: int | None = None
     interface: int = 0  # SO_BINDTODEVICE, or a link-local address's zone; 0 for any
     v6only: bool | None = None  # of an IPv6 listener
 
@@ -69,14 +67,6 @@ class Connection:
         if self.bytes_received and (not self.answered or self.received_ms < self.sent_ms):
             return None
         return min(self.received_ms, self.sent_ms)
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """The listeners of one run of the command."""
-
-    number: int
-    cookies: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)

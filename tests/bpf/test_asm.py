@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segue.bpf import asm
+from segue.bpf import asm, insn
 from segue.bpf.asm import FARTHEST, Branch, Item, Label, assemble
 from segue.bpf.disasm import disassemble
 from segue.bpf.insn import FP, R0, R1, R2, R6, Alu, Helper, Instruction, Jump, Size
 from segue.errors import UsageError
+
+NE32, LE32 = insn.JMP32 | Jump.NE | insn.K, insn.JMP32 | Jump.LE | insn.X  # on 32 bits
 
 # What is written, its bytes as the kernel's own assembler macros give them (linux/filter.h), and
 # how it reads.
@@ -40,8 +42,8 @@ JUMPS: list[tuple[Branch, str, str]] = [
     (asm.jump_reg(Jump.GT, R1, R2, "end"), "2d21010000000000", "if r1 > r2 goto L0"),
     (asm.jump_imm(Jump.SET, R1, 4, "end"), "4501010004000000", "if r1 & 4 goto L0"),
     (asm.jump_imm(Jump.SLT, R1, -1, "end"), "c5010100ffffffff", "if r1 s< -1 goto L0"),
-    (asm.jump32_imm(Jump.NE, R1, 5, "end"), "5601010005000000", "if w1 != 5 goto L0"),
-    (asm.jump32_reg(Jump.LE, R1, R2, "end"), "be21010000000000", "if w1 <= w2 goto L0"),
+    (Branch(Instruction(NE32, R1, imm=5), "end"), "5601010005000000", "if w1 != 5 goto L0"),
+    (Branch(Instruction(LE32, R1, R2), "end"), "be21010000000000", "if w1 <= w2 goto L0"),
 ]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from segue.address import Address
 from segue.engine.drain import Drain
-from segue.engine.nudge import Nudge, NudgeReport
+from segue.engine.nudge import Nudge
 from segue.linux.sockopt import cookie, open_listener
 from segue.observe.snapshot import Observer
 
@@ -116,7 +116,7 @@ def test_one_that_is_awake_and_slow_is_left_alone() -> None:
         while not nudge.step(now):
             accept(group.listeners[0], takes)
             now, takes = nudge.deadline(), 1
-        assert nudge.report() == NudgeReport(connects=1, woken=1, still_waiting=0)
+        assert (nudge.connects, nudge.woken, nudge.waiting) == (1, 1, 0)
         nudge.close()
 
 
@@ -132,7 +132,7 @@ def test_one_that_wakes_late_gets_all_its_tries_again() -> None:
         accept(group.listeners[0], 6)
         while not nudge.step(now):
             now = nudge.deadline()
-        assert nudge.report() == NudgeReport(connects=9, woken=0, still_waiting=12)
+        assert (nudge.connects, nudge.woken, nudge.waiting) == (9, 0, 12)
         nudge.close()
 
 
@@ -159,7 +159,7 @@ def test_it_gives_up_when_nobody_accepts() -> None:
             assert nudge.connects <= 6
             now = nudge.deadline()
         assert 1.2 < now - START < 2
-        assert nudge.report() == NudgeReport(connects=6, woken=0, still_waiting=9)
+        assert (nudge.connects, nudge.woken, nudge.waiting) == (6, 0, 9)
         assert group.queues()[0] == 9
         nudge.close()
 

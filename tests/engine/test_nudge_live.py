@@ -13,7 +13,7 @@ import pytest
 
 from segue.address import Address
 from segue.engine.migrate import Migrate
-from segue.engine.nudge import Nudge, NudgeReport
+from segue.engine.nudge import Nudge
 from segue.errors import KernelError, UsageError
 from segue.linux.sockopt import cookie, open_listener
 from segue.observe.snapshot import Observer
@@ -110,13 +110,13 @@ def servers() -> Iterator[Servers]:
         yield Servers(stack)
 
 
-def play(nudge: Nudge) -> NudgeReport:
-    """As a supervisor does, by the clock."""
+def play(nudge: Nudge) -> Nudge:
+    """To its end, as a supervisor does, by the clock."""
     limit = time.monotonic() + 10
     while not nudge.step(time.monotonic()):
         assert time.monotonic() < limit
         select.select([], [], [], max(0.0, nudge.deadline() - time.monotonic()))
-    return nudge.report()
+    return nudge
 
 
 def test_servers_that_slept_through_a_migration_are_woken(servers: Servers) -> None:
@@ -127,11 +127,11 @@ def test_servers_that_slept_through_a_migration_are_woken(servers: Servers) -> N
     first, second, third = (servers.doze(slot) for slot in range(3))
     servers.engine.share({2: 1})
     assert sum(servers.observer.queued(HERE).values()) == 11
-    report = play(servers.nudge())
-    assert (report.woken, report.still_waiting) == (2, 0)
+    played = play(servers.nudge())
+    assert (played.woken, played.waiting) == (2, 0)
     # One each; a second only if the server took longer than the pace to wake.
-    assert 2 <= report.connects <= 6
-    assert (first.accepted + second.accepted, third.accepted) == (11 + report.connects, 0)
+    assert 2 <= played.connects <= 6
+    assert (first.accepted + second.accepted, third.accepted) == (11 + played.connects, 0)
     assert servers.pinned() == 0
 
 
@@ -143,17 +143,17 @@ def test_what_migrated_to_a_sleeper_is_served(servers: Servers) -> None:
     servers.engine.leave(0, servers.listeners.pop(0))
     assert servers.observer.queued(HERE) == {cookie(servers.listeners[1]): 5}
     dozing = servers.doze(1)
-    report = play(servers.nudge())
-    assert report.still_waiting == 0
-    assert dozing.accepted == 5 + report.connects
+    played = play(servers.nudge())
+    assert played.waiting == 0
+    assert dozing.accepted == 5 + played.connects
 
 
 def test_a_server_that_hangs_is_let_alone_soon(servers: Servers) -> None:
     """A few connections more in its queue, and the count of those that wait."""
     servers.open(1)
     servers.queue(0, 3)
-    report = play(servers.nudge())
-    assert report == NudgeReport(connects=6, woken=0, still_waiting=9)
+    played = play(servers.nudge())
+    assert (played.connects, played.woken, played.waiting) == (6, 0, 9)
     assert servers.pinned() == 0
 
 
@@ -162,7 +162,7 @@ def test_nothing_waits_and_nothing_is_done(servers: Servers) -> None:
     servers.open(2)
     nudge = servers.nudge()
     assert nudge.step(time.monotonic())
-    assert nudge.report() == NudgeReport(0, 0, 0)
+    assert (nudge.connects, nudge.woken, nudge.waiting) == (0, 0, 0)
 
 
 class Refusing(Migrate):
@@ -188,7 +188,7 @@ def test_a_pin_that_is_refused_is_a_try_in_vain(servers: Servers, error: Excepti
         now = 0.0
         while not nudge.step(now):
             now = nudge.deadline()
-        assert nudge.report() == NudgeReport(connects=6, woken=0, still_waiting=3)
+        assert (nudge.connects, nudge.woken, nudge.waiting) == (6, 0, 3)
         nudge.close()
 
 
@@ -202,6 +202,6 @@ def test_many_are_nudged_in_turns(servers: Servers) -> None:
     nudge = servers.nudge()
     assert not nudge.step(time.monotonic())
     assert servers.pinned() == nudge.connects == 32
-    report = play(nudge)
-    assert (report.woken, report.still_waiting) == (40, 0)
-    assert sum(one.accepted for one in dozing) == 40 + report.connects
+    played = play(nudge)
+    assert (played.woken, played.waiting) == (40, 0)
+    assert sum(one.accepted for one in dozing) == 40 + played.connects

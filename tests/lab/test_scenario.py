@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from tests.lab.handshakes import AfterSyn, is_syn_ack
 from tests.policy.clients import taken
 
 from segue.address import Address
 from segue.engine.migrate import Migrate
-from segue.lab.handshakes import AfterSyn, is_syn_ack
 from segue.lab.link import Conditions
 from segue.lab.scenario import SERVER, Scenario, distance
 from segue.linux import sysctl

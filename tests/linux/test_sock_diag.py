@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 
 import pytest
 from pyroute2.netlink.diag import DiagSocket
 from tests.linux.unprivileged import as_nobody
 
 from segue.address import Address
-from segue.errors import KernelError
 from segue.linux.sock_diag import Entry, SockDiag, State
 from segue.linux.sockopt import cookie, open_listener
 
@@ -137,49 +135,16 @@ def test_families_are_apart() -> None:
         assert (seen.host, seen.v6only) == ("::1", True)
 
 
-def test_a_socket_is_destroyed() -> None:
-    """The client reads a reset, the entry is gone, and a second time is ENOENT."""
-    with open_listener(HERE, backlog=7), SockDiag() as diag, connect() as client:
-        (child,) = diag.connections(8000, V4)
-        diag.destroy(child)
-        with pytest.raises(ConnectionResetError):
-            client.recv(1)
-        assert not diag.connections(8000, V4)
-        with pytest.raises(KernelError) as refused:
-            diag.destroy(child)
-        assert refused.value.name == "ENOENT"
-
-
-def test_the_cookie_protects_a_successor() -> None:
-    """Another socket between the same ends is left alone."""
-    with open_listener(HERE, backlog=7) as listener, SockDiag() as diag, connect() as client:
-        (child,) = diag.connections(8000, V4)
-        listener.accept()[0].close()
-        # The client's end is closed by a reset, so that its port can be used at once.
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        where = client.getsockname()
-        client.close()
-        with socket.create_connection(("127.0.0.1", 8000), timeout=2, source_address=where) as new:
-            with pytest.raises(KernelError):
-                diag.destroy(child)
-            new.sendall(b"alive")
-            assert diag.connections(8000, V4)[0].rqueue == 5
-
-
-def test_an_unprivileged_user_sees_but_does_not_touch() -> None:
-    """Queues, drops and cookies are everybody's to read; destroying needs CAP_NET_ADMIN."""
+def test_an_unprivileged_user_sees_all() -> None:
+    """Queues, drops and cookies are everybody's to read."""
     with open_listener(HERE, backlog=7) as listener, connect():
 
-        def work() -> tuple[int, int, int | None, str]:
+        def work() -> tuple[int, int, int | None]:
             with SockDiag() as diag:
                 (seen,) = diag.listeners(8000, V4)
-                try:
-                    diag.destroy(diag.connections(8000, V4)[0])
-                except KernelError as error:
-                    return seen.cookie, seen.rqueue, seen.drops, error.name
-                return seen.cookie, seen.rqueue, seen.drops, ""
+                return seen.cookie, seen.rqueue, seen.drops
 
-        assert as_nobody(work) == [cookie(listener), 1, 0, "EPERM"]
+        assert as_nobody(work) == [cookie(listener), 1, 0]
 
 
 def test_another_implementation_sees_the_same() -> None:

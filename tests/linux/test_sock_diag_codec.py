@@ -110,13 +110,13 @@ def test_a_request_byte_by_byte() -> None:
 
 
 def test_a_request_for_one_socket() -> None:
-    """Ports and addresses in network order, the cookie's halves in the host's, lower first."""
+    """Ports and addresses in network order, the interface in the host's."""
     told = encode_request(
-        socket.AF_INET, 2, local=("10.0.0.1", 80), peer=("10.0.0.2", 0x1234), cookie=0x1_0000_0002
+        socket.AF_INET, 2, local=("10.0.0.1", 80), peer=("10.0.0.2", 0x1234), interface=7
     )
     rest = "00" * 12
     assert told.hex() == (
-        f"02060000 02000000 0050 1234 0a000001{rest} 0a000002{rest} 00000000 02000000 01000000"
+        f"02060000 02000000 0050 1234 0a000001{rest} 0a000002{rest} 07000000 ffffffff ffffffff"
     ).replace(" ", "")
 
 

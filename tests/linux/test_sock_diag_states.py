@@ -82,16 +82,13 @@ def test_ipv4_at_a_dual_stack_listener_has_mapped_addresses() -> None:
 
 @live
 @pytest.mark.root
-def test_a_half_open_request_is_found_and_destroyed() -> None:
-    """By its ends; its client has nothing to come back to."""
+def test_a_half_open_request_is_found() -> None:
+    """By its ends."""
     with open_listener(HERE, backlog=8), SockDiag() as diag, deaf(HERE) as client:
         (request,) = diag.half_open(8000, V4)
         found = diag.one(V4, ("127.0.0.1", 8000), client.getsockname())
         assert found is not None
         assert (found.state, found.cookie) == (State.NEW_SYN_RECV, request.cookie)
-        diag.destroy(request)
-        assert diag.half_open(8000, V4) == []
-        assert diag.one(V4, ("127.0.0.1", 8000), client.getsockname()) is None
 
 
 @live

@@ -116,18 +116,6 @@ def test_only_sockets_of_the_group_have_owners() -> None:
         assert observer.snapshot(HOST, pids=ME).owners == {inode: os.getpid()}
 
 
-def test_generations_are_put_to_their_listeners() -> None:
-    """By cookie; a listener that nobody named has none."""
-    with (
-        open_listener(HOST, backlog=8) as ours,
-        open_listener(HOST, backlog=8) as stranger,
-        Observer() as observer,
-    ):
-        group = observer.snapshot(HOST, generations={cookie(ours): (7, 3)})
-        told = {one.cookie: (one.generation, one.slot) for one in group.listeners}
-        assert told == {cookie(ours): (7, 3), cookie(stranger): (None, None)}
-
-
 def test_siblings_are_those_the_kernel_groups() -> None:
     """A listener bound to an interface is at the same address and in another group."""
     with (

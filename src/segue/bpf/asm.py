@@ -121,16 +121,6 @@ def jump_reg(when: Jump, dst: int, src: int, target: str) -> Branch:
     return Branch(Instruction(insn.JMP | _condition(when) | insn.X, dst, src), target)
 
 
-def jump32_imm(when: Jump, dst: int, value: int, target: str) -> Branch:
-    """Go there when the low half of ``dst`` compares so with the number."""
-    return Branch(Instruction(insn.JMP32 | _condition(when) | insn.K, dst, imm=value), target)
-
-
-def jump32_reg(when: Jump, dst: int, src: int, target: str) -> Branch:
-    """Go there when the low half of ``dst`` compares so with that of ``src``."""
-    return Branch(Instruction(insn.JMP32 | _condition(when) | insn.X, dst, src), target)
-
-
 def call(helper: int) -> Instruction:
     """Call a kernel helper: arguments in R1 to R5, which are lost; the answer is in R0."""
     return Instruction(insn.JMP | Jump.CALL, imm=helper)

@@ -26,15 +26,6 @@ _PACE_SECONDS = 0.02  # the first wait for an owner to accept; each one in vain 
 _LIMIT_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class NudgeReport:
-    """What it took, and what is left."""
-
-    connects: int  # short connections made
-    woken: int  # times that a listener's queue was there and then was not
-    still_waiting: int  # children in the queues at the last look
-
-
 @dataclass(slots=True)
 class _Deaf:
     """A listener with a queue, from one look to the next."""
@@ -57,9 +48,9 @@ class Nudge:
     observer: Observer
     listeners: Mapping[int, socket.socket | int]  # by slot; of one not held here, its cookie
     started: float
-    connects: int = 0
-    woken: int = 0
-    waiting: int = 0
+    connects: int = 0  # short connections made
+    woken: int = 0  # times that a listener's queue was there and then was not
+    waiting: int = 0  # children in the queues at the last look
     _deaf: dict[int, _Deaf] = field(default_factory=dict)
     _open: list[tuple[socket.socket, int]] = field(default_factory=list)
     _next: float = 0.0
@@ -92,10 +83,6 @@ class Nudge:
     def deadline(self) -> float:
         """When ``step`` next wants the time."""
         return self._next
-
-    def report(self) -> NudgeReport:
-        """The counts up to now."""
-        return NudgeReport(self.connects, self.woken, self.waiting)
 
     def _queues(self) -> dict[int, int]:
         queues = self.observer.queued(self.address)

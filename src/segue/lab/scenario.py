@@ -21,8 +21,6 @@ class Scenario:
     client: Host
     server: Host
     cable: Cable
-    client_address: str = CLIENT
-    server_address: str = SERVER
 
 
 @contextmanager

@@ -29,8 +29,8 @@ _AD_OFF = 0xFFFFF000  # SKF_AD_OFF: what the kernel knows of the packet
 _NET_OFF = 0xFFF00000  # SKF_NET_OFF: from the network header on
 
 _LD, _LDX, _ST, _STX, _ALU, _JMP, _RET, _MISC = range(8)
-_IMM, _ABS, _IND, _MEM, _MSH = 0x00, 0x20, 0x40, 0x60, 0xA0
-_K, _X, _A = 0x00, 0x08, 0x10
+_ABS, _IND, _MEM, _MSH = 0x20, 0x40, 0x60, 0xA0
+_K, _X = 0x00, 0x08
 _SCRATCH_WORDS = 16  # BPF_MEMWORDS
 _FARTHEST = 255  # a conditional jump's distance has eight bits
 LONGEST = 4096  # BPF_MAXINSNS
@@ -139,11 +139,6 @@ def load_ancillary(what: Ancillary) -> Instruction:
     return Instruction(_LD | Width.U32 | _ABS, _AD_OFF + what)
 
 
-def load_imm(value: int) -> Instruction:
-    """``A = value``."""
-    return Instruction(_LD | _IMM, value)
-
-
 def load_scratch(word: int) -> Instruction:
     """``A = M[word]``; the kernel refuses a program that did not store it first."""
     return Instruction(_LD | _MEM, _scratch(word))
@@ -162,11 +157,6 @@ def x_from_ip_header_length() -> Instruction:
 def x_from_a() -> Instruction:
     """``X = A``."""
     return Instruction(_MISC)
-
-
-def a_from_x() -> Instruction:
-    """``A = X``."""
-    return Instruction(_MISC | 0x80)
 
 
 def alu_imm(op: Alu, value: int) -> Instruction:
@@ -197,11 +187,6 @@ def jump_if_x(test: Test, then: str = "", otherwise: str = "") -> Branch:
 def answer(value: int) -> Instruction:
     """End the program with this number."""
     return Instruction(_RET | _K, value)
-
-
-def answer_a() -> Instruction:
-    """End the program with A."""
-    return Instruction(_RET | _A)
 
 
 def _scratch(word: int) -> int:

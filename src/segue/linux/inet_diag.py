@@ -114,23 +114,19 @@ def encode_request(
     local: tuple[str, int] = ("", 0),
     peer: tuple[str, int] = ("", 0),
     interface: int = 0,
-    cookie: int | None = None,
 ) -> bytes:
     """Struct inet_diag_req_v2 for TCP; ``states`` is a mask of ``1 << State``.
 
-    Addresses, interface and cookie name one socket; a dump does not look at them.
+    Addresses and interface name one socket; a dump does not look at them.
     """
 
     def packed(host: str) -> bytes:
         return socket.inet_pton(family, host) if host else b""
 
-    low, high = (
-        (_ANY_COOKIE, _ANY_COOKIE) if cookie is None else (cookie & 0xFFFFFFFF, cookie >> 32)
-    )
     return (
         _REQUEST.pack(family, socket.IPPROTO_TCP, extensions, states)
         + _SOCKID.pack(local[1], peer[1], packed(local[0]), packed(peer[0]))
-        + _SOCKID_TAIL.pack(interface, low, high)
+        + _SOCKID_TAIL.pack(interface, _ANY_COOKIE, _ANY_COOKIE)
     )
 
 

@@ -1,6 +1,6 @@
 """The TCP sockets of a network namespace, asked of the kernel: sock_diag(7), net/ipv4/inet_diag.c.
 
-Needs no privilege, except to end a connection.  Port filters run in the kernel.
+Needs no privilege.  Port filters run in the kernel.
 """
 
 from __future__ import annotations
@@ -27,13 +27,7 @@ __all__ = ["CONNECTED", "Entry", "SockDiag", "State", "TcpInfo"]
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
-_SOCK_DESTROY = 21
 _ANY_STATE = 0xFFFFFFFF
-_ADVICE = {
-    errno.EPERM: "it needs CAP_NET_ADMIN",
-    errno.ENOENT: "it is gone",
-    errno.EOPNOTSUPP: "this kernel was built without CONFIG_INET_DIAG_DESTROY",
-}
 
 # Every state in which a process may have, or an accept queue may hold, a full socket; SYN_RECV is
 # a Fast Open child's.
@@ -116,27 +110,6 @@ class SockDiag:
         found = None if answer is None else decode_entry(answer)
         # Where there is no such connection, inet_lookup goes on to who would get a SYN for it.
         return None if found is None or found.peer_port != peer[1] else found
-
-    def destroy(self, entry: Entry) -> None:
-        """Abort a connection from outside (SOCK_DESTROY): its peer sees RST, its owner an error.
-
-        Raises KernelError: EPERM without CAP_NET_ADMIN, ENOENT when it is gone, EOPNOTSUPP from a
-        kernel without CONFIG_INET_DIAG_DESTROY.
-        """
-        payload = encode_request(
-            entry.family,
-            _ANY_STATE,
-            local=(entry.host, entry.port),
-            peer=(entry.peer_host, entry.peer_port),
-            interface=entry.interface,
-            cookie=entry.cookie,
-        )
-        doing = f"ending the connection of [{entry.peer_host}]:{entry.peer_port}"
-        try:
-            self._netlink.request(_SOCK_DESTROY, payload, doing, acknowledged=True)
-        except KernelError as error:
-            error.advice = _ADVICE.get(error.errno or 0, "")
-            raise
 
     def close(self) -> None:
         """Close the netlink socket; twice is no error."""

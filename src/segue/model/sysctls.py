@@ -35,6 +35,5 @@ class Sysctls:
     tcp_orphan_retries: int = 8  # what 0 means (tcp_orphan_retries in net/ipv4/tcp_timer.c)
     tcp_rmem_default: int = 131072
     tcp_rmem_max: int = 6291456
-    tcp_wmem_default: int = 16384
     tcp_wmem_max: int = 4194304
     rmem_max: int = 4194304  # net.core's

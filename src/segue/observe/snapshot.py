@@ -34,15 +34,13 @@ class Observer:
         owners: bool = False,
         requests: bool = False,
         connections: bool = False,
-        generations: Mapping[int, tuple[int, int]] = {},
     ) -> Group:
         """The group at exactly this address; a wildcard's is another than a host's.
 
         ``requests`` adds the half-open requests and ``connections`` the full sockets with their
         idle times, queued or accepted: dumps by port, at a cost that grows with their number.
         Whose the sockets are is looked up among ``pids``; without any, among all processes when
-        ``owners`` is asked for, which costs milliseconds.  ``generations`` gives generation and
-        slot by a listener's cookie.
+        ``owners`` is asked for, which costs milliseconds.
 
         Things are looked at in the order in which a connection goes through them, so that one
         that moves on meanwhile is seen twice rather than not at all.
@@ -59,7 +57,7 @@ class Observer:
         whose = _owners(inodes, pids, everywhere=owners and not pids)
         return Group(
             address,
-            tuple(_listener(one, address, whose, generations) for one in listening),
+            tuple(_listener(one, address, whose) for one in listening),
             frozenset(one.cookie for one in half_open),
             tuple(_connection(one) for one in full if one.inode or one.state not in _CLOSED),
             {inode: holders[0] for inode, holders in whose.items()},
@@ -150,9 +148,7 @@ def _listener(
     entry: Entry,
     address: Address,
     whose: Mapping[int, tuple[int, ...]],
-    generations: Mapping[int, tuple[int, int]],
 ) -> Listener:
-    generation, slot = generations.get(entry.cookie, (None, None))
     return Listener(
         entry.cookie,
         address,
@@ -162,8 +158,6 @@ def _listener(
         backlog=entry.wqueue,
         drops=entry.drops or 0,
         owners=whose.get(entry.inode, ()),
-        generation=generation,
-        slot=slot,
         interface=entry.interface,
         v6only=entry.v6only,
     )

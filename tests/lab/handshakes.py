@@ -31,13 +31,7 @@ class AfterSyn:
         return flow in self._flows
 
 
-def is_syn(packet: bytes) -> bool:
-    """A client's first packet."""
-    segment = segment_in(packet)
-    return segment is not None and segment.flags & (SYN | ACK) == SYN
-
-
 def is_syn_ack(packet: bytes) -> bool:
-    """A server's answer to it."""
+    """A server's answer to a client's first packet."""
     segment = segment_in(packet)
     return segment is not None and segment.flags & (SYN | ACK) == SYN | ACK
