@@ -25,7 +25,7 @@ FLAGS = ("--bind-by", "worker", "--inject")
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[str]:
     """Where the instance's cgroup will be; removed if a failed test left it."""
-    path = directory_of(f"{tmp_path}/run/t")
+    path = directory_of(f"{tmp_path}/run/t", [8080])
     yield path
     cgroup.remove(path, 10)
 

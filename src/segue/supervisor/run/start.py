@@ -23,7 +23,7 @@ from segue.supervisor.run import handover as succession
 from segue.supervisor.run.runner import Runner
 from segue.supervisor.settings import Settings
 from segue.supervisor.workers.identity import Identity
-from segue.supervisor.workers.injection import Injection, directory_of
+from segue.supervisor.workers.injection import Injection, directory_of, forget
 from segue.supervisor.workers.processes import rights_of
 from segue.supervisor.workers.spawn import raise_file_limit
 from segue.supervisor.workers.survey import describe
@@ -88,8 +88,11 @@ def serve(
     try:
         if runner.settings.inject:
             ports = [bind.address.port for bind in runner.settings.binds]
-            known = (places.read_record() or {}).get("cgroup", "")
-            runner.crew.injection = Injection.open(directory_of(places.base, known), ports)
+            known = str((places.read_record() or {}).get("cgroup", ""))
+            path = directory_of(places.base, ports, known)
+            if known and known != path:
+                forget(known)
+            runner.crew.injection = Injection.open(path, ports)
         if handed is None:
             runner.open()
         code = runner.run()

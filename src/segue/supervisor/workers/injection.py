@@ -7,11 +7,13 @@ found again by name; with the cgroup, at the end, the programs go too.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from segue.errors import KernelError, UsageError
 from segue.linux import cgroup
 from segue.linux.bpf import Program, attach_cgroup, attached_to_cgroup
 from segue.linux.bpf_attr import AttachType
@@ -21,17 +23,19 @@ from segue.policy import reuseport_bind
 _EMPTY_SECONDS = 5.0
 
 
-def directory_of(base: str, known: str = "") -> str:
+def directory_of(base: str, ports: Sequence[int], known: str = "") -> str:
     """Where the cgroup of an instance is to be: below this process's own.
 
     ``base`` is the path that all files of the instance begin with: two instances of one name in
-    two directories have two cgroups.  ``known`` is where a predecessor made it, which may have
+    two directories have two cgroups.  So have two runs with other ports, as the program that is
+    attached to one knows its ports.  ``known`` is where a predecessor made it, which may have
     been below another cgroup; where it left workers, there it stays.  Raises NotSupported where
     cgroup2 is not mounted.
     """
-    if known and cgroup.members(known):
+    mark = f"{os.path.abspath(base)} {sorted(set(ports))}"
+    name = f"segue.{os.path.basename(base)}.{zlib.crc32(mark.encode()):08x}"
+    if os.path.basename(known) == name and cgroup.members(known):
         return known
-    name = f"segue.{os.path.basename(base)}.{zlib.crc32(os.path.abspath(base).encode()):08x}"
     return f"{cgroup.mine()}/{name}"
 
 
@@ -47,12 +51,19 @@ class Injection:
         """Make the cgroup and attach the programs, as far as a predecessor has not.
 
         Raises KernelError where it may not be made or written to, or the programs may not be
-        loaded; then nothing new is left behind.
+        loaded; then nothing new is left behind.  Raises UsageError for one that another user made.
         """
         cgroup.make(path)
         try:
             directory = cgroup.open_directory(path)
             try:
+                owner = os.fstat(directory).st_uid
+                if owner not in {0, os.geteuid()}:
+                    raise UsageError(
+                        f"the cgroup {path} was made by another user, uid {owner}, who could stop"
+                        " or move what is in it: remove it (rmdir), or start this instance in a"
+                        " cgroup that is root's"
+                    )
                 for asked in (AttachType.INET4_BIND, AttachType.INET6_BIND):
                     if not attached_to_cgroup(directory, asked):
                         _attach(directory, asked, ports)
@@ -61,7 +72,8 @@ class Injection:
             return cls(path, cgroup.open_door(path))
         except BaseException:
             if not cgroup.members(path):
-                cgroup.remove(path, 0)
+                with contextlib.suppress(KernelError):  # what is raised already says more
+                    cgroup.remove(path, 0)
             raise
 
     def remove(self) -> None:
@@ -71,6 +83,12 @@ class Injection:
         """
         os.close(self.door)
         cgroup.remove(self.path, _EMPTY_SECONDS)
+
+
+def forget(known: str) -> None:
+    """Remove the cgroup of a predecessor that was killed, unless somebody is in it still."""
+    with contextlib.suppress(KernelError):
+        cgroup.remove(known, 0)
 
 
 def _attach(directory: int, asked: AttachType, ports: Sequence[int]) -> None:
