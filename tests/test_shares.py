@@ -119,6 +119,22 @@ def test_factors_that_leave_nobody_are_passed_over() -> None:
     assert weights == {0: 70.0, 2: 30.0}
 
 
+def test_a_stalled_slot_leaves_its_part_to_its_generation_first() -> None:
+    """Then to the others; where nobody is awake, or only a canary of 0 %, stalls are ignored."""
+    generations = [[0, 1], [2, 3]]
+    assert by_generation(generations, 2, 20, {}, {2}) == {0: 40, 1: 40, 2: 0, 3: 20}
+    assert by_generation(generations, 2, 20, {}, {2, 3}) == {0: 40, 1: 40, 2: 0, 3: 0}
+    everyone = by_generation(generations, 2, 20, {1: 3.0})
+    assert by_generation(generations, 2, 20, {1: 3.0}, {0, 1, 2, 3}) == everyone
+    assert by_generation([[0], [2]], 1, 0, {}, {0}) == {0: 100, 2: 0}
+
+
+def test_a_canary_of_nothing_is_not_the_same_as_none() -> None:
+    """0 % is a part: the newest generation waits until it is shifted."""
+    assert by_generation([[0], [2]], 1, 0) == {0: 100.0, 2: 0.0}
+    assert by_generation([[0], [2]], 1, None) == {2: 1.0}
+
+
 def changed(before: list[int], after: list[int]) -> int:
     """How many entries are another's."""
     return sum(1 for old, new in zip(before, after, strict=True) if old != new)

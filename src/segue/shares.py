@@ -7,7 +7,7 @@ all are fillings of this table (DESIGN: one table, flipped at once).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain, repeat, zip_longest
 
 from segue.errors import UsageError
@@ -90,34 +90,47 @@ def by_generation(
     strength: int,
     percent: float | None = None,
     factors: Mapping[int, float] = {},
+    stalled: Collection[int] = frozenset(),
 ) -> dict[int, float]:
-    """Weights of every slot that shall have a share; generations oldest first.
+    """Weights of every slot that takes part, generations oldest first; some may be 0.
 
-    Without ``percent`` the newest comes first, as far as its strength allows.  With it, the newest
-    gets just that part of new connections and the older ones share the rest, while there are any.
-    A slot's ``factors`` makes its weight so many times that of others; factors that would leave
-    nobody are passed over.
+    Without ``percent`` the newest generation comes first, as far as its strength allows.  With it,
+    the newest gets just that part of new connections, even 0, and the older ones share the rest,
+    while there are any.  A slot's ``factors`` multiplies its weight; factors that would leave a
+    generation without any share are ignored.  A ``stalled`` slot has the weight 0, and a generation
+    whose slots all stall leaves its part to the others.  Where nobody else is left to have a share,
+    stalls are ignored.
     """
     if percent is None or len(generations) < 2:
-        weights = newest_first(generations, strength)
-        by_factor = _multiplied(weights, factors)
-        return by_factor if any(by_factor.values()) else weights
-    newest = dict.fromkeys(generations[-1], 1.0)
-    older = newest_first(generations[:-1], strength)
-    parts = ((newest, percent), (older, 100 - percent))
-    return {slot: weight for of, part in parts for slot, weight in _part(of, part, factors).items()}
+        weights = _multiplied(newest_first(generations, strength), factors, stalled)
+    else:
+        older = newest_first(generations[:-1], strength)
+        newest = dict.fromkeys(generations[-1], 1.0)
+        weights = {
+            slot: weight
+            for of, part in ((older, 100 - percent), (newest, percent))
+            for slot, weight in _part(of, part, factors, stalled).items()
+        }
+    if stalled and not any(weights.values()):
+        return by_generation(generations, strength, percent, factors)
+    return weights
 
 
-def _multiplied(weights: Mapping[int, float], factors: Mapping[int, float]) -> dict[int, float]:
-    return {slot: weight * factors.get(slot, 1.0) for slot, weight in weights.items()}
+def _multiplied(
+    weights: Mapping[int, float], factors: Mapping[int, float], stalled: Collection[int]
+) -> dict[int, float]:
+    awake = {slot: 0.0 if slot in stalled else weight for slot, weight in weights.items()}
+    by_factor = {slot: weight * factors.get(slot, 1.0) for slot, weight in awake.items()}
+    return by_factor if any(by_factor.values()) else awake
 
 
 def _part(
-    weights: Mapping[int, float], part: float, factors: Mapping[int, float]
+    weights: Mapping[int, float],
+    part: float,
+    factors: Mapping[int, float],
+    stalled: Collection[int],
 ) -> dict[int, float]:
-    """The same proportions, of this sum."""
-    chosen = _multiplied(weights, factors)
-    if not any(chosen.values()):
-        chosen = dict(weights)
-    total = sum(chosen.values())
-    return {slot: weight * part / total for slot, weight in chosen.items()}
+    """The same proportions, of this sum; 0 each when all stall."""
+    multiplied = _multiplied(weights, factors, stalled)
+    total = sum(multiplied.values()) or 1.0
+    return {slot: weight * part / total for slot, weight in multiplied.items()}

@@ -203,6 +203,18 @@ def test_a_canary_that_was_not_promoted_gives_way_to_the_next(group: Group) -> N
     assert group.shares() == {"a": 95, "c": 5}
 
 
+def test_a_canary_of_nothing_waits_beside_one_that_was_not_promoted(group: Group) -> None:
+    """Neither has a full share; the older one still serves, and 0 % is no full share either."""
+    group.begin("a")
+    group.release.now, group.attached.canary = "second", 10
+    group.come("b")
+    group.go("a")
+    assert group.shares() == {"b": 100}
+    group.release.now, group.attached.canary = "third", 0
+    group.come("c")
+    assert group.shares() == {"b": 100}
+
+
 def test_a_canary_survives_that_its_worker_is_started_anew(group: Group) -> None:
     """The release is the same, so is its part."""
     group.begin("a")

@@ -391,14 +391,15 @@ def test_when_all_are_stalled_the_shares_are_equal_and_nothing_is_moved() -> Non
     assert stalled(made, w1=Stall(0.5, queue=3), w2=Stall(0.5, queue=3)) == []
 
 
-def test_a_stalled_worker_of_a_canary_leaves_the_percent_as_it_is() -> None:
-    """Its part goes to the others of its generation; a canary alone keeps it."""
+def test_the_part_of_a_stalled_worker_goes_to_its_generation_first() -> None:
+    """With nobody of its generation awake it goes to the others, as under segue attach."""
     made = instance(
         (1, Stage.SERVING), (1, Stage.SERVING), (2, Stage.STANDBY),
         size=2, phase=Phase.CANARY, newcomer=2, percent=10.0,
     )  # fmt: skip
     facts = {"w1": Stall(0.5), "w3": Stall(0.5)}
-    assert stalled(made, **facts) == [Share(((1, 0.0), (2, 90.0), (3, 10.0)))]
+    assert stalled(made, **facts) == [Share(((1, 0.0), (2, 90.0), (3, 0.0)))]
+    assert stalled(made, w1=Stall(0.5)) == [Share(((1, 0.0), (2, 90.0), (3, 10.0)))]
 
 
 def test_a_draining_worker_that_stalls_is_rescued_too() -> None:

@@ -281,14 +281,11 @@ class Attached:
             if cookie in self.members
         }
         percent = self.percent.get(newest) if newest in wanted else None
-        weights = by_generation(list(wanted.values()), self.strength, percent or None, factors)
+        weights = by_generation(list(wanted.values()), self.strength, percent, factors)
         self.entitled = frozenset(slot for slot, weight in weights.items() if weight > 0)
         asleep = {self.members[one].slot for one in self.stalled & self.members.keys()}
         if asleep & self.entitled:
-            factors = {**factors, **dict.fromkeys(asleep, 0.0)}
-            weights = by_generation(list(wanted.values()), self.strength, percent or None, factors)
-            # A generation whose listeners all stall leaves its part to the others.
-            weights = {one: part for one, part in weights.items() if one not in asleep} or weights
+            weights = by_generation(list(wanted.values()), self.strength, percent, factors, asleep)
         weights = {slot: weight for slot, weight in weights.items() if weight > 0}
         if weights != self.weights:
             self.steering.share(weights)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeAlias
 
+from segue.shares import by_generation
 from segue.supervisor.lifecycle.instance import Instance, Worker
 from segue.supervisor.lifecycle.stages import Phase, Stage
 
@@ -199,39 +200,25 @@ def shares(
     """The weights that new connections should have: (worker id, weight) by id; () to leave them.
 
     While no worker can serve, the last shares stay: what arrives waits in a held listener.  A
-    stalled one keeps its place with a weight of 0, as long as another of its generation is awake.
+    stalled worker keeps its place with a weight of 0, as long as another worker can have its share.
     """
     if instance.phase in {Phase.STARTING, Phase.STOPPING, Phase.ENDED}:
         return ()
-    old = _candidates(instance, instance.working)
-    if instance.phase is not Phase.CANARY:
-        return _weighted(instance, old, stalls)
-    new = _candidates(instance, instance.newcomer)
-    if not old or not new:
-        return _weighted(instance, old or new, stalls)
-    part = instance.percent
-    return _weighted(instance, old, stalls, 100 - part) + _weighted(instance, new, stalls, part)
-
-
-def _weighted(
-    instance: Instance, workers: list[Worker], stalls: Collection[int], part: float | None = None
-) -> tuple[tuple[int, float], ...]:
-    """Weights by the workers' factors and the balance between them, of this sum if given; equal
-    ones if nobody had any.
-
-    Those that are awake have it all, unless none is.
-    """
-    awake = {one.id for one in workers if one.id not in stalls}
+    generations = [_candidates(instance, instance.working)]
+    percent = None
+    if instance.phase is Phase.CANARY:
+        generations.append(_candidates(instance, instance.newcomer))
+        percent = instance.percent
+    there = [[worker.id for worker in workers] for workers in generations if workers]
+    if not there:
+        return ()
     factors = {
-        one.id: instance.factors.get(one.id, 1.0) * instance.balance.get(one.id, 1.0)
-        if one.id in awake or not awake
-        else 0.0
-        for one in workers
+        worker: instance.factors.get(worker, 1.0) * instance.balance.get(worker, 1.0)
+        for workers in there
+        for worker in workers
     }
-    if not any(factors.values()):
-        factors = {one.id: float(one.id in awake or not awake) for one in workers}
-    scale = 1.0 if part is None else part / sum(factors.values())
-    return tuple((worker, factor * scale) for worker, factor in factors.items())
+    weights = by_generation(there, len(there[0]), percent, factors, stalls)
+    return tuple(weights.items())
 
 
 def _candidates(instance: Instance, generation: int) -> list[Worker]:
