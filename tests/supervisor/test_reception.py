@@ -86,13 +86,14 @@ def test_who_takes_too_long_is_turned_away(desk: Desk) -> None:
 
 
 def test_a_crowd_is_turned_away(desk: Desk) -> None:
-    """The thirty-third who has asked nothing yet; there is room again when one has."""
-    waiting = [desk.client() for _ in range(32)]
-    assert "asked nothing yet" in answer(desk.client())["error"]
-    waiting[0].sendall(b'{"do": "status"}\n')
+    """Of more than thirty-two that say nothing the first must go: whoever asks is answered."""
+    waiting = [desk.client() for _ in range(33)]
+    assert "asked nothing" in answer(waiting.pop(0))["error"]
+    assert answer(desk.client(b'{"do": "status"}\n'))["did"] == "status"
+    assert "asked nothing" in answer(waiting.pop(0))["error"]
+    waiting[-1].sendall(b'{"do": "status"}\n')
     desk.turn()
-    assert answer(waiting.pop(0))["did"] == "status"
-    waiting.append(desk.client())
+    assert answer(waiting.pop())["did"] == "status"
     for one in waiting:
         one.close()
 

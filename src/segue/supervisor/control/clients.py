@@ -65,8 +65,11 @@ class Reception:
         if asker is None:
             return
         if len(self._askers) >= _MOST_ASKERS:
-            asker.end(1, error=f"{_MOST_ASKERS} clients have connected and asked nothing yet")
-            return
+            # Whoever came first had the most time; to refuse the newcomer instead would make the
+            # supervisor deaf to everybody for as long as a crowd says nothing.
+            idle = next(iter(self._askers))
+            self._forget(idle)
+            idle.end(1, error=f"{_MOST_ASKERS} clients came after this one, which asked nothing")
         self._askers[asker] = self._now() + _ASKER_SECONDS
         self._selector.register(asker, selectors.EVENT_READ, lambda: self._requested(asker))
 
