@@ -7,7 +7,6 @@ port that is free.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 import shutil
@@ -22,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from bench import load
 from segue.linux import netns, proc
 from segue.probe.result import Result
 from segue.supervisor.control.client import converse
@@ -269,12 +269,11 @@ class Load:
         *args: str,
         seconds: float = 600.0,
         host: str = "127.0.0.1",
-        module: str = "segue.probe",
     ) -> None:
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", module, "--target", f"{host}:{port}"),
-                *("--duration", str(seconds), "--until-stdin-closes", "--json", *args),
+                *(sys.executable, "-m", "bench.load", f"{host}:{port}"),
+                *("--duration", str(seconds), "--until-stdin-closes", *args),
             ],
             cwd=ROOT,
             stdin=subprocess.PIPE,
@@ -293,7 +292,7 @@ class Load:
             raise TimeoutError(
                 f"the probe did not end within {_LOAD_ENDS_SECONDS:g} s of being told to"
             ) from None
-        return Result.from_dict(json.loads(text))
+        return load.result(text)
 
 
 @contextlib.contextmanager

@@ -145,7 +145,7 @@ def measure(*, repetitions: int = 3, rate: int = 200) -> list[Row]:
             shown = server.shown.replace(str(at), ".")
             tally.expect(system.name, command=shown, claims_none=system.claims_none)
             with server:
-                load = Load(server.port, "--rate", str(rate), module="bench.tls_load")
+                load = Load(server.port, "--rate", str(rate), "--tls")
                 try:
                     with steady(1.0):
                         pass

@@ -6,12 +6,12 @@ HTTP request, answered and closed, which takes two round trips.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import time
 
+from bench import load
 from bench.case import Case, Sample, Tally
 from bench.harness import ROOT
 from bench.rounds import told
@@ -19,7 +19,6 @@ from bench.table import Column, Row
 from segue.lab.link import Conditions
 from segue.lab.scenario import SERVER, Scenario, distance
 from segue.probe.fates import Fate
-from segue.probe.result import Result
 
 PORT = 8080
 
@@ -56,13 +55,13 @@ def _load(lab: Scenario, pace: list[str], seconds: float) -> Sample:
     before = lab.cable.ask(lambda *_: time.thread_time())
     probe = lab.client.spawn(
         [
-            *(sys.executable, "-m", "segue.probe", "--target", f"{SERVER}:{PORT}"),
-            *(*pace, "--duration", str(seconds), "--json"),
+            *(sys.executable, "-m", "bench.load", f"{SERVER}:{PORT}"),
+            *(*pace, "--duration", str(seconds)),
         ],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     text, _ = probe.communicate(timeout=seconds + 60)
-    found = Result.from_dict(json.loads(text))
+    found = load.result(text)
     packets = sum(one.arrived for one in lab.cable.counts())
     cable_s = lab.cable.ask(lambda *_: time.thread_time()) - before
     measures = {

@@ -116,7 +116,7 @@ def _wrk(port: int, clients: int, seconds: float, core: int) -> Sample:
 
 def _probe(port: int, load: list[str], seconds: float, core: int) -> Sample:
     """One run of the probe, its CPU time without what starting costs."""
-    command = [str(BIN / "python"), "-m", "segue.probe", "--target", f"127.0.0.1:{port}", "--json"]
+    command = [str(BIN / "python"), "-m", "bench.load", f"127.0.0.1:{port}"]
     _, start, _ = _run([*command, "--rate", "1", "--count", "1"], core)
     said, cpu, others = _run([*command, *load, "--duration", str(seconds)], core)
     result: dict[str, Any] = json.loads(said)

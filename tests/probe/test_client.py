@@ -173,20 +173,18 @@ def test_descriptors_that_run_out_are_said_too(netns: int) -> None:
     """Forty descriptors cannot hold sixty connections, and that is not the server's doing."""
     program = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40));"
-        "from segue.probe.__main__ import main; sys.exit(main(sys.argv[1:]))"
+        "from segue.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
-    command = [sys.executable, "-c", program, "--target", str(TARGET), "--rate", "1000", "--json"]
+    command = [sys.executable, "-c", program, "probe", f"http://{TARGET}/", "--rate", "1000"]
+    command += ["--json", "--no-check"]
     with misbehaving("hang") as did:
         done = subprocess.run(
             [*command, "--count", "60", "--response-timeout", "1"], capture_output=True, check=True
         )
-    result = Result.from_dict(json.loads(done.stdout))
-    assert result.counts == {
-        Fate.RESPONSE_TIMEOUT: did["hang"],
-        Fate.LOCAL_ERROR: 60 - did["hang"],
-    }
-    assert result.lost == did["hang"] < 40
-    assert "EMFILE" in result.examples[Fate.LOCAL_ERROR]
+    found = json.loads(done.stdout)
+    assert found["counts"] == {"response_timeout": did["hang"], "local_error": 60 - did["hang"]}
+    assert found["lost"] == did["hang"] < 40
+    assert "EMFILE" in found["examples"]["local_error"]
 
 
 def test_more_connections_than_one_source_has_ports(netns: int) -> None:
@@ -321,54 +319,21 @@ def test_a_file_cannot_say_when_it_is_closed(netns: int) -> None:
         )
 
 
-def test_in_a_process_of_its_own(netns: int) -> None:
-    """``python -m segue.probe``: says when it begins, stops with its stdin, prints JSON."""
-    command = [sys.executable, "-m", "segue.probe", "--target", str(TARGET), "--rate", "200"]
-    command += ["--until-stdin-closes", "--json", "--events"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stdin
-        assert process.stdout
-        assert process.stderr
-        with answering(50, process.stdin.close) as answers:
-            said = process.stdout.read()
-        assert process.stderr.read() == f"probing {TARGET}\n".encode()
-        process.stdin = None
-    result = Result.from_dict(json.loads(said))
-    assert process.returncode == 0
-    assert result.count(Fate.OK) == len(answers) >= 50
-    assert len(result.events) == result.total
-
-
-def test_for_a_reader_it_prints_a_table(netns: int) -> None:
-    """And the first example of each way of losing."""
-    command = [sys.executable, "-m", "segue.probe", "--target", str(TARGET), "--rate", "200"]
-    done = subprocess.run([*command, "--count", "3"], capture_output=True, text=True, check=True)
-    assert "refused" in done.stdout
-    assert "first refused: after 0.0" in done.stdout
-
-
 @pytest.mark.parametrize(
-    ("args", "sentence"),
+    ("wrong", "sentence"),
     [
-        (["--target", "127.0.0.1:0", "--rate", "1"], "port 0"),
-        (["--target", "127.0.0.1:1", "--rate", "0"], "no load"),
-        (["--target", "127.0.0.1:1", "--rate", "1", "--duration", "0"], "above 0"),
-        (["--target", "127.0.0.1:1", "--rate", "1", "--count", "0"], "no run"),
-        (["--target", "127.0.0.1:1", "--rate", "1", "--path", "x"], "begin with /"),
-        (["--target", "127.0.0.1:1", "--rate", "1", "--pause", "-1"], "pause"),
-        (["--target", "127.0.0.1:1", "--rate", "1", "--sources", "0"], "250"),
-        (["--target", "127.0.0.1:1", "--rate", "1", "--send", "\\x"], "no string of bytes"),
-        (["--target", "127.0.0.1:1", "--rate", "1", "--expect", "€"], "no string of bytes"),
-        (["--target", "127.0.0.1:1", "--concurrency", "9", "--max-open", "8"], "max_open"),
+        ({"sources": 0}, "from 1 to 250 source addresses"),
+        ({"count": 0}, "no run"),
+        ({"pause_s": -1}, "a pause of -1 s"),
     ],
 )
-def test_a_run_that_makes_no_sense_is_refused(args: list[str], sentence: str) -> None:
-    """Exit code 2, one line on stderr, nothing opened."""
-    done = subprocess.run(
-        [sys.executable, "-m", "segue.probe", *args], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    assert sentence in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_a_run_that_makes_no_sense_is_refused(wrong: dict[str, Any], sentence: str) -> None:
+    """Before anything is opened."""
+    with pytest.raises(UsageError, match=sentence):
+        Settings(target=TARGET, pace=OpenLoop(1), exchange=ONCE, **wrong)
+
+
+def test_a_path_begins_with_a_slash() -> None:
+    """Another is no path."""
+    with pytest.raises(UsageError, match="begin with /"):
+        http("127.0.0.1", "x")

@@ -1,18 +1,13 @@
-"""Counting, percentiles, gaps; JSON and back; the table."""
+"""Counting, percentiles, gaps, and what limits them."""
 
 from __future__ import annotations
-
-import io
-import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
-from segue.errors import UsageError
 from segue.probe.fates import Fate
-from segue.probe.report import table
+from segue.probe.limits import sentences
 from segue.probe.result import Result, Tally, percentile
 
 
@@ -30,13 +25,6 @@ def some() -> Result:
     tally.failed(Fate.IDLE_CLOSED, 2.0, 2.0, reused=True, note="FIN")
     tally.failed(Fate.PORTS_EXHAUSTED, 2.0, 2.0, reused=False, note="EADDRNOTAVAIL")
     return finished(tally)
-
-
-def drawn(*rows: tuple[str, Result]) -> str:
-    console = Console(file=io.StringIO(), width=160, force_terminal=False)
-    console.print(table(rows))
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
 
 
 def test_what_is_counted_where() -> None:
@@ -75,31 +63,11 @@ def test_the_gap_counts_from_the_beginning_and_to_the_end() -> None:
     assert finished(tally, until=9.0).gap_ms == pytest.approx(7000)
 
 
-def test_json_and_back_is_the_same_result() -> None:
-    """What a probe in another process found can be put in a table here."""
-    result = some()
-    found = json.loads(json.dumps(result.as_dict()))
-    assert found["lost"] == 2
-    assert found["counts"]["reset_after"] == 2
-    assert Result.from_dict(found) == result
-
-
-@pytest.mark.parametrize("found", [{}, {"counts": {"dropped": 1}}, {"counts": 3}])
-def test_what_is_no_result_is_refused(found: dict[str, object]) -> None:
-    """A file of something else is said to be that."""
-    with pytest.raises(UsageError, match="not the result of a probe"):
-        Result.from_dict(found)
-
-
-def test_the_table_has_a_column_for_each_loss_that_occurs() -> None:
-    """Losses that nobody met take no room; what limits the numbers is said below."""
-    clean = finished(Tally(0.0))
-    text = drawn(("segue", clean), ("own", some()))
-    assert "reset after" in text
-    assert "refused" not in text
-    assert "idle closed" in text
-    assert "own: 1 not made: this machine had no free local port" in text
-    assert "idle closed" not in drawn(("segue", clean))
+def test_what_this_machine_could_not_make_is_said() -> None:
+    """And nothing where nothing limits the numbers."""
+    (said,) = sentences(some())
+    assert said.startswith("1 not made: this machine had no free local port")
+    assert list(sentences(finished(Tally(0.0)))) == []
 
 
 def test_a_probe_that_was_late_says_so() -> None:
@@ -108,7 +76,7 @@ def test_a_probe_that_was_late_says_so() -> None:
     tally.answered(0.0, 0.5)
     tally.late.append(0.6)
     tally.held_back, tally.unbegun = 3, 4
-    text = drawn(("", finished(tally)))
+    text = "\n".join(sentences(finished(tally)))
     assert "this machine was busy" in text
     assert "3 waited" in text
     assert "4 were due and never begun" in text

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from bench.load import result
+
 from segue.errors import SegueError
 from segue.linux import proc, snmp
 from segue.probe.result import Result
@@ -136,8 +138,8 @@ class Instance:
 def load(*args: str, address: str = ADDRESS) -> Iterator[Callable[[], Result]]:
     """The probe against the address; yields a function that ends it and tells the result."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "segue.probe", "--target", address, "--duration", "60",
-         "--until-stdin-closes", "--json", *(args or ("--rate", "200"))],
+        [sys.executable, "-m", "bench.load", address, "--duration", "60", "--until-stdin-closes",
+         *(args or ("--rate", "200"))],
         cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stderr is not None
@@ -146,7 +148,7 @@ def load(*args: str, address: str = ADDRESS) -> Iterator[Callable[[], Result]]:
 
     def finish() -> Result:
         text, _ = process.communicate(timeout=PATIENCE)
-        return Result.from_dict(json.loads(text))
+        return result(text)
 
     try:
         yield finish

@@ -1,4 +1,4 @@
-"""What a run found: counts by fate, latencies, gaps.  As a value, and as JSON and back.
+"""What a run found: counts by fate, latencies, gaps.  As a value, and as JSON.
 
 Latencies are of answered attempts, in milliseconds, counted from when the attempt was due.
 Percentiles are by nearest rank: each is the latency of some real attempt.
@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field
 from math import ceil
 from typing import Any
 
-from segue.errors import UsageError
 from segue.probe.fates import Fate
 from segue.visible import visible
 
@@ -95,25 +94,6 @@ class Result:
         found["examples"] = {fate.value: text for fate, text in self.examples.items()}
         found["events"] = [[one.at_s, one.latency_ms, one.fate.value] for one in self.events]
         return found | {"total": self.total, "lost": self.lost, "rate": self.rate}
-
-    @classmethod
-    def from_dict(cls, found: dict[str, Any]) -> Result:
-        """The Result that ``as_dict`` was made from.  Raises UsageError when it is none."""
-        plain = {key: found[key] for key in found.keys() - {"total", "lost", "rate"}}
-        try:
-            plain["counts"] = {Fate(name): count for name, count in found["counts"].items()}
-            plain["examples"] = {Fate(name): text for name, text in found["examples"].items()}
-            plain["statuses"] = {int(code): count for code, count in found["statuses"].items()}
-            for name in ("version_times", "certificate_times"):
-                plain[name] = {
-                    key: (first, last) for key, (first, last) in plain.get(name, {}).items()
-                }
-            plain["events"] = tuple(
-                Event(at, latency, Fate(name)) for at, latency, name in found["events"]
-            )
-            return cls(**plain)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"this is not the result of a probe: {error!r}") from error
 
 
 def percentile(ascending: Sequence[float], percent: float) -> float | None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from segue.probe.fates import Fate
 from segue.probe.instance_report import InstanceReport
 from segue.probe.kernel import Kernel, meaning
-from segue.probe.report import caption
+from segue.probe.limits import sentences
 from segue.probe.result import Result
 from segue.probe.session import Progress, Report
 from segue.probe.timeline import Slice, Timeline
@@ -66,8 +66,7 @@ def verdict(result: Result) -> str:
 
 def limits(report: Report) -> list[str]:
     """What a reader must know to trust the numbers."""
-    said = caption([("", report.result)])
-    return [*(said.splitlines() if said else []), *report.notes]
+    return [*sentences(report.result), *report.notes]
 
 
 def table(*heads: str, text: int = 1) -> Table:
