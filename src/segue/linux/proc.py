@@ -25,6 +25,13 @@ _MOST_EXECUTED = 6 << 20
 _MOST_NAME = 4096  # of a first argument; a path is no longer
 _MOST_ABOVE = 64  # ancestors
 _SHOWN = 64  # characters of a program's name
+_DOING = {
+    "R": "is running",
+    "S": "is asleep",
+    "D": "waits for a device",
+    "T": "is stopped",
+    "t": "is being traced",
+}
 
 
 def _read(path: str, most: int = _MOST) -> bytes:
@@ -276,6 +283,16 @@ def program(argument: str) -> str:
 def describe(pids: Sequence[int]) -> str:
     """At most three processes, for a sentence: ``pid 7 (nginx) and pid 8 (nginx)``."""
     return " and ".join(f"pid {pid} ({command(pid)})" for pid in pids[:3])
+
+
+def doing(pids: Sequence[int]) -> str:
+    """What at most three processes do: ``pid 7 is asleep in do_epoll_wait, pid 8 is running``."""
+    said = []
+    for pid in pids[:3]:
+        state, channel = run_state(pid) or "", wait_channel(pid)
+        where = f" in {channel}" if channel else ""
+        said.append(f"pid {pid} {_DOING.get(state, 'is ending')}{where}")
+    return ", ".join(said)
 
 
 def start_time(pid: int) -> int | None:

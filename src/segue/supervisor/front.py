@@ -124,6 +124,16 @@ class Front:
         self.steering.rejoin(slot, listener)
         return report
 
+    def selected(self) -> dict[int, int]:
+        """How many connections the program has sent to each slot; {} where it does not count."""
+        counts = counts_of(self.steering).items()
+        return {slot: one.new + one.migrated for slot, one in counts if slot is not None}
+
+    def half_open(self) -> int:
+        """How many half-open requests there are at this port."""
+        address = self.bind.address
+        return len(self.observer.diag.half_open(address.port, address.family))
+
     @property
     def cookies(self) -> frozenset[int]:
         """Of every listener held here."""

@@ -30,7 +30,7 @@ from segue.supervisor import notify
 from segue.supervisor.attach import orders as attached_orders
 from segue.supervisor.attach.newcomers import Proving
 from segue.supervisor.attach.settings import Wish, enter
-from segue.supervisor.attach.watched import AttachedWard
+from segue.supervisor.attach.watched import ForeignListeners
 from segue.supervisor.control.clients import Reception
 from segue.supervisor.control.incumbent import renewal
 from segue.supervisor.control.log import Voice
@@ -152,7 +152,7 @@ class Attending:
         self.ended = False
         self._voice = Voice()
         self.front = Front(0, Bind("", wish.address), attached.steering, observer)
-        self.ward: AttachedWard | None = None
+        self.watched: ForeignListeners | None = None
         self._asker: Asker | None = None  # who wants the rescue, if not the wish
         self._proving = Proving(attached, self.front, wish.ready_http)
         self._nudge: Nudge | None = None
@@ -195,8 +195,8 @@ class Attending:
         waits = [self.membership.deadline() - now, self._proving.pace(now)]
         if self._nudge is not None:
             waits.append(self._nudge.deadline() - now)
-        if self.ward is not None:
-            waits.append(self.ward.rescue.due - now)
+        if self.watched is not None:
+            waits.append(self.watched.rescue.due - now)
         return max(0.0, min(waits))
 
     def _tick(self) -> None:
@@ -224,9 +224,9 @@ class Attending:
             self.membership.took(time.thread_time() - begun)
         if gone:
             self.nudge()
-        if self.ward is not None:
+        if self.watched is not None:
             for one in gone:
-                self.ward.forget(one)
+                self.watched.forget(one)
         if self._nudge is not None and self._nudge.step(now):
             self._nudge.close()
             self._nudge = None
@@ -236,8 +236,8 @@ class Attending:
         if found or changed or thorough:
             self.write_down()
             self._summarize()
-        if self.ward is not None:
-            self.ward.step()
+        if self.watched is not None:
+            self.watched.step()
 
     def _told(self) -> None:
         self.membership.notified(self.now())
@@ -267,24 +267,24 @@ class Attending:
 
     def begin_rescue(self, patience: float) -> None:
         """Look after the members from now on; patience in seconds.  Raises KernelError."""
-        ward = AttachedWard(self, patience)
+        watched = ForeignListeners(self, patience)
         try:
-            watched = len(ward.watched())
+            count = len(watched.watched())
         except BaseException:
-            ward.close()
+            watched.close()
             raise
-        self.ward = ward
+        self.watched = watched
         self.say(
-            f"looks after {watched} listener(s), each stalled when it accepts nothing for"
+            f"looks after {count} listener(s), each stalled when it accepts nothing for"
             f" {1000 * patience:g} ms"
-            + ("" if watched > 1 else "; with fewer than two there is nobody to take what waits")
+            + ("" if count > 1 else "; with fewer than two there is nobody to take what waits")
         )
 
     def _end_rescue(self) -> None:
         """Those that stall have their share again.  Raises KernelError."""
-        if self.ward is not None:
-            self.ward.close()
-            self.ward = None
+        if self.watched is not None:
+            self.watched.close()
+            self.watched = None
             self.attached.pass_over(())
 
     def rescue_for(self, asker: Asker, patience: float) -> None:
@@ -292,7 +292,7 @@ class Attending:
 
         Raises SegueError, with nothing changed, where that is being done.
         """
-        if self.ward is not None:
+        if self.watched is not None:
             raise SegueError(f"{self.places.name} rescues already: see segue status")
         self._asker = asker
         try:
@@ -395,8 +395,8 @@ class Attending:
     def close(self) -> None:
         """Close everything that is held here."""
         signal.set_wakeup_fd(-1)
-        if self.ward is not None:
-            self.ward.close()
+        if self.watched is not None:
+            self.watched.close()
         if self._asker is not None:
             self._asker.end(0)
         self._proving.close()

@@ -99,7 +99,7 @@ class Orders:
 def report(attending: Attending) -> dict[str, Any]:
     """One look at everything; cookies name sockets, times are seconds."""
     attached, wish = attending.attached, attending.wish
-    rescue = attending.ward.rescue if attending.ward else None
+    rescue = attending.watched.rescue if attending.watched else None
     group = attending.observer.snapshot(wish.address, owners=True, connections=True, requests=True)
     accepts = accepting(group.listeners)
     counts = attached.steering.counts()
@@ -136,7 +136,7 @@ def report(attending: Attending) -> dict[str, Any]:
                 "new": count.new,
                 "migrated": count.migrated,
                 "slots": [(str(wish.address), member.slot)],
-                **(rescue.told(member.slot) if rescue else {}),
+                **(rescue.status(member.slot) if rescue else {}),
             }
         )
     known = attached.members.keys()
@@ -156,7 +156,7 @@ def report(attending: Attending) -> dict[str, Any]:
         "newcomer": newest if newest != working else 0,
         "size": len(attached.members),
         "moved": rescue.rescued if rescue else 0,
-        "rescue": rescue.ward.patience if rescue else 0.0,
+        "rescue": (rescue.thresholds.patience or 0.0) if rescue else 0.0,
         "rescued": rescue.rescued if rescue else 0,
         "cut": 0,
         "flip_ms": None,

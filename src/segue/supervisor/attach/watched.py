@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from segue.engine.attached import AttachedListener
 from segue.engine.cycle import cycle
@@ -20,12 +20,10 @@ from segue.group import Group, Listener
 from segue.linux import proc
 from segue.observe.stall import LOOKS
 from segue.supervisor.attach.orders import accepting, youngest
-from segue.supervisor.front import Front
-from segue.supervisor.lifecycle import plan
-from segue.supervisor.lifecycle.instance import HeldListener, Worker
-from segue.supervisor.lifecycle.stages import Stage
+from segue.supervisor.lifecycle.instance import HeldListener
+from segue.supervisor.lifecycle.plan import due_rescues
 from segue.supervisor.rescue.rescue import Rescue
-from segue.supervisor.rescue.watched import Depth
+from segue.supervisor.rescue.watched import Depth, Thresholds, WatchedWorker
 
 if TYPE_CHECKING:
     from segue.supervisor.attach.follower import Attending
@@ -34,38 +32,42 @@ if TYPE_CHECKING:
 _AGAIN = 10.0
 
 
-class AttachedWard:
-    """A ``Ward`` of one attached group; a worker is a listener, and its number the slot."""
-
-    stall_kill = 0.0  # its server's business
+class ForeignListeners:
+    """A ``Watched`` of one attached group; a worker is a listener, and its number the slot."""
 
     def __init__(self, attending: Attending, patience: float) -> None:
-        self.attending, self.patience = attending, patience
-        self.every = patience / LOOKS or plan.FOREVER
-        self.rescue = Rescue(self)
+        self.attending = attending
+        self.rescue = Rescue(
+            self,
+            (attending.front,),
+            Thresholds(patience, patience / LOOKS),
+            loop=attending,
+            say=attending.say,
+        )
         self._group: Group | None = None  # at this look
-        self._workers: dict[int, Worker] = {}  # by cookie
+        self._workers: dict[int, WatchedWorker] = {}  # by cookie
         self._listeners: dict[int, Listener] = {}  # of these, with owners as they were
-        self._not_before: dict[int, float] = {}  # who cannot be helped, by cookie
+        self._not_before: dict[int, float] = {}  # those that cannot be helped, by cookie
         self._accepting: dict[int, tuple[int, ...]] = {}  # processes, by cookie
         self._said: set[int] = set()
 
-    # What the attendant does with it
+    # What the follower does with it
 
     def step(self) -> None:
         """Look if it is time to, and do what follows.  Raises KernelError or OSError."""
-        rescue, attached = self.rescue, self.attending.attached
+        rescue, attached, now = self.rescue, self.attending.attached, self.attending.now
         rescue.prepare()
-        if self.now() >= rescue.due:
+        if now() >= rescue.due:
             rescue.look()
-        stalled = set(rescue.stalls)
-        attached.pass_over(one for one, worker in self._workers.items() if worker.id in stalled)
+        attached.pass_over(
+            cookie for cookie, one in self._workers.items() if one.id in rescue.stalls
+        )
         if rescue.found:
-            for number in plan.due_rescues(list(attached.weights), rescue.stalls, self.now()):
-                rescue.move(self.worker(number))
+            for number in due_rescues(list(attached.weights), rescue.stalls, now()):
+                self._rescue(number)
 
     def forget(self, member: AttachedListener) -> None:
-        """A listener that has gone; its slot may be another's next."""
+        """Forget a listener that has gone; its slot may be another's next."""
         self.rescue.ended(member.slot)
         for known in (self._workers, self._listeners, self._accepting, self._not_before):
             known.pop(member.cookie, None)
@@ -75,24 +77,11 @@ class AttachedWard:
         """Hang up on everybody."""
         self.rescue.close()
 
-    # As in Ward
+    # As in Watched
 
-    @property
-    def fronts(self) -> Sequence[Front]:
-        """As in Ward: one."""
-        return (self.attending.front,)
-
-    def now(self) -> float:
-        """As in Ward."""
-        return self.attending.now()
-
-    def say(self, text: str) -> None:
-        """As in Ward."""
-        self.attending.say(text)
-
-    def watched(self) -> list[Worker]:
-        """As in Ward: every listener that has accepted once, and of which that can be seen."""
-        attached, now = self.attending.attached, self.now()
+    def watched(self) -> list[WatchedWorker]:
+        """As in Watched: every listener that has accepted once, and of which that can be seen."""
+        attached, now = self.attending.attached, self.attending.now()
         members = [one for one in attached.members.values() if one.ready]
         new = [
             one
@@ -103,80 +92,73 @@ class AttachedWard:
             self._learn(new, now)
         found = []
         for one in members:
-            worker = self._workers.get(one.cookie)
+            worker, shares = self._workers.get(one.cookie), one.slot in attached.entitled
             if worker is not None:
-                shares = one.slot in attached.entitled
-                worker.stage = Stage.SERVING if shares else Stage.DRAINING
+                if worker.shares != shares:
+                    worker = self._workers[one.cookie] = worker._replace(shares=shares)
                 found.append(worker)
         return found
 
-    def worker(self, number: int) -> Worker:
-        """As in Ward."""
+    def worker(self, number: int) -> WatchedWorker:
+        """As in Watched."""
         return next(one for one in self._workers.values() if one.id == number)
 
-    def processes(self, worker: Worker) -> tuple[int, ...]:
-        """As in Ward; looked up again when one of them has ended."""
-        (hold,) = worker.holds
-        if not all(os.path.exists(f"/proc/{pid}") for pid in self._accepting[hold.cookie]):
-            self._look_up([hold.cookie])
-            worker.pid, _ = youngest(self._accepting[hold.cookie])
-        return self._accepting[hold.cookie]
+    def processes(self, number: int) -> tuple[int, ...]:
+        """As in Watched; looked up again when one of them has ended."""
+        worker = self.worker(number)
+        (at,) = worker.listeners
+        if not all(os.path.exists(f"/proc/{pid}") for pid in self._accepting[at.cookie]):
+            self._look_up([at.cookie])
+            name = self._name(self.attending.attached.members[at.cookie])
+            self._workers[at.cookie] = worker._replace(name=name)
+        return self._accepting[at.cookie]
 
-    def open(self, hold: HeldListener) -> socket.socket | None:
-        """As in Ward."""
-        taken = duplicate(self._listeners[hold.cookie])
+    def open(self, listener: HeldListener) -> socket.socket | None:
+        """As in Watched."""
+        taken = duplicate(self._listeners[listener.cookie])
         if taken is None:
             # Whoever had it then has it no more, and others may.
-            self._look_up([hold.cookie])
-            taken = duplicate(self._listeners[hold.cookie])
+            self._look_up([listener.cookie])
+            taken = duplicate(self._listeners[listener.cookie])
         return taken
 
     def look(self) -> None:
-        """As in Ward."""
+        """As in Watched."""
         self._group = self.attending.observer.snapshot(self.attending.wish.address)
 
-    def depth(self, hold: HeldListener) -> Depth | None:
-        """As in Ward."""
+    def depth(self, listener: HeldListener) -> Depth:
+        """As in Watched."""
         if self._group is None:
             self.look()
-        seen = self._group.by_cookie(hold.cookie) if self._group else None
-        return None if seen is None else Depth(seen.queue, seen.backlog)
-
-    def saw(self, now: float, seconds: float, depths: Mapping[int, int]) -> None:
-        """As in Ward: nobody asks."""
+        seen = self._group.by_cookie(listener.cookie) if self._group else None
+        return Depth() if seen is None else Depth(seen.queue, seen.backlog)
 
     def shared(self, bind: int) -> Collection[int]:  # noqa: ARG002  one address
-        """As in Ward."""
+        """As in Watched."""
         return self.attending.attached.weights
-
-    def move(self, worker: Worker, holds: tuple[HeldListener, ...], own: int) -> int:
-        """As in Ward."""
-        moved = 0
-        for hold in holds:
-            try:
-                moved += self._cycle(worker, hold)
-            except SegueError as error:
-                self.say(f"what waits at {worker.name} could not be moved: {error}")
-        self.attending.nudge()
-        return max(0, moved - own)
-
-    def watch(self, file: Any, handler: Callable[[], None]) -> None:
-        """As in Ward."""
-        self.attending.watch(file, handler)
-
-    def unwatch(self, file: Any) -> None:
-        """As in Ward."""
-        self.attending.unwatch(file)
 
     # One listener
 
-    def _cycle(self, worker: Worker, hold: HeldListener) -> int:
+    def _rescue(self, number: int) -> None:
+        listeners = self.rescue.fitting(number)
+        moved = 0
+        for at in listeners:
+            try:
+                moved += self._cycle(at)
+            except SegueError as error:
+                name = self.worker(number).name
+                self.attending.say(f"what waits at {name} could not be moved: {error}")
+        if listeners:
+            self.attending.nudge()
+            self.rescue.moved(number, moved)
+
+    def _cycle(self, at: HeldListener) -> int:
         attending = self.attending
-        listener = self.open(hold)
+        listener = self.open(at)
         if listener is None:
             return 0  # it is gone, and what waited there moved with that
         with listener:
-            known = self._listeners[hold.cookie]
+            known = self._listeners[at.cookie]
             owners = self._owners(known)
             try:
                 report = cycle(
@@ -185,7 +167,7 @@ class AttachedWard:
                 )  # fmt: skip
             except UsageError:
                 return 0  # every other has been shut down meanwhile, or this one
-            attending.attached.steering.rejoin(worker.id, listener)
+            attending.attached.steering.rejoin(at.slot, listener)
         return report.moved
 
     def _owners(self, listener: Listener) -> list[int]:
@@ -214,14 +196,18 @@ class AttachedWard:
                 self._not_before[member.cookie] = now + _AGAIN
                 if member.cookie not in self._said:
                     self._said.add(member.cookie)
-                    who = proc.describe(listener.owners) or "somebody"
-                    self.say(f"a listener of {who} is not looked after: {why}")
+                    owners = proc.describe(listener.owners) or "no process"
+                    self.attending.say(f"a listener of {owners} is not looked after: {why}")
                 continue
-            pid, _ = youngest(self._accepting[member.cookie])
-            hold = HeldListener(0, member.slot, member.cookie)
-            self._workers[member.cookie] = Worker(
-                member.slot, member.generation, pid, now, holds=(hold,)
+            at = HeldListener(0, member.slot, member.cookie)
+            shares = member.slot in self.attending.attached.entitled
+            self._workers[member.cookie] = WatchedWorker(
+                member.slot, self._name(member), (at,), shares
             )
+
+    def _name(self, member: AttachedListener) -> str:
+        pid, _ = youngest(self._accepting[member.cookie])
+        return f"worker {member.generation}.{member.slot}" + (f" (pid {pid})" if pid else "")
 
 
 def _why_not(listener: Listener) -> str:

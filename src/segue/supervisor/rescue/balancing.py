@@ -1,37 +1,34 @@
-"""``--balance queue`` of one runner: gathers what the rule of ``observe.balance`` goes by.
+"""``--balance queue`` of one instance: gathers what the rule of ``observe.balance`` needs.
 
-How many wait is what the looks of ``rescue`` see anyhow.  Counters are read when a window begins
-and ends, about once a second: accepted is what the program selected and neither waits, nor was
-dropped, nor moved away.
+The looks of ``rescue`` see how many connections wait.  Counters are read when a window begins and
+when it ends, about once a second: a worker has accepted what the program selected for it, less
+what waits, was dropped or was moved away.
 
-A worker that takes longer for one request than ``--rescue`` says is taken for stalled with each:
-that is time in which it was busy.  Who stalls for longer is asleep rather than slow, and its share
-is to be the same again when it wakes: what was gathered then is dropped.  While anybody stalls
-there is no refill.
+A worker whose requests take longer than ``--rescue`` allows counts as stalled during each of them:
+that time counts as busy.  A worker that stalls for longer is asleep rather than slow, and gets the
+same share again when it wakes: what was gathered until then is dropped.  While any worker stalls
+the weights stay.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from segue.engine.steering import counts_of
 from segue.errors import NotSupported
 from segue.linux.inet_diag import info_of
 from segue.linux.sockopt import drops
 from segue.observe.balance import Balance, Window
-from segue.policy.counts import Counts
-from segue.supervisor.lifecycle.instance import Worker
+from segue.supervisor.front import Front
+from segue.supervisor.lifecycle.instance import Instance, Worker
+from segue.supervisor.lifecycle.plan import Stall
 from segue.supervisor.lifecycle.stages import Stage
+from segue.supervisor.settings import Settings
 
-if TYPE_CHECKING:
-    from segue.supervisor.run.runner import Runner
-    from segue.supervisor.settings import Settings
-
-# Between two looks: at a second's hundred of them it is plain who always has a queue.
+# Between two looks: a hundred a second show plainly which worker always has a queue.
 EVERY = 0.01
 # A window, and so the least time between two refills; the runner comes round each second.
 _SECONDS = 0.9
@@ -64,21 +61,21 @@ class _Gathered:
 class Balancing:
     """Windows of every worker that serves, and the weights that follow from them."""
 
-    def __init__(self, runner: Runner) -> None:
-        self.runner = runner
-        self.on = runner.settings.balance == "queue"
+    def __init__(self, instance: Instance, fronts: Sequence[Front]) -> None:
+        self._instance, self._fronts = instance, fronts
         self._rules: dict[int, Balance] = {}  # by generation: only siblings are compared
         self._window: _Gathered | None = None
 
-    def saw(self, now: float, seconds: float, depths: Mapping[int, int]) -> None:
+    def saw(
+        self, now: float, seconds: float, depths: Mapping[int, int], stalls: Mapping[int, Stall]
+    ) -> None:
         """Take one look: how many wait at each worker, none where nothing is said.
 
-        ``seconds`` are those since the look before.
+        ``seconds`` are those since the look before; ``stalls`` has the workers that stall now.
         """
         window = self._window
-        if not self.on or window is None:
+        if window is None:
             return
-        stalls = self.runner.rescue.stalls
         if any(now - one.since > _ASLEEP for one in stalls.values()):
             self._window = None
             return
@@ -87,20 +84,22 @@ class Balancing:
         for worker in {*depths, *stalls}:
             window.busy[worker] += seconds
 
-    def step(self, now: float) -> None:
-        """Refill when a window is full: the instance's weights are those of the rule then."""
-        if not self.on or self.runner.rescue.stalls:
-            return
+    def step(self, now: float, stalls: Mapping[int, Stall], diverted: Callable[[int], int]) -> None:
+        """Refill when a window is full: the instance's weights are those of the rule then.
+
+        ``diverted`` says how many connections were selected for a worker and never accepted by it
+        from a client.
+        """
         window = self._window
-        if window is not None and now - window.begun < _SECONDS:
+        if stalls or (window is not None and now - window.begun < _SECONDS):
             return
-        reads = self._read()
+        reads = self._read(diverted)
         self._window = _Gathered(now, reads)
         if window is not None:
             self._refill(window, reads, now - window.begun)
 
     def _refill(self, window: _Gathered, reads: Mapping[int, _Read], seconds: float) -> None:
-        instance = self.runner.instance
+        instance = self._instance
         by_generation: dict[int, dict[int, Window]] = {}
         for worker in self._serving():
             before = window.reads.get(worker.id)
@@ -121,31 +120,28 @@ class Balancing:
         instance.balance = weights
 
     def _serving(self) -> list[Worker]:
-        living = self.runner.instance.living
+        living = self._instance.living
         return [one for one in living if one.stage is Stage.SERVING and one.holds]
 
-    def _read(self) -> dict[int, _Read]:
-        counts = [counts_of(front.steering) for front in self.runner.fronts]
+    def _read(self, diverted: Callable[[int], int]) -> dict[int, _Read]:
+        selected = [front.selected() for front in self._fronts]
         found = {}
         for worker in self._serving():
-            story = self.runner.rescue.stories.get(worker.id)
-            gone = story.rescued + story.knocks if story else 0
-            one = found[worker.id] = _Read(-gone)
-            for hold in worker.holds:
-                listener = self.runner.fronts[hold.bind].sockets.get(hold.slot)
+            one = found[worker.id] = _Read(-diverted(worker.id))
+            for at in worker.holds:
+                listener = self._fronts[at.bind].sockets.get(at.slot)
                 if listener is None:
                     continue
-                selected = counts[hold.bind].get(hold.slot, Counts())
                 info = info_of(listener)
-                one.kept += selected.new + selected.migrated - (info.unacked if info else 0)
+                one.kept += selected[at.bind].get(at.slot, 0) - (info.unacked if info else 0)
                 one.dropped += drops(listener) or 0
         return found
 
 
 def refuse_uncounted(settings: Settings) -> None:
-    """Raise NotSupported where shares would not follow weights, or nobody counts by worker.
+    """Raise NotSupported where shares would not follow weights, or nothing counts by worker.
 
-    Of Segue's own program and of policies that is known; an object is loaded, and closed again.
+    Segue's own program and policies always do both; an object is loaded to see, and closed again.
     """
     if settings.balance != "queue" or not settings.object:
         return

@@ -1,34 +1,31 @@
-"""Looks after workers that stall: notices, has their queues moved, and notices that they wake.
+"""Looks after workers that stall: notices, says whose queues to move, and notices that they wake.
 
 One look is one epoll_wait(2), which is told only of listeners with something queued.  While nobody
-connects there are no looks either: whoever waits for other things waits for that epoll instance as
-well.  It holds no listener open: an entry lives as long as somebody has the listener.
+connects there are no looks either: the loop waits for that epoll instance too.  It holds no
+listener open: an entry lives as long as somebody has the listener.
 What follows from the looks is decided in ``observe.stall``, what is to be done about it in
-``plan``, and whose listeners they are is the ``ward``'s to know.
-
-Awake again is a worker that has accepted two *knocks* (``readiness``), the second of them
-promptly.  A queue that was emptied by a cycle shrinks no more, and to leave a client in it as bait
-would let that client wait; a knock is ours, and a worker that wakes, accepts once and falls asleep
-again does not get its share back for it.
+``plan``, and whoever performs that asks ``fitting`` before it moves a queue and says ``moved``
+afterwards.
 """
 
 from __future__ import annotations
 
 import select
-from collections import Counter, deque
-from contextlib import ExitStack
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from segue.engine.steering import counts_of
+from segue.errors import SegueError
 from segue.linux import proc
-from segue.linux.schedstat import Scheduled
-from segue.observe.stall import Diagnosis, QueueHistory, Seen, follow, judge, room, to_mark
-from segue.supervisor.lifecycle import plan
-from segue.supervisor.lifecycle.instance import HeldListener, Worker
-from segue.supervisor.lifecycle.stages import Stage
-from segue.supervisor.rescue.watched import Ward
-from segue.supervisor.workers.readiness import AGAIN, Knock
+from segue.supervisor.front import Front
+from segue.supervisor.lifecycle.instance import HeldListener
+from segue.supervisor.lifecycle.plan import FOREVER, MEMORY, Stall
+from segue.supervisor.rescue.knocks import Knocks
+from segue.supervisor.rescue.queues import Queues
+from segue.supervisor.rescue.watched import Loop, Thresholds, Watched, WatchedWorker
+from segue.supervisor.workers.readiness import Knock
 
 # Looks go on for so long after the last one that saw anybody wait.
 _QUIET = 1.0
@@ -40,23 +37,17 @@ _UNHURRIED = 1.5
 CYCLE_AGAIN = 0.2
 # A worker that stalls every second is said once in so long.
 _SAY_AGAIN = 10.0
-_DOING = {
-    "R": "is running",
-    "S": "is asleep",
-    "D": "waits for a device",
-    "T": "is stopped",
-    "t": "is being traced",
-}
-Place = tuple[int, int]  # a listener: bind, slot
+# Told of a look: now, seconds since the look before, how many wait at each worker (none where
+# nothing is said), the workers that are stalled.
+Saw = Callable[[float, float, Mapping[int, int], Mapping[int, Stall]], None]
 
 
 @dataclass(slots=True)
-class Story:
-    """What has befallen one worker: its stalls, and how many connections were moved away."""
+class StallHistory:
+    """The stalls of one worker so far, and how many clients were moved away from it."""
 
     stalls: int = 0
     rescued: int = 0
-    knocks: int = 0  # connections of ours, among those that were selected for it
     cycled: float = 0.0  # when its listeners were last cycled, in whichever stall
     ended: deque[tuple[float, float]] = field(default_factory=deque)
     said: float | None = None  # when it was last said that it stalls
@@ -69,70 +60,77 @@ class Story:
 
 
 class Rescue:
-    """The looks at one ward; owns the knocks at stalled workers."""
+    """The looks at these workers, and the knocks at those that stall, which it closes."""
 
-    def __init__(self, ward: Ward) -> None:
-        self.ward = ward
-        # Who only balances by the queues takes nobody for stalled.
-        self._patience = ward.patience or plan.FOREVER
-        self.stalls: dict[int, plan.Stall] = {}
-        self.stories: dict[int, Story] = {}
+    def __init__(
+        self,
+        watched: Watched,
+        fronts: Sequence[Front],
+        thresholds: Thresholds,
+        loop: Loop,
+        say: Callable[[str], None],
+        saw: Saw | None = None,
+        knock: Callable[[HeldListener, float], Knock] | None = None,
+    ) -> None:
+        self.thresholds = thresholds
+        self.stalls: dict[int, Stall] = {}
+        self.histories: dict[int, StallHistory] = {}
         self.rescued = 0
-        self._records: dict[Place, QueueHistory] = {}
-        self._rooms: dict[int, dict[int, int]] = {}  # at this look: bind, worker
-        self._given: Counter[int] = Counter()  # of it, since this look: bind
-        self._knocks: dict[int, dict[Place, Knock]] = {}
-        self._again: dict[int, float] = {}  # when to knock again where a knock failed
-        self._ready = select.epoll()
+        self.found = False  # at the last look: there is something for the plan
+        self.due = FOREVER  # when to look next; never with nothing to look at, or an armed bell
+        self._watched, self._loop, self._say, self._saw = watched, loop, say, saw
+        # Where only balancing looks at the queues, no worker counts as stalled.
+        self._patience = FOREVER if thresholds.patience is None else thresholds.patience
+        self._queues = Queues(watched, fronts, self._patience)
+        self._knocks = Knocks(
+            knock or (lambda at, now: Knock(fronts[at.bind], at.slot, "", now)), self._patience
+        )
+        self._hung_up: dict[int, int] = {}  # knocks in queues that are about to be moved, by worker
+        self._workers: dict[int, WatchedWorker] = {}
+        self._registered: list[tuple[int, HeldListener]] = []
+        self._polled: dict[int, tuple[int, HeldListener]] = {}
+        self._epoll = select.epoll()
         self._armed = False  # it rings at the next connection
         self._busy = 0.0  # when somebody was last seen to wait
-        self._watched: list[tuple[Worker, HeldListener]] = []
-        self._polled: dict[int, tuple[Worker, HeldListener]] = {}
         self._looked = 0.0
         self._pace = 1.0  # of the usual time between two looks
-        self.found = False
-
-    @property
-    def due(self) -> float:
-        """When to look next; never where there is nothing to look at, or the bell will ring."""
-        if self._armed or not self._polled:
-            return plan.FOREVER
-        return self._looked + self._pace * self.ward.every
 
     def prepare(self) -> None:
         """Take note of the listeners there are now.  A worker alone cannot be helped.
 
         Raises OSError when the kernel has no room for them; until it has, there are no looks.
         """
-        workers = self.ward.watched()
-        watched = [(one, hold) for one in workers for hold in one.holds]
-        if self.ward.every == plan.FOREVER or len(workers) < 2:
-            watched = []
+        self._workers = {one.id: one for one in self._watched.watched()}
+        alone = self.thresholds.every == FOREVER or len(self._workers) < 2
+        listeners = [
+            (one.id, at) for one in self._workers.values() for at in one.listeners if not alone
+        ]
         # By cookie, since a listener that is closed may leave its slot to the next one.
-        if watched != self._watched:
+        if listeners != self._registered:
             self._silence()
-            self._watched, self._polled = [], {}
+            self._registered, self._polled, self.due = [], {}, FOREVER
             # Anew, since an entry cannot be taken out without a descriptor of its listener.
-            self._ready.close()
-            self._ready = select.epoll()
-            self._polled = self._registered(watched)
-            self._watched = watched
-        ids = {one.id for one in workers}
-        for worker in set(self.stalls) - ids:
+            self._epoll.close()
+            self._epoll = select.epoll()
+            self._polled = self._register(listeners)
+            self._registered = listeners
+            self._schedule()
+        self._queues.polled = [(self._workers[one], at) for one, at in self._polled.values()]
+        for worker in self.stalls.keys() - self._workers.keys():
             self._forget(worker)
 
-    def _registered(
-        self, watched: list[tuple[Worker, HeldListener]]
-    ) -> dict[int, tuple[Worker, HeldListener]]:
+    def _register(
+        self, listeners: list[tuple[int, HeldListener]]
+    ) -> dict[int, tuple[int, HeldListener]]:
         """Under numbers that tell them apart: all are open at once, and none afterwards."""
         polled = {}
         with ExitStack() as opened:
-            for worker, hold in watched:
-                listener = self.ward.open(hold)
+            for worker, at in listeners:
+                listener = self._watched.open(at)
                 if listener is not None:
                     opened.enter_context(listener)
-                    self._ready.register(listener.fileno(), select.EPOLLIN)
-                    polled[listener.fileno()] = worker, hold
+                    self._epoll.register(listener.fileno(), select.EPOLLIN)
+                    polled[listener.fileno()] = worker, at
         return polled
 
     def look(self) -> None:
@@ -140,272 +138,164 @@ class Rescue:
 
         Raises KernelError or OSError.
         """
-        now = self.ward.now()
+        now = self._loop.now()
         before, self._looked, self.found = self._looked, now, False
-        waiting = [
-            self._polled[number] for number, event in self._ready.poll(0) if event & select.EPOLLIN
+        self._schedule()
+        ready = [
+            self._polled[number] for number, event in self._epoll.poll(0) if event & select.EPOLLIN
         ]
-        if not waiting and not self.stalls:
+        if not ready and not self.stalls:
             # As most looks are: it should cost no more than its system call.
-            self._records = {}
-            self._pace = _UNHURRIED
-            self.ward.saw(now, now - before, {})
+            self._queues.clear()
+            if self._saw is not None:
+                self._saw(now, now - before, {}, {})
             if now >= self._busy + _QUIET:
                 self._listen()
+            self._pace = _UNHURRIED
+            self._schedule()
             return
         self._pace = 1.0
-        self.ward.look()
-        self._rooms.clear()
-        self._given.clear()
-        places = {(hold.bind, hold.slot) for _, hold in waiting}
-        self._records = {at: one for at, one in self._records.items() if at in places}
-        for worker, hold in waiting:
-            if worker.id not in self.stalls:
-                self._follow(worker, hold, now, before)
-        found = [self._judged(worker, hold, now) for worker, hold in waiting]
-        followed = [self._attend(worker, now) for worker in list(self.stalls)]
+        waiting = [(self._workers[worker], at) for worker, at in ready]
+        self._queues.look(waiting)
+        awake = [(worker, at) for worker, at in waiting if worker.id not in self.stalls]
+        for worker, at in awake:
+            self._queues.follow(worker, at, now, before)
+        found = [self._judged(worker, at, now) for worker, at in awake]
+        followed = [self._followed(self._workers[worker], now) for worker in list(self.stalls)]
         self.found = any(found) or any(followed)
         self._busy = now
-        depths: Counter[int] = Counter()
-        for worker, hold in waiting:
-            record = self._records.get((hold.bind, hold.slot))
-            depths[worker.id] += record.seen.queue if record else 0
-        self.ward.saw(now, now - before, depths)
+        if self._saw is not None:
+            self._saw(now, now - before, self._queues.depths(waiting), self.stalls)
 
-    def move(self, worker: Worker) -> None:
-        """Perform plan.Rescue: cycle those of its listeners at which no more wait than the
-        siblings at the same address can take; the others wait until they can.
+    def fitting(self, worker: int) -> tuple[HeldListener, ...]:
+        """The listeners of a stalled worker that may be cycled now.
+
+        At each of them no more wait than the siblings at the same address can take.  What waits
+        at the others waits until they can; if there is nothing to cycle, it is tried again later.
         """
-        now, stall = self.ward.now(), self.stalls[worker.id]
-        fitting = []
-        for hold in worker.holds:
-            queue = self._queue(hold)
-            if 0 < queue <= self._free(worker, hold.bind, now):
-                self._given[hold.bind] += queue
-                fitting.append(hold)
-        if not fitting:
-            self.stalls[worker.id] = replace(stall, not_before=now + self._patience)
-            return
-        own = self._hang_up(worker.id)
-        moved = self.ward.move(worker, tuple(fitting), own)
-        self.rescued += moved
-        now = self.ward.now()
-        self.stories[worker.id].rescued += moved
-        self.stories[worker.id].cycled = now
-        self.stalls[worker.id] = replace(stall, queue=0, not_before=now + CYCLE_AGAIN)
-        if worker.stage is Stage.SERVING:
-            self._knock(worker, now)
+        now, stall = self._loop.now(), self.stalls[worker]
+        found = self._queues.fitting(self._watched.worker(worker), now, self.stalls)
+        if found:
+            self._hung_up[worker] = self._knocks.hang_up(worker)
+        else:
+            self.stalls[worker] = replace(stall, not_before=now + self._patience)
+        return found
+
+    def moved(self, worker: int, count: int) -> int:
+        """Hear that so many connections were moved from the ``fitting`` listeners of a worker.
+
+        How many of them were clients: those that were knocks of ours are nobody's connection.
+        """
+        clients = max(0, count - self._hung_up.pop(worker, 0))
+        now, history = self._loop.now(), self.histories[worker]
+        self.rescued += clients
+        history.rescued += clients
+        history.cycled = now
+        self.stalls[worker] = replace(self.stalls[worker], queue=0, not_before=now + CYCLE_AGAIN)
+        seen = self._watched.worker(worker)
+        if seen.shares:
+            # What the kernel refuses here the next look tries again, and says.
+            with suppress(SegueError, OSError):
+                self._knocks.begin(seen, now)
+        return clients
 
     def ended(self, worker: int) -> None:
         """Forget a worker whose process is gone."""
         self._forget(worker)
-        self.stories.pop(worker, None)
-        self._again.pop(worker, None)
+        self._knocks.ended(worker)
+        self._queues.polled = [(one, at) for one, at in self._queues.polled if one.id != worker]
+        self.histories.pop(worker, None)
 
     def _forget(self, worker: int) -> None:
-        if worker in self.stalls:
-            self._hang_up(worker)
-            del self.stalls[worker]
+        self._knocks.hang_up(worker)
+        self.stalls.pop(worker, None)
 
-    def told(self, worker: int) -> dict[str, Any]:
-        """For the status: how long it has stalled now, how often ever, and how many were moved."""
-        stall, story = self.stalls.get(worker), self.stories.get(worker, Story())
+    def status(self, worker: int) -> dict[str, Any]:
+        """How long this worker has stalled now, how often ever, and how many were moved away."""
+        stall, history = self.stalls.get(worker), self.histories.get(worker, StallHistory())
         return {
-            "stalled": None if stall is None else round(self.ward.now() - stall.since, 3),
-            "stalls": story.stalls,
-            "rescued": story.rescued,
+            "stalled": None if stall is None else round(self._loop.now() - stall.since, 3),
+            "stalls": history.stalls,
+            "rescued": history.rescued,
         }
+
+    def diverted(self, worker: int) -> int:
+        """Connections selected for this worker that it never accepted from a client: those that
+        were moved away, and knocks.
+        """
+        history = self.histories.get(worker)
+        return (history.rescued if history else 0) + self._knocks.made[worker]
 
     def close(self) -> None:
         """Hang up on everybody."""
-        for worker in list(self._knocks):
-            self._hang_up(worker)
+        self._knocks.close()
         self._silence()
-        self._ready.close()
+        self._epoll.close()
 
     # The bell
 
+    def _schedule(self) -> None:
+        nothing = self._armed or not self._polled
+        self.due = FOREVER if nothing else self._looked + self._pace * self.thresholds.every
+
     def _listen(self) -> None:
         """No more looks until somebody connects."""
-        self.ward.watch(self._ready, self._silence)
+        self._loop.watch(self._epoll, self._silence)
         self._armed = True
 
     def _silence(self) -> None:
         """Begin to look: it rang, or there are other listeners."""
         if self._armed:
-            self.ward.unwatch(self._ready)
+            self._loop.unwatch(self._epoll)
             self._armed = False
-        self._looked = self._busy = self.ward.now()
+        self._looked = self._busy = self._loop.now()
+        self._schedule()
 
-    # A listener at which somebody waits
+    # Stalls
 
-    def _follow(self, worker: Worker, hold: HeldListener, now: float, looked: float) -> None:
-        depth = self.ward.depth(hold)
-        place = (hold.bind, hold.slot)
-        if depth is None or not depth.queue:
-            self._records.pop(place, None)
-            return
-        seen = Seen(now, depth.queue, depth.backlog)
-        record = follow(self._records.get(place), seen, looked, self._patience)
-        if to_mark(record, looked, self._patience):
-            record = record.mark(self._selected(hold), self._threads(worker))
-        self._records[place] = record
-
-    def _judged(self, worker: Worker, hold: HeldListener, now: float) -> bool:
+    def _judged(self, worker: WatchedWorker, at: HeldListener, now: float) -> bool:
         """Whether this worker has been found stalled at this look."""
-        record = self._records.get((hold.bind, hold.slot))
-        if record is None or worker.id in self.stalls or now - record.since < self._patience:
+        if worker.id in self.stalls:
+            return False  # by another of its listeners
+        since = self._queues.stalled(worker, at, now, self.stalls)
+        if since is None:
             return False
-        free = self._free(worker, hold.bind, now)
-        if not free:
-            return False  # before the reads that cost more: so it is whenever all are busy
-        # In the order in which a connection goes through them: none that arrives meanwhile can
-        # look like one that was accepted.
-        selected, half_open = self._selected(hold), 0
-        self.ward.look()
-        if record.marked is not None and selected - self._queue(hold) > record.marked.accounted:
-            # Asked for only where it decides: it takes milliseconds (FACTS, look).
-            front = self.ward.fronts[hold.bind]
-            where = front.bind.address
-            half_open = len(front.observer.diag.half_open(where.port, where.family))
-        seen = replace(record.seen, queue=self._queue(hold))
-        diagnosis = Diagnosis.ACCEPTS
-        if seen.queue >= record.seen.queue:
-            able = record.marked.able(now, self._threads(worker)) if record.marked else 0.0
-            diagnosis = judge(
-                replace(record, seen=seen),
-                self._patience,
-                selected=selected,
-                half_open=half_open,
-                free=free,
-                able=able,
-            )
-        if diagnosis is Diagnosis.ACCEPTS:
-            self._records[hold.bind, hold.slot] = replace(record, since=now, marked=None)
-        if diagnosis is not Diagnosis.STALLED:
-            return False
-        queue = sum(map(self._queue, worker.holds))
-        for one in worker.holds:
-            # What was seen before it stalled says nothing of it when it is awake again.
-            self._records.pop((one.bind, one.slot), None)
-        story = self.stories.setdefault(worker.id, Story())
-        self.stalls[worker.id] = plan.Stall(record.since, queue, story.cycled + CYCLE_AGAIN)
-        story.stalls += 1
-        if story.said is None or now >= story.said + _SAY_AGAIN:
-            story.said = now
-            self.ward.say(
-                f"{worker.name} has accepted nothing for {1000 * (now - record.since):.0f} ms"
-                f"{self._doing(worker)}: {queue} connection(s) that wait there go to others"
+        queue = sum(self._watched.depth(one).queue for one in worker.listeners)
+        history = self.histories.setdefault(worker.id, StallHistory())
+        history.stalls += 1
+        self.stalls[worker.id] = Stall(since, queue, history.cycled + CYCLE_AGAIN)
+        if history.said is None or now >= history.said + _SAY_AGAIN:
+            history.said = now
+            evidence = proc.doing(self._watched.processes(worker.id))
+            self._say(
+                f"{worker.name} has accepted nothing for {1000 * (now - since):.0f} ms"
+                f"{f' ({evidence})' if evidence else ''}: {queue} waiting connection(s) are moved"
+                " to other workers"
             )
         return True
 
-    def _free(self, worker: Worker, bind: int, now: float) -> int:
-        """How many the other workers that are awake and have a share there can take."""
-        rooms = self._rooms.get(bind)
-        if rooms is None:
-            # Once a look: where all are busy, each of them asks.
-            rooms = self._rooms[bind] = {}
-            shared = self.ward.shared(bind)
-            for other, hold in self._polled.values():
-                if hold.bind == bind and hold.slot in shared and other.stage is Stage.SERVING:
-                    one = self._records.get((bind, hold.slot)) or self._backlog(hold)
-                    rooms[other.id] = rooms.get(other.id, 0) + room([one], now, self._patience)
-        asleep = {worker.id, *self.stalls}
-        free = sum(part for one, part in rooms.items() if one not in asleep)
-        return max(0, free - self._given[bind])
-
-    def _backlog(self, hold: HeldListener) -> int:
-        depth = self.ward.depth(hold)
-        return depth.backlog if depth else 0
-
-    def _queue(self, hold: HeldListener) -> int:
-        depth = self.ward.depth(hold)
-        return depth.queue if depth else 0
-
-    def _selected(self, hold: HeldListener) -> int:
-        counts = counts_of(self.ward.fronts[hold.bind].steering).get(hold.slot)
-        return counts.new + counts.migrated if counts else 0
-
-    def _threads(self, worker: Worker) -> dict[int, Scheduled]:
-        found: dict[int, Scheduled] = {}
-        for pid in self.ward.processes(worker):
-            found |= proc.scheduling(pid)
-        return found
-
-    def _doing(self, worker: Worker) -> str:
-        """What its processes are at, as evidence for who reads the log."""
-        said = []
-        for pid in self.ward.processes(worker)[:3]:
-            state, channel = proc.run_state(pid) or "", proc.wait_channel(pid)
-            where = f" in {channel}" if channel else ""
-            said.append(f"pid {pid} {_DOING.get(state, 'is ending')}{where}")
-        return f" ({', '.join(said)})" if said else ""
-
-    # A worker that is stalled
-
-    def _attend(self, worker_id: int, now: float) -> bool:
-        """Follow a stalled worker; whether something is due: it is awake, or others wait there."""
-        worker, stall = self.ward.worker(worker_id), self.stalls[worker_id]
-        story = self.stories[worker_id]
-        if self._awake(worker, now):
-            if self.ward.stall_kill:
-                story.ended.append((stall.since, now))
-            self._forget(worker_id)
-            if story.said is not None and story.said >= stall.since:
-                self.ward.say(
+    def _followed(self, worker: WatchedWorker, now: float) -> bool:
+        """Whether something is due for this stalled worker: it is awake, or others wait there."""
+        stall, history = self.stalls[worker.id], self.histories[worker.id]
+        limit = self.thresholds.stall_kill
+        if self._knocks.awake(worker, now, clear=not stall.queue):
+            if limit:
+                history.ended.append((stall.since, now))
+            self._forget(worker.id)
+            if history.said is not None and history.said >= stall.since:
+                self._say(
                     f"{worker.name} accepts again after {now - stall.since:.2f} s;"
-                    f" {story.rescued} connection(s) were moved away from it so far"
+                    f" {history.rescued} connection(s) were moved away from it so far"
                 )
             return True
-        own = sum(not one.accepted for one in self._knocks.get(worker_id, {}).values())
-        queue = max(0, sum(map(self._queue, worker.holds)) - own)
-        limit = self.ward.stall_kill
-        window = now - plan.MEMORY * limit
-        total = now - max(stall.since, window) + story.stalled_since(window) if limit else 0.0
-        self.stalls[worker_id] = replace(stall, queue=queue, total=total)
-        if worker.stage is not Stage.SERVING:
-            if not queue:
-                self._forget(worker_id)  # nothing waits, and nothing new comes
-            return bool(queue) and now >= stall.not_before
-        return (queue > 0 and now >= stall.not_before) or (0 < limit <= total)
-
-    def _awake(self, worker: Worker, now: float) -> bool:
-        knocks = self._knocks.get(worker.id)
-        if knocks is None:
-            # Not behind others: a knock at a full queue is dropped, and comes again a second later.
-            free = not self.stalls[worker.id].queue
-            if worker.stage is Stage.SERVING and free and now >= self._again.get(worker.id, 0.0):
-                self._knock(worker, now)
-            return False
-        accepted = [one.step(now) for one in knocks.values()]
-        for one in knocks.values():
-            if one.accepted:
-                # At once: a worker that serves one at a time takes the next only then.
-                one.close()
-        prompt = all(now - one.since <= self._patience for one in knocks.values())
-        if all(accepted) and prompt:
-            return True
-        if any(one.failed for one in knocks.values()):
-            self._hang_up(worker.id)
-            self._again[worker.id] = now + AGAIN
-        elif all(accepted):
-            self._hang_up(worker.id)
-            self._knock(worker, now)
-        return False
-
-    def _knock(self, worker: Worker, now: float) -> None:
-        """Connect to each of its listeners, past the table of shares."""
-        if worker.id in self._knocks:
-            return
-        self.stories[worker.id].knocks += len(worker.holds)
-        self._knocks[worker.id] = {
-            (hold.bind, hold.slot): Knock(self.ward.fronts[hold.bind], hold.slot, "", now)
-            for hold in worker.holds
-        }
-
-    def _hang_up(self, worker_id: int) -> int:
-        """Close the knocks at a worker; how many it has not accepted."""
-        knocks = self._knocks.pop(worker_id, {})
-        for one in knocks.values():
-            one.close()
-        return sum(not one.accepted for one in knocks.values())
+        queue = sum(self._watched.depth(one).queue for one in worker.listeners)
+        queue = max(0, queue - self._knocks.waiting(worker.id))
+        begin = now - MEMORY * limit
+        total = now - max(stall.since, begin) + history.stalled_since(begin) if limit else 0.0
+        self.stalls[worker.id] = replace(stall, queue=queue, total=total)
+        movable = queue > 0 and now >= stall.not_before
+        if worker.shares:
+            return movable or 0 < limit <= total
+        if not queue:
+            self._forget(worker.id)  # nothing waits, and nothing new comes
+        return movable

@@ -1,83 +1,79 @@
-"""Whose listeners rescue looks after: what it must know of them, and what it may have done.
+"""What rescue must know of the workers that it looks after, whoever started them.
 
-The workers of a ``segue run`` (``crew_ward``), or listeners that somebody else's servers opened.
-A *worker* is whoever accepts at one or more listeners; what it *holds* names those.
+The workers of a ``segue run`` (``run/watched.py``), or listeners that somebody else's servers
+opened (``attach/watched.py``).
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from segue.supervisor.front import Front
-from segue.supervisor.lifecycle.instance import HeldListener, Worker
+from segue.supervisor.lifecycle.instance import HeldListener
+from segue.supervisor.lifecycle.plan import FOREVER
+
+
+class WatchedWorker(NamedTuple):
+    """Whoever accepts at these listeners, at one moment."""
+
+    id: int
+    name: str  # for sentences
+    listeners: tuple[HeldListener, ...]
+    shares: bool  # it has a share of new connections, or has one again when it is awake
 
 
 class Depth(NamedTuple):
-    """What waits in an accept queue, and the limit given to listen(2)."""
+    """What waits in an accept queue, and the limit given to listen(2); zeros when it is gone."""
 
-    queue: int
-    backlog: int
+    queue: int = 0
+    backlog: int = 0
 
 
-class Ward(Protocol):
-    """Every method may raise KernelError or OSError: what is refused now is tried again."""
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Times in seconds."""
 
-    @property
-    def patience(self) -> float:
-        """Seconds without an accept after which a worker counts as stalled; 0 for never."""
+    patience: float | None  # without an accept a worker is stalled after so long; None for never
+    every: float = FOREVER  # between two looks while somebody waits; FOREVER for no looks
+    stall_kill: float = 0.0  # stalled for so long a worker is replaced; 0 for never
 
-    @property
-    def every(self) -> float:
-        """Seconds between two looks while somebody waits; ``plan.FOREVER`` for no looks."""
 
-    @property
-    def stall_kill(self) -> float:
-        """Seconds of stalls after which a worker is replaced; 0 for never."""
+class Loop(Protocol):
+    """The loop in which rescue runs, as far as rescue uses it."""
 
     @property
-    def fronts(self) -> Sequence[Front]:
-        """Addresses, by the number that a hold has."""
-
-    def now(self) -> float:
+    def now(self) -> Callable[[], float]:
         """Seconds of a clock that does not go back."""
-
-    def say(self, text: str) -> None:
-        """To the log."""
-
-    def watched(self) -> list[Worker]:
-        """Whose queues are to be looked at; the stalls of others are forgotten."""
-
-    def worker(self, number: int) -> Worker:
-        """One that was watched a moment ago."""
-
-    def processes(self, worker: Worker) -> tuple[int, ...]:
-        """The processes that could accept at its listeners."""
-
-    def open(self, hold: HeldListener) -> socket.socket | None:
-        """A descriptor of this listener, the caller's to close; None when it is gone."""
-
-    def look(self) -> None:
-        """What ``depth`` says from here on is as old as this call, or younger."""
-
-    def depth(self, hold: HeldListener) -> Depth | None:
-        """How many wait there; None when it is gone."""
-
-    def saw(self, now: float, seconds: float, depths: Mapping[int, int]) -> None:
-        """Hear of a look: how many wait at each worker, by its number, none where nothing is said.
-
-        ``seconds`` are those since the look before.
-        """
-
-    def shared(self, bind: int) -> Collection[int]:
-        """The slots at this address that have a share."""
-
-    def move(self, worker: Worker, holds: tuple[HeldListener, ...], own: int) -> int:
-        """Cycle these listeners; how many clients were moved, ``own`` being knocks of ours."""
 
     def watch(self, file: Any, handler: Callable[[], None]) -> None:
         """Call this whenever the file can be read."""
 
     def unwatch(self, file: Any) -> None:
-        """No longer."""
+        """Call nothing for this file any more."""
+
+
+class Watched(Protocol):
+    """Every method may raise KernelError or OSError: what is refused now is tried again."""
+
+    def watched(self) -> list[WatchedWorker]:
+        """Whose queues are to be looked at; the stalls of others are forgotten."""
+
+    def worker(self, number: int) -> WatchedWorker:
+        """A worker that was watched a moment ago, as it is now."""
+
+    def processes(self, number: int) -> tuple[int, ...]:
+        """The processes that could accept at this worker's listeners."""
+
+    def open(self, listener: HeldListener) -> socket.socket | None:
+        """A descriptor of this listener, the caller's to close; None when it is gone."""
+
+    def look(self) -> None:
+        """What ``depth`` says from here on is as old as this call, or younger."""
+
+    def depth(self, listener: HeldListener) -> Depth:
+        """How many connections wait there."""
+
+    def shared(self, bind: int) -> Collection[int]:
+        """The slots at this address that have a share."""

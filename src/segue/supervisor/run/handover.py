@@ -346,7 +346,7 @@ def succeed(handed: dict[str, Any], places: Places, voice: Voice, world: World) 
         return made
 
     runner = Runner(settings, places, voice, choice, replace(world, steering=steering), instance)
-    if not runner.balancing.on:
+    if runner.balancing is None:
         instance.balance.clear()
     runner.lock = handed["lock"]
     os.set_inheritable(runner.lock, False)

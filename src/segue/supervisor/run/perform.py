@@ -47,7 +47,7 @@ class Moves:
             case plan.Share(weights):
                 self._share(weights)
             case plan.Rescue(worker):
-                self.runner.rescue.move(self.runner.instance.workers[worker])
+                self._rescue(self.runner.instance.workers[worker])
             case plan.Retire(worker):
                 self._turn(self.runner.instance.workers[worker], Turn.UNSHARE)
             case plan.Stop(worker, why):
@@ -186,10 +186,21 @@ class Moves:
         if member is not None:
             member.set_draining(worker.stage is not Stage.SERVING)
 
-    def move(
-        self, worker: Worker, owners: tuple[int, ...], holds: tuple[HeldListener, ...] | None = None
-    ) -> None:
-        """Move what waits at this worker's listeners, or at these of them, to those that share."""
+    def _rescue(self, worker: Worker) -> None:
+        rescue = self.runner.rescue
+        listeners = rescue.fitting(worker.id)
+        if listeners:
+            owners = self.runner.crew.members[worker.id].tree()
+            self.moved += rescue.moved(worker.id, self._cycle(worker, owners, listeners))
+
+    def move(self, worker: Worker, owners: tuple[int, ...]) -> None:
+        """Move what waits at this worker's listeners to those that share."""
+        self.moved += self._cycle(worker, owners, worker.holds)
+
+    def _cycle(
+        self, worker: Worker, owners: tuple[int, ...], listeners: tuple[HeldListener, ...]
+    ) -> int:
+        """Cycle these listeners; how many connections were moved."""
         member = self.runner.crew.members.get(worker.id)
 
         def same(pid: int) -> bool:
@@ -197,16 +208,18 @@ class Moves:
                 return not pidfd.ended(member.child.pidfd)
             return proc.parent(pid) in owners
 
-        for hold in worker.holds if holds is None else holds:
+        moved = 0
+        for hold in listeners:
             try:
                 report = self.runner.fronts[hold.bind].move(hold.slot, owners, same)
             except SegueError as error:
                 self.runner.say(f"what waits at {worker.name} could not be moved: {error}")
                 continue
             if report is not None:
-                self.moved += report.moved
+                moved += report.moved
         if self.runner.choice.nudge:
             self._nudge()
+        return moved
 
     def _nudge(self) -> None:
         """Begin to wake those to whom connections were migrated, where the kernel does not."""

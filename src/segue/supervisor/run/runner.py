@@ -36,7 +36,7 @@ from segue.supervisor.run.flow import Flow
 from segue.supervisor.run.orders import Requests
 from segue.supervisor.run.perform import Moves
 from segue.supervisor.run.upkeep import Audit
-from segue.supervisor.run.watched import CrewWard
+from segue.supervisor.run.watched import OwnWorkers, thresholds
 from segue.supervisor.settings import Settings
 from segue.supervisor.turns import Rank, Ranked, rank
 from segue.supervisor.workers.discovery import discover
@@ -89,8 +89,17 @@ class Runner:
         self.requests = Requests(self)
         self.moves = Moves(self)
         self.audit = Audit(self)
-        self.balancing = Balancing(self)
-        self.rescue = Rescue(CrewWard(self))
+        self.now = world.now
+        balanced = settings.balance == "queue"
+        self.balancing = Balancing(instance, self.fronts) if balanced else None
+        self.rescue = Rescue(
+            OwnWorkers(instance, self.crew, self.fronts),
+            self.fronts,
+            thresholds(settings, self.fronts),
+            loop=self,
+            say=self.say,
+            saw=self.balancing.saw if self.balancing else None,
+        )
         self.selector = selectors.EpollSelector()
         self._events = select.poll()
         self._events.register(self.selector.fileno(), select.POLLIN)
@@ -286,7 +295,8 @@ class Runner:
             # A look at many thousand connections takes long: keep it under a tenth of the time.
             self._pace = max(_PACE, 10 * (self.world.now() - now))
         self.reception.hurry()
-        self.balancing.step(now)
+        if self.balancing is not None:
+            self.balancing.step(now, self.rescue.stalls, self.rescue.diverted)
         if now >= self._looked + _IDLE_PACE:
             self._looked = now
             self.audit.look()

@@ -79,7 +79,7 @@ def report(runner: Runner) -> dict[str, Any]:
         "cut": runner.cut,
         "unread": runner.voice.lost,
         "notifications_dropped": runner.inbox.dropped if runner.inbox else 0,
-        "rescue": runner.rescue.ward.patience,
+        "rescue": runner.rescue.thresholds.patience or 0.0,
         "balance": runner.settings.balance,
         "rescued": runner.rescue.rescued,
         "flip_ms": runner.moves.flip_ms,
@@ -104,7 +104,7 @@ def report(runner: Runner) -> dict[str, Any]:
                 "slots": [
                     (str(runner.fronts[hold.bind].bind.address), hold.slot) for hold in one.holds
                 ],
-                **runner.rescue.told(one.id),
+                **runner.rescue.status(one.id),
             }
             for one in instance.living
         ],

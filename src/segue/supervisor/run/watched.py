@@ -4,109 +4,76 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Sequence
 
 from segue.engine.steering import moves_at_close
 from segue.linux.inet_diag import info_of
 from segue.observe.stall import LOOKS
 from segue.supervisor.front import Front
-from segue.supervisor.lifecycle import plan
-from segue.supervisor.lifecycle.instance import HeldListener, Worker
+from segue.supervisor.lifecycle.instance import HeldListener, Instance, Worker
+from segue.supervisor.lifecycle.plan import FOREVER
 from segue.supervisor.lifecycle.stages import Phase, Stage
 from segue.supervisor.rescue import balancing
-from segue.supervisor.rescue.watched import Depth
-
-if TYPE_CHECKING:
-    from segue.supervisor.run.runner import Runner
+from segue.supervisor.rescue.watched import Depth, Thresholds, WatchedWorker
+from segue.supervisor.settings import Settings
+from segue.supervisor.workers.processes import Crew
 
 _WATCHED = frozenset({Stage.SERVING, Stage.DRAINING, Stage.STOPPING})
 
 
-class CrewWard:
-    """A ``Ward``: every listener is held here, so that a queue is a getsockopt away."""
+def thresholds(settings: Settings, fronts: Sequence[Front]) -> Thresholds:
+    """Where closing moves no queue there is no rescue; balancing looks at queues all the same."""
+    moves = all(moves_at_close(front.steering) for front in fronts)
+    patience = settings.rescue_after if moves else 0.0
+    every = patience / LOOKS or FOREVER
+    if settings.balance == "queue":
+        every = min(every, balancing.EVERY)
+    return Thresholds(patience or None, every, settings.limits.stall_kill)
 
-    def __init__(self, runner: Runner) -> None:
-        self.runner = runner
-        moves = all(moves_at_close(front.steering) for front in runner.fronts)
-        self.patience = runner.settings.rescue_after if moves else 0.0
-        self.every = self.patience / LOOKS or plan.FOREVER
-        if runner.balancing.on:
-            self.every = min(self.every, balancing.EVERY)
 
-    @property
-    def stall_kill(self) -> float:
-        """As in Ward."""
-        return self.runner.limits.stall_kill
+class OwnWorkers:
+    """A ``Watched``: every listener is held here, so that a queue is a getsockopt away."""
 
-    @property
-    def fronts(self) -> Sequence[Front]:
-        """As in Ward."""
-        return self.runner.fronts
+    def __init__(self, instance: Instance, crew: Crew, fronts: Sequence[Front]) -> None:
+        self._instance, self._crew, self._fronts = instance, crew, fronts
 
-    def now(self) -> float:
-        """As in Ward."""
-        return self.runner.world.now()
-
-    def say(self, text: str) -> None:
-        """As in Ward."""
-        self.runner.say(text)
-
-    def watched(self) -> list[Worker]:
-        """As in Ward: nobody while the instance stops."""
-        instance = self.runner.instance
-        if instance.phase is Phase.STOPPING:
+    def watched(self) -> list[WatchedWorker]:
+        """As in Watched: none while the instance stops."""
+        if self._instance.phase is Phase.STOPPING:
             return []
-        return [one for one in instance.living if one.stage in _WATCHED and one.holds]
+        living = self._instance.living
+        return [_seen(one) for one in living if one.stage in _WATCHED and one.holds]
 
-    def worker(self, number: int) -> Worker:
-        """As in Ward."""
-        return self.runner.instance.workers[number]
+    def worker(self, number: int) -> WatchedWorker:
+        """As in Watched."""
+        return _seen(self._instance.workers[number])
 
-    def processes(self, worker: Worker) -> tuple[int, ...]:
-        """As in Ward: its whole tree."""
-        return self.runner.crew.members[worker.id].tree()
+    def processes(self, number: int) -> tuple[int, ...]:
+        """As in Watched: its whole tree."""
+        return self._crew.members[number].tree()
 
-    def open(self, hold: HeldListener) -> socket.socket | None:
-        """As in Ward."""
-        held = self._held(hold)
+    def open(self, listener: HeldListener) -> socket.socket | None:
+        """As in Watched."""
+        held = self._held(listener)
         # socket.dup() would set O_NONBLOCK as it is here, and so for the worker too.
         return None if held is None else socket.socket(fileno=os.dup(held.fileno()))
 
     def look(self) -> None:
-        """As in Ward: nothing to do."""
+        """As in Watched: nothing to do."""
 
-    def depth(self, hold: HeldListener) -> Depth | None:
-        """As in Ward, at the very moment."""
-        held = self._held(hold)
+    def depth(self, listener: HeldListener) -> Depth:
+        """As in Watched, at the very moment."""
+        held = self._held(listener)
         info = None if held is None else info_of(held)
-        return None if info is None else Depth(info.unacked, info.sacked)
-
-    def _held(self, hold: HeldListener) -> socket.socket | None:
-        return self.runner.fronts[hold.bind].sockets.get(hold.slot)
-
-    def saw(self, now: float, seconds: float, depths: Mapping[int, int]) -> None:
-        """As in Ward: what ``--balance queue`` goes by."""
-        self.runner.balancing.saw(now, seconds, depths)
+        return Depth() if info is None else Depth(info.unacked, info.sacked)
 
     def shared(self, bind: int) -> Collection[int]:
-        """As in Ward."""
-        return self.runner.fronts[bind].shared
+        """As in Watched."""
+        return self._fronts[bind].shared
 
-    def move(self, worker: Worker, holds: tuple[HeldListener, ...], own: int) -> int:
-        """As in Ward."""
-        moves = self.runner.moves
-        before = moves.moved
-        moves.move(worker, self.processes(worker), holds)
-        # Knocks that were not accepted were moved too, and are nobody's connection.
-        moved = max(0, moves.moved - before - own)
-        moves.moved = before + moved
-        return moved
+    def _held(self, listener: HeldListener) -> socket.socket | None:
+        return self._fronts[listener.bind].sockets.get(listener.slot)
 
-    def watch(self, file: Any, handler: Callable[[], None]) -> None:
-        """As in Ward."""
-        self.runner.watch(file, handler)
 
-    def unwatch(self, file: Any) -> None:
-        """As in Ward."""
-        self.runner.selector.unregister(file)
+def _seen(worker: Worker) -> WatchedWorker:
+    return WatchedWorker(worker.id, worker.name, worker.holds, worker.stage is Stage.SERVING)

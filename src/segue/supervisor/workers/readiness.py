@@ -31,13 +31,15 @@ class Knock:
         self._sent = False
         self._answer = b""
         address = front.bind.address
-        self.socket = socket.socket(address.family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self._family, self._host = address.family, address.near
+        self.socket = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self.socket.setblocking(False)
-        self.socket.bind(socket_address(address, address.near, 0))
+        self.socket.bind(socket_address(address, self._host, 0))
         self.port: int = self.socket.getsockname()[1]
         front.steering.pin(self.port, slot)
         self._pinned = True
-        where = socket_address(address, address.near, address.port)
+        where = socket_address(address, self._host, address.port)
+        self._there = self._host, address.port
         self._interface = int(where[3]) if address.zone else 0
         self.socket.connect_ex(where)
 
@@ -55,12 +57,8 @@ class Knock:
         if self.path:
             return self._ask()
         if not self.accepted:
-            address = self.front.bind.address
             seen = self.front.observer.diag.one(
-                address.family,
-                (address.near, address.port),
-                (address.near, self.port),
-                interface=self._interface,
+                self._family, self._there, (self._host, self.port), interface=self._interface
             )
             self.accepted = (seen is not None and seen.inode != 0) or self._hung_up()
         return self.accepted

@@ -3,45 +3,50 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from segue.policy.counts import Counts
+from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.instance import HeldListener, Instance, Worker
 from segue.supervisor.lifecycle.plan import Stall
 from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.rescue.balancing import Balancing
-from segue.supervisor.rescue.rescue import Story
 
-pytestmark = pytest.mark.root
 LOOK = 0.01
 
 
+class Counting(Front):
+    """A front whose counters the test turns; its sockets have empty queues."""
+
+    def __init__(self, listeners: list[socket.socket]) -> None:
+        self.sockets = dict(enumerate(listeners))
+        self.new = dict.fromkeys(self.sockets, 0.0)
+
+    def selected(self) -> dict[int, int]:
+        return {slot: round(number) for slot, number in self.new.items()}
+
+
 class Desk:
-    """A runner as far as the balance knows one: three workers of a generation, and time."""
+    """Three workers of a generation, what has befallen them, and time."""
 
     def __init__(self, listeners: list[socket.socket]) -> None:
         self.now = 0.0
-        self.new = dict.fromkeys(range(len(listeners)), 0.0)
+        self.stalls: dict[int, Stall] = {}
+        self.diverted: Counter[int] = Counter()
         self.instance = Instance(size=len(listeners))
-        for slot in self.new:
+        for slot in range(len(listeners)):
             holds = (HeldListener(0, slot, slot),)
             self.instance.workers[slot] = Worker(
                 slot, 1, 100 + slot, 0.0, stage=Stage.SERVING, holds=holds
             )
-        self.rescue = SimpleNamespace(stalls={}, stories={})
-        self.settings = SimpleNamespace(balance="queue")
-        steering = SimpleNamespace(counts=self.counts)
-        self.fronts = [SimpleNamespace(steering=steering, sockets=dict(enumerate(listeners)))]
-        runner: Any = self
-        self.balancing = Balancing(runner)
-        self.balancing.step(0.0)
+        self.front = Counting(listeners)
+        self.balancing = Balancing(self.instance, [self.front])
+        self.step()
 
-    def counts(self) -> dict[int, Counts]:
-        return {slot: Counts(new=round(number)) for slot, number in self.new.items()}
+    def step(self) -> None:
+        self.balancing.step(self.now, self.stalls, lambda worker: self.diverted[worker])
 
     def pass_time(
         self, seconds: float, rates: Mapping[int, float], waiting: Mapping[int, int]
@@ -50,15 +55,15 @@ class Desk:
         for _ in range(round(seconds / LOOK)):
             self.now += LOOK
             for slot, rate in rates.items():
-                self.new[slot] += rate * LOOK
-            self.balancing.saw(self.now, LOOK, waiting)
-        self.balancing.step(self.now)
+                self.front.new[slot] += rate * LOOK
+            self.balancing.saw(self.now, LOOK, waiting, self.stalls)
+        self.step()
 
 
 @pytest.fixture
-def desk(netns: int) -> Iterator[Desk]:
-    """Listeners at which nobody connects: what is in their queues the test says itself."""
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+def desk() -> Iterator[Desk]:
+    """Sockets with empty queues: what waits at the workers the test says itself."""
+    listeners = [socket.socket() for _ in range(3)]
     yield Desk(listeners)
     for one in listeners:
         one.close()
@@ -80,12 +85,10 @@ def test_short_stalls_are_time_in_which_it_was_busy(desk: Desk) -> None:
     """And what was moved away then, and our own knocks, it has not accepted."""
     for _ in range(3):
         for _ in range(4):
-            desk.rescue.stalls[0] = Stall(desk.now)
-            story = desk.rescue.stories.setdefault(0, Story(stalls=1))
-            story.rescued += 16
-            story.knocks += 2
+            desk.stalls[0] = Stall(desk.now)
+            desk.diverted[0] += 16 + 2
             desk.pass_time(0.24, CALM | {0: 100.0}, {})
-            desk.rescue.stalls.clear()
+            desk.stalls.clear()
             desk.pass_time(0.02, CALM | {0: 100.0}, {})
     assert desk.instance.balance[0] < 0.6
 
@@ -93,10 +96,10 @@ def test_short_stalls_are_time_in_which_it_was_busy(desk: Desk) -> None:
 def test_a_long_stall_says_nothing_of_how_slow_it_is(desk: Desk) -> None:
     """While it lasts no weight changes, and what was gathered until then is dropped."""
     desk.pass_time(0.8, CALM, {0: 20})
-    desk.rescue.stalls[0] = Stall(desk.now)
+    desk.stalls[0] = Stall(desk.now)
     desk.pass_time(3.0, CALM, {})
     assert desk.instance.balance == {}
-    desk.rescue.stalls.clear()
+    desk.stalls.clear()
     desk.pass_time(0.5, CALM | {0: 100.0}, {})
     assert desk.instance.balance == {}
     desk.pass_time(1.0, CALM | {0: 100.0}, {})

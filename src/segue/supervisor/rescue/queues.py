@@ -1,0 +1,145 @@
+"""What the looks say of the accept queues: where nobody accepts, and who has room for what waits.
+
+``observe.stall`` decides; here its facts are read, those that cost more only where they decide.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+
+from segue.linux import proc
+from segue.linux.schedstat import Scheduled
+from segue.observe.stall import Diagnosis, QueueHistory, Seen, follow, judge, room, to_mark
+from segue.supervisor.front import Front
+from segue.supervisor.lifecycle.instance import HeldListener
+from segue.supervisor.rescue.watched import Watched, WatchedWorker
+
+Pair = tuple[WatchedWorker, HeldListener]  # a worker and one of its listeners
+
+
+class Queues:
+    """The histories of the queues in which somebody waits, by the cookie of the listener."""
+
+    def __init__(self, watched: Watched, fronts: Sequence[Front], patience: float) -> None:
+        self._watched, self._fronts, self._patience = watched, fronts, patience
+        self.polled: list[Pair] = []  # whose queues are looked at
+        self._histories: dict[int, QueueHistory] = {}
+        self._rooms: dict[int, Counter[int]] = {}  # at this look, by bind and worker
+        self._given: Counter[int] = Counter()  # of the rooms, since this look, by bind
+
+    def look(self, waiting: Iterable[Pair]) -> None:
+        """Begin a look; somebody waits at these listeners and no others."""
+        cookies = {listener.cookie for _, listener in waiting}
+        self._histories = {at: one for at, one in self._histories.items() if at in cookies}
+        self._rooms.clear()
+        self._given.clear()
+        self._watched.look()
+
+    def clear(self) -> None:
+        """Nobody waits anywhere."""
+        self._histories.clear()
+
+    def follow(self, worker: WatchedWorker, at: HeldListener, now: float, looked: float) -> None:
+        """Note how many wait at this listener; ``looked`` is when the look before was."""
+        depth = self._watched.depth(at)
+        if not depth.queue:
+            self._histories.pop(at.cookie, None)
+            return
+        seen = Seen(now, depth.queue, depth.backlog)
+        history = follow(self._histories.get(at.cookie), seen, looked, self._patience)
+        if to_mark(history, looked, self._patience):
+            history = history.mark(self._selected(at), self._threads(worker))
+        self._histories[at.cookie] = history
+
+    def stalled(
+        self, worker: WatchedWorker, at: HeldListener, now: float, stalls: Collection[int]
+    ) -> float | None:
+        """Since when this worker accepts nothing, if it is stalled; None if it is not.
+
+        ``stalls`` has the workers that are known to be stalled.
+        """
+        history = self._histories.get(at.cookie)
+        if history is None or now - history.since < self._patience:
+            return None
+        free = self._free(worker, at.bind, now, stalls)
+        if not free:
+            return None  # before the reads that cost more: so it is whenever all are busy
+        diagnosis = self._diagnose(worker, at, now, history, free)
+        if diagnosis is Diagnosis.ACCEPTS:
+            self._histories[at.cookie] = replace(history, since=now, marked=None)
+        if diagnosis is not Diagnosis.STALLED:
+            return None
+        for one in worker.listeners:
+            # What was seen before it stalled says nothing of it when it is awake again.
+            self._histories.pop(one.cookie, None)
+        return history.since
+
+    def _diagnose(
+        self, worker: WatchedWorker, at: HeldListener, now: float, history: QueueHistory, free: int
+    ) -> Diagnosis:
+        # In the order in which a connection goes through them: none that arrives meanwhile can
+        # look like one that was accepted.
+        selected, half_open, marked = self._selected(at), 0, history.marked
+        self._watched.look()
+        if marked is not None and selected - self._watched.depth(at).queue > marked.accounted:
+            # Asked for only where it decides: it takes milliseconds (FACTS, look).
+            half_open = self._fronts[at.bind].half_open()
+        seen = replace(history.seen, queue=self._watched.depth(at).queue)
+        if seen.queue < history.seen.queue:
+            return Diagnosis.ACCEPTS
+        return judge(
+            replace(history, seen=seen),
+            self._patience,
+            selected=selected,
+            half_open=half_open,
+            free=free,
+            able=marked.able(now, self._threads(worker)) if marked else 0.0,
+        )
+
+    def fitting(
+        self, worker: WatchedWorker, now: float, stalls: Collection[int]
+    ) -> tuple[HeldListener, ...]:
+        """The listeners of this worker at which no more wait than the siblings can take.
+
+        Their room counts as taken from here on, until the next look.
+        """
+        found = []
+        for one in worker.listeners:
+            queue = self._watched.depth(one).queue
+            if 0 < queue <= self._free(worker, one.bind, now, stalls):
+                self._given[one.bind] += queue
+                found.append(one)
+        return tuple(found)
+
+    def depths(self, waiting: Iterable[Pair]) -> Counter[int]:
+        """How many wait at each worker, as this look has seen them."""
+        found: Counter[int] = Counter()
+        for worker, listener in waiting:
+            history = self._histories.get(listener.cookie)
+            found[worker.id] += history.seen.queue if history else 0
+        return found
+
+    def _free(self, worker: WatchedWorker, bind: int, now: float, stalls: Collection[int]) -> int:
+        """How many the other workers that are awake and have a share there can take."""
+        rooms = self._rooms.get(bind)
+        if rooms is None:
+            # Once a look: where all are busy, each of them asks.
+            rooms = self._rooms[bind] = Counter()
+            shared = self._watched.shared(bind)
+            for other, at in self.polled:
+                if at.bind == bind and at.slot in shared and other.shares:
+                    one = self._histories.get(at.cookie) or self._watched.depth(at).backlog
+                    rooms[other.id] += room([one], now, self._patience)
+        free = sum(part for one, part in rooms.items() if one != worker.id and one not in stalls)
+        return max(0, free - self._given[bind])
+
+    def _selected(self, at: HeldListener) -> int:
+        return self._fronts[at.bind].selected().get(at.slot, 0)
+
+    def _threads(self, worker: WatchedWorker) -> dict[int, Scheduled]:
+        found: dict[int, Scheduled] = {}
+        for pid in self._watched.processes(worker.id):
+            found |= proc.scheduling(pid)
+        return found
