@@ -192,6 +192,11 @@ class Instruction:
         return self.opcode == LD_IMM64
 
     @property
+    def names_map(self) -> bool:
+        """Loads the address of a map; ``imm`` says which."""
+        return self.wide and self.src == PSEUDO_MAP_FD
+
+    @property
     def slots(self) -> int:
         """How far the next instruction is; jumps count in slots."""
         return 2 if self.wide else 1

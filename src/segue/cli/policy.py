@@ -41,7 +41,7 @@ def check(policy: str) -> int:
     from segue.engine.policies import compiled  # noqa: PLC0415
 
     made = compiled(policy)
-    length = len(made.listing())
+    length = len(made.listing)
     tell(f"{policy} compiles: {length} instructions, at most {made.worst_case} in one run")
     for one in made.maps:
         tell(f"  map {one.name}: {one.kind.value}, {one.size} entries")

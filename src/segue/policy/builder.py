@@ -1,4 +1,10 @@
-"""The blocks of one program while it is written: where we are, what each name is, what joins."""
+"""The blocks of one program while it is written: where we are, what each name is, what joins.
+
+The lowest of five storeys that share one ``self``: ``Builder``, ``Arithmetic``, ``Access``,
+``Expressions``, ``Statements``.  Each uses its own methods and those below it, and no others, but
+for one that is declared: a call in an expression is written out as statements
+(``Expressions.inline``).
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ Statements and expressions become blocks (``statements``), variables get registe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from segue.bpf import insn
 from segue.bpf.asm import FARTHEST
@@ -28,27 +28,25 @@ class Compiled:
     """A policy's program as a specification: the maps to make, and the program over them."""
 
     policy: Policy
-    entry: ir.Block
     maps: tuple[Map | Ring, ...]
+    listing: tuple[tuple[int, Instruction], ...]
+    """Each instruction with the line of the policy it is for, 0 for the counting.
+
+    A map is named by its number in ``maps``.
+    """
     traced: bool = False
 
     def instructions(self, descriptors: Mapping[str, int]) -> list[Instruction]:
         """The program over the maps with these descriptors, by name."""
-        return Emitter(self.entry, descriptors).run()
-
-    def listing(self) -> list[tuple[int, Instruction]]:
-        """Each instruction with the line of the policy it is for, 0 for the counting.
-
-        Maps are numbered in the order of ``maps``.
-        """
-        emitter = Emitter(self.entry, {one.name: at for at, one in enumerate(self.maps)})
-        program = emitter.run()
-        return list(zip(emitter.lines, program, strict=True))
+        return [
+            replace(one, imm=descriptors[self.maps[one.imm].name]) if one.names_map else one
+            for _, one in self.listing
+        ]
 
     @property
     def worst_case(self) -> int:
         """The most instructions one run executes."""
-        return longest_path([one for _, one in self.listing()])
+        return longest_path([one for _, one in self.listing])
 
 
 def compile_policy(policy: Policy, *, traced: bool = False) -> Compiled:
@@ -62,14 +60,16 @@ def compile_policy(policy: Policy, *, traced: bool = False) -> Compiled:
     for one in writer.maps.values():
         if one.name == "program" or ours.get(one.name, one) is not one:
             raise UsageError(f"map {one.name} has a name that is Segue's own: choose another")
-    made = Compiled(policy, entry, tuple(writer.maps.values()), traced)
-    length = sum(one.slots for _, one in made.listing())
+    maps = tuple(writer.maps.values())
+    emitter = Emitter(entry, {one.name: number for number, one in enumerate(maps)})
+    program = emitter.run()
+    length = sum(one.slots for one in program)
     if length > MOST_INSTRUCTIONS:
         raise UsageError(
             f"{policy.__name__} comes to {length} instructions, more than {MOST_INSTRUCTIONS}:"
             f" write fewer rounds in its loops"
         )
-    return made
+    return Compiled(policy, maps, tuple(zip(emitter.lines, program, strict=True)), traced)
 
 
 def longest_path(program: list[Instruction]) -> int:

@@ -30,10 +30,10 @@ _COMMUTES = {Alu.ADD, Alu.MUL, Alu.AND, Alu.OR, Alu.XOR}
 
 @dataclass(slots=True)
 class Emitter:
-    """One program on its way; ``descriptors`` are the maps' by name."""
+    """One program on its way; ``maps`` has the number by which the program names each map."""
 
     entry: ir.Block
-    descriptors: Mapping[str, int]
+    maps: Mapping[str, int]
     items: list[asm.Item] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)  # of each instruction
     blocks: list[ir.Block] = field(init=False)
@@ -190,7 +190,7 @@ class Emitter:
                 case ir.Context():
                     self._add(asm.mov_reg(register, R6))
                 case ir.MapAddress(name):
-                    self._add(asm.load_map(register, self.descriptors[name]))
+                    self._add(asm.load_map(register, self.maps[name]))
                 case ir.StackAddress(offset):
                     self._add(asm.mov_reg(register, FP), asm.alu_imm(Alu.ADD, register, offset))
                 case int():

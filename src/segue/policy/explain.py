@@ -27,7 +27,7 @@ class Row:
 
 def rows(compiled: Compiled) -> Iterator[Row]:
     """In the order of the program, whose slots are those the kernel's verifier names."""
-    listing = compiled.listing()
+    listing = compiled.listing
     names = {number: one.name for number, one in enumerate(compiled.maps)}
     lines = iter(line for line, _ in listing)
     file = compiled.policy.function.__code__.co_filename

@@ -61,7 +61,7 @@ class Statements(Expressions):
     def inline(
         self, node: ast.AST, function: Callable[..., object], arguments: list[Value]
     ) -> Value:
-        """As in Expressions."""
+        """As in Expressions: the function's statements, in a frame of their own."""
         if len(self.frames) > MOST_CALLS:
             self.refuse(node, "the calls never end", "a function cannot call itself: use a loop")
         tree, file = definition(function)
