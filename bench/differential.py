@@ -16,9 +16,9 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from itertools import count
 
+from bench.shrinking import shrunk
 from segue.lab.chance import story
 from segue.lab.replay import replay
-from segue.lab.shrinking import shrunk
 from segue.lab.sides import ModelSide, kernel
 
 LONGEST = 14  # steps

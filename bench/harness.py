@@ -28,6 +28,8 @@ from segue.supervisor.control.client import converse
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
+# Entered once, and left with the process.
+_APART = contextlib.ExitStack()
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
 # Each attempt has its own limit of 8 s in all.
@@ -38,7 +40,7 @@ def apart() -> bool:
     """Enter a network namespace of our own if we may; True when we did."""
     if os.geteuid() != 0:
         return False
-    netns.leave_for_new()
+    _APART.enter_context(netns.fresh())
     return True
 
 

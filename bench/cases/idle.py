@@ -9,7 +9,7 @@ from bench.case import Case, Sample, Tally
 from bench.harness import Load, Segue, free_port, steady
 from bench.rounds import told
 from bench.table import Column, Row
-from segue.linux import proc
+from bench.usage import cpu_seconds, resident_bytes
 
 # A worker that accepts and does nothing else, so that 64 of them fit beside it.
 _ANSWER = "b'HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n'"
@@ -50,11 +50,11 @@ def _look(
             stack.callback(load.stop)
         pid = server.process.pid
         for _ in range(repetitions):
-            before, begun = proc.cpu_seconds(pid), time.monotonic()
+            before, begun = cpu_seconds(pid), time.monotonic()
             with steady(seconds):
                 pass
-            used = (proc.cpu_seconds(pid) - before) / (time.monotonic() - begun)
-            resident = proc.resident_bytes(pid) / 1e6
+            used = (cpu_seconds(pid) - before) / (time.monotonic() - begun)
+            resident = resident_bytes(pid) / 1e6
             tally.add(name, Sample({"resident_mb": resident, "core_percent": 100 * used}, {}))
             told(name, Sample({"core_percent": 100 * used}, {}))
 

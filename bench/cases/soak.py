@@ -10,6 +10,7 @@ from bench.case import Case, Tally
 from bench.harness import Load, Segue, free_port, steady
 from bench.rounds import seen
 from bench.table import LOAD, Column, Row
+from bench.usage import resident_bytes
 from segue.linux import proc
 
 QUICK = (sys.executable, "-S", "-E", "examples/asyncio_server.py")
@@ -53,7 +54,7 @@ def _held(pid: int) -> dict[str, float]:
         "descriptors": min(looks),
         "bpf": maps,
         "processes": len(proc.tree(pid)),
-        "resident_mb": proc.resident_bytes(pid) / 1e6,
+        "resident_mb": resident_bytes(pid) / 1e6,
     }
 
 

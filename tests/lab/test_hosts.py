@@ -104,7 +104,7 @@ def test_closing_kills_who_will_not_end() -> None:
 def test_a_program_that_went_elsewhere_is_killed_too() -> None:
     """Into a namespace of its own, where no look at the host finds it."""
     host = Host("a", stop_s=0.01)
-    code = f"from segue.linux import netns; netns.leave_for_new(); {STUBBORN}"
+    code = f"from segue.linux import netns; inside = netns.fresh(); inside.__enter__(); {STUBBORN}"
     program = host.spawn([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert program.stdout is not None
     assert program.stdout.readline() == b"deaf\n"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench.usage import resident_bytes
 from tests.supervisor.instance import PATIENCE, SERVER, Instance, load, wait_until
 
 from segue.linux import proc
@@ -461,10 +462,10 @@ def test_a_worker_that_floods_its_output_holds_nobody_up(netns: int, tmp_path: P
     flood = f"{cry}threading.Thread(target=cry, daemon=True).start()\n{SLOW}"
     with Instance(tmp_path, command=(*PYTHON, flood)) as one:
         one.wait_serving()
-        before = proc.resident_bytes(one.process.pid)
+        before = resident_bytes(one.process.pid)
         assert one.ask("restart")["exit"] == 0
         one.wait_serving(2)
-        assert proc.resident_bytes(one.process.pid) < before + (16 << 20)
+        assert resident_bytes(one.process.pid) < before + (16 << 20)
 
 
 def test_a_worker_that_makes_itself_a_daemon_is_ended_and_told(netns: int, tmp_path: Path) -> None:

@@ -64,12 +64,6 @@ def enter(namespace: int) -> None:
     _call("setns", namespace, CLONE_NEWNET, doing="entering a network namespace")
 
 
-def leave_for_new() -> None:
-    """Move the calling thread into a new namespace with loopback up.  Raises KernelError."""
-    _unshare()
-    raise_interface("lo")
-
-
 def _unshare() -> None:
     _call("unshare", CLONE_NEWNET, doing="making a network namespace")
 

@@ -15,7 +15,6 @@ from segue.linux.schedstat import Scheduled
 from segue.visible import visible
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 _PIECE = 1 << 16
 # Of a file of another process, which by prctl(2) may call any of its memory its arguments.  The
 # longest that are honest list children or what an epoll instance watches, some bytes for each.
@@ -357,18 +356,6 @@ def threads_stopped(pid: int) -> bool:
         return True
     states = (stat_fields(_read(f"/proc/{pid}/task/{thread}/stat"))[:1] for thread in threads)
     return all(not state or state[0] in {b"T", b"t", b"Z", b"X"} for state in states)
-
-
-def resident_bytes(pid: int) -> int:
-    """Resident memory; 0 when it is gone."""
-    fields = _read(f"/proc/{pid}/statm").split()
-    return int(fields[1]) * _PAGE if len(fields) > 1 else 0
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time used so far; 0 when it is gone."""
-    fields = _stat(pid)
-    return (int(fields[11]) + int(fields[12])) / _TICKS if len(fields) > 12 else 0.0
 
 
 def environment(pid: int) -> list[bytes]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from bench.shrinking import shrunk
 from hypothesis import given
 from hypothesis import strategies as st
-
-from segue.lab.shrinking import shrunk
 
 
 def test_only_what_shows_it_stays() -> None:
