@@ -32,6 +32,10 @@ class Sleepers:
             listener.setblocking(False)
             self.steering.join(slot, listener)
 
+    def cookies(self) -> dict[int, int]:
+        """Of the listeners there are now, by slot."""
+        return {slot: cookie(one) for slot, one in self.listeners.items()}
+
     def queue(self, slot: int, count: int) -> None:
         """Connections wait here, and nobody was woken."""
         self.steering.share({slot: 1.0})
@@ -67,7 +71,7 @@ def sleepers(count: int, address: Address = HERE, backlog: int = 200) -> Iterato
 
 
 def nudged(group: Sleepers) -> Nudge:
-    return Nudge(group.address, group.steering, group.observer, group.listeners, START)
+    return Nudge(group.address, group.steering, group.observer, group.cookies, START)
 
 
 @pytest.mark.parametrize("address", [HERE, Address("::", 8000)], ids=str)

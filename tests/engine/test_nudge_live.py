@@ -94,8 +94,12 @@ class Servers:
         assert made.asleep.wait(5)
         return made
 
+    def cookies(self) -> dict[int, int]:
+        """Of the listeners there are now, by slot."""
+        return {slot: cookie(one) for slot, one in self.listeners.items()}
+
     def nudge(self) -> Nudge:
-        made = Nudge(HERE, self.engine, self.observer, self.listeners, time.monotonic())
+        made = Nudge(HERE, self.engine, self.observer, self.cookies, time.monotonic())
         self.stack.callback(made.close)
         return made
 
@@ -184,7 +188,7 @@ def test_a_pin_that_is_refused_is_a_try_in_vain(servers: Servers, error: Excepti
     servers.open(1)
     servers.queue(0, 3)
     with Refusing(error) as engine:
-        nudge = Nudge(HERE, engine, servers.observer, servers.listeners, 0.0)
+        nudge = Nudge(HERE, engine, servers.observer, servers.cookies, 0.0)
         now = 0.0
         while not nudge.step(now):
             now = nudge.deadline()

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from segue.address import Address
 from segue.engine.steering import Steering
 from segue.errors import SegueError
-from segue.linux.sockopt import cookie, socket_address
+from segue.linux.sockopt import socket_address
 from segue.observe.snapshot import Observer
 
 # One connection wakes whoever can be woken; the others are for a SYN that was dropped or went
@@ -40,13 +40,13 @@ class Nudge:
     """Connections to the listeners of one group until their queues are empty or it is too much.
 
     A machine: ``step`` at or after ``deadline``, until it returns True.  It takes five seconds at
-    most.  ``listeners`` may gain and lose members meanwhile.
+    most.  ``cookies`` is asked at each look, since listeners come and go meanwhile.
     """
 
     address: Address
     steering: Steering
     observer: Observer
-    listeners: Mapping[int, socket.socket | int]  # by slot; of one not held here, its cookie
+    cookies: Callable[[], Mapping[int, int]]  # of the group's listeners now, by slot
     started: float
     connects: int = 0  # short connections made
     woken: int = 0  # times that a listener's queue was there and then was not
@@ -86,11 +86,7 @@ class Nudge:
 
     def _queues(self) -> dict[int, int]:
         queues = self.observer.queued(self.address)
-        by_slot = {
-            slot: one if isinstance(one, int) else cookie(one)
-            for slot, one in self.listeners.items()
-        }
-        return {slot: queues[one] for slot, one in by_slot.items() if one in queues}
+        return {slot: queues[one] for slot, one in self.cookies().items() if one in queues}
 
     def _seen(self, slot: int, queue: int, now: float) -> _Deaf:
         one = self._deaf.get(slot)

@@ -139,6 +139,10 @@ class Front:
         """Of every listener held here."""
         return frozenset(cookie(listener) for listener in self.sockets.values())
 
+    def cookies_by_slot(self) -> dict[int, int]:
+        """The same, by slot."""
+        return {slot: cookie(listener) for slot, listener in self.sockets.items()}
+
     def close(self) -> None:
         """Close every descriptor; listeners that workers have stay open there."""
         self._let_incumbents_go()

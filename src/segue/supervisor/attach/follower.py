@@ -251,9 +251,14 @@ class Attending:
     def nudge(self) -> None:
         """Connections migrated: wake those who have them now, where the kernel does not."""
         if self.choice.nudge and self._nudge is None:
-            waiting = {one.slot: one.cookie for one in self.attached.members.values()}
-            steering = self.attached.steering
-            self._nudge = Nudge(self.wish.address, steering, self.observer, waiting, self.now())
+            attached = self.attached
+
+            def cookies() -> dict[int, int]:
+                return {one.slot: one.cookie for one in attached.members.values()}
+
+            self._nudge = Nudge(
+                self.wish.address, attached.steering, self.observer, cookies, self.now()
+            )
 
     def watch(self, file: Any, handler: Callable[[], None]) -> None:
         """Call this whenever the file can be read."""

@@ -225,7 +225,9 @@ class Moves:
         """Begin to wake those to whom connections were migrated, where the kernel does not."""
         now = self.runner.world.now()
         self.nudges += [
-            Nudge(front.bind.address, front.steering, self.runner.observer, front.sockets, now)
+            Nudge(
+                front.bind.address, front.steering, self.runner.observer, front.cookies_by_slot, now
+            )
             for front in self.runner.fronts
             if not any(one.address == front.bind.address for one in self.nudges)
         ]
