@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.cli.test_attach import plain
-from tests.supervisor.attaching import HERE, Attach, Servers, answered_by, servers
+from tests.supervisor.attaching import HERE, Attach, Servers, answered_by, pinned, servers
 from tests.supervisor.instance import Instance, wait_until
 
 from segue.linux.sockopt import open_listener
@@ -31,7 +30,7 @@ def refused(
     with Attach(tmp_path, bpffs, *flags, before=before, verb="rescue") as one:
         code, said = one.wait(), one.said()
     assert "Traceback" not in said
-    assert "segue" not in os.listdir(bpffs)
+    assert pinned(bpffs) == []
     return code, said
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tests.policy.clients import IPV4
 
 from segue.engine.migrate import Migrate, cookies
 from segue.engine.pinning import Pins
-from segue.errors import KernelError, NotSupported
+from segue.errors import KernelError, NotSupported, UsageError
 from segue.linux.bpffs import is_bpffs
 from segue.linux.sockopt import cookie, open_listener
 
@@ -37,18 +38,42 @@ def test_what_is_pinned_is_found_again(netns: int, bpf_directory: str) -> None:
         assert cookies(table) == set()
     assert pins.remove()
     assert not pins.remove()
-    assert not os.path.exists(f"{bpf_directory}/segue")
+    assert os.listdir(f"{bpf_directory}/segue") == []
+    assert stat.S_IMODE(os.stat(f"{bpf_directory}/segue").st_mode) == 0o700
 
 
 def test_a_half_made_set_is_never_found(bpf_directory: str) -> None:
     """Whoever was killed while pinning leaves something that is made anew."""
     pins = Pins("t", bpf_directory)
-    os.makedirs(f"{pins.directory}:new")
+    os.makedirs(f"{bpf_directory}/segue/:t")
     with Migrate() as steering:
         pins.pin(steering)
         assert os.listdir(f"{bpf_directory}/segue") == ["t"]
         with pytest.raises(KernelError, match="pinning to"):
             pins.pin(steering)  # the name is taken
+    assert pins.remove()
+
+
+def test_no_name_is_taken_for_a_half_made_set(bpf_directory: str) -> None:
+    """Pins of one instance stay when another pins, whatever they are called."""
+    other = Pins("t.new", bpf_directory)
+    for pins in (other, Pins("t", bpf_directory)):
+        with Migrate() as steering:
+            pins.pin(steering)
+    assert other.there()
+
+
+def test_what_is_no_pin_is_not_removed(bpf_directory: str) -> None:
+    """Nor is anything beside it."""
+    pins = Pins("t", bpf_directory)
+    with Migrate() as steering:
+        pins.pin(steering)
+    before = sorted(os.listdir(pins.directory))
+    os.mkdir(f"{pins.directory}/other")
+    with pytest.raises(UsageError, match="is nothing that Segue has pinned"):
+        pins.remove()
+    os.rmdir(f"{pins.directory}/other")
+    assert sorted(os.listdir(pins.directory)) == before
     assert pins.remove()
 
 

@@ -98,6 +98,13 @@ class Attach(Instance):
         self.detach()
 
 
+def pinned(bpffs: str) -> list[str]:
+    """The names that something is pinned under in this bpf file system."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.listdir(f"{bpffs}/segue")
+    return []
+
+
 def listening(address: Address = HERE) -> set[int]:
     """The cookies of whoever listens there, in this namespace."""
     with Observer() as observer:

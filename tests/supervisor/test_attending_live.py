@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.supervisor.attaching import HERE, Attach, Servers, answered_by, listening, servers
+from tests.supervisor.attaching import HERE, Attach, Servers, answered_by, listening, pinned, servers
 from tests.supervisor.instance import load, wait_until
 
 from segue.address import Address
@@ -224,7 +224,7 @@ def test_detach_leaves_the_group_as_it_was_found(
         assert (done.returncode, "the kernel's own again" in done.stdout) == (0, True), done
         assert one.wait() == 0
         assert not attached_program()
-        assert "segue" not in os.listdir(bpf_directory)
+        assert pinned(bpf_directory) == []
         assert os.listdir(tmp_path / "run") == ["t.lock"]
         assert sum(answered_by(20).values()) == 20
         assert one.detach().returncode == 1
@@ -244,7 +244,7 @@ def test_detach_without_anybody_who_attends(
         assert len(answered_by(30)) == 1
         assert one.detach().returncode == 0
         assert not attached_program()
-        assert "segue" not in os.listdir(bpf_directory)
+        assert pinned(bpf_directory) == []
         assert len(answered_by(60)) == 2
 
 

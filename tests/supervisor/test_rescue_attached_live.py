@@ -10,7 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.supervisor.attaching import HERE, Attach, Servers, answered_by, listening, servers
+from tests.supervisor.attaching import (
+    HERE,
+    Attach,
+    Servers,
+    answered_by,
+    listening,
+    pinned,
+    servers,
+)
 from tests.supervisor.instance import ROOT, load, wait_until
 from tests.supervisor.test_faults_live import answered, connect
 from tests.supervisor.test_rescue_live import share, stop
@@ -37,10 +45,6 @@ def ended(one: Attach, number: int = signal.SIGINT) -> int:
     """The exit code after this signal."""
     one.process.send_signal(number)
     return one.wait()
-
-
-def pinned(bpffs: str) -> bool:
-    return "segue" in os.listdir(bpffs)
 
 
 def test_what_waits_behind_a_stalled_server_is_served(
@@ -135,7 +139,7 @@ def test_a_rescue_that_is_killed_leaves_a_group_that_serves(
         if after != "detach":
             assert ended(one) == 0
             # What an attach takes over is kept.
-            assert pinned(bpf_directory) is (after == "attach")
+            assert bool(pinned(bpf_directory)) is (after == "attach")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -137,10 +137,14 @@ class Descriptor:
         self.close()
 
 
-def obj_get(path: str) -> int:
-    """A new descriptor of a pinned object, which the caller owns.  Raises KernelError."""
+def obj_get(path: str, known: str = "") -> int:
+    """A new descriptor of a pinned object, which the caller owns.
+
+    ``known`` is what people call the path, for a KernelError, which it raises.
+    """
     where = ctypes.create_string_buffer(os.fsencode(path))
-    return require(Command.OBJ_GET, bpf_attr.obj_path(address(where)), f"opening the pin {path}")
+    doing = f"opening the pin {known or path}"
+    return require(Command.OBJ_GET, bpf_attr.obj_path(address(where)), doing)
 
 
 def obj_info(descriptor: int, size: int) -> bytes:
