@@ -107,10 +107,11 @@ def find_again(
     """The group that an earlier attach left, by its pins and its ``Attached.to_json``.
 
     Who came or went meanwhile is found by the first look.  Raises UsageError when the pins
-    are those of another version of Segue, KernelError.
+    are those of another version of Segue, or not those that were written down, KernelError.
     """
+    pinned = pins.open()
     try:
-        steering = Migrate.restore(pins.open())
+        steering = Migrate.restore(pinned)
     except UsageError as error:
         raise UsageError(
             f"what is pinned at {pins.directory} was made by another version of Segue ({error});"
@@ -118,6 +119,7 @@ def find_again(
         ) from None
     with ExitStack() as undo:
         undo.enter_context(steering)
+        _refuse_exchanged(address, pins, steering.identities(), record.get("objects"))
         attached = Attached(address, observer, steering, rule, generations)
         # A record that cannot be read costs the numbers of generations, and no connection.
         with suppress(KeyError, TypeError, ValueError):
@@ -125,6 +127,22 @@ def find_again(
         attached.forget_others()
         undo.pop_all()
     return attached
+
+
+def _refuse_exchanged(
+    address: Address, pins: Pins, there: Mapping[str, int], before: object
+) -> None:
+    """An earlier version of Segue has not written down which objects they were."""
+    if isinstance(before, dict) and before != there:
+        raise UsageError(
+            f"what is pinned at {pins.directory} is not what was attached to {address}: the"
+            f" kernel's ids are {_listed(there)}, and were {_listed(before)}; put the right pins"
+            f" there, or remove that directory and segue attach {address} --replace"
+        )
+
+
+def _listed(identities: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in sorted(identities.items()))
 
 
 def detach(address: Address, observer: Observer, pins: Pins) -> bool:

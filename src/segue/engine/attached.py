@@ -296,6 +296,7 @@ class Attached:
     def to_json(self) -> dict[str, Any]:
         """Plain values for json.dumps."""
         return {
+            "objects": self.steering.identities(),
             "members": [asdict(one) for one in self.members.values()],
             "generations": self.generations.to_json(),
             "percent": self.percent,

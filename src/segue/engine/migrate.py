@@ -236,6 +236,16 @@ class Migrate:
         for name, owned in self._owned.items():
             owned.pin(f"{directory}/{name}")
 
+    def identities(self) -> dict[str, int]:
+        """The kernel's ids of its program and maps, by name: no two that live have the same.
+
+        Raises KernelError.
+        """
+        return {
+            "program": self._program.info().id,
+            **{name: one.info().id for name, one in self.maps.items()},
+        }
+
     def descriptors(self) -> dict[str, int]:
         """As in HandingOver: the maps and the program, which close on exec."""
         return {name: owned.fileno() for name, owned in self._owned.items()}

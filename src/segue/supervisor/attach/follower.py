@@ -34,7 +34,7 @@ from segue.supervisor.attach.watched import ForeignListeners
 from segue.supervisor.control.clients import Reception
 from segue.supervisor.control.incumbent import renewal
 from segue.supervisor.control.log import Voice
-from segue.supervisor.control.paths import Places
+from segue.supervisor.control.paths import Places, remove
 from segue.supervisor.control.server import Asker, Control
 from segue.supervisor.control.tracing import Tracing
 from segue.supervisor.front import Front
@@ -118,6 +118,7 @@ def _begin(wish: Wish, places: Places, observer: Observer) -> Attending:
             raise UsageError(
                 f"one listener only at {wish.address}: nobody else could take what waits there"
             )
+        remove(places.record)  # of something that is pinned no more
         attached = attaching.attach(
             wish.address, observer, pins, rule, generations, now,
             loading=wish.program_choice.load, replace=wish.replace, allow=wish.allow,
