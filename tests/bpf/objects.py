@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import struct
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +14,21 @@ from segue.bpf import asm
 from segue.bpf.elf import ALLOCATED, EM_BPF, EXECUTABLE, Kind, SymbolKind
 from segue.bpf.insn import R0, Instruction, encode
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "objects"
+
+def own(where: Path) -> Path:
+    """A copy of these files: who runs the tests need not be who checked them out, and Segue uses no
+    object that somebody else could have written.
+    """
+    made = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, made)
+    made.chmod(0o755)
+    for one in where.iterdir():
+        shutil.copyfile(one, made / one.name)
+        (made / one.name).chmod(0o644)
+    return made
+
+
+GOLDEN = own(Path(__file__).parent.parent / "golden" / "objects")
 OBJECTS = sorted(one.name for one in GOLDEN.glob("*.o"))
 
 PASS = (asm.mov_imm(R0, 1), asm.leave())

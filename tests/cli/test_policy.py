@@ -87,7 +87,7 @@ def test_the_library_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("policy", "said"),
     [
-        ("nowhere.py:x", "nowhere.py: there is no such file"),
+        ("nowhere.py:x", "nowhere.py cannot be read: No such file"),
         ("nothing", "there is no policy 'nothing': write FILE.py:NAME, or one of shares"),
         ("{file}:absent", "has no policy 'absent'; it has by_tenant"),
         ("{broken}:x", "broken.py: line 2: SyntaxError: "),

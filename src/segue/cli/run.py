@@ -167,7 +167,8 @@ def run(config: str | None, *, check: bool, **given: Any) -> int:
     The command finds its listener as descriptor 3 (LISTEN_FDS); {fd}, {host} and {port} in it are
     filled in, the nth for the nth --bind.
     """
-    settings = read(config, given)
+    path = _path(config)
+    settings = read(path, given)
     # Imported here: --help needs nothing of the supervisor.
     from segue.supervisor.run import start  # noqa: PLC0415
 
@@ -176,14 +177,17 @@ def run(config: str | None, *, check: bool, **given: Any) -> int:
         addresses = ", ".join(str(bind.address) for bind in settings.binds)
         tell(f"{settings.instance_name}: {addresses}, {settings.workers} worker(s): good")
         return 0
-    return start.serve(settings, reread=lambda: read(config, given))
+    return start.serve(settings, reread=lambda: read(_path(config), given), config=path)
 
 
-def read(config: str | None, given: dict[str, Any]) -> Settings:
-    """Flags over environment over file, as Settings.  Raises UsageError."""
+def _path(config: str | None) -> str:
+    return config or (_CONFIG if os.path.exists(_CONFIG) else "")
+
+
+def read(path: str, given: dict[str, Any]) -> Settings:
+    """Flags over environment over file ("" for none), as Settings.  Raises UsageError."""
     for variable in os.environ:
         _refuse_unknown(variable)
-    path = config or (_CONFIG if os.path.exists(_CONFIG) else "")
     chosen = read_toml(path) if path else {}
     chosen.update({name: value for name, value in given.items() if value not in (None, ())})
     binds = chosen.pop("binds", ())

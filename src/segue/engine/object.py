@@ -11,6 +11,7 @@ from segue.engine.loaded import Loaded
 from segue.engine.loaded_object import LoadedObject
 from segue.engine.steering import Steering
 from segue.errors import UsageError, WireError
+from segue.linux.openat import open_trusted
 from segue.policy import object as objects
 from segue.policy.object import ObjectPolicy
 
@@ -21,11 +22,12 @@ LARGEST = 16 << 20
 def read(path: str) -> ObjectPolicy:
     """The policy in an object file.
 
-    Raises UsageError, beginning with the path, when it cannot be read, is malformed, or is no
-    policy that Segue can use.  Nothing is asked of the kernel's BPF.
+    Raises UsageError, beginning with the path, when it cannot be read, others than root and this
+    user could have written it, it is malformed, or no policy that Segue can use.  Nothing is asked
+    of the kernel's BPF.
     """
     try:
-        with open(path, "rb") as file:
+        with open(open_trusted(path), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size > LARGEST:
                 raise UsageError(f"{path} has {size} bytes; an object file has at most {LARGEST}")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import runpy
+import importlib.util
+import linecache
 import traceback
+from typing import Any
 
 from segue.errors import SegueError, UsageError
+from segue.linux.openat import open_trusted
 from segue.policy.compile import Compiled, compile_policy
 from segue.policy.library import LIBRARY
 from segue.policy.plain import Policy
@@ -14,7 +17,8 @@ from segue.policy.plain import Policy
 def find(text: str) -> Policy:
     """The policy of ``FILE.py:NAME``, or of the library; the file is run as Python.
 
-    Raises UsageError when there is none, and when the file fails.
+    Raises UsageError when there is none, when others than root and this user could have written
+    the file, and when it fails.
     """
     file, colon, name = text.rpartition(":")
     if not colon:
@@ -24,9 +28,12 @@ def find(text: str) -> Policy:
             f"there is no policy {text!r}: write FILE.py:NAME, or one of {', '.join(LIBRARY)}"
         )
     try:
-        space = runpy.run_path(file)
-    except FileNotFoundError as error:
-        raise UsageError(f"{error.filename}: there is no such file") from None
+        with open(open_trusted(file), "rb") as opened:
+            data = opened.read()
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
+    try:
+        space = _run(file, data)
     except SegueError:
         raise
     except Exception as error:  # noqa: BLE001  whatever the user's own code does
@@ -42,6 +49,15 @@ def find(text: str) -> Policy:
         has = f"it has {', '.join(named)}" if named else "it has none: write @policy above one"
         raise UsageError(f"{file} has no policy {name!r}; {has}")
     return found
+
+
+def _run(file: str, data: bytes) -> dict[str, Any]:
+    source = importlib.util.decode_source(data)
+    # The functions are compiled from what was run, whatever the file holds by then.
+    linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file
+    space: dict[str, Any] = {"__name__": "policy", "__file__": file}
+    exec(compile(source, file, "exec", dont_inherit=True), space)  # noqa: S102  it is the user's
+    return space
 
 
 def compiled(text: str, *, traced: bool = False) -> Compiled:

@@ -9,6 +9,7 @@ only put something of his own in the place of ours, and that is refused at the n
 from __future__ import annotations
 
 import contextlib
+import errno
 import grp
 import os
 import pwd
@@ -178,13 +179,14 @@ def around(path: str) -> Iterator[tuple[Directory, str]]:
 def open_trusted(path: str) -> int:
     """A descriptor to read a file by that decides what this process does; the caller closes it.
 
-    A link is followed if it is this user's or root's, as the file must be.  Raises UsageError,
-    saying whose it is, when others could have written it, OSError.
+    A link is followed if it is this user's or root's, as the file must be.  In whose directory it
+    is does not matter: what another user puts in its place is his.  Raises UsageError, saying
+    whose it is, when others could have written it, OSError.
     """
     # A FIFO that nobody writes to must not hold us up before its owner is known.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        _refuse_foreign(path, os.lstat(path), os.fstat(descriptor))
+        _refuse(path, os.lstat(path), os.fstat(descriptor))
         os.set_blocking(descriptor, True)
     except BaseException:
         os.close(descriptor)
@@ -192,15 +194,21 @@ def open_trusted(path: str) -> int:
     return descriptor
 
 
-def _refuse_foreign(path: str, named: os.stat_result, opened: os.stat_result) -> None:
+def _refuse(path: str, named: os.stat_result, opened: os.stat_result) -> None:
     trusted = {0, os.geteuid()}
     why = _of_another(named, trusted) if stat.S_ISLNK(named.st_mode) else ""
-    why = why or foreign(opened, trusted, _private_groups())
+    if stat.S_ISCHR(opened.st_mode):
+        # What others write to /dev/null or to a terminal is not what is read from it.
+        why = why or _of_another(opened, trusted)
+    else:
+        why = why or foreign(opened, trusted, _private_groups())
     if why:
         raise UsageError(
             f"{path} is not used: {why}, and it decides what is done with the rights of"
             f" {_user(os.geteuid())}; use a file that only root or this user may write to"
         )
+    if stat.S_ISDIR(opened.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
 
 
 def _private_groups() -> tuple[int, ...]:

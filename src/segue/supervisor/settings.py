@@ -18,6 +18,7 @@ from segue.address import Address
 from segue.engine.programs import ProgramChoice
 from segue.errors import UsageError
 from segue.linux import capability
+from segue.linux.openat import open_trusted
 from segue.observe.stall import PATIENCE
 from segue.supervisor.control.paths import NAME, check_name, name_of
 from segue.supervisor.lifecycle.plan import Limits
@@ -267,11 +268,11 @@ KEYS = {"bind": "binds"} | {
 def read_toml(path: str) -> dict[str, Any]:
     """The file's values under the names of Settings' fields.
 
-    Raises UsageError when it cannot be read, is no TOML, has an unknown key (naming the nearest
-    known one) or a value of the wrong kind.
+    Raises UsageError when it cannot be read, others than root and this user could have written it,
+    is no TOML, has an unknown key (naming the nearest known one) or a value of the wrong kind.
     """
     try:
-        with open(path, "rb") as file:
+        with open(open_trusted(path), "rb") as file:
             text = file.read(_LONGEST_FILE + 1)
         if len(text) > _LONGEST_FILE:
             raise UsageError(f"{path} has more than {_LONGEST_FILE} bytes, as no settings have")

@@ -56,10 +56,12 @@ def serve(
     settings: Settings,
     world: World | None = None,
     reread: Callable[[], Settings] | None = None,
+    config: str = "",
 ) -> int:
     """Run an instance until it is stopped; the exit code.
 
-    ``reread`` gives the settings as they are asked for later, for a re-exec.
+    ``reread`` gives the settings as they are asked for later, for a re-exec; ``config`` is the file
+    that they were read from.
     Raises UsageError for an address that somebody else serves, NotSupported for ``balance`` by an
     object that does not count, SegueError when the name is taken, KernelError when an address
     cannot be listened at.
@@ -68,6 +70,8 @@ def serve(
     world = world or World()
     places = Places.of(settings.instance_name)
     voice = Voice(settings.output)
+    if config:
+        voice.say(f"settings are read from {os.path.abspath(config)}")
     # Workers' orphans come to us, so that none is left when a worker is said to be gone.
     prctl.set_child_subreaper()
     handed = succession.handed_over()
