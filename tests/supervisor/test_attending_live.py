@@ -12,7 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.supervisor.attaching import HERE, Attach, Servers, answered_by, listening, pinned, servers
+from tests.supervisor.attaching import (
+    HERE,
+    Attach,
+    Servers,
+    answered_by,
+    listening,
+    pinned,
+    servers,
+)
 from tests.supervisor.instance import load, wait_until
 
 from segue.address import Address
