@@ -23,6 +23,7 @@ from segue.probe.exchange import Reader
 from segue.probe.fates import End, Ended, Fate, Stage, decide
 from segue.probe.handshake import shake
 from segue.probe.pipelining import pipelined
+from segue.probe.progress import Step
 from segue.probe.result import Result, Tally
 from segue.probe.schedule import Timeouts
 from segue.probe.settings import Settings
@@ -257,7 +258,7 @@ class Client:
                 self._end(connection, *Ended.by_errno(code), now)
                 return
             if self._settings.tls:
-                connection.stage = Stage.HANDSHAKE
+                connection.advance(Step.HANDSHAKE)
                 self._move(connection, self._answering, now)
                 self._shake(connection, now)
             else:
@@ -282,7 +283,7 @@ class Client:
             self._want(connection, select.EPOLLIN | (select.EPOLLOUT if sock.unsent else 0))
 
     def _connected(self, connection: Connection, now: float) -> None:
-        connection.stage = Stage.CONNECTED
+        connection.advance(Step.CONNECTED)
         if self._settings.pause_s:
             self._move(connection, self._pausing, now)
             self._want(connection, select.EPOLLIN)
@@ -326,8 +327,7 @@ class Client:
             connection.unsent = connection.unsent[sent:]
             if connection.waits is not self._answering:
                 self._move(connection, self._answering, now)
-            if connection.stage is not Stage.ANSWERING:
-                connection.stage = Stage.SENT
+            connection.advance(Step.SENT)
             if connection.unsent:
                 self._want(connection, select.EPOLLIN | select.EPOLLOUT)
                 return
@@ -409,7 +409,7 @@ class Client:
             self._next(connection, reader, now)
             return
         if self._exchange.keep_alive and reader.reusable and not connection.writing:
-            connection.stage = Stage.HELD if self._exchange.held else Stage.IDLE
+            connection.advance(Step.HELD if self._exchange.held else Step.KEPT)
             self._move(connection, None, now)
             self._kept[connection.lane] = connection
         elif reader.closing:
@@ -427,7 +427,7 @@ class Client:
             self._repeat(connection, connection.left, now)
             return
         begun = connection.owed > 1 or connection.unsent is not self._exchange.request
-        connection.stage = Stage.SENT if begun else Stage.CONNECTED
+        connection.advance(Step.NEXT_BEGUN if begun else Step.NEXT_WAITS)
         connection.reader = self._exchange.reader()
         connection.surplus = answered.surplus
         if connection.waits is not self._uploading:

@@ -9,6 +9,7 @@ from segue.errors import WireError
 from segue.linux import sockopt
 from segue.probe.exchange import Exchange
 from segue.probe.fates import End, Ended, Stage
+from segue.probe.progress import Step, advance
 from segue.probe.schedule import Timeouts
 from segue.probe.settings import Settings
 from segue.probe.tls import Tls, TlsSocket
@@ -95,6 +96,10 @@ class Connection:
         """The last request that was begun is not sent to its end."""
         return bool(self.unsent or self.pieces)
 
+    def advance(self, step: Step) -> None:
+        """Go to the stage that follows.  Raises IllegalInput for a step that cannot come now."""
+        self.stage = advance(self.stage, step)
+
     def again(self, exchange: Exchange, due: float, requests: int) -> None:
         """The next requests on this connection: a ping, where it is a WebSocket."""
         self.due = due
@@ -113,7 +118,7 @@ class Connection:
     def nonsense(self, error: WireError) -> Ended:
         """Bytes came that are no answer."""
         if self.stage.asked:
-            self.stage = Stage.ANSWERING
+            self.advance(Step.RECEIVED)
         return Ended(End.NONSENSE, str(error))
 
     def _begin(self, exchange: Exchange, requests: int) -> None:

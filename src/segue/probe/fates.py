@@ -17,12 +17,14 @@ from typing import NamedTuple, Self
 from segue.errors import IllegalInput
 
 
-class _Fact(Enum):
+class Fact(Enum):
+    """A value that is looked up in a table at every attempt."""
+
     # Enum's own, in Python, would be called ten times an attempt; members are one of a kind.
     __hash__ = object.__hash__
 
 
-class Fate(_Fact):
+class Fate(Fact):
     """What became of an attempt; the value is its name in reports and JSON."""
 
     OK = "ok"
@@ -83,7 +85,7 @@ MEANINGS = {
 }
 
 
-class Stage(_Fact):
+class Stage(Fact):
     """How far an attempt had come."""
 
     CALLING = "in socket(), bind() or connect()"
@@ -101,7 +103,7 @@ class Stage(_Fact):
         return self is not Stage.IDLE and self is not Stage.HELD
 
 
-class End(_Fact):
+class End(Fact):
     """How it ended: what the kernel, the clock or the answer itself said."""
 
     COMPLETE = "the answer is whole"

@@ -9,6 +9,7 @@ from segue.errors import WireError
 from segue.probe import websocket_session
 from segue.probe.connection import Connection
 from segue.probe.fates import End, Ended, Stage
+from segue.probe.progress import Step
 from segue.probe.websocket import WebSocketReader
 
 CHUNK = 16384
@@ -46,7 +47,7 @@ def behind(connection: Connection) -> Ended | None:
 
 
 def _feed(connection: Connection, data: bytes, *, pausing: bool) -> Ended | None:
-    connection.stage = Stage.ANSWERING
+    connection.advance(Step.RECEIVED)
     try:
         # What comes during the pause may be whole; the pause goes on.
         if connection.reader.feed(data) and not pausing:
