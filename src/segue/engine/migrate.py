@@ -302,9 +302,9 @@ class Migrate:
             del self._filled[next(iter(self._filled))]
         return table
 
-    def counted(self, element: int) -> Counts:
-        """What this slot has got since one joined there last, whether or not it is there still."""
-        values = self._counters and self._counters.lookup_percpu(encode_number(element))
+    def counted(self, slot: int) -> Counts:
+        """As in Counting."""
+        values = self._counters and self._counters.lookup_percpu(encode_number(slot))
         return builtin.decode_counters(values or [])
 
 

@@ -69,6 +69,9 @@ class Counting(Protocol):
         Empty when the program of an object has no counters.
         """
 
+    def counted(self, slot: int) -> Counts:
+        """What this slot has got since one joined there last, whether or not it is there still."""
+
 
 @runtime_checkable
 class IndexAddressed(Protocol):
@@ -119,6 +122,11 @@ class Exchangeable(Protocol):
 def counts_of(steering: Steering) -> dict[int | None, Counts]:
     """As in Counting; empty for an engine that cannot count."""
     return steering.counts() if isinstance(steering, Counting) else {}
+
+
+def counted_of(steering: Steering, slot: int) -> Counts:
+    """As in Counting; zeros for an engine that cannot count."""
+    return steering.counted(slot) if isinstance(steering, Counting) else Counts()
 
 
 def order_of(steering: Steering) -> list[int]:

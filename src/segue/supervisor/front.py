@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from segue.engine.cycle import CycleReport, cycle
-from segue.engine.steering import IndexAddressed, Steering, counts_of
+from segue.engine.steering import IndexAddressed, Steering, counted_of
 from segue.errors import InternalError, UsageError
 from segue.linux.sockopt import cookie, is_listening, open_listener
 from segue.observe.snapshot import Observer
@@ -100,7 +100,7 @@ class Front:
         """
         listener = self.sockets.pop(slot, None)
         if listener is not None:
-            self.gone += counts_of(self.steering).get(slot, Counts())
+            self.gone += counted_of(self.steering, slot)
             self.steering.leave(slot, listener)
             self.shared = tuple(one for one in self.shared if one != slot)
 
@@ -124,10 +124,10 @@ class Front:
         self.steering.rejoin(slot, listener)
         return report
 
-    def selected(self) -> dict[int, int]:
-        """How many connections the program has sent to each slot; {} where it does not count."""
-        counts = counts_of(self.steering).items()
-        return {slot: one.new + one.migrated for slot, one in counts if slot is not None}
+    def selected(self, slot: int) -> int:
+        """How many connections the program has sent to this slot; 0 where it does not count."""
+        count = counted_of(self.steering, slot)
+        return count.new + count.migrated
 
     def half_open(self) -> int:
         """How many half-open requests there are at this port."""

@@ -66,8 +66,8 @@ class Counting(Front):
         self.counted: Counter[int] = Counter()
         self.requests = 0
 
-    def selected(self) -> dict[int, int]:
-        return dict(self.counted)
+    def selected(self, slot: int) -> int:
+        return self.counted[slot]
 
     def half_open(self) -> int:
         return self.requests

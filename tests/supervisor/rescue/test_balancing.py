@@ -24,8 +24,8 @@ class Counting(Front):
         self.sockets = dict(enumerate(listeners))
         self.new = dict.fromkeys(self.sockets, 0.0)
 
-    def selected(self) -> dict[int, int]:
-        return {slot: round(number) for slot, number in self.new.items()}
+    def selected(self, slot: int) -> int:
+        return round(self.new[slot])
 
 
 class Desk:

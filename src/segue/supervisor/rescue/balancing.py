@@ -124,16 +124,17 @@ class Balancing:
         return [one for one in living if one.stage is Stage.SERVING and one.holds]
 
     def _read(self, diverted: Callable[[int], int]) -> dict[int, _Read]:
-        selected = [front.selected() for front in self._fronts]
         found = {}
         for worker in self._serving():
             one = found[worker.id] = _Read(-diverted(worker.id))
             for at in worker.holds:
-                listener = self._fronts[at.bind].sockets.get(at.slot)
+                front = self._fronts[at.bind]
+                listener = front.sockets.get(at.slot)
                 if listener is None:
                     continue
-                info = info_of(listener)
-                one.kept += selected[at.bind].get(at.slot, 0) - (info.unacked if info else 0)
+                # In this order: what is selected meanwhile must not look like what was accepted.
+                selected, info = front.selected(at.slot), info_of(listener)
+                one.kept += selected - (info.unacked if info else 0)
                 one.dropped += drops(listener) or 0
         return found
 

@@ -136,7 +136,7 @@ class Queues:
         return max(0, free - self._given[bind])
 
     def _selected(self, at: HeldListener) -> int:
-        return self._fronts[at.bind].selected().get(at.slot, 0)
+        return self._fronts[at.bind].selected(at.slot)
 
     def _threads(self, worker: WatchedWorker) -> dict[int, Scheduled]:
         found: dict[int, Scheduled] = {}

@@ -54,7 +54,7 @@ class OwnWorkers:
 
     def open(self, listener: HeldListener) -> socket.socket | None:
         """As in Watched."""
-        held = self._held(listener)
+        held = self._fronts[listener.bind].sockets.get(listener.slot)
         # socket.dup() would set O_NONBLOCK as it is here, and so for the worker too.
         return None if held is None else socket.socket(fileno=os.dup(held.fileno()))
 
@@ -63,16 +63,13 @@ class OwnWorkers:
 
     def depth(self, listener: HeldListener) -> Depth:
         """As in Watched, at the very moment."""
-        held = self._held(listener)
+        held = self._fronts[listener.bind].sockets.get(listener.slot)
         info = None if held is None else info_of(held)
         return Depth() if info is None else Depth(info.unacked, info.sacked)
 
     def shared(self, bind: int) -> Collection[int]:
         """As in Watched."""
         return self._fronts[bind].shared
-
-    def _held(self, listener: HeldListener) -> socket.socket | None:
-        return self._fronts[listener.bind].sockets.get(listener.slot)
 
 
 def _seen(worker: Worker) -> WatchedWorker:
