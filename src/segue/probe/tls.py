@@ -17,6 +17,9 @@ from segue.errors import UsageError, WireError
 
 # One TLS record at most (RFC 8446 section 5.1).
 RECORD = 16384
+# From the socket in one go, each of up to a record.  A server may send what is no answer, such as
+# session tickets, as fast as it is read: others must have their turn, and limits of time be kept.
+_MOST_READS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +92,12 @@ class TlsSocket:
 
     def handshake(self) -> None:
         """Go on with the handshake; returns when it is over.  ConnectionError: EOF within it."""
-        while True:
+        for left in reversed(range(_MOST_READS)):
             try:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 self._flush()
-                self._fill(at_end=ConnectionAbortedError)
+                self._fill(left, at_end=ConnectionAbortedError)
             except ssl.SSLError as error:
                 reason = _reason(error)
                 # The alert tells the server why; that it cannot be sent changes nothing.
@@ -124,7 +127,7 @@ class TlsSocket:
 
         More than ``number`` may come: what is left in a TLS buffer no epoll instance tells of.
         """
-        while True:
+        for left in reversed(range(_MOST_READS)):
             found = bytearray()
             try:
                 while part := self._tls.read(number):
@@ -139,9 +142,12 @@ class TlsSocket:
                 raise WireError("TLS", _reason(error)) from None
             if found:
                 return bytes(found)
-            self._fill(at_end=None)
+            self._fill(left, at_end=None)
+        raise AssertionError("the last turn does not come to its end")
 
-    def _fill(self, at_end: type[OSError] | None) -> None:
+    def _fill(self, left: int, *, at_end: type[OSError] | None) -> None:
+        if not left:
+            raise BlockingIOError  # all of the buffer has been seen: epoll tells of what is more
         data = self._sock.recv(RECORD)
         if data:
             self._in.write(data)
