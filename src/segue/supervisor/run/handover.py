@@ -311,6 +311,9 @@ def prepare(runner: Runner) -> Succession:
         )
     except subprocess.TimeoutExpired:
         raise SegueError(f"the new code did not load within {_CHECK_SECONDS:g} s") from None
+    except OSError as error:
+        doing = "trying the new code, while the old one goes on"
+        raise KernelError("fork, execve", error.errno or 0, doing) from error
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no reason given"]
         # The verifier's words may follow the sentence; a traceback has none, and ends with it.
