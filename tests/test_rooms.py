@@ -49,6 +49,11 @@ PURE_FILES = [
     "supervisor/lifecycle",
     "supervisor/turns.py",
 ]
+# Calls that make, change or remove what has a name in a directory.
+BY_NAME = {
+    "chmod", "chown", "link", "makedirs", "mkdir", "mkfifo", "remove", "rename", "replace", "rmdir",
+    "symlink", "unlink",
+}  # fmt: skip
 NOT_PURE = {"os", "time", "random", "threading", "subprocess", "select", "selectors", "ctypes"}
 
 
@@ -101,6 +106,15 @@ def test_kernel_constants_stay_in_their_leaf(path: Path) -> None:
         assert "fcntl.ioctl" not in path.read_text()
     if here not in {"linux", "wire", "bpf"}:
         assert "struct" not in found
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_only_linux_changes_what_a_name_stands_for(path: Path) -> None:
+    """Elsewhere what has a path may be somebody else's by then: ``linux/openat`` looks first."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            named = node.value.id == "os" and node.attr in BY_NAME
+            assert room(path) == "linux" or not named, f"os.{node.attr} in line {node.lineno}"
 
 
 def pure_files() -> list[Path]:

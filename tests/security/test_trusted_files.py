@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tests.bpf.objects import GOLDEN
+from tests.linux.unprivileged import as_user
 from tests.supervisor.instance import ROOT, Instance
 
 from segue.engine import object as objects
@@ -49,6 +53,15 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A directory that everybody may write to."""
+    made = Path(tempfile.mkdtemp())
+    made.chmod(0o1777)
+    yield made
+    shutil.rmtree(made)
+
+
 @pytest.mark.parametrize("name", READERS)
 def test_a_file_of_roots_is_read(files: Path, name: str) -> None:
     """By a link of root's, too; and again after it has changed."""
@@ -74,6 +87,19 @@ def test_a_file_that_others_may_write_to_is_not(files: Path, name: str, mode: in
     with pytest.raises(UsageError, match=r"its group or others may write to it"):
         READERS[name](str(files / name))
     assert not (files / "policy.py.ran").exists()
+
+
+def test_a_users_own_group_may_write(shared: Path) -> None:
+    """Many systems give each user one, and a umask that lets it write: uid 1 is such a user."""
+    name = shared / "segue.toml"
+
+    def written() -> object:
+        name.write_text("workers = 2\n")
+        name.chmod(0o664)
+        return read_toml(str(name))
+
+    assert pwd.getpwuid(1).pw_name == grp.getgrgid(1).gr_name
+    assert as_user(1, written) == {"workers": 2}
 
 
 def test_nothing_is_read_without_settings(files: Path) -> None:

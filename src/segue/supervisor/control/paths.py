@@ -200,7 +200,9 @@ def remove(path: str) -> None:
 def instances() -> list[str]:
     """The names of this user's instances that run now."""
     where = directory()
-    found = (entry.removesuffix(".sock") for entry in os.listdir(where) if entry.endswith(".sock"))
+    with openat.Directory.open(where) as here:
+        entries = here.names()
+    found = (entry.removesuffix(".sock") for entry in entries if entry.endswith(".sock"))
     return sorted(name for name in found if _runs(Places(f"{where}/{name}")))
 
 
