@@ -1,4 +1,5 @@
 """The runner: ``python -m bench [CASE...] [OPTION=VALUE...]``; without a case, all of them.
+``python -m bench fuzz`` is no case: it sends nonsense (``bench.fuzz``).
 
 Each case runs in a process and a network namespace of its own, so a broken one stops no other.  It
 prints its table and writes bench/results/CASE.json; after the last one RESULTS.md is made from
@@ -25,6 +26,7 @@ from rich.table import Table
 from bench import render
 from bench.case import Case
 from bench.cases import CASES
+from bench.fuzz.__main__ import main as fuzz
 from bench.harness import ROOT, apart, machine
 from bench.table import Report
 from bench.versions import versions
@@ -41,6 +43,8 @@ WIDTH = 200
 
 def main() -> int:
     """0; 1 when a case could not run or a system that claims to lose none lost some."""
+    if sys.argv[1:2] == ["fuzz"]:
+        return fuzz(sys.argv[2:])
     reader = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     reader.add_argument("words", nargs="*", metavar="CASE|OPTION=VALUE")
     reader.add_argument("--list", action="store_true", help="name the cases and their options")

@@ -1,13 +1,13 @@
-"""Malformed packets by chance: a part of what ``python -m bench.fuzz`` does."""
+"""Malformed packets by chance: a part of what ``python -m bench fuzz packets`` does."""
 
 from __future__ import annotations
 
 import random
 
 import pytest
+from bench.fuzz import packets as fuzz
 from bench.malformed import Flow, packet, put_right, well_formed
 
-from bench import fuzz
 from segue.model import time_wait
 from segue.model.listener import Listener
 

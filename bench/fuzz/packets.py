@@ -1,25 +1,21 @@
 """Malformed packets into the model: never an exception, never a structure without a bound.
 
-python -m bench.fuzz [PACKETS] [--first SEED] [--jobs N]
-
 A run has a seed, which is all its chance: settings, listeners, flows, some thousand packets
 (``bench.malformed``), calls and waits between them.  A run that finds something prints its seed:
-``python -m bench.fuzz 1 --first SEED`` is the same run again.
+``python -m bench fuzz packets=1 --first SEED`` is the same run again.
 """
 
 from __future__ import annotations
 
-import argparse
 import ipaddress
 import random
-import sys
-import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from itertools import count, islice
 
+from bench.fuzz.found import Found
 from bench.malformed import Flow, packet, well_formed
 from segue.address import Address
 from segue.errors import KernelError
@@ -32,6 +28,7 @@ from segue.model.request import Request
 from segue.wire import ipv4, ipv6, options, tcp
 from segue.wire.tcp import FIN, SYN
 
+COUNT = 100_000
 PACKETS = 2000  # in a run
 SERVER, SERVER6 = "10.77.0.2", "fd77::2"
 PORT = 80
@@ -290,27 +287,11 @@ def _all(first: int, runs: int, jobs: int) -> Iterator[tuple[int, str]]:
         yield from pool.map(run, seeds, chunksize=8)
 
 
-def main() -> int:
-    """The exit code says whether anything was found."""
-    reader = argparse.ArgumentParser(prog="python -m bench.fuzz", description=__doc__)
-    reader.add_argument("packets", nargs="?", type=int, default=100_000)
-    reader.add_argument("--first", type=int, default=0, metavar="SEED")
-    reader.add_argument("--jobs", type=int, default=1, metavar="N", help="processes")
-    asked = reader.parse_args()
-    runs = -(-asked.packets // PACKETS)
-    begun, packets, findings = time.monotonic(), 0, 0
-    for done, wrong in _all(asked.first, runs, asked.jobs):
-        packets += done
+def fuzz(packets: int, first: int, jobs: int = 1) -> Found:
+    """So many packets, in runs of one seed each from the first on."""
+    found = Found()
+    for done, wrong in _all(first, -(-packets // PACKETS), jobs):
+        found.counts["packets"] += done
         if wrong:
-            findings += 1
-            print(wrong, flush=True)
-    took = time.monotonic() - begun
-    print(
-        f"{packets:,} packets, seeds {asked.first} to {asked.first + runs - 1}, in {took:,.0f} s:"
-        f" {findings} findings"
-    )
-    return min(findings, 1)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+            found.finding(wrong)
+    return found
