@@ -108,6 +108,16 @@ def below(pid: int) -> dict[int, int]:
     return found
 
 
+def children_born(pid: int) -> dict[int, int]:
+    """Living children of a process -> their start times, each read while it was its child."""
+    found = {}
+    for one in children(pid):
+        fields = _stat(one)
+        if len(fields) > 19 and fields[0] != b"Z" and int(fields[1]) == pid:
+            found[one] = int(fields[19])
+    return found
+
+
 def parent(pid: int) -> int | None:
     """Its parent's pid; None when it is gone."""
     fields = _stat(pid)

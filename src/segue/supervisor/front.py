@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from segue.engine.cycle import CycleReport, cycle
+from segue.engine.duplicate import duplicate
 from segue.engine.steering import IndexAddressed, Steering, counted_of
-from segue.errors import InternalError, UsageError
+from segue.errors import InternalError, SegueError, UsageError
+from segue.group import Listener
+from segue.linux import proc
 from segue.linux.sockopt import cookie, is_listening, open_listener
 from segue.observe.snapshot import Observer
 from segue.policy.counts import Counts
@@ -36,6 +39,7 @@ class Front:
     gone: Counts = field(default_factory=Counts)  # of all slots that have left
     # Others' listeners, long closed here, that serve until our first share; by slot, from the top.
     incumbents: dict[int, socket.socket] = field(default_factory=dict)
+    opened: set[int] = field(default_factory=set)  # cookies of all that were ever held here
 
     def borrow(self) -> socket.socket | None:
         """A duplicate of a listener that serves now, the caller's to close; None without any."""
@@ -62,6 +66,7 @@ class Front:
             listener.close()
             raise
         self.sockets[slot] = listener
+        self.opened.add(cookie(listener))
         return HeldListener(self.number, slot, cookie(listener))
 
     def defer_to(self, incumbents: Sequence[socket.socket], *, backlog: int) -> None:
@@ -142,6 +147,52 @@ class Front:
     def cookies_by_slot(self) -> dict[int, int]:
         """The same, by slot."""
         return {slot: cookie(listener) for slot, listener in self.sockets.items()}
+
+    def end(self) -> tuple[list[str], int]:
+        """No listener that was ever held here listens any more, whoever has a descriptor of it.
+
+        Else clients would hang with a process that escaped, and the next start be refused.  For
+        when nothing of the instance goes on.  Sentences for the log, and how many connections
+        still waited.  Raises KernelError when the kernel cannot be asked.
+        """
+        said, waited = [], 0
+        for left in self._still_there():
+            waited += left.queue
+            waiting = f"; {left.queue} connection(s) that waited there are lost" * bool(left.queue)
+            try:
+                taken = self._duplicate(left)
+            except SegueError as error:
+                said.append(f"{self.bind.address} is still listened at: {error}")
+                continue
+            if taken is not None:
+                with taken:
+                    taken.shutdown(socket.SHUT_RDWR)
+            if left.owners:
+                said.append(
+                    f"{proc.describe(left.owners)} had kept a listener at {self.bind.address}: it"
+                    f" listens no more{waiting}"
+                )
+        return said, waited
+
+    def _still_there(self) -> list[Listener]:
+        listening = self.observer.snapshot(self.bind.address).listeners
+        left = {one.cookie for one in listening} & self.opened
+        if not left:
+            return []
+        # A look at every process of the machine, at most once in an instance's life.
+        owned = self.observer.snapshot(self.bind.address, owners=True).listeners
+        us = os.getpid()
+        return [
+            replace(one, owners=tuple(pid for pid in one.owners if pid != us))
+            for one in owned
+            if one.cookie in left
+        ]
+
+    def _duplicate(self, listener: Listener) -> socket.socket | None:
+        for held in self.sockets.values():
+            if cookie(held) == listener.cookie:
+                return socket.socket(fileno=os.dup(held.fileno()))
+        return duplicate(listener)
 
     def close(self) -> None:
         """Close every descriptor; listeners that workers have stay open there."""

@@ -246,10 +246,8 @@ class Succession:
             "files": runner.crew.files,
             "askers": askers,
             "counts": [runner.cut, runner.moves.moved, runner.exit_code],
-            "leftovers": [
-                [leader, flag, limit, list(left.items())]
-                for leader, (flag, limit, left) in runner.leftovers.items()
-            ],
+            "leftovers": runner.leftovers.to_json(),
+            "opened": [list(front.opened) for front in runner.fronts],
             "instance": runner.instance.to_json(),
             "choice": [runner.choice.engine, runner.choice.nudge, list(runner.choice.reasons)],
             "lock": runner.lock,
@@ -384,9 +382,9 @@ def succeed(handed: dict[str, Any], places: Places, voice: Voice, world: World) 
         runner.watch_member(member)
     runner.crew.files = handed["files"] and tuple(handed["files"])
     runner.cut, runner.moves.moved, runner.exit_code = handed["counts"]
-    runner.leftovers = {
-        leader: (flag, limit, dict(left)) for leader, flag, limit, left in handed["leftovers"]
-    }
+    runner.leftovers.adopt(handed["leftovers"])
+    for front, opened in zip(runner.fronts, handed.get("opened", ()), strict=False):
+        front.opened.update(opened)
     runner.requests.adopt(handed["askers"])
     control, inbox = (_socket(handed["doors"][name]) for name in ("control", "inbox"))
     runner.open(

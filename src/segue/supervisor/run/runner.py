@@ -13,7 +13,7 @@ import selectors
 import signal
 import socket
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from segue.engine.select import EngineChoice
@@ -40,7 +40,8 @@ from segue.supervisor.run.watched import OwnWorkers, thresholds
 from segue.supervisor.settings import Settings
 from segue.supervisor.turns import Rank, Ranked, rank
 from segue.supervisor.workers.discovery import discover
-from segue.supervisor.workers.processes import Crew, Member, end_leftovers
+from segue.supervisor.workers.leftovers import Leftovers
+from segue.supervisor.workers.processes import Crew, Member
 from segue.supervisor.workers.spawn import outcome
 from segue.supervisor.workers.survey import Survey
 from segue.supervisor.world import World
@@ -105,9 +106,7 @@ class Runner:
         self._events.register(self.selector.fileno(), select.POLLIN)
         self.tracing = Tracing(self.selector, settings.program_choice)
         self.flow = Flow(voice, world.now, lambda ready: self.watch(ready, _woken), self.unwatch)
-        # Leader of a dead worker's session -> its flag, when what it left is killed, and what
-        # that was at the last look: processes with their start times.
-        self.leftovers: dict[int, tuple[str, float, dict[int, int]]] = {}
+        self.leftovers = Leftovers(world.now, self.say)
         self.exit_code = 0
         self.cut = 0
         self.succession: Succession | None = None  # set to hand over to new code
@@ -151,7 +150,7 @@ class Runner:
         """Serve until stopped; the exit code."""
         while True:
             self.settle()
-            ended = self.instance.phase is Phase.ENDED and not self._leftovers_run()
+            ended = self.instance.phase is Phase.ENDED and self.leftovers.due is None
             if (ended and not self.flow.ending) or self.succession is not None:
                 return self.exit_code
             for key, _ in sorted(self._wait(), key=lambda event: rank(event[0].data)):
@@ -241,14 +240,11 @@ class Runner:
     def _timeout(self) -> float:
         now = self.world.now()
         due = plan.deadline(self.instance, self.limits, now) - now
-        if self.flow.due is not None:
-            due = min(due, self.flow.due - now)
+        for wanted in (self.flow.due, self.leftovers.due):
+            if wanted is not None:
+                due = min(due, wanted - now)
         watched = {Stage.STARTING, Stage.DRAINING, Stage.STOPPING}
-        if (
-            self.moves.nudges
-            or self.leftovers
-            or any(one.stage in watched for one in self.instance.living)
-        ):
+        if self.moves.nudges or any(one.stage in watched for one in self.instance.living):
             return max(0.0, min(due, self._pace))
         own = self.settings.bind_by == "worker"
         return max(0.0, min(due, _SELF_BOUND_PACE if own else _IDLE_PACE))
@@ -266,7 +262,7 @@ class Runner:
     def _tick(self) -> None:
         """Whatever has no descriptor to announce it: proofs of readiness, queues, strangers."""
         now = self.world.now()
-        self._leftovers_run()
+        self.leftovers.step(self.crew)
         waiting = [one for one in self.instance.living if one.stage is Stage.STARTING]
         for nudge in list(self.moves.nudges):
             if nudge.step(now):
@@ -300,17 +296,6 @@ class Runner:
         if now >= self._looked + _IDLE_PACE:
             self._looked = now
             self.audit.look()
-
-    def _leftovers_run(self) -> bool:
-        """Whether processes that ended workers left behind still run; killed when time is up."""
-        for leader, (flag, limit, before) in list(self.leftovers.items()):
-            late = self.world.now() >= limit
-            left = end_leftovers(leader, flag, signal.SIGKILL if late else 0, before)
-            if left:
-                self.leftovers[leader] = (flag, limit, left)
-            else:
-                del self.leftovers[leader]
-        return bool(self.leftovers)
 
     def _prove(self, worker: Worker, now: float) -> None:
         member = self.crew.members[worker.id]
@@ -377,9 +362,9 @@ class Runner:
         worker.feed(Turn.EXIT, now)
         self.crew.remove(worker.id)
         self.rescue.ended(worker.id)
-        left = end_leftovers(pid, member.flag, self.settings.signal_number())
-        if left:
-            self.leftovers[pid] = (member.flag, now + self.limits.stop_timeout, left)
+        limit = now + self.limits.stop_timeout
+        number = self.settings.signal_number()
+        left = self.leftovers.begin(pid, member.flag, number, limit, self.crew)
         if left and code == 0 and not worker.asked:
             worker.outcome += (
                 f" and left {proc.describe(sorted(left))} running, which is ended: segue run wants"
@@ -419,6 +404,17 @@ class Runner:
         """To the log and to whoever waits for a restart."""
         self.voice.say(text)
         self.requests.say(text)
+
+    def end(self) -> None:
+        """Nothing of the instance goes on: nobody listens for it any more, wherever he has gone."""
+        for front in self.fronts:
+            self._guarded(f"ending {front.bind.address}", partial(self._end_front, front))
+
+    def _end_front(self, front: Front) -> None:
+        said, waited = front.end()
+        self.cut += waited
+        for text in said:
+            self.say(text)
 
     def close(self) -> None:
         """Close everything that is held; workers that run keep their own."""

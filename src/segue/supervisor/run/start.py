@@ -102,6 +102,7 @@ def serve(
         code = runner.run()
         if runner.succession is not None:
             runner.succession.exec()
+        runner.end()
         runner.requests.close()
         places.remove()
         _end_injection(runner)

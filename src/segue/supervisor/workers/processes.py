@@ -204,10 +204,13 @@ def end_leftovers(
     None for the first.
     """
     mark = f"{VARIABLE}={flag}".encode()
-    ours = proc.below(os.getpid())
-    children = proc.children(os.getpid())
-    daemons = {pid: ours[pid] for pid in children if pid in ours and mark in proc.environment(pid)}
-    left = {**same_session(proc.session(leader), before, ours), **daemons}
+    children = proc.children_born(os.getpid())
+    daemons = {pid: born for pid, born in children.items() if mark in proc.environment(pid)}
+    found = proc.session(leader)
+    # Our whole tree is worth a look only where it decides.
+    asked = bool(found) and before is not None and not before.items() & found.items()
+    ours = proc.below(os.getpid()) if asked else {}
+    left = {**same_session(found, before, ours), **daemons}
     left.pop(leader, None)
     if number:
         for pid, born in left.items():

@@ -1,0 +1,147 @@
+"""Processes that ended workers left behind, followed until they have ended too.
+
+A shell that is told to stop leaves its server running: the session still names it.  A server that
+made itself a daemon has a session of its own; as its nearest subreaper we became its parent, and
+its environment names the worker.  One that cleared its environment as well is a *stray*: a child
+of ours that is no worker, and that no worker that lives can have left.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from segue.linux import pidfd, proc
+from segue.supervisor.workers.processes import Member, end_leftovers
+from segue.worker import VARIABLE
+
+_PACE = 0.02
+_COST = 10  # looks at many processes take long: they are kept under a tenth of the time
+_GIVE_UP = 5.0  # seconds after SIGKILL: it may not be signalled, or waits for a device
+_STRAYS = 0  # no leader has this number
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A child of ours, whoever made it: start time, and which worker its environment names."""
+
+    born: int
+    flag: str = ""
+
+
+def strays(
+    orphans: Mapping[int, Orphan], living: Mapping[str, int], known: Collection[tuple[int, int]]
+) -> dict[int, int]:
+    """Those that no worker that lives can have left; each with its start time.
+
+    ``living`` are those workers' start times by their flags, ``known`` who was there before us, or
+    is a worker.  One that says nothing of itself may be of any that was started before it.
+    """
+    found = {}
+    for pid, one in orphans.items():
+        if (pid, one.born) in known or one.flag in living:
+            continue
+        if one.flag or not any(born <= one.born for born in living.values()):
+            found[pid] = one.born
+    return found
+
+
+class Leftovers:
+    """Looks at a pace of their own; says what cannot be ended, and gives that up."""
+
+    def __init__(self, now: Callable[[], float], say: Callable[[str], None]) -> None:
+        self._now, self._say = now, say
+        # Leader of a dead worker's session -> its flag, when what it left is killed, and what
+        # that was at the last look: processes with their start times.
+        self._left: dict[int, tuple[str, float, dict[int, int]]] = {}
+        # Children of whoever became us by exec(2), such as a shell's.
+        self._bystanders = frozenset(proc.children_born(os.getpid()).items())
+        self._due = 0.0
+
+    @property
+    def due(self) -> float | None:
+        """When to look next; None while nothing is left."""
+        return self._due if self._left else None
+
+    def begin(
+        self, leader: int, flag: str, number: int, limit: float, crew: Iterable[Member]
+    ) -> dict[int, int]:
+        """Signal what a worker that has just ended left running; which processes there were.
+
+        Whatever of it runs at ``limit`` is killed.
+        """
+        left = end_leftovers(leader, flag, number)
+        if left:
+            self._left[leader] = flag, limit, left
+        others = {pid: born for pid, born in self._strays(crew).items() if left.get(pid) != born}
+        for pid, born in others.items():
+            pidfd.signal_same(pid, born, number)
+        if others:
+            self._left[_STRAYS] = "", limit, others
+        return left | others
+
+    def step(self, crew: Iterable[Member]) -> None:
+        """Look if it is time to, and kill those whose time is up."""
+        begun = self._now()
+        if not self._left or begun < self._due:
+            return
+        for leader, (flag, limit, before) in list(self._left.items()):
+            number = signal.SIGKILL if begun >= limit else 0
+            if leader == _STRAYS:
+                left = self._strays(crew)
+                for pid, born in left.items() if number else ():
+                    pidfd.signal_same(pid, born, number)
+            else:
+                left = end_leftovers(leader, flag, number, before)
+            if left and begun < limit + _GIVE_UP:
+                self._left[leader] = flag, limit, left
+                continue
+            del self._left[leader]
+            if left:
+                self._say(f"{proc.describe(sorted(left))} cannot be ended, and is left running")
+                self._bystanders |= left.items()
+        self._due = begun + max(_PACE, _COST * (self._now() - begun))
+
+    def _strays(self, crew: Iterable[Member]) -> dict[int, int]:
+        members = list(crew)
+        if os.getpid() == 1:
+            # Whatever loses its parent anywhere in the container comes to us, and ends with us.
+            return {}
+        living = {one.flag: one.worker.born for one in members}
+        known = {(one.child.pid, one.worker.born) for one in members} | self._bystanders
+        orphans = {
+            pid: Orphan(born, _flag(pid))
+            for pid, born in proc.children_born(os.getpid()).items()
+            if (pid, born) not in known
+        }
+        return strays(orphans, living, known)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a successor in this process."""
+        return {
+            "left": [
+                [leader, flag, limit, list(left.items())]
+                for leader, (flag, limit, left) in self._left.items()
+            ],
+            "bystanders": list(self._bystanders),
+        }
+
+    def adopt(self, plain: Any) -> None:
+        """Go on where a predecessor in this process stood.
+
+        Of another version's words none are taken: every child that there is now was there before.
+        """
+        if isinstance(plain, dict):
+            self._left = {
+                leader: (flag, limit, dict(left)) for leader, flag, limit, left in plain["left"]
+            }
+            self._bystanders = frozenset((pid, born) for pid, born in plain["bystanders"])
+
+
+def _flag(pid: int) -> str:
+    mark = f"{VARIABLE}=".encode()
+    found = (one for one in proc.environment(pid) if one.startswith(mark))
+    return os.fsdecode(next(found, b"").removeprefix(mark))
