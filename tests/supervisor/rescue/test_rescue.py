@@ -88,7 +88,8 @@ def test_a_worker_that_accepts_nothing_is_found(desk: Desk) -> None:
     assert len(desk.world.said) == 1
     assert "worker 1.1 has accepted nothing for" in desk.world.said[0]
     assert desk.rescue.histories[1].stalls == 1
-    assert desk.looks[-1] == ({1: 0}, [1])
+    assert desk.looks[0] == ({1: 5}, [])
+    assert desk.looks[-1] == ({}, [1])
 
 
 def test_a_queue_that_shrinks_is_no_stall(desk: Desk) -> None:

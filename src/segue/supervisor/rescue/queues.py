@@ -29,29 +29,28 @@ class Queues:
         self._rooms: dict[int, Counter[int]] = {}  # at this look, by bind and worker
         self._given: Counter[int] = Counter()  # of the rooms, since this look, by bind
 
-    def look(self, waiting: Iterable[Pair]) -> None:
-        """Begin a look; somebody waits at these listeners and no others."""
-        cookies = {listener.cookie for _, listener in waiting}
-        self._histories = {at: one for at, one in self._histories.items() if at in cookies}
+    def look(self, waiting: Iterable[Pair], now: float, before: float) -> None:
+        """Look at the listeners at which somebody waits for a worker that is not known to stall.
+
+        ``before`` is when the look before was.
+        """
+        self._watched.look()
         self._rooms.clear()
         self._given.clear()
-        self._watched.look()
+        found = {}
+        for worker, at in waiting:
+            depth = self._watched.depth(at)
+            if depth.queue:
+                seen = Seen(now, depth.queue, depth.backlog)
+                history = follow(self._histories.get(at.cookie), seen, before, self._patience)
+                if to_mark(history, before, self._patience):
+                    history = history.mark(self._selected(at), self._threads(worker))
+                found[at.cookie] = history
+        self._histories = found
 
     def clear(self) -> None:
         """Nobody waits anywhere."""
-        self._histories.clear()
-
-    def follow(self, worker: WatchedWorker, at: HeldListener, now: float, looked: float) -> None:
-        """Note how many wait at this listener; ``looked`` is when the look before was."""
-        depth = self._watched.depth(at)
-        if not depth.queue:
-            self._histories.pop(at.cookie, None)
-            return
-        seen = Seen(now, depth.queue, depth.backlog)
-        history = follow(self._histories.get(at.cookie), seen, looked, self._patience)
-        if to_mark(history, looked, self._patience):
-            history = history.mark(self._selected(at), self._threads(worker))
-        self._histories[at.cookie] = history
+        self._histories = {}
 
     def stalled(
         self, worker: WatchedWorker, at: HeldListener, now: float, stalls: Collection[int]

@@ -155,12 +155,9 @@ class Rescue:
             self._schedule()
             return
         self._pace = 1.0
-        waiting = [(self._workers[worker], at) for worker, at in ready]
-        self._queues.look(waiting)
-        awake = [(worker, at) for worker, at in waiting if worker.id not in self.stalls]
-        for worker, at in awake:
-            self._queues.follow(worker, at, now, before)
-        found = [self._judged(worker, at, now) for worker, at in awake]
+        waiting = [(self._workers[worker], at) for worker, at in ready if worker not in self.stalls]
+        self._queues.look(waiting, now, before)
+        found = [self._judged(worker, at, now) for worker, at in waiting]
         followed = [self._followed(self._workers[worker], now) for worker in list(self.stalls)]
         self.found = any(found) or any(followed)
         self._busy = now
