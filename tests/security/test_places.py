@@ -44,6 +44,13 @@ def flip(path: Path, *targets: Path) -> None:
             os.rename(f"{path}.next", path)
 
 
+def refusal() -> str:
+    """Why there is no directory for this user."""
+    with pytest.raises(UsageError) as refused:
+        directory()
+    return str(refused.value)
+
+
 def called_often() -> int:
     """How many of so many calls were refused."""
     refused = 0
@@ -77,14 +84,20 @@ def test_a_link_that_changes_opens_nobodys_directory(shared: Path) -> None:
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
 
 
+@pytest.mark.parametrize("target", ["private", "/nowhere"])
+def test_a_link_of_another_user_is_refused_with_his_name(shared: Path, target: str) -> None:
+    """Wherever it leads to, a directory of the victim's own too."""
+    private = shared / "private"
+    private.mkdir(0o700)
+    os.chown(private, SEB, SEB)
+    as_user(SEA, lambda: os.symlink(target, shared / f"segue-{SEB}"))
+
+    assert "it is a link or a file of uid 61001" in as_user(SEB, refusal)
+
+
 def test_the_fall_back_of_another_user_is_refused_with_his_name(shared: Path) -> None:
     """Who made /tmp/segue-UID cannot be told where this user's sockets are."""
     as_user(SEA, lambda: os.mkdir(shared / f"segue-{SEB}"))
-
-    def refusal() -> str:
-        with pytest.raises(UsageError) as refused:
-            directory()
-        return str(refused.value)
 
     assert "it belongs to uid 61001" in as_user(SEB, refusal)
     assert "set SEGUE_DIRECTORY" in as_user(SEB, refusal)

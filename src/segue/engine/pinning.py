@@ -146,15 +146,10 @@ class Pins:
         try:
             return opening(*what)
         except UsageError as error:
-            why = str(error)
-        except OSError as error:
-            if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
-                raise
-            why = f"{self._above} or {self.directory} is a link, or no directory"
-        raise UsageError(
-            f"{why}; remove it, or name a bpf file system with --bpffs that others may not write"
-            f" to ({MOUNT})"
-        )
+            raise UsageError(
+                f"{error}; remove it, or name a bpf file system with --bpffs that others may not"
+                f" write to ({MOUNT})"
+            ) from None
 
     def _get(self, here: Directory | None, name: str) -> int:
         path = f"{self.directory}/{name}"

@@ -66,23 +66,26 @@ class Directory:
     def open(cls, path: str) -> Self:
         """The directory at this path, which must be no link.
 
-        Raises UsageError when others may change it, OSError: ENOENT, ENOTDIR for a link.
+        Raises UsageError when it is one, or others may change it, OSError: ENOENT.
         """
-        return cls(os.open(path, _DIRECTORY), path)
+        return cls(_opened(path, None, path), path)
 
     @classmethod
     def make(cls, path: str, mode: int) -> Self:
         """The same, made with this mode, whatever the umask, unless it is there."""
         os.makedirs(os.path.dirname(path) or ".", 0o755, exist_ok=True)
-        return cls(_made(path, mode, None), path)
+        _make(path, mode, None)
+        return cls.open(path)
 
     def below(self, name: str) -> Self:
         """A directory in this one.  Raises as ``open``."""
-        return type(self)(os.open(name, _DIRECTORY, dir_fd=self._fd), f"{self.path}/{name}")
+        path = f"{self.path}/{name}"
+        return type(self)(_opened(name, self._fd, path), path)
 
     def make_below(self, name: str, mode: int) -> Self:
         """The same, made with this mode, whatever the umask, unless it is there."""
-        return type(self)(_made(name, mode, self._fd), f"{self.path}/{name}")
+        _make(name, mode, self._fd)
+        return self.below(name)
 
     def fileno(self) -> int:
         """The descriptor."""
@@ -149,10 +152,20 @@ class Directory:
         self.close()
 
 
-def _made(name: str, mode: int, inside: int | None) -> int:
+def _make(name: str, mode: int, inside: int | None) -> None:
     with contextlib.suppress(FileExistsError), exactly(mode):
         os.mkdir(name, mode, dir_fd=inside)
-    return os.open(name, _DIRECTORY, dir_fd=inside)
+
+
+def _opened(name: str, inside: int | None, path: str) -> int:
+    try:
+        return os.open(name, _DIRECTORY, dir_fd=inside)
+    except NotADirectoryError:  # so it is for a link, too
+        found = os.stat(name, dir_fd=inside, follow_symlinks=False)
+        raise UsageError(
+            f"{path} is not used: it is a link or a file of {_user(found.st_uid)}, and it must be"
+            " a directory of this user's alone"
+        ) from None
 
 
 @contextlib.contextmanager

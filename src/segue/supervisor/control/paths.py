@@ -9,7 +9,6 @@ may make it again.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -24,7 +23,6 @@ from segue.errors import SegueError, UsageError
 from segue.linux import openat
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-_NO_DIRECTORY = {errno.ENOTDIR, errno.ELOOP}
 # Bytes; 512 workers at ten addresses have some 1 MB.  What is cut is no JSON.
 _LONGEST_RECORD = 1 << 24
 _LONGEST_SOCKET = 107  # sun_path has 108 bytes with the closing zero
@@ -52,9 +50,9 @@ def _make(path: str) -> openat.Directory:
         # Workers of another user must reach their flag and the notify socket by name.
         return openat.Directory.make(path, 0o711)
     except OSError as error:
-        why = "it is a link, or no directory" if error.errno in _NO_DIRECTORY else error.strerror
         raise UsageError(
-            f"{path}, where instances keep their sockets, cannot be used: {why}; {advice}"
+            f"{path}, where instances keep their sockets, cannot be used: {error.strerror};"
+            f" {advice}"
         ) from None
     except UsageError as error:
         raise UsageError(f"{error}; {advice}") from None
