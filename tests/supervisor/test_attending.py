@@ -59,7 +59,7 @@ def test_where_migration_wakes_nobody_the_others_are_nudged(make: Make) -> None:
             goes.close()
 
             def nudged() -> bool:
-                one._tick()
+                one.tick()
                 return observer.queued(IPV4)[cookie(stays)] > 20
 
             assert had < 20
@@ -74,7 +74,7 @@ def test_a_newcomer_is_asked_and_then_shared_to(make: Make) -> None:
         with open_listener(IPV4, backlog=64) as second:
 
             def asked() -> bool:
-                one._tick()
+                one.tick()
                 with Observer() as observer:
                     return observer.queued(IPV4)[cookie(second)] == 1
 
@@ -84,7 +84,7 @@ def test_a_newcomer_is_asked_and_then_shared_to(make: Make) -> None:
             with connect(IPV4), second.accept()[0]:
 
                 def shared() -> bool:
-                    one._tick()
+                    one.tick()
                     return len(one.attached.weights) == 2
 
                 wait_until(shared, "a share")

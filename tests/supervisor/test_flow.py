@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import os
-import select
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from segue.supervisor.control.log import Pipe, Voice
+from segue.supervisor.loop import HasFileno, Loop, Rank
 from segue.supervisor.run import flow as flows
 from segue.supervisor.run.flow import PAUSE, ROUND, TURN, Flow
+
+
+class CountingLoop(Loop):
+    """A loop that is never run and counts what it watches."""
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__(lambda _: None, scene.now)
+        self.scene = scene
+
+    def watch(
+        self, file: HasFileno | int, handler: Callable[[], object], rank: Rank = Rank.ASKED
+    ) -> None:
+        self.scene.watched += 1
+        super().watch(file, handler, rank)
+
+    def unwatch(self, file: HasFileno | int) -> None:
+        self.scene.watched -= 1
+        super().unwatch(file)
 
 
 class Scene:
@@ -22,19 +40,11 @@ class Scene:
         self.log, self._writer = os.pipe()
         os.set_blocking(self.log, False)
         self._saved: tuple[int, ...] = ()
-        self.flow = Flow(Voice(now=self.now), self.now, self._watch, self._unwatch)
+        self.flow = Flow(Voice(now=self.now), CountingLoop(self))
         self.pipes: list[Pipe] = []
 
     def now(self) -> float:
         return self.clock
-
-    def _watch(self, ready: select.epoll) -> None:
-        del ready
-        self.watched += 1
-
-    def _unwatch(self, ready: select.epoll) -> None:
-        del ready
-        self.watched -= 1
 
     def worker(self, label: str) -> Pipe:
         """A new pipe that is passed on."""
@@ -69,6 +79,7 @@ class Scene:
         return found
 
     def close(self) -> None:
+        self.flow.loop.close()
         for stream, saved in zip((1, 2), self._saved, strict=False):
             os.dup2(saved, stream)
         for descriptor in (self.log, self._writer, *self._saved):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import selectors
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.supervisor.rounds import Rounds
 
 from segue.errors import UsageError
 from segue.supervisor.control.clients import Reception
 from segue.supervisor.control.requests import Promote, Request, Rollback
 from segue.supervisor.control.server import Asker, Control
+from segue.supervisor.loop import Loop
 
 
 class Desk:
@@ -22,9 +23,9 @@ class Desk:
 
     def __init__(self, path: str) -> None:
         self.path, self.clock = path, 0.0
-        self.selector = selectors.DefaultSelector()
         self.said: list[str] = []
-        self.reception = Reception(self.selector, self.do, lambda: self.clock, self.said.append)
+        self.loop = Loop(self.said.append, lambda: self.clock)
+        self.reception = Reception(self.loop, self.do)
         self.reception.open(Control(path))
 
     def do(self, asker: Asker, request: Request) -> None:
@@ -35,10 +36,8 @@ class Desk:
         asker.end(0, did=request.verb)
 
     def turn(self) -> None:
-        """Everything that waits to be heard."""
-        while ready := self.selector.select(0):
-            for key, _ in ready:
-                key.data()
+        """Everything that waits to be heard: a connection, its request, and what follows."""
+        self.loop.run(Rounds(4))
 
     def client(self, said: bytes = b"") -> socket.socket:
         client = socket.socket(socket.AF_UNIX)
@@ -54,7 +53,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     made = Desk(str(tmp_path / "sock"))
     yield made
     made.reception.close()
-    made.selector.close()
+    made.loop.close()
 
 
 def answer(client: socket.socket) -> dict[str, Any]:

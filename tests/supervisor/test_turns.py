@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from segue.supervisor.turns import Allowance, Rank, Ranked, Turns, rank
+from segue.supervisor.turns import Allowance, Turns
 
 
 def test_who_had_a_turn_waits_behind_the_others() -> None:
@@ -31,14 +29,3 @@ def test_an_allowance_is_for_a_burst_and_then_a_rate() -> None:
     assert not allowance.spend(2, 1.0)
     assert allowance.spend(99, 1000.0)
     assert not allowance.spend(2, 1000.0)
-
-
-def test_signals_come_before_ends_and_ends_before_clients() -> None:
-    """Whatever the order in which the kernel shows events; what says nothing is a client's."""
-
-    def nothing() -> None:
-        pass
-
-    handlers: list[Callable[[], None]] = [Ranked(one, nothing) for one in reversed(Rank)]
-    order = [rank(one) for one in sorted([*handlers, nothing], key=rank)]
-    assert order == [Rank.SIGNAL, Rank.ENDED, Rank.ASKED, Rank.ASKED, Rank.NOTIFIED]

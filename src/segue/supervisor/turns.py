@@ -6,38 +6,10 @@ Pure: the time comes in.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-
-
-class Rank(IntEnum):
-    """The order in which the events of one look are handled."""
-
-    SIGNAL = 0  # somebody wants something of us, and there are few of them
-    ENDED = 1
-    ASKED = 2  # by clients of the control socket, and everything that is not named here
-    NOTIFIED = 3  # by whoever can reach the socket
-
-
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """A handler that is not called before those of a lower rank."""
-
-    rank: Rank
-    work: Callable[[], None]
-
-    def __call__(self) -> None:
-        """Do the work."""
-        self.work()
-
-
-def rank(handler: Callable[[], None]) -> Rank:
-    """A handler's place among those of one look."""
-    return handler.rank if isinstance(handler, Ranked) else Rank.ASKED
 
 
 class Turns(Generic[T]):

@@ -7,11 +7,9 @@ shares as they are, and the next one of the same name finds it by its pins and i
 from __future__ import annotations
 
 import os
-import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -38,6 +36,8 @@ from segue.supervisor.control.paths import Places, remove
 from segue.supervisor.control.server import Asker, Control
 from segue.supervisor.control.tracing import Tracing
 from segue.supervisor.front import Front
+from segue.supervisor.loop import Loop
+from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.settings import Bind
 
 
@@ -149,9 +149,10 @@ class Attending:
     ) -> None:
         self.wish, self.places, self.pins, self.choice = wish, places, pins, choice
         self.observer, self.attached = observer, attached
-        self.now = time.monotonic
         self.ended = False
+        self.exit_code = 0
         self._voice = Voice()
+        self.loop = Loop(self.say)
         self.front = Front(0, Bind("", wish.address), attached.steering, observer)
         self.watched: ForeignListeners | None = None
         self._asker: Asker | None = None  # who wants the rescue, if not the wish
@@ -159,60 +160,54 @@ class Attending:
         self._nudge: Nudge | None = None
         self._said = ""
         self._written: dict[str, Any] = {}
-        self._trouble = ""
-        self._selector = selectors.DefaultSelector()
-        self.tracing = Tracing(self._selector, wish.program_choice)
-        self._wake_in, self._wake_out = socket.socketpair()
-        orders = attached_orders.Orders(self)
-        self.reception = Reception(self._selector, orders.do, self.now, self.say)
-        self.membership = MembershipWatch(wish.address.port, self.now(), traced=wish.traced)
+        self.tracing = Tracing(self.loop, wish.program_choice)
+        self.reception = Reception(self.loop, attached_orders.Orders(self).do)
+        self.membership = MembershipWatch(wish.address.port, self.loop.now(), traced=wish.traced)
         if self.membership.traced:
-            self._selector.register(self.membership, selectors.EVENT_READ, self._told)
+            self.loop.watch(self.membership, self._told)
         else:
             self.say(f"listeners are listed at a pace: {self.membership.why}")
 
     def run(self) -> int:
         """Follow until told to end; the exit code."""
-        for side in (self._wake_in, self._wake_out):
-            side.setblocking(False)
-        signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda *_: None)  # the wake-up descriptor carries the number
-        self._selector.register(self._wake_in, selectors.EVENT_READ, self._signalled)
+        ends = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        self.loop.on_signals(dict.fromkeys(ends, self._signalled))
         self.reception.open(Control(self.places.control))
         self.write_down()
         self._summarize()
         notify.tell(READY="1", STATUS=f"follows {self.wish.address}")
-        while not self.ended:
-            for key, _ in self._selector.select(self._timeout()):
-                if self._selector.get_map().get(key.fd) is key:
-                    key.data()
-            if not self.ended:  # a look after a detach could attach again
-                self._tick()
-        return 0
+        self.loop.run(self)
+        return self.exit_code
 
-    def _timeout(self) -> float:
-        now = self.now()
-        waits = [self.membership.deadline() - now, self._proving.pace(now)]
-        if self._nudge is not None:
-            waits.append(self._nudge.deadline() - now)
+    def over(self) -> bool:
+        """As in Subject."""
+        return self.ended
+
+    @property
+    def looks(self) -> Rescue | None:
+        """As in Subject."""
+        return self.watched.rescue if self.watched is not None else None
+
+    def settle(self) -> None:
+        """As in Subject: relieve those that a look has found stalled."""
         if self.watched is not None:
-            waits.append(self.watched.rescue.due - now)
-        return max(0.0, min(waits))
+            self.loop.attempt(f"rescuing at {self.wish.address}", self.watched.step)
 
-    def _tick(self) -> None:
-        try:
-            self._look()
-            self._trouble = ""
-        except (SegueError, OSError) as error:
-            # What the kernel refuses now must not end the one who follows: said once, tried again.
-            if str(error) != self._trouble:
-                self._trouble = str(error)
-                self.say(f"looking at {self.wish.address}: {error}")
+    def deadline(self) -> float:
+        """As in Subject."""
+        now = self.loop.now()
+        due = [self.membership.deadline(), now + self._proving.pace(now)]
+        if self._nudge is not None:
+            due.append(self._nudge.deadline())
+        return min(due)
+
+    def tick(self) -> None:
+        """As in Subject: who comes and goes, who accepts, who is slow with a request."""
+        self.loop.attempt(f"looking at {self.wish.address}", self._look)
         self.reception.hurry()
 
     def _look(self) -> None:
-        now, attached = self.now(), self.attached
+        now, attached = self.loop.now(), self.attached
         due, thorough = self.membership.due(now)
         before = dict(attached.members)
         begun = time.thread_time()
@@ -237,17 +232,18 @@ class Attending:
         if found or changed or thorough:
             self.write_down()
             self._summarize()
-        if self.watched is not None:
-            self.watched.step()
 
     def _told(self) -> None:
-        self.membership.notified(self.now())
+        self.membership.notified(self.loop.now())
         if not self.membership.traced:
-            self._selector.unregister(self.membership)
+            self.loop.unwatch(self.membership)
 
-    def _signalled(self) -> None:
-        if self._wake_in.recv(4096):
+    def _signalled(self, _: int) -> None:
+        try:
             self.end()
+        except SegueError as error:
+            self.say(f"{self.wish.address} is not left as it was found: {error}")
+            self.ended, self.exit_code = True, error.exit_code
 
     def nudge(self) -> None:
         """Connections migrated: wake those who have them now, where the kernel does not."""
@@ -258,16 +254,8 @@ class Attending:
                 return {one.slot: one.cookie for one in attached.members.values()}
 
             self._nudge = Nudge(
-                self.wish.address, attached.steering, self.observer, cookies, self.now()
+                self.wish.address, attached.steering, self.observer, cookies, self.loop.now()
             )
-
-    def watch(self, file: Any, handler: Callable[[], None]) -> None:
-        """Call this whenever the file can be read."""
-        self._selector.register(file, selectors.EVENT_READ, handler)
-
-    def unwatch(self, file: Any) -> None:
-        """No longer."""
-        self._selector.unregister(file)
 
     # Rescue
 
@@ -306,11 +294,11 @@ class Attending:
         except BaseException:
             self._asker = None
             raise
-        self.watch(asker, self._hung_up)
+        self.loop.watch(asker, self._hung_up)
 
     def _hung_up(self) -> None:
         if self._asker is not None:
-            self.unwatch(self._asker)
+            self.loop.unwatch(self._asker)
             self._asker.close()
             self._asker = None
         try:
@@ -400,7 +388,6 @@ class Attending:
 
     def close(self) -> None:
         """Close everything that is held here."""
-        signal.set_wakeup_fd(-1)
         if self.watched is not None:
             self.watched.close()
         if self._asker is not None:
@@ -412,6 +399,4 @@ class Attending:
         self.reception.close()
         self.tracing.close()
         self.attached.steering.close()
-        self._selector.close()
-        self._wake_in.close()
-        self._wake_out.close()
+        self.loop.close()

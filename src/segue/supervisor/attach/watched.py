@@ -41,7 +41,7 @@ class ForeignListeners:
             self,
             (attending.front,),
             Thresholds(patience, patience / LOOKS),
-            loop=attending,
+            loop=attending.loop,
             say=attending.say,
         )
         self._group: Group | None = None  # at this look
@@ -54,11 +54,8 @@ class ForeignListeners:
     # What the follower does with it
 
     def step(self) -> None:
-        """Look if it is time to, and do what follows.  Raises KernelError or OSError."""
-        rescue, attached, now = self.rescue, self.attending.attached, self.attending.now
-        rescue.prepare()
-        if now() >= rescue.due:
-            rescue.look()
+        """Do what follows from the looks.  Raises KernelError or OSError."""
+        rescue, attached, now = self.rescue, self.attending.attached, self.attending.loop.now
         attached.pass_over(
             cookie for cookie, one in self._workers.items() if one.id in rescue.stalls
         )
@@ -81,7 +78,7 @@ class ForeignListeners:
 
     def watched(self) -> list[WatchedWorker]:
         """As in Watched: every listener that has accepted once, and of which that can be seen."""
-        attached, now = self.attending.attached, self.attending.now()
+        attached, now = self.attending.attached, self.attending.loop.now()
         members = [one for one in attached.members.values() if one.ready]
         new = [
             one

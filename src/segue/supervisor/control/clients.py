@@ -3,53 +3,50 @@
 from __future__ import annotations
 
 import os
-import selectors
 import traceback
 from collections.abc import Callable
 
 from segue.errors import SegueError
 from segue.supervisor.control.requests import Request, parse
 from segue.supervisor.control.server import Asker, Control
+from segue.supervisor.loop import Loop
 
 _MOST_ASKERS = 32  # clients whose request is not whole yet, and how long they may take over it
 _ASKER_SECONDS = 5.0
 
 
 class Reception:
-    """Registers with the selector whoever is to be heard, each with a callback; owns the clients.
+    """Has the loop watch whoever is to be heard; owns the clients.
 
     ``do`` carries out a request and ends the client; the SegueError or OSError that it raises is
-    the client's answer.  Any other exception is one too, and ``say`` is told: no request is worth
+    the client's answer.  Any other exception is one too, and the log is told: no request is worth
     the supervisor.
     """
 
     def __init__(
         self,
-        selector: selectors.BaseSelector,
+        loop: Loop,
         do: Callable[[Asker, Request], None],
-        now: Callable[[], float],
-        say: Callable[[str], None],
     ) -> None:
         self.control: Control | None = None
-        self._selector, self._do, self._now, self._say = selector, do, now, say
+        self._loop, self._do = loop, do
         self._askers: dict[Asker, float] = {}  # until when their request is awaited
 
     def open(self, control: Control) -> None:
         """Be there for clients of this socket, which becomes ours to close."""
         self.control = control
-        self._selector.register(control, selectors.EVENT_READ, self._asked)
+        self._loop.watch(control, self._asked)
 
     def shut(self) -> None:
         """Close the control socket, if it is open; clients that are connected are heard."""
         if self.control is not None:
-            if self.control.fileno() in self._selector.get_map():
-                self._selector.unregister(self.control)
+            self._loop.unwatch(self.control)
             self.control.close()
             self.control = None
 
     def hurry(self) -> None:
         """Turn away those who take too long over their request."""
-        now = self._now()
+        now = self._loop.now()
         for asker in [one for one, until in self._askers.items() if now >= until]:
             self._forget(asker)
             asker.end(2, error=f"no whole request came within {_ASKER_SECONDS:g} s")
@@ -70,8 +67,8 @@ class Reception:
             idle = next(iter(self._askers))
             self._forget(idle)
             idle.end(1, error=f"{_MOST_ASKERS} clients came after this one, which asked nothing")
-        self._askers[asker] = self._now() + _ASKER_SECONDS
-        self._selector.register(asker, selectors.EVENT_READ, lambda: self._requested(asker))
+        self._askers[asker] = self._loop.now() + _ASKER_SECONDS
+        self._loop.watch(asker, lambda: self._requested(asker))
 
     def _requested(self, asker: Asker) -> None:
         try:
@@ -91,9 +88,9 @@ class Reception:
                 f" {type(error).__name__}: {error} ({os.path.basename(where.filename)}, line"
                 f" {where.lineno})"
             )
-            self._say(told)
+            self._loop.say(told)
             asker.end(1, error=told)
 
     def _forget(self, asker: Asker) -> None:
         if self._askers.pop(asker, None) is not None:
-            self._selector.unregister(asker)
+            self._loop.unwatch(asker)

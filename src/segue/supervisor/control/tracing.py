@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import selectors
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,15 +17,16 @@ from segue.linux import scm_rights
 from segue.policy.compile import compile_policy
 from segue.policy.library import shares
 from segue.supervisor.control.server import Asker
+from segue.supervisor.loop import Loop
 
 Borrow = Callable[[], socket.socket | None]
 
 
 @dataclass(slots=True)
 class Tracing:
-    """The traces of one instance; ``selector`` tells when a client has gone."""
+    """The traces of one instance; the loop tells when a client has gone."""
 
-    selector: selectors.BaseSelector
+    loop: Loop
     program_choice: ProgramChoice
     _running: dict[Asker, Callable[[], None]] = field(default_factory=dict)
     _groups: set[int] = field(default_factory=set)
@@ -68,8 +68,8 @@ class Tracing:
 
         self._groups.add(number)
         self._running[asker] = end
-        self.selector.register(asker, selectors.EVENT_READ, lambda: self.end(asker))
-        # A client that went away, or whose buffer is full, is told by the selector or by this.
+        self.loop.watch(asker, lambda: self.end(asker))
+        # A client that went away, or whose buffer is full, is told by the loop or by this.
         try:
             answer = json.dumps({"trace": number}).encode() + b"\n"
             scm_rights.send(asker.connection, answer, trace.descriptors)
@@ -85,7 +85,7 @@ class Tracing:
         """This client has seen enough: it hung up, or says anything more."""
         end = self._running.pop(asker, None)
         if end is not None:
-            self.selector.unregister(asker)
+            self.loop.unwatch(asker)
             asker.close()
             end()
 

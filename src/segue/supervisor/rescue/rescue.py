@@ -24,7 +24,7 @@ from segue.supervisor.lifecycle.instance import HeldListener
 from segue.supervisor.lifecycle.plan import FOREVER, MEMORY, Stall
 from segue.supervisor.rescue.knocks import Knocks
 from segue.supervisor.rescue.queues import Queues
-from segue.supervisor.rescue.watched import Loop, Thresholds, Watched, WatchedWorker
+from segue.supervisor.rescue.watched import Thresholds, Watched, WatchedWorker, Watcher
 from segue.supervisor.workers.readiness import Knock
 
 # Looks go on for so long after the last one that saw anybody wait.
@@ -67,7 +67,7 @@ class Rescue:
         watched: Watched,
         fronts: Sequence[Front],
         thresholds: Thresholds,
-        loop: Loop,
+        loop: Watcher,
         say: Callable[[str], None],
         saw: Saw | None = None,
         knock: Callable[[HeldListener, float], Knock] | None = None,

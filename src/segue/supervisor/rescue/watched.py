@@ -9,10 +9,11 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from segue.supervisor.lifecycle.instance import HeldListener
 from segue.supervisor.lifecycle.plan import FOREVER
+from segue.supervisor.loop import HasFileno
 
 
 class WatchedWorker(NamedTuple):
@@ -40,17 +41,17 @@ class Thresholds:
     stall_kill: float = 0.0  # stalled for so long a worker is replaced; 0 for never
 
 
-class Loop(Protocol):
+class Watcher(Protocol):
     """The loop in which rescue runs, as far as rescue uses it."""
 
     @property
     def now(self) -> Callable[[], float]:
         """Seconds of a clock that does not go back."""
 
-    def watch(self, file: Any, handler: Callable[[], None]) -> None:
+    def watch(self, file: HasFileno, handler: Callable[[], None]) -> None:
         """Call this whenever the file can be read."""
 
-    def unwatch(self, file: Any) -> None:
+    def unwatch(self, file: HasFileno) -> None:
         """Call nothing for this file any more."""
 
 

@@ -8,10 +8,10 @@ is not stopped by its own words; it is held up only far beyond that.
 from __future__ import annotations
 
 import select
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from segue.supervisor.control.log import Pipe, Voice
+from segue.supervisor.loop import Loop, Rank
 from segue.supervisor.turns import Allowance, Turns
 
 # Of one worker: thirty times what journald takes of a service (RateLimitBurst=10000 in 30 s), and
@@ -44,13 +44,11 @@ class _Account:
 class Flow:
     """All pipes of one instance, but for what belongs to each: its member closes it, or ``end``.
 
-    It is watched, by ``watch``, for as long as there is a use in being woken.
+    The loop watches it for as long as there is a use in being woken.
     """
 
     voice: Voice
-    now: Callable[[], float]
-    watch: Callable[[select.epoll], None]
-    unwatch: Callable[[select.epoll], None]
+    loop: Loop
     _ready: select.epoll = field(default_factory=select.epoll)
     _accounts: dict[int, _Account] = field(default_factory=dict)
     _turns: Turns[int] = field(default_factory=Turns)
@@ -61,7 +59,7 @@ class Flow:
 
     def add(self, pipe: Pipe) -> None:
         """Pass on what comes out of this one."""
-        allowance = Allowance.full(RATE, BURST, self.now())
+        allowance = Allowance.full(RATE, BURST, self.loop.now())
         self._accounts[pipe.reader] = _Account(pipe, allowance)
         self._ready.register(pipe.reader, select.EPOLLIN)
         self._attend()
@@ -95,9 +93,9 @@ class Flow:
     def due(self) -> float | None:
         """When the next round is, if nobody prints; None for never."""
         if self._held:
-            return self.now() + _HELD_AGAIN
+            return self.loop.now() + _HELD_AGAIN
         if self._turns:
-            return self.now()
+            return self.loop.now()
         return self._skip_at if self._paused else None
 
     @property
@@ -124,7 +122,7 @@ class Flow:
                 done += self._pass_on(one)
                 if not self._closed(one) and one.pipe.whole and one.pipe.reader not in self._paused:
                     self._turns.add(one.pipe.reader)
-        if self._paused and self.now() >= self._skip_at:
+        if self._paused and self.loop.now() >= self._skip_at:
             self._empty()
         self._attend()
         return done
@@ -132,7 +130,7 @@ class Flow:
     def _pass_on(self, one: _Account) -> int:
         lines = one.pipe.lines(TURN)
         self.voice.pass_on(one.pipe, lines)
-        now = self.now()
+        now = self.loop.now()
         cost = sum(1 + len(line) // _LINE_BYTES for line in lines)
         if not one.allowance.spend(cost, now):
             if one.ended:
@@ -156,7 +154,7 @@ class Flow:
 
     def _empty(self) -> None:
         """Empty the pipes of those that are paused, and let go on those that have been for long."""
-        now = self.now()
+        now = self.loop.now()
         self._skip_at = now + _SKIP_AGAIN
         for _ in range(min(_SKIPS, len(self._paused))):
             number = self._paused.take()
@@ -184,9 +182,9 @@ class Flow:
         """Be woken by who prints; not where nothing could be done about it."""
         wanted = not self._held
         if wanted and not self._watched:
-            self.watch(self._ready)
+            self.loop.watch(self._ready, _woken, Rank.NOTIFIED)
         elif self._watched and not wanted:
-            self.unwatch(self._ready)
+            self.loop.unwatch(self._ready)
         self._watched = wanted
 
     def hand_over(self) -> dict[int, str]:
@@ -204,3 +202,7 @@ class Flow:
                 self.voice.pass_on(one.pipe, one.pipe.lines(ROUND))
         self.voice.finish()
         self._ready.close()
+
+
+def _woken() -> None:
+    """Somebody prints: what there is to do about it is done once in each round."""

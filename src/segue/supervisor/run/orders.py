@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from segue.errors import NotSupported, SegueError, UsageError
+from segue.errors import NotSupported, UsageError
 from segue.supervisor import notify
 from segue.supervisor.control import map_order
 from segue.supervisor.control.requests import (
@@ -66,7 +66,6 @@ class Requests:
             signal.SIGUSR2: lambda _: self.reexec(),
             signal.SIGTTIN: lambda _: self.scale(self.runner.instance.size + 1),
             signal.SIGTTOU: lambda _: self.scale(self.runner.instance.size - 1),
-            signal.SIGCHLD: lambda _: None,
         }
 
     def do(self, asker: Asker, request: Request) -> None:
@@ -101,16 +100,6 @@ class Requests:
             case Map():
                 groups = {str(one.bind.address): one.steering for one in self.runner.fronts}
                 map_order.answer(asker, request, groups)
-
-    def signalled(self, number: int) -> None:
-        """A signal came; an order that makes no sense now is said and otherwise ignored."""
-        handler = self.signals.get(number)
-        if handler is None:
-            return
-        try:
-            handler(number)
-        except SegueError as error:
-            self.runner.say(f"{signal.Signals(number).name} is not followed: {error}")
 
     # Restart and its ends
 

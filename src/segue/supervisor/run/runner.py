@@ -6,19 +6,14 @@ is asked what is due and its moves are performed, until there are none.
 
 from __future__ import annotations
 
-import math
 import os
-import select
-import selectors
 import signal
-import socket
 from collections.abc import Callable
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from segue.engine.select import EngineChoice
 from segue.engine.steering import order_of
-from segue.errors import SegueError
 from segue.linux import proc
 from segue.supervisor import notify
 from segue.supervisor.control.clients import Reception
@@ -30,6 +25,7 @@ from segue.supervisor.front import Front
 from segue.supervisor.lifecycle import plan
 from segue.supervisor.lifecycle.instance import Instance, Worker
 from segue.supervisor.lifecycle.stages import Phase, Stage, Turn
+from segue.supervisor.loop import Loop, Rank
 from segue.supervisor.rescue.balancing import Balancing
 from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.run.flow import Flow
@@ -38,7 +34,6 @@ from segue.supervisor.run.perform import Moves
 from segue.supervisor.run.upkeep import Audit
 from segue.supervisor.run.watched import OwnWorkers, thresholds
 from segue.supervisor.settings import Settings
-from segue.supervisor.turns import Rank, Ranked, rank
 from segue.supervisor.workers.discovery import discover
 from segue.supervisor.workers.leftovers import Leftovers
 from segue.supervisor.workers.processes import Crew, Member
@@ -90,93 +85,65 @@ class Runner:
         self.requests = Requests(self)
         self.moves = Moves(self)
         self.audit = Audit(self)
-        self.now = world.now
+        self.loop = Loop(self.say, world.now)
         balanced = settings.balance == "queue"
         self.balancing = Balancing(instance, self.fronts) if balanced else None
         self.rescue = Rescue(
             OwnWorkers(instance, self.crew, self.fronts),
             self.fronts,
             thresholds(settings, self.fronts),
-            loop=self,
+            loop=self.loop,
             say=self.say,
             saw=self.balancing.saw if self.balancing else None,
         )
-        self.selector = selectors.EpollSelector()
-        self._events = select.poll()
-        self._events.register(self.selector.fileno(), select.POLLIN)
-        self.tracing = Tracing(self.selector, settings.program_choice)
-        self.flow = Flow(voice, world.now, lambda ready: self.watch(ready, _woken), self.unwatch)
+        self.tracing = Tracing(self.loop, settings.program_choice)
+        self.flow = Flow(voice, self.loop)
         self.leftovers = Leftovers(world.now, self.say)
         self.exit_code = 0
         self.cut = 0
         self.succession: Succession | None = None  # set to hand over to new code
         self.lock = -1
         self.terminal = os.isatty(0)
-        self.reception = Reception(self.selector, self.requests.do, world.now, self.say)
+        self.reception = Reception(self.loop, self.requests.do)
         self.inbox: notify.Inbox | None = None
-        self._troubles: set[str] = set()  # said already, and not over yet
         self._pace = _PACE
         self._looked = 0.0
-        self._wake_in, self._wake_out = socket.socketpair()
 
     # The loop
 
     def open(self, control: Control | None = None, inbox: notify.Inbox | None = None) -> None:
         """Make the control socket and the inbox, unless a predecessor hands them over."""
-        for side in (self._wake_in, self._wake_out):
-            side.setblocking(False)
-        signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
-        for number in self.requests.signals:
-            signal.signal(number, lambda *_: None)  # the wake-up descriptor carries the number
-        self.watch(self._wake_in, self._signalled, Rank.SIGNAL)
+        self.loop.on_signals({**self.requests.signals, signal.SIGCHLD: self._reap})
         self.open_doors(control, inbox)
 
     def open_doors(self, control: Control | None = None, inbox: notify.Inbox | None = None) -> None:
         """Be there for clients and for workers' notifications."""
         self.reception.open(control or Control(self.places.control))
         self.inbox = inbox or notify.Inbox(self.places.notify)
-        self.watch(self.inbox, self._notified, Rank.NOTIFIED)
+        self.loop.watch(self.inbox, self._notified, Rank.NOTIFIED)
 
     def shut_doors(self) -> None:
         """Close both sockets, as far as they are open."""
         self.reception.shut()
         if self.inbox is not None:
-            if self.inbox.fileno() in self.selector.get_map():
-                self.selector.unregister(self.inbox)
+            self.loop.unwatch(self.inbox)
             self.inbox.close()
             self.inbox = None
 
     def run(self) -> int:
         """Serve until stopped; the exit code."""
-        while True:
-            self.settle()
-            ended = self.instance.phase is Phase.ENDED and self.leftovers.due is None
-            if (ended and not self.flow.ending) or self.succession is not None:
-                return self.exit_code
-            for key, _ in sorted(self._wait(), key=lambda event: rank(event[0].data)):
-                # An earlier event of the same look may have ended what this one is about.
-                if self.selector.get_map().get(key.fd) is key:
-                    self._guarded("an event", key.data)
-            self._guarded("passing on what workers print", self._pass_on)
-            self._guarded("looking around", self._tick)
+        self.loop.run(self)
+        return self.exit_code
 
-    def _wait(self) -> list[tuple[selectors.SelectorKey, int]]:
-        """Events, or none when it is time to look around.
+    def over(self) -> bool:
+        """As in Subject: the instance has ended with all that it left, or new code goes on."""
+        ended = self.instance.phase is Phase.ENDED and self.leftovers.due is None
+        return (ended and not self.flow.ending) or self.succession is not None
 
-        Looks for stalls are many, and cheap as long as they go round here.
-        """
-        end = self.world.now() + self._timeout()
-        self._guarded("looking for stalls", self.rescue.prepare)
-        while True:
-            now, due = self.world.now(), self.rescue.due
-            if now >= due:
-                self._guarded("looking for stalls", self.rescue.look)
-                if self.rescue.found:
-                    return []
-                due = self.rescue.due
-            # A selector's own wait takes longer than a look; poll(2) counts whole milliseconds.
-            if self._events.poll(max(0, math.ceil(1000 * (min(end, due) - now)))) or now >= end:
-                return self.selector.select(0)
+    @property
+    def looks(self) -> Rescue:
+        """As in Subject."""
+        return self.rescue
 
     def settle(self) -> None:
         """Perform what is due until nothing is, then write it down."""
@@ -197,7 +164,7 @@ class Runner:
                     self.write_down()
                 break
             lasting = lasting or any(plan.lasting(self.instance, move) for move in moves)
-            done = [self._guarded(str(move), self._performing(move)) for move in moves]
+            done = [self.loop.attempt(str(move), self._performing(move)) for move in moves]
             if not all(done):
                 break  # what could not be is due again at the next look
         else:
@@ -207,23 +174,9 @@ class Runner:
     def _performing(self, move: plan.Move) -> Callable[[], None]:
         return lambda: self.moves.perform(move)
 
-    def _guarded(self, doing: str, work: Callable[[], None]) -> bool:
-        """Whether it could be done.  What the kernel refuses must not end a supervisor that
-        serves: it is said once, and tried again when it is due again.
-        """
-        try:
-            work()
-        except (SegueError, OSError) as error:
-            if doing not in self._troubles:
-                self._troubles.add(doing)
-                self.say(f"{doing}: {error}")
-            return False
-        self._troubles.discard(doing)
-        return True
-
     def write_down(self) -> None:
         """Write the record that a next supervisor would take over by."""
-        self._guarded(
+        self.loop.attempt(
             f"writing {self.places.record}, without which no supervisor could take over",
             lambda: self.places.write_record(
                 {
@@ -237,30 +190,24 @@ class Runner:
             ),
         )
 
-    def _timeout(self) -> float:
+    def deadline(self) -> float:
+        """As in Subject."""
         now = self.world.now()
-        due = plan.deadline(self.instance, self.limits, now) - now
+        due = plan.deadline(self.instance, self.limits, now)
         for wanted in (self.flow.due, self.leftovers.due):
             if wanted is not None:
-                due = min(due, wanted - now)
+                due = min(due, wanted)
         watched = {Stage.STARTING, Stage.DRAINING, Stage.STOPPING}
+        pace = _SELF_BOUND_PACE if self.settings.bind_by == "worker" else _IDLE_PACE
         if self.moves.nudges or any(one.stage in watched for one in self.instance.living):
-            return max(0.0, min(due, self._pace))
-        own = self.settings.bind_by == "worker"
-        return max(0.0, min(due, _SELF_BOUND_PACE if own else _IDLE_PACE))
-
-    def watch(self, file: Any, handler: Callable[[], None], place: Rank = Rank.ASKED) -> None:
-        """Call this when the file can be read, after the handlers of lower ranks."""
-        self.selector.register(file, selectors.EVENT_READ, Ranked(place, handler))
-
-    def unwatch(self, file: Any) -> None:
-        """No longer."""
-        self.selector.unregister(file)
+            pace = self._pace
+        return min(due, now + pace)
 
     # Events
 
-    def _tick(self) -> None:
-        """Whatever has no descriptor to announce it: proofs of readiness, queues, strangers."""
+    def tick(self) -> None:
+        """As in Subject: proofs of readiness, queues, strangers, and what workers print."""
+        self.loop.attempt("passing on what workers print", self.flow.round)
         now = self.world.now()
         self.leftovers.step(self.crew)
         waiting = [one for one in self.instance.living if one.stage is Stage.STARTING]
@@ -306,9 +253,7 @@ class Runner:
             took = now - worker.started
             self.say(f"{worker.name} is ready after {took:.2f} s")
 
-    def _signalled(self) -> None:
-        for number in self._wake_in.recv(4096):
-            self.requests.signalled(number)
+    def _reap(self, _: int = 0) -> None:
         for pid, code in self.world.reap():
             self._ended(pid, code)
 
@@ -328,19 +273,15 @@ class Runner:
             if member is not None:
                 member.readiness.notified(ready=said)
 
-    def _pass_on(self) -> None:
-        self.flow.round()
-
     def watch_member(self, member: Member) -> None:
         """Follow a member's end and output."""
         pidfd = member.child.pidfd
-        self.watch(pidfd, lambda: self._pidfd_ended(member), Rank.ENDED)
+        self.loop.watch(pidfd, lambda: self._pidfd_ended(member), Rank.ENDED)
         if member.pipe is not None:
             self.flow.add(member.pipe)
 
     def _pidfd_ended(self, member: Member) -> None:
-        for pid, code in self.world.reap():
-            self._ended(pid, code)
+        self._reap()
         if member.worker.live:
             # Not our child: an earlier supervisor's, and its status went elsewhere.
             self._ended(member.child.pid, None)
@@ -357,7 +298,7 @@ class Runner:
             member.pipe = None
             if said and before is Stage.STARTING:
                 worker.outcome += f"; its last words: {visible(said)}"
-        self.selector.unregister(member.child.pidfd)
+        self.loop.unwatch(member.child.pidfd)
         last = self.survey.held.get(worker.id, plan.Held())
         worker.feed(Turn.EXIT, now)
         self.crew.remove(worker.id)
@@ -408,7 +349,7 @@ class Runner:
     def end(self) -> None:
         """Nothing of the instance goes on: nobody listens for it any more, wherever he has gone."""
         for front in self.fronts:
-            self._guarded(f"ending {front.bind.address}", partial(self._end_front, front))
+            self.loop.attempt(f"ending {front.bind.address}", partial(self._end_front, front))
 
     def _end_front(self, front: Front) -> None:
         said, waited = front.end()
@@ -418,7 +359,6 @@ class Runner:
 
     def close(self) -> None:
         """Close everything that is held; workers that run keep their own."""
-        signal.set_wakeup_fd(-1)
         self.rescue.close()
         for member in self.crew:
             self.crew.remove(member.worker.id)
@@ -429,10 +369,4 @@ class Runner:
         self.observer.close()
         self.reception.close()
         self.shut_doors()
-        self.selector.close()
-        self._wake_in.close()
-        self._wake_out.close()
-
-
-def _woken() -> None:
-    """Somebody prints: what there is to do about it is done once in each round."""
+        self.loop.close()

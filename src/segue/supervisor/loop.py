@@ -1,0 +1,185 @@
+"""One loop for ``segue run`` and ``segue attach``: events, signals, time, and looks for stalls.
+
+It knows no worker and no group.  What it runs is a *subject*, which says when it wants the time,
+what follows from an event, and when it is over.  A trouble is said once and tried again: what the
+kernel refuses now must not end a supervisor that serves.
+"""
+
+from __future__ import annotations
+
+import math
+import select
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from typing import Protocol
+
+from segue.errors import SegueError
+
+
+class Rank(IntEnum):
+    """The order in which the events of one round are handled.
+
+    What workers and strangers can make many must not hold up orders, signals and ended processes.
+    """
+
+    SIGNAL = 0
+    ENDED = 1
+    ASKED = 2  # by clients of the control socket, and everything that is not named here
+    NOTIFIED = 3  # by whoever can reach the socket
+
+
+class HasFileno(Protocol):
+    """Whatever a selector takes."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+
+
+class Looks(Protocol):
+    """Looks that are many and cheap, so that they go round inside the wait (``rescue.Rescue``)."""
+
+    found: bool
+
+    @property
+    def due(self) -> float:
+        """When to look next; math.inf for never."""
+
+    def prepare(self) -> None:
+        """Take note of what there is to look at; called once before each wait."""
+
+    def look(self) -> None:
+        """Look once; ``found`` then says whether something follows from it."""
+
+
+class Subject(Protocol):
+    """What a loop runs."""
+
+    def over(self) -> bool:
+        """Whether the loop is to be left."""
+
+    @property
+    def looks(self) -> Looks | None:
+        """What to look at while waiting, if anything."""
+
+    def settle(self) -> None:
+        """Do what follows from the events so far; called before each wait."""
+
+    def deadline(self) -> float:
+        """When ``tick`` is wanted at the latest, on the loop's clock."""
+
+    def tick(self) -> None:
+        """Look at what no descriptor announces; called after each wait."""
+
+
+class Loop:
+    """The selector, the wake-up descriptor of signals, and the clock; ``close`` gives them back."""
+
+    def __init__(
+        self, say: Callable[[str], None], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.say, self.now = say, now
+        self._selector = selectors.EpollSelector()
+        self._ready = select.poll()
+        self._ready.register(self._selector.fileno(), select.POLLIN)
+        self._ranks: dict[int, Rank] = {}
+        self._troubles: set[str] = set()  # said already, and not over yet
+        self._signals: Mapping[int, Callable[[int], object]] = {}
+        self._wake_in, self._wake_out = socket.socketpair()
+        for side in (self._wake_in, self._wake_out):
+            side.setblocking(False)
+
+    def watch(
+        self, file: HasFileno | int, handler: Callable[[], object], rank: Rank = Rank.ASKED
+    ) -> None:
+        """Call this whenever the file can be read, after the handlers of lower ranks."""
+        key = self._selector.register(file, selectors.EVENT_READ, handler)
+        self._ranks[key.fd] = rank
+
+    def unwatch(self, file: HasFileno | int) -> None:
+        """Call nothing for this file any more; one that is not watched is no error."""
+        try:
+            key = self._selector.unregister(file)
+        except (KeyError, ValueError):
+            return
+        self._ranks.pop(key.fd, None)
+
+    def on_signals(self, handlers: Mapping[int, Callable[[int], object]]) -> None:
+        """Call these, in the loop and with the signal's number, when the signals come."""
+        self._signals = handlers
+        signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
+        for number in handlers:
+            signal.signal(number, lambda *_: None)  # the wake-up descriptor carries the number
+        self.watch(self._wake_in, self._signalled, Rank.SIGNAL)
+
+    def attempt(self, doing: str, work: Callable[[], object]) -> bool:
+        """Whether it could be done.
+
+        A SegueError or OSError is said, once until the same thing succeeds again.
+        """
+        try:
+            work()
+        except (SegueError, OSError) as error:
+            if doing not in self._troubles:
+                self._troubles.add(doing)
+                self.say(f"{doing}: {error}")
+            return False
+        self._troubles.discard(doing)
+        return True
+
+    def run(self, subject: Subject) -> None:
+        """Serve the subject until it is over."""
+        while True:
+            subject.settle()
+            if subject.over():
+                return
+            for key in self._wait(subject):
+                # An earlier event of this round may have ended what this one is about.
+                if self._selector.get_map().get(key.fd) is key:
+                    self.attempt("an event", key.data)
+            if subject.over():
+                return
+            self.attempt("looking around", subject.tick)
+
+    def _wait(self, subject: Subject) -> list[selectors.SelectorKey]:
+        """The events of one round, in their order; none when it is time to look around."""
+        end, looks = subject.deadline(), subject.looks
+        if looks is not None:
+            self.attempt("looking for stalls", looks.prepare)
+        while True:
+            now = self.now()
+            due = math.inf if looks is None else looks.due
+            if looks is not None and now >= due:
+                self.attempt("looking for stalls", looks.look)
+                if looks.found:
+                    return []
+                due = looks.due
+            # A selector's own wait takes longer than a look; poll(2) counts whole milliseconds.
+            if self._ready.poll(_milliseconds(min(end, due) - now)) or now >= end:
+                keys = [key for key, _ in self._selector.select(0)]
+                return sorted(keys, key=lambda key: self._ranks[key.fd])
+
+    def _signalled(self) -> None:
+        for number in self._wake_in.recv(4096):
+            handler = self._signals.get(number)
+            if handler is None:
+                continue
+            try:
+                handler(number)
+            except SegueError as error:
+                self.say(f"{signal.Signals(number).name} is not followed: {error}")
+
+    def close(self) -> None:
+        """Close what is this object's; watched files stay their owners'."""
+        signal.set_wakeup_fd(-1)
+        self._selector.close()
+        self._wake_in.close()
+        self._wake_out.close()
+
+
+def _milliseconds(seconds: float) -> int | None:
+    """For poll(2): rounded up, so that what is due then is due; None for no limit."""
+    return None if seconds == math.inf else max(0, math.ceil(1000 * seconds))
