@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.supervisor.attaching import HERE, Attach
 from tests.supervisor.instance import Instance
+
+from segue.linux.sockopt import open_listener
 
 pytestmark = pytest.mark.root
 
@@ -49,3 +52,20 @@ def test_no_request_ends_the_supervisor(netns: int, tmp_path: Path) -> None:
         assert (found["phase"], found["size"], found["newcomer"]) == ("serving", 1, 0)
         assert [one["share"] for one in found["workers"]] == [100.0]
         assert "bug" not in instance.said()
+
+
+@pytest.mark.kernel("5.14")
+@pytest.mark.program("mount")
+def test_no_request_ends_who_follows_a_group(
+    netns: int, tmp_path: Path, bpf_directory: str
+) -> None:
+    """Segue attach refuses each, and goes on."""
+    with (
+        open_listener(HERE, backlog=8),
+        Attach(tmp_path, bpf_directory, "--ready", "listen") as here,
+    ):
+        here.wait_attached(1)
+        for what, line in LINES.items():
+            assert sent(here.control, line)["exit"] == 2, what
+        assert [one["share"] for one in here.status()["workers"]] == [100.0]
+        assert "bug" not in here.said()
