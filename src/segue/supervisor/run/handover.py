@@ -40,6 +40,7 @@ from segue.worker import VARIABLE
 
 SUCCESSION = "SEGUE_SUCCESSION"  # the number of the memfd, over exec
 _MOST_HANDED = 1 << 26  # bytes, some times what 512 workers at ten addresses are
+MEMORY = "segue"  # and its name
 _CHECK_SECONDS = 20.0
 # What is raised by the parts of a record that are not what was written there.
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
@@ -263,7 +264,7 @@ class Succession:
                 for generation, kept in runner.moves.spares.items()
             },
         }
-        memory = os.memfd_create("segue", 0)
+        memory = os.memfd_create(MEMORY, 0)
         with open(memory, "wb", closefd=False) as file:
             file.write(json.dumps(plain).encode())
         for fd in keep:
@@ -321,10 +322,22 @@ def prepare(runner: Runner) -> Succession:
 
 
 def handed_over() -> dict[str, Any] | None:
-    """What a predecessor in this process handed over; None when there is none."""
+    """What a predecessor in this process handed over; None when there is none.
+
+    Raises UsageError where the environment names what no predecessor can have left.
+    """
     number = os.environ.pop(SUCCESSION, "")
     if not number:
         return None
+    # Only ``Succession`` makes such a file, and a number of somebody else's may be any file.
+    what = ""
+    if number.isascii() and number.isdecimal() and len(number) < 10:
+        with contextlib.suppress(OSError):
+            what = os.readlink(f"/proc/self/fd/{number}")
+    if not what.startswith(f"/memfd:{MEMORY} "):
+        raise UsageError(
+            f"{SUCCESSION} is in the environment, and is not what a supervisor hands over: unset it"
+        )
     with open(int(number), "rb") as file:
         file.seek(0)
         plain = json.loads(file.read(_MOST_HANDED))

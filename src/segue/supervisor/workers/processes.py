@@ -24,6 +24,13 @@ from segue.supervisor.workers.spawn import Child
 from segue.supervisor.world import World
 from segue.worker import DRAINING, SERVING, VARIABLE
 
+# What a service manager said to the supervisor, and would be wrong of a worker (sd_listen_fds(3),
+# sd_notify(3), sd_watchdog_enabled(3)).
+_OF_THE_SUPERVISOR = (
+    "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET",
+    "WATCHDOG_PID", "WATCHDOG_USEC", "MAINPID",
+)  # fmt: skip
+
 
 @dataclass(slots=True)
 class Member:
@@ -141,7 +148,7 @@ class Crew:
 
     def _environment(self, worker: Worker, flag: str, inherited: int) -> dict[str, str]:
         env = dict(os.environ)
-        for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET"):
+        for name in _OF_THE_SUPERVISOR:
             env.pop(name, None)
         env.update({pair.partition("=")[0]: pair.partition("=")[2] for pair in self.settings.env})
         env["NOTIFY_SOCKET"] = self.places.notify
