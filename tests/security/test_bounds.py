@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from segue.cli.main import main
+from segue.engine import policies
 from segue.errors import SegueError, UsageError
 from segue.linux import proc
 from segue.supervisor.control.paths import Places
@@ -86,3 +87,11 @@ def test_files_of_proc_are_read_to_a_limit(tmp_path: Path) -> None:
     assert len(proc._read(str(path))) == 1 << 25
     path.write_bytes(b"short")
     assert proc._read(str(path)) == b"short"
+
+
+def test_a_policy_of_two_mebibytes_is_none(tmp_path: Path) -> None:
+    """It is refused by its size, before anything of it is run."""
+    path = tmp_path / "policy.py"
+    path.write_bytes(b"raise SystemExit\n" + b"#" * (2 << 20))
+    with pytest.raises(UsageError, match="as no policy has"):
+        policies.find(f"{path}:one")

@@ -13,6 +13,8 @@ from segue.policy.compile import Compiled, compile_policy
 from segue.policy.library import LIBRARY
 from segue.policy.plain import Policy
 
+_LARGEST = 1 << 20  # bytes of a policy's file
+
 
 def find(text: str) -> Policy:
     """The policy of ``FILE.py:NAME``, or of the library; the file is run as Python.
@@ -29,9 +31,11 @@ def find(text: str) -> Policy:
         )
     try:
         with open(open_trusted(file), "rb") as opened:
-            data = opened.read()
+            data = opened.read(_LARGEST + 1)
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from None
+    if len(data) > _LARGEST:
+        raise UsageError(f"{file} has more than {_LARGEST} bytes, as no policy has")
     try:
         space = _run(file, data)
     except SegueError:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from segue.errors import KernelError, UsageError
 from segue.linux import openat
 from segue.supervisor.control import paths
+from segue.visible import visible
 
 # In one round of a loop that has other things to do; a socket holds ten until they are read
 # (net.unix.max_dgram_qlen), on some systems 512.
@@ -112,7 +113,8 @@ def tell(**values: str) -> bool:
         return False
     if values.get("RELOADING"):
         values["MONOTONIC_USEC"] = str(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
-    text = "\n".join(f"{key}={value}" for key, value in values.items())
+    # A value of two lines would be two messages, and a worker's words may be in one.
+    text = "\n".join(f"{key}={visible(value)}" for key, value in values.items())
     address = "\0" + path[1:] if path.startswith("@") else path
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
         try:

@@ -306,7 +306,12 @@ def prepare(runner: Runner) -> Succession:
     check = [*argv[: verb + 1], "--check", *argv[verb + 1 :]]
     try:
         done = subprocess.run(
-            check, capture_output=True, text=True, timeout=_CHECK_SECONDS, check=False
+            check,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_CHECK_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise SegueError(f"the new code did not load within {_CHECK_SECONDS:g} s") from None
