@@ -9,11 +9,17 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 
 from segue.linux import netns as namespaces
 from tests import leaks
+
+# A deadline would be an upper bound on a time, which a busy machine does not keep.
+hypothesis.settings.register_profile("segue", deadline=None)
+hypothesis.settings.load_profile("segue")
 
 _missing: list[str] = []
 
@@ -49,11 +55,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """What a process of ``pytest -n`` could not run is told in the one that reports."""
+    _missing.extend(getattr(node, "workeroutput", {}).get("missing", []))
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """As root everything can be installed, so a test that lacks a program fails the run."""
-    if _missing and exitstatus == 0:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["missing"] = _missing
+    elif _missing and exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        print("\nAs root a skip is a failure:", *_missing, sep="\n  ")
+        print("\nAs root a skip is a failure:", *sorted(set(_missing)), sep="\n  ")
 
 
 @pytest.fixture(scope="session", autouse=True)
