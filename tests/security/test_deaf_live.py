@@ -40,25 +40,30 @@ def flood(count: int) -> None:
 
 
 def test_workers_that_flood_the_log_delay_no_order(netns: int, tmp_path: Path) -> None:
-    """Eight workers write newlines for good: the status comes and says so, a canary is begun and
-    rolled back, and SIGTERM ends the instance with nobody killed for being slow.
+    """Eight workers write newlines for good: a canary is begun and rolled back, and SIGTERM ends
+    the instance with nobody killed for being slow.
     """
-    flags = ("--workers", "8", "--stop-timeout", "15")
+    flags = ("--workers", "8", "--stop-timeout", "60")
     with Instance(tmp_path, *flags, command=(*PYTHON, FLOODER)) as one:
         one.wait_serving(1, 8)
         flood(24)
-
-        def counted() -> bool:
-            return any(worker["left_out"] for worker in one.workers("serving"))
-
-        wait_until(counted, "the count of what was left out")
+        wait_until(lambda: one.output.stat().st_size > 1_000_000, "a flood")
+        assert len(one.workers("serving")) == 8
         assert one.ask("restart", canary=5, wait=False)["exit"] == 0
         assert one.ask("rollback")["exit"] == 0
         one.process.send_signal(signal.SIGTERM)
         assert one.wait() == 0
-        said = one.said()
-        assert "are left out here" in said
-        assert "is killed" not in said
+        assert "is killed" not in one.said()
+
+
+def test_what_is_left_out_of_the_log_is_counted(netns: int, tmp_path: Path) -> None:
+    """One worker writes newlines for good: the status has the count, and the log says it."""
+    with Instance(tmp_path, command=(*PYTHON, FLOODER)) as one:
+        one.wait_serving()
+        assert (one.status()["unread"], one.workers("serving")[0]["left_out"]) == (0, 0)
+        flood(1)
+        wait_until(lambda: one.workers("serving")[0]["left_out"], "the count in the status")
+        wait_until(lambda: "are left out here" in one.said(), "the count in the log")
 
 
 def test_the_last_words_of_a_worker_come_through_a_flood(netns: int, tmp_path: Path) -> None:
@@ -123,3 +128,24 @@ def test_a_round_reads_a_bounded_number_of_notifications(tmp_path: Path) -> None
     assert {(one.pid, one.ready) for one in found} == {(os.getpid(), True)}
     assert (inbox.dropped, set(asked)) == (2, {os.geteuid()})
     inbox.close()
+
+
+def test_a_worker_with_many_processes_is_not_looked_at_whole(netns: int, tmp_path: Path) -> None:
+    """The status says that it does not know what it holds; a restart counts it as busy while a
+    connection of anybody's is left, and not longer.
+    """
+    forking = FLOODER.replace(
+        "while True:\n    c, _",
+        "import signal\n"
+        "if os.environ['SEGUE_GENERATION'] == '1':\n"
+        "    for _ in range(300):\n"
+        "        if os.fork() == 0: signal.pause()\n"
+        "while True:\n    c, _",
+    )
+    flags = ("--idle-grace", "0.1", "--drain-timeout", "60")
+    with Instance(tmp_path, *flags, command=(*PYTHON, forking)) as one:
+        one.wait_serving()
+        assert [worker["connections"] for worker in one.workers("serving")] == [None]
+        assert one.ask("restart")["exit"] == 0
+        assert "has too many processes to look at all of them" in one.said()
+        assert [worker["connections"] for worker in one.workers("serving")] == [0]

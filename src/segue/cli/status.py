@@ -67,7 +67,7 @@ def show(report: dict[str, Any], console: Console) -> None:
             f"{one['share']:g} %" if one["share"] else "-",
             str(one["queue"]),
             str(one["drops"]),
-            str(one["connections"]),
+            "?" if one["connections"] is None else str(one["connections"]),
             str(one["new"]),
             str(one["migrated"]),
         )

@@ -88,9 +88,12 @@ def _children_by_parent(pid: int) -> tuple[int, ...]:
     return tuple(sorted(one for one in everyone() if _stat(one)[1:2] == [wanted]))
 
 
-def tree(pid: int) -> tuple[int, ...]:
-    """The process and all its descendants, ascending within a level; () when it is gone."""
-    return descend(pid, children) if os.path.exists(f"/proc/{pid}") else ()
+def tree(pid: int, most: int | None = None) -> tuple[int, ...]:
+    """The process and all its descendants, ascending within a level; () when it is gone.
+
+    With ``most``, so many of them and perhaps one more, which tells that there are others.
+    """
+    return descend(pid, children, most) if os.path.exists(f"/proc/{pid}") else ()
 
 
 def below(pid: int) -> dict[int, int]:
@@ -124,11 +127,18 @@ def parent(pid: int) -> int | None:
     return int(fields[1]) if len(fields) > 1 else None
 
 
-def descend(pid: int, children_of: Callable[[int], Iterable[int]]) -> tuple[int, ...]:
-    """A process and those below it, each once, though an ancestor may adopt one meanwhile."""
+def descend(
+    pid: int, children_of: Callable[[int], Iterable[int]], most: int | None = None
+) -> tuple[int, ...]:
+    """A process and those below it, each once, though an ancestor may adopt one meanwhile.
+
+    With ``most``, nobody's children are asked for once there are more, and one more is answered.
+    """
     found = [pid]
     known = {pid}
     for one in found:
+        if most is not None and len(found) > most:
+            return tuple(found[: most + 1])
         new = [child for child in children_of(one) if child not in known]
         known.update(new)
         found += new

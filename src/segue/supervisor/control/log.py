@@ -41,6 +41,7 @@ class Pipe:
     label: str = ""
     fields: dict[str, int] = field(default_factory=dict)
     pending: bytes = b""
+    rest: deque[bytes] = field(default_factory=deque)  # what was read when the worker ended
     last: deque[str] = field(default_factory=lambda: deque(maxlen=_LAST_LINES))
 
     @classmethod
@@ -100,19 +101,21 @@ class Pipe:
     @property
     def whole(self) -> bool:
         """A whole line waits here that has not been given out."""
-        return b"\n" in self.pending
+        return bool(self.rest) or b"\n" in self.pending
 
     def lines(self, most: int) -> list[str]:
         """At most so many whole lines, and 64 KiB or one; one read is made when none waits here.
 
         The last twenty are remembered.
         """
-        if not self.whole:
-            self.pending += self._read()
+        while b"\n" not in self.pending and (data := self._next()):
+            self.pending += data
+            if len(self.pending) >= _LONGEST:
+                break
         end = self.pending.rfind(b"\n", 0, _READ) + 1 or self.pending.find(b"\n") + 1
         *found, left = self.pending[:end].split(b"\n", most)
         self.pending = left + self.pending[end:]
-        if not self.whole and len(self.pending) >= _LONGEST:
+        if b"\n" not in self.pending and len(self.pending) >= _LONGEST:
             found.append(self.pending)
             self.pending = b""
         return [self._keep(line) for line in found]
@@ -145,27 +148,33 @@ class Pipe:
 
         Its last line has an end now, if it had none.
         """
-        parts, taken = [self.pending], 0
+        taken = 0
         while taken < _REST and (data := self._read()):
             taken += len(data)
-            parts.append(data)
-        self.pending = b"".join(parts)
-        if self.pending and not self.pending.endswith(b"\n"):
-            self.pending += b"\n"
+            self.rest.append(data)
+        last = self.rest[-1] if self.rest else self.pending
+        if last and not last.endswith(b"\n"):
+            self.rest.append(b"\n")
 
     def keep_last(self) -> int:
         """Of what waits here keep the last twenty lines to be given out; how many others went."""
-        kept = self.pending.split(b"\n")[-_LAST_LINES - 1 :]
-        before = self.pending.count(b"\n")
-        self.pending = b"\n".join(kept)
-        return before - self.pending.count(b"\n")
+        all_of_it = self._all()
+        self.rest.clear()
+        self.pending = b"\n".join(all_of_it.rsplit(b"\n", _LAST_LINES + 1)[-_LAST_LINES - 1 :])
+        return all_of_it.count(b"\n") - self.pending.count(b"\n")
 
     @property
     def last_words(self) -> str:
         """The last line, given out or not; "" when there was none."""
         if self.whole:
-            return _text(self.pending.rsplit(b"\n", 2)[-2])
+            return _text(self._all().rsplit(b"\n", 2)[-2])
         return self.last[-1] if self.last else ""
+
+    def _all(self) -> bytes:
+        return self.pending + b"".join(self.rest)
+
+    def _next(self) -> bytes:
+        return self.rest.popleft() if self.rest else self._read()
 
     def _read(self) -> bytes:
         try:

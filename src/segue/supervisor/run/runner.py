@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 # While a worker is awaited or drained: soon enough that a restart of a quick server takes tens of
 # milliseconds, seldom enough that the looks cost under a tenth of a core.
 _PACE = 0.02
+# A look that takes long is made again after so many times that, whatever happens meanwhile.
+_COST = 10
 # Between two looks at an instance where nothing happens: strangers, recycled listeners.
 _IDLE_PACE = 1.0
 _SELF_BOUND_PACE = 0.1
@@ -107,7 +109,7 @@ class Runner:
         self.reception = Reception(self.loop, self.requests.do)
         self.inbox: notify.Inbox | None = None
         self._pace = _PACE
-        self._looked = 0.0
+        self._looked = self._surveyed = self._discover_at = 0.0
 
     # The loop
 
@@ -217,18 +219,29 @@ class Runner:
                 nudge.close()
                 if nudge.waiting:
                     self.say(f"{nudge.waiting} migrated connection(s) could not be woken for")
-        if self.settings.bind_by == "worker" and now >= self._looked + _SELF_BOUND_PACE:
+        if self.settings.bind_by == "worker" and now >= self._discover_at:
             for said in discover(self.instance, self.crew, self.fronts):
                 self.say(said)
+            took = self.world.now() - now
+            self._discover_at = now + max(_SELF_BOUND_PACE, _COST * took)
         if waiting:
             # What a worker said before it accepted counts before its accepting does.
             self._notified()
         for worker in waiting:
             self._prove(worker, now)
         ending = {Stage.DRAINING, Stage.STOPPING}
-        if any(one.stage in ending for one in self.instance.living):
-            before = self.survey.hidden
+        if now >= self._surveyed + self._pace and any(
+            one.stage in ending for one in self.instance.living
+        ):
+            self._surveyed = now
+            before, crowded = self.survey.hidden, self.survey.crowded
             self.survey.look(self.instance, self.crew, self.fronts, now)
+            for number in self.survey.crowded - crowded:
+                self.say(
+                    f"{self.instance.workers[number].name} has too many processes to look at all of"
+                    " them: it counts as busy while anybody's connection is left, up to its drain"
+                    " limit"
+                )
             for number in self.survey.hidden - before:
                 self.say(
                     f"{self.instance.workers[number].name} hides what it has open (it changed its"
@@ -236,7 +249,7 @@ class Runner:
                     " left, up to its drain limit"
                 )
             # A look at many thousand connections takes long: keep it under a tenth of the time.
-            self._pace = max(_PACE, 10 * (self.world.now() - now))
+            self._pace = max(_PACE, _COST * (self.world.now() - now))
         self.reception.hurry()
         if self.balancing is not None:
             self.balancing.step(now, self.rescue.stalls, self.rescue.diverted)

@@ -16,7 +16,7 @@ from segue.supervisor.lifecycle.stages import Phase, Stage
 from segue.supervisor.rescue import balancing
 from segue.supervisor.rescue.watched import Depth, Thresholds, WatchedWorker
 from segue.supervisor.settings import Settings
-from segue.supervisor.workers.processes import Crew
+from segue.supervisor.workers.processes import Crew, part
 
 _WATCHED = frozenset({Stage.SERVING, Stage.DRAINING, Stage.STOPPING})
 
@@ -49,8 +49,8 @@ class OwnWorkers:
         return _seen(self._instance.workers[number])
 
     def processes(self, number: int) -> tuple[int, ...]:
-        """As in Watched: its whole tree."""
-        return self._crew.members[number].tree()
+        """As in Watched: of its tree as many as one look may cost."""
+        return self._crew.members[number].tree(part(len(self._crew.members)))
 
     def open(self, listener: HeldListener) -> socket.socket | None:
         """As in Watched."""

@@ -30,6 +30,15 @@ _OF_THE_SUPERVISOR = (
     "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET",
     "WATCHDOG_PID", "WATCHDOG_USEC", "MAINPID",
 )  # fmt: skip
+# Processes in one look at all workers: each costs a tenth of a millisecond, while everybody else
+# waits.  A worker that forks for each client may have thousands.
+LOOKED_AT = 192
+_FEWEST = 4  # of one worker, however many workers there are
+
+
+def part(workers: int) -> int:
+    """At how many processes of each of so many workers one look looks."""
+    return max(_FEWEST, LOOKED_AT // max(1, workers))
 
 
 @dataclass(slots=True)
@@ -52,9 +61,12 @@ class Member:
         ):
             file.write(bytes([value]))
 
-    def tree(self) -> tuple[int, ...]:
-        """The worker and all its descendants; () when it has ended, as its pid may be another's."""
-        found = proc.tree(self.child.pid)
+    def tree(self, most: int | None = None) -> tuple[int, ...]:
+        """The worker and all its descendants; () when it has ended, as its pid may be another's.
+
+        With ``most``, as in ``proc.tree``.
+        """
+        found = proc.tree(self.child.pid, most)
         return () if pidfd.ended(self.child.pidfd) else found
 
     def signal(self, number: int) -> None:
@@ -161,6 +173,16 @@ class Crew:
             env["LISTEN_FDS"] = str(inherited)
             env["LISTEN_FDNAMES"] = ":".join(bind.name for bind in self.settings.binds)
         return env
+
+    def trees(self) -> tuple[dict[int, frozenset[int]], frozenset[int]]:
+        """Processes by worker, as many as one look may cost; and who has more than those.
+
+        All workers have the same part of them, whatever the others have.
+        """
+        most = part(len(self.members))
+        found = {member.worker.id: member.tree(most) for member in self}
+        crowded = frozenset(one for one, pids in found.items() if len(pids) > most)
+        return {one: frozenset(pids[:most]) for one, pids in found.items()}, crowded
 
     def of_process(self, pid: int) -> Member | None:
         """The member in whose tree this process is, unless it is very deep in it.

@@ -25,6 +25,8 @@ class Survey:
     held: dict[int, Held] = field(default_factory=dict)
     # Workers that hide their descriptors: their connections cannot be told from others'.
     hidden: frozenset[int] = frozenset()
+    # Workers with more processes than one look may cost: so it is with theirs.
+    crowded: frozenset[int] = frozenset()
     # Requests carry no reference to their listener (inet_diag shows none), so those that were
     # there just after the flip are counted against every listener that was flipped away from.
     pending: dict[int, dict[int, frozenset[int]]] = field(default_factory=lambda: defaultdict(dict))
@@ -34,16 +36,16 @@ class Survey:
     ) -> dict[int, Held]:
         """The facts of every worker whose end is near; also kept in ``held``."""
         near = [one for one in instance.living if one.stage in {Stage.DRAINING, Stage.STOPPING}]
-        trees = {
-            one.id: frozenset(crew.members[one.id].tree()) for one in near if one.id in crew.members
-        }
+        everybody, crowded = crew.trees()
+        trees = {one.id: everybody[one.id] for one in near if one.id in everybody}
+        self.crowded = crowded & trees.keys()
         pids = frozenset().union(*trees.values())
         self.hidden = frozenset(
             one for one, tree in trees.items() if any(map(proc.hides_descriptors, tree))
         )
-        if self.hidden:
+        if self.hidden or self.crowded:
             # Whatever belongs to somebody else who can be seen is not theirs.
-            pids = pids.union(*(member.tree() for member in crew))
+            pids = pids.union(*everybody.values())
         found = {one.id: Held() for one in near}
         for front in fronts:
             group = front.observer.snapshot(
@@ -79,7 +81,7 @@ class Survey:
         grace = self.idle_grace * 1000
         connections = group.held_by(pids)
         idle = sum(1 for one in connections if one.idle_ms is not None and one.idle_ms >= grace)
-        unknown = len(group.unowned) if worker.id in self.hidden else 0
+        unknown = len(group.unowned) if worker.id in self.hidden | self.crowded else 0
         return Held(
             queue=sofar.queue + queue,
             requests=sofar.requests + self._requests(worker, front, group, now),
@@ -108,7 +110,8 @@ def strangers(front: Front, crew: Crew) -> tuple[Listener, ...]:
     unknown = front.observer.snapshot(front.bind.address).strangers(front.cookies)
     if not unknown:
         return ()  # whose sockets they are is worth a look at every process only when there are any
-    ours = {inode for member in crew for pid in member.tree() for inode in proc.sockets(pid)}
+    trees, _ = crew.trees()
+    ours = {inode for tree in trees.values() for pid in tree for inode in proc.sockets(pid)}
     return tuple(one for one in unknown if one.inode not in ours)
 
 
