@@ -7,12 +7,17 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from segue.address import Address
+from segue.engine.attached import Attached
+from segue.engine.generations import Generations
 from segue.errors import SegueError, UsageError
 from segue.linux import proc
+from segue.observe.origin import Rule
+from segue.policy.counts import Counts
 from segue.supervisor.control.paths import Places
 from segue.supervisor.lifecycle.instance import HeldListener, Instance, Worker
 from segue.supervisor.lifecycle.stages import Stage
@@ -116,3 +121,55 @@ def test_a_file_that_is_no_record_counts_as_none(tmp_path: Path, text: str) -> N
     places = Places(f"{tmp_path}/t")
     Path(places.record).write_text(text, errors="surrogatepass")
     assert places.read_record() is None
+
+
+class Table:
+    """As much of a steering as a record is read against."""
+
+    def cookies(self) -> dict[int, int]:
+        return {0: 70, 1: 71}
+
+    def counted(self, slot: int) -> Counts:
+        assert isinstance(slot, int)
+        return Counts()
+
+    def share(self, weights: dict[int, float]) -> None:
+        assert all(isinstance(slot, int) and weight >= 0 for slot, weight in weights.items())
+
+
+def attached() -> Attached:
+    """A group that was found again, before its record is read."""
+    address = Address("127.0.0.1", 8080)
+    rule = Rule.parse("start")
+    return Attached(address, cast("Any", None), cast("Any", Table()), rule, Generations(5.0))
+
+
+def test_a_record_of_a_foreign_group_is_read_or_left() -> None:
+    """What cannot be read changes nothing; what can has counts where counts belong."""
+    one = {"cookie": 70, "slot": 0, "generation": 1, "since": 1.0, "ready": True}
+    whole = {
+        "members": [one, {**one, "cookie": 71, "slot": 1, "generation": 2}],
+        "generations": {"last": 2, "keys": {"a": 1, "b": 2}, "started": 1.0},
+        "percent": {"2": 5.0}, "factors": {"70": 0.5}, "strength": 2,
+        "gone": {"new": 3},
+    }  # fmt: skip
+    before = attached()
+    before.restore(whole, 1.0)
+    assert set(before.members) == {70, 71}
+    for path in places_in(whole):
+        for strange in STRANGE:
+            changed = copy.deepcopy(whole)
+            inner: Any = changed
+            for key in path[:-1]:
+                inner = inner[key]
+            inner[path[-1]] = strange
+            found = attached()
+            try:
+                found.restore(changed, 1.0)
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+                assert not found.members
+                assert not found.percent
+                assert not found.generations.keys
+            else:
+                json.dumps([found.generations.to_json(), found.percent, found.factors])
+                assert all(isinstance(one.generation, int) for one in found.members.values())

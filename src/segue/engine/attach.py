@@ -122,7 +122,7 @@ def find_again(
         _refuse_exchanged(address, pins, steering.identities(), record.get("objects"))
         attached = Attached(address, observer, steering, rule, generations)
         # A record that cannot be read costs the numbers of generations, and no connection.
-        with suppress(KeyError, TypeError, ValueError):
+        with suppress(KeyError, TypeError, ValueError, AttributeError, OverflowError):
             attached.restore(record, now)
         attached.forget_others()
         undo.pop_all()

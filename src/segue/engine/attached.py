@@ -308,17 +308,25 @@ class Attached:
     def restore(self, plain: Mapping[str, Any], now: float) -> None:
         """Go on where ``to_json`` stood, with the slots that the steering still has.
 
-        Raises KeyError, TypeError or ValueError on foreign data.
+        Raises KeyError, TypeError, ValueError, AttributeError or OverflowError on foreign data,
+        with nothing changed.
         """
+        percent = {int(one): _number(part) for one, part in plain["percent"].items()}
+        factors = {int(cookie): _number(one) for cookie, one in plain["factors"].items()}
+        strength = _count(plain["strength"])
+        gone = Counts(**{name: _count(one) for name, one in plain["gone"].items()})
+        members = [
+            AttachedListener(
+                cookie=_count(one["cookie"]), slot=_count(one["slot"]),
+                generation=_count(one["generation"]), since=now, ready=one["ready"] is True,
+            )
+            for one in plain["members"]
+        ]  # fmt: skip
         self.generations.restore(plain["generations"])
-        self.percent = {int(number): float(part) for number, part in plain["percent"].items()}
-        self.factors = {int(cookie): float(one) for cookie, one in plain["factors"].items()}
-        self.strength, self.gone = int(plain["strength"]), Counts(**plain["gone"])
+        self.percent, self.factors, self.strength, self.gone = percent, factors, strength, gone
         self._changed = now
         there = self.steering.cookies()
-        for one in plain["members"]:
-            member = AttachedListener(**one)
-            member.since = now
+        for member in members:
             if there.get(member.slot) == member.cookie:
                 self.members[member.cookie] = member
             else:
@@ -338,3 +346,18 @@ class Attached:
 def _kin(listener: Listener) -> Kin:
     """What the kernel wants equal within a group (inet_reuseport_add_sock)."""
     return listener.uid, listener.interface, listener.v6only
+
+
+def _count(value: Any) -> int:
+    """Of a record.  Raises TypeError or ValueError for what is no count."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 64:
+        raise ValueError(f"{value!r:.40} is no count")
+    return value
+
+
+def _number(value: Any) -> float:
+    """Of a record.  Raises TypeError, ValueError or OverflowError for what is none."""
+    found = float(value)
+    if not 0 <= found < float(1 << 64):
+        raise ValueError(f"{value!r:.40} is no weight")
+    return found

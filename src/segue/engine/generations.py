@@ -62,6 +62,13 @@ class Generations:
         return {"last": self.last, "keys": self.keys, "started": self.started}
 
     def restore(self, plain: dict[str, Any]) -> None:
-        """Go on from what ``to_json`` said.  Raises KeyError, TypeError or ValueError."""
-        self.last, self.started = int(plain["last"]), float(plain["started"])
-        self.keys = {str(key): int(number) for key, number in plain["keys"].items()}
+        """Go on from what ``to_json`` said.
+
+        Raises KeyError, TypeError, ValueError, AttributeError or OverflowError, with nothing
+        changed.
+        """
+        keys = {str(key): int(number) for key, number in plain["keys"].items()}
+        last, started = int(plain["last"]), float(plain["started"])
+        if not (0 <= last < 1 << 63 and abs(started) < float(1 << 63)):
+            raise ValueError("no generation has such a number")
+        self.keys, self.last, self.started = keys, last, started

@@ -83,7 +83,10 @@ def detach(wish: Wish) -> bool:
 def _record(places: Places) -> dict[str, Any]:
     """What the last one of this name wrote down; {} where that cannot be read."""
     found = (places.read_record() or {}).get("attached")
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    group = found.get("group")
+    return found if isinstance(group, dict) else {**found, "group": {}}
 
 
 def _begin(wish: Wish, places: Places, observer: Observer) -> Attending:
