@@ -42,7 +42,7 @@ def make(
             rule, now = Rule.parse("start"), time.monotonic()
             attached = attach(IPV4, observer, pins, rule, Generations(), now)
             stack.callback(pins.remove)
-            one = Attending(Wish(IPV4), places, observer, attached, pins, choice)
+            one = Attending(Wish(IPV4), places, places.lock(), observer, attached, pins, choice)
             stack.callback(one.close)
             return one
 

@@ -7,6 +7,7 @@ import functools
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,6 +187,25 @@ def test_a_killed_one_is_found_again(pool: Servers, tmp_path: Path, bpf_director
         generations = {worker["pid"]: worker["generation"] for worker in status["workers"]}
         assert generations == {old.pid: 1, new.pid: 2, third.pid: 3}
         assert shares == {1: 75, 2: 25}
+
+
+def test_files_that_somebody_removed_are_made_again(
+    pool: Servers, tmp_path: Path, bpf_directory: str
+) -> None:
+    """Socket, lock and record: orders are heard, and a second one of the name is refused."""
+    pool.plain(1, 50)
+    with Attach(tmp_path, bpf_directory) as one:
+        one.wait_attached(1)
+        files = [Path(tmp_path, "run", f"t.{kind}") for kind in ("sock", "lock", "json")]
+        for file in files:
+            file.unlink()
+        wait_until(lambda: all(file.exists() for file in files), "the files are there again")
+        assert one.status()["name"] == "t"
+        second = subprocess.run(
+            one.argv, env=one.env, capture_output=True, text=True, timeout=20, check=False
+        )
+        assert second.returncode == 1
+        assert f"already running (pid {one.process.pid})" in second.stderr
 
 
 def test_without_a_record_the_pins_are_enough(

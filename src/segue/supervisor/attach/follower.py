@@ -30,10 +30,11 @@ from segue.supervisor.attach.newcomers import Proving
 from segue.supervisor.attach.settings import Wish, enter
 from segue.supervisor.attach.watched import ForeignListeners
 from segue.supervisor.control.clients import Reception
+from segue.supervisor.control.doors import KEEP_EVERY, Doors
 from segue.supervisor.control.incumbent import renewal
 from segue.supervisor.control.log import Voice
 from segue.supervisor.control.paths import Places, remove
-from segue.supervisor.control.server import Asker, Control
+from segue.supervisor.control.server import Asker
 from segue.supervisor.control.tracing import Tracing
 from segue.supervisor.front import Front
 from segue.supervisor.loop import Loop
@@ -49,16 +50,12 @@ def attend(wish: Wish) -> int:
     """
     enter(wish.netns)
     places = Places.of(wish.instance_name)
-    lock = places.lock()
-    try:
-        with Observer() as observer:
-            attending = _begin(wish, places, observer)
-            try:
-                return attending.run()
-            finally:
-                attending.close()
-    finally:
-        os.close(lock)
+    with Observer() as observer:
+        attending = _begin(wish, places, observer)
+        try:
+            return attending.run()
+        finally:
+            attending.close()
 
 
 def detach(wish: Wish) -> bool:
@@ -90,6 +87,15 @@ def _record(places: Places) -> dict[str, Any]:
 
 
 def _begin(wish: Wish, places: Places, observer: Observer) -> Attending:
+    lock = places.lock()
+    try:
+        return _attending(wish, places, lock, observer)
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def _attending(wish: Wish, places: Places, lock: int, observer: Observer) -> Attending:
     pins = Pins(places.name, wish.bpffs)
     rule = Rule.parse(wish.generation_by)
     generations = Generations(wish.together, rule.by_start)
@@ -129,12 +135,12 @@ def _begin(wish: Wish, places: Places, observer: Observer) -> Attending:
         )  # fmt: skip
         how = "attached"
     attached.canary, attached.proven = wish.canary, wish.ready == "accept"
-    attending = Attending(replace(wish, passing=passing), places, observer, attached, pins, choice)
+    attending = Attending(
+        replace(wish, passing=passing), places, lock, observer, attached, pins, choice
+    )
     attending.say(f"{how}: {wish.address}, {len(attached.members)} listener(s)")
     for one in attached.differences:
         attending.say(f"the listeners differ in {one.name}: {one.effect}")
-    if wish.rescue_after:
-        attending.begin_rescue(wish.rescue_after)
     return attending
 
 
@@ -145,6 +151,7 @@ class Attending:
         self,
         wish: Wish,
         places: Places,
+        lock: int,
         observer: Observer,
         attached: Attached,
         pins: Pins,
@@ -164,7 +171,9 @@ class Attending:
         self._said = ""
         self._written: dict[str, Any] = {}
         self.tracing = Tracing(self.loop, wish.program_choice)
-        self.reception = Reception(self.loop, attached_orders.Orders(self).do)
+        clients = Reception(self.loop, attached_orders.Orders(self).do)
+        self.doors = Doors(places, lock, clients, self.loop)
+        self._kept = self.loop.now()
         self.membership = MembershipWatch(wish.address.port, self.loop.now(), traced=wish.traced)
         if self.membership.traced:
             self.loop.watch(self.membership, self._told)
@@ -175,7 +184,9 @@ class Attending:
         """Follow until told to end; the exit code."""
         ends = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         self.loop.on_signals(dict.fromkeys(ends, self._signalled))
-        self.reception.open(Control(self.places.control))
+        if self.wish.rescue_after:
+            self.begin_rescue(self.wish.rescue_after)
+        self.doors.open()
         self.write_down()
         self._summarize()
         notify.tell(READY="1", STATUS=f"follows {self.wish.address}")
@@ -199,7 +210,10 @@ class Attending:
     def deadline(self) -> float:
         """As in Subject."""
         now = self.loop.now()
-        due = [self.membership.deadline(), now + self._proving.pace(now)]
+        due = [
+            *(self.membership.deadline(), now + self._proving.pace(now)),
+            self._kept + KEEP_EVERY,
+        ]
         if self._nudge is not None:
             due.append(self._nudge.deadline())
         return min(due)
@@ -207,7 +221,16 @@ class Attending:
     def tick(self) -> None:
         """As in Subject: who comes and goes, who accepts, who is slow with a request."""
         self.loop.attempt(f"looking at {self.wish.address}", self._look)
-        self.reception.hurry()
+        self.doors.clients.hurry()
+        if self.loop.now() >= self._kept + KEEP_EVERY:
+            self._kept = self.loop.now()
+            self.loop.attempt(f"keeping {self.places.control}", self._keep)
+
+    def _keep(self) -> None:
+        if self.doors.keep():
+            self.say(f"{self.places.control} had been removed: it is there again")
+            self._written = {}
+            self.write_down()
 
     def _look(self) -> None:
         now, attached = self.loop.now(), self.attached
@@ -399,7 +422,7 @@ class Attending:
         if self._nudge is not None:
             self._nudge.close()
         self.membership.close()
-        self.reception.close()
+        self.doors.close()
         self.tracing.close()
         self.attached.steering.close()
         self.loop.close()

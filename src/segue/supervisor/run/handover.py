@@ -62,7 +62,12 @@ def _runs(worker: Worker) -> bool:
 
 
 def take_over(
-    record: dict[str, Any], settings: Settings, places: Places, voice: Voice, world: World
+    record: dict[str, Any],
+    settings: Settings,
+    places: Places,
+    lock: int,
+    voice: Voice,
+    world: World,
 ) -> Runner:
     """A runner for the workers that a dead supervisor left.
 
@@ -75,7 +80,7 @@ def take_over(
     if wanted == "auto":
         wanted = str(record.get("engine", "auto"))
     choice = world.choose(wanted)
-    runner = Runner(settings, places, voice, choice, world, instance)
+    runner = Runner(settings, places, lock, voice, choice, world, instance)
     for front, order in zip(runner.fronts, record["orders"], strict=True):
         if isinstance(front.steering, IndexAddressed):
             front.steering.adopt_order(order)
@@ -228,9 +233,13 @@ class Succession:
         runner = self.runner
         doors = {
             name: -1 if door is None else door.fileno()
-            for name, door in (("control", runner.reception.control), ("inbox", runner.inbox))
+            for name, door in (
+                ("control", runner.doors.clients.control),
+                ("inbox", runner.doors.inbox),
+            )
         }
-        keep: list[int] = [runner.lock, *doors.values()]
+        lock = -1 if runner.doors.lock is None else runner.doors.lock
+        keep: list[int] = [lock, *doors.values()]
         sockets = []
         for front in runner.fronts:
             sockets.append({slot: one.fileno() for slot, one in front.sockets.items()})
@@ -251,7 +260,7 @@ class Succession:
             "opened": [list(front.opened) for front in runner.fronts],
             "instance": runner.instance.to_json(),
             "choice": [runner.choice.engine, runner.choice.nudge, list(runner.choice.reasons)],
-            "lock": runner.lock,
+            "lock": lock,
             "doors": doors,
             "sockets": sockets,
             "steering": [descriptors_of(front.steering) for front in runner.fronts],
@@ -364,11 +373,12 @@ def succeed(handed: dict[str, Any], places: Places, voice: Voice, world: World) 
             made.adopt_order(order)
         return made
 
-    runner = Runner(settings, places, voice, choice, replace(world, steering=steering), instance)
+    lock = handed["lock"] if handed["lock"] >= 0 else places.lock()
+    os.set_inheritable(lock, False)
+    given = replace(world, steering=steering)
+    runner = Runner(settings, places, lock, voice, choice, given, instance)
     if runner.balancing is None:
         instance.balance.clear()
-    runner.lock = handed["lock"]
-    os.set_inheritable(runner.lock, False)
     # Where maps went over, members are in them; else they join a new steering again.
     anew = bool(settings.program_choice) or not all(handed["steering"])
     for front, sockets in zip(runner.fronts, handed["sockets"], strict=True):

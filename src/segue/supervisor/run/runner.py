@@ -17,6 +17,7 @@ from segue.engine.steering import order_of
 from segue.linux import proc
 from segue.supervisor import notify
 from segue.supervisor.control.clients import Reception
+from segue.supervisor.control.doors import Doors
 from segue.supervisor.control.log import Voice
 from segue.supervisor.control.paths import Places
 from segue.supervisor.control.server import Control
@@ -65,6 +66,7 @@ class Runner:
         self,
         settings: Settings,
         places: Places,
+        lock: int,
         voice: Voice,
         choice: EngineChoice,
         world: World,
@@ -104,33 +106,19 @@ class Runner:
         self.exit_code = 0
         self.cut = 0
         self.succession: Succession | None = None  # set to hand over to new code
-        self.lock = -1
         self.terminal = os.isatty(0)
-        self.reception = Reception(self.loop, self.requests.do)
-        self.inbox: notify.Inbox | None = None
+        self.doors = Doors(
+            places, lock, Reception(self.loop, self.requests.do), self.loop, self._notified
+        )
         self._pace = _PACE
         self._looked = self._surveyed = self._discover_at = 0.0
 
     # The loop
 
     def open(self, control: Control | None = None, inbox: notify.Inbox | None = None) -> None:
-        """Make the control socket and the inbox, unless a predecessor hands them over."""
+        """Take orders, by the sockets that a predecessor hands over if it does."""
         self.loop.on_signals({**self.requests.signals, signal.SIGCHLD: self._reap})
-        self.open_doors(control, inbox)
-
-    def open_doors(self, control: Control | None = None, inbox: notify.Inbox | None = None) -> None:
-        """Be there for clients and for workers' notifications."""
-        self.reception.open(control or Control(self.places.control))
-        self.inbox = inbox or notify.Inbox(self.places.notify)
-        self.loop.watch(self.inbox, self._notified, Rank.NOTIFIED)
-
-    def shut_doors(self) -> None:
-        """Close both sockets, as far as they are open."""
-        self.reception.shut()
-        if self.inbox is not None:
-            self.loop.unwatch(self.inbox)
-            self.inbox.close()
-            self.inbox = None
+        self.doors.open(control, inbox)
 
     def run(self) -> int:
         """Serve until stopped; the exit code."""
@@ -250,7 +238,7 @@ class Runner:
                 )
             # A look at many thousand connections takes long: keep it under a tenth of the time.
             self._pace = max(_PACE, _COST * (self.world.now() - now))
-        self.reception.hurry()
+        self.doors.clients.hurry()
         if self.balancing is not None:
             self.balancing.step(now, self.rescue.stalls, self.rescue.diverted)
         if now >= self._looked + _IDLE_PACE:
@@ -277,7 +265,8 @@ class Runner:
             return uid in users or uid in became()
 
         ready: dict[int, bool] = {}
-        for message in self.inbox.receive(trusts) if self.inbox else ():
+        inbox = self.doors.inbox
+        for message in inbox.receive(trusts) if inbox else ():
             ready[message.pid] = ready.get(message.pid, False) or message.ready
         if not any(one.stage is Stage.STARTING for one in self.instance.living):
             return  # nobody's word is awaited
@@ -380,6 +369,5 @@ class Runner:
         for front in self.fronts:
             front.close()
         self.observer.close()
-        self.reception.close()
-        self.shut_doors()
+        self.doors.close()
         self.loop.close()

@@ -82,10 +82,9 @@ def serve(
         lock = places.lock()
         record = places.read_record()
         if record is not None and succession.anyone_alive(record):
-            runner = succession.take_over(record, settings, places, voice, world)
+            runner = succession.take_over(record, settings, places, lock, voice, world)
         else:
-            runner = _fresh(settings, places, voice, world)
-        runner.lock = lock
+            runner = _fresh(settings, places, lock, voice, world)
         runner.crew.files = raise_file_limit()
     if reread is not None:
         runner.reread = reread
@@ -115,8 +114,6 @@ def serve(
         raise
     finally:
         runner.close()
-        if runner.lock >= 0:
-            os.close(runner.lock)
     return code
 
 
@@ -135,11 +132,12 @@ def _fill_standard_descriptors() -> None:
     os.close(number)
 
 
-def _fresh(settings: Settings, places: Places, voice: Voice, world: World) -> Runner:
+def _fresh(settings: Settings, places: Places, lock: int, voice: Voice, world: World) -> Runner:
     with world.observer() as observer:
         refuse_strangers(observer, settings)
     choice = world.choose(settings.wanted_engine)
-    runner = Runner(settings, places, voice, choice, world, Instance(size=settings.workers))
+    instance = Instance(size=settings.workers)
+    runner = Runner(settings, places, lock, voice, choice, world, instance)
     try:
         if settings.beside:
             _defer_to_incumbents(runner)

@@ -5,7 +5,6 @@ None of it has a descriptor that would announce it.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from segue.engine.steering import IndexAddressed
@@ -69,13 +68,6 @@ class Audit:
         Raises SegueError or OSError when it cannot be; serving goes on, and it is tried again.
         """
         runner = self.runner
-        if runner.places.whole():
-            return
-        runner.shut_doors()
-        lock, runner.lock = runner.lock, -1
-        if lock >= 0:
-            os.close(lock)
-        runner.lock = runner.places.lock()
-        runner.open_doors()
-        runner.say(f"{runner.places.control} had been removed: it is there again")
-        runner.write_down()
+        if runner.doors.keep():
+            runner.say(f"{runner.places.control} had been removed: it is there again")
+            runner.write_down()
