@@ -32,7 +32,7 @@ _OF_THE_SUPERVISOR = (
 )  # fmt: skip
 # Processes in one look at all workers: each costs a tenth of a millisecond, while everybody else
 # waits.  A worker that forks for each client may have thousands.
-LOOKED_AT = 192
+LOOKED_AT = 128
 _FEWEST = 4  # of one worker, however many workers there are
 
 
