@@ -379,6 +379,7 @@ def test_a_successor_goes_on_with_the_picture() -> None:
         order = group.steering.order()
         assert order[0] == sockopt.cookie(group.listeners[slots[3]])
         group.listeners.pop(slots[2]).close()
+        group.steering.close()
         group.steering = Drain()
         group.steering.adopt_order(order)
         for slot, listener in group.listeners.items():

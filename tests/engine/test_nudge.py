@@ -60,6 +60,7 @@ class Sleepers:
     def close(self) -> None:
         for one in [*self.clients, *self.listeners.values()]:
             one.close()
+        self.steering.close()
         self.observer.close()
 
 

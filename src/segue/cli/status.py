@@ -109,6 +109,12 @@ def show(report: dict[str, Any], console: Console) -> None:
         if variables:
             kept = ", ".join(f"{name} {number}" for name, number in variables.items())
             console.print(f"  {cell(report['object'])}: {cell(kept)}", highlight=False)
+        if front.get("restored"):
+            console.print(
+                f"  its program was gone or exchanged {front['restored']} time(s), and put back",
+                style="red",
+                highlight=False,
+            )
         for stranger in front["strangers"]:
             console.print(f"  also listens, left alone: {cell(stranger)}", style="yellow")
     if report["cut"]:

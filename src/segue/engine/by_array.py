@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from segue.engine.loaded_object import LoadedObject
+from segue.engine.own_member import OwnMember, able
 from segue.engine.sockarray import put
 from segue.errors import UsageError
 from segue.linux.bpf import attach_reuseport
@@ -44,6 +45,7 @@ class ByArray:
     name = "migrate"
     migrates = True
     weighs = False
+    own_port = 0
 
     def __init__(self, policy: ObjectPolicy) -> None:
         """Raises KernelError (EPERM without CAP_BPF), VerifierError."""
@@ -75,7 +77,20 @@ class ByArray:
 
     def attach(self, listener: socket.socket) -> None:
         """Our program decides for this listener's group.  Raises KernelError."""
-        attach_reuseport(listener.fileno(), self._loaded.program.fileno())
+        with able(listener) as member:
+            attach_reuseport(member.fileno(), self._loaded.program.fileno())
+
+    def look_after(self, own: OwnMember) -> bool | None:
+        """As in Steering, by a pin to one that waits.  Raises KernelError, OSError."""
+        free = max(slot for slot in range(builtin.SLOTS) if slot not in self._listeners)
+        port = encode_number(own.port)
+        self._waiting.update(encode_number(free), builtin.encode_socket(own.listener.fileno()))
+        try:
+            self._loaded.pins.update(port, encode_number(WAITING + free))
+            return own.reached(lambda: self.attach(own.listener))
+        finally:
+            self._loaded.pins.delete(port)
+            self._waiting.delete(encode_number(free))
 
     def share(self, weights: Mapping[int, float]) -> None:
         """As in Steering, and every weight above zero is the same share.

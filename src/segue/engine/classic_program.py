@@ -45,9 +45,12 @@ _SIZE_BITS = SIZE.bit_length() - 1
 _SPREAD, _STIR = 0x9E3779B1, 0x85EBCA6B
 
 
-def steer(shares: Mapping[int, int], pins: Mapping[int, int]) -> list[Instruction]:
+def steer(
+    shares: Mapping[int, int], pins: Mapping[int, int], own: tuple[int, int] | None = None
+) -> list[Instruction]:
     """A program for indexes: ``shares`` says how many of SIZE hashes each gets (together all, or
-    none at all), ``pins`` where a source port goes, whatever its hash.
+    none at all), ``pins`` where a source port goes, whatever its hash.  ``own`` is a source port
+    and where it goes if it is of this host: for others an index that is beyond the end.
 
     With no shares the kernel's hash decides.  Raises UsageError when the program is too long.
     """
@@ -57,6 +60,15 @@ def steer(shares: Mapping[int, int], pins: Mapping[int, int]) -> list[Instructio
         for port, index in sorted(pins.items()):
             after = f"not {port}"
             items += [jump_if(Test.EQ, port, otherwise=after), answer(index), Label(after)]
+    if own is not None:
+        port, index = own
+        items += [
+            *_load_port("own"),
+            jump_if(Test.EQ, port, otherwise="not own"),
+            *_if_from_here("own", "not own"),
+            answer(index),
+            Label("not own"),
+        ]
     if not shares:
         return assemble([*items, answer(NOBODY)])
     items += _load_hash()
@@ -79,20 +91,41 @@ def drop_knock(port: int) -> list[Instruction]:
         [
             *_load_port("knock"),
             jump_if(Test.EQ, port, otherwise="keep"),
-            *_if_ipv6("both ipv6"),
-            load_network(_TARGET_IPV4),
-            x_from_a(),
-            load_network(_SOURCE_IPV4),
-            jump("compare"),
-            Label("both ipv6"),
-            load_network(_TARGET_IPV6_TAIL),
-            x_from_a(),
-            load_network(_SOURCE_IPV6[-1]),
-            Label("compare"),
-            jump_if_x(Test.EQ, otherwise="keep"),
+            *_if_from_here("knock", "keep"),
             answer(0),
             Label("keep"),
             answer(NOBODY),
+        ]
+    )
+
+
+def _if_from_here(name: str, otherwise: str) -> list[Item]:
+    """Go on when both addresses are the same, else to the label; labels carry the name."""
+    return [
+        *_if_ipv6(f"{name} both ipv6"),
+        load_network(_TARGET_IPV4),
+        x_from_a(),
+        load_network(_SOURCE_IPV4),
+        jump(f"{name} compare"),
+        Label(f"{name} both ipv6"),
+        load_network(_TARGET_IPV6_TAIL),
+        x_from_a(),
+        load_network(_SOURCE_IPV6[-1]),
+        Label(f"{name} compare"),
+        jump_if_x(Test.EQ, otherwise=otherwise),
+    ]
+
+
+def keep_only(port: int) -> list[Instruction]:
+    """A socket filter that drops everything but what this host sends itself from this port."""
+    return assemble(
+        [
+            *_load_port("own"),
+            jump_if(Test.EQ, port, otherwise="drop"),
+            *_if_from_here("own", "drop"),
+            answer(NOBODY),
+            Label("drop"),
+            answer(0),
         ]
     )
 

@@ -12,9 +12,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from segue.address import Address
-from segue.engine import classic_program
+from segue.engine import classic_program, own_member
 from segue.engine.find_index import find_index
 from segue.engine.index_order import IndexOrder
+from segue.engine.own_member import OwnMember
 from segue.errors import KernelError, UsageError
 from segue.linux import cbpf, sockopt
 from segue.linux.sock_diag import Entry, SockDiag
@@ -70,7 +71,7 @@ class _Oddities:
 
 
 class Drain:
-    """Steering of one group; holds no descriptor of its own."""
+    """Steering of one group; of its own it holds a socket that keeps a source port."""
 
     name = "drain"
     migrates = False
@@ -85,6 +86,8 @@ class Drain:
         self._attached = False  # a program of ours, that names indexes, is in force
         self._not_found: frozenset[int] = frozenset()  # adrift, and looked for in vain
         self._reported = _Oddities()
+        self._reserved: socket.socket | None = None  # so that its port is nobody else's
+        self._own: tuple[int, int] | None = None  # that port and an index, in force
 
     def join(self, slot: int, listener: socket.socket) -> None:
         """As in Steering, for any listener of the group, whoever opened it and when.
@@ -172,6 +175,37 @@ class Drain:
         """As in IndexAddressed.  The members join again after it, and keep their indexes."""
         self._order = IndexOrder(order)
 
+    def attach(self, listener: socket.socket) -> None:
+        """As in Steering.  Nothing before the first share."""
+        if self._weights or self._pins:
+            self._attach(by=listener)
+
+    def look_after(self, own: OwnMember) -> bool | None:
+        """As in Steering, by what the program in force does with a port of ours.  Raises OSError,
+        KernelError.
+        """
+        if self._own is None or self._key is None:
+            return None
+        # The last index must be our member's, and the port one that the hash would not send there:
+        # after members came or went it may be another.
+        known = (own.port, len(self._key.look()) - 1) == self._own
+        found = own.reached(lambda: self.attach(own.listener)) if known else None
+        # A port is used once: the next time it would show its TIME_WAIT.
+        self._forget_port()
+        self._reserved = own.spare()
+        self.attach(own.listener)
+        return found
+
+    def _forget_port(self) -> None:
+        if self._reserved is not None:
+            self._reserved.close()
+            self._reserved = None
+
+    @property
+    def own_port(self) -> int:
+        """As in Steering: the one that the program in force knows."""
+        return self._own[0] if self._own else 0
+
     def check(self, cookies: Collection[int]) -> list[str]:
         """As in IndexAddressed: who joined or left without us, and whose index is not certain.
 
@@ -203,6 +237,7 @@ class Drain:
     def close(self) -> None:
         """As in Steering."""
         self._members.clear()
+        self._forget_port()
 
     # The picture
 
@@ -248,9 +283,13 @@ class Drain:
         *,
         aside: int | None = None,
         knock: Mapping[int, int] | None = None,
+        by: socket.socket | None = None,
         through: socket.socket | None = None,
     ) -> None:
-        """Attach the program of this moment, which does not name the index ``aside``."""
+        """Attach the program of this moment, which does not name the index ``aside``.
+
+        It is attached ``by`` this one of the group, or by one of ours, ``through`` being the last.
+        """
         indexes = {
             slot: index
             for slot, member in self._members.items()
@@ -263,9 +302,22 @@ class Drain:
         pins = {port: indexes[slot] for port, slot in self._pins.items() if slot in indexes}
         pins |= knock or {}
         members = [member.listener for member in self._members.values()]
-        for listener in [*members, *([through] if through else [])]:
+        last = [through] if through else []
+        for listener in [by] if by else [*members, *last]:
             # Through one that does not listen the program would not reach the group.
             if sockopt.is_listening(listener):
-                cbpf.attach_reuseport(listener, classic_program.steer(shares, pins))
-                self._attached = bool(shares or pins)
+                own = self._own_end(listener) if shares else None
+                program = classic_program.steer(shares, pins, own)
+                with own_member.able(listener) as member:
+                    cbpf.attach_reuseport(member, program)
+                self._attached, self._own = bool(shares or pins), own
                 return
+
+    def _own_end(self, listener: socket.socket) -> tuple[int, int] | None:
+        """A source port of ours, and the index behind the last, where a new member would be."""
+        if self._reserved is None:
+            with contextlib.suppress(OSError):
+                self._reserved = own_member.bound(sockopt.local_address(listener), 0)
+        if self._reserved is None:
+            return None
+        return self._reserved.getsockname()[1], len(self._order.order)

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from segue.engine.loaded import Loaded, load
+from segue.engine.own_member import OwnMember, able
 from segue.engine.sockarray import put
 from segue.errors import KernelError, UsageError
 from segue.linux.bpf import Descriptor, Program, attach_reuseport
@@ -37,6 +38,7 @@ class Migrate:
     name = "migrate"
     migrates = True
     weighs = True
+    own_port = 0
 
     def __init__(self, loaded: Loaded | None = None) -> None:
         """Steer by this program, the built-in one unless given; nothing is attached yet.
@@ -145,7 +147,20 @@ class Migrate:
         The kernel drops a program with the last member of its group, so this is for a group that
         emptied behind our back; doing it again does nothing.
         """
-        attach_reuseport(listener.fileno(), (self._instead or self._program).fileno())
+        with able(listener) as member:
+            attach_reuseport(member.fileno(), (self._instead or self._program).fileno())
+
+    def look_after(self, own: OwnMember) -> bool | None:
+        """As in Steering, by a pin to a slot that nobody has.  Raises KernelError, OSError."""
+        free = max(slot for slot in range(builtin.SLOTS) if slot not in self._slots)
+        port, slot = encode_number(own.port), encode_number(free)
+        self._sockets.update(slot, builtin.encode_socket(own.listener.fileno()))
+        try:
+            self._pins.update(port, slot)
+            return own.reached(lambda: self.attach(own.listener))
+        finally:
+            self._pins.delete(port)
+            self._sockets.delete(slot)
 
     def exchange(self, program: Program | None, listener: socket.socket | None) -> None:
         """Attach this one from now on, the caller's to close, or with None our own again.

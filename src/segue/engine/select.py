@@ -136,6 +136,7 @@ def try_drain() -> Experiment:
     finally:
         for one in listeners:
             one.close()
+        steering.close()
     return Experiment(migrated=all(arrived), woken=True, where="on a private port")
 
 

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+from segue.engine.own_member import OwnMember
 from segue.linux.bpf import Program
 from segue.linux.bpf_maps import Map
 from segue.policy.counts import Counts
@@ -54,6 +55,18 @@ class Steering(Protocol):
 
     def leave(self, slot: int, listener: socket.socket) -> None:
         """The slot gets nothing any more, and this descriptor of its listener is closed."""
+
+    def attach(self, listener: socket.socket) -> None:
+        """Our program decides for this listener's group, whatever did before; again is no error."""
+
+    @property
+    def own_port(self) -> int:
+        """The port from which ``look_after`` wants its connection; 0 for any."""
+
+    def look_after(self, own: OwnMember) -> bool | None:
+        """Whether our program decided for the group of this member, which has not joined; None when
+        that cannot be told.  Else it is attached again.
+        """
 
     def close(self) -> None:
         """Give back what this object holds; what is in force in the kernel stays in force."""

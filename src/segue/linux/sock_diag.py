@@ -100,6 +100,15 @@ class SockDiag:
         A socket bound to an interface, as those of link-local addresses are, is only found with
         its ``interface``.
         """
+        found = self.by_hash(family, local, peer, interface)
+        return None if found is None or found.peer_port != peer[1] else found
+
+    def by_hash(
+        self, family: int, local: tuple[str, int], peer: tuple[str, int], interface: int = 0
+    ) -> Entry | None:
+        """The same; where there is no such socket, the listener that the kernel's hash would choose
+        for a connection between these two: no program is asked without a packet (inet_lookup).
+        """
         payload = encode_request(family, _ANY_STATE, local=local, peer=peer, interface=interface)
         try:
             answer = self._netlink.request(_SOCK_DIAG_BY_FAMILY, payload, "looking up a TCP socket")
@@ -107,9 +116,7 @@ class SockDiag:
             if error.errno == errno.ENOENT:
                 return None
             raise
-        found = None if answer is None else decode_entry(answer)
-        # Where there is no such connection, inet_lookup goes on to who would get a SYN for it.
-        return None if found is None or found.peer_port != peer[1] else found
+        return None if answer is None else decode_entry(answer)
 
     def close(self) -> None:
         """Close the netlink socket; twice is no error."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from segue.engine.cycle import CycleReport, cycle
 from segue.engine.duplicate import duplicate
+from segue.engine.own_member import OwnMember
 from segue.engine.steering import IndexAddressed, Steering, counted_of
 from segue.errors import InternalError, SegueError, UsageError
 from segue.group import Listener
@@ -36,6 +37,7 @@ class Front:
     observer: Observer
     sockets: dict[int, socket.socket] = field(default_factory=dict)
     shared: tuple[int, ...] = ()  # the slots that have a share
+    restored: int = 0  # how often the program had to be put back
     gone: Counts = field(default_factory=Counts)  # of all slots that have left
     # Others' listeners, long closed here, that serve until our first share; by slot, from the top.
     incumbents: dict[int, socket.socket] = field(default_factory=dict)
@@ -48,6 +50,20 @@ class Front:
                 # socket.dup() would set O_NONBLOCK as it is here, and so for the worker too.
                 return socket.socket(fileno=os.dup(listener.fileno()))
         return None
+
+    def look_after(self, member: socket.socket) -> bool:
+        """See to it that our program decides for this member's group; whether it had not.
+
+        Whoever has a member may take a program off.  It is put back also where that cannot be told.
+        Raises KernelError, OSError.
+        """
+        with OwnMember(member, self.steering.own_port) as own:
+            found = self.steering.look_after(own)
+            if found is None:
+                self.steering.attach(own.listener)
+        if found is False:
+            self.restored += 1
+        return found is False
 
     def open(self, *, backlog: int, nodelay: bool) -> HeldListener:
         """A new listener in the group with no share.  Raises KernelError."""

@@ -55,6 +55,7 @@ def report(runner: Runner) -> dict[str, Any]:
             {
                 "name": front.bind.name,
                 "address": str(front.bind.address),
+                "restored": front.restored,
                 "listeners": len(group.listeners),
                 "half_open": len(group.requests),
                 "counts": asdict(sum(by_share, front.gone)) if counts else {},

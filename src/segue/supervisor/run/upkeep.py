@@ -22,6 +22,7 @@ class Audit:
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
         self._strangers: frozenset[int] = frozenset()
+        self._gone: set[int] = set()  # fronts whose program was not in force at the last look
 
     def look(self) -> None:
         """Everything once.  Raises KernelError or OSError when something cannot be looked at."""
@@ -35,7 +36,28 @@ class Audit:
                     runner.say(said)
             if runner.settings.bind_by == "supervisor":
                 self._find_shut(front, cookies)
+            self._look_after(front)
         self.keep_places()
+
+    def _look_after(self, front: Front) -> None:
+        """A worker may take the group's program off, and one of our own user may exchange it."""
+        member = front.borrow() if front.shared else None
+        if member is None:
+            return
+        with member:
+            if self.runner.tracing.traces(front.number):
+                # Who watches would be told of our own connection every second.
+                front.steering.attach(member)
+                return
+            if not front.look_after(member):
+                self._gone.discard(front.number)
+                return
+        if front.number not in self._gone:
+            self._gone.add(front.number)
+            self.runner.say(
+                f"the program that steers {front.bind.address} was gone or exchanged, most likely"
+                f" by a worker: it is back (time {front.restored}; segue status counts on)"
+            )
 
     def _find_strangers(self) -> None:
         """Count listeners at our addresses that are not ours; say so once for each."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from segue.errors import UsageError
 from segue.linux import openat, pidfd, proc
+from segue.linux.sockopt import lock_filter
 from segue.supervisor.control import paths
 from segue.supervisor.control.log import Pipe
 from segue.supervisor.control.paths import Places
@@ -111,10 +112,16 @@ class Crew:
         Raises KernelError or OSError when it cannot; nothing is left behind then.
         """
         settings = self.settings
-        inherit = [
-            fronts[hold.bind].sockets[hold.slot].fileno()
+        listeners = [
+            fronts[hold.bind].sockets[hold.slot]
             for hold in sorted(worker.holds, key=lambda hold: hold.bind)
         ]
+        if self.identity is not None and self.identity.uid != os.geteuid():
+            # With one of our own user it would be for nothing: such a worker may open a member of
+            # the group itself, and look into the supervisor.
+            for listener in listeners:
+                lock_filter(listener)
+        inherit = [listener.fileno() for listener in listeners]
         argv = settings.arguments([FIRST_FD + place for place in range(len(settings.binds))])
         flag = self.places.flag(worker.id)
         self.places.write_flag(worker.id, SERVING)
