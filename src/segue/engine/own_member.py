@@ -4,7 +4,7 @@ The listeners of workers of another user have their filter locked (SO_LOCK_FILTE
 worker cannot attach a program for the whole group.  The lock is the socket's, is never taken off
 again, and binds root's own descriptor of it too; it does not bind another member (measured on
 6.18).  One that stayed would be there to be selected whenever the kernel's hash decides; one that
-is there for 0.02 ms, or 0.2 ms with a connection, has no share and gets nothing while a program
+is there for 0.02 ms, or 0.6 ms with a connection, has no share and gets nothing while a program
 decides.  Through a socket that is bound only, or was shut down, a program reaches no group.
 
 The kernel tells nobody which program a group has.  So the program is asked to send a connection of
