@@ -99,7 +99,7 @@ def test_it_says_what_it_did_and_what_comes_next(netns: int, capsys: Said) -> No
         assert "is shareable already" in said
         assert "moves to the successor: net.ipv4.tcp_migrate_req is 1" in said
         assert main(["adopt", "--undo", ADDRESS]) == 0
-        assert "can be joined no longer" in capsys.readouterr().out
+        assert "is not shareable any more" in capsys.readouterr().out
         assert not of_process(os.getpid())[0].shareable
         assert main(["adopt", "--undo", ":8080"]) == 0
         assert "was not shareable" in capsys.readouterr().out
@@ -114,9 +114,9 @@ def test_it_says_what_it_did_and_what_comes_next(netns: int, capsys: Said) -> No
         (["nginx"], "is not an address"),
         ([":0"], "port 0"),
         ([":99999"], "above 65535"),
-        ([":80", "--port", "80"], "--port goes with a PID"),
+        ([":80", "--port", "80"], "--port needs a PID"),
         (["1", "--port", "0"], "not in the range"),
-        (["1", "--netns", "x"], "--netns goes with :PORT"),
+        (["1", "--netns", "x"], "--netns needs :PORT"),
         ([":80", "--netns", "x"], "names no network namespace"),
         ([], "Missing argument"),
     ],

@@ -113,7 +113,7 @@ def test_stories_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_unknown_story_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """With the name that was meant."""
     assert main(["lab", "explain", "both ends close at one"]) == 2
-    assert "do you mean 'both ends close at once'?" in capsys.readouterr().err
+    assert "did you mean 'both ends close at once'?" in capsys.readouterr().err
 
 
 @pytest.mark.root

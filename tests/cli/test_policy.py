@@ -75,7 +75,7 @@ def test_checking_asks_the_verifier(file: str, capsys: pytest.CaptureFixture[str
     out = capsys.readouterr().out
     assert "by_tenant compiles: " in out
     assert "map tenants: hash, 16 entries" in out
-    assert "the kernel's verifier takes it" in out
+    assert "the kernel's verifier accepts it" in out
 
 
 def test_the_library_is_listed(capsys: pytest.CaptureFixture[str]) -> None:

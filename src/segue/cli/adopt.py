@@ -19,21 +19,23 @@ from segue.observe.snapshot import Observer
 
 
 @click.command(
-    epilog="Exit codes: 0 done, or so already; 1 refused by the kernel; 2 usage, or nobody"
-    " listens there."
+    epilog="Exit codes: 0 if it is done, or was done already; 1 if the kernel refuses; 2 for wrong"
+    " usage, or if no process listens there."
 )
 @click.argument("target", metavar="PID|:PORT|HOST:PORT")
 @click.option(
-    "--port", type=click.IntRange(1, 65535), help="Of a PID's listeners, those at this port."
+    "--port", type=click.IntRange(1, 65535), help="With PID: only its listeners at this port."
     "  [default: all]",
 )  # fmt: skip
-@click.option("--undo", is_flag=True, help="Put it back, unless another listener has joined.")
+@click.option(
+    "--undo", is_flag=True, help="Clear the option again, unless another listener has joined."
+)
 @netns_option
 def adopt(target: str, port: int | None, netns: str, *, undo: bool) -> int:
-    """Set SO_REUSEPORT on the listening TCP sockets of a server that runs, from outside.
+    """Set SO_REUSEPORT on the listening TCP sockets of a running server, from outside.
 
-    Of the process PID, or of whoever listens at :PORT.  The server notices nothing; a successor of
-    the same user, which sets SO_REUSEPORT too, can then start beside it.
+    The target is a process, or every process that listens at :PORT.  The server notices nothing.
+    A successor can then start beside it, if it runs as the same user and sets SO_REUSEPORT too.
     """
     owned = _find(target, port, netns)
     for one in owned:
@@ -46,7 +48,7 @@ def adopt(target: str, port: int | None, netns: str, *, undo: bool) -> int:
                 withdraw(one)
         else:
             share(one)
-        tell(f"{who}: {'can be joined no longer' if undo else 'is shareable now'}")
+        tell(f"{who}: {'is not shareable any more' if undo else 'is shareable now'}")
     if not undo:
         tell_lines(_next(owned))
     return 0
@@ -55,10 +57,12 @@ def adopt(target: str, port: int | None, netns: str, *, undo: bool) -> int:
 def _find(target: str, port: int | None, netns: str) -> list[OwnedListener]:
     if re.fullmatch("[0-9]{1,9}", target):
         if netns:
-            raise UsageError("--netns goes with :PORT; a PID's listeners are wherever it is")
+            raise UsageError(
+                "--netns needs :PORT: with a PID, the network namespace of that process is used"
+            )
         return of_process(int(target), port)
     if port is not None:
-        raise UsageError(f"--port goes with a PID; {target} names its port already")
+        raise UsageError(f"--port needs a PID: {target} names its port already")
     # A bare :PORT is every listener there, whatever its host; an address is just that one.
     address = Address.parse(target)
     exact = None if target.startswith(":") else address
@@ -67,32 +71,34 @@ def _find(target: str, port: int | None, netns: str) -> list[OwnedListener]:
 
 
 def _next(owned: list[OwnedListener]) -> str:
-    """What is to be done now, and what becomes of the connections."""
+    """What to do now, and what becomes of the connections."""
     uids = " or ".join(sorted({str(one.uid) for one in owned}))
     pids = " and ".join(sorted({str(one.pid) for one in owned}))
     return (
         f"Next: start the successor as uid {uids}, with SO_REUSEPORT set (segue run --beside sets"
-        f" it); when it serves, stop pid {pids} in the way that lets it finish what it has"
-        f" accepted.\n{_waiting(owned[0].pid)}"
+        f" it). When it serves, stop pid {pids} gracefully, so that it finishes the connections"
+        f" that it has accepted.\n{_waiting(owned[0].pid)}"
     )
 
 
 def _waiting(pid: int) -> str:
-    """What will happen to connections that the old server has not accepted when it stops."""
+    """What happens to connections that the old server has not accepted when it stops."""
     otherwise = (
-        "is reset, unless segue run serves there with the engine migrate, or segue attach is at"
-        " work: then it moves"
+        "are reset, unless segue run serves there with the engine migrate, or segue attach runs"
+        " there: then they move"
     )
     try:
         with namespaces.visited(_elsewhere(pid)):
             value = sysctl.read(MIGRATE_SYSCTL)
     except SegueError as error:
-        return f"What then waits there unaccepted {otherwise}.  ({error})"
+        return f"Connections that wait there unaccepted {otherwise}.  ({error})"
     if value == "1":
-        return f"What then waits there unaccepted moves to the successor: {MIGRATE_SYSCTL} is 1."
+        return (
+            f"Connections that wait there unaccepted move to the successor: {MIGRATE_SYSCTL} is 1."
+        )
     return (
-        f"What then waits there unaccepted {otherwise}; or set {MIGRATE_SYSCTL}, which is {value},"
-        " to 1 first."
+        f"Connections that wait there unaccepted {otherwise}. Or set {MIGRATE_SYSCTL}, which is"
+        f" {value}, to 1 first."
     )
 
 

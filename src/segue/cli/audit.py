@@ -1,4 +1,4 @@
-"""``segue audit``: what differs between the listeners of a group, and what of it matters."""
+"""``segue audit``: what differs between the listeners of a group, and which differences matter."""
 
 from __future__ import annotations
 
@@ -30,23 +30,24 @@ _COLOURS = {Level.REFUSE: "red", Level.WARN: "yellow", Level.FINE: "dim"}
 
 
 @click.command(
-    epilog="Exit codes: 0 nothing that matters differs, 1 something is refused or warned"
-    " of, or could not be looked at, 2 usage, or no process listens there."
+    epilog="Exit codes: 0 if nothing that matters differs; 1 if a difference is refused or warned"
+    " of, or a listener could not be inspected; 2 for wrong usage, or if no process listens there."
 )
 @click.argument("address")
 @click.option(
     "--allow",
     default="",
     metavar="NAME[,NAME]",
-    help="Options whose difference shall not matter, such as TCP_NODELAY,BACKLOG.  [default: none]",
+    help="Ignore differences in these options, such as TCP_NODELAY,BACKLOG.  [default: none]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @netns_option
 def audit(address: str, allow: str, netns: str, *, as_json: bool) -> int:
-    """Compare the options of the listeners at ADDRESS, and say what migration would make of it.
+    """Compare the options of the listeners at ADDRESS, and say what that means for migration.
 
-    Refused is what keeps listeners from being one group or can break connections that migrate;
-    warned of is what makes them behave otherwise.  Nothing is changed.
+    A difference is refused if it keeps the listeners from being one group, or if it can break
+    connections that migrate.  It is warned of if those connections behave differently afterwards.
+    Nothing is changed.
     """
     asked = Address.parse(address)
     allowed = [name.strip() for name in allow.split(",") if name.strip()]
@@ -109,7 +110,7 @@ def show(address: Address, found: Examination, console: Console) -> None:
         alone = len(found.listeners) == 1
         console.print(
             f"{cell(str(address))}: "
-            + ("one listener, with nothing to compare it with" if alone
+            + ("there is one listener, and nothing to compare it with" if alone
                else "nothing differs that matters"),
             highlight=False,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""``segue doctor``: which engine works here, proven live, and what a restart now would lose."""
+"""``segue doctor``: which engine works here, found by trying, and what a restart now would lose."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ from segue.observe.snapshot import Observer
 @click.command()
 @click.argument("address", required=False)
 def doctor(address: str | None) -> int:
-    """Try each engine on a private port, and look at ADDRESS, or at everything that listens."""
+    """Try each engine on a private port, and report what a restart would lose.
+
+    Looks at ADDRESS, or without one at every listener.
+    """
     # Into a file or a pipe, rich would fold everything to 80 columns.
     console = Console(width=None if sys.stdout.isatty() else 120)
     asked = Address.parse(address) if address else None
@@ -57,7 +60,7 @@ def doctor(address: str | None) -> int:
 
 
 def _features() -> Table:
-    """What of the kernel is to be had, with the reason for each answer."""
+    """Which features the kernel has, with the reason for each answer."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("kernel feature", "here", "because"):
         table.add_column(heading)
@@ -82,12 +85,15 @@ def _judge(name: str, trial: Experiment) -> tuple[str, str]:
     if name == "drain":
         return "[green]yes[/]", "new connections go where they are steered"
     if not trial.woken:
-        return "[yellow]with a nudge[/]", "a queued connection migrated and woke nobody"
+        return (
+            "[yellow]with a nudge[/]",
+            "a queued connection migrated, but did not wake the listener it came to",
+        )
     return "[green]yes[/]", f"a queued connection migrated and was served {trial.where}"
 
 
 def notes(*, migrates: bool) -> list[str]:
-    """What of this host's settings bears on it, in sentences."""
+    """The settings of this host that matter here, in sentences."""
     said = [f"Linux {platform.release()}"]
     kernel = KernelRelease.running()
     if kernel and (known := wakes(kernel)):
@@ -116,7 +122,7 @@ def _listening(observer: Observer) -> list[Address]:
 
 def _losses(console: Console, observer: Observer, addresses: list[Address]) -> None:
     if not addresses:
-        console.print("nothing listens here")
+        console.print("no process listens here")
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("address", no_wrap=True)
@@ -138,7 +144,7 @@ def _losses(console: Console, observer: Observer, addresses: list[Address]) -> N
             f"[red]{lost}[/]" if lost else "0",
         )
     console.print(table)
-    console.print("Under segue run they would be served by the next generation.", style="dim")
+    console.print("Under segue run the next generation would serve them.", style="dim")
 
 
 def who(group: Group) -> str:

@@ -1,4 +1,4 @@
-"""``segue lab``: the mechanism to look at, as packets and as stories."""
+"""``segue lab``: look at the mechanism, as packets and as stories."""
 
 from __future__ import annotations
 
@@ -32,23 +32,27 @@ def lab() -> None:
 
 
 @lab.command()
-@click.option("--tun", "name", default="segue0", show_default=True, help="The interface to make.")
-@click.option("--network", default="10.99.0.1/24", show_default=True, help="This host's side.")
-@click.option("--bind", default="10.99.0.2:80", show_default=True, help="Where the model listens.")
+@click.option("--tun", "name", default="segue0", show_default=True, help="The interface to create.")
+@click.option(
+    "--network", default="10.99.0.1/24", show_default=True, help="This host's address in it."
+)
+@click.option("--bind", default="10.99.0.2:80", show_default=True, help="The address of the model.")
 @click.option("--pcap", metavar="FILE", help="Record every packet, for Wireshark.")
-@click.option("--restart-every", type=float, metavar="S", help="Restart the listener that often.")
-@click.option("--duration", type=float, metavar="S", help="[default: until interrupted]")
+@click.option(
+    "--restart-every", type=float, metavar="S", help="Restart the listener every S seconds."
+)
+@click.option("--duration", type=float, metavar="S", help="Stop after S seconds.  [default: never]")
 def serve(
     name: str, network: str, bind: str, pcap: str | None,
     restart_every: float | None, duration: float | None,
 ) -> int:  # fmt: skip
-    """Let the model serve: try curl http://10.99.0.2/1000000 while it restarts.
+    """Let the model serve.  Try curl http://10.99.0.2/1000000 while it restarts.
 
     SIGUSR1 restarts the listener once.  Needs CAP_NET_ADMIN and /dev/net/tun.
     """
     address = Address.parse(bind)
     if any(value is not None and value <= 0 for value in (restart_every, duration)):
-        raise UsageError("--restart-every and --duration want seconds, more than 0")
+        raise UsageError("--restart-every and --duration must be more than 0 seconds")
     with ExitStack() as stack:
         capture = None
         if pcap is not None:
@@ -79,19 +83,20 @@ def serve(
 
 @lab.command()
 @click.argument("story", required=False)
-@click.option("--svg", "picture", metavar="FILE", help="Write the diagram as a picture too.")
+@click.option("--svg", "picture", metavar="FILE", help="Also write the diagram as a picture.")
 def explain(story: str | None, picture: str | None) -> int:
-    """Tell a story to Linux and to the model, as a sequence diagram; without a name, list them.
+    """Replay a story on Linux and on the model, and draw both as one sequence diagram.
 
-    The first difference is marked with "≠"; then the exit code is 1.  Linux is asked if it can
-    be, which takes CAP_SYS_ADMIN and /dev/net/tun; else its column says why it is empty.
+    Without a name, list the stories.  The first difference is marked with "≠", and the exit code is
+    then 1.  Linux needs CAP_SYS_ADMIN and /dev/net/tun.  Without them its column says why it is
+    empty.
     """
     if story is None:
         tell_lines("\n".join(STORIES))
         return 0
     if story not in STORIES:
         near = difflib.get_close_matches(story, STORIES, 1)
-        advice = f"do you mean {near[0]!r}?" if near else "segue lab explain lists them"
+        advice = f"did you mean {near[0]!r}?" if near else "segue lab explain lists them"
         raise UsageError(f"there is no story {story!r}: {advice}")
     why_not = seen = None
     model = ModelSide()

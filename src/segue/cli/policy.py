@@ -1,4 +1,4 @@
-"""``segue policy``: policies in Python, looked at and tried without touching a listener."""
+"""``segue policy``: look at policies in Python and try them, without touching a listener."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _PAIR = re.compile(f"{_NUMBER}={_NUMBER}")
 
 @click.group()
 def policy() -> None:
-    """Check, show and try policies, and set the maps of one that runs.
+    """Check, show and try policies, and change the maps of a running one.
 
-    A POLICY is FILE.py:NAME or a name of the library.
+    A POLICY is FILE.py:NAME, or a name from the library.
     """
 
 
 @policy.command("list")
 def list_() -> int:
-    """The library, a line each."""
+    """List the policies of the library, one a line."""
     from segue.policy.library import LIBRARY  # noqa: PLC0415  --help needs no compiler
 
     for name, one in LIBRARY.items():
@@ -36,7 +36,7 @@ def list_() -> int:
 @policy.command()
 @click.argument("policy")
 def check(policy: str) -> int:
-    """Compile it and have the kernel's verifier read it; changes nothing."""
+    """Compile a policy and let the kernel's verifier check it.  Nothing is changed."""
     from segue.engine.loaded import load  # noqa: PLC0415
     from segue.engine.policies import compiled  # noqa: PLC0415
 
@@ -47,15 +47,15 @@ def check(policy: str) -> int:
         tell(f"  map {one.name}: {one.kind.value}, {one.size} entries")
     with load(made) as loaded:
         verified = loaded.program.info().verified
-    seen = f", having looked at {verified} instructions" if verified else ""
-    tell(f"the kernel's verifier takes it{seen}")
+    seen = f" (it checked {verified} instructions)" if verified else ""
+    tell(f"the kernel's verifier accepts it{seen}")
     return 0
 
 
 @policy.command()
 @click.argument("policy")
 def show(policy: str) -> int:
-    """Its source and its program side by side, in the verifier's notation."""
+    """Show the source and the program side by side, in the verifier's notation."""
     from segue.engine.policies import compiled  # noqa: PLC0415
     from segue.policy.explain import listing  # noqa: PLC0415
 
@@ -66,28 +66,28 @@ def show(policy: str) -> int:
 @policy.command("try")
 @click.argument("policy")
 @click.option("--remote", default="192.0.2.7:40000", show_default=True, help="The client.")
-@click.option("--local", default="192.0.2.1:443", show_default=True, help="The listener's end.")
+@click.option("--local", default="192.0.2.1:443", show_default=True, help="The server's address.")
 @click.option(
     "--migrating",
     type=click.Choice(["no", "request", "child", "fastopen"]),
     default="no",
     show_default=True,
-    help="What of the connection is there already.",
+    help="What part of the connection exists already.",
 )
 @click.option("--hash", "number", type=int, default=0, show_default=True, help="The kernel's hash.")
-@click.option("--cookie", type=int, default=0, help="Of the listener it comes by.")
+@click.option("--cookie", type=int, default=0, help="The cookie of its listener.")
 @click.option(
     "--weights",
     default="0=1,1=1",
     show_default=True,
     metavar="SLOT=WEIGHT,...",
-    help="The listeners there are, and their parts of the table.",
+    help="The listeners, by slot, and their shares of the table.",
 )
 def try_(policy: str, weights: str, **given: Any) -> int:
-    """Ask it about one connection, in Python and in the interpreter of its program.
+    """Show what a policy decides for one connection.
 
-    Nothing is asked of the kernel, and no permission is needed.  Maps are as the policy's file
-    leaves them.
+    It runs as Python, and as a program in Segue's own interpreter.  The kernel is not involved, and
+    no permission is needed.  Maps hold what the policy's file puts in.
     """
     from segue.engine.policies import compiled  # noqa: PLC0415
     from segue.policy.dry_run import dry_run, example_connection, parse_weights  # noqa: PLC0415
@@ -98,15 +98,15 @@ def try_(policy: str, weights: str, **given: Any) -> int:
 
 
 @policy.command("map")
-@click.option("--name", default="", envvar="SEGUE_NAME", help="Which instance.")
+@click.option("--name", default="", envvar="SEGUE_NAME", help="The name of the instance.")
 @click.option("--control", default="", metavar="SOCKET", help="Its control socket.")
-@click.option("--delete", multiple=True, metavar="KEY", help="Take this key out.")
+@click.option("--delete", multiple=True, metavar="KEY", help="Delete this key.")
 @click.argument("map_name", metavar="[MAP]", default="")
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
 def map_(name: str, control: str, delete: tuple[str, ...], map_name: str, pairs: tuple[str]) -> int:
-    """Show the maps of a running policy, or one of them, and change it live.
+    """List the maps of a running policy, show one of them, or change it.
 
-    Under segue run and segue attach; numbers are decimal or 0x.
+    Works under segue run and segue attach.  Numbers are decimal, or hexadecimal with 0x.
     """
     from segue.cli.verbs import request  # noqa: PLC0415  --help needs nothing of it
     from segue.supervisor.control.requests import Map  # noqa: PLC0415
@@ -115,12 +115,12 @@ def map_(name: str, control: str, delete: tuple[str, ...], map_name: str, pairs:
     for pair in pairs:
         found = _PAIR.fullmatch(pair)
         if found is None:
-            raise UsageError(f"{pair!r} sets nothing: write KEY=VALUE, such as 0xC00002=1")
+            raise UsageError(f"{pair!r} is not KEY=VALUE: write it like 0xC00002=1")
         changes[int(found[1], 0)] = int(found[2], 0)
     try:
         gone = tuple(int(key, 0) for key in delete)
     except ValueError:
-        raise UsageError(f"--delete takes a key, a number, not {', '.join(delete)}") from None
+        raise UsageError(f"--delete needs a number as its key (got {', '.join(delete)})") from None
     answer = request(name, control, Map(map_name, changes, gone))
     for one in answer.get("maps", []):
         tell(one)

@@ -34,55 +34,83 @@ EPILOG = """
 segue probe http://127.0.0.1:8080/ --rate 2000 --during 'systemctl reload web'
 segue probe 127.0.0.1:5432 --hold 3 --count 500 --fail-on-loss
 
-Exits with 1 when the target does not answer at all, or when something was lost and --fail-on-loss
-is given; with 4 when the command failed.
+Exit codes: 1 if the target does not answer at all, or if something was lost and --fail-on-loss is
+given; 4 if the command failed.
 """
 
 
 @click.command(epilog=EPILOG)
 @click.argument("target", metavar="URL|HOST:PORT")
 @click.option("--rate", type=float, help=f"New connections a second.  [default: {RATE:g}]")
-@click.option("--concurrency", type=int, help="Clients that each wait for their last answer.")
-@click.option("--keep-alive", type=int, metavar="N", help="Connections that are kept.")
-@click.option("--pipeline", type=int, metavar="N", help="With --keep-alive: N requests at once on"
-              " a connection, none waiting for another's answer.")  # fmt: skip
-@click.option("--websocket", "held", type=int, metavar="N", help="WebSockets that are held open.")
-@click.option("--interval", type=float, default=0.1, show_default=True, help="Between requests or"
-              " pings on a connection that is kept, s.")  # fmt: skip
-@click.option("--duration", type=float, help=f"Of the load, s.  [default: {DURATION_S:g}, or until"
-              " the command is over]")  # fmt: skip
-@click.option("--count", type=int, help="End after so many attempts.")
-@click.option("--during", metavar="COMMAND", help="Run this while the load goes on; one string,"
-              " split as a shell would, without a shell.")  # fmt: skip
-@click.option("--steady", type=float, default=2.0, show_default=True, help="Load before it, s.")
-@click.option("--settle", type=float, default=5.0, show_default=True, help="After it, what still"
-              " counts as the restart, s.")  # fmt: skip
-@click.option("--during-timeout", type=float, default=120.0, show_default=True, help="Then the"
-              " command is stopped, s.")  # fmt: skip
+@click.option(
+    "--concurrency",
+    type=int,
+    help="Number of clients; each waits for its answer before it asks again.",
+)
+@click.option("--keep-alive", type=int, metavar="N", help="Number of connections that stay open.")
+@click.option("--pipeline", type=int, metavar="N", help="With --keep-alive: send N requests at once"
+              " on each connection, without waiting for the answers in between.")  # fmt: skip
+@click.option(
+    "--websocket", "held", type=int, metavar="N", help="Number of WebSockets to hold open."
+)
+@click.option("--interval", type=float, default=0.1, show_default=True, help="Seconds between"
+              " requests (or pings) on a connection that stays open.")  # fmt: skip
+@click.option("--duration", type=float, help=f"Seconds of load.  [default: {DURATION_S:g}; with"
+              " --during, until the command has ended]")  # fmt: skip
+@click.option("--count", type=int, help="Stop after this many attempts.")
+@click.option("--during", metavar="COMMAND", help="Run this command while the load goes on."
+              "  It is one string, split into words as a shell does; no shell runs.")  # fmt: skip
+@click.option(
+    "--steady",
+    type=float,
+    default=2.0,
+    show_default=True,
+    help="Seconds of load before the command.",
+)
+@click.option("--settle", type=float, default=5.0, show_default=True, help="Seconds after the"
+              " command that still count as the restart.")  # fmt: skip
+@click.option("--during-timeout", type=float, default=120.0, show_default=True, help="Stop the"
+              " command after this many seconds.")  # fmt: skip
 @click.option("--method", default="", help="[default: GET; with --upload POST, or PUT where"
               " requests are pipelined]")  # fmt: skip
 @click.option("--upload", type=int, metavar="BYTES", help="Send a body of this size.")
-@click.option("--upload-seconds", type=float, default=0.0, help="Take so long to send it.")
-@click.option("--hold", type=float, default=0.0, help="Wait between connecting and sending, s.")
-@click.option("--send", help="HOST:PORT: these bytes, with Python's escapes.")
-@click.option("--expect", help="HOST:PORT: wait for these bytes.")
-@click.option("--version-from", metavar="header:NAME|body", help="Which version answered.")
+@click.option(
+    "--upload-seconds", type=float, default=0.0, help="Send the body over this many seconds."
+)
+@click.option(
+    "--hold", type=float, default=0.0, help="Seconds to wait between connecting and sending."
+)
+@click.option("--send", help="For HOST:PORT: send these bytes; Python's escapes work.")
+@click.option("--expect", help="For HOST:PORT: wait for these bytes.")
+@click.option(
+    "--version-from",
+    metavar="header:NAME|body",
+    help="Count which version answered: by this field, or by the body.",
+)
 @click.option("--insecure", is_flag=True, help="Accept any certificate.")
-@click.option("--ca", metavar="FILE", default="", help="Trust the authorities in this file.")
-@click.option("--connect-timeout", type=float, default=3.0, show_default=True, help="s")
-@click.option("--response-timeout", type=float, default=5.0, show_default=True, help="s")
-@click.option("--max-open", type=int, default=1000, show_default=True, help="Connections at once.")
-@click.option("--check/--no-check", default=True, help="First see whether one attempt is answered."
-              "  [default: check]")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="The report as JSON on stdout.")
-@click.option("--events", is_flag=True, help="Every attempt, in the JSON.")
-@click.option("--html", metavar="FILE", help="The report as a page of its own.")
-@click.option("--fail-on-loss", is_flag=True, help="Exit with 1 when anything was lost.")
+@click.option(
+    "--ca", metavar="FILE", default="", help="Trust the certificate authorities in this file."
+)
+@click.option("--connect-timeout", type=float, default=3.0, show_default=True, help="Seconds.")
+@click.option("--response-timeout", type=float, default=5.0, show_default=True, help="Seconds.")
+@click.option(
+    "--max-open",
+    type=int,
+    default=1000,
+    show_default=True,
+    help="Connections open at the same time, at most.",
+)
+@click.option("--check/--no-check", default=True, help="First make one attempt, and stop if it is"
+              " not answered.  [default: check]")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--events", is_flag=True, help="List every attempt in the JSON.")
+@click.option("--html", metavar="FILE", help="Write the report as a web page.")
+@click.option("--fail-on-loss", is_flag=True, help="Exit with 1 if anything was lost.")
 def probe(target: str, **given: Any) -> int:
-    """Open connections at a rate and tell the fate of each.
+    """Open connections at a rate and report what became of each.
 
-    A URL (http, https, ws, wss) is asked; HOST:PORT is any TCP service: connecting is enough,
-    unless --send, --expect or --hold ask for more.
+    A URL (http, https, ws, wss) gets requests.  HOST:PORT is any TCP service: the probe only
+    connects, unless --send, --expect or --hold say more.
     """
     found = parse(target)
     settings = _settings(found, given)
@@ -104,7 +132,7 @@ def probe(target: str, **given: Any) -> int:
 
 def _during(given: dict[str, Any]) -> During | None:
     if not given["settle"] >= 0:
-        raise UsageError(f"--settle {given['settle']} is no time")
+        raise UsageError(f"--settle must be 0 or more seconds (got {given['settle']:g})")
     if given["during"] is None:
         return None
     return During(given["during"], after_s=given["steady"], limit_s=given["during_timeout"])
@@ -143,7 +171,7 @@ def _version(text: str | None) -> str:
         return name
     if text == "body":
         return ":body"
-    raise UsageError(f"--version-from {text!r} is neither header:NAME nor body")
+    raise UsageError(f"--version-from must be header:NAME or body (got {text!r})")
 
 
 def _pace(target: Target, given: dict[str, Any]) -> Pace:
@@ -151,9 +179,9 @@ def _pace(target: Target, given: dict[str, Any]) -> Pace:
         name for name in ("rate", "concurrency", "keep_alive", "held") if given[name] is not None
     ]
     if len(asked) > 1:
-        raise UsageError("--rate, --concurrency, --keep-alive and --websocket exclude one another")
+        raise UsageError("give only one of --rate, --concurrency, --keep-alive and --websocket")
     if given["pipeline"] is not None and (given["keep_alive"] is None or not target.http):
-        raise UsageError("--pipeline needs --keep-alive and a URL of http or https")
+        raise UsageError("--pipeline needs --keep-alive and an http or https URL")
     if given["held"] is not None:
         return KeepAlive(given["held"], given["interval"])
     if target.scheme in {"ws", "wss"}:
@@ -181,10 +209,10 @@ def _exchange(target: Target, given: dict[str, Any]) -> Exchange:
             _bytes(given["send"] or ""), _bytes(given["expect"] or ""), keep_alive=keep_alive
         )
     if spoken:
-        raise UsageError("--send and --expect are for HOST:PORT; a URL is asked in HTTP")
+        raise UsageError("--send and --expect need HOST:PORT: a URL gets HTTP requests")
     if given["held"] is not None or target.scheme in {"ws", "wss"}:
         if upload or given["method"] or keep_alive:
-            raise UsageError("a WebSocket takes no --upload, --method or --keep-alive")
+            raise UsageError("--upload, --method and --keep-alive cannot be used with a WebSocket")
         return websocket(target.host, target.path)
     return http(
         target.host,
@@ -207,18 +235,20 @@ def _bytes(text: str) -> bytes:
     try:
         return text.encode("ascii", "backslashreplace").decode("unicode_escape").encode("latin-1")
     except UnicodeError as error:
-        raise UsageError(f"{text!r} is no string of bytes: {error}") from None
+        raise UsageError(f"{text!r} cannot be read as bytes: {error}") from None
 
 
 def _writable(path: str) -> None:
-    """Said before the load, not after it.  Raises UsageError."""
+    """Check before the load that the page can be written after it.  Raises UsageError."""
     folder = os.path.dirname(path) or "."
     if os.path.exists(path):
         good = os.path.isfile(path) and os.access(path, os.W_OK)
     else:
         good = os.access(folder, os.W_OK)
     if not good:
-        raise UsageError(f"{path} cannot be written: give --html a file that can be made")
+        raise UsageError(
+            f"{path} cannot be written: give --html a path where a file can be created"
+        )
 
 
 def _run(session: Session) -> Report:

@@ -1,4 +1,4 @@
-"""``segue trace``: every decision about a connection, as it happens."""
+"""``segue trace``: show every decision about a connection as it happens."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ _KINDS = {0: "new", 1: "request", 2: "child", 3: "fastopen"}
 
 @click.command()
 @instance_options
-@click.option("--bind", default="", metavar="ADDRESS", help="Which address.  [default: the first]")
-@click.option("--json", "as_json", is_flag=True, help="A line of JSON for each.")
-@click.option("--count", type=int, default=0, help="Stop after so many.  [default: never]")
+@click.option(
+    "--bind", default="", metavar="ADDRESS", help="The address to watch.  [default: the first]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print each as a line of JSON.")
+@click.option("--count", type=int, default=0, help="Stop after this many.  [default: never]")
 def trace(name: str, control: str, bind: str, *, as_json: bool, count: int) -> int:
-    """Show every decision as it happens: when, what, from whom to whom, which client.
+    """Show every decision as it happens: time, kind, client, and which worker gets it.
 
-    What migrates has a listener it comes from.  Ends with Ctrl-C; costs nothing when it does not
-    run.
+    A connection that migrates also shows the worker it comes from.  Stop with Ctrl-C.  When no
+    trace runs, tracing costs nothing.
     """
     from segue.engine.trace import TraceReader  # noqa: PLC0415  --help needs none of it
     from segue.supervisor.control.client import borrow, find  # noqa: PLC0415
@@ -51,7 +53,7 @@ def trace(name: str, control: str, bind: str, *, as_json: bool, count: int) -> i
                     if shown == count:
                         return 0
                 if (more := reader.lost()) != lost:
-                    tell(f"segue: {more - lost} decision(s) came too fast to tell", err=True)
+                    tell(f"segue: {more - lost} decision(s) came too fast to be shown", err=True)
                     lost = more
                 if watched[1] in ready:
                     tell("segue: the instance has ended the trace", err=True)
@@ -101,6 +103,6 @@ def _line(decision: dict[str, Any]) -> str:
     clock = time.strftime("%H:%M:%S", time.localtime(decision["time"]))
     came = f"from {decision['from']} " if decision["from"] else ""
     went = f"to {decision['to']}" if decision["to"] else "refused"
-    missed = ", not where it was meant to go" if decision["missed"] else ""
+    missed = ", not the listener that the policy chose first" if decision["missed"] else ""
     part = int(decision["time"] % 1 * 1000)
     return f"{clock}.{part:03} {decision['kind']:<8} {decision['client']:<22} {came}{went}{missed}"
