@@ -38,9 +38,9 @@ def test_text_and_value_round_trip(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "advice"),
     [
-        ("", "no port"),
+        ("", "not a port"),
         ("example.org:80", "write the number"),
-        ("127.0.0.1:http", "no port"),
+        ("127.0.0.1:http", "not a port"),
         ("127.0.0.1:0", "name the port"),
         ("127.0.0.1:70000", "above 65535"),
         ("::1:80", "brackets"),

@@ -39,7 +39,7 @@ class Address:
                 f"{text!r} is not an address: an IPv6 host goes in brackets ({SHAPES})"
             )
         if not PORT.fullmatch(port_text):
-            raise UsageError(f"{text!r} is not an address: {port_text!r} is no port ({SHAPES})")
+            raise UsageError(f"{text!r} is not an address: {port_text!r} is not a port ({SHAPES})")
         numeric, zone = cls._host(host.strip("[]"), text)
         return cls(numeric, 1, zone).at(int(port_text), text)
 

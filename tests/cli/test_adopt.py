@@ -92,12 +92,12 @@ def test_it_says_what_it_did_and_what_comes_next(netns: int, capsys: Said) -> No
         assert f"127.0.0.1:8080 of {proc.command(os.getpid())} (pid {os.getpid()}): is" in said
         assert "is shareable now" in said
         assert "start the successor as uid 0" in said
-        assert "is reset, unless" in said
+        assert "are reset, unless" in said
         sysctl.write("net.ipv4.tcp_migrate_req", "1")
         assert main(["adopt", ":8080"]) == 0
         said = capsys.readouterr().out
         assert "is shareable already" in said
-        assert "moves to the successor: net.ipv4.tcp_migrate_req is 1" in said
+        assert "move to the successor: net.ipv4.tcp_migrate_req is 1" in said
         assert main(["adopt", "--undo", ADDRESS]) == 0
         assert "is not shareable any more" in capsys.readouterr().out
         assert not of_process(os.getpid())[0].shareable
@@ -110,14 +110,14 @@ def test_it_says_what_it_did_and_what_comes_next(netns: int, capsys: Said) -> No
     [
         ([":8080"], "no process listens at port 8080"),
         (["127.0.0.1:8080"], "no process listens at 127.0.0.1:8080"),
-        (["0"], "0 is no process; for a port write :0"),
+        (["0"], "0 is not a process id; for a port write :0"),
         (["nginx"], "is not an address"),
         ([":0"], "port 0"),
         ([":99999"], "above 65535"),
         ([":80", "--port", "80"], "--port needs a PID"),
         (["1", "--port", "0"], "not in the range"),
         (["1", "--netns", "x"], "--netns needs :PORT"),
-        ([":80", "--netns", "x"], "names no network namespace"),
+        ([":80", "--netns", "x"], "does not name a network namespace"),
         ([], "Missing argument"),
     ],
 )

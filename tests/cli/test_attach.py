@@ -138,7 +138,7 @@ def plain() -> tuple[str, ...]:
         (("--canary", "101"), "0 to 100 percent"),
         (("--together", "-1"), "--together"),
         (("--ready-http", "health"), "a path such as /health"),
-        (("--netns", "no-such-namespace"), "names no network namespace"),
+        (("--netns", "no-such-namespace"), "does not name a network namespace"),
         (("--name", "a/b"), "use letters"),
     ],
 )

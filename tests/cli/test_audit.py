@@ -70,7 +70,7 @@ def test_as_json_it_names_listeners_by_cookie(netns: int, capsys: Said) -> None:
     [
         (["127.0.0.1:8080"], "no process listens at 127.0.0.1:8080"),
         (["somewhere:80"], "write the number"),
-        ([":8080", "--netns", "no-such"], "names no network namespace"),
+        ([":8080", "--netns", "no-such"], "does not name a network namespace"),
         ([], "Missing argument"),
     ],
 )

@@ -74,4 +74,4 @@ def test_what_users_type(
     assert (code, "nothing of Segue's is attached" in said) == (1, True)
 
 
-WRITE = "segue: 'worker7' is no weight; write one such as worker3=0.5\n"
+WRITE = "segue: 'worker7' is not a weight; write one such as worker3=0.5\n"

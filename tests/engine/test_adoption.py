@@ -145,8 +145,8 @@ def test_what_waits_in_an_adopted_listener_migrates_with_the_sysctl(
 @pytest.mark.parametrize(
     ("pid", "said"),
     [
-        (0, "0 is no process; for a port write :0"),
-        (99999999, "99999999 is no process"),
+        (0, "0 is not a process id; for a port write :0"),
+        (99999999, "99999999 is not a process id"),
         (None, "has no listening TCP socket"),
     ],
     ids=["zero", "too large", "this one"],

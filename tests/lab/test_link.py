@@ -221,11 +221,11 @@ def test_the_two_ways_are_two_pipes() -> None:
 @pytest.mark.parametrize(
     ("delay", "jitter", "loss", "said"),
     [
-        (-1.0, 0.0, 0.0, "a delay of -1.0 s"),
-        (float("inf"), 0.0, 0.0, "a delay of inf s"),
-        (0.0, float("nan"), 0.0, "a jitter of nan s"),
-        (0.0, 0.0, 1.5, "a loss of 1.5"),
-        (0.0, 0.0, float("nan"), "a loss of nan"),
+        (-1.0, 0.0, 0.0, "a delay must be 0 or more"),
+        (float("inf"), 0.0, 0.0, "a delay must be 0 or more"),
+        (0.0, float("nan"), 0.0, "a jitter must be 0 or more"),
+        (0.0, 0.0, 1.5, "a loss must be between 0 and 1"),
+        (0.0, 0.0, float("nan"), "a loss must be between 0 and 1"),
     ],
 )
 def test_conditions_that_cannot_be(delay: float, jitter: float, loss: float, said: str) -> None:

@@ -94,7 +94,7 @@ def test_pins_and_info() -> None:
 @pytest.mark.parametrize("name", ["sixteen_letters_", "with space", "dash-ed", "ü"])
 def test_a_name_the_kernel_would_refuse_is_refused_here(name: str) -> None:
     """At most 15 of letters, digits, underscore and dot: with a sentence instead of EINVAL."""
-    with pytest.raises(UsageError, match="names no map or program"):
+    with pytest.raises(UsageError, match="cannot be a map's or program's name"):
         bpf_attr.object_name(name)
 
 

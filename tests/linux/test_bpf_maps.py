@@ -126,9 +126,9 @@ def test_a_sockarray_takes_listeners_and_tells_their_cookies(netns: int) -> None
 def test_wrong_sizes_never_reach_the_kernel() -> None:
     """It would read or write past our bytes."""
     with Map.create(MapType.ARRAY, value_size=8, entries=1) as array:
-        with pytest.raises(UsageError, match="a key of this ARRAY has 4 bytes, not 8"):
+        with pytest.raises(UsageError, match="a key of this ARRAY must have 4 bytes"):
             array.lookup(u64(0))
-        with pytest.raises(UsageError, match="a value of this ARRAY has 8 bytes, not 4"):
+        with pytest.raises(UsageError, match="a value of this ARRAY must have 8 bytes"):
             array.update(u32(0), u32(0))
 
 

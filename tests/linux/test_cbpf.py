@@ -86,8 +86,8 @@ def test_an_unconditional_jump_reaches_farther() -> None:
 @pytest.mark.parametrize(
     ("items", "complaint"),
     [
-        ([], "1 to 4096 instructions, not 0"),
-        ([cbpf.answer(0)] * 4097, "not 4097"),
+        ([], "between 1 and 4096 instructions"),
+        ([cbpf.answer(0)] * 4097, "got 4097"),
         ([cbpf.jump("x"), cbpf.answer(0)], "no label 'x'"),
         ([Label("x"), Label("x"), cbpf.answer(0)], "'x' stands twice"),
         ([Label("x"), cbpf.answer(0), cbpf.jump("x")], "lies behind the jump at 1"),
@@ -107,7 +107,7 @@ def test_numbers_that_do_not_fit_are_refused() -> None:
     """A constant has 32 bits, the scratch memory sixteen words."""
     with pytest.raises(UsageError, match="32 bits"):
         cbpf.answer(1 << 32).encode()
-    with pytest.raises(UsageError, match="words 0 to 15, not 16"):
+    with pytest.raises(UsageError, match="between 0 and 15"):
         cbpf.store_scratch(16)
 
 

@@ -54,7 +54,7 @@ def test_a_namespace_is_found_by_pid_and_by_path(tmp_path: Path) -> None:
             os.close(found)
         inside.communicate(b"", timeout=5)
     for text in ("no-such-namespace", str(2**22), str(tmp_path / "nowhere")):
-        with pytest.raises(UsageError, match="names no network namespace"):
+        with pytest.raises(UsageError, match="does not name a network namespace"):
             netns.find(text)
 
 
@@ -77,7 +77,7 @@ def test_a_namespace_is_visited_by_path_and_left_again() -> None:
 @pytest.mark.parametrize(
     ("where", "said"),
     [
-        ("no-such-name", "names no network namespace: /run/netns/no-such-name"),
+        ("no-such-name", "does not name a network namespace: /run/netns/no-such-name"),
         ("/proc/self/ns/none", "No such file"),
         ("99999999", "/proc/99999999/ns/net cannot be opened"),
     ],

@@ -115,7 +115,7 @@ def test_a_full_ring_loses_the_new_and_keeps_the_old(netns: int) -> None:
 def test_only_a_ring_buffer_is_one() -> None:
     """Another map is refused, and stays its owner's."""
     with Map.create(MapType.ARRAY, value_size=8, entries=1) as array:
-        with pytest.raises(UsageError, match="ARRAY map is no ring buffer"):
+        with pytest.raises(UsageError, match="ARRAY map is not a ring buffer"):
             RingBuffer(array)
         assert array.fileno() >= 0
 

@@ -93,7 +93,7 @@ def test_a_long_payload_on_a_stream_arrives_whole() -> None:
 
 def test_what_cannot_be_sent_is_refused(pair: Pair) -> None:
     """Too many, nothing to go with, and a descriptor that is not open."""
-    with pytest.raises(UsageError, match="at most 253 descriptors, not 254"):
+    with pytest.raises(UsageError, match="at most 253 descriptors"):
         scm_rights.send(pair[0], b"x", [0] * 254)
     with pytest.raises(UsageError, match="at least one byte"):
         scm_rights.send(pair[0], b"", [0])

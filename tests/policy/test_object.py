@@ -104,7 +104,7 @@ def test_the_number_of_listeners_is_written_where_it_fits() -> None:
     made.maps(sockets=SOCKARRAY)
     data = made.section(".data", bytes(8), flags=2)
     made.symbol("segue_live", data, 0, 8, 1)
-    with pytest.raises(UsageError, match="segue_live has 8 bytes, not 4"):
+    with pytest.raises(UsageError, match="segue_live must have 4 bytes"):
         match(linker.read(made.build()))
 
 

@@ -149,11 +149,11 @@ def test_a_policy_whose_source_is_gone_is_refused() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"name": "1st", "size": 1}, "'1st' names no map"),
-        ({"name": "a", "size": 0}, "a size is from 1 to 16777216, not 0"),
-        ({"name": "a", "size": 1, "key": "u8"}, "a key is u32 or u64, not 'u8'"),
+        ({"name": "1st", "size": 1}, "'1st' cannot be a map's name"),
+        ({"name": "a", "size": 0}, "a size must be between 1 and 16777216"),
+        ({"name": "a", "size": 1, "key": "u8"}, "a key must be u32 or u64"),
         ({"name": "a", "size": 1, "key": "u64", "kind": "array"}, "the key of an array is u32"),
-        ({"name": "a", "size": 1, "kind": "tree"}, "a kind is hash, array or percpu_array"),
+        ({"name": "a", "size": 1, "kind": "tree"}, "a kind must be hash, array or percpu_array"),
         ({"name": "a", "size": 1, "value": "i8"}, "cannot be 'i8'"),
         ({"name": "a", "size": 1, "value": {"x": "u16[3]"}}, "a power of two"),
         ({"name": "a", "size": 1, "value": {}}, "at least one field"),

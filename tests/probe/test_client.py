@@ -322,9 +322,9 @@ def test_a_file_cannot_say_when_it_is_closed(netns: int) -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"sources": 0}, "from 1 to 250 source addresses"),
-        ({"count": 0}, "no run"),
-        ({"pause_s": -1}, "a pause of -1 s"),
+        ({"sources": 0}, "source addresses must be between 1 and 250"),
+        ({"count": 0}, "a count must be at least 1"),
+        ({"pause_s": -1}, "a pause must be 0 or more"),
     ],
 )
 def test_a_run_that_makes_no_sense_is_refused(wrong: dict[str, Any], sentence: str) -> None:

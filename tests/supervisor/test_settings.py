@@ -50,7 +50,7 @@ def test_with_one_bind_host_and_port_always_mean_it() -> None:
         ({"ready_http": "health"}, "a path"),
         ({"name": "../x"}, "letters"),
         ({"env": ("X",)}, "NAME=VALUE"),
-        ({"keep_capability": ("net_bind",)}, "'net_bind' is no capability"),
+        ({"keep_capability": ("net_bind",)}, "'net_bind' is not a capability"),
         ({"allow_new_privileges": True}, "give --user or --group too"),
         ({"stop_signal": "NOPE"}, "no signal"),
         ({"stop_signal": "99"}, "no signal"),

@@ -80,7 +80,7 @@ def alu32_reg(op: Alu, dst: int, src: int) -> Instruction:
 def network_order(dst: int, bits: int) -> Instruction:
     """``dst`` between host and network order (the same exchange), its low 16, 32 or 64 bits."""
     if bits not in {16, 32, 64}:
-        raise UsageError(f"byte order is of 16, 32 or 64 bits, not {bits}")
+        raise UsageError(f"a byte order needs 16, 32 or 64 bits (got {bits})")
     return Instruction(insn.ALU32 | Alu.END | insn.X, dst, imm=bits)
 
 

@@ -183,7 +183,7 @@ class Instruction:
         ):
             if not first <= value < past:
                 raise UsageError(
-                    f"an instruction's {name} is from {first} to {past - 1}, not {value}"
+                    f"an instruction's {name} must be between {first} and {past - 1} (got {value})"
                 )
 
     @property

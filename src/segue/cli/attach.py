@@ -128,7 +128,9 @@ def rescue(address: str, after: str, **given: Any) -> int:
 
     wish = Wish(Address.parse(address), rescue=after, passing=True, **given)
     if not wish.rescue_after:
-        raise UsageError("--after is a time such as 50ms or 1s: with off there is nothing to do")
+        raise UsageError(
+            "--after must be a time such as 50ms or 1s: with off there would be nothing to do"
+        )
     if wish.instance_name in instances():
         request = Rescue(after, str(wish.address))
         return _ask_for_rescue(wish.instance_name, Places.of(wish.instance_name).control, request)

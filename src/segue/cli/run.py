@@ -203,4 +203,4 @@ def _refuse_unknown(variable: str) -> None:
     if variable.startswith("SEGUE_") and variable not in known:
         near = difflib.get_close_matches(variable, known, n=1)
         advice = f"did you mean {near[0]}?" if near else "unset it"
-        raise UsageError(f"{variable} in the environment is no setting; {advice}")
+        raise UsageError(f"{variable} in the environment is not a setting; {advice}")

@@ -123,7 +123,7 @@ def weights(name: str, control: str, weight: tuple[str, ...]) -> int:
     for text in weight:
         found = _WEIGHT.fullmatch(text)
         if found is None:
-            raise UsageError(f"{text!r} is no weight; write one such as worker3=0.5")
+            raise UsageError(f"{text!r} is not a weight; write one such as worker3=0.5")
         given[int(found[1])] = float(found[2])
     return int(request(name, control, Weights(given))["exit"])
 

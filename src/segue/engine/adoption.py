@@ -49,7 +49,7 @@ def of_process(pid: int, port: int | None = None) -> list[OwnedListener]:
     or EPERM when it may not be looked into, with the capability that permits it.
     """
     if not 0 < pid < _MOST_PIDS:
-        raise UsageError(f"{pid} is no process; for a port write :{pid}")
+        raise UsageError(f"{pid} is not a process id; for a port write :{pid}")
     found = _owned_listeners(pid, port)
     if not found:
         where = "" if port is None else f" at port {port}"

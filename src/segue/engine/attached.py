@@ -183,7 +183,7 @@ class Attached:
         self._again[listener.cookie] = now + _AGAIN
         if known:
             return []
-        who = proc.describe(listener.owners) or "somebody"
+        who = proc.describe(listener.owners) or "an unknown process"
         return [f"a listener of {who} is left alone: {why}"]
 
     def _drop(self, cookies: Iterable[int]) -> None:
@@ -221,7 +221,7 @@ class Attached:
         Its number.  Raises UsageError when there is no older one to have the rest.
         """
         if not 0 <= percent <= 100:
-            raise UsageError(f"a part is 0 to 100 percent, not {percent:g}")
+            raise UsageError(f"a share must be between 0 and 100 percent (got {percent:g})")
         numbers = self._numbers()
         if len(numbers) < 2:
             raise UsageError(

@@ -235,4 +235,4 @@ def _refuse_unknown(allow: Collection[str]) -> None:
         if name not in MEANINGS:
             near = difflib.get_close_matches(name.upper(), MEANINGS, n=1)
             advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(MEANINGS)}"
-            raise UsageError(f"{name!r} is no option that an audit looks at; {advice}")
+            raise UsageError(f"{name!r} is not an option that segue audit compares; {advice}")

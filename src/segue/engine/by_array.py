@@ -64,7 +64,7 @@ class ByArray:
         the socket is not listening with SO_REUSEPORT, EBUSY when a living program keeps it.
         """
         if not 0 <= slot < builtin.SLOTS:
-            raise UsageError(f"slots are 0 to {builtin.SLOTS - 1}, not {slot}")
+            raise UsageError(f"a slot must be between 0 and {builtin.SLOTS - 1} (got {slot})")
         if slot in self._listeners:
             raise UsageError(f"slot {slot} has a listener already")
         self._put(self._waiting, slot, listener)
@@ -139,7 +139,7 @@ class ByArray:
         if slot not in self._listeners:
             raise UsageError(f"slot {slot} has no listener, so port {port} cannot be pinned to it")
         if not 0 < port < 65536:
-            raise UsageError(f"{port} is no port")
+            raise UsageError(f"a port must be between 1 and 65535 (got {port})")
         place = self._places.get(slot, WAITING + slot)
         self._loaded.pins.update(encode_number(port), encode_number(place))
         self._pinned[port] = slot

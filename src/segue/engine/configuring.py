@@ -73,5 +73,7 @@ def _refuse_records(made: Map) -> None:
 
 def _bytes(number: int, octets: int, what: str) -> bytes:
     if not 0 <= number < 1 << 8 * octets:
-        raise UsageError(f"a {what} here is from 0 to {(1 << 8 * octets) - 1}, not {number}")
+        raise UsageError(
+            f"a {what} of this map must be between 0 and {(1 << 8 * octets) - 1} (got {number})"
+        )
     return number.to_bytes(octets, sys.byteorder)

@@ -122,7 +122,7 @@ class Drain:
         if slot not in self._members:
             raise UsageError(f"slot {slot} has no listener, so port {port} cannot be pinned to it")
         if not 0 < port < 65536:
-            raise UsageError(f"{port} is no port")
+            raise UsageError(f"a port must be between 1 and 65535 (got {port})")
         self._pins[port] = slot
         self._attach()
 

@@ -37,9 +37,9 @@ class Conditions:
     def __post_init__(self) -> None:
         for name, value in (("delay", self.delay_s), ("jitter", self.jitter_s)):
             if not (isfinite(value) and value >= 0):
-                raise UsageError(f"a {name} of {value} s cannot be")
+                raise UsageError(f"a {name} must be 0 or more seconds (got {value})")
         if not 0 <= self.loss <= 1:
-            raise UsageError(f"a loss of {self.loss} cannot be: it is a part, from 0 to 1")
+            raise UsageError(f"a loss must be between 0 and 1 (got {self.loss})")
 
 
 @dataclass(slots=True, eq=False)

@@ -92,7 +92,9 @@ class Update(IntEnum):
 def object_name(name: str) -> bytes:
     """A map's or program's name as the kernel has it.  Raises UsageError."""
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} names no map or program: at most 15 of A-Z a-z 0-9 _ .")
+        raise UsageError(
+            f"{name!r} cannot be a map's or program's name: it has at most 15 of A-Z a-z 0-9 _ ."
+        )
     return name.encode()
 
 

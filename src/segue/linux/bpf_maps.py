@@ -206,7 +206,9 @@ class Map(Descriptor):
     def _check(self, what: str, data: bytes, size: int) -> None:
         # The kernel cannot: it reads as many bytes as the map says, whatever is behind ours.
         if len(data) != size:
-            raise UsageError(f"a {what} of this {self.kind.name} has {size} bytes, not {len(data)}")
+            raise UsageError(
+                f"a {what} of this {self.kind.name} must have {size} bytes (got {len(data)})"
+            )
 
     def _doing(self, verb: str) -> str:
         return f"{verb} a {self.kind.name} map"

@@ -52,7 +52,7 @@ def bits(names: Iterable[str]) -> int:
     for name in names:
         known = name.lower().removeprefix("cap_")
         if known not in NAMES:
-            raise UsageError(f"{name!r} is no capability (such as net_bind_service)")
+            raise UsageError(f"{name!r} is not a capability (write one such as net_bind_service)")
         found |= 1 << NAMES.index(known)
     return found
 

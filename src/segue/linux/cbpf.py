@@ -96,7 +96,7 @@ class Instruction:
     def encode(self) -> bytes:
         """Its bytes.  Raises UsageError when ``k`` is no 32-bit number."""
         if not 0 <= self.k < 1 << 32:
-            raise UsageError(f"an instruction's constant has 32 bits, not {self.k:#x}")
+            raise UsageError(f"an instruction's constant must fit in 32 bits (got {self.k:#x})")
         return _FILTER.pack(self.code, self.jt, self.jf, self.k)
 
 
@@ -191,7 +191,9 @@ def answer(value: int) -> Instruction:
 
 def _scratch(word: int) -> int:
     if not 0 <= word < _SCRATCH_WORDS:
-        raise UsageError(f"scratch memory has words 0 to {_SCRATCH_WORDS - 1}, not {word}")
+        raise UsageError(
+            f"a word of scratch memory must be between 0 and {_SCRATCH_WORDS - 1} (got {word})"
+        )
     return word
 
 
@@ -213,7 +215,7 @@ def assemble(items: Iterable[Item]) -> list[Instruction]:
         else:
             place += 1
     if not 0 < place <= LONGEST:
-        raise UsageError(f"a program has 1 to {LONGEST} instructions, not {place}")
+        raise UsageError(f"a program must have between 1 and {LONGEST} instructions (got {place})")
     program: list[Instruction] = []
     for item in written:
         if isinstance(item, Instruction):

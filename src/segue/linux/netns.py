@@ -55,7 +55,8 @@ def find(text: str) -> int:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise UsageError(
-            f"{text!r} names no network namespace: {path} cannot be opened ({error.strerror})"
+            f"{text!r} does not name a network namespace:"
+            f" {path} cannot be opened ({error.strerror})"
         ) from None
 
 

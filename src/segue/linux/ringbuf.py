@@ -40,7 +40,7 @@ class RingBuffer:
 
     def __init__(self, ring: Map) -> None:
         if ring.kind is not MapType.RINGBUF:
-            raise UsageError(f"a {ring.kind.name} map is no ring buffer")
+            raise UsageError(f"a {ring.kind.name} map is not a ring buffer")
         self._map = ring
         self._size = ring.info().entries
         try:

@@ -20,7 +20,7 @@ def send(connection: socket.socket, payload: bytes, descriptors: Sequence[int]) 
     descriptors; KernelError when the kernel refuses or did not take the whole payload.
     """
     if len(descriptors) > MOST:
-        raise UsageError(f"a message carries at most {MOST} descriptors, not {len(descriptors)}")
+        raise UsageError(f"a message can carry at most {MOST} descriptors (got {len(descriptors)})")
     if not payload:
         raise UsageError("descriptors need at least one byte to go with")
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors).tobytes())]

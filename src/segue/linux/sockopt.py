@@ -145,7 +145,7 @@ def filter_locked(sock: socket.socket) -> bool:
 def local_address(sock: socket.socket) -> Address:
     """Where a TCP socket is bound.  Raises UsageError when it is no TCP socket or not bound."""
     if sock.family not in {socket.AF_INET, socket.AF_INET6} or sock.type != socket.SOCK_STREAM:
-        raise UsageError("this is no TCP socket")
+        raise UsageError("this is not a TCP socket")
     host, port, *rest = sock.getsockname()
     if not port:
         raise UsageError("this socket is not bound to a port")

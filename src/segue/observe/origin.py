@@ -59,7 +59,7 @@ class Rule:
             try:
                 return cls(text, _Matches(re.compile(rest)))
             except re.error as error:
-                raise UsageError(f"{rest!r} is no regular expression: {error}") from None
+                raise UsageError(f"{rest!r} is not a regular expression: {error}") from None
         raise UsageError(f"{text!r} tells no generations apart; write one of {RULES}")
 
     def origin(self, pids: Iterable[int]) -> Origin | None:

@@ -67,10 +67,10 @@ def encode_table(entries: Sequence[int]) -> bytes:
     are SIZE entries, each below SLOTS.
     """
     if len(entries) != SIZE:
-        raise UsageError(f"a table has {SIZE} entries, not {len(entries)}")
+        raise UsageError(f"a table must have {SIZE} entries (got {len(entries)})")
     slots = sorted(set(entries) - {NOBODY})
     if slots and not 0 <= slots[0] <= slots[-1] < SLOTS:
-        raise UsageError(f"slots are 0 to {SLOTS - 1}, not {slots[0]} to {slots[-1]}")
+        raise UsageError(f"slots must be between 0 and {SLOTS - 1} (got {slots[0]} to {slots[-1]})")
     live = slots[:SCAN]
     scan = live + [NOBODY] * (SCAN - len(live))
     return (

@@ -59,15 +59,17 @@ def compile_policy(policy: Policy, *, traced: bool = False) -> Compiled:
     ours = {one.name: one for one in (*common.OWN, common.events, common.lost)}
     for one in writer.maps.values():
         if one.name == "program" or ours.get(one.name, one) is not one:
-            raise UsageError(f"map {one.name} has a name that is Segue's own: choose another")
+            raise UsageError(
+                f"the map {one.name} has a name that Segue uses itself: choose another"
+            )
     maps = tuple(writer.maps.values())
     emitter = Emitter(entry, {one.name: number for number, one in enumerate(maps)})
     program = emitter.run()
     length = sum(one.slots for one in program)
     if length > MOST_INSTRUCTIONS:
         raise UsageError(
-            f"{policy.__name__} comes to {length} instructions, more than {MOST_INSTRUCTIONS}:"
-            f" write fewer rounds in its loops"
+            f"{policy.__name__} has {length} instructions, more than {MOST_INSTRUCTIONS}:"
+            f" give its loops fewer rounds"
         )
     return Compiled(policy, maps, tuple(zip(emitter.lines, program, strict=True)), traced)
 

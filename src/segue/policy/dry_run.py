@@ -26,7 +26,7 @@ def example_connection(remote: str, local: str, migrating: str, number: int, coo
     """
     client, server = Address.parse(remote), Address.parse(local)
     if client.family is not server.family:
-        raise UsageError(f"{remote} and {local} are of two families: no connection has both")
+        raise UsageError(f"{remote} and {local} must both be IPv4 or both IPv6")
     kind = Migrating[migrating.upper()]
     conn = Conn(
         hash=u32(number),
@@ -62,7 +62,7 @@ def parse_weights(text: str) -> dict[int, float]:
         return {int(slot): float(weight) for slot, weight in pairs}
     except ValueError:
         raise UsageError(
-            f"{text!r} are no weights: write SLOT=WEIGHT,... such as 0=1,1=1"
+            f"{text!r} are not weights: write SLOT=WEIGHT,... such as 0=1,1=1"
         ) from None
 
 

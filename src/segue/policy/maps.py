@@ -106,17 +106,19 @@ class Map:
         kind: str = "hash",
     ) -> None:
         if not _NAME.fullmatch(name):
-            raise UsageError(f"{name!r} names no map: a letter, then at most 14 of A-Z a-z 0-9 _")
+            raise UsageError(
+                f"{name!r} cannot be a map's name: write a letter, then at most 14 of A-Z a-z 0-9 _"
+            )
         if key not in {"u32", "u64"}:
-            raise UsageError(f"map {name}: a key is u32 or u64, not {key!r}")
+            raise UsageError(f"map {name}: a key must be u32 or u64 (got {key!r})")
         try:
             self.kind = Kind(kind)
         except ValueError:
             raise UsageError(
-                f"map {name}: a kind is hash, array or percpu_array, not {kind!r}"
+                f"map {name}: a kind must be hash, array or percpu_array (got {kind!r})"
             ) from None
         if not 0 < size <= 1 << 24:
-            raise UsageError(f"map {name}: a size is from 1 to 16777216, not {size}")
+            raise UsageError(f"map {name}: a size must be between 1 and 16777216 (got {size})")
         if self.kind is not Kind.HASH and key != "u32":
             raise UsageError(f"map {name}: the key of an array is u32")
         self.name, self.size = name, size
@@ -170,7 +172,7 @@ class Map:
         """Set an element from the kernel's own bytes."""
         if len(data) != self.value_bytes:
             raise UsageError(
-                f"a value of map {self.name} has {self.value_bytes} bytes, not {len(data)}"
+                f"a value of map {self.name} must have {self.value_bytes} bytes (got {len(data)})"
             )
         self.contents[key] = bytearray(data)
 
@@ -217,7 +219,8 @@ class Ring:
         """The fields of one.  Raises UsageError when it is none of this ring's."""
         if len(record) != self.value_bytes:
             raise UsageError(
-                f"a record of ring {self.name} has {self.value_bytes} bytes, not {len(record)}"
+                f"a record of ring {self.name} must have {self.value_bytes} bytes"
+                f" (got {len(record)})"
             )
         return {
             name: int.from_bytes(record[one.offset : one.offset + one.octets], sys.byteorder)

@@ -97,7 +97,9 @@ def match(found: Object) -> ObjectPolicy:
             _refuse_layout(found.maps[ours[name]], name)
     live = found.variable(LIVE)
     if live is not None and live.size != _LIVE_BYTES:
-        raise UsageError(f"its variable {LIVE} has {live.size} bytes, not {_LIVE_BYTES} (__u32)")
+        raise UsageError(
+            f"its variable {LIVE} must have {_LIVE_BYTES} bytes, a __u32 (it has {live.size})"
+        )
     maps = list(found.maps)
     maps[sockets] = _enlarged(maps[sockets])
     return ObjectPolicy(found, tuple(maps), ours, live)

@@ -33,7 +33,9 @@ def program(ports: Iterable[int]) -> list[Instruction]:
     """
     wanted = sorted(set(ports))
     if not 0 < len(wanted) <= PORTS or not all(0 < port < 1 << 16 for port in wanted):
-        raise UsageError(f"1 to {PORTS} ports from 1 to 65535, not {wanted}")
+        raise UsageError(
+            f"there must be between 1 and {PORTS} ports, each between 1 and 65535 (got {wanted})"
+        )
     items: list[asm.Item] = [
         asm.mov_reg(R6, R1),
         asm.load(Width.U32, R7, R6, _TYPE),

@@ -263,7 +263,7 @@ def definition(function: Callable[..., object]) -> tuple[ast.FunctionDef, str]:
     Raises UsageError when its source cannot be found.
     """
     if not isinstance(function, FunctionType):
-        raise UsageError(f"{function!r} is no function")
+        raise UsageError(f"{function!r} is not a function")
     file = function.__code__.co_filename
     text = "".join(linecache.getlines(file, function.__globals__))
     for node in ast.walk(ast.parse(text) if text else ast.Module([], [])):

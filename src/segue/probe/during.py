@@ -81,7 +81,10 @@ class During:
 
     def __init__(self, text: str, *, after_s: float, limit_s: float) -> None:
         if not (0 <= after_s < 1e6 and 0 < limit_s < 1e6):
-            raise UsageError(f"a command after {after_s} s, for at most {limit_s} s, cannot be")
+            raise UsageError(
+                f"a command must start after 0 or more seconds (got {after_s}), and its time limit"
+                f" must be above 0 s (got {limit_s})"
+            )
         self.text, self.after_s, self.limit_s = text, after_s, limit_s
         self._words = words(text)
         self._begun: float | None = None

@@ -163,7 +163,9 @@ def http(
     if any(not word or not word.isprintable() or " " in word for word in words) or any(
         "\r" in value or "\n" in value for _, value in fields
     ):
-        raise UsageError(f"{method} {path} for {host} is no HTTP request: a space or line break")
+        raise UsageError(
+            f"{method} {path} for {host} is not an HTTP request: it has a space or a line break"
+        )
     head = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in lines)]
     try:
         request = ("\r\n".join(head) + "\r\n\r\n").encode("latin-1")

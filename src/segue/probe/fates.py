@@ -67,7 +67,7 @@ NOT_ASKED = frozenset({Fate.CUT, Fate.CLOSED, Fate.IDLE_CLOSED})
 
 MEANINGS = {
     Fate.OK: "a whole answer came, whatever its status",
-    Fate.REFUSED: "RST in answer to the SYN: nobody listened (ECONNREFUSED)",
+    Fate.REFUSED: "RST in answer to the SYN: no process listened (ECONNREFUSED)",
     Fate.UNREACHABLE: "the network said no: ENETUNREACH, EHOSTUNREACH or their like",
     Fate.CONNECT_TIMEOUT: "no SYN-ACK within the connect timeout",
     Fate.RESET_BEFORE: "RST after the SYN-ACK, before the kernel took a byte of the request",

@@ -202,7 +202,7 @@ class OpenLoop:
 
     def __post_init__(self) -> None:
         if not (self.rate > 0 and isfinite(self.rate)):
-            raise UsageError(f"a rate of {self.rate} connections a second is no load")
+            raise UsageError(f"a rate must be above 0 connections a second (got {self.rate})")
 
     def begin(self, now: float, duration_s: float | None, count: int | None) -> Schedule:
         """See Pace."""
@@ -227,7 +227,10 @@ class ClosedLoop:
 
     def __post_init__(self) -> None:
         if self.concurrency < 1 or not 0 <= self.pause_s < inf:
-            raise UsageError(f"{self.concurrency} clients that pause {self.pause_s} s are no load")
+            raise UsageError(
+                f"there must be at least 1 client (got {self.concurrency}), and 0 or more seconds"
+                f" between its requests (got {self.pause_s})"
+            )
 
     @property
     def connections(self) -> int:
@@ -259,11 +262,12 @@ class KeepAlive:
     def __post_init__(self) -> None:
         if self.kept < 1 or not 0 < self.interval_s < inf:
             raise UsageError(
-                f"{self.kept} connections with a request every {self.interval_s} s are no load"
+                f"there must be at least 1 connection (got {self.kept}), and 0 or more seconds"
+                f" between its requests (got {self.interval_s})"
             )
         if not 1 <= self.requests <= MOST_AT_ONCE:
             raise UsageError(
-                f"{self.requests} requests at once are no load: from 1 to {MOST_AT_ONCE}"
+                f"requests at once must be between 1 and {MOST_AT_ONCE} (got {self.requests})"
             )
 
     @property

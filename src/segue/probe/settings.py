@@ -51,13 +51,13 @@ class Settings:
         for name in ("duration_s", "connect_timeout_s", "response_timeout_s"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1e9:
-                raise UsageError(f"{name.removesuffix('_s')} must be above 0 s, not {value}")
+                raise UsageError(f"{name.removesuffix('_s')} must be above 0 s (got {value})")
         if not 0 <= self.pause_s < 1e9:
-            raise UsageError(f"a pause of {self.pause_s} s cannot be")
+            raise UsageError(f"a pause must be 0 or more seconds (got {self.pause_s})")
         if self.count is not None and self.count < 1:
-            raise UsageError(f"a count of {self.count} attempts is no run")
+            raise UsageError(f"a count must be at least 1 (got {self.count})")
         if not 1 <= self.sources <= 250:
-            raise UsageError(f"from 1 to 250 source addresses, not {self.sources}")
+            raise UsageError(f"source addresses must be between 1 and 250 (got {self.sources})")
         if self.max_open < max(1, self.pace.connections):
             raise UsageError(
                 f"{self.pace} need {self.pace.connections} connections open at once,"

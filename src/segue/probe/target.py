@@ -68,7 +68,7 @@ def parse(text: str, resolver: Resolver = socket.getaddrinfo) -> Target:
         return _url(text, resolver)
     host, colon, port = text.rpartition(":")
     if colon and host and not PORT.fullmatch(port):
-        raise UsageError(f"{text!r} is neither a URL nor HOST:PORT: {port!r} is no port")
+        raise UsageError(f"{text!r} is neither a URL nor HOST:PORT: {port!r} is not a port")
     if colon and host and not _numeric(host.strip("[]").partition("%")[0]):
         address, others = resolve(host, int(port), resolver)
         return Target(text, address, name=host, others=others)
@@ -80,10 +80,10 @@ def _url(text: str, resolver: Resolver) -> Target:
         found = urlsplit(text)
         port = found.port
     except ValueError as error:
-        raise UsageError(f"{text!r} is no URL: {error}") from None
+        raise UsageError(f"{text!r} is not a URL: {error}") from None
     if found.scheme not in SCHEMES:
         raise UsageError(
-            f"{found.scheme!r} is no scheme the probe speaks:"
+            f"{found.scheme!r} is not a scheme that the probe knows:"
             f" write one of {', '.join(SCHEMES)}, or HOST:PORT for any other TCP service"
         )
     if not found.hostname:

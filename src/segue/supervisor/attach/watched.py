@@ -220,8 +220,8 @@ def _why_not(listener: Listener) -> str:
     with taken:
         if taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT):
             return (
-                "with TCP_DEFER_ACCEPT it accepts only who has sent something, so it cannot be"
-                " asked whether it is awake"
+                "with TCP_DEFER_ACCEPT it accepts only clients that have sent something, so it"
+                " cannot be asked whether it is awake"
             )
     for pid in listener.owners:
         try:
