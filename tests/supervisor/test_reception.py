@@ -14,7 +14,7 @@ from tests.supervisor.rounds import Rounds
 from segue.errors import UsageError
 from segue.supervisor.control.clients import Reception
 from segue.supervisor.control.requests import Promote, Request, Rollback
-from segue.supervisor.control.server import Asker, Control
+from segue.supervisor.control.server import Client, Control
 from segue.supervisor.loop import Loop
 
 
@@ -28,12 +28,12 @@ class Desk:
         self.reception = Reception(self.loop, self.do)
         self.reception.open(Control(path))
 
-    def do(self, asker: Asker, request: Request) -> None:
+    def do(self, client: Client, request: Request) -> None:
         if isinstance(request, Promote):
             raise UsageError("no such order")
         if isinstance(request, Rollback):
             raise KeyError("a bug")
-        asker.end(0, did=request.verb)
+        client.end(0, did=request.verb)
 
     def turn(self) -> None:
         """Everything that waits to be heard: a connection, its request, and what follows."""

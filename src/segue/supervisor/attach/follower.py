@@ -34,7 +34,7 @@ from segue.supervisor.control.doors import KEEP_EVERY, Doors
 from segue.supervisor.control.incumbent import renewal
 from segue.supervisor.control.log import Voice
 from segue.supervisor.control.paths import Places, remove
-from segue.supervisor.control.server import Asker
+from segue.supervisor.control.server import Client
 from segue.supervisor.control.tracing import Tracing
 from segue.supervisor.front import Front
 from segue.supervisor.loop import Loop
@@ -165,7 +165,7 @@ class Attending:
         self.loop = Loop(self.say)
         self.front = Front(0, Bind("", wish.address), attached.steering, observer)
         self.watched: ForeignListeners | None = None
-        self._asker: Asker | None = None  # who wants the rescue, if not the wish
+        self._client: Client | None = None  # who wants the rescue, if not the wish
         self._proving = Proving(attached, self.front, wish.ready_http)
         self._nudge: Nudge | None = None
         self._said = ""
@@ -307,26 +307,26 @@ class Attending:
             self.watched = None
             self.attached.pass_over(())
 
-    def rescue_for(self, asker: Asker, patience: float) -> None:
+    def rescue_for(self, client: Client, patience: float) -> None:
         """Rescue what waits behind those that stall, until this client hangs up.
 
         Raises SegueError, with nothing changed, where that is being done.
         """
         if self.watched is not None:
             raise SegueError(f"{self.places.name} rescues already: see segue status")
-        self._asker = asker
+        self._client = client
         try:
             self.begin_rescue(patience)
         except BaseException:
-            self._asker = None
+            self._client = None
             raise
-        self.loop.watch(asker, self._hung_up)
+        self.loop.watch(client, self._hung_up)
 
     def _hung_up(self) -> None:
-        if self._asker is not None:
-            self.loop.unwatch(self._asker)
-            self._asker.close()
-            self._asker = None
+        if self._client is not None:
+            self.loop.unwatch(self._client)
+            self._client.close()
+            self._client = None
         try:
             self._end_rescue()
         except SegueError as error:
@@ -409,15 +409,15 @@ class Attending:
     def say(self, text: str) -> None:
         """To the log, and to who has asked for a rescue."""
         self._voice.say(text)
-        if self._asker is not None:
-            self._asker.say(text)
+        if self._client is not None:
+            self._client.say(text)
 
     def close(self) -> None:
         """Close everything that is held here."""
         if self.watched is not None:
             self.watched.close()
-        if self._asker is not None:
-            self._asker.end(0)
+        if self._client is not None:
+            self._client.end(0)
         self._proving.close()
         if self._nudge is not None:
             self._nudge.close()

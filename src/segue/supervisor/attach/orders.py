@@ -30,7 +30,7 @@ from segue.supervisor.control.requests import (
     Trace,
     Weights,
 )
-from segue.supervisor.control.server import Asker
+from segue.supervisor.control.server import Client
 from segue.supervisor.settings import patience
 from segue.supervisor.workers.survey import describe
 
@@ -46,7 +46,7 @@ class Orders:
     def __init__(self, attending: Attending) -> None:
         self.attending = attending
 
-    def do(self, asker: Asker, request: Request) -> None:
+    def do(self, client: Client, request: Request) -> None:
         """Carry out one request.  Raises SegueError, with nothing changed, when it cannot."""
         attending = self.attending
         if not isinstance(request, ORDERS):
@@ -56,39 +56,39 @@ class Orders:
             )
         match request:
             case Status():
-                asker.end(0, status=report(attending))
+                client.end(0, status=report(attending))
             case Shift(percent):
                 generation = attending.attached.shift(percent)
                 attending.changed()
-                asker.end(0, generation=generation, percent=percent)
+                client.end(0, generation=generation, percent=percent)
             case Rollback():
-                self._all(asker, 0.0)
+                self._all(client, 0.0)
             case Promote():
-                self._all(asker, 100.0)
+                self._all(client, 100.0)
             case Weights(weights):
                 attending.attached.weigh(weights)
                 attending.changed()
-                asker.end(0)
+                client.end(0)
             case Map():
                 groups = {str(attending.wish.address): attending.attached.steering}
-                map_order.answer(asker, request, groups)
+                map_order.answer(client, request, groups)
             case Trace():
-                attending.tracing.begin(asker, 0, attending.attached.steering, attending.borrow)
+                attending.tracing.begin(client, 0, attending.attached.steering, attending.borrow)
             case Rescue(after):
                 self._refuse_other(request.address)
-                attending.rescue_for(asker, patience(after, "--after"))
+                attending.rescue_for(client, patience(after, "--after"))
             case Stop():
                 attending.end()
-                asker.end(0)
+                client.end(0)
             case Detach():
                 self._refuse_other(request.address)
                 attending.detach()
-                asker.end(0)
+                client.end(0)
 
-    def _all(self, asker: Asker, percent: float) -> None:
+    def _all(self, client: Client, percent: float) -> None:
         self.attending.attached.shift(percent)
         self.attending.changed()
-        asker.end(0, generation=_working(self.attending.parts()))
+        client.end(0, generation=_working(self.attending.parts()))
 
     def _refuse_other(self, address: str) -> None:
         here = str(self.attending.wish.address)

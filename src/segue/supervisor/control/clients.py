@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 from segue.errors import SegueError
 from segue.supervisor.control.requests import Request, parse
-from segue.supervisor.control.server import Asker, Control
+from segue.supervisor.control.server import Client, Control
 from segue.supervisor.loop import Loop
 
-_MOST_ASKERS = 32  # clients whose request is not whole yet, and how long they may take over it
-_ASKER_SECONDS = 5.0
+_MOST_CLIENTS = 32  # clients whose request is not whole yet, and how long they may take over it
+_CLIENT_SECONDS = 5.0
 
 
 class Reception:
@@ -26,11 +26,11 @@ class Reception:
     def __init__(
         self,
         loop: Loop,
-        do: Callable[[Asker, Request], None],
+        do: Callable[[Client, Request], None],
     ) -> None:
         self.control: Control | None = None
         self._loop, self._do = loop, do
-        self._askers: dict[Asker, float] = {}  # until when their request is awaited
+        self._clients: dict[Client, float] = {}  # until when their request is awaited
 
     def open(self, control: Control) -> None:
         """Be there for clients of this socket, which becomes ours to close."""
@@ -47,41 +47,41 @@ class Reception:
     def hurry(self) -> None:
         """Turn away those who take too long over their request."""
         now = self._loop.now()
-        for asker in [one for one, until in self._askers.items() if now >= until]:
-            self._forget(asker)
-            asker.end(2, error=f"no whole request came within {_ASKER_SECONDS:g} s")
+        for client in [one for one, until in self._clients.items() if now >= until]:
+            self._forget(client)
+            client.end(2, error=f"no whole request came within {_CLIENT_SECONDS:g} s")
 
     def close(self) -> None:
         """Hang up on everybody, and close the control socket."""
-        for asker in list(self._askers):
-            asker.close()
+        for client in list(self._clients):
+            client.close()
         self.shut()
 
     def _asked(self) -> None:
-        asker = self.control.accept() if self.control else None
-        if asker is None:
+        client = self.control.accept() if self.control else None
+        if client is None:
             return
-        if len(self._askers) >= _MOST_ASKERS:
+        if len(self._clients) >= _MOST_CLIENTS:
             # Whoever came first had the most time; to refuse the newcomer instead would make the
             # supervisor deaf to everybody for as long as a crowd says nothing.
-            idle = next(iter(self._askers))
+            idle = next(iter(self._clients))
             self._forget(idle)
-            idle.end(1, error=f"{_MOST_ASKERS} clients came after this one, which asked nothing")
-        self._askers[asker] = self._loop.now() + _ASKER_SECONDS
-        self._loop.watch(asker, lambda: self._requested(asker))
+            idle.end(1, error=f"{_MOST_CLIENTS} clients came after this one, which asked nothing")
+        self._clients[client] = self._loop.now() + _CLIENT_SECONDS
+        self._loop.watch(client, lambda: self._requested(client))
 
-    def _requested(self, asker: Asker) -> None:
+    def _requested(self, client: Client) -> None:
         try:
-            request = asker.request()
+            request = client.request()
             if request is None:
                 return
-            self._forget(asker)
-            self._do(asker, parse(request))
+            self._forget(client)
+            self._do(client, parse(request))
         except (SegueError, OSError) as error:
-            self._forget(asker)
-            asker.end(getattr(error, "exit_code", 1), error=str(error))
+            self._forget(client)
+            client.end(getattr(error, "exit_code", 1), error=str(error))
         except Exception as error:  # noqa: BLE001  whatever it is, others are to be served
-            self._forget(asker)
+            self._forget(client)
             where = traceback.extract_tb(error.__traceback__)[-1]
             told = (
                 f"a request could not be carried out, which is a bug in segue:"
@@ -89,8 +89,8 @@ class Reception:
                 f" {where.lineno})"
             )
             self._loop.say(told)
-            asker.end(1, error=told)
+            client.end(1, error=told)
 
-    def _forget(self, asker: Asker) -> None:
-        if self._askers.pop(asker, None) is not None:
-            self._loop.unwatch(asker)
+    def _forget(self, client: Client) -> None:
+        if self._clients.pop(client, None) is not None:
+            self._loop.unwatch(client)

@@ -8,10 +8,10 @@ from segue.engine import configuring
 from segue.engine.steering import Steering
 from segue.errors import UsageError
 from segue.supervisor.control.requests import Map, shown
-from segue.supervisor.control.server import Asker
+from segue.supervisor.control.server import Client
 
 
-def answer(asker: Asker, request: Map, groups: Mapping[str, Steering]) -> None:
+def answer(client: Client, request: Map, groups: Mapping[str, Steering]) -> None:
     """Change the map in every group, by address, and show what each holds now.
 
     Without a map's name, show which there are.  Raises UsageError for a map that does not exist,
@@ -20,7 +20,7 @@ def answer(asker: Asker, request: Map, groups: Mapping[str, Steering]) -> None:
     maps = {address: configuring.own_maps(one) for address, one in groups.items()}
     known = sorted({key for one in maps.values() for key in one})
     if not request.map:
-        asker.end(0, maps=known)
+        client.end(0, maps=known)
         return
     if request.map not in known:
         has = f"it has {', '.join(known)}" if known else "it has none"
@@ -29,4 +29,4 @@ def answer(asker: Asker, request: Map, groups: Mapping[str, Steering]) -> None:
         for one in maps.values():
             configuring.change(one[request.map], request.set or {}, list(request.delete))
     contents = {at: configuring.contents(one[request.map]) for at, one in maps.items()}
-    asker.end(0, contents=contents)
+    client.end(0, contents=contents)

@@ -18,11 +18,11 @@ from segue.linux.sockopt import peer_credentials
 from segue.supervisor.control.paths import remove
 
 _LONGEST_REQUEST = 1 << 16
-_WAITING = 16  # askers whom the supervisor has not accepted yet; a person and a few scripts
+_WAITING = 16  # clients whom the supervisor has not accepted yet; a person and a few scripts
 _ANSWER_BYTES = 1 << 20  # a client that does not read loses what is more
 
 
-class Asker:
+class Client:
     """One connected client; answers that it does not read are dropped, not waited for."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -107,7 +107,7 @@ class Control:
         """For the selector."""
         return self.socket.fileno()
 
-    def accept(self) -> Asker | None:
+    def accept(self) -> Client | None:
         """The next client, or None when it went away or is another user's."""
         try:
             connection, _ = self.socket.accept()
@@ -120,11 +120,11 @@ class Control:
         except OSError:
             connection.close()
             return None
-        asker = Asker(connection)
+        client = Client(connection)
         if uid not in {0, os.geteuid()}:
-            asker.end(1, error=f"this instance belongs to uid {os.geteuid()}, you are uid {uid}")
+            client.end(1, error=f"this instance belongs to uid {os.geteuid()}, you are uid {uid}")
             return None
-        return asker
+        return client
 
     def close(self) -> None:
         """Close the socket and remove its file."""

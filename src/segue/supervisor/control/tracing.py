@@ -16,7 +16,7 @@ from segue.errors import NotSupported, SegueError
 from segue.linux import scm_rights
 from segue.policy.compile import compile_policy
 from segue.policy.library import shares
-from segue.supervisor.control.server import Asker
+from segue.supervisor.control.server import Client
 from segue.supervisor.loop import Loop
 
 Borrow = Callable[[], socket.socket | None]
@@ -28,10 +28,10 @@ class Tracing:
 
     loop: Loop
     program_choice: ProgramChoice
-    _running: dict[Asker, Callable[[], None]] = field(default_factory=dict)
+    _running: dict[Client, Callable[[], None]] = field(default_factory=dict)
     _groups: set[int] = field(default_factory=set)
 
-    def begin(self, asker: Asker, number: int, steering: Steering, borrow: Borrow) -> None:
+    def begin(self, client: Client, number: int, steering: Steering, borrow: Borrow) -> None:
         """Trace this group for this client, who is sent the descriptors to read.
 
         ``borrow`` gives one of the group's listeners, the caller's to close.  Raises SegueError
@@ -67,29 +67,29 @@ class Tracing:
                         last.close()
 
         self._groups.add(number)
-        self._running[asker] = end
-        self.loop.watch(asker, lambda: self.end(asker))
+        self._running[client] = end
+        self.loop.watch(client, lambda: self.end(client))
         # A client that went away, or whose buffer is full, is told by the loop or by this.
         try:
             answer = json.dumps({"trace": number}).encode() + b"\n"
-            scm_rights.send(asker.connection, answer, trace.descriptors)
+            scm_rights.send(client.connection, answer, trace.descriptors)
         except BaseException:
-            self.end(asker)
+            self.end(client)
             raise
 
     def traces(self, number: int) -> bool:
         """Somebody watches this group."""
         return number in self._groups
 
-    def end(self, asker: Asker) -> None:
+    def end(self, client: Client) -> None:
         """This client has seen enough: it hung up, or says anything more."""
-        end = self._running.pop(asker, None)
+        end = self._running.pop(client, None)
         if end is not None:
-            self.loop.unwatch(asker)
-            asker.close()
+            self.loop.unwatch(client)
+            client.close()
             end()
 
     def close(self) -> None:
         """End all."""
-        for asker in list(self._running):
-            self.end(asker)
+        for client in list(self._running):
+            self.end(client)

@@ -248,13 +248,13 @@ class Succession:
         pipes = {m.worker.id: m.pipe.reader for m in runner.crew if m.pipe is not None}
         begun = runner.flow.hand_over()
         children = {m.worker.id: m.child.pidfd for m in runner.crew}
-        askers = runner.requests.handed()
-        keep += [*pipes.values(), *children.values(), *(number for number, *_ in askers)]
+        clients = runner.requests.handed()
+        keep += [*pipes.values(), *children.values(), *(number for number, *_ in clients)]
         plain = {
             "settings": self.settings.to_json(),
             "before": runner.settings.to_json(),
             "files": runner.crew.files,
-            "askers": askers,
+            "askers": clients,
             "counts": [runner.cut, runner.moves.moved, runner.exit_code],
             "leftovers": runner.leftovers.to_json(),
             "opened": [list(front.opened) for front in runner.fronts],

@@ -31,7 +31,7 @@ from segue.supervisor.control.requests import (
     Weights,
     shown,
 )
-from segue.supervisor.control.server import Asker
+from segue.supervisor.control.server import Client
 from segue.supervisor.lifecycle.stages import Order, Phase, Stage, Turn
 from segue.supervisor.run.status import report
 
@@ -45,7 +45,7 @@ ORDERS = (*(Restart, Rollback, Promote, Shift, Weights, Scale, Stop, Status, Ree
 class Waiting:
     """A client that waits for one generation to serve, and the older ones to be gone."""
 
-    asker: Asker
+    client: Client
     generation: int
     until_drained: bool = True
 
@@ -56,7 +56,7 @@ class Requests:
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
         self.waiting: list[Waiting] = []
-        self.stopping: list[Asker] = []
+        self.stopping: list[Client] = []
         self.signals: dict[int, Callable[[int], object]] = {
             signal.SIGHUP: self._hang_up,
             signal.SIGTERM: self.stop,
@@ -68,7 +68,7 @@ class Requests:
             signal.SIGTTOU: lambda _: self.scale(self.runner.instance.size - 1),
         }
 
-    def do(self, asker: Asker, request: Request) -> None:
+    def do(self, client: Client, request: Request) -> None:
         """Carry out one request.  Raises SegueError, with nothing changed, when it cannot."""
         if not isinstance(request, ORDERS):
             raise UsageError(
@@ -77,29 +77,29 @@ class Requests:
             )
         match request:
             case Restart():
-                self._restart(asker, request)
+                self._restart(client, request)
             case Rollback():
-                self._rollback(asker)
+                self._rollback(client)
             case Promote():
-                self._promote(asker)
+                self._promote(client)
             case Shift():
-                self._shift(asker, request)
+                self._shift(client, request)
             case Weights():
-                self._weights(asker, request)
+                self._weights(client, request)
             case Scale():
                 self.scale(request.workers)
-                asker.end(0, workers=request.workers)
+                client.end(0, workers=request.workers)
             case Stop():
-                self._stop(asker, request)
+                self._stop(client, request)
             case Status():
-                asker.end(0, status=report(self.runner))
+                client.end(0, status=report(self.runner))
             case Reexec():
-                self._reexec(asker)
+                self._reexec(client)
             case Trace():
-                self._trace(asker, request)
+                self._trace(client, request)
             case Map():
                 groups = {str(one.bind.address): one.steering for one in self.runner.fronts}
-                map_order.answer(asker, request, groups)
+                map_order.answer(client, request, groups)
 
     # Restart and its ends
 
@@ -147,14 +147,14 @@ class Requests:
         notify.tell(READY="1", STATUS=f"generation {generation} failed: {why}")
         for one in [one for one in self.waiting if one.generation == generation]:
             self.waiting.remove(one)
-            one.asker.end(code, error=f"generation {generation} is given up: {why}")
+            one.client.end(code, error=f"generation {generation} is given up: {why}")
 
     def say(self, text: str) -> None:
         """Pass a line to every client that waits."""
         for one in self.waiting:
-            one.asker.say(text)
-        for asker in self.stopping:
-            asker.say(text)
+            one.client.say(text)
+        for client in self.stopping:
+            client.say(text)
 
     def answer(self) -> None:
         """End the waits that are over."""
@@ -170,7 +170,7 @@ class Requests:
             older = any(other.generation < one.generation for other in instance.living)
             if canary or (serving and not (one.until_drained and older)):
                 self.waiting.remove(one)
-                one.asker.end(
+                one.client.end(
                     0,
                     generation=one.generation,
                     cut=self.runner.cut,
@@ -179,7 +179,7 @@ class Requests:
 
     # Verbs
 
-    def _restart(self, asker: Asker, request: Restart) -> None:
+    def _restart(self, client: Client, request: Restart) -> None:
         generation = self.restart(
             percent=100.0 if request.canary is None else request.canary,
             hold=request.keep,
@@ -187,12 +187,12 @@ class Requests:
             cut=request.cut,
         )
         if request.wait:
-            self.waiting.append(Waiting(asker, generation, until_drained=not request.keep))
-            asker.say(f"generation {generation} is starting")
+            self.waiting.append(Waiting(client, generation, until_drained=not request.keep))
+            client.say(f"generation {generation} is starting")
         else:
-            asker.end(0, generation=generation)
+            client.end(0, generation=generation)
 
-    def _rollback(self, asker: Asker) -> None:
+    def _rollback(self, client: Client) -> None:
         runner, instance = self.runner, self.runner.instance
         if instance.phase in {Phase.RENEWING, Phase.CANARY}:
             gone = instance.newcomer
@@ -211,48 +211,48 @@ class Requests:
                 self.failed(generation, "it was rolled back", 1)
             instance.working, instance.rolled_back = back, True
             instance.hold, instance.at_once, instance.cut = 0.0, False, False
-        asker.end(0, generation=instance.working)
+        client.end(0, generation=instance.working)
         runner.say(f"rolled back: generation {instance.working} takes all new connections")
 
-    def _promote(self, asker: Asker) -> None:
+    def _promote(self, client: Client) -> None:
         runner, instance = self.runner, self.runner.instance
         if instance.phase is not Phase.CANARY:
             raise UsageError("there is no canary to promote (segue restart --canary PERCENT)")
         instance.feed(Order.PROMOTE)
         instance.working, instance.newcomer = instance.newcomer, 0
         runner.say(f"generation {instance.working} is promoted and takes all new connections")
-        asker.end(0, generation=instance.working)
+        client.end(0, generation=instance.working)
 
-    def _shift(self, asker: Asker, request: Shift) -> None:
+    def _shift(self, client: Client, request: Shift) -> None:
         percent, instance = request.percent, self.runner.instance
         if instance.phase is not Phase.CANARY:
             raise UsageError("there is no canary to shift (segue restart --canary PERCENT)")
         if percent == 0:
-            self._rollback(asker)
+            self._rollback(client)
         elif percent == 100:
-            self._promote(asker)
+            self._promote(client)
         else:
             instance.percent = percent
-            asker.end(0, generation=instance.newcomer, percent=percent)
+            client.end(0, generation=instance.newcomer, percent=percent)
             self.runner.say(f"generation {instance.newcomer} gets {percent:g} % of new connections")
 
-    def _weights(self, asker: Asker, request: Weights) -> None:
+    def _weights(self, client: Client, request: Weights) -> None:
         instance = self.runner.instance
         for worker in request.weights:
             if worker not in {one.id for one in instance.living}:
                 known = ", ".join(f"worker{one.id}" for one in instance.living)
                 raise UsageError(f"there is no worker{worker} (there are {known or 'none'})")
         instance.factors |= request.weights
-        asker.end(0)
+        client.end(0)
 
-    def _trace(self, asker: Asker, request: Trace) -> None:
+    def _trace(self, client: Client, request: Trace) -> None:
         fronts, wanted = self.runner.fronts, request.bind
         named = [one for one in fronts if wanted in {"", one.bind.name, str(one.bind.address)}]
         if not named:
             known = ", ".join(str(one.bind.address) for one in fronts)
             raise UsageError(f"nothing is bound to {shown(wanted)} here (there are {known})")
         front = named[0]
-        self.runner.tracing.begin(asker, front.number, front.steering, front.borrow)
+        self.runner.tracing.begin(client, front.number, front.steering, front.borrow)
 
     def scale(self, size: int) -> None:
         """So many workers from now on."""
@@ -271,7 +271,7 @@ class Requests:
         notify.tell(STOPPING="1")
         for one in list(self.waiting):
             self.waiting.remove(one)
-            one.asker.end(1, error="the instance was stopped while it restarted")
+            one.client.end(1, error="the instance was stopped while it restarted")
         self.runner.say("stopping: every worker is told to finish")
 
     def _hang_up(self, number: int) -> None:
@@ -293,15 +293,15 @@ class Requests:
                 worker.feed(Turn.KILL, runner.world.now())
                 runner.crew.members[worker.id].kill()
 
-    def _stop(self, asker: Asker, request: Stop) -> None:
-        self.stopping.append(asker)  # first, so that it hears how it goes
+    def _stop(self, client: Client, request: Stop) -> None:
+        self.stopping.append(client)  # first, so that it hears how it goes
         try:
             if request.fast:
                 self._fast(signal.SIGKILL)
             else:
                 self.stop()
         except BaseException:
-            self.stopping.remove(asker)
+            self.stopping.remove(client)
             raise
 
     def _pass_on(self, number: int) -> None:
@@ -315,18 +315,18 @@ class Requests:
 
         self.runner.hand_over_to(succession.prepare(self.runner))
 
-    def _reexec(self, asker: Asker) -> None:
-        asker.say("trying the new code")
+    def _reexec(self, client: Client) -> None:
+        client.say("trying the new code")
         self.reexec()
-        asker.end(0)
+        client.end(0)
 
     def handed(self) -> list[tuple[int, int, bool]]:
         """The clients that wait, for a successor: descriptor, generation (0 for a stop), whether
         until the older ones are gone.
         """
         return [
-            *((one.asker.fileno(), one.generation, one.until_drained) for one in self.waiting),
-            *((asker.fileno(), 0, False) for asker in self.stopping),
+            *((one.client.fileno(), one.generation, one.until_drained) for one in self.waiting),
+            *((client.fileno(), 0, False) for client in self.stopping),
         ]
 
     def adopt(self, handed: list[tuple[int, int, bool]]) -> None:
@@ -335,15 +335,15 @@ class Requests:
             os.set_inheritable(descriptor, False)
             connection = socket.socket(fileno=descriptor)
             connection.setblocking(False)
-            asker = Asker(connection)
+            client = Client(connection)
             if generation:
-                self.waiting.append(Waiting(asker, generation, until_drained))
+                self.waiting.append(Waiting(client, generation, until_drained))
             else:
-                self.stopping.append(asker)
+                self.stopping.append(client)
 
     def close(self) -> None:
         """The instance has ended: end every wait."""
-        for asker in self.stopping:
-            asker.end(0)
+        for client in self.stopping:
+            client.end(0)
         for one in self.waiting:
-            one.asker.end(1, error="the supervisor ended")
+            one.client.end(1, error="the supervisor ended")
