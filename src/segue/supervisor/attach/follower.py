@@ -29,7 +29,7 @@ from segue.supervisor.attach import orders as attached_orders
 from segue.supervisor.attach.newcomers import Proving
 from segue.supervisor.attach.settings import Wish, enter
 from segue.supervisor.attach.watched import ForeignListeners
-from segue.supervisor.control.clients import Reception
+from segue.supervisor.control.clients import Clients
 from segue.supervisor.control.doors import KEEP_EVERY, Doors
 from segue.supervisor.control.incumbent import renewal
 from segue.supervisor.control.log import Voice
@@ -171,7 +171,7 @@ class Attending:
         self._said = ""
         self._written: dict[str, Any] = {}
         self.tracing = Tracing(self.loop, wish.program_choice)
-        clients = Reception(self.loop, attached_orders.Orders(self).do)
+        clients = Clients(self.loop, attached_orders.Orders(self).do)
         self.doors = Doors(places, lock, clients, self.loop)
         self._kept = self.loop.now()
         self.membership = MembershipWatch(wish.address.port, self.loop.now(), traced=wish.traced)

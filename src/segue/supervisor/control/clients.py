@@ -15,7 +15,7 @@ _MOST_CLIENTS = 32  # clients whose request is not whole yet, and how long they 
 _CLIENT_SECONDS = 5.0
 
 
-class Reception:
+class Clients:
     """Has the loop watch whoever is to be heard; owns the clients.
 
     ``do`` carries out a request and ends the client; the SegueError or OSError that it raises is

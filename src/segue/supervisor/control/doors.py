@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 
 from segue.supervisor import notify
-from segue.supervisor.control.clients import Reception
+from segue.supervisor.control.clients import Clients
 from segue.supervisor.control.paths import Places
 from segue.supervisor.control.server import Control
 from segue.supervisor.loop import Loop, Rank
@@ -26,7 +26,7 @@ class Doors:
         self,
         places: Places,
         lock: int,
-        clients: Reception,
+        clients: Clients,
         loop: Loop,
         notified: Callable[[], None] | None = None,
     ) -> None:

@@ -16,7 +16,7 @@ from segue.engine.select import EngineChoice
 from segue.engine.steering import order_of
 from segue.linux import proc
 from segue.supervisor import notify
-from segue.supervisor.control.clients import Reception
+from segue.supervisor.control.clients import Clients
 from segue.supervisor.control.doors import Doors
 from segue.supervisor.control.log import Voice
 from segue.supervisor.control.paths import Places
@@ -108,7 +108,7 @@ class Runner:
         self.succession: Succession | None = None  # set to hand over to new code
         self.terminal = os.isatty(0)
         self.doors = Doors(
-            places, lock, Reception(self.loop, self.requests.do), self.loop, self._notified
+            places, lock, Clients(self.loop, self.requests.do), self.loop, self._notified
         )
         self._pace = _PACE
         self._looked = self._surveyed = self._discover_at = 0.0

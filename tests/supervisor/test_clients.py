@@ -12,21 +12,21 @@ import pytest
 from tests.supervisor.rounds import Rounds
 
 from segue.errors import UsageError
-from segue.supervisor.control.clients import Reception
+from segue.supervisor.control.clients import Clients
 from segue.supervisor.control.requests import Promote, Request, Rollback
 from segue.supervisor.control.server import Client, Control
 from segue.supervisor.loop import Loop
 
 
 class Desk:
-    """A reception, its clock, and what it was asked to do."""
+    """Clients of one socket, their clock, and what was asked."""
 
     def __init__(self, path: str) -> None:
         self.path, self.clock = path, 0.0
         self.said: list[str] = []
         self.loop = Loop(self.said.append, lambda: self.clock)
-        self.reception = Reception(self.loop, self.do)
-        self.reception.open(Control(path))
+        self.clients = Clients(self.loop, self.do)
+        self.clients.open(Control(path))
 
     def do(self, client: Client, request: Request) -> None:
         if isinstance(request, Promote):
@@ -52,7 +52,7 @@ class Desk:
 def desk(tmp_path: Path) -> Iterator[Desk]:
     made = Desk(str(tmp_path / "sock"))
     yield made
-    made.reception.close()
+    made.clients.close()
     made.loop.close()
 
 
@@ -78,9 +78,9 @@ def test_who_takes_too_long_is_turned_away(desk: Desk) -> None:
     """After five seconds, and not before."""
     client = desk.client(b"{")
     desk.clock = 4.9
-    desk.reception.hurry()
+    desk.clients.hurry()
     desk.clock = 5.0
-    desk.reception.hurry()
+    desk.clients.hurry()
     assert "no whole request" in answer(client)["error"]
 
 
@@ -100,8 +100,8 @@ def test_a_crowd_is_turned_away(desk: Desk) -> None:
 def test_a_shut_door_is_no_end_for_those_inside(desk: Desk) -> None:
     """Whoever is connected is heard; nobody else comes in."""
     client = desk.client()
-    desk.reception.shut()
-    desk.reception.shut()
+    desk.clients.shut()
+    desk.clients.shut()
     client.sendall(b'{"do": "status"}\n')
     desk.turn()
     assert answer(client)["did"] == "status"
