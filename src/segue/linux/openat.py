@@ -189,6 +189,12 @@ def around(path: str) -> Iterator[tuple[Directory, str]]:
         yield inside, name
 
 
+def remove(path: str) -> None:
+    """Remove one file, as far as it is in a directory of this user's own."""
+    with contextlib.suppress(OSError, UsageError), around(path) as (here, name):
+        here.unlink(name)
+
+
 def open_trusted(path: str) -> int:
     """A descriptor to read a file by that decides what this process does; the caller closes it.
 

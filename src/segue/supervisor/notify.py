@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 
 from segue.errors import KernelError, UsageError
 from segue.linux import openat
-from segue.supervisor.control import paths
 from segue.visible import visible
 
 # In one round of a loop that has other things to do; a socket holds ten until they are read
@@ -94,7 +93,7 @@ class Inbox:
     def close(self) -> None:
         """Close the socket and remove its file."""
         self.socket.close()
-        paths.remove(self.path)
+        openat.remove(self.path)
 
 
 def parse(pid: int, data: bytes) -> Message:

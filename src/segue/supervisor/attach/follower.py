@@ -22,6 +22,7 @@ from segue.engine.nudge import Nudge
 from segue.engine.pinning import Pins
 from segue.engine.select import EngineChoice, choose
 from segue.errors import SegueError, UsageError
+from segue.linux import openat
 from segue.observe.origin import Rule
 from segue.observe.snapshot import Observer
 from segue.supervisor import notify
@@ -33,7 +34,7 @@ from segue.supervisor.control.clients import Clients
 from segue.supervisor.control.doors import KEEP_EVERY, Doors
 from segue.supervisor.control.incumbent import renewal
 from segue.supervisor.control.log import Voice
-from segue.supervisor.control.paths import Places, remove
+from segue.supervisor.control.paths import Places
 from segue.supervisor.control.server import Client
 from segue.supervisor.control.tracing import Tracing
 from segue.supervisor.front import Front
@@ -127,7 +128,7 @@ def _attending(wish: Wish, places: Places, lock: int, observer: Observer) -> Att
             raise UsageError(
                 f"one listener only at {wish.address}: nobody else could take what waits there"
             )
-        remove(places.record)  # of something that is pinned no more
+        openat.remove(places.record)  # of something that is pinned no more
         attached = attaching.attach(
             wish.address, observer, pins, rule, generations, now,
             loading=wish.program_choice.load, replace=wish.replace, allow=wish.allow,

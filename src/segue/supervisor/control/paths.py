@@ -189,12 +189,6 @@ class Places:
                     here.unlink(entry)
 
 
-def remove(path: str) -> None:
-    """Remove one file of an instance, as far as it is in a directory of this user's own."""
-    with contextlib.suppress(OSError, UsageError), openat.around(path) as (here, name):
-        here.unlink(name)
-
-
 def instances() -> list[str]:
     """The names of this user's instances that run now."""
     where = directory()

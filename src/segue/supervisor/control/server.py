@@ -15,7 +15,6 @@ from typing import Any
 from segue.errors import KernelError, UsageError
 from segue.linux import openat
 from segue.linux.sockopt import peer_credentials
-from segue.supervisor.control.paths import remove
 
 _LONGEST_REQUEST = 1 << 16
 _WAITING = 16  # clients whom the supervisor has not accepted yet; a person and a few scripts
@@ -129,4 +128,4 @@ class Control:
     def close(self) -> None:
         """Close the socket and remove its file."""
         self.socket.close()
-        remove(self.path)
+        openat.remove(self.path)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from segue.errors import UsageError
 from segue.linux import openat, pidfd, proc
 from segue.linux.sockopt import lock_filter
-from segue.supervisor.control import paths
 from segue.supervisor.control.log import Pipe
 from segue.supervisor.control.paths import Places
 from segue.supervisor.front import Front
@@ -89,7 +88,7 @@ class Member:
         os.close(self.child.pidfd)
         if self.pipe is not None:
             self.pipe.close()
-        paths.remove(self.flag)
+        openat.remove(self.flag)
 
 
 class Crew:
@@ -146,7 +145,7 @@ class Crew:
                 cgroup_door=None if self.injection is None else self.injection.door,
             )
         except BaseException:
-            paths.remove(flag)
+            openat.remove(flag)
             if pipe is not None:
                 pipe.close()
             raise
