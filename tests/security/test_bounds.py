@@ -11,7 +11,7 @@ from segue.cli.main import main
 from segue.engine import policies
 from segue.errors import SegueError, UsageError
 from segue.linux import proc
-from segue.supervisor.control.paths import Places
+from segue.supervisor.control.paths import Paths
 from segue.supervisor.settings import read_toml
 
 MANY = "9" * 5000
@@ -63,18 +63,18 @@ def test_a_file_of_settings_that_makes_no_sense(tmp_path: Path, text: bytes, sai
 @pytest.mark.parametrize("text", [b"[" * 100_000, b"\xff", b'{"a": ' + b"9" * 5000 + b"}", b""])
 def test_a_record_that_cannot_be_read_is_none(tmp_path: Path, text: bytes) -> None:
     """A next supervisor starts anew then, and does not end with a traceback."""
-    places = Places(str(tmp_path / "t"))
-    Path(places.record).write_bytes(text)
-    assert places.read_record() is None
+    paths = Paths(str(tmp_path / "t"))
+    Path(paths.record).write_bytes(text)
+    assert paths.read_record() is None
 
 
 def test_a_lock_that_holds_no_number_is_told_all_the_same(tmp_path: Path) -> None:
     """Whoever holds it may have written anything."""
-    places = Places(str(tmp_path / "t"))
-    lock = places.lock()
+    paths = Paths(str(tmp_path / "t"))
+    lock = paths.lock()
     os.pwrite(lock, b"\xff\xfe", 0)
     with pytest.raises(SegueError, match="already running"):
-        places.lock()
+        paths.lock()
     os.close(lock)
 
 

@@ -18,7 +18,7 @@ from segue.errors import SegueError, UsageError
 from segue.linux import proc
 from segue.observe.origin import Rule
 from segue.policy.counts import Counts
-from segue.supervisor.control.paths import Places
+from segue.supervisor.control.paths import Paths
 from segue.supervisor.lifecycle.instance import HeldListener, Instance, Worker
 from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.run import handover
@@ -88,7 +88,7 @@ def places_in(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...
 
 def test_a_record_is_read_as_it_was_written() -> None:
     """Its worker runs still."""
-    before, instance = handover._read(record(), Places("/x/t"))
+    before, instance = handover._read(record(), Paths("/x/t"))
     assert (before.keep, instance.workers[1].pid) == (5, os.getpid())
     assert handover.anyone_alive(record())
 
@@ -105,7 +105,7 @@ def test_a_record_with_anything_in_it_is_refused_or_read() -> None:
             inner[path[-1]] = strange
             handover.anyone_alive(changed)
             try:
-                before, instance = handover._read(changed, Places("/x/t"))
+                before, instance = handover._read(changed, Paths("/x/t"))
             except SegueError:
                 refused += 1
             else:
@@ -118,9 +118,9 @@ def test_a_record_with_anything_in_it_is_refused_or_read() -> None:
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "9" * 5000, "\ud800", "[]", ""])
 def test_a_file_that_is_no_record_counts_as_none(tmp_path: Path, text: str) -> None:
     """Nested too deep, too, which is no error of JSON's."""
-    places = Places(f"{tmp_path}/t")
-    Path(places.record).write_text(text, errors="surrogatepass")
-    assert places.read_record() is None
+    paths = Paths(f"{tmp_path}/t")
+    Path(paths.record).write_text(text, errors="surrogatepass")
+    assert paths.read_record() is None
 
 
 class Table:

@@ -21,7 +21,7 @@ from segue.observe.snapshot import Observer
 from segue.supervisor.attach.follower import Attending
 from segue.supervisor.attach.orders import report
 from segue.supervisor.attach.settings import Wish
-from segue.supervisor.control.paths import Places
+from segue.supervisor.control.paths import Paths
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14"), pytest.mark.program("mount")]
 
@@ -38,11 +38,11 @@ def make(
         observer = stack.enter_context(Observer())
 
         def made(choice: EngineChoice) -> Attending:
-            places, pins = Places.of("t"), Pins("t", bpf_directory)
+            paths, pins = Paths.of("t"), Pins("t", bpf_directory)
             rule, now = Rule.parse("start"), time.monotonic()
             attached = attach(IPV4, observer, pins, rule, Generations(), now)
             stack.callback(pins.remove)
-            one = Attending(Wish(IPV4), places, places.lock(), observer, attached, pins, choice)
+            one = Attending(Wish(IPV4), paths, paths.lock(), observer, attached, pins, choice)
             stack.callback(one.close)
             return one
 

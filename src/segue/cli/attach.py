@@ -123,7 +123,7 @@ def rescue(address: str, after: str, **given: Any) -> int:
     """
     from segue.supervisor.attach.follower import attend  # noqa: PLC0415
     from segue.supervisor.attach.settings import Wish  # noqa: PLC0415
-    from segue.supervisor.control.paths import Places, instances  # noqa: PLC0415
+    from segue.supervisor.control.paths import Paths, instances  # noqa: PLC0415
     from segue.supervisor.control.requests import Rescue  # noqa: PLC0415
 
     wish = Wish(Address.parse(address), rescue=after, passing=True, **given)
@@ -133,7 +133,7 @@ def rescue(address: str, after: str, **given: Any) -> int:
         )
     if wish.instance_name in instances():
         request = Rescue(after, str(wish.address))
-        return _ask_for_rescue(wish.instance_name, Places.of(wish.instance_name).control, request)
+        return _ask_for_rescue(wish.instance_name, Paths.of(wish.instance_name).control, request)
     return attend(wish)
 
 
@@ -163,13 +163,13 @@ def detach(address: str, **given: Any) -> int:
     from segue.supervisor.attach.follower import detach as release  # noqa: PLC0415
     from segue.supervisor.attach.settings import Wish  # noqa: PLC0415
     from segue.supervisor.control.client import ask  # noqa: PLC0415
-    from segue.supervisor.control.paths import Places, instances  # noqa: PLC0415
+    from segue.supervisor.control.paths import Paths, instances  # noqa: PLC0415
     from segue.supervisor.control.requests import Detach  # noqa: PLC0415
 
     wish = Wish(Address.parse(address), **given)
     name = wish.instance_name
     if name in instances():
-        answer = ask(Places.of(name).control, Detach(str(wish.address)), tell)
+        answer = ask(Paths.of(name).control, Detach(str(wish.address)), tell)
         if answer.get("error"):
             raise SegueError(str(answer["error"]))
     elif not release(wish):

@@ -11,7 +11,7 @@ from segue.errors import SegueError
 from segue.probe.target import Target
 from segue.supervisor.control import requests
 from segue.supervisor.control.client import ask
-from segue.supervisor.control.paths import Places, instances
+from segue.supervisor.control.paths import Paths, instances
 
 Status = dict[str, Any]
 
@@ -57,7 +57,7 @@ def serves(status: Status, target: Target) -> bool:
 
 def _status(name: str) -> Status | None:
     try:
-        answer = ask(Places.of(name).control, requests.Status(), lambda _: None)
+        answer = ask(Paths.of(name).control, requests.Status(), lambda _: None)
     except (SegueError, OSError, ValueError):
         return None
     found = answer.get("status")

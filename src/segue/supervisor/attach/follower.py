@@ -34,7 +34,7 @@ from segue.supervisor.control.clients import Clients
 from segue.supervisor.control.doors import KEEP_EVERY, Doors
 from segue.supervisor.control.incumbent import renewal
 from segue.supervisor.control.log import Voice
-from segue.supervisor.control.paths import Places
+from segue.supervisor.control.paths import Paths
 from segue.supervisor.control.server import Client
 from segue.supervisor.control.tracing import Tracing
 from segue.supervisor.front import Front
@@ -50,9 +50,9 @@ def attend(wish: Wish) -> int:
     SegueError when an instance of this name runs.
     """
     enter(wish.netns)
-    places = Places.of(wish.instance_name)
+    paths = Paths.of(wish.instance_name)
     with Observer() as observer:
-        attending = _begin(wish, places, observer)
+        attending = _begin(wish, paths, observer)
         try:
             return attending.run()
         finally:
@@ -64,40 +64,40 @@ def detach(wish: Wish) -> bool:
 
     Raises SegueError when somebody attends it, and what ``engine.attach.detach`` raises.
     """
-    places = Places.of(wish.instance_name)
-    lock = places.lock()
+    paths = Paths.of(wish.instance_name)
+    lock = paths.lock()
     try:
-        record = _record(places)
+        record = _record(paths)
         enter(wish.netns or str(record.get("netns", "")))
         with Observer() as observer:
-            found = attaching.detach(wish.address, observer, Pins(places.name, wish.bpffs))
+            found = attaching.detach(wish.address, observer, Pins(paths.name, wish.bpffs))
         if found:
-            places.remove()
+            paths.remove()
         return found
     finally:
         os.close(lock)
 
 
-def _record(places: Places) -> dict[str, Any]:
+def _record(paths: Paths) -> dict[str, Any]:
     """What the last one of this name wrote down; {} where that cannot be read."""
-    found = (places.read_record() or {}).get("attached")
+    found = (paths.read_record() or {}).get("attached")
     if not isinstance(found, dict):
         return {}
     group = found.get("group")
     return found if isinstance(group, dict) else {**found, "group": {}}
 
 
-def _begin(wish: Wish, places: Places, observer: Observer) -> Attending:
-    lock = places.lock()
+def _begin(wish: Wish, paths: Paths, observer: Observer) -> Attending:
+    lock = paths.lock()
     try:
-        return _attending(wish, places, lock, observer)
+        return _attending(wish, paths, lock, observer)
     except BaseException:
         os.close(lock)
         raise
 
 
-def _attending(wish: Wish, places: Places, lock: int, observer: Observer) -> Attending:
-    pins = Pins(places.name, wish.bpffs)
+def _attending(wish: Wish, paths: Paths, lock: int, observer: Observer) -> Attending:
+    pins = Pins(paths.name, wish.bpffs)
     rule = Rule.parse(wish.generation_by)
     generations = Generations(wish.together, rule.by_start)
     # There are kernels on which an attached program would do harm (engine/defects.py).
@@ -105,12 +105,11 @@ def _attending(wish: Wish, places: Places, lock: int, observer: Observer) -> Att
     now = time.monotonic()
     passing = wish.passing
     if pins.there():
-        record = _record(places)
+        record = _record(paths)
         before = record.get("address", str(wish.address))
         if before != str(wish.address):
             raise UsageError(
-                f"{places.name} is attached to {before}; detach that first, or choose another"
-                " --name"
+                f"{paths.name} is attached to {before}; detach that first, or choose another --name"
             )
         if record.get("program", wish.program) != wish.program:
             raise UsageError(
@@ -128,7 +127,7 @@ def _attending(wish: Wish, places: Places, lock: int, observer: Observer) -> Att
             raise UsageError(
                 f"one listener only at {wish.address}: nobody else could take what waits there"
             )
-        openat.remove(places.record)  # of something that is pinned no more
+        openat.remove(paths.record)  # of something that is pinned no more
         attached = attaching.attach(
             wish.address, observer, pins, rule, generations, now,
             loading=wish.program_choice.load, replace=wish.replace, allow=wish.allow,
@@ -137,7 +136,7 @@ def _attending(wish: Wish, places: Places, lock: int, observer: Observer) -> Att
         how = "attached"
     attached.canary, attached.proven = wish.canary, wish.ready == "accept"
     attending = Attending(
-        replace(wish, passing=passing), places, lock, observer, attached, pins, choice
+        replace(wish, passing=passing), paths, lock, observer, attached, pins, choice
     )
     attending.say(f"{how}: {wish.address}, {len(attached.members)} listener(s)")
     for one in attached.differences:
@@ -151,14 +150,14 @@ class Attending:
     def __init__(
         self,
         wish: Wish,
-        places: Places,
+        paths: Paths,
         lock: int,
         observer: Observer,
         attached: Attached,
         pins: Pins,
         choice: EngineChoice,
     ) -> None:
-        self.wish, self.places, self.pins, self.choice = wish, places, pins, choice
+        self.wish, self.paths, self.pins, self.choice = wish, paths, pins, choice
         self.observer, self.attached = observer, attached
         self.ended = False
         self.exit_code = 0
@@ -173,7 +172,7 @@ class Attending:
         self._written: dict[str, Any] = {}
         self.tracing = Tracing(self.loop, wish.program_choice)
         clients = Clients(self.loop, attached_orders.Orders(self).do)
-        self.doors = Doors(places, lock, clients, self.loop)
+        self.doors = Doors(paths, lock, clients, self.loop)
         self._kept = self.loop.now()
         self.membership = MembershipWatch(wish.address.port, self.loop.now(), traced=wish.traced)
         if self.membership.traced:
@@ -225,11 +224,11 @@ class Attending:
         self.doors.clients.hurry()
         if self.loop.now() >= self._kept + KEEP_EVERY:
             self._kept = self.loop.now()
-            self.loop.attempt(f"keeping {self.places.control}", self._keep)
+            self.loop.attempt(f"keeping {self.paths.control}", self._keep)
 
     def _keep(self) -> None:
         if self.doors.keep():
-            self.say(f"{self.places.control} had been removed: it is there again")
+            self.say(f"{self.paths.control} had been removed: it is there again")
             self._written = {}
             self.write_down()
 
@@ -314,7 +313,7 @@ class Attending:
         Raises SegueError, with nothing changed, where that is being done.
         """
         if self.watched is not None:
-            raise SegueError(f"{self.places.name} rescues already: see segue status")
+            raise SegueError(f"{self.paths.name} rescues already: see segue status")
         self._client = client
         try:
             self.begin_rescue(patience)
@@ -354,7 +353,7 @@ class Attending:
         attaching.detach(self.wish.address, self.observer, self.pins)
         self.say(f"detached: {self.wish.address} is the kernel's own again")
         self.ended = True
-        self.places.remove()
+        self.paths.remove()
 
     def changed(self) -> None:
         """An order changed the shares."""
@@ -373,7 +372,7 @@ class Attending:
         record: dict[str, Any] = {"address": address, "netns": self.wish.netns, "group": group}
         record["program"] = self.wish.program
         record["passing"] = self.wish.passing
-        self.places.write_record({"attached": record})
+        self.paths.write_record({"attached": record})
         self._written = group
 
     def parts(self) -> dict[int, tuple[int, float]]:

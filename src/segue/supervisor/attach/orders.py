@@ -93,7 +93,7 @@ class Orders:
     def _refuse_other(self, address: str) -> None:
         here = str(self.attending.wish.address)
         if address not in {"", here}:
-            raise UsageError(f"{self.attending.places.name} is attached to {here}")
+            raise UsageError(f"{self.attending.paths.name} is attached to {here}")
 
 
 def report(attending: Attending) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def report(attending: Attending) -> dict[str, Any]:
         )
     known = attached.members.keys()
     return {
-        "name": attending.places.name,
+        "name": attending.paths.name,
         "pid": os.getpid(),
         "phase": "canary" if 0 < attached.percent.get(newest, 100) < 100 else "attached",
         "engine": attached.steering.name,

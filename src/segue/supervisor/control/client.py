@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from segue.errors import KernelError, SegueError, UsageError
 from segue.linux import scm_rights
-from segue.supervisor.control.paths import Places, check_name, instances
+from segue.supervisor.control.paths import Paths, check_name, instances
 from segue.supervisor.control.requests import Request
 
 _ANSWER_WITH_DESCRIPTORS = 1 << 16
@@ -29,10 +29,10 @@ def find(name: str = "", control: str = "") -> str:
         return control
     if name:
         check_name(name)
-        return Places.of(name).control
+        return Paths.of(name).control
     known = instances()
     if len(known) == 1:
-        return Places.of(known[0]).control
+        return Paths.of(known[0]).control
     if not known:
         raise UsageError("no instance of yours is running; start one with segue run")
     raise UsageError(f"several instances are running; pick one with --name: {', '.join(known)}")

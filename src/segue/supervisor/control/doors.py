@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from segue.supervisor import notify
 from segue.supervisor.control.clients import Clients
-from segue.supervisor.control.paths import Places
+from segue.supervisor.control.paths import Paths
 from segue.supervisor.control.server import Control
 from segue.supervisor.loop import Loop, Rank
 
@@ -24,7 +24,7 @@ class Doors:
 
     def __init__(
         self,
-        places: Places,
+        paths: Paths,
         lock: int,
         clients: Clients,
         loop: Loop,
@@ -33,16 +33,16 @@ class Doors:
         self.lock: int | None = lock
         self.clients = clients
         self.inbox: notify.Inbox | None = None
-        self._places, self._loop, self._notified = places, loop, notified
+        self._paths, self._loop, self._notified = paths, loop, notified
 
     def open(self, control: Control | None = None, inbox: notify.Inbox | None = None) -> None:
         """Be there for clients and for notifications, by sockets of a predecessor if given.
 
         Raises KernelError.
         """
-        self.clients.open(control or Control(self._places.control))
+        self.clients.open(control or Control(self._paths.control))
         if self._notified is not None:
-            self.inbox = inbox or notify.Inbox(self._places.notify)
+            self.inbox = inbox or notify.Inbox(self._paths.notify)
             self._loop.watch(self.inbox, self._notified, Rank.NOTIFIED)
 
     def keep(self) -> bool:
@@ -50,13 +50,13 @@ class Doors:
 
         Raises SegueError or OSError when it cannot be; serving goes on, and it is tried again.
         """
-        if self.lock is not None and self._places.whole():
+        if self.lock is not None and self._paths.whole():
             return False
         self._shut()
         if self.lock is not None:
             lock, self.lock = self.lock, None
             os.close(lock)
-        self.lock = self._places.lock()
+        self.lock = self._paths.lock()
         self.open()
         return True
 

@@ -12,7 +12,7 @@ from typing import Any
 from segue.errors import SegueError
 from segue.group import Listener
 from segue.linux import proc
-from segue.supervisor.control.paths import NAME, Places, instances
+from segue.supervisor.control.paths import NAME, Paths, instances
 
 
 def renewal(listener: Listener) -> str:
@@ -20,7 +20,7 @@ def renewal(listener: Listener) -> str:
     above = {pid for owner in listener.owners for pid in proc.line_above(owner)}
     try:
         for name in filter(NAME.fullmatch, instances()):
-            if above & workers(Places.of(name).read_record()):
+            if above & workers(Paths.of(name).read_record()):
                 return f"segue restart --name {shlex.quote(name)}"
     except (SegueError, OSError):
         pass  # where there is no directory of this user's there is no instance either

@@ -74,14 +74,14 @@ def name_of(address: Address, namespace: str = "") -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class Paths:
     """The files of one instance."""
 
     base: str  # directory/NAME
 
     @classmethod
-    def of(cls, name: str) -> Places:
-        """The places of the instance with this name.
+    def of(cls, name: str) -> Paths:
+        """The paths of the instance with this name.
 
         Raises UsageError when the directory cannot be used, or its sockets would have names that
         are too long.
@@ -195,15 +195,15 @@ def instances() -> list[str]:
     with openat.Directory.open(where) as here:
         entries = here.names()
     found = (entry.removesuffix(".sock") for entry in entries if entry.endswith(".sock"))
-    return sorted(name for name in found if _runs(Places(f"{where}/{name}")))
+    return sorted(name for name in found if _runs(Paths(f"{where}/{name}")))
 
 
-def _runs(places: Places) -> bool:
+def _runs(paths: Paths) -> bool:
     """Somebody listens: a supervisor that was killed leaves its socket's name behind."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as asking:
         asking.setblocking(False)
         try:
-            asking.connect(places.control)
+            asking.connect(paths.control)
         except BlockingIOError:
             return True  # more wait to be accepted than there is room for
         except OSError:

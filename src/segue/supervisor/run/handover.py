@@ -26,7 +26,7 @@ from segue.engine.steering import IndexAddressed, Steering, descriptors_of, move
 from segue.errors import KernelError, SegueError, UsageError
 from segue.linux import pidfd, proc
 from segue.supervisor.control.log import Pipe, Voice
-from segue.supervisor.control.paths import Places
+from segue.supervisor.control.paths import Paths
 from segue.supervisor.control.server import Control
 from segue.supervisor.front import SLOTS
 from segue.supervisor.lifecycle.instance import HeldListener, Instance, Worker
@@ -64,7 +64,7 @@ def _runs(worker: Worker) -> bool:
 def take_over(
     record: dict[str, Any],
     settings: Settings,
-    places: Places,
+    paths: Paths,
     lock: int,
     voice: Voice,
     world: World,
@@ -74,13 +74,13 @@ def take_over(
     A restart that was under way goes on where it stood.  Raises UsageError when the addresses
     are not those that the workers serve, SegueError when the record cannot be read.
     """
-    before, instance = _read(record, places)
-    refuse_others(before, settings, places)
+    before, instance = _read(record, paths)
+    refuse_others(before, settings, paths)
     wanted = settings.wanted_engine
     if wanted == "auto":
         wanted = str(record.get("engine", "auto"))
     choice = world.choose(wanted)
-    runner = Runner(settings, places, lock, voice, choice, world, instance)
+    runner = Runner(settings, paths, lock, voice, choice, world, instance)
     for front, order in zip(runner.fronts, record["orders"], strict=True):
         if isinstance(front.steering, IndexAddressed):
             front.steering.adopt_order(order)
@@ -88,7 +88,7 @@ def take_over(
         if worker.live:
             _readopt(runner, worker)
     users = {os.geteuid(), runner.crew.identity.uid if runner.crew.identity else os.geteuid()}
-    for pid, born in _unknown(places, instance, users):
+    for pid, born in _unknown(paths, instance, users):
         runner.say(f"pid {pid} was started just before that supervisor died: it is told to stop")
         pidfd.signal_same(pid, born, signal.SIGTERM)
     instance.shared = ()  # the steering is new: its shares must be written again
@@ -100,7 +100,7 @@ def take_over(
     return runner
 
 
-def _read(record: dict[str, Any], places: Places) -> tuple[Settings, Instance]:
+def _read(record: dict[str, Any], paths: Paths) -> tuple[Settings, Instance]:
     try:
         before = Settings.from_json(record["settings"])
         instance = Instance.from_json(record["instance"])
@@ -115,25 +115,25 @@ def _read(record: dict[str, Any], places: Places) -> tuple[Settings, Instance]:
             raise ValueError("a listener is held at no address of it")
     except (*_UNREADABLE, UsageError) as error:
         raise SegueError(
-            f"{places.record} names workers that run still, and cannot be read"
+            f"{paths.record} names workers that run still, and cannot be read"
             f" ({type(error).__name__}: {error!s:.100}): end these workers, remove the file, and"
             " start anew"
         ) from None
     return before, instance
 
 
-def refuse_others(before: Settings, settings: Settings, places: Places) -> None:
+def refuse_others(before: Settings, settings: Settings, paths: Paths) -> None:
     """Raise UsageError when the listeners of ``before`` are not what ``settings`` ask for."""
     served = [bind.address for bind in before.binds]
     if served != [bind.address for bind in settings.binds] or before.bind_by != settings.bind_by:
         raise UsageError(
-            f"workers of {places.name} serve {', '.join(map(str, served))}, bound by the"
+            f"workers of {paths.name} serve {', '.join(map(str, served))}, bound by the"
             f" {before.bind_by}; go on with the same --bind and --bind-by, or give a new instance"
             " another --name"
         )
     if before.inject != settings.inject:
         raise UsageError(
-            f"workers of {places.name} were started with{'' if before.inject else 'out'} --inject:"
+            f"workers of {paths.name} were started with{'' if before.inject else 'out'} --inject:"
             " go on so, or stop the instance and start it anew"
         )
 
@@ -199,14 +199,14 @@ def _held(worker: Worker) -> int | None:
     return None
 
 
-def _unknown(places: Places, instance: Instance, users: Collection[int]) -> list[tuple[int, int]]:
+def _unknown(paths: Paths, instance: Instance, users: Collection[int]) -> list[tuple[int, int]]:
     """The worker of this instance that was started and not yet written down, if there is one.
 
     With its start time.  Its mark has a number that the record has not reached, and it leads a
     session: what a worker starts inherits the mark, and a name such as ``shop.web`` begins like
     ``shop``.  Anybody may give a program of theirs such a mark: only these ``users`` count.
     """
-    mark = re.compile(re.escape(f"{VARIABLE}={places.base}.w").encode() + rb"([0-9]{1,9})")
+    mark = re.compile(re.escape(f"{VARIABLE}={paths.base}.w").encode() + rb"([0-9]{1,9})")
     return [
         (pid, born)
         for pid in proc.everyone()
@@ -294,7 +294,7 @@ def prepare(runner: Runner) -> Succession:
     new start can change.
     """
     settings = runner.reread()
-    refuse_others(runner.settings, settings, runner.places)
+    refuse_others(runner.settings, settings, runner.paths)
     for name in ("name", "engine", "output"):
         if getattr(settings, name) != getattr(runner.settings, name):
             raise UsageError(f"--{name} cannot change while the instance runs: stop it and start")
@@ -358,7 +358,7 @@ def handed_over() -> dict[str, Any] | None:
     return plain if isinstance(plain, dict) else None
 
 
-def succeed(handed: dict[str, Any], places: Places, voice: Voice, world: World) -> Runner:
+def succeed(handed: dict[str, Any], paths: Paths, voice: Voice, world: World) -> Runner:
     """The runner that goes on where the predecessor stopped."""
     settings = Settings.from_json(handed["settings"])
     engine, nudge, reasons = handed["choice"]
@@ -373,10 +373,10 @@ def succeed(handed: dict[str, Any], places: Places, voice: Voice, world: World) 
             made.adopt_order(order)
         return made
 
-    lock = handed["lock"] if handed["lock"] >= 0 else places.lock()
+    lock = handed["lock"] if handed["lock"] >= 0 else paths.lock()
     os.set_inheritable(lock, False)
     given = replace(world, steering=steering)
-    runner = Runner(settings, places, lock, voice, choice, given, instance)
+    runner = Runner(settings, paths, lock, voice, choice, given, instance)
     if runner.balancing is None:
         instance.balance.clear()
     # Where maps went over, members are in them; else they join a new steering again.
@@ -416,8 +416,8 @@ def succeed(handed: dict[str, Any], places: Places, voice: Voice, world: World) 
     runner.requests.adopt(handed["askers"])
     control, inbox = (_socket(handed["doors"][name]) for name in ("control", "inbox"))
     runner.open(
-        Control.of(control, places.control) if control else None,
-        Inbox.of(inbox, places.notify) if inbox else None,
+        Control.of(control, paths.control) if control else None,
+        Inbox.of(inbox, paths.notify) if inbox else None,
     )
     signal.pthread_sigmask(signal.SIG_UNBLOCK, set(runner.requests.signals))
     runner.say(f"new code (pid {os.getpid()}) goes on with {len(instance.living)} worker(s)")

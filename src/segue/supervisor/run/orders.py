@@ -125,7 +125,7 @@ class Requests:
                 "an object with the maps 'tables' and 'control', from which it reads shares",
                 f"{runner.settings.program_choice} without them",
             )
-        runner.audit.keep_places()  # the newcomers will need them
+        runner.audit.keep_paths()  # the newcomers will need them
         before = instance.newcomer
         instance.feed(Order.RESTART)
         instance.last_generation += 1

@@ -19,7 +19,7 @@ from segue.supervisor import notify
 from segue.supervisor.control.clients import Clients
 from segue.supervisor.control.doors import Doors
 from segue.supervisor.control.log import Voice
-from segue.supervisor.control.paths import Places
+from segue.supervisor.control.paths import Paths
 from segue.supervisor.control.server import Control
 from segue.supervisor.control.tracing import Tracing
 from segue.supervisor.front import Front
@@ -65,7 +65,7 @@ class Runner:
     def __init__(
         self,
         settings: Settings,
-        places: Places,
+        paths: Paths,
         lock: int,
         voice: Voice,
         choice: EngineChoice,
@@ -74,7 +74,7 @@ class Runner:
     ) -> None:
         # The settings as they are asked for at the moment of the call.
         self.reread: Callable[[], Settings] = lambda: settings
-        self.settings, self.places, self.voice = settings, places, voice
+        self.settings, self.paths, self.voice = settings, paths, voice
         self.choice, self.world, self.instance = choice, world, instance
         self.limits = settings.limits
         self.observer = world.observer()
@@ -84,7 +84,7 @@ class Runner:
             )
             for number, bind in enumerate(settings.binds)
         ]
-        self.crew = Crew(settings, places, world)
+        self.crew = Crew(settings, paths, world)
         self.survey = Survey(settings.idle_grace)
         self.requests = Requests(self)
         self.moves = Moves(self)
@@ -108,7 +108,7 @@ class Runner:
         self.succession: Succession | None = None  # set to hand over to new code
         self.terminal = os.isatty(0)
         self.doors = Doors(
-            places, lock, Clients(self.loop, self.requests.do), self.loop, self._notified
+            paths, lock, Clients(self.loop, self.requests.do), self.loop, self._notified
         )
         self._pace = _PACE
         self._looked = self._surveyed = self._discover_at = 0.0
@@ -167,8 +167,8 @@ class Runner:
     def write_down(self) -> None:
         """Write the record that a next supervisor would take over by."""
         self.loop.attempt(
-            f"writing {self.places.record}, without which no supervisor could take over",
-            lambda: self.places.write_record(
+            f"writing {self.paths.record}, without which no supervisor could take over",
+            lambda: self.paths.write_record(
                 {
                     "settings": self.settings.to_json(),
                     "instance": self.instance.to_json(),

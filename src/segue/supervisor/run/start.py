@@ -15,7 +15,7 @@ from segue.linux import cgroup, prctl
 from segue.observe.snapshot import Observer
 from segue.supervisor.control.incumbent import renewal
 from segue.supervisor.control.log import Voice
-from segue.supervisor.control.paths import Places
+from segue.supervisor.control.paths import Paths
 from segue.supervisor.lifecycle.instance import Instance
 from segue.supervisor.lifecycle.stages import Phase
 from segue.supervisor.rescue.balancing import refuse_uncounted
@@ -40,7 +40,7 @@ def check(settings: Settings) -> None:
     """
     if settings.inject:
         cgroup.mine()
-    Places.of(settings.instance_name)
+    Paths.of(settings.instance_name)
     Identity.of(settings.user, settings.group)
     rights_of(settings)
     env = dict(pair.split("=", 1) for pair in settings.env)
@@ -68,7 +68,7 @@ def serve(
     """
     _fill_standard_descriptors()
     world = world or World()
-    places = Places.of(settings.instance_name)
+    paths = Paths.of(settings.instance_name)
     voice = Voice(settings.output)
     if config:
         voice.say(f"settings are read from {os.path.abspath(config)}")
@@ -76,23 +76,23 @@ def serve(
     prctl.set_child_subreaper()
     handed = succession.handed_over()
     if handed is not None:
-        runner = succession.succeed(handed, places, voice, world)
+        runner = succession.succeed(handed, paths, voice, world)
     else:
         refuse_uncounted(settings)
-        lock = places.lock()
-        record = places.read_record()
+        lock = paths.lock()
+        record = paths.read_record()
         if record is not None and succession.anyone_alive(record):
-            runner = succession.take_over(record, settings, places, lock, voice, world)
+            runner = succession.take_over(record, settings, paths, lock, voice, world)
         else:
-            runner = _fresh(settings, places, lock, voice, world)
+            runner = _fresh(settings, paths, lock, voice, world)
         runner.crew.files = raise_file_limit()
     if reread is not None:
         runner.reread = reread
     try:
         if runner.settings.inject:
             ports = [bind.address.port for bind in runner.settings.binds]
-            known = str((places.read_record() or {}).get("cgroup", ""))
-            path = directory_of(places.base, ports, known)
+            known = str((paths.read_record() or {}).get("cgroup", ""))
+            path = directory_of(paths.base, ports, known)
             if known and known != path:
                 forget(known)
             runner.crew.injection = Injection.open(path, ports)
@@ -103,7 +103,7 @@ def serve(
             runner.succession.exec()
         runner.end()
         runner.requests.close()
-        places.remove()
+        paths.remove()
         _end_injection(runner)
     except BaseException:
         if runner.instance.phase is Phase.STARTING:
@@ -132,12 +132,12 @@ def _fill_standard_descriptors() -> None:
     os.close(number)
 
 
-def _fresh(settings: Settings, places: Places, lock: int, voice: Voice, world: World) -> Runner:
+def _fresh(settings: Settings, paths: Paths, lock: int, voice: Voice, world: World) -> Runner:
     with world.observer() as observer:
         refuse_strangers(observer, settings)
     choice = world.choose(settings.wanted_engine)
     instance = Instance(size=settings.workers)
-    runner = Runner(settings, places, lock, voice, choice, world, instance)
+    runner = Runner(settings, paths, lock, voice, choice, world, instance)
     try:
         if settings.beside:
             _defer_to_incumbents(runner)
@@ -174,7 +174,7 @@ def _defer_to_incumbents(runner: Runner) -> None:
 def introduce(runner: Runner, choice: EngineChoice) -> None:
     """Say once what is run, where, by which engine, and why that one."""
     addresses = ", ".join(str(bind.address) for bind in runner.settings.binds)
-    runner.say(f"{runner.places.name}: {runner.instance.size} worker(s) at {addresses}")
+    runner.say(f"{runner.paths.name}: {runner.instance.size} worker(s) at {addresses}")
     runner.say(f"engine {choice.engine}: {'; '.join(choice.reasons)}")
     if runner.settings.program_choice:
         runner.say(f"{runner.settings.program_choice} selects")

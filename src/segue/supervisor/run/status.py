@@ -66,7 +66,7 @@ def report(runner: Runner) -> dict[str, Any]:
             }
         )
     return {
-        "name": runner.places.name,
+        "name": runner.paths.name,
         "pid": os.getpid(),
         "phase": instance.phase.name.lower(),
         "engine": runner.choice.engine,

@@ -37,7 +37,7 @@ class Audit:
             if runner.settings.bind_by == "supervisor":
                 self._find_shut(front, cookies)
             self._look_after(front)
-        self.keep_places()
+        self.keep_paths()
 
     def _look_after(self, front: Front) -> None:
         """A worker may take the group's program off, and one of our own user may exchange it."""
@@ -84,12 +84,12 @@ class Audit:
                 worker.fault = f"has shut down its listener at {front.bind.address}"
                 self.runner.say(f"{worker.name} {worker.fault}: it is replaced")
 
-    def keep_places(self) -> None:
+    def keep_paths(self) -> None:
         """Make anew what somebody removed, such as a cleaner of /tmp.
 
         Raises SegueError or OSError when it cannot be; serving goes on, and it is tried again.
         """
         runner = self.runner
         if runner.doors.keep():
-            runner.say(f"{runner.places.control} had been removed: it is there again")
+            runner.say(f"{runner.paths.control} had been removed: it is there again")
             runner.write_down()

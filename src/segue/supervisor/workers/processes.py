@@ -12,7 +12,7 @@ from segue.errors import UsageError
 from segue.linux import openat, pidfd, proc
 from segue.linux.sockopt import lock_filter
 from segue.supervisor.control.log import Pipe
-from segue.supervisor.control.paths import Places
+from segue.supervisor.control.paths import Paths
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.instance import Worker
 from segue.supervisor.lifecycle.stages import Stage
@@ -94,8 +94,8 @@ class Member:
 class Crew:
     """Every live member by worker id."""
 
-    def __init__(self, settings: Settings, places: Places, world: World) -> None:
-        self.settings, self.places, self.world = settings, places, world
+    def __init__(self, settings: Settings, paths: Paths, world: World) -> None:
+        self.settings, self.paths, self.world = settings, paths, world
         self.identity = Identity.of(settings.user, settings.group)
         self.rights = rights_of(settings)
         self.files: tuple[int, int] | None = None  # RLIMIT_NOFILE of workers; None for as here
@@ -122,8 +122,8 @@ class Crew:
                 lock_filter(listener)
         inherit = [listener.fileno() for listener in listeners]
         argv = settings.arguments([FIRST_FD + place for place in range(len(settings.binds))])
-        flag = self.places.flag(worker.id)
-        self.places.write_flag(worker.id, SERVING)
+        flag = self.paths.flag(worker.id)
+        self.paths.write_flag(worker.id, SERVING)
         pipe: Pipe | None = None
         try:
             if settings.output != "raw":
@@ -160,7 +160,7 @@ class Crew:
             pipe.label = f"worker {worker.generation}.{worker.id}"
             pipe.fields = {"generation": worker.generation, "worker": worker.id, "pid": child.pid}
         readiness = Readiness(self.settings.ready, self.settings.ready_http)
-        member = Member(worker, child, pipe, readiness, self.places.flag(worker.id))
+        member = Member(worker, child, pipe, readiness, self.paths.flag(worker.id))
         self.members[worker.id] = member
         return member
 
@@ -169,10 +169,10 @@ class Crew:
         for name in _OF_THE_SUPERVISOR:
             env.pop(name, None)
         env.update({pair.partition("=")[0]: pair.partition("=")[2] for pair in self.settings.env})
-        env["NOTIFY_SOCKET"] = self.places.notify
+        env["NOTIFY_SOCKET"] = self.paths.notify
         env[VARIABLE] = flag
         env["SEGUE_GENERATION"] = str(worker.generation)
-        env["SEGUE_NAME"] = self.places.name
+        env["SEGUE_NAME"] = self.paths.name
         # Told once: a command that takes {fd} as an argument gets no LISTEN_FDS as well, which
         # gunicorn, for one, would take for a second listener with the same number.
         if inherited and not any("{fd}" in word for word in self.settings.command):

@@ -14,7 +14,7 @@ import pytest
 from tests.linux.unprivileged import as_user
 
 from segue.errors import UsageError
-from segue.supervisor.control.paths import Places, directory
+from segue.supervisor.control.paths import Paths, directory
 from segue.supervisor.control.server import Control
 from segue.supervisor.notify import Inbox
 
@@ -107,13 +107,13 @@ def close(made: Control | Inbox) -> None:
     made.socket.close()
 
 
-USES: dict[str, tuple[str, Callable[[Places], object]]] = {
-    "lock": ("t.lock", lambda places: os.close(places.lock())),
-    "record": ("t.json.new", lambda places: places.write_record({"settings": 1})),
-    "flag": ("t.w1", lambda places: places.write_flag(1, 0)),
-    "control": ("t.sock", lambda places: close(Control(places.control))),
-    "inbox": ("t.notify", lambda places: close(Inbox(places.notify))),
-    "end": ("t.json", lambda places: places.remove()),
+USES: dict[str, tuple[str, Callable[[Paths], object]]] = {
+    "lock": ("t.lock", lambda paths: os.close(paths.lock())),
+    "record": ("t.json.new", lambda paths: paths.write_record({"settings": 1})),
+    "flag": ("t.w1", lambda paths: paths.write_flag(1, 0)),
+    "control": ("t.sock", lambda paths: close(Control(paths.control))),
+    "inbox": ("t.notify", lambda paths: close(Inbox(paths.notify))),
+    "end": ("t.json", lambda paths: paths.remove()),
 }
 
 
@@ -125,7 +125,7 @@ def test_a_directory_that_was_made_anew_by_another_user_is_not_used(
     written to, and nothing of his is removed.
     """
     monkeypatch.setenv("SEGUE_DIRECTORY", f"{shared}/ours")
-    places = Places.of("t")
+    paths = Paths.of("t")
     os.rmdir(shared / "ours")
     victim = shared / "victim"
     victim.write_text("kept")
@@ -138,7 +138,7 @@ def test_a_directory_that_was_made_anew_by_another_user_is_not_used(
 
     as_user(SEA, plant)
     with pytest.raises(UsageError, match="it belongs to uid 61001"):
-        doing(places)
+        doing(paths)
     assert victim.read_text() == "kept"
     assert stat.S_IMODE(victim.stat().st_mode) == 0o600
     assert os.listdir(shared / "ours") == [name]
