@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from segue.supervisor.control.log import Pipe, Voice
+from segue.supervisor.control.log import Log, Pipe
 from segue.supervisor.loop import HasFileno, Loop, Rank
 from segue.supervisor.run import flow as flows
 from segue.supervisor.run.flow import PAUSE, ROUND, TURN, Flow
@@ -40,7 +40,7 @@ class Scene:
         self.log, self._writer = os.pipe()
         os.set_blocking(self.log, False)
         self._saved: tuple[int, ...] = ()
-        self.flow = Flow(Voice(now=self.now), CountingLoop(self))
+        self.flow = Flow(Log(now=self.now), CountingLoop(self))
         self.pipes: list[Pipe] = []
 
     def now(self) -> float:
@@ -178,14 +178,14 @@ def test_a_log_that_is_not_read_holds_workers_back_and_then_drops(scene: Scene) 
     while scene.flow.round():
         pass
     assert scene.watched == 0, "no use in being woken"
-    assert scene.flow.voice.lost == 0
+    assert scene.flow.log.lost == 0
     scene.clock += 0.3
     scene.flow.round()
-    assert scene.flow.voice.lost > 0
+    assert scene.flow.log.lost > 0
     assert scene.watched == 1
     while scene.flow.round():
         pass
-    dropped = scene.flow.voice.lost
+    dropped = scene.flow.log.lost
     got = len(scene.read())
     assert got + dropped == 5001
     os.write(pipe.writer, b"now\n")

@@ -33,7 +33,7 @@ from segue.supervisor.attach.watched import ForeignListeners
 from segue.supervisor.control.clients import Clients
 from segue.supervisor.control.doors import KEEP_EVERY, Doors
 from segue.supervisor.control.incumbent import renewal
-from segue.supervisor.control.log import Voice
+from segue.supervisor.control.log import Log
 from segue.supervisor.control.paths import Paths
 from segue.supervisor.control.server import Client
 from segue.supervisor.control.tracing import Tracing
@@ -161,7 +161,7 @@ class Attending:
         self.observer, self.attached = observer, attached
         self.ended = False
         self.exit_code = 0
-        self._voice = Voice()
+        self._log = Log()
         self.loop = Loop(self.say)
         self.front = Front(0, Bind("", wish.address), attached.steering, observer)
         self.watched: ForeignListeners | None = None
@@ -408,7 +408,7 @@ class Attending:
 
     def say(self, text: str) -> None:
         """To the log, and to who has asked for a rescue."""
-        self._voice.say(text)
+        self._log.say(text)
         if self._client is not None:
             self._client.say(text)
 

@@ -198,7 +198,7 @@ def _text(line: bytes) -> str:
 
 
 @dataclass(slots=True)
-class Voice:
+class Log:
     """Where the supervisor's and the workers' lines go.
 
     A reader that does not read (a pager, a stopped terminal) must not stop the supervisor: what

@@ -10,7 +10,7 @@ from __future__ import annotations
 import select
 from dataclasses import dataclass, field
 
-from segue.supervisor.control.log import Pipe, Voice
+from segue.supervisor.control.log import Log, Pipe
 from segue.supervisor.loop import Loop, Rank
 from segue.supervisor.turns import Allowance, Turns
 
@@ -47,7 +47,7 @@ class Flow:
     The loop watches it for as long as there is a use in being woken.
     """
 
-    voice: Voice
+    log: Log
     loop: Loop
     _ready: select.epoll = field(default_factory=select.epoll)
     _accounts: dict[int, _Account] = field(default_factory=dict)
@@ -110,7 +110,7 @@ class Flow:
 
     def round(self) -> int:
         """One bounded piece of the work; how much was passed on, in lines of usual length."""
-        self._held = not self.voice.flush()
+        self._held = not self.log.flush()
         done = 0
         if not self._held:
             for number, _ in self._ready.poll(0):
@@ -129,7 +129,7 @@ class Flow:
 
     def _pass_on(self, one: _Account) -> int:
         lines = one.pipe.lines(TURN)
-        self.voice.pass_on(one.pipe, lines)
+        self.log.pass_on(one.pipe, lines)
         now = self.loop.now()
         cost = sum(1 + len(line) // _LINE_BYTES for line in lines)
         if not one.allowance.spend(cost, now):
@@ -172,7 +172,7 @@ class Flow:
 
     def _say(self, one: _Account) -> None:
         if one.unsaid:
-            self.voice.say(
+            self.log.say(
                 f"{one.pipe.label} prints more than {RATE:,.0f} lines a second: {one.unsaid:,} of"
                 " them are left out here"
             )
@@ -191,16 +191,16 @@ class Flow:
         """Pass on every whole line that was read; by pipe, what is left, for a successor."""
         for one in self._accounts.values():
             while one.pipe.whole:
-                self.voice.pass_on(one.pipe, one.pipe.lines(ROUND))
-        self.voice.finish()
+                self.log.pass_on(one.pipe, one.pipe.lines(ROUND))
+        self.log.finish()
         return {at: one.pipe.pending.decode("latin-1") for at, one in self._accounts.items()}
 
     def close(self) -> None:
         """Pass on what ended workers have left; pipes of others are their members' to close."""
         for one in [one for one in self._accounts.values() if one.ended]:
             while not self._closed(one):
-                self.voice.pass_on(one.pipe, one.pipe.lines(ROUND))
-        self.voice.finish()
+                self.log.pass_on(one.pipe, one.pipe.lines(ROUND))
+        self.log.finish()
         self._ready.close()
 
 

@@ -25,7 +25,7 @@ from segue.engine.select import EngineChoice
 from segue.engine.steering import IndexAddressed, Steering, descriptors_of, moves_at_close, order_of
 from segue.errors import KernelError, SegueError, UsageError
 from segue.linux import pidfd, proc
-from segue.supervisor.control.log import Pipe, Voice
+from segue.supervisor.control.log import Log, Pipe
 from segue.supervisor.control.paths import Paths
 from segue.supervisor.control.server import Control
 from segue.supervisor.front import SLOTS
@@ -66,7 +66,7 @@ def take_over(
     settings: Settings,
     paths: Paths,
     lock: int,
-    voice: Voice,
+    log: Log,
     world: World,
 ) -> Runner:
     """A runner for the workers that a dead supervisor left.
@@ -80,7 +80,7 @@ def take_over(
     if wanted == "auto":
         wanted = str(record.get("engine", "auto"))
     choice = world.choose(wanted)
-    runner = Runner(settings, paths, lock, voice, choice, world, instance)
+    runner = Runner(settings, paths, lock, log, choice, world, instance)
     for front, order in zip(runner.fronts, record["orders"], strict=True):
         if isinstance(front.steering, IndexAddressed):
             front.steering.adopt_order(order)
@@ -358,7 +358,7 @@ def handed_over() -> dict[str, Any] | None:
     return plain if isinstance(plain, dict) else None
 
 
-def succeed(handed: dict[str, Any], paths: Paths, voice: Voice, world: World) -> Runner:
+def succeed(handed: dict[str, Any], paths: Paths, log: Log, world: World) -> Runner:
     """The runner that goes on where the predecessor stopped."""
     settings = Settings.from_json(handed["settings"])
     engine, nudge, reasons = handed["choice"]
@@ -376,7 +376,7 @@ def succeed(handed: dict[str, Any], paths: Paths, voice: Voice, world: World) ->
     lock = handed["lock"] if handed["lock"] >= 0 else paths.lock()
     os.set_inheritable(lock, False)
     given = replace(world, steering=steering)
-    runner = Runner(settings, paths, lock, voice, choice, given, instance)
+    runner = Runner(settings, paths, lock, log, choice, given, instance)
     if runner.balancing is None:
         instance.balance.clear()
     # Where maps went over, members are in them; else they join a new steering again.

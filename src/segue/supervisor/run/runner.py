@@ -18,7 +18,7 @@ from segue.linux import proc
 from segue.supervisor import notify
 from segue.supervisor.control.clients import Clients
 from segue.supervisor.control.doors import Doors
-from segue.supervisor.control.log import Voice
+from segue.supervisor.control.log import Log
 from segue.supervisor.control.paths import Paths
 from segue.supervisor.control.server import Control
 from segue.supervisor.control.tracing import Tracing
@@ -67,14 +67,14 @@ class Runner:
         settings: Settings,
         paths: Paths,
         lock: int,
-        voice: Voice,
+        log: Log,
         choice: EngineChoice,
         world: World,
         instance: Instance,
     ) -> None:
         # The settings as they are asked for at the moment of the call.
         self.reread: Callable[[], Settings] = lambda: settings
-        self.settings, self.paths, self.voice = settings, paths, voice
+        self.settings, self.paths, self.log = settings, paths, log
         self.choice, self.world, self.instance = choice, world, instance
         self.limits = settings.limits
         self.observer = world.observer()
@@ -101,7 +101,7 @@ class Runner:
             saw=self.balancing.saw if self.balancing else None,
         )
         self.tracing = Tracing(self.loop, settings.program_choice)
-        self.flow = Flow(voice, self.loop)
+        self.flow = Flow(log, self.loop)
         self.leftovers = Leftovers(world.now, self.say)
         self.exit_code = 0
         self.cut = 0
@@ -345,7 +345,7 @@ class Runner:
 
     def say(self, text: str) -> None:
         """To the log and to whoever waits for a restart."""
-        self.voice.say(text)
+        self.log.say(text)
         self.requests.say(text)
 
     def end(self) -> None:

@@ -14,7 +14,7 @@ from segue.group import Listener
 from segue.linux import cgroup, prctl
 from segue.observe.snapshot import Observer
 from segue.supervisor.control.incumbent import renewal
-from segue.supervisor.control.log import Voice
+from segue.supervisor.control.log import Log
 from segue.supervisor.control.paths import Paths
 from segue.supervisor.lifecycle.instance import Instance
 from segue.supervisor.lifecycle.stages import Phase
@@ -69,22 +69,22 @@ def serve(
     _fill_standard_descriptors()
     world = world or World()
     paths = Paths.of(settings.instance_name)
-    voice = Voice(settings.output)
+    log = Log(settings.output)
     if config:
-        voice.say(f"settings are read from {os.path.abspath(config)}")
+        log.say(f"settings are read from {os.path.abspath(config)}")
     # Workers' orphans come to us, so that none is left when a worker is said to be gone.
     prctl.set_child_subreaper()
     handed = succession.handed_over()
     if handed is not None:
-        runner = succession.succeed(handed, paths, voice, world)
+        runner = succession.succeed(handed, paths, log, world)
     else:
         refuse_uncounted(settings)
         lock = paths.lock()
         record = paths.read_record()
         if record is not None and succession.anyone_alive(record):
-            runner = succession.take_over(record, settings, paths, lock, voice, world)
+            runner = succession.take_over(record, settings, paths, lock, log, world)
         else:
-            runner = _fresh(settings, paths, lock, voice, world)
+            runner = _fresh(settings, paths, lock, log, world)
         runner.crew.files = raise_file_limit()
     if reread is not None:
         runner.reread = reread
@@ -132,12 +132,12 @@ def _fill_standard_descriptors() -> None:
     os.close(number)
 
 
-def _fresh(settings: Settings, paths: Paths, lock: int, voice: Voice, world: World) -> Runner:
+def _fresh(settings: Settings, paths: Paths, lock: int, log: Log, world: World) -> Runner:
     with world.observer() as observer:
         refuse_strangers(observer, settings)
     choice = world.choose(settings.wanted_engine)
     instance = Instance(size=settings.workers)
-    runner = Runner(settings, paths, lock, voice, choice, world, instance)
+    runner = Runner(settings, paths, lock, log, choice, world, instance)
     try:
         if settings.beside:
             _defer_to_incumbents(runner)

@@ -78,7 +78,7 @@ def report(runner: Runner) -> dict[str, Any]:
         "size": instance.size,
         "moved": runner.moves.moved,
         "cut": runner.cut,
-        "unread": runner.voice.lost,
+        "unread": runner.log.lost,
         "notifications_dropped": runner.doors.inbox.dropped if runner.doors.inbox else 0,
         "rescue": runner.rescue.thresholds.patience or 0.0,
         "balance": runner.settings.balance,

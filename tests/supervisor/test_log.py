@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from segue.errors import KernelError
-from segue.supervisor.control.log import Pipe, Voice, pieces
+from segue.supervisor.control.log import Log, Pipe, pieces
 
 
 @pytest.fixture
@@ -105,15 +105,15 @@ def test_a_reader_that_does_not_read_stops_nothing() -> None:
     saved = os.dup(2)
     os.dup2(writer, 2)
     try:
-        voice = Voice()
+        log = Log()
         for _ in range(2000):
-            voice.say("x" * 100)
-        dropped = voice.dropped
+            log.say("x" * 100)
+        dropped = log.dropped
         assert dropped > 500
         received = os.read(reader, 1 << 20)
         assert received.count(b"\n") == 2000 - dropped
-        voice.say("again")
-        assert voice.dropped == 0
+        log.say("again")
+        assert log.dropped == 0
         lines = os.read(reader, 1 << 20).decode().splitlines()
         assert lines == [f"segue: {dropped} lines were not read", "segue: again"]
     finally:
@@ -129,7 +129,7 @@ def test_a_reader_that_is_gone_stops_nothing() -> None:
     saved = os.dup(2)
     os.dup2(writer, 2)
     try:
-        Voice().say("to nobody")
+        Log().say("to nobody")
     finally:
         os.dup2(saved, 2)
         os.close(saved)
