@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import ast
-import linecache
 from collections.abc import Callable
-from types import FunctionType
 
 from segue.bpf.insn import Jump
-from segue.errors import UsageError
 from segue.policy import common, ir
 from segue.policy.access import MISSED, SELECTED
 from segue.policy.builder import RETURNED, Frame, State
@@ -16,6 +13,7 @@ from segue.policy.builtin import UNSELECTED
 from segue.policy.expressions import Expressions
 from segue.policy.maps import Map
 from segue.policy.plain import Policy
+from segue.policy.sources import Sources
 from segue.policy.values import ElementsAt, Nothing, Num, Python, RecordAt, Thing, Value
 
 MOST_ROUNDS = 64  # a loop is written out, so each round costs instructions
@@ -25,13 +23,17 @@ MOST_CALLS = 16  # deep, which finds a function that calls itself
 class Statements(Expressions):
     """A whole program."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources = Sources()
+
     def program(self, policy: Policy, *, traced: bool) -> ir.Block:
         """Its entry: the pins, the policy, the counting, and when ``traced`` the telling."""
         self.here.names |= {
             SELECTED: Num.constant("u32", UNSELECTED),
             MISSED: Num.constant("bool", 0),
         }
-        tree, file = definition(policy.function)
+        tree, file = self.sources.definition(policy.function)
         self.frames.append(Frame(policy.function, file, "policy."))
         self.line = tree.lineno
         self.line = 0
@@ -64,7 +66,7 @@ class Statements(Expressions):
         """As in Expressions: the function's statements, in a frame of their own."""
         if len(self.frames) > MOST_CALLS:
             self.refuse(node, "the calls never end", "a function cannot call itself: use a loop")
-        tree, file = definition(function)
+        tree, file = self.sources.definition(function)
         if len(tree.args.args) != len(arguments) or tree.args.vararg or tree.args.kwonlyargs:
             self.refuse(
                 node,
@@ -255,20 +257,3 @@ def _as_read(target: ast.expr) -> ast.expr:
     for part in ast.walk(copied):
         ast.copy_location(part, target)
     return copied
-
-
-def definition(function: Callable[..., object]) -> tuple[ast.FunctionDef, str]:
-    """The syntax tree of a function, with its file's line numbers.
-
-    Raises UsageError when its source cannot be found.
-    """
-    if not isinstance(function, FunctionType):
-        raise UsageError(f"{function!r} is not a function")
-    file = function.__code__.co_filename
-    text = "".join(linecache.getlines(file, function.__globals__))
-    for node in ast.walk(ast.parse(text) if text else ast.Module([], [])):
-        if isinstance(node, ast.FunctionDef) and node.name == function.__name__:
-            first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
-            if first == function.__code__.co_firstlineno:
-                return node, file
-    raise UsageError(f"the source of {function.__name__} in {file} cannot be read")
