@@ -78,6 +78,7 @@ class World:
 
     def __init__(self, *workers: WatchedWorker) -> None:
         self.workers = {one.id: one for one in workers}
+        self.sharing = set(self.workers)
         self.queues: Counter[int] = Counter()  # by cookie
         self.pairs = {at.cookie: socket.socketpair() for one in workers for at in one.listeners}
         self.fronts = [Counting() for _ in range(2)]
@@ -121,7 +122,7 @@ class World:
         return Depth(self.queues[listener.cookie], BACKLOG)
 
     def shared(self, bind: int) -> Collection[int]:
-        return [one.id for one in self.workers.values() if one.shares]
+        return self.sharing
 
     # As the test
 

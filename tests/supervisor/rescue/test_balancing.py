@@ -106,6 +106,17 @@ def test_a_long_stall_says_nothing_of_how_slow_it_is(desk: Desk) -> None:
     assert desk.instance.balance == {0: 1.0, 1: 1.0, 2: 1.0}
 
 
+def test_no_weight_changes_while_one_stalls(desk: Desk) -> None:
+    """So that it gets the very entries of the table back; the refill comes when it is over."""
+    desk.pass_time(0.8, CALM, {0: 20})
+    desk.stalls[0] = Stall(desk.now)
+    desk.pass_time(0.2, CALM, {0: 20})
+    assert desk.instance.balance == {}
+    desk.stalls.clear()
+    desk.pass_time(LOOK, CALM, {0: 20})
+    assert desk.instance.balance[0] < 0.6
+
+
 def test_only_siblings_are_compared(desk: Desk) -> None:
     """A canary's worker that has a tenth of the connections is not slow for that."""
     desk.instance.workers[0].generation = 2

@@ -113,12 +113,23 @@ def test_accepts_behind_arrivals_are_no_stall(desk: Desk) -> None:
     assert not desk.rescue.stalls
 
 
+def test_a_stall_after_such_accepts_is_found(desk: Desk) -> None:
+    """What was accepted before counts no more once it has been seen."""
+    desk.world.arrive(FIRST.listeners[0], 3)
+    for _ in range(2 * LOOKS):
+        desk.world.fronts[0].counted[1] += 2
+        assert not desk.look()
+    assert any(desk.look() for _ in range(3 * LOOKS))
+    assert set(desk.rescue.stalls) == {1}
+
+
 def test_nobody_is_stalled_where_all_are(desk: Desk) -> None:
-    """Without room at a sibling nothing is moved, and no share is taken."""
+    """Without room at a sibling nothing is moved, and nothing that costs more is read."""
     for one in (FIRST, SECOND, THIRD):
         desk.world.arrive(one.listeners[0])
     assert not desk.look(3 * LOOKS)
     assert not desk.rescue.stalls
+    assert desk.world.looks == 3 * LOOKS
 
 
 def test_only_what_fits_is_moved(desk: Desk) -> None:
@@ -152,8 +163,9 @@ def test_room_is_given_once(desk: Desk) -> None:
 
 
 def test_a_sibling_without_a_share_has_no_room(desk: Desk) -> None:
-    """One that drains takes nothing, whatever room its backlog has."""
-    desk.world.workers |= {2: worker(2, 2, shares=False), 3: worker(3, 2, shares=False)}
+    """One that drains takes nothing, and one whose weight is zero, whatever room there is."""
+    desk.world.workers[2] = worker(2, 2, shares=False)
+    desk.world.sharing.remove(3)
     desk.world.arrive(FIRST.listeners[0])
     assert not desk.look(3 * LOOKS)
     assert not desk.rescue.stalls
