@@ -45,12 +45,14 @@ def test_too_few_listen(pool: Servers, tmp_path: Path, bpf_directory: str) -> No
 
 
 def test_what_segue_run_owns(netns: int, tmp_path: Path, bpf_directory: str) -> None:
-    """It rescues by itself: by whichever name it is found."""
+    """It rescues by itself: found by its workers, named where an instance of ours has them."""
     (tmp_path / "other").mkdir()
     with Instance(tmp_path, "--workers", "2") as instance:
         instance.wait_serving(1, 2)
+        code, said = refused(tmp_path, bpf_directory, "--name", "u")
+        assert (code, "--rescue): segue restart --name t" in said) == (2, True), said
         code, said = refused(tmp_path / "other", bpf_directory)
-        assert (code, "--rescue" in said, "--name t" in said) == (2, True, True)
+        assert (code, "(segue run --rescue)" in said, "--name t" in said) == (2, True, False), said
         with Attach(tmp_path, bpf_directory, verb="rescue") as one:
             assert one.wait() == 2
             assert "is served by segue run (t): give --rescue to that one" in one.said()
