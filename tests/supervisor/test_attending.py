@@ -20,7 +20,7 @@ from segue.observe.origin import Rule
 from segue.observe.snapshot import Observer
 from segue.supervisor.attach.follower import Attending
 from segue.supervisor.attach.orders import report
-from segue.supervisor.attach.settings import Wish
+from segue.supervisor.attach.settings import AttachSettings
 from segue.supervisor.control.paths import Paths
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14"), pytest.mark.program("mount")]
@@ -42,7 +42,9 @@ def make(
             rule, now = Rule.parse("start"), time.monotonic()
             attached = attach(IPV4, observer, pins, rule, Generations(), now)
             stack.callback(pins.remove)
-            one = Attending(Wish(IPV4), paths, paths.lock(), observer, attached, pins, choice)
+            one = Attending(
+                AttachSettings(IPV4), paths, paths.lock(), observer, attached, pins, choice
+            )
             stack.callback(one.close)
             return one
 

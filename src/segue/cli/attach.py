@@ -96,11 +96,11 @@ def attach(address: str, policy: str, object: str, allow: str, **given: Any) -> 
     # Imported here: --help needs nothing of the supervisor.
     from segue.engine.programs import ProgramChoice  # noqa: PLC0415
     from segue.supervisor.attach.follower import attend  # noqa: PLC0415
-    from segue.supervisor.attach.settings import Wish  # noqa: PLC0415
+    from segue.supervisor.attach.settings import AttachSettings  # noqa: PLC0415
 
     allowed = tuple(name.strip() for name in allow.split(",") if name.strip())
     return attend(
-        Wish(
+        AttachSettings(
             Address.parse(address),
             program_choice=ProgramChoice(policy, object),
             allow=allowed,
@@ -122,19 +122,21 @@ def rescue(address: str, after: str, **given: Any) -> int:
     Where segue attach runs, it is asked to.
     """
     from segue.supervisor.attach.follower import attend  # noqa: PLC0415
-    from segue.supervisor.attach.settings import Wish  # noqa: PLC0415
+    from segue.supervisor.attach.settings import AttachSettings  # noqa: PLC0415
     from segue.supervisor.control.paths import Paths, instances  # noqa: PLC0415
     from segue.supervisor.control.requests import Rescue  # noqa: PLC0415
 
-    wish = Wish(Address.parse(address), rescue=after, passing=True, **given)
-    if not wish.rescue_after:
+    settings = AttachSettings(Address.parse(address), rescue=after, passing=True, **given)
+    if not settings.rescue_after:
         raise UsageError(
             "--after must be a time such as 50ms or 1s: with off there would be nothing to do"
         )
-    if wish.instance_name in instances():
-        request = Rescue(after, str(wish.address))
-        return _ask_for_rescue(wish.instance_name, Paths.of(wish.instance_name).control, request)
-    return attend(wish)
+    if settings.instance_name in instances():
+        request = Rescue(after, str(settings.address))
+        return _ask_for_rescue(
+            settings.instance_name, Paths.of(settings.instance_name).control, request
+        )
+    return attend(settings)
 
 
 def _ask_for_rescue(name: str, control: str, request: Rescue) -> int:
@@ -161,18 +163,20 @@ def _ask_for_rescue(name: str, control: str, request: Rescue) -> int:
 def detach(address: str, **given: Any) -> int:
     """Leave the listeners at ADDRESS as segue attach found them: no program, nothing pinned."""
     from segue.supervisor.attach.follower import detach as release  # noqa: PLC0415
-    from segue.supervisor.attach.settings import Wish  # noqa: PLC0415
+    from segue.supervisor.attach.settings import AttachSettings  # noqa: PLC0415
     from segue.supervisor.control.client import ask  # noqa: PLC0415
     from segue.supervisor.control.paths import Paths, instances  # noqa: PLC0415
     from segue.supervisor.control.requests import Detach  # noqa: PLC0415
 
-    wish = Wish(Address.parse(address), **given)
-    name = wish.instance_name
+    settings = AttachSettings(Address.parse(address), **given)
+    name = settings.instance_name
     if name in instances():
-        answer = ask(Paths.of(name).control, Detach(str(wish.address)), tell)
+        answer = ask(Paths.of(name).control, Detach(str(settings.address)), tell)
         if answer.get("error"):
             raise SegueError(str(answer["error"]))
-    elif not release(wish):
-        raise SegueError(f"nothing of Segue's is attached at {wish.address} under the name {name}")
-    tell(f"{wish.address} is the kernel's own again")
+    elif not release(settings):
+        raise SegueError(
+            f"nothing of Segue's is attached at {settings.address} under the name {name}"
+        )
+    tell(f"{settings.address} is the kernel's own again")
     return 0

@@ -28,7 +28,7 @@ from segue.observe.snapshot import Observer
 from segue.supervisor import notify
 from segue.supervisor.attach import orders as attached_orders
 from segue.supervisor.attach.newcomers import Proving
-from segue.supervisor.attach.settings import Wish, enter
+from segue.supervisor.attach.settings import AttachSettings, enter
 from segue.supervisor.attach.watched import ForeignListeners
 from segue.supervisor.control.clients import Clients
 from segue.supervisor.control.doors import KEEP_EVERY, Doors
@@ -43,34 +43,34 @@ from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.settings import Bind
 
 
-def attend(wish: Wish) -> int:
+def attend(settings: AttachSettings) -> int:
     """Attach, or go on where an earlier attach of this name stood, and follow until told to end.
 
     The exit code.  Raises what ``engine.attach`` raises, NotSupported where nothing migrates, and
     SegueError when an instance of this name runs.
     """
-    enter(wish.netns)
-    paths = Paths.of(wish.instance_name)
+    enter(settings.netns)
+    paths = Paths.of(settings.instance_name)
     with Observer() as observer:
-        attending = _begin(wish, paths, observer)
+        attending = _begin(settings, paths, observer)
         try:
             return attending.run()
         finally:
             attending.close()
 
 
-def detach(wish: Wish) -> bool:
+def detach(settings: AttachSettings) -> bool:
     """Detach a group that nobody attends; whether there was anything of ours to detach.
 
     Raises SegueError when somebody attends it, and what ``engine.attach.detach`` raises.
     """
-    paths = Paths.of(wish.instance_name)
+    paths = Paths.of(settings.instance_name)
     lock = paths.lock()
     try:
         record = _record(paths)
-        enter(wish.netns or str(record.get("netns", "")))
+        enter(settings.netns or str(record.get("netns", "")))
         with Observer() as observer:
-            found = attaching.detach(wish.address, observer, Pins(paths.name, wish.bpffs))
+            found = attaching.detach(settings.address, observer, Pins(paths.name, settings.bpffs))
         if found:
             paths.remove()
         return found
@@ -87,58 +87,59 @@ def _record(paths: Paths) -> dict[str, Any]:
     return found if isinstance(group, dict) else {**found, "group": {}}
 
 
-def _begin(wish: Wish, paths: Paths, observer: Observer) -> Attending:
+def _begin(settings: AttachSettings, paths: Paths, observer: Observer) -> Attending:
     lock = paths.lock()
     try:
-        return _attending(wish, paths, lock, observer)
+        return _attending(settings, paths, lock, observer)
     except BaseException:
         os.close(lock)
         raise
 
 
-def _attending(wish: Wish, paths: Paths, lock: int, observer: Observer) -> Attending:
-    pins = Pins(paths.name, wish.bpffs)
-    rule = Rule.parse(wish.generation_by)
-    generations = Generations(wish.together, rule.by_start)
+def _attending(settings: AttachSettings, paths: Paths, lock: int, observer: Observer) -> Attending:
+    pins = Pins(paths.name, settings.bpffs)
+    rule = Rule.parse(settings.generation_by)
+    generations = Generations(settings.together, rule.by_start)
     # There are kernels on which an attached program would do harm (engine/defects.py).
     choice = choose("migrate")
     now = time.monotonic()
-    passing = wish.passing
+    passing = settings.passing
     if pins.there():
         record = _record(paths)
-        before = record.get("address", str(wish.address))
-        if before != str(wish.address):
+        before = record.get("address", str(settings.address))
+        if before != str(settings.address):
             raise UsageError(
                 f"{paths.name} is attached to {before}; detach that first, or choose another --name"
             )
-        if record.get("program", wish.program) != wish.program:
+        if record.get("program", settings.program) != settings.program:
             raise UsageError(
-                f"{wish.address} is steered by {record.get('program') or 'the table of shares'};"
-                " segue detach it first to change that"
+                f"{settings.address} is steered by"
+                f" {record.get('program') or 'the table of shares'}; segue detach it first to"
+                " change that"
             )
         attached = attaching.find_again(
-            wish.address, observer, pins, rule, generations, record.get("group", {}), now
+            settings.address, observer, pins, rule, generations, record.get("group", {}), now
         )
         how = "found again"
         # What somebody attached to stay is left so; what another rescue left behind is not.
         passing = passing and record.get("passing") is True
     else:
-        if passing and len(find(observer, wish.address)) < 2:
+        if passing and len(find(observer, settings.address)) < 2:
             raise UsageError(
-                f"one listener only at {wish.address}: nobody else could take what waits there"
+                f"one listener only at {settings.address}: nobody else could take what waits there"
             )
         openat.remove(paths.record)  # of something that is pinned no more
         attached = attaching.attach(
-            wish.address, observer, pins, rule, generations, now,
-            loading=wish.program_choice.load, replace=wish.replace, allow=wish.allow,
+            settings.address, observer, pins, rule, generations, now,
+            loading=settings.program_choice.load, replace=settings.replace, allow=settings.allow,
             renewal=renewal,
         )  # fmt: skip
         how = "attached"
-    attached.canary, attached.proven = wish.canary, wish.ready == "accept"
+    attached.canary, attached.proven = settings.canary, settings.ready == "accept"
     attending = Attending(
-        replace(wish, passing=passing), paths, lock, observer, attached, pins, choice
+        replace(settings, passing=passing), paths, lock, observer, attached, pins, choice
     )
-    attending.say(f"{how}: {wish.address}, {len(attached.members)} listener(s)")
+    attending.say(f"{how}: {settings.address}, {len(attached.members)} listener(s)")
     for one in attached.differences:
         attending.say(f"the listeners differ in {one.name}: {one.effect}")
     return attending
@@ -149,7 +150,7 @@ class Attending:
 
     def __init__(
         self,
-        wish: Wish,
+        settings: AttachSettings,
         paths: Paths,
         lock: int,
         observer: Observer,
@@ -157,24 +158,26 @@ class Attending:
         pins: Pins,
         choice: EngineChoice,
     ) -> None:
-        self.wish, self.paths, self.pins, self.choice = wish, paths, pins, choice
+        self.settings, self.paths, self.pins, self.choice = settings, paths, pins, choice
         self.observer, self.attached = observer, attached
         self.ended = False
         self.exit_code = 0
         self._log = Log()
         self.loop = Loop(self.say)
-        self.front = Front(0, Bind("", wish.address), attached.steering, observer)
+        self.front = Front(0, Bind("", settings.address), attached.steering, observer)
         self.watched: ForeignListeners | None = None
-        self._client: Client | None = None  # who wants the rescue, if not the wish
-        self._proving = Proving(attached, self.front, wish.ready_http)
+        self._client: Client | None = None  # who wants the rescue, where the settings do not
+        self._proving = Proving(attached, self.front, settings.ready_http)
         self._nudge: Nudge | None = None
         self._said = ""
         self._written: dict[str, Any] = {}
-        self.tracing = Tracing(self.loop, wish.program_choice)
+        self.tracing = Tracing(self.loop, settings.program_choice)
         clients = Clients(self.loop, attached_orders.Orders(self).do)
         self.doors = Doors(paths, lock, clients, self.loop)
         self._kept = self.loop.now()
-        self.membership = MembershipWatch(wish.address.port, self.loop.now(), traced=wish.traced)
+        self.membership = MembershipWatch(
+            settings.address.port, self.loop.now(), traced=settings.traced
+        )
         if self.membership.traced:
             self.loop.watch(self.membership, self._told)
         else:
@@ -184,12 +187,12 @@ class Attending:
         """Follow until told to end; the exit code."""
         ends = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         self.loop.on_signals(dict.fromkeys(ends, self._signalled))
-        if self.wish.rescue_after:
-            self.begin_rescue(self.wish.rescue_after)
+        if self.settings.rescue_after:
+            self.begin_rescue(self.settings.rescue_after)
         self.doors.open()
         self.write_down()
         self._summarize()
-        notify.tell(READY="1", STATUS=f"follows {self.wish.address}")
+        notify.tell(READY="1", STATUS=f"follows {self.settings.address}")
         self.loop.run(self)
         return self.exit_code
 
@@ -205,7 +208,7 @@ class Attending:
     def settle(self) -> None:
         """As in Subject: relieve those that a look has found stalled."""
         if self.watched is not None:
-            self.loop.attempt(f"rescuing at {self.wish.address}", self.watched.step)
+            self.loop.attempt(f"rescuing at {self.settings.address}", self.watched.step)
 
     def deadline(self) -> float:
         """As in Subject."""
@@ -220,7 +223,7 @@ class Attending:
 
     def tick(self) -> None:
         """As in Subject: who comes and goes, who accepts, who is slow with a request."""
-        self.loop.attempt(f"looking at {self.wish.address}", self._look)
+        self.loop.attempt(f"looking at {self.settings.address}", self._look)
         self.doors.clients.hurry()
         if self.loop.now() >= self._kept + KEEP_EVERY:
             self._kept = self.loop.now()
@@ -268,7 +271,7 @@ class Attending:
         try:
             self.end()
         except SegueError as error:
-            self.say(f"{self.wish.address} is not left as it was found: {error}")
+            self.say(f"{self.settings.address} is not left as it was found: {error}")
             self.ended, self.exit_code = True, error.exit_code
 
     def nudge(self) -> None:
@@ -280,7 +283,7 @@ class Attending:
                 return {one.slot: one.cookie for one in attached.members.values()}
 
             self._nudge = Nudge(
-                self.wish.address, attached.steering, self.observer, cookies, self.loop.now()
+                self.settings.address, attached.steering, self.observer, cookies, self.loop.now()
             )
 
     # Rescue
@@ -338,20 +341,21 @@ class Attending:
     def end(self) -> None:
         """Leave the loop; the program and its shares stay in force, unless they were for now."""
         notify.tell(STOPPING="1")
-        if self.wish.passing:
+        if self.settings.passing:
             self.detach()
             return
         self._end_rescue()
         self.say(
             f"no longer followed: the program stays attached with the shares as they are; segue"
-            f" attach {self.wish.address} goes on, segue detach {self.wish.address} takes it off"
+            f" attach {self.settings.address} goes on, segue detach {self.settings.address} takes"
+            " it off"
         )
         self.ended = True
 
     def detach(self) -> None:
         """Leave the group as it was found, and the loop.  Raises as ``engine.attach.detach``."""
-        attaching.detach(self.wish.address, self.observer, self.pins)
-        self.say(f"detached: {self.wish.address} is the kernel's own again")
+        attaching.detach(self.settings.address, self.observer, self.pins)
+        self.say(f"detached: {self.settings.address} is the kernel's own again")
         self.ended = True
         self.paths.remove()
 
@@ -368,10 +372,10 @@ class Attending:
         group = self.attached.to_json()
         if self.ended or group == self._written:
             return
-        address = str(self.wish.address)
-        record: dict[str, Any] = {"address": address, "netns": self.wish.netns, "group": group}
-        record["program"] = self.wish.program
-        record["passing"] = self.wish.passing
+        address = str(self.settings.address)
+        record: dict[str, Any] = {"address": address, "netns": self.settings.netns, "group": group}
+        record["program"] = self.settings.program
+        record["passing"] = self.settings.passing
         self.paths.write_record({"attached": record})
         self._written = group
 
@@ -393,12 +397,12 @@ class Attending:
         )
         if text != self._said:
             self._said = text
-            self.say(text or f"no process listens at {self.wish.address}")
+            self.say(text or f"no process listens at {self.settings.address}")
             notify.tell(STATUS=text)
 
     def borrow(self) -> socket.socket | None:
         """A duplicate of a member's listener, the caller's to close; None when all have gone."""
-        for listener in self.observer.snapshot(self.wish.address, owners=True).listeners:
+        for listener in self.observer.snapshot(self.settings.address, owners=True).listeners:
             if (
                 listener.cookie in self.attached.members
                 and (taken := duplicate(listener)) is not None

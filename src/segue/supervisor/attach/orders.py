@@ -70,7 +70,7 @@ class Orders:
                 attending.changed()
                 client.end(0)
             case Map():
-                groups = {str(attending.wish.address): attending.attached.steering}
+                groups = {str(attending.settings.address): attending.attached.steering}
                 map_order.answer(client, request, groups)
             case Trace():
                 attending.tracing.begin(client, 0, attending.attached.steering, attending.borrow)
@@ -91,16 +91,18 @@ class Orders:
         client.end(0, generation=_working(self.attending.parts()))
 
     def _refuse_other(self, address: str) -> None:
-        here = str(self.attending.wish.address)
+        here = str(self.attending.settings.address)
         if address not in {"", here}:
             raise UsageError(f"{self.attending.paths.name} is attached to {here}")
 
 
 def report(attending: Attending) -> dict[str, Any]:
     """One look at everything; cookies name sockets, times are seconds."""
-    attached, wish = attending.attached, attending.wish
+    attached, settings = attending.attached, attending.settings
     rescue = attending.watched.rescue if attending.watched else None
-    group = attending.observer.snapshot(wish.address, owners=True, connections=True, requests=True)
+    group = attending.observer.snapshot(
+        settings.address, owners=True, connections=True, requests=True
+    )
     accepts = accepting(group.listeners)
     counts = attached.steering.counts()
     by_hash = counts.pop(None)
@@ -135,7 +137,7 @@ def report(attending: Attending) -> dict[str, Any]:
                 "connections": len(group.held_by(holders)),
                 "new": count.new,
                 "migrated": count.migrated,
-                "slots": [(str(wish.address), member.slot)],
+                "slots": [(str(settings.address), member.slot)],
                 **(rescue.status(member.slot) if rescue else {}),
             }
         )
@@ -165,7 +167,7 @@ def report(attending: Attending) -> dict[str, Any]:
         "fronts": [
             {
                 "name": "",
-                "address": str(wish.address),
+                "address": str(settings.address),
                 "listeners": len(group.listeners),
                 "half_open": len(group.requests),
                 "counts": asdict(sum(counts.values(), attached.gone)),

@@ -17,7 +17,7 @@ from segue.supervisor.settings import LONGEST, patience
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class AttachSettings:
     """One group, and how it is to be followed."""
 
     address: Address

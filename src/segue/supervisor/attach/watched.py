@@ -121,7 +121,7 @@ class ForeignListeners:
 
     def look(self) -> None:
         """As in Watched."""
-        self._group = self.attending.observer.snapshot(self.attending.wish.address)
+        self._group = self.attending.observer.snapshot(self.attending.settings.address)
 
     def depth(self, listener: HeldListener) -> Depth:
         """As in Watched."""
@@ -159,7 +159,8 @@ class ForeignListeners:
             owners = self._owners(known)
             try:
                 report = cycle(
-                    listener, owners, attending.observer, attending.wish.address, children=False,
+                    listener, owners, attending.observer, attending.settings.address,
+                    children=False,
                     same=lambda pid: known.inode in proc.sockets(pid),
                 )  # fmt: skip
             except UsageError:
@@ -174,7 +175,7 @@ class ForeignListeners:
         return [pid for pid in sorted(known) if listener.inode in proc.sockets(pid)]
 
     def _look_up(self, cookies: Collection[int]) -> None:
-        group = self.attending.observer.snapshot(self.attending.wish.address)
+        group = self.attending.observer.snapshot(self.attending.settings.address)
         there = [one for one in group.listeners if one.cookie in cookies]
         owners = proc.owners({one.inode for one in there})
         for one in there:
