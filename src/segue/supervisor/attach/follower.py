@@ -52,11 +52,11 @@ def attend(settings: AttachSettings) -> int:
     enter(settings.netns)
     paths = Paths.of(settings.instance_name)
     with Observer() as observer:
-        attending = _begin(settings, paths, observer)
+        follower = _begin(settings, paths, observer)
         try:
-            return attending.run()
+            return follower.run()
         finally:
-            attending.close()
+            follower.close()
 
 
 def detach(settings: AttachSettings) -> bool:
@@ -87,16 +87,16 @@ def _record(paths: Paths) -> dict[str, Any]:
     return found if isinstance(group, dict) else {**found, "group": {}}
 
 
-def _begin(settings: AttachSettings, paths: Paths, observer: Observer) -> Attending:
+def _begin(settings: AttachSettings, paths: Paths, observer: Observer) -> Follower:
     lock = paths.lock()
     try:
-        return _attending(settings, paths, lock, observer)
+        return _follower(settings, paths, lock, observer)
     except BaseException:
         os.close(lock)
         raise
 
 
-def _attending(settings: AttachSettings, paths: Paths, lock: int, observer: Observer) -> Attending:
+def _follower(settings: AttachSettings, paths: Paths, lock: int, observer: Observer) -> Follower:
     pins = Pins(paths.name, settings.bpffs)
     rule = Rule.parse(settings.generation_by)
     generations = Generations(settings.together, rule.by_start)
@@ -136,16 +136,16 @@ def _attending(settings: AttachSettings, paths: Paths, lock: int, observer: Obse
         )  # fmt: skip
         how = "attached"
     attached.canary, attached.proven = settings.canary, settings.ready == "accept"
-    attending = Attending(
+    follower = Follower(
         replace(settings, passing=passing), paths, lock, observer, attached, pins, choice
     )
-    attending.say(f"{how}: {settings.address}, {len(attached.members)} listener(s)")
+    follower.say(f"{how}: {settings.address}, {len(attached.members)} listener(s)")
     for one in attached.differences:
-        attending.say(f"the listeners differ in {one.name}: {one.effect}")
-    return attending
+        follower.say(f"the listeners differ in {one.name}: {one.effect}")
+    return follower
 
 
-class Attending:
+class Follower:
     """Owns the attached group, the control socket and the tracepoint, until ``close``."""
 
     def __init__(

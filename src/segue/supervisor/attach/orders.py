@@ -35,7 +35,7 @@ from segue.supervisor.settings import patience
 from segue.supervisor.workers.survey import describe
 
 if TYPE_CHECKING:
-    from segue.supervisor.attach.follower import Attending
+    from segue.supervisor.attach.follower import Follower
 
 ORDERS = (Status, Shift, Rollback, Promote, Weights, Stop, Detach, Trace, Map, Rescue)
 
@@ -43,12 +43,12 @@ ORDERS = (Status, Shift, Rollback, Promote, Weights, Stop, Detach, Trace, Map, R
 class Orders:
     """The verbs of one attended group."""
 
-    def __init__(self, attending: Attending) -> None:
-        self.attending = attending
+    def __init__(self, follower: Follower) -> None:
+        self.follower = follower
 
     def do(self, client: Client, request: Request) -> None:
         """Carry out one request.  Raises SegueError, with nothing changed, when it cannot."""
-        attending = self.attending
+        follower = self.follower
         if not isinstance(request, ORDERS):
             raise UsageError(
                 f"{request.verb} is no order for a group that Segue did not start: its servers are"
@@ -56,57 +56,57 @@ class Orders:
             )
         match request:
             case Status():
-                client.end(0, status=report(attending))
+                client.end(0, status=report(follower))
             case Shift(percent):
-                generation = attending.attached.shift(percent)
-                attending.changed()
+                generation = follower.attached.shift(percent)
+                follower.changed()
                 client.end(0, generation=generation, percent=percent)
             case Rollback():
                 self._all(client, 0.0)
             case Promote():
                 self._all(client, 100.0)
             case Weights(weights):
-                attending.attached.weigh(weights)
-                attending.changed()
+                follower.attached.weigh(weights)
+                follower.changed()
                 client.end(0)
             case Map():
-                groups = {str(attending.settings.address): attending.attached.steering}
+                groups = {str(follower.settings.address): follower.attached.steering}
                 map_order.answer(client, request, groups)
             case Trace():
-                attending.tracing.begin(client, 0, attending.attached.steering, attending.borrow)
+                follower.tracing.begin(client, 0, follower.attached.steering, follower.borrow)
             case Rescue(after):
                 self._refuse_other(request.address)
-                attending.rescue_for(client, patience(after, "--after"))
+                follower.rescue_for(client, patience(after, "--after"))
             case Stop():
-                attending.end()
+                follower.end()
                 client.end(0)
             case Detach():
                 self._refuse_other(request.address)
-                attending.detach()
+                follower.detach()
                 client.end(0)
 
     def _all(self, client: Client, percent: float) -> None:
-        self.attending.attached.shift(percent)
-        self.attending.changed()
-        client.end(0, generation=_working(self.attending.parts()))
+        self.follower.attached.shift(percent)
+        self.follower.changed()
+        client.end(0, generation=_working(self.follower.parts()))
 
     def _refuse_other(self, address: str) -> None:
-        here = str(self.attending.settings.address)
+        here = str(self.follower.settings.address)
         if address not in {"", here}:
-            raise UsageError(f"{self.attending.paths.name} is attached to {here}")
+            raise UsageError(f"{self.follower.paths.name} is attached to {here}")
 
 
-def report(attending: Attending) -> dict[str, Any]:
+def report(follower: Follower) -> dict[str, Any]:
     """One look at everything; cookies name sockets, times are seconds."""
-    attached, settings = attending.attached, attending.settings
-    rescue = attending.watched.rescue if attending.watched else None
-    group = attending.observer.snapshot(
+    attached, settings = follower.attached, follower.settings
+    rescue = follower.watched.rescue if follower.watched else None
+    group = follower.observer.snapshot(
         settings.address, owners=True, connections=True, requests=True
     )
     accepts = accepting(group.listeners)
     counts = attached.steering.counts()
     by_hash = counts.pop(None)
-    parts = attending.parts()
+    parts = follower.parts()
     working = _working(parts)
     newest = max(parts, default=0)
     workers = []
@@ -143,16 +143,16 @@ def report(attending: Attending) -> dict[str, Any]:
         )
     known = attached.members.keys()
     return {
-        "name": attending.paths.name,
+        "name": follower.paths.name,
         "pid": os.getpid(),
         "phase": "canary" if 0 < attached.percent.get(newest, 100) < 100 else "attached",
         "engine": attached.steering.name,
         "reasons": [
-            *attending.choice.reasons,
+            *follower.choice.reasons,
             f"generations by {attached.rule.name}; {attached.strength} listener(s) are wanted",
             "the kernel tells who comes and goes"
-            if attending.membership.traced
-            else f"listeners are listed at a pace: {attending.membership.why}",
+            if follower.membership.traced
+            else f"listeners are listed at a pace: {follower.membership.why}",
         ],
         "working": working,
         "newcomer": newest if newest != working else 0,
@@ -172,7 +172,7 @@ def report(attending: Attending) -> dict[str, Any]:
                 "half_open": len(group.requests),
                 "counts": asdict(sum(counts.values(), attached.gone)),
                 "by_hash": by_hash.new + by_hash.migrated,
-                "traced": attending.tracing.traces(0),
+                "traced": follower.tracing.traces(0),
                 "strangers": [describe(one) for one in group.listeners if one.cookie not in known],
             }
         ],

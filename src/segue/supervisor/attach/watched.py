@@ -26,7 +26,7 @@ from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.rescue.watched import Depth, Thresholds, WatchedWorker
 
 if TYPE_CHECKING:
-    from segue.supervisor.attach.follower import Attending
+    from segue.supervisor.attach.follower import Follower
 
 # One that cannot be helped now may be later: what stands in its way is looked at so much later.
 _AGAIN = 10.0
@@ -35,14 +35,14 @@ _AGAIN = 10.0
 class ForeignListeners:
     """A ``Watched`` of one attached group; a worker is a listener, and its number the slot."""
 
-    def __init__(self, attending: Attending, patience: float) -> None:
-        self.attending = attending
+    def __init__(self, follower: Follower, patience: float) -> None:
+        self.follower = follower
         self.rescue = Rescue(
             self,
-            (attending.front,),
+            (follower.front,),
             Thresholds(patience, patience / LOOKS),
-            loop=attending.loop,
-            say=attending.say,
+            loop=follower.loop,
+            say=follower.say,
         )
         self._group: Group | None = None  # at this look
         self._workers: dict[int, WatchedWorker] = {}  # by cookie
@@ -55,7 +55,7 @@ class ForeignListeners:
 
     def step(self) -> None:
         """Do what follows from the looks.  Raises KernelError or OSError."""
-        rescue, attached, now = self.rescue, self.attending.attached, self.attending.loop.now
+        rescue, attached, now = self.rescue, self.follower.attached, self.follower.loop.now
         attached.pass_over(
             cookie for cookie, one in self._workers.items() if one.id in rescue.stalls
         )
@@ -78,7 +78,7 @@ class ForeignListeners:
 
     def watched(self) -> list[WatchedWorker]:
         """As in Watched: every listener that has accepted once, and of which that can be seen."""
-        attached, now = self.attending.attached, self.attending.loop.now()
+        attached, now = self.follower.attached, self.follower.loop.now()
         members = [one for one in attached.members.values() if one.ready]
         new = [
             one
@@ -106,7 +106,7 @@ class ForeignListeners:
         (at,) = worker.listeners
         if not all(os.path.exists(f"/proc/{pid}") for pid in self._accepting[at.cookie]):
             self._look_up([at.cookie])
-            name = self._name(self.attending.attached.members[at.cookie])
+            name = self._name(self.follower.attached.members[at.cookie])
             self._workers[at.cookie] = worker._replace(name=name)
         return self._accepting[at.cookie]
 
@@ -121,7 +121,7 @@ class ForeignListeners:
 
     def look(self) -> None:
         """As in Watched."""
-        self._group = self.attending.observer.snapshot(self.attending.settings.address)
+        self._group = self.follower.observer.snapshot(self.follower.settings.address)
 
     def depth(self, listener: HeldListener) -> Depth:
         """As in Watched."""
@@ -132,7 +132,7 @@ class ForeignListeners:
 
     def shared(self, bind: int) -> Collection[int]:  # noqa: ARG002  one address
         """As in Watched."""
-        return self.attending.attached.weights
+        return self.follower.attached.weights
 
     # One listener
 
@@ -144,13 +144,13 @@ class ForeignListeners:
                 moved += self._cycle(at)
             except SegueError as error:
                 name = self.worker(number).name
-                self.attending.say(f"what waits at {name} could not be moved: {error}")
+                self.follower.say(f"what waits at {name} could not be moved: {error}")
         if listeners:
-            self.attending.nudge()
+            self.follower.nudge()
             self.rescue.moved(number, moved)
 
     def _cycle(self, at: HeldListener) -> int:
-        attending = self.attending
+        follower = self.follower
         listener = self.open(at)
         if listener is None:
             return 0  # it is gone, and what waited there moved with that
@@ -159,13 +159,13 @@ class ForeignListeners:
             owners = self._owners(known)
             try:
                 report = cycle(
-                    listener, owners, attending.observer, attending.settings.address,
+                    listener, owners, follower.observer, follower.settings.address,
                     children=False,
                     same=lambda pid: known.inode in proc.sockets(pid),
                 )  # fmt: skip
             except UsageError:
                 return 0  # every other has been shut down meanwhile, or this one
-            attending.attached.steering.rejoin(at.slot, listener)
+            follower.attached.steering.rejoin(at.slot, listener)
         return report.moved
 
     def _owners(self, listener: Listener) -> list[int]:
@@ -175,7 +175,7 @@ class ForeignListeners:
         return [pid for pid in sorted(known) if listener.inode in proc.sockets(pid)]
 
     def _look_up(self, cookies: Collection[int]) -> None:
-        group = self.attending.observer.snapshot(self.attending.settings.address)
+        group = self.follower.observer.snapshot(self.follower.settings.address)
         there = [one for one in group.listeners if one.cookie in cookies]
         owners = proc.owners({one.inode for one in there})
         for one in there:
@@ -195,10 +195,10 @@ class ForeignListeners:
                 if member.cookie not in self._said:
                     self._said.add(member.cookie)
                     owners = proc.describe(listener.owners) or "no process"
-                    self.attending.say(f"a listener of {owners} is not looked after: {why}")
+                    self.follower.say(f"a listener of {owners} is not looked after: {why}")
                 continue
             at = HeldListener(0, member.slot, member.cookie)
-            shares = member.slot in self.attending.attached.entitled
+            shares = member.slot in self.follower.attached.entitled
             self._workers[member.cookie] = WatchedWorker(
                 member.slot, self._name(member), (at,), shares
             )

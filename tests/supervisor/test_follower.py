@@ -18,14 +18,14 @@ from segue.engine.select import EngineChoice
 from segue.linux.sockopt import cookie, open_listener
 from segue.observe.origin import Rule
 from segue.observe.snapshot import Observer
-from segue.supervisor.attach.follower import Attending
+from segue.supervisor.attach.follower import Follower
 from segue.supervisor.attach.orders import report
 from segue.supervisor.attach.settings import AttachSettings
 from segue.supervisor.control.paths import Paths
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14"), pytest.mark.program("mount")]
 
-Make = Callable[[EngineChoice], Attending]
+Make = Callable[[EngineChoice], Follower]
 
 
 @pytest.fixture
@@ -37,12 +37,12 @@ def make(
     with ExitStack() as stack:
         observer = stack.enter_context(Observer())
 
-        def made(choice: EngineChoice) -> Attending:
+        def made(choice: EngineChoice) -> Follower:
             paths, pins = Paths.of("t"), Pins("t", bpf_directory)
             rule, now = Rule.parse("start"), time.monotonic()
             attached = attach(IPV4, observer, pins, rule, Generations(), now)
             stack.callback(pins.remove)
-            one = Attending(
+            one = Follower(
                 AttachSettings(IPV4), paths, paths.lock(), observer, attached, pins, choice
             )
             stack.callback(one.close)
