@@ -27,7 +27,7 @@ from segue.observe.origin import Rule
 from segue.observe.snapshot import Observer
 from segue.supervisor import notify
 from segue.supervisor.attach import orders as attached_orders
-from segue.supervisor.attach.newcomers import Proving
+from segue.supervisor.attach.newcomers import Newcomers
 from segue.supervisor.attach.settings import AttachSettings, enter
 from segue.supervisor.attach.watched import ForeignListeners
 from segue.supervisor.control.clients import Clients
@@ -167,7 +167,7 @@ class Follower:
         self.front = Front(0, Bind("", settings.address), attached.steering, observer)
         self.watched: ForeignListeners | None = None
         self._client: Client | None = None  # who wants the rescue, where the settings do not
-        self._proving = Proving(attached, self.front, settings.ready_http)
+        self._newcomers = Newcomers(attached, self.front, settings.ready_http)
         self._nudge: Nudge | None = None
         self._said = ""
         self._written: dict[str, Any] = {}
@@ -214,7 +214,7 @@ class Follower:
         """As in Subject."""
         now = self.loop.now()
         due = [
-            *(self.membership.deadline(), now + self._proving.pace(now)),
+            *(self.membership.deadline(), now + self._newcomers.pace(now)),
             self._kept + KEEP_EVERY,
         ]
         if self._nudge is not None:
@@ -255,7 +255,7 @@ class Follower:
         if self._nudge is not None and self._nudge.step(now):
             self._nudge.close()
             self._nudge = None
-        found, late = self._proving.step(now)
+        found, late = self._newcomers.step(now)
         for text in late:
             self.say(text)
         if found or changed or thorough:
@@ -422,7 +422,7 @@ class Follower:
             self.watched.close()
         if self._client is not None:
             self._client.end(0)
-        self._proving.close()
+        self._newcomers.close()
         if self._nudge is not None:
             self._nudge.close()
         self.membership.close()

@@ -16,7 +16,7 @@ _PAUSE = 1.0  # seconds, when a newcomer cannot be asked at all
 _LATE = 10.0
 
 
-class Proving:
+class Newcomers:
     """One proof for each member that is not ready; ``path`` must be answered 2xx if given."""
 
     def __init__(self, attached: Attached, front: Front, path: str) -> None:
