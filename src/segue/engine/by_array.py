@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Collection, Mapping
-from types import TracebackType
-from typing import Self
 
 from segue.engine.loaded_object import LoadedObject
 from segue.engine.own_member import OwnMember, able
@@ -22,6 +20,7 @@ from segue.engine.sockarray import put
 from segue.errors import UsageError
 from segue.linux.bpf import attach_reuseport
 from segue.linux.bpf_maps import Map
+from segue.linux.closing import Closing
 from segue.linux.sockopt import is_listening
 from segue.policy import builtin
 from segue.policy.builtin import encode_number
@@ -36,7 +35,7 @@ def places(before: Mapping[int, int], wanted: Collection[int]) -> dict[int, int]
     return kept | dict(zip(sorted(set(wanted) - kept.keys()), gaps, strict=True))
 
 
-class ByArray:
+class ByArray(Closing):
     """Steering of one group by an object's program; owns what it has made of the object.
 
     Listeners are remembered from ``join`` to ``leave``, for they change arrays.
@@ -176,17 +175,6 @@ class ByArray:
     def close(self) -> None:
         """As in Steering; twice is no error."""
         self._loaded.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _has(array: Map, place: int) -> bool:

@@ -6,12 +6,11 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from segue.linux.bpf import Program
 from segue.linux.bpf_attr import AttachType, MapType
 from segue.linux.bpf_maps import Map, possible_cpus
+from segue.linux.closing import Closing
 from segue.linux.ringbuf import plausible_size
 from segue.policy import common, maps
 from segue.policy.compile import Compiled, compile_policy
@@ -29,7 +28,7 @@ _LONGEST_NAME = 15  # of what the kernel lists
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Closing):
     """A program that the verifier took, and its maps by name; whoever is given it owns them.
 
     Among the maps are the group's own (``policy.common``), laid out as ``policy.builtin`` says;
@@ -43,17 +42,6 @@ class Loaded:
         """Let go of all of it; what is attached stays attached."""
         for one in (self.program, *self.maps.values()):
             one.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def load(compiled: Compiled | None = None, *, migrates: bool = True) -> Loaded:

@@ -12,8 +12,6 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Self
 
 from segue.engine.loaded import Loaded, load
 from segue.engine.own_member import OwnMember, able
@@ -22,6 +20,7 @@ from segue.errors import KernelError, UsageError
 from segue.linux.bpf import Descriptor, Program, attach_reuseport
 from segue.linux.bpf_attr import MapType
 from segue.linux.bpf_maps import Map, possible_cpus
+from segue.linux.closing import Closing
 from segue.linux.sockopt import cookie
 from segue.policy import builtin
 from segue.policy.builtin import encode_number
@@ -32,7 +31,7 @@ from segue.shares import SIZE, fill, is_least_change, quotas
 _TABLES = 8
 
 
-class Migrate:
+class Migrate(Closing):
     """Steering of one group by a loaded program; owns the program and its maps."""
 
     name = "migrate"
@@ -269,17 +268,6 @@ class Migrate:
         """As in Steering; twice is no error."""
         for owned in self._owned.values():
             owned.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _present(self, slot: int) -> bool:
         """The array has a listener here; the kernel takes it out on shutdown and last close."""

@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, TypeVar
 
 from segue.errors import UsageError
 from segue.lab.link import Conditions, Hold, Link, PacketCounts, Pipe, Predicate
+from segue.linux.closing import Closing
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ class Device(Protocol):
         """Readable when a packet waits."""
 
 
-class Cable:
+class Cable(Closing):
     """Carries packets from its making to ``close``; ``forth`` is from the first device.
 
     No packet arrives early; on an idle machine it is late by a millisecond at most.  Every method
@@ -119,12 +120,6 @@ class Cable:
         self._wake = -1
         if self._error is not None:
             raise self._error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _put(self, do: Callable[[], None]) -> None:
         with self._lock:

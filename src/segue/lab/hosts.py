@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.linux import netns, pidfd, route, sysctl
+from segue.linux.closing import Closing
 from segue.linux.tun import Tun
 
 T = TypeVar("T")
@@ -27,7 +28,7 @@ STOP_S = 5.0  # for a program to end when asked, before it is killed; for a thre
 KILL_S = 10.0  # for the kernel to end what was killed
 
 
-class Host:
+class Host(Closing):
     """A network namespace with loopback up and no other interface yet.
 
     It needs CAP_SYS_ADMIN.  Sockets belong to the host in which they are made, whoever uses them
@@ -128,12 +129,6 @@ class Host:
                 thread.join(max(0.0, limit - time.monotonic()))
                 if thread.is_alive():
                     raise TimeoutError(f"a function still runs in host {self.name}")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _check_open(self) -> None:
         if self._namespace < 0:

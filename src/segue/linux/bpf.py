@@ -17,14 +17,13 @@ import struct
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from segue.bpf.disasm import disassemble
 from segue.bpf.insn import SLOT_BYTES, Instruction, encode
 from segue.errors import KernelError, NotSupported, VerifierError
 from segue.linux import bpf_attr
 from segue.linux.bpf_attr import AttachType, Command
+from segue.linux.closing import Closing
 
 # bpf(2) has no wrapper in libc.  280 is the number in the generic table, which every architecture
 # since 2012 uses (arm64, riscv64, loongarch64).
@@ -96,7 +95,7 @@ def refused(which: Command, number: int, doing: str, advice: str = "") -> Kernel
     return KernelError(f"bpf(BPF_{which.name})", number, doing, advice)
 
 
-class Descriptor:
+class Descriptor(Closing):
     """A bpf object's descriptor with its owner; closing twice is no error."""
 
     def __init__(self, descriptor: int) -> None:
@@ -124,17 +123,6 @@ class Descriptor:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def obj_get(path: str, known: str = "") -> int:

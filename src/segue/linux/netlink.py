@@ -11,9 +11,10 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from segue.errors import KernelError, WireError
+from segue.linux.closing import Closing
 
 NLM_F_REQUEST = 0x1
 NLM_F_ACK = 0x4
@@ -83,7 +84,7 @@ def attributes(data: memoryview) -> Iterator[tuple[int, memoryview]]:
         at += (length + 3) & ~3
 
 
-class Netlink:
+class Netlink(Closing):
     """A netlink socket of one protocol, in the network namespace it was made in."""
 
     def __init__(self, protocol: int) -> None:
@@ -186,12 +187,6 @@ class Netlink:
     def close(self) -> None:
         """Close the socket; twice is no error."""
         self._socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _check(payload: memoryview, doing: str) -> None:

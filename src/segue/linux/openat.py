@@ -16,10 +16,10 @@ import pwd
 import socket
 import stat
 from collections.abc import Collection, Iterator
-from types import TracebackType
 from typing import Self
 
 from segue.errors import UsageError
+from segue.linux.closing import Closing
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -51,7 +51,7 @@ def _user(uid: int) -> str:
         return f"uid {uid}"
 
 
-class Directory:
+class Directory(Closing):
     """A directory of this user's own, by descriptor; names are those in it, never paths."""
 
     def __init__(self, descriptor: int, path: str) -> None:
@@ -139,17 +139,6 @@ class Directory:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _make(name: str, mode: int, inside: int | None) -> None:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import errno
 import mmap
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Self
 
 from segue.errors import KernelError, UsageError
 from segue.linux.bpf_attr import MapType
 from segue.linux.bpf_maps import Map
+from segue.linux.closing import Closing
 
 _HEADER = 8
 _BUSY = 1 << 31  # reserved, not yet submitted
@@ -31,7 +30,7 @@ def plausible_size(size: int) -> int:
     return max(mmap.PAGESIZE, 1 << max(0, size - 1).bit_length())
 
 
-class RingBuffer:
+class RingBuffer(Closing):
     """The one reader of a RINGBUF map, which it owns; selectable by ``fileno``.
 
     The descriptor is readable while a record waits.  Two readers of one map would each see some
@@ -106,14 +105,3 @@ class RingBuffer:
         self._consumer.close()
         self._producer.close()
         self._map.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
-from typing import Self
 
 from segue.errors import KernelError
+from segue.linux.closing import Closing
 from segue.linux.inet_diag import (
     EXT_INFO,
     EXT_SKMEMINFO,
@@ -41,7 +41,7 @@ CONNECTED = (
 )
 
 
-class SockDiag:
+class SockDiag(Closing):
     """Asks about the TCP sockets of the network namespace that it was made in.
 
     Every method raises KernelError when the kernel refuses.
@@ -121,9 +121,3 @@ class SockDiag:
     def close(self) -> None:
         """Close the netlink socket; twice is no error."""
         self._netlink.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

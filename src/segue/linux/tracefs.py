@@ -13,9 +13,9 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Self
 
 from segue.errors import KernelError, NotSupported
+from segue.linux.closing import Closing
 
 USUAL = "/sys/kernel/tracing"
 # The numbers are the same on every architecture but alpha (asm-generic/unistd.h).
@@ -55,7 +55,7 @@ def parse(text: str, event: str) -> tuple[list[Event], int]:
     return found, lost
 
 
-class Tracepoint:
+class Tracepoint(Closing):
     """Events of one tracepoint, such as ("tcp", "tcp_send_reset"), from now until ``close``.
 
     ``only`` is a condition on the event's fields that is tested in the kernel, such as
@@ -77,12 +77,6 @@ class Tracepoint:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def fileno(self) -> int:
         """Readable while an event waits; -1 when closed."""

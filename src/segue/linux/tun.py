@@ -11,10 +11,10 @@ import os
 import socket
 import struct
 import time
-from typing import Self
 
 from segue.errors import KernelError
 from segue.linux import netns
+from segue.linux.closing import Closing
 
 _TUNSETIFF = 0x400454CA
 _IFF_TUN = 0x0001
@@ -35,7 +35,7 @@ _ADVICE = {
 }
 
 
-class Tun:
+class Tun(Closing):
     """A TUN interface in the network namespace it was made in; it goes when this is closed."""
 
     def __init__(self, name: str = "segue%d") -> None:
@@ -132,9 +132,3 @@ class Tun:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

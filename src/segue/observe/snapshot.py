@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Mapping
-from typing import Self
 
 from segue.address import Address
 from segue.group import Connection, Group, Listener
 from segue.linux import proc
+from segue.linux.closing import Closing
 from segue.linux.sock_diag import Entry, SockDiag, State
 
 # Before accept() a child can be in no other state: these with inode 0 have no owner any more, and
@@ -17,7 +17,7 @@ _CLOSED = {State.FIN_WAIT1, State.FIN_WAIT2, State.CLOSING}
 _HALF_CLOSED = {State.CLOSE_WAIT, State.LAST_ACK, State.CLOSING}
 
 
-class Observer:
+class Observer(Closing):
     """Looks at groups of the network namespace that it was made in; owns a SockDiag.
 
     Every method raises KernelError when the kernel refuses.
@@ -89,12 +89,6 @@ class Observer:
     def close(self) -> None:
         """Close the netlink socket; twice is no error."""
         self.diag.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class _Match:
