@@ -115,7 +115,7 @@ def test_the_interface_goes_with_the_descriptor() -> None:
 def test_what_the_kernel_refuses_is_said() -> None:
     """A taken name, a packet that is none, an interface that is down."""
     with Tun("one0") as tun:
-        with pytest.raises(KernelError, match="somebody else has an interface of that name"):
+        with pytest.raises(KernelError, match="another process has an interface of that name"):
             Tun("one0")
         with pytest.raises(KernelError, match="writing to one0") as refused:
             tun.write(b"\x00")

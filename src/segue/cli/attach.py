@@ -88,10 +88,10 @@ def group_options(command: Command) -> Command:
 )  # fmt: skip
 @click.option("--replace", is_flag=True, help="Attach though another program steers the group.")
 def attach(address: str, policy: str, object: str, allow: str, **given: Any) -> int:  # noqa: A002
-    """Keep the connections of whoever listens at ADDRESS, through its own restarts.
+    """Keep connections through the restarts of the servers that listen at ADDRESS.
 
-    Stays in the foreground and follows listeners that come and go, until SIGTERM or SIGINT; the
-    kernel goes on without it.
+    Stays in the foreground and follows listeners that come and go, until SIGTERM or SIGINT.  The
+    program in the kernel stays when this command ends.
     """
     # Imported here: --help needs nothing of the supervisor.
     from segue.engine.programs import ProgramChoice  # noqa: PLC0415
@@ -116,10 +116,10 @@ def attach(address: str, policy: str, object: str, allow: str, **given: Any) -> 
     help="How long a listener may accept nothing while others could, until it counts as stalled.",
 )  # fmt: skip
 def rescue(address: str, after: str, **given: Any) -> int:
-    """Move what waits behind a stalled one of those who listen at ADDRESS to the others.
+    """Move connections that wait at a stalled listener of ADDRESS to the other listeners.
 
     Stays in the foreground until SIGTERM or SIGINT, and leaves the listeners as it found them.
-    Where segue attach runs, it is asked to.
+    If segue attach runs there, that instance does the work.
     """
     from segue.supervisor.attach.follower import attend  # noqa: PLC0415
     from segue.supervisor.attach.settings import AttachSettings  # noqa: PLC0415

@@ -1,9 +1,9 @@
-"""Make a listening socket that never asked for it shareable, from outside, and put it back.
+"""Make the listening socket of a running server shareable, from outside, and undo that.
 
-SO_REUSEPORT may be set after listen(2), and by whoever has a descriptor of the socket: from then on
-another listener of the same user can bind beside it, gets its part of new connections, and what
-waits in the old one can migrate (measured on Linux 6.18; inet_csk_bind_conflict looks at the flag
-as it is at the moment of the other's bind).  The server itself notices nothing.
+SO_REUSEPORT may be set after listen(2), by any process that has a descriptor of the socket.  From
+then on another listener of the same user can bind beside it and gets its part of new connections,
+and connections that wait in the old listener can migrate (measured on Linux 6.18;
+inet_csk_bind_conflict reads the flag when the other listener binds).  The server notices nothing.
 """
 
 from __future__ import annotations
@@ -102,12 +102,12 @@ def share(owned: OwnedListener) -> None:
 
 
 def withdraw(owned: OwnedListener) -> None:
-    """Clear SO_REUSEPORT again, so that nobody can join any more.
+    """Clear SO_REUSEPORT again, so that no listener can join any more.
 
     To be called in the listener's network namespace.  Raises NotSupported, with the option left
-    on, when another listener has shared the port meanwhile: the kernel remembers that of a port
-    (``fastreuseport`` of struct inet_bind_bucket) until the last of them is gone, and whoever
-    joined a listener without the option would take all of its new connections.  Raises
+    on, if another listener has shared the port meanwhile.  The kernel remembers that
+    (``fastreuseport`` of struct inet_bind_bucket) until the last of them is gone, and a listener
+    that then joined one without the option would take all of its new connections.  Raises
     KernelError as ``share`` does.
     """
     with _duplicated(owned, "clearing") as listener:

@@ -1,8 +1,8 @@
-"""Attaching to a group that is served already, finding it again, and leaving it as it was found.
+"""Attaching to a group that is already served, finding it again, and leaving it as it was found.
 
-The order in which things happen is the safety of it: everything is looked at and refused before
-anything is changed; what is loaded is pinned before it is attached, so that whoever is killed in
-between finds it again; and the program that is attached sends every connection where the kernel
+The order of the steps makes it safe.  Everything is inspected, and refused if need be, before
+anything is changed.  What is loaded is pinned before it is attached, so that a command that was
+killed in between finds it again.  The attached program sends every connection where the kernel
 would have sent it, until the table is filled.
 """
 
@@ -61,7 +61,7 @@ def attach(
             if (taken := duplicate(one)) is not None
         }
         if not sockets:
-            raise UsageError(f"whoever listened at {address} ended just now; try again")
+            raise UsageError(f"the process that listened at {address} has just ended: try again")
         refuse(list(sockets), list(sockets.values()), renewal)
         found = examine(observer, address, allow)
         if found.refused:
@@ -106,7 +106,7 @@ def find_again(
 ) -> Attached:
     """The group that an earlier attach left, by its pins and its ``Attached.to_json``.
 
-    Who came or went meanwhile is found by the first look.  Raises UsageError when the pins
+    The first look finds the listeners that came or went meanwhile.  Raises UsageError when the pins
     are those of another version of Segue, or not those that were written down, KernelError.
     """
     pinned = pins.open()
@@ -161,8 +161,8 @@ def detach(address: Address, observer: Observer, pins: Pins) -> bool:
                 f"what is pinned at {pins.directory} steers listeners that are not at {address} in"
                 " this network namespace; name the right one with --netns"
             )
-        # One that is in our table is in nobody else's, so the program is ours.  So it is when our
-        # table is empty and the group lives on by those who came while nobody followed.
+        # A listener that is in our table is in no other, so the program is ours.  It is ours too if
+        # our table is empty: then the group consists of listeners that came while we did not look.
         for listener in sorted(here, key=lambda one: one.cookie not in ours):
             taken = duplicate(listener)
             if taken is None:

@@ -1,8 +1,8 @@
-"""One group of somebody else's listeners under a program of ours: who is in it, and who gets what.
+"""One group of foreign listeners under our program: its members and their shares.
 
-Listeners come and go as their servers please.  Each is put into the program's table of sockets as
-soon as it is seen, with no share: the table decides what it gets, never the kernel's hash, unless
-nobody else is left.  A share it gets when it is ready, by its generation.
+Listeners come and go with their servers.  Each is put into the program's table of sockets as soon
+as it is seen, without a share.  From then on the table decides what it gets, and not the kernel's
+hash, unless no other listener is left.  It gets a share when it is ready, by its generation.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from segue.policy.builtin import SLOTS
 from segue.policy.counts import Counts
 from segue.shares import by_generation
 
-# So long nothing comes or goes, and those that serve are as many as are wanted.  Longer than a
-# service is away when it is stopped and started, so that one who comes back finds its seat.
+# If no listener comes or goes for so long, as many are wanted as serve now.  This is longer than a
+# service is away when it is stopped and started, so that a worker that comes back finds its seat.
 SETTLED = 60.0
-# One that could not be taken in is tried again so much later: it costs a look at every process.
+# A listener that could not be added is tried again this much later: each try looks at every
+# process.
 _AGAIN = 10.0
 
 
@@ -51,8 +52,8 @@ class AttachedListener:
 class Attached:
     """The members of one group and their shares.  The steering is the caller's to close.
 
-    ``rule`` and ``generations`` tell who belongs together; ``canary`` is the percentage that each
-    new generation gets until it is shifted, None for newest first.
+    ``rule`` and ``generations`` say which listeners belong together.  ``canary`` is the percentage
+    that each new generation gets until it is shifted; with None the newest comes first.
     """
 
     address: Address
@@ -73,12 +74,14 @@ class Attached:
     stalled: frozenset[int] = frozenset()  # cookies
     _seen: frozenset[int] = frozenset()
     _changed: float = 0.0
-    _again: dict[int, float] = field(default_factory=dict)  # who is left alone, until when
+    _again: dict[int, float] = field(
+        default_factory=dict
+    )  # listeners that are left alone, until when
 
-    # Who is in it
+    # Members
 
     def begin(self, taken: Mapping[Listener, socket.socket], now: float) -> None:
-        """Take in those that are there when we come; each is ready, as far as anybody knows.
+        """Add the listeners that are there when we come; each counts as ready.
 
         Attaches the program.  Raises KernelError.
         """
@@ -88,7 +91,7 @@ class Attached:
         self._reshare()
 
     def look(self, now: float, *, thorough: bool) -> list[str]:
-        """Follow what came and went since the last look; what is worth saying, in sentences.
+        """Follow what came and went since the last look.  Returns what to log, in sentences.
 
         ``thorough`` also asks the kernel which members it has taken out of the table.  Raises
         KernelError when the listeners cannot be listed.
@@ -113,7 +116,7 @@ class Attached:
         return said
 
     def _settle(self) -> None:
-        """Forget who has been gone for so long; whoever shares now is who is wanted."""
+        """Forget listeners that are gone for so long; as many are wanted as have a share now."""
         numbers = self._numbers()
         self.generations.keep(numbers)
         self.percent = {one: part for one, part in self.percent.items() if one in numbers}
@@ -149,7 +152,7 @@ class Attached:
         return said
 
     def _take_in(self, listener: Listener, generation: int, now: float) -> str:
-        """Why it is left alone; "" when it is in, or gone."""
+        """Add it.  Returns why it is left alone; "" if it was added, or is gone."""
         taken = duplicate(listener)
         if taken is None:
             return ""
@@ -207,7 +210,7 @@ class Attached:
                 with taken:
                     self.steering.rejoin(member.slot, taken)
 
-    # Who gets what
+    # Shares
 
     def set_ready(self, cookie: int) -> None:
         """It accepts: it may have a share."""
@@ -218,7 +221,7 @@ class Attached:
     def shift(self, percent: float) -> int:
         """Give the newest generation this part of new connections, until it is shifted again.
 
-        Its number.  Raises UsageError when there is no older one to have the rest.
+        Returns its number.  Raises UsageError if there is no older generation to have the rest.
         """
         if not 0 <= percent <= 100:
             raise UsageError(f"a share must be between 0 and 100 percent (got {percent:g})")
@@ -233,13 +236,13 @@ class Attached:
         return numbers[-1]
 
     def pass_over(self, stalled: Iterable[int]) -> None:
-        """Nothing new for these cookies and no others, as long as anybody else has a share."""
+        """Give just these listeners nothing new, as long as another one has a share."""
         before, self.stalled = self.stalled, frozenset(stalled)
         if before != self.stalled:
             self._reshare()
 
     def weigh(self, factors: Mapping[int, float]) -> None:
-        """Multiply the shares of these slots, 1 being nobody's; the others stay as they are.
+        """Multiply the shares of these slots; 1 changes nothing.  Other slots keep their factor.
 
         Raises UsageError, with nothing changed, for a slot that has no listener.
         """
@@ -255,7 +258,7 @@ class Attached:
         return sorted({one.generation for one in self.members.values()})
 
     def _by_generation(self) -> dict[int, list[int]]:
-        """Slots of members that are ready, by generation, oldest first; of all when none is."""
+        """Slots of the ready members by generation, oldest first; of all if none is ready."""
         everyone = sorted(self.members.values(), key=lambda one: (one.generation, one.slot))
         found: dict[int, list[int]] = {}
         for one in [one for one in everyone if one.ready] or everyone:
@@ -334,9 +337,9 @@ class Attached:
         self._reshare()
 
     def forget_others(self) -> None:
-        """Take whoever is no member out of the table: the next look takes it in again.
+        """Take every listener that is not a member out of the table: the next look adds it again.
 
-        So with one that came in after the last record, and with all when there is no record.
+        That is any listener that came after the last record, or every one without a record.
         """
         kept = {one.slot for one in self.members.values()}
         for slot in self.steering.cookies().keys() - kept:

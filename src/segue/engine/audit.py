@@ -2,8 +2,8 @@
 
 A queued child is a whole socket already: it keeps everything of its source.  A half-open request
 becomes a socket only at its target: it gets the options there, except what was settled by the SYN
-(measured on Linux 6.18, option by option).  The kernel moves connections all the same and asks
-nobody; the documentation of ``tcp_migrate_req`` (ip-sysctl.rst) warns that applications may crash.
+(measured on Linux 6.18, option by option).  The kernel moves connections all the
+same; the documentation of ``tcp_migrate_req`` (ip-sysctl.rst) warns that applications may crash.
 
 Pure: options come in by cookie and name, findings go out.  ``segue.engine.examination`` reads them.
 """
@@ -175,7 +175,7 @@ class Mismatch:
 
     @property
     def matters(self) -> bool:
-        """It is refused or warned of, and nobody has allowed it."""
+        """It is refused or warned of, and not allowed."""
         return self.level is not Level.FINE and not self.allowed
 
 

@@ -1,12 +1,12 @@
 """The steering of an object that knows only its array of listeners, not Segue's table.
 
-The array holds the listeners that have a share and no other, at 0 to n - 1.  So an object that was
-written for another loader, ``hash % 4`` with four workers, does the right thing through restarts:
-who is not ready yet, and who drains, is not there to be selected.  Those wait in an array of our
-own, out of which only a pin selects.
+The array holds only the listeners that have a share, at 0 to n - 1.  So an object that was written
+for another loader, such as ``hash % 4`` with four workers, works through restarts: a listener that
+is not ready yet, or that drains, is not there to be selected.  Such listeners wait in an array of
+our own, from which only a pin selects.
 
-A flip is not one write but one for each listener: a newcomer takes the place of one that goes.  In
-between both generations get connections, and both serve them.
+A flip is one write for each listener: a new one takes the place of an old one.  In between both
+generations get connections, and both serve them.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class ByArray(Closing):
         """Make the object's array hold those that have a share and listen, and no other."""
         wanted = [slot for slot in self._shared if is_listening(self._listeners[slot])]
         after = places(self._places, wanted)
-        # Never more than are there: an object that believes the number selects nobody in vain.
+        # Never more than are there: an object that trusts the number never selects an empty slot.
         self._loaded.set_live(min(len(after), len(self._places)))
         for slot, place in after.items():
             if self._places.get(slot) != place or not _has(self._sockets, place):
@@ -178,5 +178,5 @@ class ByArray(Closing):
 
 
 def _has(array: Map, place: int) -> bool:
-    """Somebody is there; the kernel takes out who is shut down."""
+    """A listener is there; the kernel removes one that is shut down."""
     return array.lookup(encode_number(place)) is not None

@@ -1,7 +1,7 @@
 """The engine without privileges: new connections steered by classic BPF, old ones waited for.
 
-Works on any kernel since 4.6.  It has no say in migration, so a listener may be closed only when
-nothing waits in it; the supervisor keeps its descriptor until then.
+Works on any kernel since 4.6.  It has no influence on migration, so a listener may be closed only
+when nothing waits in it.  The supervisor keeps its descriptor until then.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ class Drain:
         return self._own[0] if self._own else 0
 
     def check(self, cookies: Collection[int]) -> list[str]:
-        """As in IndexAddressed: who joined or left without us, and whose index is not certain.
+        """As in IndexAddressed: which members joined or left without us, or have no certain index.
 
         Where ``cookies`` are not those we know, a look of our own decides: the caller's may be
         older than the last change, or take in another group at the same address.
@@ -247,7 +247,7 @@ class Drain:
         return _Oddities(seen - ours, frozenset(ours - seen), self._order.adrift & ours)
 
     def _look(self) -> None:
-        """Bring the picture up to date; where it cannot say who stands where, ask the kernel."""
+        """Bring the picture up to date; ask the kernel for each index that is uncertain."""
         assert self._key
         self._order.reconcile(self._key.look(), oldest_first=True)
         adrift = self._order.adrift

@@ -1,7 +1,7 @@
 """Other processes' listeners: found by address, and duplicated for a moment.
 
 A listener lives until its last descriptor is closed, and only that close moves what waits there.
-So no duplicate is kept: one held here would make connections wait where nobody accepts.
+So no duplicate is kept: one held here would make connections wait where no process accepts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The options of living listeners, whoever owns them, and what the audit finds in them.
+"""The options of living listeners, of any process, and what the audit finds in them.
 
 A listener of another process is looked at through a duplicate of its descriptor (pidfd_getfd(2)),
 which is closed again at once; nothing of it is changed.
@@ -36,7 +36,7 @@ class Examination:
 
     @property
     def refused(self) -> tuple[Mismatch, ...]:
-        """What speaks against migrating here: gravest findings that nobody has allowed."""
+        """What speaks against migration here: the refused findings that are not allowed."""
         return tuple(one for one in self.findings if one.matters and one.level is Level.REFUSE)
 
     @property
@@ -102,7 +102,7 @@ def _keys(observer: Observer, port: int) -> dict[int, str]:
             if entry.md5:
                 places = range(0, len(entry.md5), _KEY_BYTES)
                 keys = sorted(entry.md5[at : at + _KEY_BYTES] for at in places)
-                # Salted, so that what is printed helps nobody to guess a key.
+                # Salted, so that the printed text does not help to guess a key.
                 digest = hashlib.blake2b(b"".join(keys), key=_SALT, digest_size=4).hexdigest()
                 found[entry.cookie] = f"{len(keys)} keys ({digest})"
     return found

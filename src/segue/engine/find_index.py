@@ -1,4 +1,4 @@
-"""Find out at which index a listener is, by a SYN that a filter drops before anybody sees it.
+"""Find out at which index a listener is, by a SYN that a filter drops before any process sees it.
 
 Every listener in question gets a socket filter against one source port; a program sends a SYN
 from that port to one index; the listener whose drops have grown is there.  No connection comes
@@ -68,7 +68,7 @@ def _filtered(listener: socket.socket) -> bool:
 
 
 def _struck(knocker: _Knocker, listeners: Mapping[int, socket.socket]) -> set[int]:
-    """Who dropped something while the SYN was on its way."""
+    """The listeners that dropped something while the SYN was on its way."""
     before = {cookie: sockopt.drops(one) for cookie, one in listeners.items()}
     until = time.monotonic() + _PATIENCE_S
     hit: set[int] = set()

@@ -1,7 +1,7 @@
-"""Numbers for generations that nobody announces: who came with whom, in which order.
+"""Numbers for generations that no command announces: which listeners came together, in order.
 
 Pure: origins come in (``segue.observe.origin``), numbers go out.  A number once given stays, so
-that a worker which is started again belongs where its server belongs, however young it is.
+that a restarted worker belongs to the generation of its server, however young the worker is.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Generations:
     def number(self, origin: Origin) -> int:
         """The generation of a listener with this origin.
 
-        A known key is its generation's.  An unknown one begins a new generation; by start it
-        joins the newest when it was started at most ``together`` after its last, or before that.
-        Whoever has several at once gives them in the order of their start.
+        A known key has its generation.  An unknown key begins a new generation; but by start, it
+        joins the newest one if it was started at most ``together`` after the last of that, or
+        earlier. Call it in the order in which the listeners' servers were started.
         """
         known = self.keys.get(origin.key)
         if known is not None:

@@ -1,9 +1,9 @@
 """Our picture of the order in which the kernel keeps a group's members.
 
 Classic BPF names a member by its index in ``sock_reuseport.socks``: listen() appends, and when a
-member leaves the last one moves into its hole (__reuseport_detach_sock).  The kernel shows this
-order to nobody, so it is kept here from what is seen to come and go.  Where several courses of
-events would explain that, an index is not certain, and its holder is None.  Pure.
+member leaves the last one moves into its hole (__reuseport_detach_sock).  The kernel does
+not show this order, so it is derived here from the listeners that come and go.  If several courses
+of events would explain what was seen, an index is uncertain, and its holder is None.  Pure.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from segue.errors import UsageError
 
 
 class IndexOrder:
-    """Cookies by index; who is at an index that is None is *adrift*.
+    """Cookies by index.  A member whose index is not known is *adrift*.
 
-    An index that is named is right, provided that every look that ``reconcile`` is told of is
-    complete, and that nobody but us shuts a listener down and makes it listen again in between.
+    An index that is known is right, on two conditions: every look that ``reconcile`` gets is
+    complete, and only we shut a listener down and make it listen again in between.
     """
 
     def __init__(self, record: Iterable[int] = ()) -> None:
@@ -56,7 +56,7 @@ class IndexOrder:
 
     @property
     def last(self) -> int | None:
-        """Who moves when somebody else leaves; None while that is not certain."""
+        """The member that moves when another one leaves; None while that is not certain."""
         return self._order[-1] if self._order else None
 
     def member(self, cookie: int) -> bool:
@@ -79,10 +79,10 @@ class IndexOrder:
             self._order.append(cookie)
 
     def left(self, *cookies: int) -> None:
-        """These left, in an order that nobody saw if they are several.
+        """These left; if they are several, in an unknown order.
 
-        A member moves only when it is the last, so whoever stands below the new size stays where
-        it is.  The holes are taken by the rest: by a single one certainly.
+        A member moves only when it is the last, so a member below the new size stays where it is.
+        The others fill the holes; if there is one other, it is certain where it went.
         """
         gone = self.members.intersection(cookies)
         if not gone:
@@ -107,7 +107,7 @@ class IndexOrder:
     def reconcile(
         self, seen: Collection[int], *, oldest_first: bool = False
     ) -> tuple[tuple[int, ...], int]:
-        """Compare with the members there are now: (who left, how many strangers joined).
+        """Compare with the members there are now: (those that left, how many strangers joined).
 
         ``oldest_first`` says that ``seen`` is in the order of listen(2), by which newcomers can be
         told apart.

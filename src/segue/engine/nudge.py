@@ -1,8 +1,9 @@
 """Wake a listener to which connections were migrated, on a kernel that does not (CVE-2026-46015).
 
-Such a kernel puts the child into the accept queue and calls nobody.  A new connection to the same
-listener does call, and a server that accepts one accepts all.  So short connections are steered to
-each listener that has a queue until it has none; how often, and in vain, is counted.
+Such a kernel puts the child into the accept queue and wakes no process.  A new connection to the
+same listener does wake one, and a server that accepts one connection accepts all.  So short
+connections are steered to each listener that has a queue, until the queue is empty.  They are
+counted, and so are those that woke no process.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from segue.errors import SegueError
 from segue.linux.sockopt import socket_address
 from segue.observe.snapshot import Observer
 
-# One connection wakes whoever can be woken; the others are for a SYN that was dropped or went
-# astray.  A listener whose owner hangs must not have its queue filled by us.
+# One connection wakes every process that can be woken; the others replace a SYN that was dropped or
+# went elsewhere.  A listener whose owner hangs must not have its queue filled by us.
 _TRIES = 6
 _AT_ONCE = 32  # half of the pins that a steering may have; readiness is proven by pins too
 _PACE_SECONDS = 0.02  # the first wait for an owner to accept; each one in vain doubles it
@@ -93,7 +94,7 @@ class Nudge:
         if one is None:
             return _Deaf(queue)
         if queue < one.queue:
-            # Who accepts is awake, however slow: look on, and leave it alone.
+            # A worker that accepts is awake, however slow: look again, and leave it alone.
             one.vain, one.due = 0, now + _PACE_SECONDS
         one.queue = queue
         return one

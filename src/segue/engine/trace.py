@@ -1,7 +1,7 @@
-"""Every decision of a policy told as it happens, for as long as somebody wants to know.
+"""Show every decision of a policy as it happens, while a client watches.
 
 The program is exchanged for one that also puts a record into a ring buffer; the maps are the same,
-so shares, pins and counts go on.  Without a trace nothing of it is there and nothing is paid.
+so shares, pins and counts go on.  Without a client the ordinary program runs, at no extra cost.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from segue.policy.maps import Map as Declared
 
 
 class Trace:
-    """One group's tracing program; ``descriptors`` are for whoever reads."""
+    """One group's tracing program; ``descriptors`` are for the client that reads."""
 
     def __init__(self, steering: Exchangeable, compiled: Compiled, listener: socket.socket) -> None:
         """Attach it in place of the steering's own, through one of the group's listeners.
@@ -56,7 +56,7 @@ class Trace:
     def end(self, listener: socket.socket | None) -> None:
         """Put the steering's own program back, and let go of all; twice is no error.
 
-        Without a listener nobody is left whose program it could be.
+        Without a listener, no group is left that could have the program.
         """
         with self._owned:
             self._steering.exchange(None, listener)

@@ -23,7 +23,7 @@ _SK_MEMINFO_DROPS = 8
 _SK_MEMINFO_BYTES = 9 * 4
 
 _ADVICE = {
-    errno.EADDRINUSE: "somebody else has it, without SO_REUSEPORT (segue adopt sets it) or under"
+    errno.EADDRINUSE: "another process has it, without SO_REUSEPORT (segue adopt sets it) or under"
     " another user",
     errno.EACCES: "ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE",
     errno.EADDRNOTAVAIL: "no interface of this host has that address",

@@ -31,7 +31,7 @@ _LONGEST = 65535  # an IP packet's
 _ADVICE = {
     errno.ENOENT: "this kernel or container has no /dev/net/tun",
     errno.EPERM: "it needs CAP_NET_ADMIN in this network namespace",
-    errno.EBUSY: "somebody else has an interface of that name",
+    errno.EBUSY: "another process has an interface of that name",
 }
 
 

@@ -14,26 +14,28 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# Cut off, a worker could never show that it is well again; with an eighth it is asked now and then.
+# With no share at all a worker could never show that it has recovered; an eighth is enough to see
+# it.
 FLOOR = 0.125
-# Who fails at once accepts fastest of all: it must not draw everybody's clients.
+# A worker that fails every request accepts fastest of all: it must not attract all clients.
 CEILING = 2.0
-# Down in one refill at most by half, up by a quarter: what is overloaded loses a second's clients
-# each second, and what is well again can wait.
+# One refill lowers a weight at most by half and raises it at most by a quarter: an overloaded
+# worker makes clients wait every second, and a worker that has recovered can wait.
 DOWN, UP = 0.5, 1.25
-# The part of the looks at which somebody waited: from here on it had no time to spare.
+# The part of the looks at which a client waited: from here on the worker had no time to spare.
 SATURATED = 0.75
-# Up to here it had: its ability is taken for a twentieth more than it was, again and again.
+# Up to here it had time to spare: each time its capacity is assumed to be a twentieth higher.
 EASY, MORE = 0.25, 1.05
-# Of who was never saturated it is believed that it could do at most so many times what it does.
+# A worker that was never saturated is assumed to be able to do at most this many times what it
+# does.
 BELIEVED = 2.0
-# What waits longer at one than at its siblings is to be worked off in so many seconds.
+# A queue that is longer than its siblings' should be worked off in this many seconds.
 CATCH_UP = 3.0
-# Of what was measured before, so much counts with the next window: the last five or so.
+# This part of the earlier measurements counts with the next window: about the last five count.
 MEMORY = 0.8
-# No refill for less than a quarter, and two standard deviations of what is counted.
+# No refill for a change below a quarter, or below two standard deviations of what is counted.
 NOISE, DEVIATIONS = 0.25, 2.0
-# Whose abilities differ by less than half of that are equals, whatever their weights were.
+# Workers whose capacities differ by less than half of that are equal, whatever their weights were.
 HOME = 0.5
 _NEGLIGIBLE = 1e-6
 _NOTHING = 1e-300  # a weight of which parts are no numbers any more
@@ -129,11 +131,11 @@ class Balance:
                     del self._known[one]
 
     def _ablest(self) -> float:
-        """The highest rate of which anybody is known, or believed, to be able."""
+        """The highest rate that a worker is known, or assumed, to reach."""
         return max(
             self._known[one].rate
             if one in self._known
-            # Somebody waits for the square of the time in which a worker has work (M/M/1).
+            # The part of looks with a waiting client is the square of the part with work (M/M/1).
             else rate / max(1 / BELIEVED, math.sqrt(busy))
             for one, (busy, rate) in self._usual.items()
         )
@@ -146,7 +148,7 @@ class Balance:
             return dict.fromkeys(windows, 1.0)
         ablest = self._ablest()
         if not ablest:
-            return dict(before)  # nobody accepts anything: there is nothing to go by
+            return dict(before)  # no worker accepts anything: there is nothing to measure
         rates = {one: self._known[one].rate if one in self._known else ablest for one in windows}
         common = sum(one.waiting for one in windows.values()) / sum(rates.values())
         wanted = {}

@@ -1,23 +1,23 @@
-"""Which listener waits in vain: a stalled owner told from a busy one, from looks at its queue.
+"""Which listener has a stalled owner and which a busy one, decided from looks at its queue.
 
-Four things are asked, since each alone is wrong:
-    nobody accepts    for ``patience`` the queue was never seen empty and never seen to shrink.
+Four conditions must hold, since each alone is wrong:
+    no accepts        for ``patience`` the queue was never seen empty and never seen to shrink.
                       Only accept() shrinks it: a child whose client is gone stays (FACTS, gone).
-    nor hidden        new connections can hide accepts in a queue that stays as long as it is.  So
-                      what the program selected must be in the queue: more than the queue and the
-                      half-open requests can hold has been accepted.
+    none hidden       new connections can hide accepts in a queue whose length does not change.  So
+                      what the program selected must still be in the queue.  If it selected more
+                      than the queue and the half-open requests can hold, some were accepted.
     others keep up    a sibling's queue was seen empty within ``patience``, and there is room in it.
-                      Where all are slow alike, moving helps no one.  How much is to be moved at
-                      once is another question (``room``): migration does not look at a backlog
+                      If all are equally slow, moving does not help.  How much to move at once
+                      is another question (``room``): migration does not look at a backlog
                       (FACTS, backlog).
-    not starved       the time counts only as far as its owner could have accepted.  Where more
-                      wants to run than there are processors, a worker may not run for most of the
-                      patience, while a sibling does: it is as able as that one a moment later.
-                      Before its threads are looked at, they are taken to have waited for a
-                      processor as much as after: to look at them at every look costs too much.
+    not starved       only time in which the owner could have accepted counts.  If more threads
+                      want to run than there are processors, a worker may wait for a processor
+                      during most of the patience while a sibling runs, and be as able a moment
+                      later.  To read its threads at every look would cost too much, so before the
+                      first reading they count as having waited as much as after it.
 
-What else the owner does meanwhile (asleep, stopped, computing) decides nothing: a worker that
-computes for a second is as good as asleep to whoever waits behind it.
+What the owner does meanwhile (asleep, stopped, computing) does not matter: for the clients that
+wait, a worker that computes for a second is the same as one that sleeps.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class QueueHistory:
     """What the looks so far say of a listener whose queue is not empty."""
 
     seen: Seen
-    since: float  # nobody has been seen to accept from then on
+    since: float  # no accept has been seen from then on
     empty: float  # when it was last seen empty
     marked: Baseline | None = None  # at some time since ``since``
 
@@ -101,7 +101,7 @@ class Diagnosis(Enum):
 
     EARLY = auto()  # it has not waited long enough to say
     ACCEPTS = auto()  # behind arrivals: start again from here
-    NO_ROOM = auto()  # it may be stalled, and nobody else keeps up
+    NO_ROOM = auto()  # it may be stalled, and no sibling keeps up
     STALLED = auto()
 
 
@@ -122,7 +122,7 @@ def follow(before: QueueHistory | None, seen: Seen, looked: float, patience: flo
 
 
 def to_mark(record: QueueHistory, looked: float, patience: float) -> bool:
-    """Counters are worth a read: nobody accepted between two looks, or the looks pause."""
+    """Read the counters now: no accept was seen between two looks, or the looks pause."""
     waited = record.seen.at - record.since >= patience / (LOOKS + 1)
     return record.marked is None and (waited or _paused(record.seen.at, looked, patience))
 

@@ -1,4 +1,4 @@
-"""What became of the connections at one slot, counted: a value, whoever counted it."""
+"""What became of the connections at one slot, as counts."""
 
 from __future__ import annotations
 
