@@ -20,7 +20,7 @@ from segue.address import Address
 from segue.linux import proc
 from segue.linux.sock_diag import State
 from segue.observe.counters import Counters
-from segue.observe.snapshot import Observer
+from segue.observe.snapshot import Observer, Part
 
 _WORKERS = 4
 # Of a connection that nobody had accepted (segue.probe.kernel.CAUSES).
@@ -100,7 +100,7 @@ def _kill(pid: int, server: Restartable, observer: Observer) -> int:
         wait_until(lambda: proc.threads_stopped(pid), 5.0, "a stopped worker")
         own = proc.sockets(pid)
         where = Address(server.host, server.port)
-        full = observer.snapshot(where, connections=True).connections
+        full = observer.snapshot(where, Part.CONNECTIONS).connections
         return sum(one.inode in own and one.state == State.ESTABLISHED for one in full)
     finally:
         os.kill(pid, signal.SIGKILL)

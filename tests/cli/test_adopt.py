@@ -23,7 +23,7 @@ from segue.engine.adoption import of_process
 from segue.linux import netns as namespaces
 from segue.linux import proc, sysctl
 from segue.linux.sockopt import open_listener
-from segue.observe.snapshot import Observer
+from segue.observe.snapshot import Observer, Part
 
 pytestmark = pytest.mark.root
 HERE = Address.parse(ADDRESS)
@@ -59,7 +59,7 @@ def holders(pid: int, at: Address = HERE) -> list[int]:
 def busy(pid: int, at: Address = HERE) -> bool:
     """A connection waits for this process or is being served by it."""
     with Observer() as observer:
-        group = observer.snapshot(at, owners=True, connections=True)
+        group = observer.snapshot(at, Part.OWNERS, Part.CONNECTIONS)
     waiting = any(one.queue for one in group.listeners if pid in one.owners)
     return waiting or bool(group.held_by(frozenset(proc.tree(pid))))
 

@@ -15,7 +15,7 @@ from segue.engine.cycle import cycle
 from segue.errors import KernelError, UsageError
 from segue.linux import proc, sysctl
 from segue.linux.sockopt import cookie, is_listening, open_listener
-from segue.observe.snapshot import Observer
+from segue.observe.snapshot import Observer, Part
 
 pytestmark = [
     pytest.mark.root,
@@ -92,10 +92,10 @@ def test_the_only_member_is_refused_and_keeps_all(observer: Observer) -> None:
         socket.create_connection(("127.0.0.1", 8000), timeout=2),
         subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process,
     ):
-        before = observer.snapshot(HERE, connections=True)
+        before = observer.snapshot(HERE, Part.CONNECTIONS)
         with pytest.raises(UsageError, match=r"the only listener at .* cannot be cycled"):
             cycle(one, [process.pid], observer, HERE)
-        assert observer.snapshot(HERE, connections=True).listeners == before.listeners
+        assert observer.snapshot(HERE, Part.CONNECTIONS).listeners == before.listeners
         assert is_listening(one)
         process.communicate(b"", timeout=5)
 

@@ -18,7 +18,7 @@ from segue.engine.cycle import cycle
 from segue.errors import KernelError, UsageError
 from segue.linux import proc, sysctl
 from segue.linux.sockopt import cookie, is_listening, open_listener
-from segue.observe.snapshot import Observer
+from segue.observe.snapshot import Observer, Part
 
 pytestmark = [
     pytest.mark.root,
@@ -113,7 +113,7 @@ def test_half_open_requests_stay(observer: Observer) -> None:
         open_listener(HERE, backlog=9),
     ):
         assert cycle(one, [], observer, HERE).moved == 0
-        assert len(observer.snapshot(HERE, requests=True).requests) == 1
+        assert len(observer.snapshot(HERE, Part.REQUESTS).requests) == 1
         hear(client)
         wait_depth(one, 1)
 

@@ -11,7 +11,7 @@ import pytest
 
 from segue.address import Address
 from segue.linux.sockopt import cookie, open_listener
-from segue.observe.snapshot import Observer
+from segue.observe.snapshot import Observer, Part
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("netns")]
 
@@ -61,11 +61,11 @@ def test_a_connection_before_and_after_it_is_accepted(address: Address) -> None:
         connect(address) as client,
     ):
         client.sendall(b"12345")
-        (queued,) = observer.snapshot(address, pids=ME, connections=True).connections
+        (queued,) = observer.snapshot(address, Part.CONNECTIONS, pids=ME).connections
         assert (queued.accepted, queued.unread, queued.bytes_received) == (False, 5, 5)
         assert queued.peer == client.getsockname()[:2]
         with listener.accept()[0] as child:
-            group = observer.snapshot(address, pids=ME, connections=True)
+            group = observer.snapshot(address, Part.CONNECTIONS, pids=ME)
             (held,) = group.held_by(ME)
             assert held.cookie == queued.cookie == cookie(child)
             assert held.idle_ms is None
@@ -73,7 +73,7 @@ def test_a_connection_before_and_after_it_is_accepted(address: Address) -> None:
             assert child.recv(5) == b"12345"
             child.sendall(b"answer")
             assert client.recv(6) == b"answer"
-            (held,) = observer.snapshot(address, pids=ME, connections=True).connections
+            (held,) = observer.snapshot(address, Part.CONNECTIONS, pids=ME).connections
             assert held.unread == 0
 
 
@@ -87,9 +87,9 @@ def test_connections_of_another_host_are_not_this_groups() -> None:
         connect(HOST) as client,
         connect(other),
     ):
-        (seen,) = observer.snapshot(HOST, connections=True).connections
+        (seen,) = observer.snapshot(HOST, Part.CONNECTIONS).connections
         assert seen.peer == client.getsockname()
-        assert len(observer.snapshot(EVERY, connections=True).connections) == 2
+        assert len(observer.snapshot(EVERY, Part.CONNECTIONS).connections) == 2
 
 
 def test_half_open_requests() -> None:
@@ -97,8 +97,8 @@ def test_half_open_requests() -> None:
     with open_listener(HOST, backlog=8) as listener, Observer() as observer:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 30)
         with connect(HOST):
-            assert len(observer.snapshot(HOST, requests=True).requests) == 1
-            assert observer.snapshot(HOST.at(8001), requests=True).requests == frozenset()
+            assert len(observer.snapshot(HOST, Part.REQUESTS).requests) == 1
+            assert observer.snapshot(HOST.at(8001), Part.REQUESTS).requests == frozenset()
             assert observer.snapshot(HOST).requests == frozenset()
 
 

@@ -14,7 +14,7 @@ from segue.group import Group
 from segue.linux import proc
 from segue.linux.sock_diag import SockDiag
 from segue.linux.sockopt import cookie, open_listener
-from segue.observe.snapshot import Observer
+from segue.observe.snapshot import Observer, Part
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("netns")]
 
@@ -42,7 +42,7 @@ def test_a_mapped_address_is_found_however_it_is_written() -> None:
         listener.listen(8)
         with deaf(HOST):
             for host in ("::ffff:127.0.0.1", "::ffff:7f00:1"):
-                group = observer.snapshot(Address(host, 8000), requests=True)
+                group = observer.snapshot(Address(host, 8000), Part.REQUESTS)
                 assert [one.cookie for one in group.listeners] == [cookie(listener)]
                 assert len(group.requests) == 1
 
@@ -59,7 +59,7 @@ def test_a_dual_stack_wildcard_has_requests_and_connections_of_both() -> None:
             socket.create_connection(("127.0.0.1", 8000), timeout=2),
             socket.create_connection(("::1", 8000), timeout=2),
         ):
-            group = observer.snapshot(Address("::", 8000), requests=True, connections=True)
+            group = observer.snapshot(Address("::", 8000), Part.REQUESTS, Part.CONNECTIONS)
             assert len(group.requests) == 2
             assert sorted(one.peer[0] for one in group.connections) == ["::1", "::ffff:127.0.0.1"]
             assert group.listeners[0].v6only is False
@@ -74,19 +74,19 @@ def test_what_a_worker_has_closed_is_not_waiting() -> None:
     ):
         child, _ = listener.accept()
         child.shutdown(socket.SHUT_WR)
-        (half,) = observer.snapshot(HOST, connections=True).connections
+        (half,) = observer.snapshot(HOST, Part.CONNECTIONS).connections
         assert half.accepted
         child.close()
         with SockDiag() as diag:
             assert [one.inode for one in diag.connections(8000, socket.AF_INET)] == [0]
-        assert observer.snapshot(HOST, connections=True).connections == ()
+        assert observer.snapshot(HOST, Part.CONNECTIONS).connections == ()
 
 
 def test_a_queued_child_whose_client_has_gone_still_waits() -> None:
     """CLOSE_WAIT with inode 0: the worker will accept it and read the end."""
     with open_listener(HOST, backlog=8), Observer() as observer:
         socket.create_connection(("127.0.0.1", 8000), timeout=2).close()
-        (waiting,) = observer.snapshot(HOST, connections=True).connections
+        (waiting,) = observer.snapshot(HOST, Part.CONNECTIONS).connections
         assert not waiting.accepted
 
 
@@ -98,9 +98,9 @@ def test_owners_anywhere_when_asked_for() -> None:
         subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[listener.fileno()]) as process,
     ):
         both = tuple(sorted([os.getpid(), process.pid]))
-        (seen,) = observer.snapshot(HOST, owners=True).listeners
+        (seen,) = observer.snapshot(HOST, Part.OWNERS).listeners
         assert seen.owners == both
-        (seen,) = observer.snapshot(HOST, pids=ME, owners=True).listeners
+        (seen,) = observer.snapshot(HOST, Part.OWNERS, pids=ME).listeners
         assert seen.owners == (os.getpid(),)
         process.communicate(b"", timeout=5)
 
@@ -160,7 +160,7 @@ def test_who_is_accepted_during_the_look_is_seen_twice_rather_than_not() -> None
         observer.diag.close()
         observer.diag = diag = Meanwhile(listener)
         with socket.create_connection(("127.0.0.1", 8000), timeout=2):
-            group = observer.snapshot(HOST, pids=ME, requests=True, connections=True)
+            group = observer.snapshot(HOST, Part.REQUESTS, Part.CONNECTIONS, pids=ME)
             assert [one.queue for one in group.listeners] == [1]
             assert len(group.held_by(ME)) == 1
             assert diag.accepted is not None

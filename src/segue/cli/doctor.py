@@ -20,7 +20,7 @@ from segue.group import Group
 from segue.linux import proc, sysctl
 from segue.linux.features import FEATURES, Answer, ask
 from segue.linux.sock_diag import State
-from segue.observe.snapshot import Observer
+from segue.observe.snapshot import Observer, Part
 
 
 @click.command()
@@ -130,7 +130,7 @@ def _losses(console: Console, observer: Observer, addresses: list[Address]) -> N
     for heading in ("listeners", "queued", "half-open", "drops", "lost if stopped"):
         table.add_column(heading, justify="right")
     for address in addresses:
-        group = observer.snapshot(address, requests=True)
+        group = observer.snapshot(address, Part.REQUESTS)
         queued = sum(one.queue for one in group.listeners)
         drops = sum(one.drops for one in group.listeners)
         lost = queued + len(group.requests)

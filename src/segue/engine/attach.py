@@ -26,7 +26,7 @@ from segue.errors import KernelError, SegueError, UsageError
 from segue.group import Listener
 from segue.linux.bpf import detach_reuseport
 from segue.observe.origin import Rule
-from segue.observe.snapshot import Observer
+from segue.observe.snapshot import Observer, Part
 
 
 def attach(
@@ -155,7 +155,7 @@ def detach(address: Address, observer: Observer, pins: Pins) -> bool:
         return False
     with pins.table() as table:
         ours = cookies(table)
-        here = observer.snapshot(address, owners=True).listeners
+        here = observer.snapshot(address, Part.OWNERS).listeners
         if ours and not any(one.cookie in ours for one in here):
             raise UsageError(
                 f"what is pinned at {pins.directory} steers listeners that are not at {address} in"

@@ -14,7 +14,7 @@ from segue.address import Address
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.group import Listener
 from segue.linux import pidfd, proc, sockopt
-from segue.observe.snapshot import Observer
+from segue.observe.snapshot import Observer, Part
 from segue.worker import VARIABLE
 
 GONE = {errno.ESRCH, errno.EBADF, errno.ENOTSOCK}  # the process, or its descriptor
@@ -26,7 +26,7 @@ def find(observer: Observer, address: Address) -> tuple[Listener, ...]:
 
     Raises UsageError when there are none, or those of more than one group.
     """
-    found = observer.snapshot(address, owners=True)
+    found = observer.snapshot(address, Part.OWNERS)
     if not found.listeners:
         others = observer.overlapping(address)
         more = f"; {' and '.join(map(str, others))} is listened at" if others else ""

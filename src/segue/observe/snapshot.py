@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Mapping
+from enum import Enum, auto
 
 from segue.address import Address
 from segue.group import Connection, Group, Listener
@@ -15,6 +16,14 @@ from segue.linux.sock_diag import Entry, SockDiag, State
 # the kernel finishes them alone.
 _CLOSED = {State.FIN_WAIT1, State.FIN_WAIT2, State.CLOSING}
 _HALF_CLOSED = {State.CLOSE_WAIT, State.LAST_ACK, State.CLOSING}
+
+
+class Part(Enum):
+    """What a look can include besides the listeners; it costs more, the more of it there is."""
+
+    OWNERS = auto()  # the processes that have each socket, of all on this host: milliseconds
+    REQUESTS = auto()  # half-open requests: a dump by port
+    CONNECTIONS = auto()  # full sockets with their idle times, queued or accepted: a dump by port
 
 
 class Observer(Closing):
@@ -29,18 +38,13 @@ class Observer(Closing):
     def snapshot(
         self,
         address: Address,
-        *,
+        *parts: Part,
         pids: frozenset[int] = frozenset(),
-        owners: bool = False,
-        requests: bool = False,
-        connections: bool = False,
     ) -> Group:
         """The group at exactly this address; a wildcard's is another than a host's.
 
-        ``requests`` adds the half-open requests and ``connections`` the full sockets with their
-        idle times, queued or accepted: dumps by port, at a cost that grows with their number.
-        Whose the sockets are is looked up among ``pids``; without any, among all processes when
-        ``owners`` is asked for, which costs milliseconds.
+        ``parts`` are added to the listeners.  If ``pids`` are given, owners are looked for among
+        these processes only, without Part.OWNERS.
 
         Things are looked at in the order in which a connection goes through them, so that one
         that moves on meanwhile is seen twice rather than not at all.
@@ -48,13 +52,13 @@ class Observer(Closing):
         wanted = _Match(address)
         half_open: list[Entry] = []
         full: list[Entry] = []
-        if requests:
+        if Part.REQUESTS in parts:
             half_open = wanted.local(self.diag.half_open(address.port, address.family))
         listening = wanted.listeners(self.diag.listeners(address.port, address.family))
-        if connections:
+        if Part.CONNECTIONS in parts:
             full = wanted.local(self.diag.connections(address.port, address.family))
         inodes = {one.inode for one in (*listening, *full)} - {0}
-        whose = _owners(inodes, pids, everywhere=owners and not pids)
+        whose = _owners(inodes, pids, everywhere=Part.OWNERS in parts and not pids)
         return Group(
             address,
             tuple(_listener(one, address, whose) for one in listening),

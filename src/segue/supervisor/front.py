@@ -19,7 +19,7 @@ from segue.errors import InternalError, SegueError, UsageError
 from segue.group import Listener
 from segue.linux import proc
 from segue.linux.sockopt import cookie, is_listening, open_listener
-from segue.observe.snapshot import Observer
+from segue.observe.snapshot import Observer, Part
 from segue.policy.counts import Counts
 from segue.supervisor.lifecycle.instance import HeldListener
 from segue.supervisor.settings import Bind
@@ -196,7 +196,7 @@ class Front:
         if not left:
             return []
         # A look at every process of the machine, at most once in an instance's life.
-        owned = self.observer.snapshot(self.bind.address, owners=True).listeners
+        owned = self.observer.snapshot(self.bind.address, Part.OWNERS).listeners
         us = os.getpid()
         return [
             replace(one, owners=tuple(pid for pid in one.owners if pid != us))

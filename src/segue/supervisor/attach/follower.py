@@ -24,7 +24,7 @@ from segue.engine.select import EngineChoice, choose
 from segue.errors import SegueError, UsageError
 from segue.linux import openat
 from segue.observe.origin import Rule
-from segue.observe.snapshot import Observer
+from segue.observe.snapshot import Observer, Part
 from segue.supervisor import notify
 from segue.supervisor.attach import orders as attached_orders
 from segue.supervisor.attach.newcomers import Newcomers
@@ -402,7 +402,7 @@ class Follower:
 
     def borrow(self) -> socket.socket | None:
         """A duplicate of a member's listener, the caller's to close; None when all have gone."""
-        for listener in self.observer.snapshot(self.settings.address, owners=True).listeners:
+        for listener in self.observer.snapshot(self.settings.address, Part.OWNERS).listeners:
             if (
                 listener.cookie in self.attached.members
                 and (taken := duplicate(listener)) is not None

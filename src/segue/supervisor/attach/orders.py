@@ -15,6 +15,7 @@ from segue.engine.attached import AttachedListener
 from segue.errors import UsageError
 from segue.group import Listener
 from segue.linux import proc
+from segue.observe.snapshot import Part
 from segue.policy.counts import Counts
 from segue.supervisor.control import map_order
 from segue.supervisor.control.requests import (
@@ -101,7 +102,7 @@ def report(follower: Follower) -> dict[str, Any]:
     attached, settings = follower.attached, follower.settings
     rescue = follower.watched.rescue if follower.watched else None
     group = follower.observer.snapshot(
-        settings.address, owners=True, connections=True, requests=True
+        settings.address, Part.OWNERS, Part.REQUESTS, Part.CONNECTIONS
     )
     accepts = accepting(group.listeners)
     counts = attached.steering.counts()

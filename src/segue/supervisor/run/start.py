@@ -12,7 +12,7 @@ from segue.engine.select import EngineChoice
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.group import Listener
 from segue.linux import cgroup, prctl
-from segue.observe.snapshot import Observer
+from segue.observe.snapshot import Observer, Part
 from segue.supervisor.control.incumbent import renewal
 from segue.supervisor.control.log import Log
 from segue.supervisor.control.paths import Paths
@@ -158,7 +158,7 @@ def _like_ours(listener: Listener) -> bool:
 def _defer_to_incumbents(runner: Runner) -> None:
     """Else the kernel's hash would give connections to listeners of workers that start still."""
     for front in runner.fronts:
-        group = runner.observer.snapshot(front.bind.address, owners=True)
+        group = runner.observer.snapshot(front.bind.address, Part.OWNERS)
         beside = [one for one in group.listeners if _like_ours(one)]
         with contextlib.ExitStack() as held:
             try:
@@ -189,7 +189,7 @@ def refuse_strangers(observer: Observer, settings: Settings) -> None:
     """
     for bind in settings.binds:
         for where in [bind.address, *observer.overlapping(bind.address)]:
-            for listener in observer.snapshot(where, owners=True).listeners:
+            for listener in observer.snapshot(where, Part.OWNERS).listeners:
                 advice = "stop it first, or choose another --bind"
                 if supervised(listener):
                     advice = f"{renewal(listener)} renews it"

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from segue.engine.steering import counts_of, variables_of
+from segue.observe.snapshot import Part
 from segue.supervisor.workers.survey import describe, strangers
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def report(runner: Runner) -> dict[str, Any]:
     left_out = {one.worker.id: runner.flow.left_out(one.pipe) for one in runner.crew}
     for front in runner.fronts:
         group = runner.observer.snapshot(
-            front.bind.address, pids=pids, connections=True, requests=True
+            front.bind.address, Part.REQUESTS, Part.CONNECTIONS, pids=pids
         )
         counts = counts_of(front.steering)
         for worker, tree in trees.items():

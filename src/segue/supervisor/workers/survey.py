@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from segue.group import Group, Listener
 from segue.linux import proc
+from segue.observe.snapshot import Part
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.instance import Instance, Worker
 from segue.supervisor.lifecycle.plan import Held
@@ -49,7 +50,7 @@ class Survey:
         found = {one.id: Held() for one in near}
         for front in fronts:
             group = front.observer.snapshot(
-                front.bind.address, pids=pids, connections=True, requests=True
+                front.bind.address, Part.REQUESTS, Part.CONNECTIONS, pids=pids
             )
             for one in near:
                 pids_of = trees.get(one.id, frozenset())
