@@ -59,23 +59,23 @@ def group_options(command: Command) -> Command:
 )  # fmt: skip
 @click.option(
     "--ready", type=click.Choice(["accept", "listen"]), default="accept", show_default=True,
-    help="What a newcomer must do before it gets a share: accept a connection that is made to it"
-    " alone, or only listen.",
+    help="What a new listener must do before it gets a share: accept a test connection, or only"
+    " listen.",
 )  # fmt: skip
-@click.option("--ready-http", default="", help="A path that must be answered 2xx as well.")
+@click.option("--ready-http", default="", help="A path that it must also answer with 2xx.")
 @click.option(
     "--trace/--no-trace", "traced", default=True,
-    help="Let a tracepoint tell who comes and goes, where that is allowed; else list them at a"
-    " pace.  [default: trace]",
+    help="Use a tracepoint to notice listeners that come and go, if that is allowed; else list"
+    " them at intervals.  [default: trace]",
 )  # fmt: skip
 @click.option(
     "--policy", default="", metavar="FILE.py:NAME",
-    help="A policy in Python in place of the table of shares, or one of the library"
+    help="Use this policy in Python, or one of the library, instead of the table of shares"
     " (docs/POLICY.md).",
 )  # fmt: skip
 @click.option(
     "--object", default="", metavar="FILE",
-    help="A compiled BPF object in its place (docs/OBJECT.md).",
+    help="Use this compiled BPF object instead (docs/OBJECT.md).",
 )  # fmt: skip
 @click.option(
     "--allow", default="", metavar="OPTION,...",

@@ -141,7 +141,7 @@ class Cable(Closing):
         try:
             while not self._ended:
                 self._round()
-        except BaseException as error:  # noqa: BLE001 - told to everybody who asks
+        except BaseException as error:  # noqa: BLE001 - raised to every caller
             self._error = error
         finally:
             self._end()
@@ -171,8 +171,8 @@ class Cable(Closing):
             self._waiters = [one for one in self._waiters if not self._met(*one)]
 
     def _met(self, true: Callable[[Link], bool], future: Future[None]) -> bool:
-        """Nobody waits for this any more."""
-        # Who gave up waiting may do so at any moment, and then there is nobody to tell.
+        """True when nothing waits for this any more."""
+        # The caller may give up waiting at any moment; then nothing needs the result.
         with suppress(InvalidStateError):
             try:
                 if true(self._link):

@@ -1,4 +1,4 @@
-"""Stories by chance: told to Linux and to the model, they search for what nobody thought of.
+"""Stories by chance: replayed on Linux and on the model, they find differences by search.
 
 A story is built call by call over two or three listeners of one group and a few clients, so that
 most of its steps mean something: a client speaks after its SYN, an accepted connection is read.

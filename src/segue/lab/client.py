@@ -101,7 +101,7 @@ class Client:
     def _describe(self, segment: Segment, found: Options) -> str:
         flags, size = segment.flags, len(segment.payload)
         names = str(segment).split(" ", 3)[3].split(" seq")[0]
-        # Of what is for nobody the number is none of the connection's: RST with ACK says zero.
+        # The answer to a segment without a connection has no number of one: RST with ACK says zero.
         known = self._theirs and (segment.seq or not flags & RST)
         words = [names, f"seq +{(segment.seq - self._theirs) & _MASK}" if known else ""]
         words.append(f"ack +{(segment.ack - self._first) & _MASK}" if flags & ACK else "")

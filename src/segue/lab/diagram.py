@@ -1,4 +1,4 @@
-"""A story as it was told to Linux and to the model, as one sequence diagram of two columns.
+"""A story as Linux and the model replayed it, as one sequence diagram of two columns.
 
 Both replays have the same steps, so they are laid side by side step by step, and within a step
 answer by answer.  The first row in which they are not alike is marked: what follows it may be no
@@ -45,7 +45,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Diagram:
-    """A story told twice.  ``why_not`` says why Linux was not asked; then its column is empty."""
+    """A story replayed twice.  ``why_not`` says why Linux did not; then its column is empty."""
 
     title: str
     rows: tuple[Row, ...]

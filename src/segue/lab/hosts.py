@@ -22,7 +22,7 @@ from segue.linux.tun import Tun
 T = TypeVar("T")
 
 # Packets that wait for the cable: two thousand connections may begin within one of its rounds,
-# and what the interface drops would be a loss that nobody asked for.
+# and what the interface drops would be a loss that was not asked for.
 QUEUE = 10_000
 STOP_S = 5.0  # for a program to end when asked, before it is killed; for a thread to end
 KILL_S = 10.0  # for the kernel to end what was killed
@@ -31,8 +31,8 @@ KILL_S = 10.0  # for the kernel to end what was killed
 class Host(Closing):
     """A network namespace with loopback up and no other interface yet.
 
-    It needs CAP_SYS_ADMIN.  Sockets belong to the host in which they are made, whoever uses them
-    afterwards.
+    It needs CAP_SYS_ADMIN.  Sockets belong to the host in which they are made, whichever host uses
+    them afterwards.
     """
 
     def __init__(self, name: str, *, stop_s: float = STOP_S) -> None:
@@ -65,7 +65,7 @@ class Host(Closing):
 
         def work() -> None:
             try:
-                # The thread ends here, so nobody misses the namespace it came from.
+                # The thread ends here, so its former namespace is not needed any more.
                 netns.enter(self._namespace)
                 future.set_result(function(*args))
             except BaseException as error:  # noqa: BLE001 - the future tells it
@@ -164,7 +164,7 @@ class Host(Closing):
         for program in self._programs:
             for stream in (program.stdin, program.stdout, program.stderr):
                 if stream is not None:
-                    with suppress(OSError):  # a pipe that nobody reads any more
+                    with suppress(OSError):  # a pipe without a reader
                         stream.close()
 
     def _processes(self) -> list[int]:
@@ -180,7 +180,7 @@ class Host(Closing):
                 if error.errno == errno.ESRCH:
                     continue
                 raise
-            # Looked at after the descriptor was had: now the number is nobody else's.
+            # Read after the descriptor was opened: now no other process can have the number.
             with suppress(OSError):
                 if os.path.samestat(os.stat(f"/proc/{entry}/ns/net"), here):
                     found.append(descriptor)

@@ -64,7 +64,7 @@ class Serving:
             capture.write(pcap.header())
 
     def restart(self) -> None:
-        """A new listener opens, the old one closes: nobody notices."""
+        """A new listener opens, the old one closes; no client notices."""
         old, self._listener = self._listener, self._open()
         self.host.close(time.monotonic(), old)
         self.restarts += 1

@@ -1,4 +1,4 @@
-"""The two sides that a story is told to: Linux behind a TUN interface, and the model."""
+"""The two sides that replay a story: Linux behind a TUN interface, and the model."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ COUNTED = (
 
 
 class Side(Protocol):
-    """What a story is told to; ``version`` is that of IP.  Calls raise OSError."""
+    """One side that replays a story; ``version`` is that of IP.  Calls raise OSError."""
 
     version: int
 

@@ -1,4 +1,4 @@
-"""Stories of listeners and clients, as data: each can be told to Linux and to the model.
+"""Stories of listeners and clients, as data: each can be replayed on Linux and on the model.
 
 A story is lines of ``VERB NAME [ARGUMENT ...]``.  Listeners, clients and accepted connections have
 names; all listeners are at one address, with SO_REUSEPORT.

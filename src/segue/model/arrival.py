@@ -1,4 +1,4 @@
-"""A packet that arrived, as far as TCP has use for it; and the way back to who sent it."""
+"""A packet that arrived, as far as TCP uses it; and the way back to its sender."""
 
 from __future__ import annotations
 

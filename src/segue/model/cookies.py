@@ -1,4 +1,4 @@
-"""Numbers that carry what nobody remembers: SYN cookies, and the cookies of Fast Open.
+"""Numbers that carry what no memory is kept for: SYN cookies, and the cookies of Fast Open.
 
 A SYN cookie is an initial sequence number in which the client's MSS is hidden, so that a request
 need not be kept (net/ipv4/syncookies.c).  Other options survive only in the timestamp, if the

@@ -1,4 +1,4 @@
-"""What a program that waits for its sockets would be told (epoll), and where connections went."""
+"""What epoll would report to a program that waits, and where connections went."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A reuseport group: who gets what is new, and who gets what has to move.
+"""A reuseport group: which listener gets a new connection, and which one gets what moves.
 
 Stands for ``struct sock_reuseport`` (net/core/sock_reuseport.c).  Its listeners are in two
 sections: the live ones, and the *closed section* of those that no longer listen but to which
@@ -18,7 +18,7 @@ NEVER = float("-inf")
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """``live`` is in the kernel's order: who leaves gives its place to the last (FACTS, index)."""
+    """``live`` is in the kernel's order: the last fills the hole that one leaves (FACTS, index)."""
 
     endpoint: Endpoint
     uid: int
@@ -69,7 +69,7 @@ class Group:
         return self._by_hash(question.hash)
 
     def select_for_migration(self, question: Question) -> Listener | None:
-        """Who gets what has to move; None when no process listens or the program cancels it.
+        """The listener that gets what moves; None if none listens or the program cancels it.
 
         A program that is not asked about migrations has no say in them: the hash decides
         (reuseport_migrate_sock).

@@ -171,7 +171,7 @@ def _expired(net: Net, request: Request, listener: Listener) -> bool:
 
 
 def with_cookie(net: Net, listener: Listener, arrival: Arrival, chance: Chance) -> bool:
-    """An ACK that nobody waits for may echo a SYN cookie; True when it did (cookie_v4_check)."""
+    """An ACK without a request may echo a SYN cookie; True when it did (cookie_v4_check)."""
     group = listener.group
     if not net.sysctls.tcp_syncookies or group is None or arrival.flags & (RST | SYN):
         return False

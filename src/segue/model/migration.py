@@ -54,7 +54,7 @@ def target_for(
     length: int = 0,
     flags: int = 0,
 ) -> Listener | None:
-    """Who gets it; None, and counted, when nobody does (reuseport_migrate_sock).
+    """The listener that gets it; None, and counted, if none does (reuseport_migrate_sock).
 
     A listener that was not kept in the closed section has no group to ask: not even that counts.
     """
@@ -129,7 +129,7 @@ def _move_penalties(net: Net, source: Listener) -> None:
 
 
 def at_ack(net: Net, request: Request, length: int, flags: int) -> Listener | None:
-    """Who is to make a child of it; None when nobody does, and then the request is dropped."""
+    """The listener that makes a child of it; if None, the request is dropped."""
     source = request.listener
     if source.listening:
         return source
@@ -141,7 +141,7 @@ def at_ack(net: Net, request: Request, length: int, flags: int) -> Listener | No
 
 
 def at_timer(net: Net, request: Request) -> Listener | None:
-    """Who repeats its SYN-ACK; None when nobody does.  ``settle`` ends what begins here."""
+    """The listener that repeats its SYN-ACK, or None.  ``settle`` ends what begins here."""
     source = request.listener
     if source.listening:
         return source
@@ -173,7 +173,7 @@ def count_out(request: Request, counted: Listener | None = None) -> None:
 
 
 def drop(net: Net, request: Request, target: Listener | None = None) -> None:
-    """Forget a half-open request; nobody is told (inet_csk_reqsk_queue_drop).
+    """Forget a half-open request; no packet is sent (inet_csk_reqsk_queue_drop).
 
     ``target`` is the listener that was about to get it.
     """

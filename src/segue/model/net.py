@@ -32,7 +32,7 @@ _MASK = 0xFFFFFFFF
 
 
 class Chance(NamedTuple):
-    """Numbers that nobody without the secret can guess, the same for the same flow."""
+    """Numbers that cannot be guessed without the secret, the same for the same flow."""
 
     isn: int
     stamp_offset: int
@@ -72,7 +72,7 @@ class Net:
         return (int(self.now / STAMP_TICK) + offset) & _MASK
 
     def reset(self, arrival: Arrival) -> None:
-        """Answer a segment that is for nobody (tcp_v4_send_reset); one with RST gets no answer."""
+        """Answer a segment without a connection (tcp_v4_send_reset); a RST gets no answer."""
         if arrival.flags & RST:
             return
         if arrival.flags & ACK:

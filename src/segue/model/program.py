@@ -1,4 +1,4 @@
-"""The program of a group: who is to get a connection (BPF_PROG_TYPE_SK_REUSEPORT)."""
+"""The program of a group: which listener gets a connection (BPF_PROG_TYPE_SK_REUSEPORT)."""
 
 from __future__ import annotations
 

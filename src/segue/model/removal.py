@@ -16,7 +16,7 @@ from segue.model.states import Input, State
 def end(net: Net, connection: Connection, error: int = 0) -> None:
     """It is no more; the program's next call meets the error.
 
-    A child that nobody has accepted stays in its queue all the same, with what it has received,
+    A child that was not accepted stays in its queue all the same, with what it has received,
     as in Linux (FACTS, gone).
     """
     if connection.state is not State.CLOSE:

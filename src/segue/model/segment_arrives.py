@@ -42,7 +42,7 @@ def arrived(net: Net, connection: Connection, arrival: Arrival) -> None:
         return
     alone = connection.orphan and connection.state is State.FIN_WAIT2 and was is State.FIN_WAIT1
     if alone and not arrival.flags & FIN and not before(connection.rcv_nxt, arrival.end):
-        # What acknowledges the FIN of a socket that nobody has is looked at no further.
+        # A segment that acknowledges the FIN of an orphaned socket is not processed further.
         _say(net, connection, owed=False)
         return
     owed = arrival.length > 0 and _take(net, connection, arrival)
@@ -160,7 +160,7 @@ def _repeated(connection: Connection, arrival: Arrival) -> tuple[Seq, Seq]:
 
 
 def _challenge(net: Net, connection: Connection) -> None:
-    """Ask who is really there (RFC 5961), at most twice a second."""
+    """Send a challenge ACK (RFC 5961), at most twice a second."""
     if net.now - connection.answered_at < OUT_OF_WINDOW_PAUSE:
         return
     connection.answered_at = net.now

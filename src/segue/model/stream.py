@@ -25,7 +25,7 @@ def read(net: Net, connection: Connection, most: int) -> bytes:
         _window_opened(net, connection)
         return data
     if connection.peer_ended:
-        return b""  # whatever became of it since: the error is for who writes (SOCK_DONE)
+        return b""  # whatever became of it since: only writing gives the error (SOCK_DONE)
     if connection.error:
         error, connection.error = connection.error, 0
         raise KernelError("recv", error, "reading from a connection")

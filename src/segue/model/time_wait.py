@@ -105,7 +105,7 @@ def _waits_for_fin(net: Net, connection: Connection, arrival: Arrival, *, stale:
 
 
 def _refuse(net: Net, connection: Connection, arrival: Arrival) -> None:
-    """There is nobody for it (TCP_TW_RST)."""
+    """No connection takes it (TCP_TW_RST)."""
     net.reset(arrival)
     removal.end(net, connection)
 

@@ -1,4 +1,4 @@
-"""Who wants to be told the time, and when: one heap for all.
+"""What is due, and when: one heap for all timers.
 
 Each owner has one instant, ``due``.  Putting it off is free: the entry in the heap is looked at
 when its old time comes, and goes back in.  So a connection that moves its timer with each segment
@@ -21,7 +21,7 @@ class Owner(Protocol):
 
 
 T = TypeVar("T", bound=Owner)
-_SMALL = 64  # below this, entries that nobody wants any more may stay
+_SMALL = 64  # below this, entries that are not wanted any more may stay
 
 
 class Timers(Generic[T]):
@@ -70,7 +70,7 @@ class Timers(Generic[T]):
         return None
 
     def _sweep(self) -> None:
-        """Throw out what nobody wants, each time there is twice as much as was wanted last."""
+        """Remove unwanted entries, whenever there are twice as many as were wanted last."""
         kept = [one for one in self._heap if one[0] == one[2].wake and one[2].due != inf]
         for when, _, owner in self._heap:
             if owner.due == inf and when == owner.wake:

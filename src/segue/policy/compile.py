@@ -50,7 +50,7 @@ class Compiled:
 
 
 def compile_policy(policy: Policy, *, traced: bool = False) -> Compiled:
-    """With ``traced``, every decision that is counted is told in a ring (``common.events``).
+    """With ``traced``, every decision that is counted is written into a ring (``common.events``).
 
     Raises PolicyError, with the place and what to write instead; UsageError when too long.
     """

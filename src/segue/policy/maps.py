@@ -182,7 +182,7 @@ class Map:
 
 
 class Ring:
-    """Records on their way to whoever reads them: a BPF_MAP_TYPE_RINGBUF of ``size`` bytes.
+    """Records on their way to a reader: a BPF_MAP_TYPE_RINGBUF of ``size`` bytes.
 
     A record's fields are numbers that leave no gap, in C's layout, MOST_RECORD_BYTES in all at
     most.  As plain Python it holds its records itself, and has room for any number.

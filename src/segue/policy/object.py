@@ -135,9 +135,9 @@ def _enlarged(sockets: MapSpec) -> MapSpec:
     """The array as it is made: the program sees no difference."""
     return replace(
         sockets,
-        # With values of 4 bytes the kernel does not say who is where.
+        # With values of 4 bytes the kernel does not say which listener is where.
         value_size=builtin.SOCKET_BYTES,
-        # So that nobody has to find out, in the middle of a scaling, that there is no more room.
+        # So that scaling up never finds the array full.
         entries=max(sockets.entries, builtin.SLOTS),
     )
 

@@ -49,11 +49,11 @@ class Conn:
     chance: Callable[[], int] = lambda: 0
 
     def now_ns(self) -> u64:
-        """Nanoseconds since the machine started, without those asleep."""
+        """Nanoseconds since the machine started, without the time in which it slept."""
         return u64(self.clock())
 
     def random(self) -> u32:
-        """32 bits by chance, others each time."""
+        """32 random bits, different each time."""
         return u32(self.chance())
 
 

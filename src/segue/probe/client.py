@@ -1,11 +1,11 @@
-"""The client: opens connections at a pace and tells the fate of each.
+"""The client: opens connections at a pace and reports the fate of each.
 
 One thread, one epoll instance, non-blocking sockets, no event loop beside its own: a probe that
 is slower than what it measures measures itself.  Facts are gathered here, ``fates`` decides.
 
-After a whole answer that announced a close, the server is given the time to close first: whoever
-is first keeps the port in TIME-WAIT, and a client that connects thousands of times a second would
-run out of them.
+After a whole answer that announced a close, the server gets the time to close first.  The side
+that closes first keeps the port in TIME-WAIT, and a client that connects thousands of times a
+second would run out of ports.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What became of each connection, and by which evidence that is decided.
+"""What became of each connection, and the evidence that decides it.
 
 An attempt is one request: a new connection with one request on it, or one request on a kept-alive
 connection.  The client gathers two facts, how far the attempt had come (Stage) and how it ended
 (End); FATES is the whole decision.  Pure: no socket is looked at here.
 
-An answer is an answer: a 503 is OK here, its status is counted apart.  What this machine could not
-do (no free port, no descriptor) is neither an answer nor a loss of the server's.
+Every answer counts as an answer: a 503 is OK here, and its status is counted apart.  What this
+machine could not do (no free port, no descriptor) is neither an answer nor a loss by the server.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Fate(Fact):
 
     @property
     def attempt(self) -> bool:
-        """Something was asked; False for a kept or held connection that ended by itself."""
+        """A request was sent; False for a kept or held connection that ended by itself."""
         return self not in NOT_ASKED
 
     @property
@@ -99,7 +99,7 @@ class Stage(Fact):
 
     @property
     def asked(self) -> bool:
-        """Something is out that waits for its answer."""
+        """A request is out, and its answer is awaited."""
         return self is not Stage.IDLE and self is not Stage.HELD
 
 

@@ -1,4 +1,4 @@
-"""The TLS handshake of a connection, told in the words of fates."""
+"""The TLS handshake of a connection, in the words of ``fates``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from segue.probe.tls import TlsSocket
 
 
 def shake(sock: TlsSocket) -> Ended | bool:
-    """Go as far as the bytes that are there allow; True when it is over, False to wait."""
+    """Go on as far as the received bytes allow; True when it is over, False to wait."""
     try:
         sock.handshake()
     except BlockingIOError:

@@ -19,7 +19,7 @@ HEAD_LIMIT = 65536
 LINE_LIMIT = 4096
 LENGTH_LIMIT = 256
 BODY = b":body"
-# A version fits; who wants a whole page reads it elsewhere.
+# A version fits; a whole page does not need to.
 BODY_SHOWN = 64
 BODY_KEPT = 65536
 

@@ -19,7 +19,7 @@ from segue.visible import whole
 
 Look = dict[str, Any]
 Ask = Callable[[], Look | None]
-"""The status now, or None: nobody serves the target by Segue, or it does not answer any more."""
+"""The status now; None if no instance serves the target, or if it does not answer any more."""
 
 # A look costs the supervisor a dump of the group's sockets: never more than a tenth of its time.
 BEAT_S = 0.1

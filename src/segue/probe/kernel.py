@@ -16,7 +16,7 @@ from segue.linux.tracefs import Event, Tracepoint
 from segue.observe.counters import Counters
 from segue.probe.target import Target
 
-# Of enum sk_rst_reason (include/net/rstreason.h), in the words of who lost a connection.
+# Of enum sk_rst_reason (include/net/rstreason.h), in words for the client that lost a connection.
 CAUSES = {
     "NO_SOCKET": "no listener, or its half-open requests went with it",
     # Both are tcp_disconnect() (net/ipv4/tcp.c), and the kernel does not tell them apart.

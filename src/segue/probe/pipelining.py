@@ -3,7 +3,8 @@
 RFC 9112 leaves a client three cases.  A server that says "Connection: close" has promised to
 process nothing behind that request (section 9.6), so what is behind goes again on another
 connection, and nothing is lost.  When the server ends the connection, a request of which no byte
-was written goes again too: nobody has it.  All others were written and nobody will answer them:
+was written goes again too: the server has no byte of it.  All others were written and will not be
+answered:
 the client may repeat an idempotent one (section 9.3.2), but it cannot know whether it was
 processed.  They are lost, each by what became of it on its own.  Pure.
 """

@@ -1,4 +1,4 @@
-"""What comes on a connection, told in the words of fates: one recv(), and what it ended.
+"""What comes on a connection, in the words of ``fates``: one recv(), and what it ended.
 
 The client's loop decides when; nothing is counted here.
 """
@@ -18,7 +18,7 @@ CHUNK = 16384
 def read(connection: Connection, *, pausing: bool) -> Ended | None:
     """Read once; None while the attempt goes on, or nothing was there to read.
 
-    ``pausing``: we hold our tongue, so whatever comes, a whole answer included, is not the end.
+    ``pausing``: we have not sent anything yet, so even a whole answer is not the end.
     """
     try:
         data = connection.sock.recv(CHUNK)
@@ -31,7 +31,7 @@ def read(connection: Connection, *, pausing: bool) -> Ended | None:
     if connection.stage is Stage.IDLE:
         return Ended(End.NONSENSE if data else End.EOF)
     if not data:
-        # Who holds a connection, silent or as a WebSocket without a ping out, loses it.
+        # A held connection is lost: one on which we pause, or a WebSocket without a ping out.
         kept = pausing or not connection.stage.asked
         whole = connection.reader.eof() and not kept
         return Ended(End.COMPLETE if whole else End.EOF, "FIN")

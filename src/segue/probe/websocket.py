@@ -39,7 +39,7 @@ class WebSocketReader:
     """Reads the answer to the handshake, then frames until the connection is closed.
 
     ``closed`` is the code of the close frame once it came; ``reply`` is what must be sent because
-    of what was read, and is emptied by whoever sends it.
+    of what was read, and is emptied by the caller that sends it.
     """
 
     __slots__ = ("_buffer", "_head", "_pings", "_skip", "_waits", "closed", "reply")
