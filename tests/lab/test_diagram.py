@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from segue.errors import UsageError
-from segue.lab.diagram import Diagram, Kind, Row, diagram, svg, text
+from segue.lab.diagram import Diagram, DiagramRow, Kind, diagram, svg, text
 from segue.lab.replay import replay
 from segue.lab.sides import ModelSide
 
@@ -27,12 +27,12 @@ def test_steps_and_answers_stand_beside_each_other() -> None:
     """A packet of one side alone leaves the other's cell empty, and what follows is still level."""
     made = diagram("drops", ONE, OTHER)
     assert made.rows == (
-        Row(Kind.CALL, "listen A", "listen A"),
-        Row(Kind.ARRIVES, "syn c", "syn c"),
-        Row(Kind.SENT, "c: SYN ACK seq +0 ack +1", None),
-        Row(Kind.CALL, "accept A x", "accept A x"),
-        Row(Kind.ANSWER, "= EAGAIN", "= EAGAIN"),
-        Row(Kind.COUNTED, "counted {}", "counted {'ListenDrops': 1}"),
+        DiagramRow(Kind.CALL, "listen A", "listen A"),
+        DiagramRow(Kind.ARRIVES, "syn c", "syn c"),
+        DiagramRow(Kind.SENT, "c: SYN ACK seq +0 ack +1", None),
+        DiagramRow(Kind.CALL, "accept A x", "accept A x"),
+        DiagramRow(Kind.ANSWER, "= EAGAIN", "= EAGAIN"),
+        DiagramRow(Kind.COUNTED, "counted {}", "counted {'ListenDrops': 1}"),
     )
     assert made.first_difference == 2
 

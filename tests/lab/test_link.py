@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segue.errors import UsageError
-from segue.lab.link import Conditions, Pipe
+from segue.lab.link import Conditions, Direction
 from segue.lab.scenario import link
 
 # Milliseconds as whole numbers: what is compared is order, not rounding.
@@ -24,15 +24,15 @@ CONDITIONS = st.builds(
 SEEDS = st.integers(0, 1000)
 
 
-def make(conditions: Conditions, seed: int = 0) -> Pipe:
-    return Pipe(conditions, Random(seed).random)
+def make(conditions: Conditions, seed: int = 0) -> Direction:
+    return Direction(conditions, Random(seed).random)
 
 
 def name(number: int) -> bytes:
     return b"%d" % number
 
 
-def fill(pipe: Pipe, steps: list[int]) -> float:
+def fill(pipe: Direction, steps: list[int]) -> float:
     """Send one packet after each step; the time of the last."""
     now = 0.0
     for number, step in enumerate(steps):
@@ -41,7 +41,7 @@ def fill(pipe: Pipe, steps: list[int]) -> float:
     return now
 
 
-def drain(pipe: Pipe) -> list[tuple[float, bytes]]:
+def drain(pipe: Direction) -> list[tuple[float, bytes]]:
     """Everything under way, with the deadline at which it came."""
     found = []
     while (due := pipe.deadline()) is not None:

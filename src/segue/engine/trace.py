@@ -63,7 +63,7 @@ class Trace:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class TracedDecision:
     """One decision.  ``when`` is in seconds of CLOCK_MONOTONIC; slots are None for the hash."""
 
     when: float
@@ -89,7 +89,7 @@ class TraceReader:
         """For a selector: readable while a record waits."""
         return self._ring.fileno()
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Iterator[TracedDecision]:
         """What has happened since the last call."""
         for record in self._ring.records():
             one = event(common.events.read(record))
@@ -120,14 +120,14 @@ class TraceReader:
         self._sockets.close()
 
 
-def event(record: Mapping[str, int]) -> Event:
+def event(record: Mapping[str, int]) -> TracedDecision:
     """A record of ``policy.common.events``."""
     words = [record[f"remote_{number}"].to_bytes(4, "big") for number in range(4)]
     if record["ipv6"]:
         host = f"[{ipaddress.IPv6Address(b''.join(words))}]"
     else:
         host = str(ipaddress.IPv4Address(words[3]))
-    return Event(
+    return TracedDecision(
         record["when"] / 1e9,
         Migrating(record["kind"]),
         f"{host}:{record['remote_port']}",

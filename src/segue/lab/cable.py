@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Protocol, TypeVar
 
 from segue.errors import UsageError
-from segue.lab.link import Conditions, Hold, Link, PacketCounts, Pipe, Predicate
+from segue.lab.link import Conditions, Direction, Hold, Link, PacketCounts, Predicate
 from segue.linux.closing import Closing
 
 T = TypeVar("T")
@@ -215,5 +215,5 @@ class CableHold:
         self._cable.ask(lambda link, _: _pipe(link, back=self._back).discard(self._hold))
 
 
-def _pipe(link: Link, *, back: bool) -> Pipe:
+def _pipe(link: Link, *, back: bool) -> Direction:
     return link.back if back else link.forth

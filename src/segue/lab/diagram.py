@@ -35,7 +35,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DiagramRow:
     """One line.  None stands for a side that has nothing here."""
 
     kind: Kind
@@ -48,7 +48,7 @@ class Diagram:
     """A story replayed twice.  ``why_not`` says why Linux did not; then its column is empty."""
 
     title: str
-    rows: tuple[Row, ...]
+    rows: tuple[DiagramRow, ...]
     why_not: str | None = None
 
     @property
@@ -68,15 +68,15 @@ def diagram(
     the replays are of two stories.
     """
     if linux is None:
-        rows = [Row(_kind(line), None, _said(line)) for line in model]
+        rows = [DiagramRow(_kind(line), None, _said(line)) for line in model]
         return Diagram(title, tuple(rows), why_not or "Linux was not asked")
-    found: list[Row] = []
+    found: list[DiagramRow] = []
     for theirs, ours in zip_longest(_steps(linux), _steps(model)):
         if theirs is None or ours is None or _verb(theirs[0]) != _verb(ours[0]):
             raise UsageError(f"{title!r}: these are replays of two stories")
         for one, other in zip_longest(theirs, ours):
             kind = _kind(one if one is not None else other)
-            found.append(Row(kind, one and _said(one), other and _said(other)))
+            found.append(DiagramRow(kind, one and _said(one), other and _said(other)))
     return Diagram(title, tuple(found))
 
 
@@ -131,7 +131,7 @@ def text(shown: Diagram) -> Table:
     return table
 
 
-def _differs(shown: Diagram, row: Row) -> bool:
+def _differs(shown: Diagram, row: DiagramRow) -> bool:
     return shown.why_not is None and row.linux != row.model
 
 

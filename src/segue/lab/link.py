@@ -68,7 +68,7 @@ class PacketCounts:
     under_way: int
 
 
-class Pipe:
+class Direction:
     """One direction of a link.
 
     The same chance and the same number of packets have the same fates: each packet asks once for
@@ -154,8 +154,8 @@ class Pipe:
 class Link:
     """Two pipes: ``forth`` from the first end to the second, and ``back``."""
 
-    forth: Pipe
-    back: Pipe
+    forth: Direction
+    back: Direction
 
     def deadline(self) -> float | None:
         """When either pipe next has something; None while nothing is under way."""

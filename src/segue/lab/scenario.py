@@ -9,7 +9,7 @@ from random import Random
 
 from segue.lab.cable import Cable
 from segue.lab.hosts import Host
-from segue.lab.link import Conditions, Link, Pipe
+from segue.lab.link import Conditions, Direction, Link
 
 CLIENT, SERVER = "10.77.0.1", "10.77.0.2"
 
@@ -52,4 +52,4 @@ def link(forth: Conditions, back: Conditions | None = None, *, seed: int = 0) ->
     """
     # Apart, or packets on the way back would change the fates of those on the way forth.
     out, home = Random(2 * seed), Random(2 * seed + 1)  # noqa: S311 - no secret: repeatable
-    return Link(Pipe(forth, out.random), Pipe(back or forth, home.random))
+    return Link(Direction(forth, out.random), Direction(back or forth, home.random))

@@ -22,7 +22,7 @@ from segue.bpf.disasm import disassemble
 from segue.bpf.insn import SLOT_BYTES, Instruction, encode
 from segue.errors import KernelError, NotSupported, VerifierError
 from segue.linux import bpf_attr
-from segue.linux.bpf_attr import AttachType, Command
+from segue.linux.bpf_attr import AttachType, BpfCommand
 from segue.linux.closing import Closing
 
 # bpf(2) has no wrapper in libc.  280 is the number in the generic table, which every architecture
@@ -65,12 +65,12 @@ def address(buffer: ctypes.Array[ctypes.c_char]) -> int:
     return ctypes.addressof(buffer)
 
 
-def command(which: Command, attributes: bytes) -> int:
+def command(which: BpfCommand, attributes: bytes) -> int:
     """One bpf(2) call: its result, or -errno.  What the call means is the caller's to say."""
     return _command(which, ctypes.create_string_buffer(attributes, len(attributes)))
 
 
-def _command(which: Command, attributes: ctypes.Array[ctypes.c_char]) -> int:
+def _command(which: BpfCommand, attributes: ctypes.Array[ctypes.c_char]) -> int:
     result: int = _libc.syscall(
         ctypes.c_long(syscall_number()),
         ctypes.c_int(which),
@@ -80,7 +80,7 @@ def _command(which: Command, attributes: ctypes.Array[ctypes.c_char]) -> int:
     return -ctypes.get_errno() if result < 0 else result
 
 
-def require(which: Command, attributes: bytes, doing: str, advice: str = "") -> int:
+def require(which: BpfCommand, attributes: bytes, doing: str, advice: str = "") -> int:
     """The same, but the kernel's no is a KernelError."""
     result = command(which, attributes)
     if result < 0:
@@ -88,7 +88,7 @@ def require(which: Command, attributes: bytes, doing: str, advice: str = "") -> 
     return result
 
 
-def refused(which: Command, number: int, doing: str, advice: str = "") -> KernelError:
+def refused(which: BpfCommand, number: int, doing: str, advice: str = "") -> KernelError:
     """The kernel's no to this command, with the usual advice when it is about permission."""
     if number in {errno.EPERM, errno.EACCES} and not advice:
         advice = _PERMISSION
@@ -112,7 +112,7 @@ class Descriptor(Closing):
         """
         where = ctypes.create_string_buffer(os.fsencode(path))
         require(
-            Command.OBJ_PIN,
+            BpfCommand.OBJ_PIN,
             bpf_attr.obj_path(address(where), self._fd),
             f"pinning to {path}",
             "pins live in a file system of type bpf, usually /sys/fs/bpf",
@@ -132,14 +132,14 @@ def obj_get(path: str, known: str = "") -> int:
     """
     where = ctypes.create_string_buffer(os.fsencode(path))
     doing = f"opening the pin {known or path}"
-    return require(Command.OBJ_GET, bpf_attr.obj_path(address(where)), doing)
+    return require(BpfCommand.OBJ_GET, bpf_attr.obj_path(address(where)), doing)
 
 
 def obj_info(descriptor: int, size: int) -> bytes:
     """The first ``size`` bytes of a map's or program's info, as far as this kernel fills them."""
     buffer = ctypes.create_string_buffer(size)
     attributes = bpf_attr.obj_info(descriptor, size, address(buffer))
-    require(Command.OBJ_GET_INFO_BY_FD, attributes, "asking what a bpf object is")
+    require(BpfCommand.OBJ_GET_INFO_BY_FD, attributes, "asking what a bpf object is")
     return buffer.raw
 
 
@@ -190,7 +190,7 @@ class Program(Descriptor):
         if result >= 0:
             return cls(result)
         if not log:
-            raise refused(Command.PROG_LOAD, -result, doing, _needs(attach_type, -result))
+            raise refused(BpfCommand.PROG_LOAD, -result, doing, _needs(attach_type, -result))
         raise VerifierError(-result, doing, log, disassemble(instructions, maps))
 
     @classmethod
@@ -228,7 +228,7 @@ class _Loading:
         )
         result = -errno.EAGAIN
         for _ in range(_ATTEMPTS):
-            result = command(Command.PROG_LOAD, attributes)
+            result = command(BpfCommand.PROG_LOAD, attributes)
             if result != -errno.EAGAIN:
                 break
         return result, log.raw.partition(b"\0")[0].decode(errors="replace")
@@ -274,19 +274,19 @@ def attach_cgroup(cgroup: int, program: int, attach_type: AttachType) -> None:
     """
     attributes = bpf_attr.prog_attach(cgroup, program, attach_type)
     doing = f"attaching a program to a cgroup as {attach_type.name}"
-    result = command(Command.PROG_ATTACH, attributes)
+    result = command(BpfCommand.PROG_ATTACH, attributes)
     if result < 0:
-        raise refused(Command.PROG_ATTACH, -result, doing, _needs(attach_type, -result))
+        raise refused(BpfCommand.PROG_ATTACH, -result, doing, _needs(attach_type, -result))
 
 
 def attached_to_cgroup(cgroup: int, attach_type: AttachType) -> int:
     """How many programs are attached so to this very cgroup.  Raises KernelError."""
     attributes = bpf_attr.prog_query(cgroup, attach_type)
     buffer = ctypes.create_string_buffer(attributes, len(attributes))
-    result = _command(Command.PROG_QUERY, buffer)
+    result = _command(BpfCommand.PROG_QUERY, buffer)
     if result < 0:
         doing = f"looking for programs of a cgroup ({attach_type.name})"
-        raise refused(Command.PROG_QUERY, -result, doing, _needs(attach_type, -result))
+        raise refused(BpfCommand.PROG_QUERY, -result, doing, _needs(attach_type, -result))
     return bpf_attr.decode_count(buffer.raw)
 
 

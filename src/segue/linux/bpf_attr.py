@@ -16,7 +16,7 @@ from segue.errors import UsageError
 _NAME = re.compile(r"[A-Za-z0-9_.]{0,15}")
 
 
-class Command(IntEnum):
+class BpfCommand(IntEnum):
     """First argument of bpf(2)."""
 
     MAP_CREATE = 0

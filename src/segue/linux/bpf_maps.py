@@ -16,7 +16,7 @@ from functools import cache
 from segue.errors import UsageError
 from segue.linux import bpf_attr
 from segue.linux.bpf import Descriptor, address, command, obj_get, obj_info, refused, require
-from segue.linux.bpf_attr import Command, MapType, Update
+from segue.linux.bpf_attr import BpfCommand, MapType, Update
 
 POSSIBLE = "/sys/devices/system/cpu/possible"
 
@@ -73,7 +73,7 @@ class Map(Descriptor):
         """A new map, empty or, for the array kinds, all zero.  Raises KernelError."""
         attributes = bpf_attr.map_create(kind, key_size, value_size, entries, flags, name)
         doing = f"creating the {kind.name} map {name}".rstrip()
-        return cls(require(Command.MAP_CREATE, attributes, doing), kind, key_size, value_size)
+        return cls(require(BpfCommand.MAP_CREATE, attributes, doing), kind, key_size, value_size)
 
     @classmethod
     def adopt(cls, descriptor: int) -> Map:
@@ -138,17 +138,17 @@ class Map(Descriptor):
 
     def delete(self, key: bytes) -> bool:
         """Take the key out; False when it was not there.  Raises KernelError."""
-        result = self._element(Command.MAP_DELETE_ELEM, key)
+        result = self._element(BpfCommand.MAP_DELETE_ELEM, key)
         if result == -errno.ENOENT:
             return False
         if result < 0:
-            raise refused(Command.MAP_DELETE_ELEM, -result, self._doing("deleting from"))
+            raise refused(BpfCommand.MAP_DELETE_ELEM, -result, self._doing("deleting from"))
         return True
 
     def freeze(self) -> None:
         """Nobody in user space writes to it from here on.  Raises KernelError."""
         attributes = bpf_attr.map_descriptor(self._fd)
-        require(Command.MAP_FREEZE, attributes, self._doing("freezing"))
+        require(BpfCommand.MAP_FREEZE, attributes, self._doing("freezing"))
 
     def next_key(self, key: bytes | None = None) -> bytes | None:
         """The key after this one, the first for None; None after the last.  Raises KernelError.
@@ -156,11 +156,11 @@ class Map(Descriptor):
         In a hash map a key that was deleted meanwhile is followed by the first again.
         """
         found = ctypes.create_string_buffer(self.key_size)
-        result = self._element(Command.MAP_GET_NEXT_KEY, key, found)
+        result = self._element(BpfCommand.MAP_GET_NEXT_KEY, key, found)
         if result == -errno.ENOENT:
             return None
         if result < 0:
-            raise refused(Command.MAP_GET_NEXT_KEY, -result, self._doing("walking"))
+            raise refused(BpfCommand.MAP_GET_NEXT_KEY, -result, self._doing("walking"))
         return found.raw
 
     def keys(self) -> Iterator[bytes]:
@@ -172,22 +172,22 @@ class Map(Descriptor):
 
     def _lookup(self, key: bytes, size: int) -> bytes | None:
         found = ctypes.create_string_buffer(size)
-        result = self._element(Command.MAP_LOOKUP_ELEM, key, found)
+        result = self._element(BpfCommand.MAP_LOOKUP_ELEM, key, found)
         if result == -errno.ENOENT:
             return None
         if result < 0:
-            raise refused(Command.MAP_LOOKUP_ELEM, -result, self._doing("reading"))
+            raise refused(BpfCommand.MAP_LOOKUP_ELEM, -result, self._doing("reading"))
         return found.raw
 
     def _update(self, key: bytes, value: bytes, flags: Update) -> None:
         held = ctypes.create_string_buffer(value, len(value))
-        result = self._element(Command.MAP_UPDATE_ELEM, key, held, flags)
+        result = self._element(BpfCommand.MAP_UPDATE_ELEM, key, held, flags)
         if result < 0:
-            raise refused(Command.MAP_UPDATE_ELEM, -result, self._doing("writing to"))
+            raise refused(BpfCommand.MAP_UPDATE_ELEM, -result, self._doing("writing to"))
 
     def _element(
         self,
-        which: Command,
+        which: BpfCommand,
         key: bytes | None,
         value: ctypes.Array[ctypes.c_char] | None = None,
         flags: int = 0,
@@ -217,9 +217,11 @@ class Map(Descriptor):
 def _info(descriptor: int) -> MapInfo:
     # A program's info begins otherwise; the kernel does not say which of the two it filled, but
     # refuses a command that is for maps only.
-    probe = command(Command.MAP_GET_NEXT_KEY, bpf_attr.map_element(descriptor, 0))
+    probe = command(BpfCommand.MAP_GET_NEXT_KEY, bpf_attr.map_element(descriptor, 0))
     if probe in {-errno.EBADF, -errno.EINVAL}:
-        raise refused(Command.MAP_GET_NEXT_KEY, -probe, f"taking descriptor {descriptor} for a map")
+        raise refused(
+            BpfCommand.MAP_GET_NEXT_KEY, -probe, f"taking descriptor {descriptor} for a map"
+        )
     kind, number, key_size, value_size, entries, flags, name = struct.unpack(
         "=6I16s", obj_info(descriptor, 40)
     )

@@ -14,7 +14,7 @@ END = "(counting)"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ListingRow:
     """An instruction or a label; ``source`` is empty while it is still that of the row before.
 
     ``line`` counts from 1 in the policy's file; 0 is what comes before and after the policy.
@@ -25,7 +25,7 @@ class Row:
     program: str
 
 
-def rows(compiled: Compiled) -> Iterator[Row]:
+def rows(compiled: Compiled) -> Iterator[ListingRow]:
     """In the order of the program, whose slots are those the kernel's verifier names."""
     listing = compiled.listing
     names = {number: one.name for number, one in enumerate(compiled.maps)}
@@ -40,7 +40,7 @@ def rows(compiled: Compiled) -> Iterator[Row]:
         if line != before:
             source = linecache.getline(file, line).rstrip() if line else END if inside else PINS
         before = line
-        yield Row(line, source, text)
+        yield ListingRow(line, source, text)
 
 
 def listing(compiled: Compiled) -> str:
