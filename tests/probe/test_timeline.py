@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segue.probe.fates import Fate
-from segue.probe.timeline import Outcome, Span, timeline_of
+from segue.probe.timeline import EndedAttempt, Span, timeline_of
 
 SPAN = Span(3.0, 3.1, 5.0)
 rows = st.lists(
@@ -15,7 +15,7 @@ rows = st.lists(
 
 
 @given(rows, st.floats(0, 12))
-def test_nothing_is_counted_twice_or_not_at_all(found: list[Outcome], seconds: float) -> None:
+def test_nothing_is_counted_twice_or_not_at_all(found: list[EndedAttempt], seconds: float) -> None:
     """The sums over phases and over slices are those of the run."""
     timeline = timeline_of(found, seconds, SPAN)
     asked = sum(fate.attempt for _, _, fate in found)

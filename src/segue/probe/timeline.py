@@ -20,7 +20,7 @@ from segue.probe.result import percentile
 SLICES = 240
 FINEST_S = 0.05
 
-Outcome = tuple[float, float, Fate]  # ended at, took (both in seconds), fate
+EndedAttempt = tuple[float, float, Fate]  # ended at, took (both in seconds), fate
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Timeline:
         return found
 
 
-def timeline_of(rows: Iterable[Outcome], seconds: float, span: Span | None) -> Timeline:
+def timeline_of(rows: Iterable[EndedAttempt], seconds: float, span: Span | None) -> Timeline:
     """The timeline of these attempts, over a run of this length."""
     rows = list(rows)
     last = max((at for at, _, _ in rows), default=0.0)
@@ -100,11 +100,11 @@ def _round_up(seconds: float) -> float:
     return float(ceil(seconds / 60) * 60)
 
 
-def _phases(rows: list[Outcome], span: Span | None) -> Iterator[TimelinePhase]:
+def _phases(rows: list[EndedAttempt], span: Span | None) -> Iterator[TimelinePhase]:
     if span is None:
         yield _phase("steady", rows)
         return
-    sorted_by: dict[str, list[Outcome]] = {"before": [], "restart": [], "after": []}
+    sorted_by: dict[str, list[EndedAttempt]] = {"before": [], "restart": [], "after": []}
     for row in rows:
         at, took, _ = row
         inside = span.touches(at - took, at)
@@ -114,7 +114,7 @@ def _phases(rows: list[Outcome], span: Span | None) -> Iterator[TimelinePhase]:
         yield _phase(name, found)
 
 
-def _phase(name: str, rows: list[Outcome]) -> TimelinePhase:
+def _phase(name: str, rows: list[EndedAttempt]) -> TimelinePhase:
     good = _latencies(rows)
     return TimelinePhase(
         name,
@@ -127,13 +127,13 @@ def _phase(name: str, rows: list[Outcome]) -> TimelinePhase:
     )
 
 
-def _latencies(rows: Iterable[Outcome]) -> list[float]:
+def _latencies(rows: Iterable[EndedAttempt]) -> list[float]:
     return sorted(took * 1e3 for _, took, fate in rows if fate is Fate.OK)
 
 
-def _slices(rows: list[Outcome], length: float, width: float) -> Iterator[Slice]:
+def _slices(rows: list[EndedAttempt], length: float, width: float) -> Iterator[Slice]:
     number = ceil(round(length / width, 6))
-    found: list[list[Outcome]] = [[] for _ in range(number)]
+    found: list[list[EndedAttempt]] = [[] for _ in range(number)]
     for row in rows:
         found[min(number - 1, max(0, int(row[0] / width)))].append(row)
     for index, inside in enumerate(found):
