@@ -206,7 +206,9 @@ class Access(Arithmetic):
     def delete(self, node: ast.AST, made: Map, key: Num) -> None:
         """``del map[key]``."""
         if made.kind is not Kind.HASH:
-            self.refuse(node, f"map {made.name} is an array, whose keys stay", "set it to 0")
+            self.refuse(
+                node, f"map {made.name} is an array, whose keys cannot be deleted", "set it to 0"
+            )
         self._store_key(node, made, key)
         self.call(Helper.MAP_DELETE_ELEM, ir.MapAddress(made.name), ir.StackAddress(KEY_AT))
 

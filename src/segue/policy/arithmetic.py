@@ -46,7 +46,7 @@ class Arithmetic(Builder):
         if kind == "i64" and alu in {Alu.DIV, Alu.MOD}:
             self.refuse(
                 node,
-                "i64 does not divide: eBPF can from Linux 6.6 on only",
+                "i64 cannot be divided: eBPF can do that only from Linux 6.6 on",
                 "divide as u64(...), or shift",
             )
         for one in (left, right):
@@ -69,7 +69,9 @@ class Arithmetic(Builder):
         kinds = [FIXED[one.kind] for one in (left, right) if one.kind in FIXED]
         found = wider(kinds[0], kinds[-1])
         if found is None:
-            self.refuse(node, "u64 and i64 do not mix", "make both one kind: u64(...) or i64(...)")
+            self.refuse(
+                node, "u64 and i64 cannot be combined", "make both one kind: u64(...) or i64(...)"
+            )
         return found.__name__
 
     def _bounds(
@@ -103,7 +105,7 @@ class Arithmetic(Builder):
             if alu in {Alu.DIV, Alu.MOD} and right.operand == 0:
                 self.refuse(node, "division by zero", "write another divisor")
             if alu in {Alu.LSH, Alu.RSH} and not 0 <= right.operand < 64:
-                self.refuse(node, "a shift is by 0 to 63", "write another count")
+                self.refuse(node, "a shift must be between 0 and 63", "write another count")
             return self._exact(node, plain(left.operand, right.operand))
         if alu not in {Alu.ADD, Alu.SUB, Alu.MUL}:
             self.refuse(
@@ -120,13 +122,15 @@ class Arithmetic(Builder):
 
     def _shift(self, node: ast.AST, alu: Alu, left: Num, right: Num) -> Num:
         if left.kind == "int":
-            self.refuse(node, "what is shifted needs a kind", "write u32(...) << count")
+            self.refuse(node, "the number that is shifted needs a kind", "write u32(...) << count")
         made = FIXED[left.kind]
         if isinstance(right.operand, int):
             # A count with a kind may be the result of something: its low bits count, as in a run.
             if right.kind == "int" and not 0 <= right.operand < made.bits:
                 self.refuse(
-                    node, f"{left.kind} is shifted by 0 to {made.bits - 1}", "write another count"
+                    node,
+                    f"a shift of {left.kind} must be between 0 and {made.bits - 1}",
+                    "write another count",
                 )
             right = Num.constant(right.kind, right.operand & made.bits - 1)
             assert isinstance(right.operand, int)

@@ -97,7 +97,7 @@ class Expressions(Access, ABC):
         self.refuse(
             node,
             f"a policy has no {type(node).__name__.lower()}",
-            "docs/POLICY.md lists the expressions there are",
+            "docs/POLICY.md lists the possible expressions",
         )
 
     def number(self, node: ast.expr) -> Num:
@@ -315,7 +315,9 @@ class Expressions(Access, ABC):
 
     def _call(self, node: ast.Call) -> Value:
         if node.keywords or any(isinstance(one, ast.Starred) for one in node.args):
-            self.refuse(node, "a policy calls by position only", "write the arguments in order")
+            self.refuse(
+                node, "a policy cannot use keyword arguments", "write the arguments in order"
+            )
         callee = self.value(node.func)
         match callee:
             case Python(type() as made) if made in FIXED.values():
@@ -376,8 +378,8 @@ class Expressions(Access, ABC):
                 return self.lookup(node, made, self.number(node.args[0]))
         self.refuse(
             node,
-            f"`{ast.unparse(node.func)}` cannot be called so",
-            "docs/POLICY.md lists the calls there are",
+            f"`{ast.unparse(node.func)}` cannot be called like this",
+            "docs/POLICY.md lists the possible calls",
         )
 
     def _slot_number(self, node: ast.expr) -> Num:
@@ -396,7 +398,7 @@ class Expressions(Access, ABC):
             case Python(Map() as made):
                 self.refuse(
                     node,
-                    f"{made.name}[...] would fail where nothing is",
+                    f"{made.name}[...] would fail if the key is missing",
                     f"write {made.name}.get(...) and test for None",
                 )
         self.refuse(node, "this has no elements", "index an array field of a map's record")

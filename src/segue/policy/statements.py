@@ -150,7 +150,7 @@ class Statements(Expressions):
                 self.refuse(
                     node,
                     f"a policy has no {type(node).__name__.lower()}",
-                    "docs/POLICY.md lists the statements there are",
+                    "docs/POLICY.md lists the possible statements",
                 )
 
     def _return(self, node: ast.Return, value: ast.expr | None) -> None:
@@ -161,7 +161,7 @@ class Statements(Expressions):
             elif not isinstance(found, Num) or found.kind != "verdict":
                 self.refuse(
                     value or node,
-                    "a policy returns a selection or a verdict",
+                    "a policy must return a selection or a verdict",
                     "return group.slot(n).select(), Verdict.PASS or Verdict.DROP",
                 )
         self.here.names[RETURNED] = found
