@@ -31,6 +31,13 @@ def running_kernel() -> tuple[int, ...]:
     return int(found[1]), int(found[2])
 
 
+def urgency(item: pytest.Item) -> int:
+    """0 for slow tests, 1 for those that start servers, 2 for the rest."""
+    if item.get_closest_marker("slow"):
+        return 0
+    return 1 if item.get_closest_marker("root") else 2
+
+
 def why_not(item: pytest.Item) -> str | None:
     """The reason why this test cannot run here, or None."""
     for mark in item.iter_markers("kernel"):
@@ -47,8 +54,14 @@ def why_not(item: pytest.Item) -> str | None:
     return None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Turn the markers into skips; which of them count as failures is told at the end."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Turn the markers into skips; which of them count as failures is told at the end.
+
+    Where processes share the tests, what takes longest is begun first, so that at the end none
+    works alone.
+    """
+    if hasattr(config, "workerinput"):
+        items.sort(key=urgency)
     for item in items:
         reason = why_not(item)
         if reason:

@@ -28,6 +28,7 @@ def stories(draw: st.DrawFn) -> str:
     return story(lambda choices: draw(st.sampled_from(choices)), steps)
 
 
+@pytest.mark.slow
 @pytest.mark.root
 @pytest.mark.kernel("6.18")
 @BOUNDED

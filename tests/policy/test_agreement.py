@@ -55,6 +55,7 @@ def fresh() -> None:
     common.pins[1] = 5  # the port that examples shrink to
 
 
+@pytest.mark.slow
 @settings(
     max_examples=200,
     deadline=None,

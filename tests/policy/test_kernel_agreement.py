@@ -283,6 +283,7 @@ CHECKED = settings(
 )
 
 
+@pytest.mark.slow
 @CHECKED
 @given(policies(steady=True), clients())
 def test_a_generated_policy_decides_alike(
