@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
-from segue.probe.instance_report import InstanceWatch, Look, Milestone, report_of
+from dataclasses import replace
+from typing import Any
+
+from segue.probe.instance_report import InstanceWatch, Milestone, report_of
+from segue.supervisor.control.status import FrontStatus, Status, WorkerStatus
 
 
-def look(working: int, newcomer: int, *generations: int, new: int = 0, **more: float) -> Look:
+def look(
+    working: int,
+    newcomer: int | None,
+    *generations: int,
+    new: int = 0,
+    by_hash: int = 2,
+    **more: Any,
+) -> Status:
     """A status with a worker of each of these generations; the second address counts nothing."""
-    fronts = [
-        {"by_hash": more.pop("by_hash", 2), "counts": {"new": new, "child": new // 10}},
-        {"by_hash": 1, "counts": {"new": 7, "child": 0}},
-    ]
-    workers = [{"generation": one, "age": 0.25} for one in generations]
-    return {
-        "name": "t", "engine": "migrate", "working": working, "newcomer": newcomer,
-        "moved": 0, "cut": 0, "flip_age": None, "workers": workers, "fronts": fronts,
-    } | more  # fmt: skip
+    front = FrontStatus(name="", address="127.0.0.1:1")
+    worker = WorkerStatus(generation=0, id=0, pid=0, stage="serving", age=0.25, share=0)
+    made = Status(
+        name="t", pid=1, phase="serving", engine="migrate", working=working, newcomer=newcomer,
+        size=1,
+        fronts=(
+            replace(front, by_hash=by_hash, counts={"new": new, "child": new // 10}),
+            replace(front, by_hash=1, counts={"new": 7, "child": 0}),
+        ),
+        workers=tuple(replace(worker, generation=one) for one in generations),
+    )  # fmt: skip
+    return replace(made, **more)
 
 
 def test_a_restart_has_a_beginning_a_flip_and_an_end() -> None:
     """And the counters are differences of the first and the last look, by kind."""
     found = report_of(
         [
-            (0.0, look(1, 0, 1, new=100)),
+            (0.0, look(1, None, 1, new=100)),
             (1.0, look(1, 2, 1, new=150)),
             (2.0, look(1, 2, 1, 2, new=160)),
-            (3.0, look(2, 0, 1, 2, new=200)),
-            (4.0, look(2, 0, 2, new=250, by_hash=5, moved=4, cut=1)),
+            (3.0, look(2, None, 1, 2, new=200)),
+            (4.0, look(2, None, 2, new=250, by_hash=5, moved=4, cut=1)),
         ]
     )
     assert found.marks == (
@@ -43,8 +57,8 @@ def test_a_flip_is_placed_by_its_age() -> None:
     found = report_of(
         [
             (0.0, look(1, 2, 1, 2)),
-            (2.0, look(2, 0, 1, 2, flip_age=1.5)),
-            (3.0, look(1, 0, 1, 2, flip_age=2.5)),
+            (2.0, look(2, None, 1, 2, flip_age=1.5)),
+            (3.0, look(1, None, 1, 2, flip_age=2.5)),
         ]
     )
     assert found.marks == (
@@ -60,7 +74,7 @@ def test_newcomers_that_will_not_do_are_given_up() -> None:
             (0.0, look(1, 2, 1)),
             (1.0, look(1, 2, 1, 2)),
             (2.0, look(1, 3, 1, 3)),
-            (3.0, look(1, 0, 1)),
+            (3.0, look(1, None, 1)),
         ]
     )
     assert [mark.text for mark in found.marks] == [
@@ -72,15 +86,15 @@ def test_newcomers_that_will_not_do_are_given_up() -> None:
 
 def test_an_engine_that_cannot_count_shows_no_counts() -> None:
     """Rather than zeros, which would be a statement."""
-    mute = look(1, 0, 1)
-    for front in mute["fronts"]:
-        front["counts"] = {}
+    heard = look(1, None, 1)
+    mute = replace(heard, fronts=tuple(replace(front, counts={}) for front in heard.fronts))
     assert report_of([(0.0, mute), (1.0, mute)]).counts == {}
 
 
 def test_a_supervisor_that_counts_anew_is_not_shown_below_zero() -> None:
     """One that was killed and followed by another has lost what left before."""
-    assert report_of([(0.0, look(1, 0, 1, new=90)), (1.0, look(1, 0, 1, new=5))]).counts["new"] == 0
+    before, after = look(1, None, 1, new=90), look(1, None, 1, new=5)
+    assert report_of([(0.0, before), (1.0, after)]).counts["new"] == 0
 
 
 def test_who_is_not_served_by_segue_is_asked_once() -> None:
@@ -94,8 +108,8 @@ def test_who_is_not_served_by_segue_is_asked_once() -> None:
 
 def test_looks_without_news_are_forgotten() -> None:
     """But not the first, the last, or those around a change, which say when it was."""
-    states = [look(1, 0, 1, new=count) for count in range(50)]
-    states += [look(2, 0, 2, new=count) for count in range(50, 100)]
+    states = [look(1, None, 1, new=count) for count in range(50)]
+    states += [look(2, None, 2, new=count) for count in range(50, 100)]
     watch = InstanceWatch(lambda: None)
     for second, state in enumerate(states):
         watch._keep(float(second), state)

@@ -19,8 +19,8 @@ from segue.linux.sockopt import cookie, open_listener
 from segue.observe.origin import Rule
 from segue.observe.snapshot import Observer
 from segue.supervisor.attach.follower import Follower
-from segue.supervisor.attach.orders import report
 from segue.supervisor.attach.settings import AttachSettings
+from segue.supervisor.attach.status import report
 from segue.supervisor.control.paths import Paths
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14"), pytest.mark.program("mount")]
@@ -81,7 +81,7 @@ def test_a_newcomer_is_asked_and_then_shared_to(make: Make) -> None:
                     return observer.queued(IPV4)[cookie(second)] == 1
 
             wait_until(asked, "a knock")
-            stages = {worker["id"]: worker["stage"] for worker in report(one)["workers"]}
+            stages = {worker.id: worker.stage for worker in report(one).workers}
             assert stages == {0: "serving", 1: "starting"}
             with connect(IPV4), second.accept()[0]:
 
@@ -91,4 +91,4 @@ def test_a_newcomer_is_asked_and_then_shared_to(make: Make) -> None:
 
                 wait_until(shared, "a share")
             first.accept()[0].close()
-            assert report(one)["fronts"][0]["counts"]["new"] == 2
+            assert report(one).fronts[0].counts["new"] == 2

@@ -141,10 +141,9 @@ def rescue(address: str, after: str, **given: Any) -> int:
 
 def _ask_for_rescue(name: str, control: str, request: Rescue) -> int:
     """Have the instance that runs rescue until we are told to end; our hanging up ends it."""
-    from segue.supervisor.control.client import ask  # noqa: PLC0415
-    from segue.supervisor.control.requests import Status  # noqa: PLC0415
+    from segue.supervisor.control.client import ask, status  # noqa: PLC0415
 
-    if ask(control, Status(), tell).get("status", {}).get("command"):
+    if status(control).command:
         raise UsageError(
             f"{request.address} is served by segue run ({name}): give --rescue to that one"
         )

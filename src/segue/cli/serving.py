@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
 
 from segue.address import Address
 from segue.errors import SegueError
 from segue.probe.target import Target
-from segue.supervisor.control import requests
-from segue.supervisor.control.client import ask
+from segue.supervisor.control import client
 from segue.supervisor.control.paths import Paths, instances
-
-Status = dict[str, Any]
+from segue.supervisor.control.status import Status
 
 
 def status_at(target: Target) -> Callable[[], Status | None]:
@@ -41,12 +38,12 @@ def status_at(target: Target) -> Callable[[], Status | None]:
 def serves(status: Status, target: Target) -> bool:
     """The instance listens at the target, in this network namespace."""
     try:
-        if not os.path.samefile(f"/proc/{status['pid']}/ns/net", "/proc/thread-self/ns/net"):
+        if not os.path.samefile(f"/proc/{status.pid}/ns/net", "/proc/thread-self/ns/net"):
             return False
     except OSError:
         return False
-    for front in status["fronts"]:
-        address = Address.parse(front["address"])
+    for front in status.fronts:
+        address = Address.parse(front.address)
         if address == target.address:
             return True
         same = (address.port, address.family) == (target.address.port, target.address.family)
@@ -57,8 +54,6 @@ def serves(status: Status, target: Target) -> bool:
 
 def _status(name: str) -> Status | None:
     try:
-        answer = ask(Paths.of(name).control, requests.Status(), lambda _: None)
+        return client.status(Paths.of(name).control)
     except (SegueError, OSError, ValueError):
         return None
-    found = answer.get("status")
-    return found if isinstance(found, dict) else None

@@ -72,18 +72,18 @@ class _Names:
 
     def of(self, slot: int | None) -> str:
         """The worker, or the slot when no worker has it."""
-        from segue.supervisor.control.client import ask  # noqa: PLC0415
-        from segue.supervisor.control.requests import Status  # noqa: PLC0415
+        from segue.supervisor.control.client import status  # noqa: PLC0415
 
         if slot is None:
             return "the kernel's hash"
         if slot not in self._known or time.monotonic() - self._asked > _LOOK_AGAIN:
             self._asked = time.monotonic()
-            status = ask(self._path, Status(), lambda _: None).get("status", {})
-            for worker in status.get("workers", []):
-                for front, place in worker.get("slots", []):
-                    if front in {self._bind, status["fronts"][0]["address"]}:
-                        self._known[place] = f"worker {worker['generation']}.{worker['id']}"
+            seen = status(self._path)
+            fronts = [one for one in seen.fronts if self._bind in {"", one.name, one.address}]
+            for worker in seen.workers:
+                for address, place in worker.slots:
+                    if fronts and address == fronts[0].address:
+                        self._known[place] = f"worker {worker.generation}.{worker.id}"
         return self._known.get(slot, f"slot {slot}")
 
 

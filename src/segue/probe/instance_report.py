@@ -1,24 +1,24 @@
 """Segue's side of a run, where ``segue run`` serves the target: its stages and its counters.
 
-The status of the instance (segue.supervisor.run.status) is looked at again and again while the load
-goes on; the first and the last make the differences, and what changed between two makes the stages.
-What tells its age (a generation's start, the flip) is placed in time by it; the rest is late by up
-to one look.
+The status of the instance (segue.supervisor.control.status) is looked at again and again while the
+load goes on; the first and the last make the differences, and what changed between two makes the
+stages.  What tells its age (a generation's start, the flip) is placed in time by it; the rest is
+late by up to one look.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
-from segue.visible import whole
+from segue.supervisor.control.status import Status
 
-Look = dict[str, Any]
-Ask = Callable[[], Look | None]
+Ask = Callable[[], Status | None]
 """The status now; None if no instance serves the target, or if it does not answer any more."""
 
 # A look costs the supervisor a dump of the group's sockets: never more than a tenth of its time.
@@ -72,7 +72,7 @@ class InstanceWatch:
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
-        self._looks: list[tuple[float, Look]] = []
+        self._looks: list[tuple[float, Status]] = []
         self._first, self._over = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._follow, name="watch", daemon=True)
 
@@ -97,7 +97,7 @@ class InstanceWatch:
         while not last:
             last = self._over.is_set()
             began = time.monotonic()
-            look = whole(self._ask())
+            look = self._ask()
             now = time.monotonic()
             if look is not None:
                 self._keep(now, look)
@@ -109,7 +109,7 @@ class InstanceWatch:
                 self._over.wait(max(BEAT_S, (now - began) / SHARE))
         self._first.set()
 
-    def _keep(self, now: float, look: Look) -> None:
+    def _keep(self, now: float, look: Status) -> None:
         # Most looks are like those around them: a run of an hour must fit in memory.
         kept = [one for _, one in self._looks[-2:]] + [look]
         if len(kept) == 3 and not any(news(a, b) for a, b in pairwise(kept)):
@@ -117,64 +117,67 @@ class InstanceWatch:
         self._looks.append((now, look))
 
 
-def news(before: Look, after: Look) -> bool:
+def news(before: Status, after: Status) -> bool:
     """Something that ``report_of`` would mark."""
     return bool(list(_marks([(0.0, before), (0.0, after)])))
 
 
-def report_of(looks: Sequence[tuple[float, Look]]) -> InstanceReport:
+def report_of(looks: Sequence[tuple[float, Status]]) -> InstanceReport:
     """The difference of the first and the last of these, and the marks between."""
     first, last = looks[0][1], looks[-1][1]
     marks = tuple(sorted(_marks(looks), key=lambda mark: mark.at_s))
-    counts = {
-        kind: _grown(_sum(first, kind, "counts"), value)
-        for kind in (last["fronts"][0]["counts"] if last["fronts"] else ())
-        for value in [_sum(last, kind, "counts")]
-    }
+    before, after = _counts(first), _counts(last)
     return InstanceReport(
-        name=last["name"],
-        engine=last["engine"],
-        counts=counts,
-        by_hash=_grown(_sum(first, "by_hash"), _sum(last, "by_hash")),
-        moved=_grown(first["moved"], last["moved"]),
-        cut=_grown(first["cut"], last["cut"]),
+        name=last.name,
+        engine=last.engine,
+        counts={kind: _grown(before[kind], value) for kind, value in after.items()},
+        by_hash=_grown(_by_hash(first), _by_hash(last)),
+        moved=_grown(first.moved, last.moved),
+        cut=_grown(first.cut, last.cut),
         restarts=sum(mark.text.endswith(" serves") for mark in marks),
         marks=marks,
     )
 
 
-def _generations(look: Look) -> dict[int, float]:
+def _generations(look: Status) -> dict[int, float]:
     """Those with a worker, and how old the oldest is."""
     found: dict[int, float] = {}
-    for one in look["workers"]:
-        number = one["generation"]
-        found[number] = max(found.get(number, 0.0), one["age"])
+    for one in look.workers:
+        number = one.generation
+        found[number] = max(found.get(number, 0.0), one.age)
     return found
 
 
-def _sum(look: Look, key: str, within: str = "") -> int:
-    """Over the addresses of the instance."""
-    return sum((front[within] if within else front)[key] for front in look["fronts"])
+def _counts(look: Status) -> Counter[str]:
+    """The program's decisions by kind, over the addresses of the instance."""
+    found: Counter[str] = Counter()
+    for front in look.fronts:
+        found.update(front.counts)
+    return found
+
+
+def _by_hash(look: Status) -> int:
+    return sum(front.by_hash for front in look.fronts)
 
 
 def _grown(before: int, after: int) -> int:
     return max(0, after - before)
 
 
-def _marks(looks: Sequence[tuple[float, Look]]) -> Iterator[Milestone]:
+def _marks(looks: Sequence[tuple[float, Status]]) -> Iterator[Milestone]:
     for (began, before), (at, after) in pairwise(looks):
-        went = before["newcomer"]
+        went = before.newcomer
         # Workers tell their age, so a beginning is not late, however short it was.
         for number in sorted(_generations(after).keys() - _generations(before).keys()):
             yield Milestone(
                 max(0.0, at - _generations(after)[number]), f"generation {number} starts"
             )
-        if after["working"] != before["working"]:
+        if after.working not in {None, before.working}:
             # The flip tells its age too; a rollback or a promotion is none.
-            flipped = at - (after["flip_age"] or 0.0)
+            flipped = at - (after.flip_age or 0.0)
             seen_before = flipped < began
-            yield Milestone(at if seen_before else flipped, f"generation {after['working']} serves")
-        if went and went not in {after["newcomer"], after["working"]}:
+            yield Milestone(at if seen_before else flipped, f"generation {after.working} serves")
+        if went is not None and went not in {after.newcomer, after.working}:
             yield Milestone(at, f"generation {went} is given up")
         gone = _generations(before).keys() - _generations(after).keys()
         for number in sorted(gone - {went}):

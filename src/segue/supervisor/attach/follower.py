@@ -29,6 +29,7 @@ from segue.supervisor import notify
 from segue.supervisor.attach import orders as attached_orders
 from segue.supervisor.attach.newcomers import Newcomers
 from segue.supervisor.attach.settings import AttachSettings, enter
+from segue.supervisor.attach.status import parts_of
 from segue.supervisor.attach.watched import ForeignListeners
 from segue.supervisor.control.clients import Clients
 from segue.supervisor.control.doors import KEEP_EVERY, Doors
@@ -162,7 +163,7 @@ class Follower:
         self.observer, self.attached = observer, attached
         self.ended = False
         self.exit_code = 0
-        self._log = Log()
+        self.log = Log()
         self.loop = Loop(self.say)
         self.front = Front(0, Bind("", settings.address), attached.steering, observer)
         self.watched: ForeignListeners | None = None
@@ -379,18 +380,8 @@ class Follower:
         self.paths.write_record({"attached": record})
         self._written = group
 
-    def parts(self) -> dict[int, tuple[int, float]]:
-        """Generation -> its listeners and its percentage of new connections."""
-        total = sum(self.attached.weights.values()) or 1.0
-        found: dict[int, tuple[int, float]] = {}
-        for one in self.attached.members.values():
-            count, part = found.get(one.generation, (0, 0.0))
-            part += 100 * self.attached.weights.get(one.slot, 0.0) / total
-            found[one.generation] = count + 1, part
-        return dict(sorted(found.items()))
-
     def _summarize(self) -> None:
-        parts = self.parts()
+        parts = parts_of(self.attached)
         text = "; ".join(
             f"generation {number} has {count} listener(s) and {part:.3g} %"
             for number, (count, part) in parts.items()
@@ -412,7 +403,7 @@ class Follower:
 
     def say(self, text: str) -> None:
         """To the log, and to who has asked for a rescue."""
-        self._log.say(text)
+        self.log.say(text)
         if self._client is not None:
             self._client.say(text)
 

@@ -19,7 +19,7 @@ from segue.errors import NotSupported, SegueError, UsageError
 from segue.group import Group, Listener
 from segue.linux import proc
 from segue.observe.stall import LOOKS
-from segue.supervisor.attach.orders import accepting, youngest
+from segue.supervisor.attach.owners import accepting, youngest
 from segue.supervisor.lifecycle.instance import HeldListener
 from segue.supervisor.lifecycle.plan import due_rescues
 from segue.supervisor.rescue.rescue import Rescue

@@ -11,8 +11,11 @@ from typing import Any, BinaryIO
 
 from segue.errors import KernelError, SegueError, UsageError
 from segue.linux import scm_rights
+from segue.supervisor.control import requests
 from segue.supervisor.control.paths import Paths, check_name, instances
 from segue.supervisor.control.requests import Request
+from segue.supervisor.control.status import Status
+from segue.visible import whole
 
 _ANSWER_WITH_DESCRIPTORS = 1 << 16
 # As bytes; the status of 512 workers at ten addresses has some 600 KB.
@@ -60,6 +63,17 @@ def converse(path: str, plain: Mapping[str, Any], say: Callable[[str], None]) ->
         f"the supervisor at {path} hung up without an answer; it may have been stopped or killed:"
         " segue status tells"
     )
+
+
+def status(path: str) -> Status:
+    """The status of the instance that answers here, fit to be shown.
+
+    Raises SegueError as ``ask``, when the supervisor refuses, and for what is no status.
+    """
+    answer = ask(path, requests.Status(), lambda _: None)
+    if "error" in answer:
+        raise SegueError(str(answer["error"]))
+    return Status.from_json(whole(answer.get("status")))
 
 
 @contextlib.contextmanager

@@ -92,7 +92,7 @@ class Requests:
             case Stop():
                 self._stop(client, request)
             case Status():
-                client.end(0, status=report(self.runner))
+                client.end(0, status=report(self.runner).to_json())
             case Reexec():
                 self._reexec(client)
             case Trace():

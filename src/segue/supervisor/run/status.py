@@ -1,25 +1,26 @@
-"""The status of an instance as plain values: what ``segue status`` shows and ``--json`` prints."""
+"""The status of an instance of ``segue run``."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from segue.engine.steering import counts_of, variables_of
 from segue.observe.snapshot import Part
+from segue.supervisor.control.status import FrontStatus, Status, WorkerStatus
 from segue.supervisor.workers.survey import describe, strangers
 
 if TYPE_CHECKING:
     from segue.supervisor.run.runner import Runner
 
 
-def report(runner: Runner) -> dict[str, Any]:
-    """One look at everything; cookies name sockets, times are seconds."""
+def report(runner: Runner) -> Status:
+    """One look at everything."""
     instance, now = runner.instance, runner.world.now()
     weights = dict(instance.shared)
     total = sum(weights.values()) or 1.0
-    fronts = []
+    fronts: list[FrontStatus] = []
     connections: dict[int, int] = {}
     queues: dict[int, int] = {}
     drops: dict[int, int] = {}
@@ -53,62 +54,62 @@ def report(runner: Runner) -> dict[str, Any]:
         by_hash = counts.get(None)
         by_share = [count for slot, count in counts.items() if slot is not None]
         fronts.append(
-            {
-                "name": front.bind.name,
-                "address": str(front.bind.address),
-                "restored": front.restored,
-                "listeners": len(group.listeners),
-                "half_open": len(group.requests),
-                "counts": asdict(sum(by_share, front.gone)) if counts else {},
-                "variables": variables_of(front.steering),
-                "traced": runner.tracing.traces(front.number),
-                "by_hash": 0 if by_hash is None else by_hash.new + by_hash.migrated,
-                "strangers": [describe(one) for one in strangers(front, runner.crew)],
-            }
+            FrontStatus(
+                name=front.bind.name,
+                address=str(front.bind.address),
+                restored=front.restored,
+                listeners=len(group.listeners),
+                half_open=len(group.requests),
+                counts=asdict(sum(by_share, front.gone)) if counts else {},
+                variables=variables_of(front.steering),
+                traced=runner.tracing.traces(front.number),
+                by_hash=0 if by_hash is None else by_hash.new + by_hash.migrated,
+                strangers=tuple(describe(one) for one in strangers(front, runner.crew)),
+            )
         )
-    return {
-        "name": runner.paths.name,
-        "pid": os.getpid(),
-        "phase": instance.phase.name.lower(),
-        "engine": runner.choice.engine,
-        "object": runner.settings.object,
-        "policy": runner.settings.policy,
-        "reasons": list(runner.choice.reasons),
-        "working": instance.working,
-        "newcomer": instance.newcomer,
-        "size": instance.size,
-        "moved": runner.moves.moved,
-        "cut": runner.cut,
-        "unread": runner.log.lost,
-        "notifications_dropped": runner.doors.inbox.dropped if runner.doors.inbox else 0,
-        "rescue": runner.rescue.thresholds.patience or 0.0,
-        "balance": runner.settings.balance,
-        "rescued": runner.rescue.rescued,
-        "flip_ms": runner.moves.flip_ms,
-        "flip_age": None if runner.moves.flipped_at is None else now - runner.moves.flipped_at,
-        "command": list(runner.settings.command),
-        "fronts": fronts,
-        "workers": [
-            {
-                "generation": one.generation,
-                "id": one.id,
-                "pid": one.pid,
-                "stage": one.stage.name.lower(),
-                "age": round(now - one.started, 3),
-                "weight": round(instance.balance.get(one.id, 1.0), 3),
-                "share": round(100 * weights.get(one.id, 0.0) / total, 2),
-                "queue": queues.get(one.id, 0),
-                "drops": drops.get(one.id, 0),
+    return Status(
+        name=runner.paths.name,
+        pid=os.getpid(),
+        phase=instance.phase.name.lower(),
+        engine=runner.choice.engine,
+        object=runner.settings.object,
+        policy=runner.settings.policy,
+        reasons=tuple(runner.choice.reasons),
+        working=instance.working or None,
+        newcomer=instance.newcomer or None,
+        size=instance.size,
+        moved=runner.moves.moved,
+        cut=runner.cut,
+        unread=runner.log.lost,
+        notifications_dropped=runner.doors.inbox.dropped if runner.doors.inbox else 0,
+        rescue=runner.rescue.thresholds.patience or 0.0,
+        balance=runner.settings.balance,
+        rescued=runner.rescue.rescued,
+        flip_ms=runner.moves.flip_ms,
+        flip_age=None if runner.moves.flipped_at is None else now - runner.moves.flipped_at,
+        command=tuple(runner.settings.command),
+        fronts=tuple(fronts),
+        workers=tuple(
+            WorkerStatus(
+                generation=one.generation,
+                id=one.id,
+                pid=one.pid,
+                stage=one.stage.name.lower(),
+                age=round(now - one.started, 3),
+                weight=round(instance.balance.get(one.id, 1.0), 3),
+                share=round(100 * weights.get(one.id, 0.0) / total, 2),
+                queue=queues.get(one.id, 0),
+                drops=drops.get(one.id, 0),
                 # Nobody knows of which, where there are more processes than can be looked at.
-                "connections": None if one.id in crowded else connections.get(one.id, 0),
-                "new": selected.get(one.id, (0, 0))[0],
-                "migrated": selected.get(one.id, (0, 0))[1],
-                "left_out": left_out.get(one.id, 0),
-                "slots": [
+                connections=None if one.id in crowded else connections.get(one.id, 0),
+                new=selected.get(one.id, (0, 0))[0],
+                migrated=selected.get(one.id, (0, 0))[1],
+                left_out=left_out.get(one.id, 0),
+                slots=tuple(
                     (str(runner.fronts[hold.bind].bind.address), hold.slot) for hold in one.holds
-                ],
+                ),
                 **runner.rescue.status(one.id),
-            }
+            )
             for one in instance.living
-        ],
-    }
+        ),
+    )

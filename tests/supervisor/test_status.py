@@ -1,0 +1,147 @@
+"""The status of an instance: one value, which supervisors of other versions may have made."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from segue.cli.status import show
+from segue.errors import SegueError
+from segue.supervisor.control.status import FrontStatus, Status, WorkerStatus
+
+WORKER = WorkerStatus(
+    generation=2, id=7, pid=71, stage="serving", age=3.5, share=60.0, command="server", weight=0.5,
+    queue=1, drops=2, connections=None, new=5, migrated=6, left_out=1000,
+    slots=(("127.0.0.1:80", 3), ("[::1]:80", 0)), stalled=0.25, stalls=4, rescued=8,
+)  # fmt: skip
+FRONT = FrontStatus(
+    name="web", address="127.0.0.1:80", listeners=3, half_open=1, counts={"new": 5}, by_hash=2,
+    variables={"seen": 9}, restored=1, traced=True, strangers=("nginx (pid 9)",),
+)  # fmt: skip
+STATUS = Status(
+    name="t", pid=70, phase="canary", engine="migrate", working=1, newcomer=2, size=3,
+    reasons=("Linux 6.1",), policy="p.py", object="o.o", command=("server", "--port"), moved=4,
+    cut=5, unread=6, notifications_dropped=7, rescue=0.05, rescued=8, balance="queue", flip_ms=1.5,
+    flip_age=9.0, fronts=(FRONT,), workers=(WORKER,),
+)  # fmt: skip
+# Of the first version that had a status: only what every later one has, too.
+OLDEST: dict[str, Any] = {
+    "name": "t", "pid": 70, "phase": "serving", "engine": "hash", "working": 1, "newcomer": 0,
+    "size": 1,
+    "workers": [{"generation": 1, "id": 0, "pid": 7, "stage": "serving", "age": 1, "share": 100}],
+    "fronts": [{"name": "", "address": "127.0.0.1:80"}],
+}  # fmt: skip
+
+
+def over_the_socket(plain: Any) -> Any:
+    """As a client reads it."""
+    return json.loads(json.dumps(plain))
+
+
+def shown(status: Status) -> str:
+    """What a person sees."""
+    text = io.StringIO()
+    show(status, Console(file=text, width=120))
+    return text.getvalue()
+
+
+def test_a_status_comes_back_as_it_was() -> None:
+    """Every field of it, none of which has its default here."""
+    for one in (STATUS, FRONT, WORKER):
+        for it in fields(one):
+            assert getattr(one, it.name) != it.default, it.name
+    assert Status.from_json(over_the_socket(STATUS.to_json())) == STATUS
+
+
+def test_what_people_read_as_json_is_flat_and_by_name() -> None:
+    """Scripts pick these keys; a worker's stalls stand beside the rest of it."""
+    plain = STATUS.to_json()
+    assert {"working", "newcomer", "flip_ms", "fronts", "workers"} <= plain.keys()
+    assert {"stalled", "stalls", "rescued", "slots", "share"} <= plain["workers"][0].keys()
+    assert {"counts", "by_hash", "strangers", "restored"} <= plain["fronts"][0].keys()
+
+
+def test_what_an_earlier_version_does_not_say_has_a_default() -> None:
+    """And its 0 for no generation is none."""
+    found = Status.from_json(OLDEST)
+    assert (found.working, found.newcomer) == (1, None)
+    assert (found.balance, found.unread, found.fronts[0].restored) == ("off", 0, 0)
+    assert (found.workers[0].weight, found.workers[0].age) == (1.0, 1.0)
+    assert "generation 1 of 1 worker(s)" in shown(found)
+
+
+def test_what_only_a_later_version_says_is_left_out() -> None:
+    """At every depth."""
+    later = over_the_socket(OLDEST)
+    for one in (later, later["workers"][0], later["fronts"][0]):
+        one["more"] = {"of": "it"}
+    assert Status.from_json(later) == Status.from_json(OLDEST)
+
+
+@pytest.mark.parametrize("key", sorted(OLDEST.keys() - {"workers", "fronts"}))
+def test_what_every_version_says_must_be_there(key: str) -> None:
+    """Without it nothing could be shown; the refusal names it."""
+    with pytest.raises(SegueError, match=f"no status of an instance: it has no {key};"):
+        Status.from_json({one: value for one, value in OLDEST.items() if one != key})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "where"),
+    [
+        ({"pid": "seventy"}, "it.pid is 'seventy'"),
+        ({"pid": True}, "it.pid is True"),
+        ({"working": 1.5}, "it.working is 1.5"),
+        ({"command": "server"}, "it.command is 'server'"),
+        ({"reasons": [None]}, r"it.reasons\[0\] is None"),
+        ({"workers": {}}, "it.workers is {}"),
+        ({"workers": [7]}, r"it.workers\[0\] is 7"),
+        ({"workers": [{}]}, r"it.workers\[0\] has no generation"),
+        ({"fronts": [{"name": "", "address": "a", "counts": {"new": "x"}}]}, "counts.new is 'x'"),
+        ({"flip_age": []}, r"it.flip_age is \[\]"),
+    ],
+)
+def test_nonsense_is_refused(wrong: dict[str, Any], where: str) -> None:
+    """With where it stands; no screen or script has to look at kinds again."""
+    with pytest.raises(SegueError, match=where):
+        Status.from_json(OLDEST | wrong)
+
+
+@pytest.mark.parametrize("nothing", [None, [], "status", 7])
+def test_what_is_no_object_is_refused(nothing: object) -> None:
+    """An answer without a status has none."""
+    with pytest.raises(SegueError, match="no supervisor, or one of another version"):
+        Status.from_json(nothing)
+
+
+def test_slots_are_pairs() -> None:
+    """An address and a number, no more and no less."""
+    for slots in ([["a"]], [["a", 1, 2]], [[1, "a"]]):
+        worker = OLDEST["workers"][0] | {"slots": slots}
+        with pytest.raises(SegueError, match="slots"):
+            Status.from_json(OLDEST | {"workers": [worker]})
+
+
+def test_everything_has_a_line_of_its_own() -> None:
+    """What needs somebody's attention stands in words below the table."""
+    text = shown(STATUS)
+    for part in (
+        "generation 1 and 2 of 3 worker(s)", "?", "0.50",
+        "worker 2.7 stalled for 0.2 s: 4 stall(s), 8 connection(s) rescued",
+        "worker 2.7 prints too much: 1,000 line(s)", "6 line(s) were dropped",
+        "7 notification(s) of other users", "put back", "also listens, left alone: nginx (pid 9)",
+        "o.o: seen 9", "5 accepted connection(s) were cut",
+    ):  # fmt: skip
+        assert part in text
+
+
+def test_without_a_generation_there_is_none() -> None:
+    """Nobody listens at an attached address, and that is said so."""
+    nobody = Status(
+        name="t", pid=1, phase="attached", engine="migrate", working=None, newcomer=None, size=0
+    )
+    assert "attached, no generation of 0 worker(s)" in shown(nobody)
