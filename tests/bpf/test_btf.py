@@ -150,7 +150,7 @@ def test_a_map_that_is_no_structure_is_refused() -> None:
     """Whatever stands in the section."""
     made = started()
     made.maps(made.add(Kind.VAR, 1, bytes(4), name="number"))
-    with pytest.raises(WireError, match="'number' is no structure"):
+    with pytest.raises(WireError, match="'number' is not a structure"):
         Btf(made.build()).maps()
 
 

@@ -23,8 +23,8 @@ def patched(at: int, form: str, value: int) -> bytes:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "no ELF file"),
-        (b"#!/bin/sh\n", "no ELF file"),
+        (b"", "not an ELF file"),
+        (b"#!/bin/sh\n", "not an ELF file"),
         (policy()[:40], "has 40 bytes, not 64"),
         (patched(4, "<B", 1), "32-bit"),
         (patched(5, "<B", 2), "big-endian"),
@@ -35,7 +35,7 @@ def patched(at: int, form: str, value: int) -> bytes:
         (patched(60, "<H", 60000), "60000 sections"),
         (patched(40, "<Q", 1 << 63), "at byte 9223372036854775808"),
         (patched(62, "<H", 99), "names section 99"),
-        (patched(62, "<H", 1), "no table of strings"),
+        (patched(62, "<H", 1), "not a table of strings"),
     ],
 )  # fmt: skip
 def test_a_header_that_is_not_ours_is_refused_by_its_fault(data: bytes, said: str) -> None:
@@ -79,7 +79,7 @@ def test_tables_that_contradict_themselves_are_refused() -> None:
     half = File()
     half.section(".rel", bytes(7), kind=Kind.REL)
     elf = Elf(half.build())
-    with pytest.raises(WireError, match="no whole number of relocations"):
+    with pytest.raises(WireError, match="not a whole number of relocations"):
         elf.relocations(elf.sections[0])
     nowhere = File()
     nowhere.symbol("lost", 400)

@@ -82,7 +82,7 @@ def test_bytes_are_refused_or_come_back(data: bytes) -> None:
     [
         ("b70000000100", "ends inside a slot"),
         ("1801000088776655", "has no second slot"),
-        ("18010000887766550100000044332211", "is no upper half"),
+        ("18010000887766550100000044332211", "is not the upper half"),
     ],
 )
 def test_half_an_instruction_is_refused(data: str, why: str) -> None:

@@ -45,7 +45,7 @@ def test_checking_loads_the_program() -> None:
 @pytest.mark.parametrize(
     ("at", "value", "said"),
     [
-        (0, 0, "no ELF file"),
+        (0, 0, "not an ELF file"),
         (4, 1, "32-bit file"),
         (5, 2, "big-endian file"),
         (18, 62, "machine 62, not for BPF"),

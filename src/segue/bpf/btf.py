@@ -191,7 +191,7 @@ class Btf:
         variable = self.type(number)
         structure = self.type(variable.refers)
         if variable.kind is not Kind.VAR or structure.kind is not Kind.STRUCT:
-            raise WireError(".BTF", f"the map {variable.name!r} is no structure")
+            raise WireError(".BTF", f"the map {variable.name!r} is not a structure")
         if len(structure.rest) > len(_MEMBERS) * _MEMBER.size:
             raise WireError(".BTF", f"the map {variable.name!r} says more than there is to say")
         said: dict[str, int] = {}

@@ -172,7 +172,7 @@ class Elf:
                 raise WireError(where, "has relocations of the kind RELA; compile with clang")
             data = self.content(table)
             if len(data) % _RELOCATION.size:
-                raise WireError(where, f"is no whole number of relocations ({len(data)} bytes)")
+                raise WireError(where, f"is not a whole number of relocations ({len(data)} bytes)")
             self._left -= len(data) // _RELOCATION.size
             if self._left < 0:
                 raise WireError(where, "lies over another table of relocations")
@@ -189,7 +189,7 @@ class Elf:
         """Where the section table is, how many rows it has, and which one has the names."""
         where = "ELF header"
         if self._data[:4] != b"\x7fELF":
-            raise WireError(where, "is not there: this is no ELF file", self._data[:4])
+            raise WireError(where, "is not there: this is not an ELF file", self._data[:4])
         if len(self._data) < _HEADER.size:
             raise WireError(where, f"has {len(self._data)} bytes, not {_HEADER.size}")
         fields = _HEADER.unpack_from(self._data)
@@ -222,7 +222,7 @@ class Elf:
     def _name(self, strings: _Row | Section, offset: int, where: str) -> str:
         """The string at this offset of a string table."""
         if strings.kind != Kind.STRTAB:
-            raise WireError(where, "has its name in a section that is no table of strings")
+            raise WireError(where, "has its name in a section that is not a table of strings")
         begin = strings.offset + offset
         last = min(strings.offset + strings.size, begin + LONGEST_NAME + 1)
         end = self._data.find(b"\0", begin, last)
@@ -237,7 +237,7 @@ class Elf:
         for table in tables:
             where = f"section {table.name}"
             if table.size % _SYMBOL.size:
-                raise WireError(where, f"is no whole number of symbols ({table.size} bytes)")
+                raise WireError(where, f"is not a whole number of symbols ({table.size} bytes)")
             if table.link >= len(self.sections):
                 raise WireError(where, f"has its names in section {table.link}, which is not there")
             strings = self.sections[table.link]

@@ -243,7 +243,9 @@ def decode(data: bytes) -> list[Instruction]:
             *rest, high = slots[place + 1]
             if any(rest):
                 second = data[(place + 1) * SLOT_BYTES :]
-                raise WireError(f"slot {place + 1}", "is no upper half of an immediate", second)
+                raise WireError(
+                    f"slot {place + 1}", "is not the upper half of an immediate", second
+                )
             imm = (high & 0xFFFFFFFF) << 32 | imm & 0xFFFFFFFF
         one = Instruction(opcode, registers & 0xF, registers >> 4, off, imm)
         found.append(one)

@@ -162,7 +162,7 @@ class _Run:
     def _map(self, register: int) -> MapMemory:
         found = self._get(register)
         if not isinstance(found, MapMemory):
-            raise Fault(f"r{register} is no map")
+            raise Fault(f"r{register} is not a map")
         return found
 
     def _set(self, register: int, value: Value) -> None:
@@ -180,7 +180,7 @@ class _Run:
                 return one.imm
             case insn.PSEUDO_MAP_FD if one.imm in self.machine.maps:
                 return self.machine.maps[one.imm]
-        raise Fault(f"r{one.dst} is given an address that is no map here")
+        raise Fault(f"r{one.dst} is given an address that is not a map here")
 
     def _atomic(self, one: Instruction) -> None:
         size = Size(one.opcode & insn.SIZE_MASK)
@@ -318,7 +318,7 @@ class _Run:
             return self.context.listener_cookie
         if region is self.context.migrating:
             return self.context.migrating_cookie
-        raise Fault("asks for the cookie of what is no socket")
+        raise Fault("asks for the cookie of something that is not a socket")
 
     def load_bytes(self) -> Value:
         """bpf_skb_load_bytes_relative from the network header: 0, or -EFAULT outside."""
@@ -342,7 +342,7 @@ class _Run:
         ring = self._map(R1)
         octets = self._number(R3)
         if ring.kind is not MapKind.RING:
-            raise Fault("puts a record into what is no ring")
+            raise Fault("puts a record into something that is not a ring buffer")
         record = self._taken(R2, octets)
         if sum(len(one) + 8 for one in ring.records) + octets + 8 > ring.entries:
             return -errno.EAGAIN

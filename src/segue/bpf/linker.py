@@ -182,7 +182,7 @@ def _declared(elf: Elf) -> list[tuple[MapSpec, tuple[int, int]]]:
         places = {one.name: one for one in elf.symbols if one.section == modern.index}
         for one in Btf(elf.content(btf)).maps():
             if one.name not in places:
-                raise WireError(".BTF", f"describes a map {one.name!r} of which there is no symbol")
+                raise WireError(".BTF", f"describes a map {one.name!r} that has no symbol")
             spec = MapSpec(one.name, one.kind, one.key_size, one.value_size, one.entries, one.flags)
             found.append((spec, (modern.index, places[one.name].value)))
     if legacy is not None and legacy.size:

@@ -354,7 +354,7 @@ def _kin(listener: Listener) -> Kin:
 def _count(value: Any) -> int:
     """Of a record.  Raises TypeError or ValueError for what is no count."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 64:
-        raise ValueError(f"{value!r:.40} is no count")
+        raise ValueError(f"{value!r:.40} is not a count")
     return value
 
 
@@ -362,5 +362,5 @@ def _number(value: Any) -> float:
     """Of a record.  Raises TypeError, ValueError or OverflowError for what is none."""
     found = float(value)
     if not 0 <= found < float(1 << 64):
-        raise ValueError(f"{value!r:.40} is no weight")
+        raise ValueError(f"{value!r:.40} is not a weight")
     return found
