@@ -19,7 +19,7 @@ while True:
     one.accept()[0].close()
 """
 OURS = {
-    "SEGUE_SUCCESSION": None,
+    "SEGUE_HANDOVER": None,
     "LISTEN_PIDFDID": None,
     "WATCHDOG_PID": None,
     "WATCHDOG_USEC": None,
@@ -36,17 +36,17 @@ def test_a_predecessor_that_is_none_is_refused(
     monkeypatch: pytest.MonkeyPatch, number: str
 ) -> None:
     """Whatever the variable names, it is no memory of a supervisor, and it is not read."""
-    monkeypatch.setenv(handover.SUCCESSION, number)
+    monkeypatch.setenv(handover.VARIABLE, number)
     with pytest.raises(UsageError, match="unset it"):
         handover.handed_over()
-    assert handover.SUCCESSION not in os.environ
+    assert handover.VARIABLE not in os.environ
 
 
 def test_what_a_predecessor_left_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once: the variable does not go on to workers."""
     memory = os.memfd_create(handover.MEMORY)
     os.write(memory, b'{"a": 1}')
-    monkeypatch.setenv(handover.SUCCESSION, str(memory))
+    monkeypatch.setenv(handover.VARIABLE, str(memory))
     assert handover.handed_over() == {"a": 1}
     assert handover.handed_over() is None
 

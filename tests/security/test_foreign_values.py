@@ -21,7 +21,8 @@ from segue.policy.counts import Counts
 from segue.supervisor.control.paths import Paths
 from segue.supervisor.lifecycle.instance import HeldListener, Instance, Worker
 from segue.supervisor.lifecycle.stages import Stage
-from segue.supervisor.run import handover
+from segue.supervisor.run.record import Record
+from segue.supervisor.run.takeover import anyone_alive
 from segue.supervisor.settings import Bind, Settings, read_toml
 
 STRANGE: list[Any] = [
@@ -88,9 +89,9 @@ def places_in(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...
 
 def test_a_record_is_read_as_it_was_written() -> None:
     """Its worker runs still."""
-    before, instance = handover._read(record(), Paths("/x/t"))
-    assert (before.keep, instance.workers[1].pid) == (5, os.getpid())
-    assert handover.anyone_alive(record())
+    read = Record.from_json(record(), "/x/t.json")
+    assert (read.settings.keep, read.instance.workers[1].pid) == (5, os.getpid())
+    assert anyone_alive(record())
 
 
 def test_a_record_with_anything_in_it_is_refused_or_read() -> None:
@@ -103,15 +104,14 @@ def test_a_record_with_anything_in_it_is_refused_or_read() -> None:
             for key in path[:-1]:
                 inner = inner[key]
             inner[path[-1]] = strange
-            handover.anyone_alive(changed)
+            anyone_alive(changed)
             try:
-                before, instance = handover._read(changed, Paths("/x/t"))
+                read = Record.from_json(changed, "/x/t.json")
             except SegueError:
                 refused += 1
             else:
-                assert Settings.from_json(before.to_json()) == before
-                assert Instance.from_json(instance.to_json()) == instance
-                assert isinstance(instance.size, int)
+                assert Record.from_json(read.to_json(), "/x/t.json") == read
+                assert isinstance(read.instance.size, int)
     assert refused > 500
 
 

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from segue.supervisor.control.log import Log, Pipe
+from segue.supervisor.control.log import Log
 from segue.supervisor.loop import HasFileno, Loop, Rank
 from segue.supervisor.run import flow as flows
 from segue.supervisor.run.flow import PAUSE, ROUND, TURN, Flow
+from segue.supervisor.workers.pipe import Pipe
 
 
 class CountingLoop(Loop):

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from segue.errors import KernelError
-from segue.supervisor.control.log import Log, Pipe, pieces
+from segue.supervisor.control.log import Log, pieces
+from segue.supervisor.workers.pipe import Pipe
 
 
 @pytest.fixture

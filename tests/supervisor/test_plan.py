@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segue.supervisor.lifecycle.instance import HeldListener, Instance, Worker
+from segue.supervisor.lifecycle.instance import HeldListener, Instance, Renewal, Worker
 from segue.supervisor.lifecycle.plan import (
     FOREVER,
     Abandon,
@@ -27,6 +27,7 @@ from segue.supervisor.lifecycle.plan import (
     Stop,
     backoff,
     deadline,
+    flipped,
     lasting,
     plan,
 )
@@ -66,7 +67,33 @@ def test_the_flip_waits_for_every_newcomer() -> None:
     )  # fmt: skip
     assert moves(made) == []
     made.workers[3].stage = Stage.STANDBY
-    assert moves(made) == [Flip(2)]
+    assert moves(made) == [Flip(2, ((2, 1.0), (3, 1.0)))]
+
+
+def test_newcomers_that_were_replaced_are_stopped_before_others_start() -> None:
+    """Ready or not; those of them that had a share are drained like any."""
+    made = instance(
+        (1, Stage.SERVING), (2, Stage.STANDBY), (2, Stage.STARTING), phase=Phase.RENEWING,
+        newcomer=3,
+    )  # fmt: skip
+    assert moves(made) == [
+        Stop(2, "its generation is given up"),
+        Stop(3, "its generation is given up"),
+    ]
+    made = instance((1, Stage.SERVING), (2, Stage.SERVING), phase=Phase.SERVING)
+    assert moves(made) == [Share(((1, 1.0),))]
+
+
+def test_a_flip_to_a_canary_has_the_weights_of_a_canary() -> None:
+    """The instance is a canary's then, and the old generation works on."""
+    made = instance(
+        (1, Stage.SERVING), (2, Stage.STANDBY), phase=Phase.RENEWING, newcomer=2,
+        renewal=Renewal(10.0),
+    )  # fmt: skip
+    assert moves(made) == [Flip(2, ((1, 90.0), (2, 10.0)))]
+    after = flipped(made, 2)
+    assert (after.phase, after.working, after.newcomer) == (Phase.CANARY, 1, 2)
+    assert made.phase is Phase.RENEWING
 
 
 def test_after_the_flip_new_connections_go_to_the_new_generation_only() -> None:
@@ -79,7 +106,7 @@ def test_a_canary_shares_by_percent() -> None:
     """Ten percent to the newcomer, ninety between the two old ones."""
     made = instance(
         (1, Stage.SERVING), (1, Stage.SERVING), (2, Stage.STANDBY), (2, Stage.STANDBY),
-        size=2, phase=Phase.CANARY, newcomer=2, percent=10.0,
+        size=2, phase=Phase.CANARY, newcomer=2, renewal=Renewal(10.0),
     )  # fmt: skip
     assert moves(made) == [Share(((1, 45.0), (2, 45.0), (3, 5.0), (4, 5.0)))]
 
@@ -93,7 +120,7 @@ def test_factors_are_among_siblings() -> None:
     assert moves(made) == []
     made = instance(
         (1, Stage.SERVING), (1, Stage.SERVING), (2, Stage.STANDBY), (2, Stage.STANDBY),
-        size=2, phase=Phase.CANARY, newcomer=2, percent=20.0,
+        size=2, phase=Phase.CANARY, newcomer=2, renewal=Renewal(20.0),
     )  # fmt: skip
     made.factors = {1: 3.0, 4: 0.0}
     assert moves(made) == [Share(((1, 60.0), (2, 20.0), (3, 20.0), (4, 0.0)))]
@@ -107,7 +134,7 @@ def test_the_balance_is_among_siblings_too() -> None:
     assert stalled(made, w1=Stall(0.0)) == [Share(((1, 0.0), (2, 1.5)))]
     made = instance(
         *serving, (2, Stage.STANDBY), (2, Stage.STANDBY), size=2, phase=Phase.CANARY, newcomer=2,
-        percent=10.0, balance={1: 0.5, 2: 1.5, 4: 0.25},
+        renewal=Renewal(10.0), balance={1: 0.5, 2: 1.5, 4: 0.25},
     )  # fmt: skip
     assert moves(made) == [Share(((1, 22.5), (2, 67.5), (3, 8.0), (4, 2.0)))]
     # It is found out anew after a crash, and so is not worth writing the record for.
@@ -172,7 +199,7 @@ def test_a_stop_signal_that_is_not_followed_ends_in_a_kill() -> None:
 
 def test_a_kept_generation_is_not_stopped_while_kept() -> None:
     """--keep: quiet or not, it stays for a rollback, and the drain limit starts after it."""
-    made = instance((1, Stage.DRAINING), (2, Stage.SERVING), working=2, hold=20.0)
+    made = instance((1, Stage.DRAINING), (2, Stage.SERVING), working=2, renewal=Renewal(keep=20.0))
     assert moves(made, now=19.0, w1=Held()) == []
     assert moves(made, now=20.0, w1=Held()) == [Stop(1, "it is quiet")]
     assert moves(made, now=49.0, w1=Held(busy=1)) == []
@@ -269,9 +296,12 @@ def perform(made: Instance, move: Move, now: float) -> None:
         case Spawn(generation):
             made.last_worker += 1
             made.workers[made.last_worker] = Worker(made.last_worker, generation, 1, now, since=now)
-        case Flip(generation):
-            made.feed(Order.READY)
-            made.working, made.newcomer = generation, 0
+        case Flip(generation, weights):
+            after = flipped(made, generation)
+            made.feed(Order.CANARY if after.phase is Phase.CANARY else Order.READY)
+            assert made.phase is after.phase
+            made.working, made.newcomer = after.working, after.newcomer
+            perform(made, Share(weights), now)
         case Share(weights):
             made.shared = weights
             given_share = dict(weights)
@@ -287,9 +317,8 @@ def perform(made: Instance, move: Move, now: float) -> None:
             made.workers[worker].feed(Turn.EXIT, now)
         case Abandon(generation, _):
             made.feed(Order.FAILED)
-            made.newcomer = 0
-            for one in made.of(generation, Stage.STARTING, Stage.STANDBY):
-                one.feed(Turn.STOP, now)
+            assert made.newcomer == generation
+            made.newcomer = None
         case GiveUp(_):
             made.feed(Order.FAILED)
         case Retire(worker):
@@ -395,7 +424,7 @@ def test_the_part_of_a_stalled_worker_goes_to_its_generation_first() -> None:
     """With nobody of its generation awake it goes to the others, as under segue attach."""
     made = instance(
         (1, Stage.SERVING), (1, Stage.SERVING), (2, Stage.STANDBY),
-        size=2, phase=Phase.CANARY, newcomer=2, percent=10.0,
+        size=2, phase=Phase.CANARY, newcomer=2, renewal=Renewal(10.0),
     )  # fmt: skip
     facts = {"w1": Stall(0.5), "w3": Stall(0.5)}
     assert stalled(made, **facts) == [Share(((1, 0.0), (2, 90.0), (3, 0.0)))]

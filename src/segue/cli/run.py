@@ -16,7 +16,7 @@ from segue.supervisor.settings import KEYS, Bind, Settings, read_toml
 Command = TypeVar("Command", bound=Callable[..., Any])
 _CONFIG = "segue.toml"
 # Where instances keep their files and pins, and what a supervisor sets for workers and successor.
-_INTERNAL = ("directory", "worker", "generation", "succession", "bpffs")
+_INTERNAL = ("directory", "worker", "generation", "handover", "bpffs")
 _DEFAULTS = Settings((Bind.parse("127.0.0.1:1", 0),), ("true",))
 
 

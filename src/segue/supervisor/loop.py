@@ -110,10 +110,20 @@ class Loop:
     def on_signals(self, handlers: Mapping[int, Callable[[int], object]]) -> None:
         """Call these, in the loop and with the signal's number, when the signals come."""
         self._signals = handlers
-        signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
         for number in handlers:
             signal.signal(number, lambda *_: None)  # the wake-up descriptor carries the number
         self.watch(self._wake_in, self._signalled, Rank.SIGNAL)
+        self.hear_signals()
+
+    def hear_signals(self) -> None:
+        """Take signals again, with those that came since ``hold_signals``."""
+        signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, set(self._signals))
+
+    def hold_signals(self) -> None:
+        """Block them until new code has its own handlers: one in between would end the process."""
+        signal.set_wakeup_fd(-1)
+        signal.pthread_sigmask(signal.SIG_BLOCK, set(self._signals))
 
     def attempt(self, doing: str, work: Callable[[], object]) -> bool:
         """Whether it could be done.

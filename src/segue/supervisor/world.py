@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from segue.engine.drain import Drain
 from segue.engine.hash import Hash
@@ -18,26 +17,7 @@ from segue.engine.programs import ProgramChoice
 from segue.engine.select import EngineChoice, choose
 from segue.engine.steering import Steering
 from segue.observe.snapshot import Observer
-from segue.supervisor.workers.identity import Identity, Rights
-from segue.supervisor.workers.spawn import Child, reap, spawn
-
-
-class Spawning(Protocol):
-    """The shape of ``spawn``."""
-
-    def __call__(
-        self,
-        argv: list[str],
-        *,
-        env: dict[str, str],
-        inherit: list[int],
-        output: int | None,
-        identity: Identity | None,
-        rights: Rights,
-        files: tuple[int, int] | None,
-        cgroup_door: int | None,
-    ) -> Child:
-        """Start a process.  Raises KernelError."""
+from segue.supervisor.workers.spawn import Spawning, reap, spawn
 
 
 def steering(engine: str, program_choice: ProgramChoice) -> Steering:

@@ -31,7 +31,6 @@ from segue.supervisor.attach.newcomers import Newcomers
 from segue.supervisor.attach.settings import AttachSettings, enter
 from segue.supervisor.attach.status import parts_of
 from segue.supervisor.attach.watched import ForeignListeners
-from segue.supervisor.control.clients import Clients
 from segue.supervisor.control.doors import KEEP_EVERY, Doors
 from segue.supervisor.control.incumbent import renewal
 from segue.supervisor.control.log import Log
@@ -173,8 +172,7 @@ class Follower:
         self._said = ""
         self._written: dict[str, Any] = {}
         self.tracing = Tracing(self.loop, settings.program_choice)
-        clients = Clients(self.loop, attached_orders.Orders(self).do)
-        self.doors = Doors(paths, lock, clients, self.loop)
+        self.doors = Doors(paths, lock, self.loop)
         self._kept = self.loop.now()
         self.membership = MembershipWatch(
             settings.address.port, self.loop.now(), traced=settings.traced
@@ -190,7 +188,7 @@ class Follower:
         self.loop.on_signals(dict.fromkeys(ends, self._signalled))
         if self.settings.rescue_after:
             self.begin_rescue(self.settings.rescue_after)
-        self.doors.open()
+        self.doors.open(attached_orders.Orders(self).do)
         self.write_down()
         self._summarize()
         notify.tell(READY="1", STATUS=f"follows {self.settings.address}")
@@ -225,7 +223,7 @@ class Follower:
     def tick(self) -> None:
         """As in Subject: who comes and goes, who accepts, who is slow with a request."""
         self.loop.attempt(f"looking at {self.settings.address}", self._look)
-        self.doors.clients.hurry()
+        self.doors.hurry()
         if self.loop.now() >= self._kept + KEEP_EVERY:
             self._kept = self.loop.now()
             self.loop.attempt(f"keeping {self.paths.control}", self._keep)

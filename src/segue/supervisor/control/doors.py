@@ -13,37 +13,47 @@ from collections.abc import Callable
 from segue.supervisor import notify
 from segue.supervisor.control.clients import Clients
 from segue.supervisor.control.paths import Paths
-from segue.supervisor.control.server import Control
+from segue.supervisor.control.requests import Request
+from segue.supervisor.control.server import Client, Control
 from segue.supervisor.loop import Loop, Rank
 
 KEEP_EVERY = 1.0  # seconds between two looks whether the names are there
 
 
 class Doors:
-    """Owns the lock, the clients, and the inbox where ``notified`` reads it."""
+    """Owns the lock, the clients, and where there are workers the inbox of their notifications."""
 
-    def __init__(
-        self,
-        paths: Paths,
-        lock: int,
-        clients: Clients,
-        loop: Loop,
-        notified: Callable[[], None] | None = None,
-    ) -> None:
+    def __init__(self, paths: Paths, lock: int, loop: Loop) -> None:
         self.lock: int | None = lock
-        self.clients = clients
+        self.clients: Clients | None = None
         self.inbox: notify.Inbox | None = None
-        self._paths, self._loop, self._notified = paths, loop, notified
+        self._paths, self._loop = paths, loop
+        self._notified: Callable[[], None] | None = None
 
-    def open(self, control: Control | None = None, inbox: notify.Inbox | None = None) -> None:
-        """Be there for clients and for notifications, by sockets of a predecessor if given.
-
-        Raises KernelError.
+    def open(
+        self,
+        do: Callable[[Client, Request], None],
+        notified: Callable[[], None] | None = None,
+        control: Control | None = None,
+        inbox: notify.Inbox | None = None,
+    ) -> None:
+        """Be there for clients, whose requests ``do`` carries out, and for notifications, which
+        ``notified`` reads, by sockets of a predecessor if given.  Raises KernelError.
         """
-        self.clients.open(control or Control(self._paths.control))
+        self.clients, self._notified = Clients(self._loop, do), notified
+        self._open(control, inbox)
+
+    def _open(self, control: Control | None = None, inbox: notify.Inbox | None = None) -> None:
+        if self.clients is not None:
+            self.clients.open(control or Control(self._paths.control))
         if self._notified is not None:
             self.inbox = inbox or notify.Inbox(self._paths.notify)
             self._loop.watch(self.inbox, self._notified, Rank.NOTIFIED)
+
+    def hurry(self) -> None:
+        """Turn away clients that take too long over their request."""
+        if self.clients is not None:
+            self.clients.hurry()
 
     def keep(self) -> bool:
         """Make anew what somebody removed; whether there was anything.
@@ -57,12 +67,13 @@ class Doors:
             lock, self.lock = self.lock, None
             os.close(lock)
         self.lock = self._paths.lock()
-        self.open()
+        self._open()
         return True
 
     def _shut(self) -> None:
         """Close both sockets, as far as they are open; clients that are connected are heard."""
-        self.clients.shut()
+        if self.clients is not None:
+            self.clients.shut()
         if self.inbox is not None:
             self._loop.unwatch(self.inbox)
             self.inbox.close()
@@ -71,7 +82,8 @@ class Doors:
     def close(self) -> None:
         """Hang up on everybody, remove the sockets, and let the name go."""
         self._shut()
-        self.clients.close()
+        if self.clients is not None:
+            self.clients.close()
         if self.lock is not None:
             os.close(self.lock)
             self.lock = None

@@ -66,6 +66,16 @@ class Worker:
         return self.stage is not Stage.GONE
 
 
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What a restart was asked to do; one value, so that it is never half set."""
+
+    percent: float = 100.0  # what the newcomers get when ready; under 100 makes them a canary
+    keep: float = 0.0  # seconds that the old generation is kept for a rollback
+    at_once: bool = False  # move what is queued at the flip (--now)
+    cut: bool = False  # end accepted connections too (--cut)
+
+
 @dataclass(slots=True)
 class Instance:
     """One ``segue run``: its phase, its generations and their workers."""
@@ -73,13 +83,10 @@ class Instance:
     size: int
     phase: Phase = Phase.STARTING
     working: int = 1  # the generation that gets new connections
-    newcomer: int = 0  # the generation that is starting or a canary; 0 for none
+    newcomer: int | None = None  # the generation that is starting or a canary
     last_generation: int = 1
     last_worker: int = 0
-    percent: float = 100.0  # what the newcomer gets when ready; under 100 makes it a canary
-    hold: float = 0.0  # seconds that the old generation is kept for a rollback
-    at_once: bool = False  # move what is queued at the flip (--now)
-    cut: bool = False  # end accepted connections too (--cut)
+    renewal: Renewal = field(default_factory=Renewal)  # of the restart that is not over
     rolled_back: bool = False  # the working generation is not the one that was started last
     shared: tuple[tuple[int, float], ...] = ()  # the weights in force, by worker id
     factors: dict[int, float] = field(default_factory=dict)  # what weights are multiplied by
@@ -109,15 +116,22 @@ class Instance:
         return [one for one in self.workers.values() if one.live]
 
     @property
-    def previous(self) -> int:
-        """The youngest earlier generation that can still be gone back to; 0 for none."""
+    def settled(self) -> bool:
+        """No restart is under way, and nothing is left of one."""
+        return self.phase is Phase.SERVING and all(
+            one.generation == self.working for one in self.living
+        )
+
+    @property
+    def previous(self) -> int | None:
+        """The youngest earlier generation that can still be gone back to."""
         return max(
             (
                 one.generation
                 for one in self.living
                 if one.generation < self.working and one.stage is Stage.DRAINING and not one.heir
             ),
-            default=0,
+            default=None,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -151,6 +165,7 @@ class Instance:
             **{
                 **known(cls, plain),
                 "phase": Phase[plain["phase"]],
+                "renewal": Renewal(**known(Renewal, plain.get("renewal", {}))),
                 "shared": tuple((int(worker), weight) for worker, weight in plain["shared"]),
                 "factors": _factors(plain.get("factors", {})),
                 "balance": _factors(plain.get("balance", {})),

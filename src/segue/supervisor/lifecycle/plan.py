@@ -7,7 +7,7 @@ descriptor, a clock or a process: ``now`` and the facts come in, moves go out.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -16,6 +16,7 @@ from segue.supervisor.lifecycle.instance import Instance, Worker
 from segue.supervisor.lifecycle.stages import Phase, Stage
 
 FOREVER = float("inf")
+Weights: TypeAlias = tuple[tuple[int, float], ...]  # (worker id, weight) by id
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +80,17 @@ class Spawn:
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """Every newcomer is ready: give it its part of new connections."""
+    """Every newcomer is ready: give them their part of new connections, by these weights."""
 
     generation: int
+    weights: Weights
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
     """New connections go to these workers, by these weights, and to no other."""
 
-    weights: tuple[tuple[int, float], ...]
+    weights: Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,10 @@ def plan(
         ]
         moves += _kills(instance, held, limits, now)
         return moves or ([] if instance.living else [End()])
-    verdict = _newcomers(instance, limits, now)
+    given_up = _given_up(instance)
+    if given_up:
+        return given_up
+    verdict = _newcomers(instance, limits, now, stalls)
     if verdict:
         return verdict
     weights = shares(instance, stalls)
@@ -194,10 +199,17 @@ def lasting(instance: Instance, move: Move) -> bool:
             return True
 
 
-def shares(
-    instance: Instance, stalls: Collection[int] = frozenset()
-) -> tuple[tuple[int, float], ...]:
-    """The weights that new connections should have: (worker id, weight) by id; () to leave them.
+def flipped(instance: Instance, generation: int) -> Instance:
+    """The instance as it is when these newcomers have got their part: a canary, or the working
+    generation.
+    """
+    if instance.phase is Phase.RENEWING and instance.renewal.percent < 100:
+        return replace(instance, phase=Phase.CANARY)
+    return replace(instance, phase=Phase.SERVING, working=generation, newcomer=None)
+
+
+def shares(instance: Instance, stalls: Collection[int] = frozenset()) -> Weights:
+    """The weights that new connections should have; () to leave them.
 
     While no worker can serve, the last shares stay: what arrives waits in a held listener.  A
     stalled worker keeps its place with a weight of 0, as long as another worker can have its share.
@@ -206,9 +218,9 @@ def shares(
         return ()
     generations = [_candidates(instance, instance.working)]
     percent = None
-    if instance.phase is Phase.CANARY:
+    if instance.phase is Phase.CANARY and instance.newcomer is not None:
         generations.append(_candidates(instance, instance.newcomer))
-        percent = instance.percent
+        percent = instance.renewal.percent
     there = [[worker.id for worker in workers] for workers in generations if workers]
     if not there:
         return ()
@@ -229,11 +241,24 @@ def _candidates(instance: Instance, generation: int) -> list[Worker]:
     return sorted(able[: instance.size], key=lambda one: one.id)
 
 
-def _newcomers(instance: Instance, limits: Limits, now: float) -> list[Move]:
+def _given_up(instance: Instance) -> list[Move]:
+    """Newcomers that were replaced, rolled back or abandoned before they had a share."""
+    serving = {instance.working, instance.newcomer}
+    return [
+        Stop(one.id, "its generation is given up")
+        for one in instance.living
+        if one.stage in {Stage.STARTING, Stage.STANDBY} and not one.heir
+        if one.generation > instance.working and one.generation not in serving
+    ]
+
+
+def _newcomers(
+    instance: Instance, limits: Limits, now: float, stalls: Collection[int]
+) -> list[Move]:
     """Whether the generation that is starting has made it, has failed, or needs workers."""
     first = instance.phase is Phase.STARTING
     generation = instance.working if first else instance.newcomer
-    if not generation or instance.phase is Phase.SERVING:
+    if generation is None or instance.phase is Phase.SERVING:
         return []
     everyone = [one for one in instance.workers.values() if one.generation == generation]
     fallen = next((one for one in everyone if not one.live), None)
@@ -261,7 +286,7 @@ def _newcomers(instance: Instance, limits: Limits, now: float) -> list[Move]:
     if missing > 0:
         return [Spawn(generation)] * missing
     if all(one.stage is Stage.STANDBY for one in everyone):
-        return [Flip(generation)]
+        return [Flip(generation, shares(flipped(instance, generation), stalls))]
     return []
 
 
@@ -335,11 +360,11 @@ def _stops(instance: Instance, held: Mapping[int, Held], limits: Limits, now: fl
         if one.stage is not Stage.DRAINING:
             continue
         has = held.get(one.id)
-        if now >= one.since + limits.drain_timeout + instance.hold:
+        if now >= one.since + limits.drain_timeout + instance.renewal.keep:
             moves.append(Stop(one.id, f"the drain limit of {limits.drain_timeout:g} s passed"))
-        elif has and has.quiet and now >= one.since + instance.hold:
+        elif has and has.quiet and now >= one.since + instance.renewal.keep:
             moves.append(Stop(one.id, "it is quiet"))
-        elif instance.cut and now >= one.since + instance.hold:
+        elif instance.renewal.cut and now >= one.since + instance.renewal.keep:
             moves.append(Stop(one.id, "accepted connections are to be cut"))
     return moves
 
@@ -360,7 +385,11 @@ def _patience(instance: Instance, worker: Worker, limits: Limits) -> float:
     It may have looked quiet and not be: an answer that pauses looks like one that is over.  What
     it was promised is the drain limit.
     """
-    return 0.0 if instance.cut else worker.leaving + limits.drain_timeout + instance.hold
+    return (
+        0.0
+        if instance.renewal.cut
+        else worker.leaving + limits.drain_timeout + instance.renewal.keep
+    )
 
 
 def _has_connections(held: Held | None) -> bool:
@@ -377,8 +406,8 @@ def deadline(instance: Instance, limits: Limits, now: float) -> float:
         if one.stage is Stage.STARTING:
             times.append(one.started + limits.ready_timeout)
         elif one.stage is Stage.DRAINING:
-            times.append(one.since + limits.drain_timeout + instance.hold)
-            times.append(one.since + instance.hold)
+            times.append(one.since + limits.drain_timeout + instance.renewal.keep)
+            times.append(one.since + instance.renewal.keep)
         elif one.stage is Stage.STOPPING:
             times.append(one.since + limits.stop_timeout)
             times.append(_patience(instance, one, limits))

@@ -10,9 +10,10 @@ from __future__ import annotations
 import select
 from dataclasses import dataclass, field
 
-from segue.supervisor.control.log import Log, Pipe
+from segue.supervisor.control.log import Log
 from segue.supervisor.loop import Loop, Rank
 from segue.supervisor.turns import Allowance, Turns
+from segue.supervisor.workers.pipe import Pipe
 
 # Of one worker: thirty times what journald takes of a service (RateLimitBurst=10000 in 30 s), and
 # what can be passed on in a tenth of a core as JSON.
@@ -129,7 +130,7 @@ class Flow:
 
     def _pass_on(self, one: _Account) -> int:
         lines = one.pipe.lines(TURN)
-        self.log.pass_on(one.pipe, lines)
+        self.log.pass_on(one.pipe.label, one.pipe.fields, lines)
         now = self.loop.now()
         cost = sum(1 + len(line) // _LINE_BYTES for line in lines)
         if not one.allowance.spend(cost, now):
@@ -191,7 +192,7 @@ class Flow:
         """Pass on every whole line that was read; by pipe, what is left, for a successor."""
         for one in self._accounts.values():
             while one.pipe.whole:
-                self.log.pass_on(one.pipe, one.pipe.lines(ROUND))
+                self.log.pass_on(one.pipe.label, one.pipe.fields, one.pipe.lines(ROUND))
         self.log.finish()
         return {at: one.pipe.pending.decode("latin-1") for at, one in self._accounts.items()}
 
@@ -199,7 +200,7 @@ class Flow:
         """Pass on what ended workers have left; pipes of others are their members' to close."""
         for one in [one for one in self._accounts.values() if one.ended]:
             while not self._closed(one):
-                self.log.pass_on(one.pipe, one.pipe.lines(ROUND))
+                self.log.pass_on(one.pipe.label, one.pipe.fields, one.pipe.lines(ROUND))
         self.log.finish()
         self._ready.close()
 

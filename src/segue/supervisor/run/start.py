@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable
 
 from segue.engine.duplicate import duplicate, supervised
-from segue.engine.select import EngineChoice
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.group import Listener
 from segue.linux import cgroup, prctl
@@ -19,8 +18,12 @@ from segue.supervisor.control.paths import Paths
 from segue.supervisor.lifecycle.instance import Instance
 from segue.supervisor.lifecycle.stages import Phase
 from segue.supervisor.rescue.balancing import refuse_uncounted
-from segue.supervisor.run import handover as succession
+from segue.supervisor.run.handover import Handover, handed_over
+from segue.supervisor.run.resume import resume, start_again
 from segue.supervisor.run.runner import Runner
+from segue.supervisor.run.service import Service
+from segue.supervisor.run.takeover import anyone_alive, take_over
+from segue.supervisor.run.upgrade import become
 from segue.supervisor.settings import Settings
 from segue.supervisor.workers.identity import Identity
 from segue.supervisor.workers.injection import Injection, directory_of, forget
@@ -36,8 +39,12 @@ def check(settings: Settings) -> None:
     Raises UsageError for a program that is not there, for a user or group that does not exist or
     may not be taken on, for a policy or an object that cannot be used; VerifierError for one that
     the kernel refuses; NotSupported for ``inject`` where there is no cgroup2, and for ``balance``
-    by an object that does not count.
+    by an object that does not count.  Where a running supervisor asks (``upgrade``), what it would
+    hand over is read as well: SegueError when that cannot be.
     """
+    handed = handed_over()
+    if handed is not None:
+        Handover.from_json(handed)
     if settings.inject:
         cgroup.mine()
     Paths.of(settings.instance_name)
@@ -74,55 +81,67 @@ def serve(
         log.say(f"settings are read from {os.path.abspath(config)}")
     # Workers' orphans come to us, so that none is left when a worker is said to be gone.
     prctl.set_child_subreaper()
-    handed = succession.handed_over()
+    reread = reread or (lambda: settings)
+    handed = handed_over()
     if handed is not None:
-        runner = succession.succeed(handed, paths, log, world)
+        try:
+            runner = resume(Handover.from_json(handed), paths, log, world, reread)
+        except Exception as error:  # noqa: BLE001  whatever it is, the workers serve on
+            start_again(handed, error, log)
     else:
-        refuse_uncounted(settings)
-        lock = paths.lock()
-        record = paths.read_record()
-        if record is not None and succession.anyone_alive(record):
-            runner = succession.take_over(record, settings, paths, lock, log, world)
-        else:
-            runner = _fresh(settings, paths, lock, log, world)
-        runner.crew.files = raise_file_limit()
-    if reread is not None:
-        runner.reread = reread
+        runner = _begin(settings, paths, log, world, reread)
+    service = runner.service
     try:
-        if runner.settings.inject:
-            ports = [bind.address.port for bind in runner.settings.binds]
+        if service.settings.inject:
+            ports = [bind.address.port for bind in service.settings.binds]
             known = str((paths.read_record() or {}).get("cgroup", ""))
             path = directory_of(paths.base, ports, known)
             if known and known != path:
                 forget(known)
-            runner.crew.injection = Injection.open(path, ports)
+            service.crew.injection = Injection.open(path, ports)
         if handed is None:
             runner.open()
-        code = runner.run()
-        if runner.succession is not None:
-            runner.succession.exec()
+        service.loop.run(runner)
+        while service.upgrade is not None:
+            become(service, service.upgrade)
+            service.loop.run(runner)  # the kernel refused new code
         runner.end()
-        runner.requests.close()
+        service.waiting.close()
         paths.remove()
-        _end_injection(runner)
+        _end_injection(service)
     except BaseException:
-        if runner.instance.phase is Phase.STARTING:
+        if service.instance.phase is Phase.STARTING:
             # Nobody is served yet; later the workers go on, and a next supervisor takes over.
-            for member in runner.crew:
+            for member in service.crew:
                 member.kill()
-            _end_injection(runner)
+            _end_injection(service)
         raise
     finally:
         runner.close()
-    return code
+    return service.exit_code
 
 
-def _end_injection(runner: Runner) -> None:
-    if runner.crew.injection is not None:
+def _begin(
+    settings: Settings, paths: Paths, log: Log, world: World, reread: Callable[[], Settings]
+) -> Runner:
+    """Alone, or in place of a supervisor that died."""
+    refuse_uncounted(settings)
+    lock = paths.lock()
+    record = paths.read_record()
+    if record is not None and anyone_alive(record):
+        runner = take_over(record, settings, paths, lock, log, world, reread)
+    else:
+        runner = _fresh(settings, paths, lock, log, world, reread)
+    runner.service.crew.files = raise_file_limit()
+    return runner
+
+
+def _end_injection(service: Service) -> None:
+    if service.crew.injection is not None:
         try:
-            runner.crew.injection.remove()
+            service.crew.injection.remove()
         except KernelError as error:
-            runner.say(str(error))
+            service.say(str(error))
 
 
 def _fill_standard_descriptors() -> None:
@@ -132,21 +151,29 @@ def _fill_standard_descriptors() -> None:
     os.close(number)
 
 
-def _fresh(settings: Settings, paths: Paths, lock: int, log: Log, world: World) -> Runner:
+def _fresh(
+    settings: Settings,
+    paths: Paths,
+    lock: int,
+    log: Log,
+    world: World,
+    reread: Callable[[], Settings],
+) -> Runner:
     with world.observer() as observer:
         refuse_strangers(observer, settings)
     choice = world.choose(settings.wanted_engine)
     instance = Instance(size=settings.workers)
-    runner = Runner(settings, paths, lock, log, choice, world, instance)
+    service = Service(settings, paths, lock, log, choice, world, instance, reread)
+    runner = Runner(service)
     try:
         if settings.beside:
-            _defer_to_incumbents(runner)
+            _defer_to_incumbents(service)
         if settings.bind_by == "supervisor":
-            runner.moves.open_first()
+            runner.performer.open_first()
     except BaseException:
         runner.close()
         raise
-    introduce(runner, choice)
+    introduce(service)
     return runner
 
 
@@ -155,10 +182,10 @@ def _like_ours(listener: Listener) -> bool:
     return bool(listener.interface) == bool(listener.address.zone) and listener.v6only is not False
 
 
-def _defer_to_incumbents(runner: Runner) -> None:
+def _defer_to_incumbents(service: Service) -> None:
     """Else the kernel's hash would give connections to listeners of workers that start still."""
-    for front in runner.fronts:
-        group = runner.observer.snapshot(front.bind.address, Part.OWNERS)
+    for front in service.fronts:
+        group = service.observer.snapshot(front.bind.address, Part.OWNERS)
         beside = [one for one in group.listeners if _like_ours(one)]
         with contextlib.ExitStack() as held:
             try:
@@ -166,18 +193,18 @@ def _defer_to_incumbents(runner: Runner) -> None:
                     held.enter_context(one) for one in map(duplicate, beside) if one is not None
                 ]
             except NotSupported as error:
-                runner.say(f"connections may wait until the first worker is ready: {error}")
+                service.say(f"connections may wait until the first worker is ready: {error}")
             else:
-                front.defer_to(taken, backlog=runner.settings.backlog)
+                front.defer_to(taken, backlog=service.settings.backlog)
 
 
-def introduce(runner: Runner, choice: EngineChoice) -> None:
+def introduce(service: Service) -> None:
     """Say once what is run, where, by which engine, and why that one."""
-    addresses = ", ".join(str(bind.address) for bind in runner.settings.binds)
-    runner.say(f"{runner.paths.name}: {runner.instance.size} worker(s) at {addresses}")
-    runner.say(f"engine {choice.engine}: {'; '.join(choice.reasons)}")
-    if runner.settings.program_choice:
-        runner.say(f"{runner.settings.program_choice} selects")
+    addresses = ", ".join(str(bind.address) for bind in service.settings.binds)
+    service.say(f"{service.paths.name}: {service.instance.size} worker(s) at {addresses}")
+    service.say(f"engine {service.choice.engine}: {'; '.join(service.choice.reasons)}")
+    if service.settings.program_choice:
+        service.say(f"{service.settings.program_choice} selects")
 
 
 def refuse_strangers(observer: Observer, settings: Settings) -> None:

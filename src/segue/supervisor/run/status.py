@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from segue.engine.steering import counts_of, variables_of
 from segue.observe.snapshot import Part
 from segue.supervisor.control.status import FrontStatus, Status, WorkerStatus
+from segue.supervisor.rescue.rescue import Rescue
+from segue.supervisor.run.service import Service
 from segue.supervisor.workers.survey import describe, strangers
 
-if TYPE_CHECKING:
-    from segue.supervisor.run.runner import Runner
 
-
-def report(runner: Runner) -> Status:
+def report(service: Service, rescue: Rescue) -> Status:
     """One look at everything."""
-    instance, now = runner.instance, runner.world.now()
+    instance, now = service.instance, service.world.now()
     weights = dict(instance.shared)
     total = sum(weights.values()) or 1.0
     fronts: list[FrontStatus] = []
@@ -28,11 +26,11 @@ def report(runner: Runner) -> Status:
     by_slot = {
         (hold.bind, hold.slot): worker.id for worker in instance.living for hold in worker.holds
     }
-    trees, crowded = runner.crew.trees()
+    trees, crowded = service.crew.trees()
     pids = frozenset().union(*trees.values())
-    left_out = {one.worker.id: runner.flow.left_out(one.pipe) for one in runner.crew}
-    for front in runner.fronts:
-        group = runner.observer.snapshot(
+    left_out = {one.worker.id: service.flow.left_out(one.pipe) for one in service.crew}
+    for front in service.fronts:
+        group = service.observer.snapshot(
             front.bind.address, Part.REQUESTS, Part.CONNECTIONS, pids=pids
         )
         counts = counts_of(front.steering)
@@ -62,32 +60,32 @@ def report(runner: Runner) -> Status:
                 half_open=len(group.requests),
                 counts=asdict(sum(by_share, front.gone)) if counts else {},
                 variables=variables_of(front.steering),
-                traced=runner.tracing.traces(front.number),
+                traced=service.tracing.traces(front.number),
                 by_hash=0 if by_hash is None else by_hash.new + by_hash.migrated,
-                strangers=tuple(describe(one) for one in strangers(front, runner.crew)),
+                strangers=tuple(describe(one) for one in strangers(front, service.crew)),
             )
         )
     return Status(
-        name=runner.paths.name,
+        name=service.paths.name,
         pid=os.getpid(),
         phase=instance.phase.name.lower(),
-        engine=runner.choice.engine,
-        object=runner.settings.object,
-        policy=runner.settings.policy,
-        reasons=tuple(runner.choice.reasons),
-        working=instance.working or None,
-        newcomer=instance.newcomer or None,
+        engine=service.choice.engine,
+        object=service.settings.object,
+        policy=service.settings.policy,
+        reasons=tuple(service.choice.reasons),
+        working=instance.working,
+        newcomer=instance.newcomer,
         size=instance.size,
-        moved=runner.moves.moved,
-        cut=runner.cut,
-        unread=runner.log.lost,
-        notifications_dropped=runner.doors.inbox.dropped if runner.doors.inbox else 0,
-        rescue=runner.rescue.thresholds.patience or 0.0,
-        balance=runner.settings.balance,
-        rescued=runner.rescue.rescued,
-        flip_ms=runner.moves.flip_ms,
-        flip_age=None if runner.moves.flipped_at is None else now - runner.moves.flipped_at,
-        command=tuple(runner.settings.command),
+        moved=service.moved,
+        cut=service.cut,
+        unread=service.log.lost,
+        notifications_dropped=service.doors.inbox.dropped if service.doors.inbox else 0,
+        rescue=rescue.thresholds.patience or 0.0,
+        balance=service.settings.balance,
+        rescued=rescue.rescued,
+        flip_ms=service.flipped.ms,
+        flip_age=None if service.flipped.at is None else now - service.flipped.at,
+        command=tuple(service.settings.command),
         fronts=tuple(fronts),
         workers=tuple(
             WorkerStatus(
@@ -106,9 +104,9 @@ def report(runner: Runner) -> Status:
                 migrated=selected.get(one.id, (0, 0))[1],
                 left_out=left_out.get(one.id, 0),
                 slots=tuple(
-                    (str(runner.fronts[hold.bind].bind.address), hold.slot) for hold in one.holds
+                    (str(service.fronts[hold.bind].bind.address), hold.slot) for hold in one.holds
                 ),
-                **runner.rescue.status(one.id),
+                **rescue.status(one.id),
             )
             for one in instance.living
         ),

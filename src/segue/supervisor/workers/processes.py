@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from segue.errors import UsageError
 from segue.linux import openat, pidfd, proc
 from segue.linux.sockopt import lock_filter
-from segue.supervisor.control.log import Pipe
 from segue.supervisor.control.paths import Paths
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.instance import Worker
@@ -19,9 +18,9 @@ from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.settings import FIRST_FD, Settings
 from segue.supervisor.workers.identity import Identity, Rights
 from segue.supervisor.workers.injection import Injection
+from segue.supervisor.workers.pipe import Pipe
 from segue.supervisor.workers.readiness import Readiness
-from segue.supervisor.workers.spawn import Child
-from segue.supervisor.world import World
+from segue.supervisor.workers.spawn import Child, Spawning
 from segue.worker import DRAINING, SERVING, VARIABLE
 
 # What a service manager said to the supervisor, and would be wrong of a worker (sd_listen_fds(3),
@@ -94,8 +93,8 @@ class Member:
 class Crew:
     """Every live member by worker id."""
 
-    def __init__(self, settings: Settings, paths: Paths, world: World) -> None:
-        self.settings, self.paths, self.world = settings, paths, world
+    def __init__(self, settings: Settings, paths: Paths, spawn: Spawning) -> None:
+        self.settings, self.paths, self._spawn = settings, paths, spawn
         self.identity = Identity.of(settings.user, settings.group)
         self.rights = rights_of(settings)
         self.files: tuple[int, int] | None = None  # RLIMIT_NOFILE of workers; None for as here
@@ -134,7 +133,7 @@ class Crew:
                 # the user cannot be taken on either, which is said then.
                 with contextlib.suppress(PermissionError):
                     os.fchown(pipe.writer, self.identity.uid, self.identity.gid)
-            child = self.world.spawn(
+            child = self._spawn(
                 argv,
                 env=self._environment(worker, flag, len(inherit)),
                 inherit=inherit,

@@ -14,6 +14,7 @@ import resource
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from segue.errors import KernelError
 from segue.linux import cgroup, close_range
@@ -27,6 +28,24 @@ class Child:
 
     pid: int
     pidfd: int
+
+
+class Spawning(Protocol):
+    """The shape of ``spawn``."""
+
+    def __call__(
+        self,
+        argv: list[str],
+        *,
+        env: dict[str, str],
+        inherit: list[int],
+        output: int | None,
+        identity: Identity | None,
+        rights: Rights,
+        files: tuple[int, int] | None,
+        cgroup_door: int | None,
+    ) -> Child:
+        """Start a process.  Raises KernelError."""
 
 
 def spawn(

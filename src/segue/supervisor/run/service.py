@@ -1,0 +1,141 @@
+"""What one ``segue run`` owns, as a record: its parts read and change it, and know not each other.
+
+Only what several parts share is here; what is one part's own business stays there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import InitVar, dataclass, field
+
+from segue.engine.select import EngineChoice
+from segue.engine.steering import order_of
+from segue.observe.snapshot import Observer
+from segue.supervisor.control.doors import Doors
+from segue.supervisor.control.log import Log
+from segue.supervisor.control.paths import Paths
+from segue.supervisor.control.tracing import Tracing
+from segue.supervisor.front import Front
+from segue.supervisor.lifecycle.instance import HeldListener, Instance
+from segue.supervisor.lifecycle.plan import Limits
+from segue.supervisor.loop import Loop
+from segue.supervisor.run.flow import Flow
+from segue.supervisor.run.record import Record
+from segue.supervisor.run.waiting import Waiting
+from segue.supervisor.settings import Settings
+from segue.supervisor.workers.leftovers import Leftovers
+from segue.supervisor.workers.processes import Crew
+from segue.supervisor.workers.survey import Survey
+from segue.supervisor.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Unclaimed:
+    """Listeners of a dead worker, held until a successor is started on them."""
+
+    name: str  # of the worker, for sentences
+    listeners: tuple[HeldListener, ...]
+
+
+@dataclass(slots=True)
+class Flipped:
+    """How the last flip went."""
+
+    ready_at: float = 0.0  # when the last newcomer was found ready
+    at: float | None = None
+    ms: float | None = None  # from that moment to the new shares
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """New code that has read its handover, and can be become."""
+
+    argv: tuple[str, ...]
+    settings: Settings  # as they are read now
+
+
+@dataclass(slots=True)
+class Service:
+    """Closes what it opened; workers that run keep their own."""
+
+    settings: Settings
+    paths: Paths
+    lock: InitVar[int]
+    log: Log
+    choice: EngineChoice
+    world: World
+    instance: Instance
+    reread: Callable[[], Settings]  # the settings as they are asked for at the moment of the call
+    observer: Observer = field(init=False)
+    loop: Loop = field(init=False)
+    doors: Doors = field(init=False)
+    fronts: list[Front] = field(init=False)
+    crew: Crew = field(init=False)
+    survey: Survey = field(init=False)
+    tracing: Tracing = field(init=False)
+    flow: Flow = field(init=False)
+    leftovers: Leftovers = field(init=False)
+    waiting: Waiting = field(default_factory=Waiting)
+    unclaimed: dict[int, list[Unclaimed]] = field(default_factory=dict)  # by generation
+    flipped: Flipped = field(default_factory=Flipped)
+    moved: int = 0  # connections moved by cycling a listener
+    cut: int = 0  # accepted connections that were closed before they were finished
+    exit_code: int = 0
+    upgrade: Upgrade | None = None  # the new code that everything is to be handed to
+
+    def __post_init__(self, lock: int) -> None:
+        settings, world = self.settings, self.world
+        self.observer = world.observer()
+        self.loop = Loop(self.say, world.now)
+        self.doors = Doors(self.paths, lock, self.loop)
+        engine, program = self.choice.engine, settings.program_choice
+        self.fronts = [
+            Front(number, bind, world.steering(engine, program), self.observer)
+            for number, bind in enumerate(settings.binds)
+        ]
+        self.crew = Crew(settings, self.paths, world.spawn)
+        self.survey = Survey(settings.idle_grace)
+        self.tracing = Tracing(self.loop, program)
+        self.flow = Flow(self.log, self.loop)
+        self.leftovers = Leftovers(world.now, self.say)
+
+    @property
+    def limits(self) -> Limits:
+        """The times and counts that the plan goes by."""
+        return self.settings.limits
+
+    def say(self, text: str) -> None:
+        """To the log, and to every client that waits."""
+        self.log.say(text)
+        for client in self.waiting:
+            client.say(text)
+
+    def failed(self, generation: int, why: str, code: int = 3) -> None:
+        """The newcomers of this generation will not do: to the log, and to who waits for them."""
+        self.say(f"generation {generation} is given up: {why}")
+        self.waiting.failed(generation, why, code)
+
+    def write_down(self) -> None:
+        """Write the record that a next supervisor would take over by; a refusal is said."""
+        self.loop.attempt(
+            f"writing {self.paths.record}, without which no supervisor could take over",
+            lambda: self.paths.write_record(self.record().to_json()),
+        )
+
+    def record(self) -> Record:
+        """The instance as a next supervisor would find it."""
+        orders = tuple(tuple(order_of(front.steering)) for front in self.fronts)
+        cgroup = self.crew.injection.path if self.crew.injection else ""
+        return Record(self.settings, self.instance, self.choice.engine, orders, cgroup)
+
+    def close(self) -> None:
+        """Close everything that is held."""
+        for member in self.crew:
+            self.crew.remove(member.worker.id)
+        self.tracing.close()
+        self.flow.close()
+        for front in self.fronts:
+            front.close()
+        self.observer.close()
+        self.doors.close()
+        self.loop.close()

@@ -1,0 +1,162 @@
+"""``segue reexec``: the running supervisor tries new code, and becomes it.
+
+New code reads the settings and the whole handover before anything happens (``--check``).  When it
+cannot, or when exec(2) is refused, the old code goes on.  The new code says that it goes on
+(``resume``).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from segue.engine.steering import descriptors_of, moves_at_close
+from segue.errors import KernelError, SegueError, UsageError
+from segue.supervisor.control.paths import Paths
+from segue.supervisor.run.handover import VARIABLE, HandedFront, HandedWorker, Handover
+from segue.supervisor.run.record import Record
+from segue.supervisor.run.service import Service, Upgrade
+from segue.supervisor.settings import Settings
+
+_CHECK_SECONDS = 20.0
+
+
+def refuse_others(before: Settings, settings: Settings, paths: Paths) -> None:
+    """Raise UsageError when the listeners of ``before`` are not what ``settings`` ask for."""
+    served = [bind.address for bind in before.binds]
+    if served != [bind.address for bind in settings.binds] or before.bind_by != settings.bind_by:
+        raise UsageError(
+            f"workers of {paths.name} serve {', '.join(map(str, served))}, bound by the"
+            f" {before.bind_by}; go on with the same --bind and --bind-by, or give a new instance"
+            " another --name"
+        )
+    if before.inject != settings.inject:
+        raise UsageError(
+            f"workers of {paths.name} were started with{'' if before.inject else 'out'} --inject:"
+            " go on so, or stop the instance and start it anew"
+        )
+
+
+def prepare(service: Service) -> Upgrade:
+    """Check that the new code starts with the settings as they are read now.
+
+    Raises SegueError, with nothing changed, if not, and when a setting has changed that only a
+    new start can change.
+    """
+    settings = service.reread()
+    refuse_others(service.settings, settings, service.paths)
+    for name in ("name", "engine", "output"):
+        if getattr(settings, name) != getattr(service.settings, name):
+            raise UsageError(f"--{name} cannot change while the instance runs: stop it and start")
+    moves = all(moves_at_close(front.steering) for front in service.fronts)
+    needs = "--balance queue" if settings.balance == "queue" else ""
+    if settings.program_choice:
+        needs = str(settings.program_choice)
+    if needs and not moves:
+        raise UsageError(
+            f"{needs} needs the engine migrate, and this instance runs {service.choice.engine}:"
+            " stop it and start"
+        )
+    argv = (sys.executable, *sys.orig_argv[1:])
+    _try(argv, gather(service, settings))
+    return Upgrade(argv, settings)
+
+
+def _try(argv: tuple[str, ...], handover: Handover) -> None:
+    """Have the new code read what it would be handed.  Raises SegueError when it cannot."""
+    # The arguments of ``segue`` are the end of the whole command line.
+    verb = len(argv) - len(sys.argv) + 1
+    check = [*argv[: verb + 1], "--check", *argv[verb + 1 :]]
+    memory = handover.write()
+    try:
+        done = subprocess.run(
+            check,
+            capture_output=True,
+            text=True,
+            timeout=_CHECK_SECONDS,
+            check=False,
+            env={**os.environ, VARIABLE: str(memory)},
+            pass_fds=(memory,),
+        )
+    except subprocess.TimeoutExpired:
+        raise SegueError(f"the new code did not load within {_CHECK_SECONDS:g} s") from None
+    except OSError as error:
+        doing = "trying the new code, while the old one goes on"
+        raise KernelError("fork, execve", error.errno or 0, doing) from error
+    finally:
+        os.close(memory)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no reason given"]
+        # The verifier's words may follow the sentence; a traceback has none, and ends with it.
+        last = next((line for line in lines if line.startswith("segue: ")), lines[-1])
+        raise SegueError(f"the new code does not start, the old one goes on: {last}")
+
+
+def gather(service: Service, settings: Settings, begun: dict[int, str] | None = None) -> Handover:
+    """What a service hands over now; ``begun`` has lines that were read in part, by pipe."""
+    choice, doors, inbox = service.choice, service.doors, service.doors.inbox
+    now = service.record()
+    control = doors.clients.control if doors.clients else None
+    return Handover(
+        record=Record(settings, now.instance, now.engine, now.orders, now.cgroup),
+        before=service.settings,
+        nudge=choice.nudge,
+        reasons=tuple(choice.reasons),
+        files=service.crew.files,
+        clients=tuple(service.waiting.handed()),
+        moved=service.moved,
+        cut=service.cut,
+        exit_code=service.exit_code,
+        lock=doors.lock,
+        control=control.fileno() if control else None,
+        inbox=inbox.fileno() if inbox else None,
+        fronts=tuple(
+            HandedFront(
+                {slot: one.fileno() for slot, one in front.sockets.items()},
+                descriptors_of(front.steering),
+                tuple(front.opened),
+            )
+            for front in service.fronts
+        ),
+        workers={
+            one.worker.id: HandedWorker(
+                one.child.pidfd,
+                one.pipe.reader if one.pipe else None,
+                (begun or {}).get(one.pipe.reader, "") if one.pipe else "",
+            )
+            for one in service.crew
+        },
+        unclaimed={
+            generation: tuple((one.name, one.listeners) for one in held)
+            for generation, held in service.unclaimed.items()
+        },
+        leftovers=service.leftovers.to_json(),
+    )
+
+
+def become(service: Service, upgrade: Upgrade) -> None:
+    """Become the new code: same process, same descriptors.
+
+    Returns when the kernel refuses, with everything as it was, and said.
+    """
+    service.write_down()  # should the new code fail all the same, it takes over by this
+    handover = gather(service, upgrade.settings, service.flow.hand_over())
+    memory = handover.write()
+    kept = [memory, *handover.descriptors()]
+    for descriptor in kept:
+        os.set_inheritable(descriptor, True)
+    os.environ[VARIABLE] = str(memory)
+    service.loop.hold_signals()
+    try:
+        os.execv(upgrade.argv[0], upgrade.argv)
+    except OSError as error:
+        os.environ.pop(VARIABLE)
+        for descriptor in kept:
+            os.set_inheritable(descriptor, False)
+        os.close(memory)
+        service.upgrade = None
+        service.loop.hear_signals()
+        why = f"the new code could not be started, the old one goes on: {error}"
+        service.say(why)
+        service.waiting.not_renewed(why)

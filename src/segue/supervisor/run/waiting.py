@@ -1,0 +1,152 @@
+"""Clients that wait: for a generation to serve, for the end of the instance, for new code.
+
+They hear every line that the log gets meanwhile, and at the end how it came out.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any
+
+from segue.supervisor import notify
+from segue.supervisor.control.server import Client
+from segue.supervisor.lifecycle.instance import Instance
+from segue.supervisor.lifecycle.stages import Phase
+
+
+class Awaited(Enum):
+    """What a client can wait for."""
+
+    GENERATION = "generation"
+    STOP = "stop"
+    NEW_CODE = "new code"
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A waiting client as new code gets it: its descriptor, and what it waits for."""
+
+    descriptor: int
+    awaited: Awaited
+    generation: int | None = None
+    until_drained: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "awaited": self.awaited.value}
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> Handed:
+        """The same again.  Raises TypeError, KeyError or ValueError on foreign data."""
+        return cls(**{**plain, "awaited": Awaited(plain["awaited"])})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Wait:
+    client: Client
+    awaited: Awaited
+    generation: int | None = None  # with GENERATION
+    until_drained: bool = True  # and the older ones to be gone
+
+
+class Waiting:
+    """Who waits; each is ended once, here."""
+
+    def __init__(self) -> None:
+        self._waits: list[_Wait] = []
+
+    def __iter__(self) -> Iterator[Client]:
+        return iter([one.client for one in self._waits])
+
+    def for_generation(self, client: Client, generation: int, *, until_drained: bool) -> None:
+        """Until this generation serves, and the older ones are gone if so asked."""
+        self._waits.append(_Wait(client, Awaited.GENERATION, generation, until_drained))
+
+    def for_stop(self, client: Client) -> None:
+        """Until the instance has ended."""
+        self._waits.append(_Wait(client, Awaited.STOP))
+
+    def for_new_code(self, client: Client) -> None:
+        """Until new code goes on, which answers."""
+        self._waits.append(_Wait(client, Awaited.NEW_CODE))
+
+    def forget(self, client: Client) -> None:
+        """It does not wait any more; it is the caller's to end."""
+        self._waits = [one for one in self._waits if one.client is not client]
+
+    def failed(self, generation: int, why: str, code: int = 3) -> None:
+        """This generation will not serve: tell systemd, and end those who wait for it."""
+        notify.tell(READY="1", STATUS=f"generation {generation} failed: {why}")
+        for one in list(self._waits):
+            if one.generation == generation:
+                self._end(one, code, error=f"generation {generation} is given up: {why}")
+
+    def superseded(self, back: int) -> None:
+        """The instance went back to this generation: end those who wait for a later one."""
+        for one in list(self._waits):
+            if one.generation is not None and one.generation > back:
+                error = f"generation {one.generation} is given up: it was rolled back"
+                self._end(one, 1, error=error)
+
+    def stopped(self) -> None:
+        """The instance is to stop: no generation will serve."""
+        for one in list(self._waits):
+            if one.awaited is Awaited.GENERATION:
+                self._end(one, 1, error="the instance was stopped while it restarted")
+
+    def answer(self, instance: Instance, cut: int) -> None:
+        """End the waits that are over; ``cut`` counts connections that were cut so far."""
+        for one in list(self._waits):
+            generation = one.generation
+            if generation is None:
+                continue
+            serving = instance.working >= generation
+            canary = instance.phase is Phase.CANARY and instance.newcomer == generation
+            older = any(other.generation < generation for other in instance.living)
+            if canary or (serving and not (one.until_drained and older)):
+                percent = instance.renewal.percent if canary else 100.0
+                self._end(one, 0, generation=generation, cut=cut, percent=percent)
+
+    def renewed(self) -> None:
+        """New code goes on."""
+        for one in list(self._waits):
+            if one.awaited is Awaited.NEW_CODE:
+                self._end(one, 0)
+
+    def not_renewed(self, why: str) -> None:
+        """The old code goes on."""
+        for one in list(self._waits):
+            if one.awaited is Awaited.NEW_CODE:
+                self._end(one, 1, error=why)
+
+    def handed(self) -> list[Handed]:
+        """Who waits, for new code."""
+        return [
+            Handed(one.client.fileno(), one.awaited, one.generation, one.until_drained)
+            for one in self._waits
+        ]
+
+    def adopt(self, handed: Iterable[Handed]) -> None:
+        """Go on with the clients of a predecessor in this process."""
+        for one in handed:
+            os.set_inheritable(one.descriptor, False)
+            connection = socket.socket(fileno=one.descriptor)
+            connection.setblocking(False)
+            client = Client(connection)
+            self._waits.append(_Wait(client, one.awaited, one.generation, one.until_drained))
+
+    def close(self) -> None:
+        """The instance has ended: end every wait."""
+        for one in list(self._waits):
+            if one.awaited is Awaited.STOP:
+                self._end(one, 0)
+            else:
+                self._end(one, 1, error="the supervisor ended")
+
+    def _end(self, one: _Wait, code: int, **more: Any) -> None:
+        self._waits.remove(one)
+        one.client.end(code, **more)
