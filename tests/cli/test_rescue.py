@@ -101,7 +101,7 @@ def test_who_waits_for_data_cannot_be_asked(
     [
         (("--after", "soon"), "--after is a time such as 50ms or 1s, not 'soon'"),
         (("--after", "1ms"), "--after is 10ms to 60s, not 1ms"),
-        (("--after", "off"), "with off there is nothing to do"),
+        (("--after", "off"), "with off there would be nothing to do"),
         (("--netns", "no-such-namespace"), "does not name a network namespace"),
     ],
 )

@@ -189,7 +189,7 @@ def test_a_canary_is_shifted_and_rolled_back(group: Group) -> None:
     assert group.shares() == {"a": 60, "c": 40}
     group.go("a", "c")
     assert group.shares() == {"b": 100}
-    with pytest.raises(UsageError, match="0 to 100"):
+    with pytest.raises(UsageError, match="between 0 and 100"):
         group.attached.shift(101)
 
 

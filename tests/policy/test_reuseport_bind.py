@@ -28,7 +28,7 @@ def test_the_program_is_the_listing_that_was_reviewed() -> None:
 @pytest.mark.parametrize("ports", [[], [0], [65536], range(1, 1026)])
 def test_what_is_no_port_is_refused(ports: list[int]) -> None:
     """None at all, none such, and too many."""
-    with pytest.raises(UsageError, match="ports from 1 to 65535"):
+    with pytest.raises(UsageError, match="ports, each between 1 and 65535"):
         reuseport_bind.program(ports)
 
 

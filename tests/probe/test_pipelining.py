@@ -195,9 +195,9 @@ def test_an_answer_that_came_before_the_reset_counts(
     ("args", "sentence"),
     [
         ([URL, "--pipeline", "3"], "needs --keep-alive"),
-        (["127.0.0.1:1", "--keep-alive", "1", "--pipeline", "3"], "a URL of http"),
-        ([URL, "--keep-alive", "1", "--pipeline", "0"], "0 requests at once"),
-        ([URL, "--keep-alive", "1", "--pipeline", "1001"], "1001 requests at once"),
+        (["127.0.0.1:1", "--keep-alive", "1", "--pipeline", "3"], "and an http or https URL"),
+        ([URL, "--keep-alive", "1", "--pipeline", "0"], "between 1 and 1000 (got 0)"),
+        ([URL, "--keep-alive", "1", "--pipeline", "1001"], "between 1 and 1000 (got 1001)"),
         ([URL, "--websocket", "1", "--pipeline", "2"], "needs --keep-alive"),
     ],
 )

@@ -113,7 +113,7 @@ def test_its_maps_are_shown_and_changed_while_it_runs(
         for args, said in (
             (("nothing",), "the policy has no map 'nothing'; it has doors, rows"),
             (("tables",), "the policy has no map 'tables'"),
-            (("doors", "1=0x100000000"), "from 0 to 4294967295"),
+            (("doors", "1=0x100000000"), "between 0 and 4294967295"),
             (("doors", "one=1"), "'one=1' is not KEY=VALUE"),
             (("rows", "1=1"), "holds records of 16 bytes"),
         ):
