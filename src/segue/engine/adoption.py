@@ -27,6 +27,7 @@ _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _MOST_PIDS = 1 << 22  # PID_MAX_LIMIT, include/linux/threads.h
 _PRIVILEGE = (
     "another user's process, or one that changed its user or is not dumpable, needs CAP_SYS_PTRACE"
+    " and CAP_DAC_READ_SEARCH"
 )
 
 
@@ -83,7 +84,7 @@ def at_port(observer: Observer, port: int, address: Address | None = None) -> li
             raise NotSupported(
                 f"reaching the listener at {listener.address}",
                 "the right to look into its process: the same user's and dumpable, or"
-                " CAP_SYS_PTRACE",
+                " CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
                 f"the process of uid {listener.uid} that has it cannot be seen",
             )
         reached = _owned_listener(*descriptor)

@@ -63,7 +63,8 @@ def duplicate(listener: Listener) -> socket.socket | None:
         return None
     raise NotSupported(
         f"reaching a listener at {listener.address}",
-        "the right to look into its process: the same user's and dumpable, or CAP_SYS_PTRACE",
+        "the right to look into its process: the same user's and dumpable, or CAP_SYS_PTRACE"
+        " and CAP_DAC_READ_SEARCH",
         str(refused) if refused else f"no process can be seen that has socket {listener.inode}",
     )
 

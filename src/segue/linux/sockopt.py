@@ -88,8 +88,7 @@ def open_listener(
         if address.family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if like is not None:
-            call = "setsockopt or fchown"
-            _liken(made, like)
+            _liken(made, like, address)
         if nodelay:
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if prepare is not None:
@@ -98,6 +97,9 @@ def open_listener(
         made.bind(where)
         call = "listen"
         made.listen(backlog)
+    except KernelError:
+        made.close()
+        raise
     except OSError as error:
         made.close()
         code = error.errno or 0
@@ -106,12 +108,16 @@ def open_listener(
     return made
 
 
-def _liken(made: socket.socket, like: socket.socket) -> None:
+def _liken(made: socket.socket, like: socket.socket, address: Address) -> None:
     """What the kernel wants equal within a group (inet_reuseport_add_sock)."""
     # A socket's user is whose file it is (sockfs_setattr).
     owner = os.fstat(like.fileno()).st_uid
     if owner != os.fstat(made.fileno()).st_uid:
-        os.fchown(made.fileno(), owner, -1)
+        try:
+            os.fchown(made.fileno(), owner, -1)
+        except OSError as error:
+            doing = f"joining the listeners of uid {owner} at {address}"
+            raise KernelError("fchown", error.errno or 0, doing, "it needs CAP_CHOWN") from error
     if like.family == socket.AF_INET6:
         only = like.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
         made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)

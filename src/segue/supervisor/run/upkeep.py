@@ -5,6 +5,8 @@ None of it has a descriptor that would announce it.
 
 from __future__ import annotations
 
+import functools
+
 from segue.engine.steering import IndexAddressed
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.stages import Stage
@@ -32,7 +34,9 @@ class Upkeep:
                     service.say(said)
             if service.settings.bind_by == "supervisor":
                 self._find_shut(front, cookies)
-            self._look_after(front)
+            # It may not be possible at all, and everything else is to be looked at all the same.
+            doing = f"looking for the program at {front.bind.address}"
+            service.loop.attempt(doing, functools.partial(self._look_after, front))
 
     def _look_after(self, front: Front) -> None:
         """A worker may take the group's program off, and one of our own user may exchange it."""
