@@ -135,7 +135,7 @@ def plain() -> tuple[str, ...]:
     ("flags", "said"),
     [
         (("--generation-by", "age"), "tells no generations apart"),
-        (("--canary", "101"), "0 to 100 percent"),
+        (("--canary", "101"), "between 0 and 100 percent"),
         (("--together", "-1"), "--together"),
         (("--ready-http", "health"), "a path such as /health"),
         (("--netns", "no-such-namespace"), "does not name a network namespace"),

@@ -74,16 +74,16 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
         (["--bind", "127.0.0.1:99999", "--", "x"], "above 65535"),
         (["--bind", "[::1%lo]:80", "--", "x"], "only a link-local"),
         (["--bind", "[fe80::1%nope]:80", "--", "x"], "no interface 'nope'"),
-        (["--bind", ":80", "--", "x", "{fd}", "{fd}"], "more {fd} than there are --bind"),
-        (["--bind", ":80", "--inject", "--", "x"], "give --bind-by worker too"),
-        (["--bind", ":80", "--workers", "0", "--", "x"], "1 to 512"),
-        (["--bind", ":80", "--backlog", "99999999999", "--", "x"], "--backlog is 1 to"),
-        (["--bind", ":80", "--crash-limit", "0", "--", "x"], "--crash-limit is at least 1"),
-        (["--bind", ":80", "--env", "=x", "--", "x"], "write NAME=VALUE"),
+        (["--bind", ":80", "--", "x", "{fd}", "{fd}"], "more {fd} than there are --bind options"),
+        (["--bind", ":80", "--inject", "--", "x"], "--inject needs --bind-by worker"),
+        (["--bind", ":80", "--workers", "0", "--", "x"], "between 1 and 512 (got 0)"),
+        (["--bind", ":80", "--backlog", "99999999999", "--", "x"], "--backlog must be between 1"),
+        (["--bind", ":80", "--crash-limit", "0", "--", "x"], "--crash-limit must be at least 1"),
+        (["--bind", ":80", "--env", "=x", "--", "x"], "must be NAME=VALUE"),
         (["--bind", ":80", "--check", "--", "no-such-program"], "there is no program"),
         (["--bind", ":80", "--check", "--user", "no-such-user", "--", "x"], "no such user"),
         (["--bind", ":80", "--workers", "two", "--", "x"], "not a valid integer"),
-        (["--bind", ":80", "--stop-signal", "NOPE", "--", "x"], "no signal"),
+        (["--bind", ":80", "--stop-signal", "NOPE", "--", "x"], "must be a signal"),
         (["--bind", ":80", "--user", "no-such-user", "--", "x"], "no such user"),
         (["--bind", ":80", "--engine", "best", "--", "x"], "'best' is not one of"),
         (["--bind", ":80", "--enginee", "drain", "--", "x"], "No such option"),
@@ -249,7 +249,7 @@ def test_settings_can_be_checked_without_binding(tmp_path: Path) -> None:
         env={**os.environ, "SEGUE_WORKERS": "3", "SEGUE_NAME": "environment"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.stdout == "environment: 0.0.0.0:1, 4 worker(s): good\n"
+    assert done.stdout == "environment: 0.0.0.0:1, 4 worker(s): the settings are good\n"
     assert done.returncode == 0
 
 

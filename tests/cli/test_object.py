@@ -85,7 +85,7 @@ def test_the_verifiers_last_words_are_shown(tmp_path: Path) -> None:
 def test_another_engine_cannot_run_it() -> None:
     """What was asked for contradicts itself; exit code 2."""
     code, error = run(*CHECK, "--engine", "drain", "--object", "my.o", "--", "true")
-    assert (code, "for the engine migrate, and --engine says drain" in error) == (2, True)
+    assert (code, "needs the engine migrate (got --engine drain)" in error) == (2, True)
 
 
 def check_as(prefix: tuple[str, ...], path: Path) -> tuple[int, str]:

@@ -55,7 +55,7 @@ def test_what_segue_run_owns(netns: int, tmp_path: Path, bpf_directory: str) -> 
         assert (code, "(segue run --rescue)" in said, "--name t" in said) == (2, True, False), said
         with Attach(tmp_path, bpf_directory, verb="rescue") as one:
             assert one.wait() == 2
-            assert "is served by segue run (t): give --rescue to that one" in one.said()
+            assert "is served by segue run (t): use its option --rescue" in one.said()
         assert instance.status()["phase"] == "serving"
 
 
@@ -99,9 +99,9 @@ def test_who_waits_for_data_cannot_be_asked(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--after", "soon"), "--after is a time such as 50ms or 1s, not 'soon'"),
-        (("--after", "1ms"), "--after is 10ms to 60s, not 1ms"),
-        (("--after", "off"), "with off there would be nothing to do"),
+        (("--after", "soon"), "--after must be a time such as 50ms or 1s (got 'soon')"),
+        (("--after", "1ms"), "--after must be between 10ms and 60s (got 1ms)"),
+        (("--after", "off"), "must be a time such as 50ms or 1s (got off)"),
         (("--netns", "no-such-namespace"), "does not name a network namespace"),
     ],
 )
@@ -117,4 +117,4 @@ def test_attach_tells_a_senseless_time(netns: int, tmp_path: Path, bpf_directory
     """As segue run does."""
     with Attach(tmp_path, bpf_directory, "--rescue", "2m") as one:
         assert one.wait() == 2
-        assert "--rescue is a time such as 50ms or 1s, or off, not '2m'" in one.said()
+        assert "--rescue must be a time such as 50ms or 1s, or off (got '2m')" in one.said()

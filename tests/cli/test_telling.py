@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from segue.cli.telling import cell, tell, tell_json, tell_lines
+from segue.cli.shared.telling import cell, tell, tell_json, tell_lines
 
 CLI = Path(__file__).parent.parent.parent / "src" / "segue" / "cli"
 
 
 def test_nothing_is_printed_past_it() -> None:
     """No command prints, writes JSON or escapes for rich by itself."""
-    for path in CLI.glob("*.py"):
+    for path in CLI.rglob("*.py"):
         text = path.read_text()
         if path.name != "telling.py":
             for way in ("click.echo", "click.secho", "print(f", "json.dumps", "rich.markup"):

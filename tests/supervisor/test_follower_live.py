@@ -249,7 +249,10 @@ def test_detach_leaves_the_group_as_it_was_found(
     with Attach(tmp_path, bpf_directory) as one:
         one.wait_attached(2)
         done = one.detach()
-        assert (done.returncode, "the kernel's own again" in done.stdout) == (0, True), done
+        assert (done.returncode, "the kernel distributes its connections again" in done.stdout) == (
+            0,
+            True,
+        ), done
         assert one.wait() == 0
         assert not attached_program()
         assert pinned(bpf_directory) == []

@@ -8,8 +8,8 @@ import re
 import click
 
 from segue.address import Address
-from segue.cli.telling import tell, tell_lines
-from segue.cli.where import netns_option
+from segue.cli.shared.netns import netns_option
+from segue.cli.shared.telling import tell, tell_lines
 from segue.engine.adoption import OwnedListener, at_port, of_process, share, withdraw
 from segue.errors import SegueError, UsageError
 from segue.linux import netns as namespaces
@@ -32,8 +32,9 @@ from segue.observe.snapshot import Observer
 )
 @netns_option
 def adopt(target: str, port: int | None, netns: str, *, undo: bool) -> int:
-    """Set SO_REUSEPORT on the listening TCP sockets of a running server, from outside.
+    """Make the port of a running server shareable.
 
+    Sets SO_REUSEPORT on its listening TCP sockets, from outside.
     The target is a process, or every process that listens at :PORT.  The server notices nothing.
     A successor can then start beside it, if it runs as the same user and sets SO_REUSEPORT too.
     """

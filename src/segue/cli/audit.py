@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from segue.address import Address
-from segue.cli.telling import cell, tell_json
-from segue.cli.where import netns_option
+from segue.cli.shared.netns import netns_option
+from segue.cli.shared.telling import cell, tell_json
 from segue.engine.audit import Level, Mismatch, OptionSource, Value
 from segue.engine.examination import Examination, examine
 from segue.group import Listener
@@ -43,7 +43,7 @@ _COLOURS = {Level.REFUSE: "red", Level.WARN: "yellow", Level.FINE: "dim"}
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @netns_option
 def audit(address: str, allow: str, netns: str, *, as_json: bool) -> int:
-    """Compare the options of the listeners at ADDRESS, and say what that means for migration.
+    """Compare the socket options of the listeners at ADDRESS.
 
     A difference is refused if it keeps the listeners from being one group, or if it can break
     connections that migrate.  It is warned of if those connections behave differently afterwards.

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from segue.address import Address
-from segue.cli.telling import cell
+from segue.cli.shared.telling import cell
 from segue.engine.defects import KernelRelease, forbids_migration, wakes
 from segue.engine.select import SYSCTL, Experiment, choose, try_drain, try_hash, try_migrate
 from segue.errors import SegueError
@@ -26,9 +26,9 @@ from segue.observe.snapshot import Observer, Part
 @click.command()
 @click.argument("address", required=False)
 def doctor(address: str | None) -> int:
-    """Try each engine on a private port, and report what a restart would lose.
+    """Try each engine, and report what a restart would lose now.
 
-    Looks at ADDRESS, or without one at every listener.
+    Engines are tried on a private port.  Looks at ADDRESS, or without one at every listener.
     """
     # Into a file or a pipe, rich would fold everything to 80 columns.
     console = Console(width=None if sys.stdout.isatty() else 120)

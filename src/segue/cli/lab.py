@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 
 from segue.address import Address
-from segue.cli.telling import tell, tell_lines
+from segue.cli.shared.telling import tell, tell_lines
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.lab import diagram
 from segue.lab.replay import replay
@@ -28,7 +28,7 @@ _WIDE = 180
 
 @click.group()
 def lab() -> None:
-    """Look at the mechanism: let the model serve, or compare it with Linux."""
+    """Let the model of the mechanism serve, or compare it with Linux."""
 
 
 @lab.command()

@@ -1,8 +1,8 @@
-"""The program ``segue``: a table of commands; nouns show, verbs change.
+"""The program ``segue``: a table of commands, one file each.  Nouns show, verbs change.
 
-``main`` is a function of arguments that returns an exit code, so that tests call it as users do:
-0 done, 1 refused by the kernel or the supervisor, 2 usage, 3 the new version did not start,
-128+n ended by signal n.
+``main`` takes arguments and returns an exit code, so that tests call it as users do: 0 done, 1 the
+kernel or the supervisor refused, 2 wrong usage, 3 the new version did not start, 128+n ended by
+signal n.
 """
 
 from __future__ import annotations
@@ -14,35 +14,36 @@ from importlib import import_module
 
 import click
 
-from segue.cli.telling import tell, tell_lines
+from segue.cli.shared.telling import tell, tell_lines
 from segue.errors import SegueError, VerifierError
 
-# Name, module and one line; a module is imported when its command is used, so that the supervisor
-# does not load what only a table of status needs.
-COMMANDS: dict[str, str] = {
-    "run": "segue.cli.run",
-    "restart": "segue.cli.verbs",
-    "rollback": "segue.cli.verbs",
-    "promote": "segue.cli.verbs",
-    "scale": "segue.cli.verbs",
-    "stop": "segue.cli.verbs",
-    "reexec": "segue.cli.verbs",
-    "attach": "segue.cli.attach",
-    "detach": "segue.cli.attach",
-    "rescue": "segue.cli.attach",
-    "shift": "segue.cli.verbs",
-    "weights": "segue.cli.verbs",
-    "trace": "segue.cli.trace",
-    "policy": "segue.cli.policy",
-    "status": "segue.cli.status",
-    "doctor": "segue.cli.doctor",
-    "audit": "segue.cli.audit",
-    "adopt": "segue.cli.adopt",
-    "probe": "segue.cli.probe",
-    "lab": "segue.cli.lab",
-}
+# A command's module and its function have its name.  A module is imported when its command is used:
+# the supervisor need not load what only a table of status needs.
+COMMANDS = (
+    "run",
+    "restart",
+    "rollback",
+    "promote",
+    "scale",
+    "stop",
+    "reexec",
+    "attach",
+    "detach",
+    "rescue",
+    "shift",
+    "weights",
+    "trace",
+    "policy",
+    "status",
+    "doctor",
+    "audit",
+    "adopt",
+    "probe",
+    "lab",
+)
 
-# Of the verifier's log: the instruction that it refuses, how it came there, and its statistics.
+# The last lines of the verifier's log name the refused instruction and the path to it, and end with
+# statistics.
 _LAST_LINES = 12
 
 
@@ -50,31 +51,31 @@ class CommandTable(click.Group):
     """Commands by name, each imported on use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
-        """In the order of the table."""
+        """The commands in the order of the table."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """The command of this name, or None."""
         if cmd_name not in COMMANDS:
             return None
-        found = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
+        found = getattr(import_module(f"segue.cli.{cmd_name}"), cmd_name)
         return found if isinstance(found, click.Command) else None
 
 
 @click.command(cls=CommandTable, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="segue", message="segue %(version)s")
 def cli() -> None:
-    """Restart a server and lose no connection.
+    """Restart a server without losing a connection.
 
-    Start with: segue run --bind 127.0.0.1:8080 -- uvicorn app:app --fd 3
+    To start: segue run --bind 127.0.0.1:8080 -- uvicorn app:app --fd 3
     """
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code.  Errors are one sentence on stderr."""
+    """Run one command and return its exit code.  An error is one sentence on stderr."""
     try:
         code = cli.main(args=args, prog_name="segue", standalone_mode=False)
-        sys.stdout.flush()  # so that what cannot be written is an error here, not at exit
+        sys.stdout.flush()  # a failed write must be an error here, not at exit
     except click.exceptions.NoArgsIsHelpError as shown:
         tell_lines(shown.ctx.get_help() if shown.ctx else "")
         return 2
@@ -90,7 +91,7 @@ def main(args: Sequence[str] | None = None) -> int:
                 tell(f"  {line}", err=True)
         return error.exit_code
     except BrokenPipeError:
-        # The reader of our output, such as head, has seen enough; nor may the flush at exit fail.
+        # The reader of our output, such as head, has closed it.  The flush at exit must not fail.
         _print_nowhere()
         return 141
     except OSError as error:
@@ -101,7 +102,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _print_nowhere() -> None:
-    # What is still in the buffer would fail again at exit.
+    # The rest of the buffer is written at exit, which would fail again.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 

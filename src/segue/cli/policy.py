@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from segue.cli.telling import tell, tell_lines
+from segue.cli.shared.telling import tell, tell_lines
 from segue.errors import UsageError
 
 _NUMBER = r"(0x[0-9a-fA-F]{1,16}|[0-9]{1,20})"
@@ -16,7 +16,7 @@ _PAIR = re.compile(f"{_NUMBER}={_NUMBER}")
 
 @click.group()
 def policy() -> None:
-    """Check, show and try policies, and change the maps of a running one.
+    """Check, show and try policies, and set the maps of a running one.
 
     A POLICY is FILE.py:NAME, or a name from the library.
     """
@@ -108,7 +108,7 @@ def map_(name: str, control: str, delete: tuple[str, ...], map_name: str, pairs:
 
     Works under segue run and segue attach.  Numbers are decimal, or hexadecimal with 0x.
     """
-    from segue.cli.verbs import request  # noqa: PLC0415  --help needs nothing of it
+    from segue.cli.shared.instance import request  # noqa: PLC0415  --help needs nothing of it
     from segue.supervisor.control.requests import Map  # noqa: PLC0415
 
     changes = {}

@@ -13,8 +13,8 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from segue.cli.serving import status_at
-from segue.cli.telling import tell, tell_json
+from segue.cli.shared.instance_at import status_at
+from segue.cli.shared.telling import tell, tell_json
 from segue.errors import KernelError, UsageError
 from segue.probe import page, screen, tls
 from segue.probe.during import During

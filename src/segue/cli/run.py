@@ -1,4 +1,4 @@
-"""``segue run``: start a server's workers and keep its connections through their restarts."""
+"""``segue run``: start a server's workers, and keep their connections through restarts."""
 
 from __future__ import annotations
 
@@ -9,42 +9,37 @@ from typing import Any, TypeVar
 
 import click
 
-from segue.cli.telling import tell
+from segue.cli.shared.telling import tell
 from segue.errors import UsageError
-from segue.supervisor.settings import KEYS, Bind, Settings, read_toml
+from segue.supervisor.settings import CHOICES, KEYS, Bind, Settings, read_toml
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _CONFIG = "segue.toml"
-# Where instances keep their files and pins, and what a supervisor sets for workers and successor.
+# Variables that are not settings: where instances keep files and pins, and what a supervisor sets
+# for its workers and its successor.
 _INTERNAL = ("directory", "worker", "generation", "handover", "bpffs")
 _DEFAULTS = Settings((Bind.parse("127.0.0.1:1", 0),), ("true",))
 
 
 def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
-    """An option whose name is a field of Settings, also read from SEGUE_<NAME>."""
+    """An option for a field of Settings, also read from SEGUE_<NAME>, with the choices it has."""
     field = flag.split("/", maxsplit=1)[0].removeprefix("--").replace("-", "_")
     default = getattr(_DEFAULTS, field, None)
     plain = isinstance(default, int | float | str) and not isinstance(default, bool)
-    shown = f"  [default: {default}]" if plain and default != "" else ""
-    # No default is given to click: what was not said must not hide what the file says.
+    number = f"{default:g}" if isinstance(default, float) else default
+    shown = f"  [default: {number}]" if plain and default != "" else ""
+    if field in CHOICES:
+        more["type"] = click.Choice(CHOICES[field])
+    # Click gets no default: an option that was not given must not hide the value in the file.
     return click.option(
         flag, envvar=f"SEGUE_{field.upper()}", default=None, help=text + shown, **more
     )
 
 
-_CHOICES = {
-    "bind_by": ["supervisor", "worker"],
-    "engine": ["auto", "migrate", "hash", "drain"],
-    "ready": ["auto", "notify", "accept"],
-    "output": ["prefix", "json", "raw"],
-    "balance": ["off", "queue"],
-}
-
-
 @click.command(
     context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
-    epilog="Every option can stand in segue.toml or in the environment as SEGUE_<NAME>;"
-    " a flag wins over the environment, which wins over the file.",
+    epilog="Every option can also be set in segue.toml, or in the environment as SEGUE_<NAME>."
+    " A flag overrides the environment, and the environment overrides the file.",
 )
 @click.option(
     "--bind",
@@ -52,120 +47,150 @@ _CHOICES = {
     multiple=True,
     envvar="SEGUE_BIND",
     metavar="[NAME=]HOST:PORT",
-    help="An address to serve; may be given several times.",
+    help="An address to serve. May be given several times.",
 )
-@_option("--workers", "How many processes of the command run side by side.", type=int)
-@_option("--name", "What this instance is called.  [default: its first address]")
+@_option("--workers", "How many worker processes to run.", type=int)
+@_option("--name", "The name of this instance.  [default: its first address]")
 @_option(
     "--bind-by",
-    "Who opens the listeners: the supervisor, which hands them over as descriptors 3 and on, or"
-    " the worker, which then must set SO_REUSEPORT (granian, nginx, node).",
-    type=click.Choice(_CHOICES["bind_by"]),
+    "supervisor: the supervisor opens the listeners, and a worker gets them as descriptors from 3"
+    " on. worker: each worker opens its own and must set SO_REUSEPORT (granian, nginx, node).",
 )
 @_option(
     "--inject/--no-inject",
-    "With --bind-by worker: set SO_REUSEPORT for a server that cannot be asked to, by a program at"
-    " its bind(2) (needs cgroup2, CAP_BPF and CAP_NET_ADMIN).  [default: off]",
+    "With --bind-by worker: set SO_REUSEPORT for a server that has no option for it. A BPF program"
+    " sets it at bind(2); this needs cgroup2, CAP_BPF and CAP_NET_ADMIN.  [default: off]",
 )
 @_option(
     "--beside/--no-beside",
-    "Start beside who listens at the address already and shares it (segue adopt), instead of"
-    " refusing.  [default: off]",
+    "Start even if other processes listen at the address and share it (see segue adopt)."
+    "  [default: off]",
 )
 @_option(
     "--engine",
-    "How connections are kept; auto takes the best that a live test proves.",
-    type=click.Choice(_CHOICES["engine"]),
+    "How connections are kept. auto takes the best engine that passes a test on this machine.",
 )
 @_option(
     "--object",
-    "A compiled BPF object (clang -target bpf) whose program says which listener gets a connection,"
-    " new or migrating; see docs/OBJECT.md.",
+    "A compiled BPF object (clang -target bpf). Its program chooses the listener for each"
+    " connection, new or migrating (docs/OBJECT.md).",
 )
 @_option(
     "--policy",
-    "A policy in Python that says which listener gets a connection, new or migrating: FILE.py:NAME,"
-    " or one of the library (segue policy list); see docs/POLICY.md.",
+    "A policy in Python that chooses the listener for each connection, new or migrating:"
+    " FILE.py:NAME, or a name that segue policy list shows (docs/POLICY.md).",
 )
 @_option(
     "--ready",
-    "What proves a worker ready: READY=1, an accepted connection, or (auto) both where it"
-    " speaks sd_notify.",
-    type=click.Choice(_CHOICES["ready"]),
+    "When a worker is ready. notify: it has sent READY=1. accept: it has accepted a test"
+    " connection. auto: it has accepted one, and sent READY=1 if it uses sd_notify.",
 )
-@_option("--ready-http", "A path that must be answered 2xx before a worker is ready.")
-@_option("--ready-timeout", "Seconds a worker may take to become ready.", type=float)
+@_option(
+    "--ready-http",
+    "Also require a 2xx response to GET PATH before a worker is ready.",
+    metavar="PATH",
+)
+@_option(
+    "--ready-timeout",
+    "Give up a worker that is not ready after SECONDS.",
+    metavar="SECONDS",
+    type=float,
+)
 @_option(
     "--idle-grace",
-    "Seconds after which a connection on which nothing moves and no answer is owed counts as idle.",
+    "Treat a connection as idle after SECONDS without traffic and without an open request.",
+    metavar="SECONDS",
     type=float,
 )
-@_option("--drain-timeout", "Seconds an old worker may take to finish what it has.", type=float)
+@_option(
+    "--drain-timeout",
+    "Give an old worker SECONDS to finish its connections.",
+    metavar="SECONDS",
+    type=float,
+)
 @_option(
     "--stop-timeout",
-    "Seconds from the stop signal to SIGKILL; a worker that has connections is killed no earlier"
-    " than when its drain time is over.",
+    "Kill a worker that still runs SECONDS after the stop signal. A worker that has connections"
+    " also gets the whole of its drain time.",
+    metavar="SECONDS",
     type=float,
 )
-@_option("--keep", "Seconds to keep the old generation for a rollback.", type=float)
-@_option("--stop-signal", "What tells a worker to finish.")
-@_option("--user", "Whom the workers run as.")
-@_option("--group", "The workers' group.")
+@_option(
+    "--keep",
+    "Keep the old generation for SECONDS after a restart, so that a rollback is possible.",
+    metavar="SECONDS",
+    type=float,
+)
+@_option("--stop-signal", "The signal that tells a worker to finish.", metavar="SIGNAL")
+@_option("--user", "The user that workers run as.")
+@_option("--group", "The group that workers run as.")
 @click.option(
     "--keep-capability",
     multiple=True,
     envvar="SEGUE_KEEP_CAPABILITY",
     metavar="NAME",
-    help="A capability of the supervisor's that its workers keep, such as net_bind_service; may be"
+    help="Let workers keep this capability of the supervisor, such as net_bind_service. May be"
     " given several times.  [default: none]",
 )
 @_option(
     "--allow-new-privileges/--no-new-privileges",
-    "With --user or --group: let workers get rights by set-user-ID programs such as sudo and by"
-    " files with capabilities.  [default: off]",
+    "With --user or --group: let workers gain rights through set-user-ID programs such as sudo, and"
+    " through files with capabilities.  [default: off]",
 )
-@_option("--backlog", "How many finished connections may wait in one listener.", type=int)
+@_option("--backlog", "How many connections may wait in one listener to be accepted.", type=int)
 @_option(
     "--nodelay/--no-nodelay",
-    "Set TCP_NODELAY on the listeners, which connections inherit.  [default: on]",
+    "Set TCP_NODELAY on the listeners. Their connections inherit it.  [default: on]",
 )
 @_option(
     "--output",
-    "Worker output: lines with a prefix, in which escapes (colours too) are shown and not obeyed;"
-    " lines of JSON; or untouched.",
-    type=click.Choice(_CHOICES["output"]),
+    "How worker output is shown. prefix: each line with a prefix, escape sequences (also colours)"
+    " as plain text. json: lines of JSON. raw: unchanged.",
 )
-@_option("--crash-limit", "Deaths within the window after which to give up.", type=int)
-@_option("--crash-window", "Seconds.", type=float)
+@_option(
+    "--crash-limit",
+    "Give up after this many workers have died within --crash-window.",
+    type=int,
+)
+@_option(
+    "--crash-window",
+    "The period for --crash-limit.",
+    metavar="SECONDS",
+    type=float,
+)
 @_option(
     "--rescue",
-    "How long a worker may accept nothing while others could, until what waits behind it is moved"
-    " to them and nothing new is sent to it; off for never.  Needs the engine migrate.",
+    "Rescue connections from a worker that accepts nothing for TIME while others could accept them:"
+    " move them to the others, and send it nothing new until it accepts again. off disables this."
+    " Needs the engine migrate (docs/RESCUE.md).",
     metavar="TIME",
 )
 @_option(
     "--stall-kill",
-    "Replace a worker that is stalled for so many seconds of the last ten times as many; 0 for"
-    " never.",
+    "Replace a worker that was stalled for SECONDS in total within the last 10 x SECONDS. 0"
+    " disables this.",
+    metavar="SECONDS",
     type=float,
 )
 @_option(
     "--balance",
-    "Whether a worker whose queue does not empty gets less than its siblings, as far as it accepts"
-    " more slowly (queue); see docs/BALANCE.md.  Needs the engine migrate.",
-    type=click.Choice(_CHOICES["balance"]),
+    "queue: give a worker whose queue never empties a smaller share, in proportion to its accept"
+    " rate. Needs the engine migrate (docs/BALANCE.md).",
 )
-@click.option("--env", multiple=True, metavar="NAME=VALUE", help="Add to the workers' environment.")
 @click.option(
-    "--config", metavar="FILE", help=f"Read settings from FILE.  [default: {_CONFIG} if there]"
+    "--env", multiple=True, metavar="NAME=VALUE", help="Add a variable to the workers' environment."
 )
-@click.option("--check", is_flag=True, help="Check the settings, bind nothing, and exit.")
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.option(
+    "--config", metavar="FILE", help=f"Read settings from FILE.  [default: {_CONFIG} if it exists]"
+)
+@click.option("--check", is_flag=True, help="Check the settings and exit. Nothing is bound.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
 def run(config: str | None, *, check: bool, **given: Any) -> int:
-    """Start COMMAND's workers, and restart them without losing a connection.
+    """Start a server, and restart it without losing a connection.
 
-    The command finds its listener as descriptor 3 (LISTEN_FDS); {fd}, {host} and {port} in it are
-    filled in, the nth for the nth --bind.
+    COMMAND is started once for each worker. A worker gets its listeners as descriptors from 3 on
+    (LISTEN_FDS). In COMMAND, {fd}, {host} and {port} are replaced; the nth one belongs to the nth
+    --bind.
     """
     path = _path(config)
     settings = read(path, given)
@@ -175,7 +200,10 @@ def run(config: str | None, *, check: bool, **given: Any) -> int:
     if check:
         start.check(settings)
         addresses = ", ".join(str(bind.address) for bind in settings.binds)
-        tell(f"{settings.instance_name}: {addresses}, {settings.workers} worker(s): good")
+        tell(
+            f"{settings.instance_name}: {addresses}, {settings.workers} worker(s):"
+            " the settings are good"
+        )
         return 0
     return start.serve(settings, reread=lambda: read(_path(config), given), config=path)
 
@@ -185,7 +213,10 @@ def _path(config: str | None) -> str:
 
 
 def read(path: str, given: dict[str, Any]) -> Settings:
-    """Flags over environment over file ("" for none), as Settings.  Raises UsageError."""
+    """Settings from a file ("" for none), overridden by what click has ``given``.
+
+    Click has read flags and the environment.  Raises UsageError.
+    """
     for variable in os.environ:
         _refuse_unknown(variable)
     chosen = read_toml(path) if path else {}
@@ -198,7 +229,7 @@ def read(path: str, given: dict[str, Any]) -> Settings:
 
 
 def _refuse_unknown(variable: str) -> None:
-    """Raise UsageError for a SEGUE_ variable that nothing reads: it was meant to do something."""
+    """Raise UsageError for a SEGUE_ variable that no setting has: it is probably misspelt."""
     known = [f"SEGUE_{key.upper().replace('-', '_')}" for key in (*KEYS, *_INTERNAL)]
     if variable.startswith("SEGUE_") and variable not in known:
         near = difflib.get_close_matches(variable, known, n=1)

@@ -8,8 +8,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from segue.cli.telling import cell, tell_json
-from segue.cli.verbs import instance_options, request
+from segue.cli.shared.instance import instance_options, request
+from segue.cli.shared.telling import cell, tell_json
 from segue.supervisor.control import requests
 from segue.supervisor.control.status import Status
 from segue.visible import whole
@@ -19,7 +19,7 @@ from segue.visible import whole
 @instance_options
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def status(name: str, control: str, *, as_json: bool) -> int:
-    """Show generations, workers, what waits where, and who else listens."""
+    """Show the workers and their connections."""
     answer = request(name, control, requests.Status())
     if answer["exit"]:
         return int(answer["exit"])
@@ -32,7 +32,7 @@ def status(name: str, control: str, *, as_json: bool) -> int:
 
 
 def show(status: Status, console: Console) -> None:
-    """Draw it."""
+    """Draw the status as a table, with a line for each thing to notice."""
     known = [str(one) for one in (status.working, status.newcomer) if one is not None]
     generations = f"generation {' and '.join(known)}" if known else "no generation"
     console.print(
@@ -44,7 +44,7 @@ def show(status: Status, console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("worker", "pid", "stage"):
         table.add_column(heading)
-    # What the balance makes of a share is shown where there is one.
+    # Weights are shown only if --balance changes them.
     balanced = status.balance != "off"
     weight = ("weight",) if balanced else ()
     for heading in ("age", *weight, "share", "queue", "drops", "held", "new", "migrated here"):
@@ -85,15 +85,15 @@ def show(status: Status, console: Console) -> None:
                 highlight=False,
             )
     for counted, what in (
-        (status.unread, "line(s) were dropped because nobody read the log"),
-        (status.notifications_dropped, "notification(s) of other users were dropped"),
+        (status.unread, "line(s) were dropped because no process read the log"),
+        (status.notifications_dropped, "notification(s) from other users were dropped"),
     ):
         if counted:
             console.print(f"{counted:,} {what}", style="yellow", highlight=False)
     for front in status.fronts:
         console.print(
             f"{cell(front.address)}: {front.listeners} listener(s),"
-            f" {front.half_open} half-open, {front.by_hash} by the kernel's hash",
+            f" {front.half_open} half-open, {front.by_hash} given by the kernel's hash",
             highlight=False,
         )
         if front.variables:
@@ -101,11 +101,11 @@ def show(status: Status, console: Console) -> None:
             console.print(f"  {cell(status.object)}: {cell(kept)}", highlight=False)
         if front.restored:
             console.print(
-                f"  its program was gone or exchanged {front.restored} time(s), and put back",
+                f"  the program was removed or exchanged {front.restored} time(s) and put back",
                 style="red",
                 highlight=False,
             )
         for stranger in front.strangers:
-            console.print(f"  also listens, left alone: {cell(stranger)}", style="yellow")
+            console.print(f"  also listens and is left alone: {cell(stranger)}", style="yellow")
     if status.cut:
         console.print(f"{status.cut} accepted connection(s) were cut so far", style="red")

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from segue.cli.telling import tell, tell_json
-from segue.cli.verbs import instance_options
+from segue.cli.shared.instance import instance_options
+from segue.cli.shared.telling import tell, tell_json
 
 _LOOK_AGAIN = 1.0  # seconds
 _KINDS = {0: "new", 1: "request", 2: "child", 3: "fastopen"}
@@ -23,10 +23,11 @@ _KINDS = {0: "new", 1: "request", 2: "child", 3: "fastopen"}
 @click.option("--json", "as_json", is_flag=True, help="Print each as a line of JSON.")
 @click.option("--count", type=int, default=0, help="Stop after this many.  [default: never]")
 def trace(name: str, control: str, bind: str, *, as_json: bool, count: int) -> int:
-    """Show every decision as it happens: time, kind, client, and which worker gets it.
+    """Show every decision about a connection as it happens.
 
-    A connection that migrates also shows the worker it comes from.  Stop with Ctrl-C.  When no
-    trace runs, tracing costs nothing.
+    Each line has the time, the kind of decision, the client, and the worker that gets the
+    connection.  A connection that migrates also shows the worker it comes from.  Stop with Ctrl-C.
+    When no trace runs, tracing costs nothing.
     """
     from segue.engine.trace import TraceReader  # noqa: PLC0415  --help needs none of it
     from segue.supervisor.control.client import borrow, find  # noqa: PLC0415

@@ -1,7 +1,7 @@
-"""What ``segue run`` was asked for: flags, environment and segue.toml, checked once.
+"""The settings of ``segue run``: flags, environment and segue.toml, checked once.
 
-Every default is argued beside it.  Checking never binds or listens: a short-lived listener on a
-live port would take connections with it to its grave.
+The reason for a default stands beside it.  Checking never binds or listens: a listener opened just
+for the check would receive connections, and they would be reset when it closes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from segue.address import Address
 from segue.engine.programs import ProgramChoice
@@ -21,26 +21,26 @@ from segue.linux import capability
 from segue.linux.openat import open_trusted
 from segue.observe.stall import PATIENCE
 from segue.supervisor.control.paths import NAME, check_name, name_of
+from segue.supervisor.control.requests import LONGEST, MOST_WORKERS, shown
 from segue.supervisor.lifecycle.plan import Limits
 
 TOKEN = re.compile(r"\{(fd|host|port)\}")
 _LONGEST_FILE = 1 << 16  # bytes of a segue.toml
 _TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
-LONGEST = 86400.0  # seconds; more than a day is a mistake
 FIRST_FD = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 
 
-def patience(text: str, flag: str, more: str = ",") -> float:
-    """Seconds after which a worker counts as stalled; ``flag`` and ``more`` are for the error.
+def patience(text: str, flag: str, more: str = "") -> float:
+    """Seconds after which a worker counts as stalled.  ``flag`` and ``more`` are for the error.
 
-    Raises UsageError for what is no time, or a senseless one.
+    Raises UsageError if the text is not a time, or is out of range.
     """
     found = _TIME.fullmatch(text)
     if found is None:
-        raise UsageError(f"{flag} is a time such as 50ms or 1s{more} not {text!r}")
+        raise UsageError(f"{flag} must be a time such as 50ms or 1s{more} (got {text!r})")
     seconds = float(found[1]) / (1000 if found[2] == "ms" else 1)
     if not 0.01 <= seconds <= 60:
-        raise UsageError(f"{flag} is 10ms to 60s{more} not {text}")
+        raise UsageError(f"{flag} must be between 10ms and 60s{more} (got {text})")
     return seconds
 
 
@@ -53,16 +53,19 @@ class Bind:
 
     @classmethod
     def parse(cls, text: str, number: int) -> Bind:
-        """Read ADDRESS or NAME=ADDRESS; the name is ``bind0``, ``bind1``... if not given."""
+        """Read ADDRESS or NAME=ADDRESS.  Without a name it is ``bind0``, ``bind1`` and so on."""
         name, equals, address = text.rpartition("=")
         if equals and not NAME.fullmatch(name):
-            raise UsageError(f"{text!r}: {name!r} is no name for a listener (letters, digits, ._-)")
+            raise UsageError(
+                f"{text!r}: the name of a listener must consist of letters, digits and"
+                f" ._- (got {name!r})"
+            )
         return cls(name or f"bind{number}", Address.parse(address))
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything a run is made of; times in seconds."""
+    """All settings of one ``segue run``.  Times are in seconds."""
 
     binds: tuple[Bind, ...]
     command: tuple[str, ...]
@@ -70,43 +73,45 @@ class Settings:
     workers: int = 1
     bind_by: Literal["supervisor", "worker"] = "supervisor"
     inject: bool = False  # SO_REUSEPORT for workers that bind and do not set it
-    beside: bool = False  # whoever shares the address already is no reason to refuse
+    beside: bool = False  # start although other processes share the address
     engine: Literal["auto", "migrate", "hash", "drain"] = "auto"
-    # A compiled BPF object whose program selects, in place of the built-in one.
+    # A file with a compiled BPF object.  Its program selects instead of the built-in one.
     object: str = ""
-    # FILE.py:NAME or one of the library's, in its place too.
+    # FILE.py:NAME, or a name of the library.  It too selects instead of the built-in program.
     policy: str = ""
-    # Both proofs together: the worker accepts, and has said READY=1 if it speaks sd_notify at all.
+    # auto needs both proofs: the worker accepts, and it has sent READY=1 if it uses sd_notify.
     ready: Literal["auto", "notify", "accept"] = "auto"
     ready_http: str = ""
-    # A minute is what slow imports and migrations take; gunicorn's and Kubernetes' defaults are
-    # shorter and are the first thing that people raise.
+    # Slow imports and database migrations take up to a minute.  The defaults of gunicorn and
+    # Kubernetes are shorter, and people often have to raise them.
     ready_timeout: float = 60.0
-    # Longer than a client's pause between two requests of one page, shorter than one's patience.
+    # Longer than a client pauses between two requests for one page, and shorter than people are
+    # willing to wait.
     idle_grace: float = 1.0
     # gunicorn's graceful_timeout and Kubernetes' grace period are 30 s.
     drain_timeout: float = 30.0
-    # From the stop signal to SIGKILL; the worker is quiet by then, or past its drain limit.
+    # From the stop signal to SIGKILL.  By then the worker is quiet, or its drain limit is over.
     stop_timeout: float = 10.0
-    # How long the old generation is kept after the flip, for a rollback.
+    # How long the old generation is kept for a rollback once the new one has all new connections.
     keep: float = 0.0
     stop_signal: str = "TERM"
     user: str = ""
     group: str = ""
-    # Of the supervisor's: that it may load programs is no reason for a worker to.
+    # The supervisor may load programs into the kernel.  A worker needs no such right.
     keep_capability: tuple[str, ...] = field(default=())
     allow_new_privileges: bool = False  # with user or group: set-user-ID programs work
-    # Above the 511 and 1024 that servers choose; somaxconn (4096) still caps it.
+    # More than the 511 or 1024 that servers choose.  somaxconn (4096) still limits it.
     backlog: int = 2048
     nodelay: bool = True
     output: Literal["prefix", "json", "raw"] = "prefix"
-    # Ten deaths a minute with nobody serving is a program that does not work here.
+    # If ten workers die within a minute and none serves, the program does not work here.
     crash_limit: int = 10
     crash_window: float = 60.0
     rescue: str = PATIENCE
-    # Who stalls may be about to answer what it has accepted: to end it is somebody's decision.
+    # A stalled worker may still answer the requests it has accepted, so only the user decides to
+    # kill it.
     stall_kill: float = 0.0
-    # Shares that change by themselves are wanted where workers differ, and a surprise elsewhere.
+    # Where workers differ, shares that change by themselves help.  Elsewhere they surprise.
     balance: Literal["off", "queue"] = "off"
     env: tuple[str, ...] = field(default=())
 
@@ -120,47 +125,55 @@ class Settings:
             if addresses.count(address) > 1:
                 raise UsageError(f"--bind {address} is given twice")
         if self.inject and self.bind_by != "worker":
-            raise UsageError("--inject is for workers that bind: give --bind-by worker too")
-        if not 1 <= self.workers <= 512:
-            raise UsageError(f"--workers is 1 to 512, not {self.workers}")
+            raise UsageError("--inject needs --bind-by worker")
+        if not 1 <= self.workers <= MOST_WORKERS:
+            raise UsageError(f"--workers must be between 1 and {MOST_WORKERS} (got {self.workers})")
         if not 1 <= self.backlog < 1 << 31:  # an int of listen(2)
-            raise UsageError(f"--backlog is 1 to {(1 << 31) - 1}, not {self.backlog}")
+            raise UsageError(
+                f"--backlog must be between 1 and {(1 << 31) - 1} (got {self.backlog})"
+            )
         if self.crash_limit < 1:
-            raise UsageError(f"--crash-limit is at least 1, not {self.crash_limit}")
+            raise UsageError(f"--crash-limit must be at least 1 (got {self.crash_limit})")
         for limit in ("ready_timeout", "drain_timeout", "stop_timeout", "crash_window"):
-            if not 0 < getattr(self, limit) < LONGEST:
-                raise UsageError(f"--{limit.replace('_', '-')} is above 0 and below a day")
+            if not 0 < (seconds := getattr(self, limit)) < LONGEST:
+                raise UsageError(
+                    f"--{limit.replace('_', '-')} must be more than 0 and less than a day in"
+                    f" seconds (got {seconds:g})"
+                )
         for limit in ("idle_grace", "keep", "stall_kill"):
-            if not 0 <= getattr(self, limit) < LONGEST:
-                raise UsageError(f"--{limit.replace('_', '-')} is at least 0 and below a day")
+            if not 0 <= (seconds := getattr(self, limit)) < LONGEST:
+                raise UsageError(
+                    f"--{limit.replace('_', '-')} must be at least 0 and less than a day in"
+                    f" seconds (got {seconds:g})"
+                )
         if self.ready_http and not self.ready_http.startswith("/"):
-            raise UsageError(f"--ready-http is a path such as /health, not {self.ready_http!r}")
+            raise UsageError(
+                f"--ready-http must be a path such as /health (got {self.ready_http!r})"
+            )
         if self.name:
             check_name(self.name)
         if self.program_choice and self.engine not in {"auto", "migrate"}:
             raise UsageError(
-                f"{self.program_choice} is for the engine migrate, and --engine says {self.engine}"
+                f"{self.program_choice} needs the engine migrate (got --engine {self.engine})"
             )
         if self.balance == "queue" and self.engine not in {"auto", "migrate"}:
             raise UsageError(
-                f"--balance queue needs the counters of the engine migrate, and --engine says"
-                f" {self.engine}"
+                f"--balance queue needs the counters of the engine migrate (got --engine"
+                f" {self.engine})"
             )
         capability.bits(self.keep_capability)
         if self.allow_new_privileges and not (self.user or self.group):
-            raise UsageError(
-                "--allow-new-privileges is for workers of another user: give --user or --group too"
-            )
+            raise UsageError("--allow-new-privileges needs --user or --group")
         for pair in self.env:
             if pair.find("=") < 1 or "\0" in pair:
-                raise UsageError(f"--env {pair!r}: write NAME=VALUE")
+                raise UsageError(f"--env must be NAME=VALUE (got {pair!r})")
         _ = self.rescue_after
         self.signal_number()
         self.arguments([FIRST_FD + number for number in range(len(self.binds))])
 
     @property
     def limits(self) -> Limits:
-        """The times and counts that the plan goes by."""
+        """The times and counts that the plan uses."""
         return Limits(
             ready_timeout=self.ready_timeout,
             idle_grace=self.idle_grace,
@@ -173,7 +186,7 @@ class Settings:
 
     @property
     def wanted_engine(self) -> str:
-        """The engine to ask for: only one runs a program that is chosen, or counts by worker."""
+        """The engine to ask for.  Only migrate runs a chosen program or counts by worker."""
         return "migrate" if self.program_choice or self.balance == "queue" else self.engine
 
     @property
@@ -183,34 +196,36 @@ class Settings:
 
     @property
     def rescue_after(self) -> float:
-        """Seconds without an accept after which a worker counts as stalled; 0 for never.
+        """Seconds without an accept after which a worker counts as stalled.  0 means never.
 
-        Raises UsageError for what is no time.
+        Raises UsageError if it is not a time.
         """
-        return 0.0 if self.rescue == "off" else patience(self.rescue, "--rescue", ", or off,")
+        return 0.0 if self.rescue == "off" else patience(self.rescue, "--rescue", ", or off")
 
     @property
     def instance_name(self) -> str:
-        """The given name, or one of the first address."""
+        """The given name, or a name made from the first address."""
         return self.name or name_of(self.binds[0].address)
 
     def signal_number(self) -> int:
-        """The stop signal as a number.  Raises UsageError for a signal that does not exist."""
+        """The number of the stop signal.  Raises UsageError for a signal that does not exist."""
         text = self.stop_signal.upper().removeprefix("SIG")
         try:
             number = int(text) if text.isdigit() else signal.Signals[f"SIG{text}"].value
             return signal.Signals(number).value
         except (KeyError, ValueError):
             raise UsageError(
-                f"--stop-signal {self.stop_signal!r} is no signal (such as TERM, QUIT or INT)"
+                f"--stop-signal must be a signal such as TERM, QUIT or INT"
+                f" (got {self.stop_signal!r})"
             ) from None
 
     def arguments(self, descriptors: Sequence[int]) -> list[str]:
         """The command with ``{fd}``, ``{host}`` and ``{port}`` filled in.
 
-        The nth ``{fd}`` is the nth bind's; so are ``{host}`` and ``{port}``, except that with a
-        single bind they all mean that one.  Only these exact tokens are replaced, so braces that
-        mean something to the command stay.  Raises UsageError for more tokens than binds.
+        The nth ``{fd}`` belongs to the nth bind, and so do the nth ``{host}`` and ``{port}``.  With
+        a single bind, every ``{host}`` and ``{port}`` belongs to it.  Only these exact tokens are
+        replaced: other braces may mean something to the command.  Raises UsageError for more tokens
+        than binds.
         """
         seen = dict.fromkeys(("fd", "host", "port"), 0)
 
@@ -222,12 +237,14 @@ class Settings:
                 number = 0
             if number >= len(self.binds):
                 raise UsageError(
-                    f"the command has more {{{token}}} than there are --bind"
+                    f"the command has more {{{token}}} than there are --bind options"
                     f" ({seen[token]} and {len(self.binds)})"
                 )
             if token == "fd":
                 if self.bind_by == "worker":
-                    raise UsageError("{fd} in the command, but with --bind-by worker it has none")
+                    raise UsageError(
+                        "the command has {fd}, but with --bind-by worker it gets no descriptor"
+                    )
                 return str(descriptors[number])
             address = self.binds[number].address
             return address.host if token == "host" else str(address.port)
@@ -235,7 +252,7 @@ class Settings:
         return [TOKEN.sub(value, argument) for argument in self.command]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, the same names as the keys of segue.toml."""
+        """The settings as plain values, by field name."""
         return {
             **asdict(self),
             "binds": [f"{bind.name}={bind.address}" for bind in self.binds],
@@ -243,39 +260,46 @@ class Settings:
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Settings:
-        """The settings that ``to_json`` wrote down, without what another version had beside.
+        """The settings that ``to_json`` wrote.  Fields that this version lacks are left out.
 
         Raises KeyError, TypeError, AttributeError or UsageError on foreign data.
         """
-        kinds = {one.name: str(one.type) for one in fields(cls) if one.name != "binds"}
         binds = tuple(Bind.parse(text, n) for n, text in enumerate(plain["binds"]))
         return cls(
             binds,
             **{
-                name: _value("the record", name, kind, plain[name])
-                for name, kind in kinds.items()
-                if name in plain
+                name: _value("the record", name, _HINTS[name], plain[name])
+                for name in KEYS.values()
+                if name in plain and name != "binds"
             },
         )
 
+
+_HINTS = get_type_hints(Settings)
 
 # segue.toml has the names of the flags; --bind may be given many times.
 KEYS = {"bind": "binds"} | {
     one.name.replace("_", "-"): one.name for one in fields(Settings) if one.name != "binds"
 }
 
+# The values that a setting may have, where they are few.
+CHOICES: dict[str, tuple[str, ...]] = {
+    name: get_args(kind) for name, kind in _HINTS.items() if get_origin(kind) is Literal
+}
+
 
 def read_toml(path: str) -> dict[str, Any]:
     """The file's values under the names of Settings' fields.
 
-    Raises UsageError when it cannot be read, others than root and this user could have written it,
-    is no TOML, has an unknown key (naming the nearest known one) or a value of the wrong kind.
+    Raises UsageError if the file cannot be read, if a user other than root and this one could have
+    written it, if it is not TOML, if a key is unknown (the error names the nearest known one), and
+    if a value is of the wrong kind.
     """
     try:
         with open(open_trusted(path), "rb") as file:
             text = file.read(_LONGEST_FILE + 1)
         if len(text) > _LONGEST_FILE:
-            raise UsageError(f"{path} has more than {_LONGEST_FILE} bytes, as no settings have")
+            raise UsageError(f"{path} is too large for settings: more than {_LONGEST_FILE} bytes")
         raw = tomllib.loads(text.decode())
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
@@ -283,46 +307,38 @@ def read_toml(path: str) -> dict[str, Any]:
         raise UsageError(f"{path} is not TOML: its values are nested too deep") from None
     except ValueError as error:  # an integer of thousands of digits, too
         raise UsageError(f"{path} is not TOML: {error}") from None
-    kinds = {one.name: one.type for one in fields(Settings)}
     read: dict[str, Any] = {}
     for key, value in raw.items():
         if key not in KEYS:
             near = difflib.get_close_matches(key[:80], KEYS, n=1)
             advice = f"; did you mean {near[0]!r}?" if near else ""
             if isinstance(value, dict):
-                advice = "; the file has no sections, its settings stand at the top"
-            raise UsageError(f"{path}: unknown key {_shown(key)}{advice}")
-        read[KEYS[key]] = _value(path, key, str(kinds[KEYS[key]]), value)
+                advice = "; the file has no sections: write settings at the top"
+            raise UsageError(f"{path}: unknown key {shown(key)}{advice}")
+        read[KEYS[key]] = _value(path, key, _HINTS[KEYS[key]], value)
     return read
 
 
-_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a string"}
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
 
 
-def _shown(value: Any) -> str:
-    """A value in a sentence: its beginning, if it is long."""
-    try:
-        return f"{value!r:.80}"
-    except ValueError:  # Python writes no integer of thousands of digits
-        return "a number of thousands of digits"
-
-
-def _value(path: str, key: str, kind: str, value: Any) -> Any:
-    many = kind.startswith("tuple")
-    if many and isinstance(value, str):
-        value = [value]
-    right = {
-        "int": isinstance(value, int) and not isinstance(value, bool),
-        "float": isinstance(value, int | float) and not isinstance(value, bool),
-        "bool": isinstance(value, bool),
-    }.get(kind, isinstance(value, str))
-    if many:
-        right = isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
-    if kind.startswith("Literal"):
-        choices = re.findall(r"[\"'](\w+)[\"']", kind)
+def _value(path: str, key: str, kind: Any, value: Any) -> Any:
+    """The value as the kind of its field.  Raises UsageError."""
+    if get_origin(kind) is Literal:
+        choices = get_args(kind)
         if value not in choices:
-            raise UsageError(f"{path}: {key} is one of {', '.join(choices)}, not {_shown(value)}")
-    elif not right or (isinstance(value, int) and abs(value) >> 63):
-        wanted = "a list of strings" if many else _KINDS.get(kind, kind)
-        raise UsageError(f"{path}: {key} is {wanted}, not {_shown(value)}")
-    return tuple(value) if many else value
+            raise UsageError(
+                f"{path}: {key} must be one of {', '.join(choices)} (got {shown(value)})"
+            )
+        return value
+    if get_origin(kind) is tuple:  # binds too: an address is written as a string
+        many = [value] if isinstance(value, str) else value
+        if not isinstance(many, list | tuple) or not all(isinstance(one, str) for one in many):
+            raise UsageError(f"{path}: {key} must be a list of strings (got {shown(value)})")
+        return tuple(many)
+    right = isinstance(value, int | float if kind is float else kind)
+    if isinstance(value, bool) and kind is not bool:  # a bool is an int in Python
+        right = False
+    if not right or (isinstance(value, int) and abs(value) >> 63):
+        raise UsageError(f"{path}: {key} must be {_KINDS[kind]} (got {shown(value)})")
+    return value

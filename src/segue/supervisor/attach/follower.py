@@ -354,7 +354,9 @@ class Follower:
     def detach(self) -> None:
         """Leave the group as it was found, and the loop.  Raises as ``engine.attach.detach``."""
         attaching.detach(self.settings.address, self.observer, self.pins)
-        self.say(f"detached: {self.settings.address} is the kernel's own again")
+        self.say(
+            f"{self.settings.address} is detached: the kernel distributes its connections again"
+        )
         self.ended = True
         self.paths.remove()
 

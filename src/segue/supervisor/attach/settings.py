@@ -1,4 +1,4 @@
-"""What ``segue attach`` was asked for, checked once, and the network namespace it is to work in."""
+"""The settings of ``segue attach``, checked once, and the network namespace it works in."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from segue.errors import UsageError
 from segue.linux import netns
 from segue.observe.origin import Rule
 from segue.supervisor.control.paths import check_name, name_of
-from segue.supervisor.settings import LONGEST, patience
+from segue.supervisor.control.requests import LONGEST
+from segue.supervisor.settings import patience
 
 
 @dataclass(frozen=True, slots=True)
 class AttachSettings:
-    """One group, and how it is to be followed."""
+    """Which group to attach to, and how to follow it."""
 
     address: Address
     name: str = ""
-    netns: str = ""  # NAME, PID or path; "" for the caller's
+    netns: str = ""  # NAME, PID or path; "" is the namespace of the caller
     generation_by: str = "start"
     together: float = TOGETHER
     canary: float | None = None
-    ready: str = "accept"  # or "listen": newcomers get their share as soon as they listen
+    ready: str = "accept"  # or "listen": a new listener gets a share as soon as it listens
     ready_http: str = ""
     replace: bool = False
     bpffs: str = USUAL
     traced: bool = True
-    rescue: str = "off"  # how long a listener may accept nothing until it counts as stalled
-    passing: bool = False  # detach at the end what was attached for this
+    rescue: str = "off"  # the time without an accept after which a listener is stalled
+    passing: bool = False  # detach at the end
     allow: tuple[str, ...] = ()  # options in which the listeners may differ
     program_choice: ProgramChoice = field(default_factory=ProgramChoice)
 
@@ -42,36 +43,41 @@ class AttachSettings:
         if self.name:
             check_name(self.name)
         if self.canary is not None and not 0 <= self.canary <= 100:
-            raise UsageError(f"--canary is 0 to 100 percent, not {self.canary:g}")
+            raise UsageError(f"--canary must be between 0 and 100 percent (got {self.canary:g})")
         if not 0 <= self.together < LONGEST:
-            raise UsageError("--together is at least 0 and below a day")
+            raise UsageError(
+                "--together must be at least 0 and less than a day in seconds"
+                f" (got {self.together:g})"
+            )
         if self.ready_http and not self.ready_http.startswith("/"):
-            raise UsageError(f"--ready-http is a path such as /health, not {self.ready_http!r}")
+            raise UsageError(
+                f"--ready-http must be a path such as /health (got {self.ready_http!r})"
+            )
 
     @property
     def rescue_after(self) -> float:
-        """In seconds; 0 for never.  Raises UsageError for what is no time."""
+        """``rescue`` in seconds; 0 means never.  Raises UsageError if it is not a time."""
         if self.rescue == "off":
             return 0.0
         if self.passing:
             return patience(self.rescue, "--after")
-        return patience(self.rescue, "--rescue", ", or off,")
+        return patience(self.rescue, "--rescue", ", or off")
 
     @property
     def program(self) -> str:
-        """What is chosen, for the record; "" for Segue's own."""
+        """The chosen program, for the record; "" for Segue's own."""
         return str(self.program_choice) if self.program_choice else ""
 
     @property
     def instance_name(self) -> str:
-        """The given name, or one of the address and the namespace."""
+        """The given name, or a name made from the address and the namespace."""
         return self.name or name_of(self.address, self.netns)
 
 
 def enter(namespace: str) -> None:
-    """Move this process into a network namespace; "" for where it is.
+    """Move this process into a network namespace.  "" leaves it where it is.
 
-    Raises UsageError when there is none of that name, KernelError.
+    Raises UsageError if there is no such namespace, and KernelError.
     """
     if namespace:
         descriptor = netns.find(namespace)

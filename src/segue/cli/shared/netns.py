@@ -11,11 +11,11 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def netns_option(command: Command) -> Command:
-    """--netns, what stands for it in ``segue.linux.netns.visited``."""
+    """--netns; its value is what ``segue.linux.netns.visited`` takes."""
     return click.option(
         "--netns",
         default="",
         metavar="NAME|PID|PATH",
-        help="The network namespace to look at: a name of ip-netns(8), a process that is in it, or"
-        " a path.  [default: this process's]",
+        help="The network namespace to look at: a name that ip netns knows, a process in it, or a"
+        " path.  [default: this one]",
     )(command)

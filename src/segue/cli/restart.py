@@ -1,0 +1,69 @@
+"""``segue restart``: new workers beside the old ones, without losing a connection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from segue.cli.shared.instance import instance_options, request
+from segue.cli.shared.telling import tell
+from segue.supervisor.control.requests import Restart
+
+
+@click.command()
+@instance_options
+@click.option(
+    "--canary",
+    type=float,
+    metavar="PERCENT",
+    help="Give the new workers only PERCENT of the new connections until you promote them.",
+)
+@click.option(
+    "--keep",
+    type=float,
+    metavar="SECONDS",
+    help="Keep the old workers for SECONDS, so that a rollback is possible.",
+)
+@click.option(
+    "--now",
+    is_flag=True,
+    help="Move connections that wait in old listeners to the new workers at once.",
+)
+@click.option(
+    "--cut", is_flag=True, help="Also close connections that the old workers have accepted."
+)
+@click.option(
+    "--wait/--no-wait", default=True, help="Wait until the restart is done.  [default: wait]"
+)
+def restart(
+    name: str,
+    control: str,
+    *,
+    canary: float | None,
+    keep: float | None,
+    now: bool,
+    cut: bool,
+    wait: bool,
+) -> int:
+    """Replace all workers without losing a connection.
+
+    New workers are started. Once they are ready, they get all new connections, and the old workers
+    finish theirs. If the new workers do not become ready, nothing changes for clients and the exit
+    code is 3.
+    """
+    answer = request(name, control, Restart(canary, keep, now, cut, wait))
+    if answer["exit"] == 0:
+        tell(f"generation {answer['generation']} {_came(answer, wait=wait)}")
+    return int(answer["exit"])
+
+
+def _came(answer: dict[str, Any], *, wait: bool) -> str:
+    if not wait:
+        return "is starting"
+    if answer["percent"] < 100:
+        return (
+            f"gets {answer['percent']:g} % of new connections; use segue promote or segue rollback"
+            " next"
+        )
+    return "serves"

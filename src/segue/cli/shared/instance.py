@@ -1,0 +1,39 @@
+"""A running instance, from the outside: the options that name it, and one request to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from segue.cli.shared.telling import tell
+from segue.supervisor.control.client import ask, find
+from segue.supervisor.control.requests import Request
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def instance_options(command: Command) -> Command:
+    """--name and --control, which pick the instance."""
+    named = click.option(
+        "--name",
+        default="",
+        envvar="SEGUE_NAME",
+        help="The name of the instance.  [default: the only one that runs]",
+    )
+    at = click.option(
+        "--control", default="", metavar="SOCKET", help="The instance's control socket."
+    )
+    return named(at(command))
+
+
+def request(name: str, control: str, order: Request) -> dict[str, Any]:
+    """Send one request and return the last answer.
+
+    Progress is shown on stderr, and so is the error, if there is one.
+    """
+    answer = ask(find(name, control), order, lambda text: tell(f"  {text}", err=True))
+    if answer.get("error"):
+        tell(f"segue: {answer['error']}", err=True)
+    return answer
