@@ -69,7 +69,7 @@ def record() -> dict[str, Any]:
     settings = Settings((Bind.parse("127.0.0.1:8080", 0),), ("true",), keep=5)
     born = proc.start_time(os.getpid()) or 0
     held = (HeldListener(0, 0, 77),)
-    worker = Worker(1, 1, os.getpid(), 1.0, born, Stage.SERVING, pipe=5, holds=held)
+    worker = Worker(1, 1, os.getpid(), 1.0, born, Stage.SERVING, pipe=5, listeners=held)
     instance = Instance(1, workers={1: worker}, factors={1: 0.5}, crashes=[1.0])
     instance.shared = ((1, 1.0),)
     plain = {"settings": settings.to_json(), "instance": instance.to_json(), "orders": [[77]]}

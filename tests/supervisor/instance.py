@@ -126,7 +126,7 @@ class Instance:
         if record.exists():
             # Workers of a supervisor that was killed are nobody's children any more.
             for one in json.loads(record.read_text())["instance"]["workers"]:
-                if one["pid"] > 1 and one["born"] == proc.start_time(one["pid"]):
+                if one["pid"] > 1 and one["start_ticks"] == proc.start_time(one["pid"]):
                     pids += proc.tree(one["pid"])
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):

@@ -84,7 +84,7 @@ def test_what_waits_behind_a_stalled_old_worker_is_served(
     netns: int, tmp_path: Path, engine: str
 ) -> None:
     """An old worker that stalls with a queue is stopped at its limit, and the queue is answered:
-    moved where connections migrate, taken by an heir where they do not.
+    moved where connections migrate, taken by an finisher where they do not.
     """
     flags = ("--engine", engine, "--drain-timeout", "0.3", "--stop-timeout", "0.3")
     with Instance(tmp_path, *flags) as one:

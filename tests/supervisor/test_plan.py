@@ -1,4 +1,4 @@
-"""The plan: facts in, moves out, no process in sight."""
+"""The plan: facts in, steps out, no process in sight."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from segue.supervisor.lifecycle.plan import (
     End,
     Flip,
     GiveUp,
-    Held,
     Kill,
     Limits,
-    Move,
+    Load,
     Rescue,
     Retire,
     Share,
     Spawn,
     Stall,
+    Step,
     Stop,
     backoff,
     deadline,
@@ -31,7 +31,7 @@ from segue.supervisor.lifecycle.plan import (
     lasting,
     plan,
 )
-from segue.supervisor.lifecycle.stages import Order, Phase, Stage, Turn
+from segue.supervisor.lifecycle.stages import InstanceInput, Phase, Stage, WorkerInput
 
 LIMITS = Limits()
 
@@ -49,14 +49,14 @@ def instance(*stages: tuple[int, Stage], size: int = 1, **more: object) -> Insta
     return made
 
 
-def moves(made: Instance, now: float = 1.0, **held: Held) -> list[Move]:
+def steps(made: Instance, now: float = 1.0, **held: Load) -> list[Step]:
     return plan(made, {int(key[1:]): value for key, value in held.items()}, LIMITS, now)
 
 
 def test_a_first_generation_is_spawned_whole() -> None:
     """At the start, as many workers as asked for, at once."""
     made = instance(size=3, phase=Phase.STARTING)
-    assert moves(made) == [Spawn(1)] * 3
+    assert steps(made) == [Spawn(1)] * 3
 
 
 def test_the_flip_waits_for_every_newcomer() -> None:
@@ -65,9 +65,9 @@ def test_the_flip_waits_for_every_newcomer() -> None:
         (1, Stage.SERVING), (2, Stage.STANDBY), (2, Stage.STARTING), size=2, phase=Phase.RENEWING,
         newcomer=2, not_before=9.0,
     )  # fmt: skip
-    assert moves(made) == []
+    assert steps(made) == []
     made.workers[3].stage = Stage.STANDBY
-    assert moves(made) == [Flip(2, ((2, 1.0), (3, 1.0)))]
+    assert steps(made) == [Flip(2, ((2, 1.0), (3, 1.0)))]
 
 
 def test_newcomers_that_were_replaced_are_stopped_before_others_start() -> None:
@@ -76,12 +76,12 @@ def test_newcomers_that_were_replaced_are_stopped_before_others_start() -> None:
         (1, Stage.SERVING), (2, Stage.STANDBY), (2, Stage.STARTING), phase=Phase.RENEWING,
         newcomer=3,
     )  # fmt: skip
-    assert moves(made) == [
+    assert steps(made) == [
         Stop(2, "its generation is given up"),
         Stop(3, "its generation is given up"),
     ]
     made = instance((1, Stage.SERVING), (2, Stage.SERVING), phase=Phase.SERVING)
-    assert moves(made) == [Share(((1, 1.0),))]
+    assert steps(made) == [Share(((1, 1.0),))]
 
 
 def test_a_flip_to_a_canary_has_the_weights_of_a_canary() -> None:
@@ -90,7 +90,7 @@ def test_a_flip_to_a_canary_has_the_weights_of_a_canary() -> None:
         (1, Stage.SERVING), (2, Stage.STANDBY), phase=Phase.RENEWING, newcomer=2,
         renewal=Renewal(10.0),
     )  # fmt: skip
-    assert moves(made) == [Flip(2, ((1, 90.0), (2, 10.0)))]
+    assert steps(made) == [Flip(2, ((1, 90.0), (2, 10.0)))]
     after = flipped(made, 2)
     assert (after.phase, after.working, after.newcomer) == (Phase.CANARY, 1, 2)
     assert made.phase is Phase.RENEWING
@@ -99,7 +99,7 @@ def test_a_flip_to_a_canary_has_the_weights_of_a_canary() -> None:
 def test_after_the_flip_new_connections_go_to_the_new_generation_only() -> None:
     """The shares name every new worker and no old one."""
     made = instance((1, Stage.SERVING), (2, Stage.STANDBY), working=2)
-    assert moves(made) == [Share(((2, 1.0),))]
+    assert steps(made) == [Share(((2, 1.0),))]
 
 
 def test_a_canary_shares_by_percent() -> None:
@@ -108,35 +108,35 @@ def test_a_canary_shares_by_percent() -> None:
         (1, Stage.SERVING), (1, Stage.SERVING), (2, Stage.STANDBY), (2, Stage.STANDBY),
         size=2, phase=Phase.CANARY, newcomer=2, renewal=Renewal(10.0),
     )  # fmt: skip
-    assert moves(made) == [Share(((1, 45.0), (2, 45.0), (3, 5.0), (4, 5.0)))]
+    assert steps(made) == [Share(((1, 45.0), (2, 45.0), (3, 5.0), (4, 5.0)))]
 
 
 def test_factors_are_among_siblings() -> None:
     """Of everything, and of a canary's part; factors that leave nobody are passed over."""
     made = instance((1, Stage.SERVING), (1, Stage.SERVING), size=2)
     made.factors = {2: 0.5}
-    assert moves(made) == [Share(((1, 1.0), (2, 0.5)))]
+    assert steps(made) == [Share(((1, 1.0), (2, 0.5)))]
     made.factors = {1: 0.0, 2: 0.0}
-    assert moves(made) == []
+    assert steps(made) == []
     made = instance(
         (1, Stage.SERVING), (1, Stage.SERVING), (2, Stage.STANDBY), (2, Stage.STANDBY),
         size=2, phase=Phase.CANARY, newcomer=2, renewal=Renewal(20.0),
     )  # fmt: skip
     made.factors = {1: 3.0, 4: 0.0}
-    assert moves(made) == [Share(((1, 60.0), (2, 20.0), (3, 20.0), (4, 0.0)))]
+    assert steps(made) == [Share(((1, 60.0), (2, 20.0), (3, 20.0), (4, 0.0)))]
 
 
 def test_the_balance_is_among_siblings_too() -> None:
     """It multiplies what was ordered; a canary's part stays what it is, a stall changes nothing."""
     serving = [(1, Stage.SERVING), (1, Stage.SERVING)]
     made = instance(*serving, size=2, factors={1: 0.5}, balance={1: 0.5, 2: 1.5})
-    assert moves(made) == [Share(((1, 0.25), (2, 1.5)))]
+    assert steps(made) == [Share(((1, 0.25), (2, 1.5)))]
     assert stalled(made, w1=Stall(0.0)) == [Share(((1, 0.0), (2, 1.5)))]
     made = instance(
         *serving, (2, Stage.STANDBY), (2, Stage.STANDBY), size=2, phase=Phase.CANARY, newcomer=2,
         renewal=Renewal(10.0), balance={1: 0.5, 2: 1.5, 4: 0.25},
     )  # fmt: skip
-    assert moves(made) == [Share(((1, 22.5), (2, 67.5), (3, 8.0), (4, 2.0)))]
+    assert steps(made) == [Share(((1, 22.5), (2, 67.5), (3, 8.0), (4, 2.0)))]
     # It is found out anew after a crash, and so is not worth writing the record for.
     assert not lasting(instance(*serving), Share(((1, 0.5), (2, 1.5))))
 
@@ -145,90 +145,90 @@ def test_a_newcomer_that_dies_is_no_reason_to_touch_the_old() -> None:
     """Its generation is abandoned with the reason, and nothing else is due."""
     made = instance((1, Stage.SERVING), (2, Stage.GONE), phase=Phase.RENEWING, newcomer=2)
     made.workers[2].outcome = "exited with 1"
-    assert moves(made) == [Abandon(2, "worker 2.2 (pid 102) exited with 1")]
+    assert steps(made) == [Abandon(2, "worker 2.2 (pid 102) exited with 1")]
 
 
 def test_a_newcomer_that_is_late_is_abandoned() -> None:
     """Not ready within the limit is not ready."""
     made = instance((1, Stage.SERVING), (2, Stage.STARTING), phase=Phase.RENEWING, newcomer=2)
-    assert moves(made, now=59.9) == []
-    assert moves(made, now=60.0) == [Abandon(2, "worker 2.2 (pid 102) was not ready after 60 s")]
+    assert steps(made, now=59.9) == []
+    assert steps(made, now=60.0) == [Abandon(2, "worker 2.2 (pid 102) was not ready after 60 s")]
 
 
 def test_a_first_generation_that_fails_ends_the_run() -> None:
     """There is nothing to go on with."""
     made = instance((1, Stage.GONE), phase=Phase.STARTING)
     made.workers[1].outcome = "exited with 3"
-    assert moves(made) == [GiveUp("worker 1.1 (pid 101) exited with 3")]
+    assert steps(made) == [GiveUp("worker 1.1 (pid 101) exited with 3")]
 
 
 @pytest.mark.parametrize(
     ("held", "quiet"),
     [
-        (Held(), True),
-        (Held(idle=5), True),
-        (Held(queue=1), False),
-        (Held(requests=1), False),
-        (Held(busy=1), False),
+        (Load(), True),
+        (Load(idle=5), True),
+        (Load(queue=1), False),
+        (Load(requests=1), False),
+        (Load(busy=1), False),
     ],
 )
-def test_an_old_worker_is_stopped_when_that_cuts_nothing(held: Held, quiet: bool) -> None:
+def test_an_old_worker_is_stopped_when_that_cuts_nothing(held: Load, quiet: bool) -> None:
     """Queue, half-open requests and unanswered connections each hold the stop signal back."""
     made = instance((1, Stage.DRAINING), (2, Stage.SERVING), working=2)
-    assert moves(made, w1=held) == ([Stop(1, "it is quiet")] if quiet else [])
+    assert steps(made, w1=held) == ([Stop(1, "it is quiet")] if quiet else [])
 
 
 def test_without_a_look_no_worker_is_called_quiet() -> None:
     """No facts is not the same as nothing held."""
     made = instance((1, Stage.DRAINING), (2, Stage.SERVING), working=2)
-    assert moves(made) == []
+    assert steps(made) == []
 
 
 def test_the_drain_limit_ends_every_wait() -> None:
     """A connection that never ends does not keep the old generation for ever."""
     made = instance((1, Stage.DRAINING), (2, Stage.SERVING), working=2)
-    assert moves(made, now=30.0, w1=Held(busy=1)) == [Stop(1, "the drain limit of 30 s passed")]
+    assert steps(made, now=30.0, w1=Load(busy=1)) == [Stop(1, "the drain limit of 30 s passed")]
 
 
 def test_a_stop_signal_that_is_not_followed_ends_in_a_kill() -> None:
     """After the stop timeout."""
     made = instance((1, Stage.STOPPING), (2, Stage.SERVING), working=2)
-    assert moves(made, now=9.9) == []
-    assert moves(made, now=10.0) == [Kill(1)]
+    assert steps(made, now=9.9) == []
+    assert steps(made, now=10.0) == [Kill(1)]
 
 
 def test_a_kept_generation_is_not_stopped_while_kept() -> None:
     """--keep: quiet or not, it stays for a rollback, and the drain limit starts after it."""
     made = instance((1, Stage.DRAINING), (2, Stage.SERVING), working=2, renewal=Renewal(keep=20.0))
-    assert moves(made, now=19.0, w1=Held()) == []
-    assert moves(made, now=20.0, w1=Held()) == [Stop(1, "it is quiet")]
-    assert moves(made, now=49.0, w1=Held(busy=1)) == []
-    assert isinstance(moves(made, now=50.0, w1=Held(busy=1))[0], Stop)
+    assert steps(made, now=19.0, w1=Load()) == []
+    assert steps(made, now=20.0, w1=Load()) == [Stop(1, "it is quiet")]
+    assert steps(made, now=49.0, w1=Load(busy=1)) == []
+    assert isinstance(steps(made, now=50.0, w1=Load(busy=1))[0], Stop)
 
 
 def test_a_rollback_takes_draining_workers_back() -> None:
     """The previous generation's workers serve again, quiet or not; then the missing are spawned."""
     made = instance((1, Stage.DRAINING), (2, Stage.SERVING), size=2)
-    assert moves(made, w1=Held()) == [Share(((1, 1.0),))]
+    assert steps(made, w1=Load()) == [Share(((1, 1.0),))]
     perform(made, Share(((1, 1.0),)), 1.0)
     assert made.workers[1].stage is Stage.SERVING
-    assert moves(made, w1=Held()) == [Spawn(1)]
+    assert steps(made, w1=Load()) == [Spawn(1)]
 
 
 def test_a_crashed_worker_is_replaced_when_the_backoff_allows() -> None:
     """Not before; and the shares leave the dead one out at once."""
     made = instance((1, Stage.SERVING), (1, Stage.SERVING), size=2, not_before=5.0)
-    made.workers[1].feed(Turn.EXIT, 1.0)
-    assert moves(made, now=1.0) == [Share(((2, 1.0),))]
+    made.workers[1].feed(WorkerInput.EXIT, 1.0)
+    assert steps(made, now=1.0) == [Share(((2, 1.0),))]
     made.shared = ((2, 1.0),)
-    assert moves(made, now=5.0) == [Spawn(1)]
+    assert steps(made, now=5.0) == [Spawn(1)]
 
 
 def test_while_nobody_can_serve_the_shares_stay() -> None:
     """What arrives waits in the held listeners instead of being sent nowhere."""
     made = instance((1, Stage.SERVING), not_before=5.0)
-    made.workers[1].feed(Turn.EXIT, 1.0)
-    assert moves(made, now=1.0) == []
+    made.workers[1].feed(WorkerInput.EXIT, 1.0)
+    assert steps(made, now=1.0) == []
 
 
 def test_the_backoff_doubles_to_ten_seconds() -> None:
@@ -241,15 +241,15 @@ def test_the_backoff_doubles_to_ten_seconds() -> None:
 def test_a_crash_loop_gives_up_only_when_nobody_serves() -> None:
     """Eleven deaths in a minute end the run; with one worker serving they do not."""
     made = instance(crashes=[float(n) for n in range(11)], size=2)
-    assert any(isinstance(move, GiveUp) for move in moves(made, now=11.0))
+    assert any(isinstance(move, GiveUp) for move in steps(made, now=11.0))
     made = instance((1, Stage.SERVING), crashes=[float(n) for n in range(11)], size=2)
-    assert moves(made, now=11.0) == [Spawn(1)]
+    assert steps(made, now=11.0) == [Spawn(1)]
 
 
 def test_scaling_down_drains_the_youngest() -> None:
     """One too many loses its share and is then drained like an old one."""
     made = instance((1, Stage.SERVING), (1, Stage.SERVING), size=1)
-    assert moves(made) == [Share(((1, 1.0),))]
+    assert steps(made) == [Share(((1, 1.0),))]
 
 
 @pytest.mark.parametrize("stage", [Stage.STARTING, Stage.STANDBY])
@@ -258,28 +258,28 @@ def test_who_comes_too_late_is_stopped(stage: Stage) -> None:
     one too many of the working one.
     """
     made = instance((1, stage), (2, Stage.SERVING), working=2)
-    assert moves(made) == [Stop(1, "its generation serves no more")]
+    assert steps(made) == [Stop(1, "its generation serves no more")]
     made = instance((1, Stage.SERVING), (1, stage))
-    assert moves(made) == [Stop(2, "it is one too many")]
+    assert steps(made) == [Stop(2, "it is one too many")]
 
 
 def test_an_heir_takes_nothing_new() -> None:
     """It is retired as soon as it is ready, and counts for no size."""
     made = instance((1, Stage.SERVING), (1, Stage.STANDBY))
-    made.workers[2].heir = True
-    assert moves(made) == [Retire(2)]
+    made.workers[2].finisher = True
+    assert steps(made) == [Retire(2)]
 
 
 def test_stopping_tells_everybody_once_and_then_ends() -> None:
     """Every worker is told; when the last is gone the instance ends."""
     made = instance((1, Stage.SERVING), (2, Stage.STARTING), phase=Phase.STOPPING)
-    assert [type(move) for move in moves(made)] == [Stop, Stop]
+    assert [type(move) for move in steps(made)] == [Stop, Stop]
     for one in made.living:
-        one.feed(Turn.STOP, 1.0)
-    assert moves(made) == []
+        one.feed(WorkerInput.STOP, 1.0)
+    assert steps(made) == []
     for one in made.living:
-        one.feed(Turn.EXIT, 1.0)
-    assert moves(made) == [End()]
+        one.feed(WorkerInput.EXIT, 1.0)
+    assert steps(made) == [End()]
 
 
 def test_the_deadline_is_the_next_limit() -> None:
@@ -290,15 +290,17 @@ def test_the_deadline_is_the_next_limit() -> None:
     assert deadline(instance((1, Stage.DRAINING)), LIMITS, 1.0) == 30.0
 
 
-def perform(made: Instance, move: Move, now: float) -> None:
+def perform(made: Instance, step: Step, now: float) -> None:
     """What the runner does to the state for a move, with processes that obey at once."""
-    match move:
+    match step:
         case Spawn(generation):
             made.last_worker += 1
-            made.workers[made.last_worker] = Worker(made.last_worker, generation, 1, now, since=now)
+            made.workers[made.last_worker] = Worker(
+                made.last_worker, generation, 1, now, stage_since=now
+            )
         case Flip(generation, weights):
             after = flipped(made, generation)
-            made.feed(Order.CANARY if after.phase is Phase.CANARY else Order.READY)
+            made.feed(InstanceInput.CANARY if after.phase is Phase.CANARY else InstanceInput.READY)
             assert made.phase is after.phase
             made.working, made.newcomer = after.working, after.newcomer
             perform(made, Share(weights), now)
@@ -307,24 +309,24 @@ def perform(made: Instance, move: Move, now: float) -> None:
             given_share = dict(weights)
             for one in made.living:
                 if one.id in given_share and one.stage in {Stage.STANDBY, Stage.DRAINING}:
-                    one.feed(Turn.SHARE, now)
+                    one.feed(WorkerInput.SHARE, now)
                 elif one.id not in given_share and one.stage is Stage.SERVING:
-                    one.feed(Turn.UNSHARE, now)
+                    one.feed(WorkerInput.UNSHARE, now)
         case Stop(worker, _):
-            made.workers[worker].feed(Turn.STOP, now)
+            made.workers[worker].feed(WorkerInput.STOP, now)
         case Kill(worker):
-            made.workers[worker].feed(Turn.KILL, now)
-            made.workers[worker].feed(Turn.EXIT, now)
+            made.workers[worker].feed(WorkerInput.KILL, now)
+            made.workers[worker].feed(WorkerInput.EXIT, now)
         case Abandon(generation, _):
-            made.feed(Order.FAILED)
+            made.feed(InstanceInput.FAILED)
             assert made.newcomer == generation
             made.newcomer = None
         case GiveUp(_):
-            made.feed(Order.FAILED)
+            made.feed(InstanceInput.FAILED)
         case Retire(worker):
-            made.workers[worker].feed(Turn.UNSHARE, now)
+            made.workers[worker].feed(WorkerInput.UNSHARE, now)
         case End():
-            made.feed(Order.EMPTY)
+            made.feed(InstanceInput.EMPTY)
 
 
 EVENTS = st.lists(
@@ -350,25 +352,25 @@ def test_whatever_happens_somebody_serves_or_is_being_started(
         living = made.living
         one = living[number % len(living)] if living else None
         if event == "ready" and one and one.stage is Stage.STARTING:
-            one.feed(Turn.READY, now)
+            one.feed(WorkerInput.READY, now)
         elif event == "exit" and one:
             one.outcome = "exited with 1"
-            one.feed(Turn.EXIT, now)
+            one.feed(WorkerInput.EXIT, now)
         elif event == "restart" and made.phase is Phase.SERVING:
-            made.feed(Order.RESTART)
+            made.feed(InstanceInput.RESTART)
             made.last_generation += 1
             made.newcomer = made.last_generation
         elif event == "scale" and made.phase is Phase.SERVING:
-            made.feed(Order.SCALE)
+            made.feed(InstanceInput.SCALE)
             made.size = 1 + number % 3
         elif event == "stop" and number == 0 and made.phase is not Phase.ENDED:
-            made.feed(Order.STOP)
+            made.feed(InstanceInput.STOP)
         for _ in range(20):
-            due = plan(made, {each.id: Held() for each in made.living}, LIMITS, now)
+            due = plan(made, {each.id: Load() for each in made.living}, LIMITS, now)
             if not due:
                 break
-            for move in due:
-                perform(made, move, now)
+            for step in due:
+                perform(made, step, now)
         else:
             pytest.fail(f"the plan never settles: {due}")
         if made.phase in {Phase.SERVING, Phase.RENEWING, Phase.CANARY}:
@@ -378,11 +380,11 @@ def test_whatever_happens_somebody_serves_or_is_being_started(
 def test_an_instance_survives_being_written_down() -> None:
     """What is read from JSON is what was written, stages and holds included."""
     made = instance((1, Stage.DRAINING), (2, Stage.SERVING), working=2, crashes=[1.5])
-    made.workers[1].holds = (HeldListener(0, 1, 2), HeldListener(1, 2, 3))
+    made.workers[1].listeners = (HeldListener(0, 1, 2), HeldListener(1, 2, 3))
     assert Instance.from_json(json.loads(json.dumps(made.to_json()))) == made
 
 
-def stalled(made: Instance, **stalls: Stall) -> list[Move]:
+def stalled(made: Instance, **stalls: Stall) -> list[Step]:
     facts = {int(key[1:]): value for key, value in stalls.items()}
     return plan(made, {}, Limits(stall_kill=5.0), 1.0, facts)
 
@@ -411,7 +413,7 @@ def test_a_worker_that_is_awake_gets_its_share_back() -> None:
     """Nothing else is due."""
     made = instance((1, Stage.SERVING), (1, Stage.SERVING), size=2)
     made.shared = ((1, 0.0), (2, 1.0))
-    assert moves(made) == [Share(((1, 1.0), (2, 1.0)))]
+    assert steps(made) == [Share(((1, 1.0), (2, 1.0)))]
 
 
 def test_when_all_are_stalled_the_shares_are_equal_and_nothing_is_moved() -> None:

@@ -8,36 +8,45 @@ import pytest
 
 from segue.errors import IllegalInput
 from segue.supervisor.lifecycle.instance import Instance, Worker
-from segue.supervisor.lifecycle.stages import INSTANCE, WORKER, Order, Phase, Stage, Turn
+from segue.supervisor.lifecycle.stages import (
+    INSTANCE,
+    WORKER,
+    InstanceInput,
+    Phase,
+    Stage,
+    WorkerInput,
+)
 
 
-@pytest.mark.parametrize(("stage", "turn"), list(product(Stage, Turn)))
-def test_a_worker_goes_by_the_table_and_by_nothing_else(stage: Stage, turn: Turn) -> None:
+@pytest.mark.parametrize(("stage", "given"), list(product(Stage, WorkerInput)))
+def test_a_worker_goes_by_the_table_and_by_nothing_else(stage: Stage, given: WorkerInput) -> None:
     """A pair with a row follows it; a pair without one raises and changes nothing."""
-    worker = Worker(1, 1, 7, 0.0, stage=stage, since=1.0)
-    if (stage, turn) in WORKER:
-        worker.feed(turn, 2.0)
-        assert worker.stage is WORKER[stage, turn]
-        assert worker.since == 2.0
-        assert worker.asked is (turn in {Turn.STOP, Turn.KILL})
+    worker = Worker(1, 1, 7, 0.0, stage=stage, stage_since=1.0)
+    if (stage, given) in WORKER:
+        worker.feed(given, 2.0)
+        assert worker.stage is WORKER[stage, given]
+        assert worker.stage_since == 2.0
+        assert worker.stop_requested is (given in {WorkerInput.STOP, WorkerInput.KILL})
     else:
         with pytest.raises(
-            IllegalInput, match=rf"worker 1.1 \(pid 7\): {turn.name} in {stage.name}"
+            IllegalInput, match=rf"worker 1.1 \(pid 7\): {given.name} in {stage.name}"
         ):
-            worker.feed(turn, 2.0)
-        assert (worker.stage, worker.since, worker.asked) == (stage, 1.0, False)
+            worker.feed(given, 2.0)
+        assert (worker.stage, worker.stage_since, worker.stop_requested) == (stage, 1.0, False)
 
 
-@pytest.mark.parametrize(("phase", "order"), list(product(Phase, Order)))
-def test_an_instance_goes_by_the_table_and_by_nothing_else(phase: Phase, order: Order) -> None:
+@pytest.mark.parametrize(("phase", "given"), list(product(Phase, InstanceInput)))
+def test_an_instance_goes_by_the_table_and_by_nothing_else(
+    phase: Phase, given: InstanceInput
+) -> None:
     """A pair with a row follows it; a pair without one raises and changes nothing."""
     instance = Instance(size=1, phase=phase)
-    if (phase, order) in INSTANCE:
-        instance.feed(order)
-        assert instance.phase is INSTANCE[phase, order]
+    if (phase, given) in INSTANCE:
+        instance.feed(given)
+        assert instance.phase is INSTANCE[phase, given]
     else:
-        with pytest.raises(IllegalInput, match=f"{order.name} in {phase.name}"):
-            instance.feed(order)
+        with pytest.raises(IllegalInput, match=f"{given.name} in {phase.name}"):
+            instance.feed(given)
         assert instance.phase is phase
 
 
@@ -45,11 +54,11 @@ def test_every_worker_can_reach_its_end() -> None:
     """From each stage but the last an exit leads to GONE: a process may die at any time."""
     for stage in Stage:
         if stage is not Stage.GONE:
-            assert WORKER[stage, Turn.EXIT] is Stage.GONE
+            assert WORKER[stage, WorkerInput.EXIT] is Stage.GONE
 
 
 def test_every_instance_can_be_stopped() -> None:
     """From each phase but the last STOP leads to STOPPING."""
     for phase in Phase:
         if phase is not Phase.ENDED:
-            assert INSTANCE[phase, Order.STOP] is Phase.STOPPING
+            assert INSTANCE[phase, InstanceInput.STOP] is Phase.STOPPING

@@ -39,7 +39,7 @@ class Desk:
         for slot in range(len(listeners)):
             holds = (HeldListener(0, slot, slot),)
             self.instance.workers[slot] = Worker(
-                slot, 1, 100 + slot, 0.0, stage=Stage.SERVING, holds=holds
+                slot, 1, 100 + slot, 0.0, stage=Stage.SERVING, listeners=holds
             )
         self.front = Counting(listeners)
         self.balancing = Balancing(self.instance, [self.front])

@@ -30,7 +30,7 @@ def renewal(listener: Listener) -> str:
 def workers(record: dict[str, Any] | None) -> set[int]:
     """The processes that a record names as workers, and that are still the same."""
     try:
-        known = [(one["pid"], one["born"]) for one in (record or {})["instance"]["workers"]]
+        known = [(one["pid"], one["start_ticks"]) for one in (record or {})["instance"]["workers"]]
     except (KeyError, TypeError):
         return set()
     return {pid for pid, born in known if pid and born == proc.start_time(pid)}

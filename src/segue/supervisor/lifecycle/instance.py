@@ -9,7 +9,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from segue.supervisor.lifecycle.stages import INSTANCE, WORKER, Order, Phase, Stage, Turn, step
+from segue.supervisor.lifecycle.stages import (
+    INSTANCE,
+    WORKER,
+    InstanceInput,
+    Phase,
+    Stage,
+    WorkerInput,
+    step,
+)
 
 # What a field of a record may be, by its type; and no number in it comes near this one.
 _PLAIN = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
@@ -33,27 +41,27 @@ class Worker:
     generation: int
     pid: int
     started: float
-    born: int = 0  # start time in ticks, which tells a pid from its reuse
+    start_ticks: int = 0  # start time in ticks, which tells a pid from its reuse
     stage: Stage = Stage.STARTING
-    since: float = 0.0  # when the stage was entered
-    leaving: float = 0.0  # when it lost its share, or was told to stop if that came first
+    stage_since: float = 0.0  # when the stage was entered
+    draining_since: float = 0.0  # when it lost its share, or was told to stop if that came first
     pipe: int = 0  # inode of the pipe that it prints into; 0 when that is none of ours
-    holds: tuple[HeldListener, ...] = ()
-    heir: bool = False  # finishes the queue of a dead worker's listener, takes nothing new
+    listeners: tuple[HeldListener, ...] = ()
+    finisher: bool = False  # finishes the queue of a dead worker's listener, takes nothing new
     outcome: str = ""  # how it ended, once it has
     fault: str = ""  # why it can never serve, though it runs
-    asked: bool = False  # told to stop by us, so that its end is no crash
+    stop_requested: bool = False  # told to stop by us, so that its end is no crash
 
-    def feed(self, turn: Turn, now: float) -> None:
+    def feed(self, given: WorkerInput, now: float) -> None:
         """Go one step of the table.  Raises IllegalInput and changes nothing without a row."""
-        self.stage = step(WORKER, self.name, self.stage, turn)
-        self.since = now
-        if turn in {Turn.READY, Turn.SHARE}:
-            self.leaving = 0.0
-        elif not self.leaving:
-            self.leaving = now
-        if turn in {Turn.STOP, Turn.KILL}:
-            self.asked = True
+        self.stage = step(WORKER, self.name, self.stage, given)
+        self.stage_since = now
+        if given in {WorkerInput.READY, WorkerInput.SHARE}:
+            self.draining_since = 0.0
+        elif not self.draining_since:
+            self.draining_since = now
+        if given in {WorkerInput.STOP, WorkerInput.KILL}:
+            self.stop_requested = True
 
     @property
     def name(self) -> str:
@@ -95,17 +103,17 @@ class Instance:
     not_before: float = 0.0  # the back-off: no worker is respawned earlier
     workers: dict[int, Worker] = field(default_factory=dict)
 
-    def feed(self, order: Order) -> None:
+    def feed(self, given: InstanceInput) -> None:
         """Go one step of the table.  Raises IllegalInput and changes nothing without a row."""
-        self.phase = step(INSTANCE, "this instance", self.phase, order)
+        self.phase = step(INSTANCE, "this instance", self.phase, given)
 
     def of(self, generation: int, *stages: Stage) -> list[Worker]:
-        """Live workers of a generation, heirs left out, oldest first; of these stages if given."""
+        """Live workers of a generation but finishers, oldest first; of these stages if given."""
         return [
             one
             for one in self.workers.values()
             if one.generation == generation
-            and not one.heir
+            and not one.finisher
             and one.live
             and (not stages or one.stage in stages)
         ]
@@ -129,7 +137,9 @@ class Instance:
             (
                 one.generation
                 for one in self.living
-                if one.generation < self.working and one.stage is Stage.DRAINING and not one.heir
+                if one.generation < self.working
+                and one.stage is Stage.DRAINING
+                and not one.finisher
             ),
             default=None,
         )
@@ -154,8 +164,8 @@ class Instance:
                 **{
                     **known(Worker, one),
                     "stage": Stage[one["stage"]],
-                    "holds": tuple(
-                        HeldListener(**known(HeldListener, hold)) for hold in one["holds"]
+                    "listeners": tuple(
+                        HeldListener(**known(HeldListener, held)) for held in one["listeners"]
                     ),
                 }
             )

@@ -1,7 +1,7 @@
-"""What is due now: a pure function from what is known to the moves to make.
+"""What is due now: a pure function from what is known to the steps to take.
 
-The runner asks after every event and performs the moves in their order.  Nothing here knows a
-descriptor, a clock or a process: ``now`` and the facts come in, moves go out.
+The runner asks after every event and performs the steps in their order.  Nothing here knows a
+descriptor, a clock or a process: ``now`` and the facts come in, steps go out.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Load:
     """What one worker still has, at the last look.
 
     ``requests`` counts half-open requests that may belong to its listeners; an engine that
@@ -95,14 +95,14 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Rescue:
-    """Move what waits behind this stalled worker to those that accept."""
+    """Step what waits behind this stalled worker to those that accept."""
 
     worker: int
 
 
 @dataclass(frozen=True, slots=True)
 class Retire:
-    """This heir is ready; let it finish its queue."""
+    """This finisher is ready; let it finish its queue."""
 
     worker: int
 
@@ -142,30 +142,30 @@ class End:
     """The last worker is gone and the instance was told to stop."""
 
 
-Move: TypeAlias = Spawn | Flip | Share | Rescue | Retire | Stop | Kill | Abandon | GiveUp | End
+Step: TypeAlias = Spawn | Flip | Share | Rescue | Retire | Stop | Kill | Abandon | GiveUp | End
 
 
 def plan(
     instance: Instance,
-    held: Mapping[int, Held],
+    loads: Mapping[int, Load],
     limits: Limits,
     now: float,
     stalls: Mapping[int, Stall] = MappingProxyType({}),
-) -> list[Move]:
-    """Every move that is due at ``now``, in the order in which to make them.
+) -> list[Step]:
+    """Every step that is due at ``now``, in the order in which to perform them.
 
     ``stalls`` has the workers that are known to be stalled, by id.
     """
     if instance.phase is Phase.ENDED:
         return []
     if instance.phase is Phase.STOPPING:
-        moves: list[Move] = [
+        steps: list[Step] = [
             Stop(one.id, "the instance stops")
             for one in instance.living
             if one.stage not in {Stage.STOPPING, Stage.KILLED}
         ]
-        moves += _kills(instance, held, limits, now)
-        return moves or ([] if instance.living else [End()])
+        steps += _kills(instance, loads, limits, now)
+        return steps or ([] if instance.living else [End()])
     given_up = _given_up(instance)
     if given_up:
         return given_up
@@ -176,21 +176,23 @@ def plan(
     if weights and weights != instance.shared:
         # Alone: who gets a share again must not be stopped for being quiet in the same breath.
         return [Share(weights)]
-    moves = [Retire(one.id) for one in instance.living if one.heir and one.stage is Stage.STANDBY]
-    moves += _rescues(instance, stalls, now)
-    moves += _spawns(instance, limits, now)
-    moves += _stops(instance, held, limits, now)
-    moves += _stall_stops(instance, limits, stalls)
-    moves += _kills(instance, held, limits, now)
-    return moves
+    steps = [
+        Retire(one.id) for one in instance.living if one.finisher and one.stage is Stage.STANDBY
+    ]
+    steps += _rescues(instance, stalls, now)
+    steps += _spawns(instance, limits, now)
+    steps += _stops(instance, loads, limits, now)
+    steps += _stall_stops(instance, limits, stalls)
+    steps += _kills(instance, loads, limits, now)
+    return steps
 
 
-def lasting(instance: Instance, move: Move) -> bool:
-    """Whether the record is to be written for this move, before it is made.
+def lasting(instance: Instance, step: Step) -> bool:
+    """Whether the record is to be written for this step, before it is performed.
 
     Who stalls is found out anew by a next supervisor, which writes the shares anew as well.
     """
-    match move:
+    match step:
         case Rescue():
             return False
         case Share(weights):
@@ -241,20 +243,20 @@ def _candidates(instance: Instance, generation: int) -> list[Worker]:
     return sorted(able[: instance.size], key=lambda one: one.id)
 
 
-def _given_up(instance: Instance) -> list[Move]:
+def _given_up(instance: Instance) -> list[Step]:
     """Newcomers that were replaced, rolled back or abandoned before they had a share."""
     serving = {instance.working, instance.newcomer}
     return [
         Stop(one.id, "its generation is given up")
         for one in instance.living
-        if one.stage in {Stage.STARTING, Stage.STANDBY} and not one.heir
+        if one.stage in {Stage.STARTING, Stage.STANDBY} and not one.finisher
         if one.generation > instance.working and one.generation not in serving
     ]
 
 
 def _newcomers(
     instance: Instance, limits: Limits, now: float, stalls: Collection[int]
-) -> list[Move]:
+) -> list[Step]:
     """Whether the generation that is starting has made it, has failed, or needs workers."""
     first = instance.phase is Phase.STARTING
     generation = instance.working if first else instance.newcomer
@@ -290,7 +292,7 @@ def _newcomers(
     return []
 
 
-def _spawns(instance: Instance, limits: Limits, now: float) -> list[Move]:
+def _spawns(instance: Instance, limits: Limits, now: float) -> list[Step]:
     """Workers that the working generation lacks, once the back-off allows."""
     if not limits.respawn or instance.phase is Phase.STARTING:
         return []
@@ -320,7 +322,7 @@ def _spawns(instance: Instance, limits: Limits, now: float) -> list[Move]:
     return [Spawn(instance.working)] * missing if missing > 0 and now >= instance.not_before else []
 
 
-def _rescues(instance: Instance, stalls: Mapping[int, Stall], now: float) -> list[Move]:
+def _rescues(instance: Instance, stalls: Mapping[int, Stall], now: float) -> list[Step]:
     sharing = [worker for worker, weight in instance.shared if weight]
     return [Rescue(worker) for worker in due_rescues(sharing, stalls, now)]
 
@@ -332,7 +334,7 @@ def due_rescues(sharing: Collection[int], stalls: Mapping[int, Stall], now: floa
     return [one for one, stall in stalls.items() if stall.queue and now >= stall.not_before]
 
 
-def _stall_stops(instance: Instance, limits: Limits, stalls: Mapping[int, Stall]) -> list[Move]:
+def _stall_stops(instance: Instance, limits: Limits, stalls: Mapping[int, Stall]) -> list[Step]:
     """Workers that are stalled too long, or again and again."""
     if not limits.stall_kill or instance.phase is Phase.STARTING:
         return []
@@ -346,36 +348,36 @@ def _stall_stops(instance: Instance, limits: Limits, stalls: Mapping[int, Stall]
     ]
 
 
-def _stops(instance: Instance, held: Mapping[int, Held], limits: Limits, now: float) -> list[Move]:
-    moves: list[Move] = []
+def _stops(instance: Instance, loads: Mapping[int, Load], limits: Limits, now: float) -> list[Step]:
+    steps: list[Step] = []
     for one in instance.living:
         late = now >= one.started + limits.ready_timeout and not one.fault
         if one.stage is Stage.STARTING and late:
-            moves.append(Stop(one.id, f"it was not ready after {limits.ready_timeout:g} s"))
-        if one.stage in {Stage.STARTING, Stage.STANDBY} and not one.heir:
+            steps.append(Stop(one.id, f"it was not ready after {limits.ready_timeout:g} s"))
+        if one.stage in {Stage.STARTING, Stage.STANDBY} and not one.finisher:
             if one.fault:
-                moves.append(Stop(one.id, one.fault))
+                steps.append(Stop(one.id, one.fault))
             elif one.generation not in {instance.working, instance.newcomer}:
-                moves.append(Stop(one.id, "its generation serves no more"))
+                steps.append(Stop(one.id, "its generation serves no more"))
         if one.stage is not Stage.DRAINING:
             continue
-        has = held.get(one.id)
-        if now >= one.since + limits.drain_timeout + instance.renewal.keep:
-            moves.append(Stop(one.id, f"the drain limit of {limits.drain_timeout:g} s passed"))
-        elif has and has.quiet and now >= one.since + instance.renewal.keep:
-            moves.append(Stop(one.id, "it is quiet"))
-        elif instance.renewal.cut and now >= one.since + instance.renewal.keep:
-            moves.append(Stop(one.id, "accepted connections are to be cut"))
-    return moves
+        has = loads.get(one.id)
+        if now >= one.stage_since + limits.drain_timeout + instance.renewal.keep:
+            steps.append(Stop(one.id, f"the drain limit of {limits.drain_timeout:g} s passed"))
+        elif has and has.quiet and now >= one.stage_since + instance.renewal.keep:
+            steps.append(Stop(one.id, "it is quiet"))
+        elif instance.renewal.cut and now >= one.stage_since + instance.renewal.keep:
+            steps.append(Stop(one.id, "accepted connections are to be cut"))
+    return steps
 
 
-def _kills(instance: Instance, held: Mapping[int, Held], limits: Limits, now: float) -> list[Move]:
+def _kills(instance: Instance, loads: Mapping[int, Load], limits: Limits, now: float) -> list[Step]:
     return [
         Kill(one.id)
         for one in instance.living
         if one.stage is Stage.STOPPING
-        and now >= one.since + limits.stop_timeout
-        and (now >= _patience(instance, one, limits) or not _has_connections(held.get(one.id)))
+        and now >= one.stage_since + limits.stop_timeout
+        and (now >= _patience(instance, one, limits) or not _has_connections(loads.get(one.id)))
     ]
 
 
@@ -388,12 +390,12 @@ def _patience(instance: Instance, worker: Worker, limits: Limits) -> float:
     return (
         0.0
         if instance.renewal.cut
-        else worker.leaving + limits.drain_timeout + instance.renewal.keep
+        else worker.draining_since + limits.drain_timeout + instance.renewal.keep
     )
 
 
-def _has_connections(held: Held | None) -> bool:
-    return held is not None and held.connections > 0
+def _has_connections(load: Load | None) -> bool:
+    return load is not None and load.connections > 0
 
 
 def deadline(instance: Instance, limits: Limits, now: float) -> float:
@@ -406,10 +408,10 @@ def deadline(instance: Instance, limits: Limits, now: float) -> float:
         if one.stage is Stage.STARTING:
             times.append(one.started + limits.ready_timeout)
         elif one.stage is Stage.DRAINING:
-            times.append(one.since + limits.drain_timeout + instance.renewal.keep)
-            times.append(one.since + instance.renewal.keep)
+            times.append(one.stage_since + limits.drain_timeout + instance.renewal.keep)
+            times.append(one.stage_since + instance.renewal.keep)
         elif one.stage is Stage.STOPPING:
-            times.append(one.since + limits.stop_timeout)
+            times.append(one.stage_since + limits.stop_timeout)
             times.append(_patience(instance, one, limits))
     times.append(instance.not_before)
     return min((when for when in times if when > now), default=FOREVER)

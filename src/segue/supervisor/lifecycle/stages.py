@@ -27,7 +27,7 @@ class Stage(Enum):
     GONE = auto()
 
 
-class Turn(Enum):
+class WorkerInput(Enum):
     """What can happen to a worker."""
 
     READY = auto()
@@ -38,25 +38,25 @@ class Turn(Enum):
     EXIT = auto()
 
 
-WORKER: Mapping[tuple[Stage, Turn], Stage] = {
-    (Stage.STARTING, Turn.READY): Stage.STANDBY,
-    (Stage.STARTING, Turn.STOP): Stage.STOPPING,
-    (Stage.STARTING, Turn.EXIT): Stage.GONE,
-    (Stage.STANDBY, Turn.SHARE): Stage.SERVING,
-    # An heir is ready, and only finishes what a dead worker's listener still holds.
-    (Stage.STANDBY, Turn.UNSHARE): Stage.DRAINING,
-    (Stage.STANDBY, Turn.STOP): Stage.STOPPING,
-    (Stage.STANDBY, Turn.EXIT): Stage.GONE,
-    (Stage.SERVING, Turn.UNSHARE): Stage.DRAINING,
-    (Stage.SERVING, Turn.STOP): Stage.STOPPING,
-    (Stage.SERVING, Turn.EXIT): Stage.GONE,
+WORKER: Mapping[tuple[Stage, WorkerInput], Stage] = {
+    (Stage.STARTING, WorkerInput.READY): Stage.STANDBY,
+    (Stage.STARTING, WorkerInput.STOP): Stage.STOPPING,
+    (Stage.STARTING, WorkerInput.EXIT): Stage.GONE,
+    (Stage.STANDBY, WorkerInput.SHARE): Stage.SERVING,
+    # An finisher is ready, and only finishes what a dead worker's listener still holds.
+    (Stage.STANDBY, WorkerInput.UNSHARE): Stage.DRAINING,
+    (Stage.STANDBY, WorkerInput.STOP): Stage.STOPPING,
+    (Stage.STANDBY, WorkerInput.EXIT): Stage.GONE,
+    (Stage.SERVING, WorkerInput.UNSHARE): Stage.DRAINING,
+    (Stage.SERVING, WorkerInput.STOP): Stage.STOPPING,
+    (Stage.SERVING, WorkerInput.EXIT): Stage.GONE,
     # The way back: a rollback, or a worker that was one too many and is needed again.
-    (Stage.DRAINING, Turn.SHARE): Stage.SERVING,
-    (Stage.DRAINING, Turn.STOP): Stage.STOPPING,
-    (Stage.DRAINING, Turn.EXIT): Stage.GONE,
-    (Stage.STOPPING, Turn.KILL): Stage.KILLED,
-    (Stage.STOPPING, Turn.EXIT): Stage.GONE,
-    (Stage.KILLED, Turn.EXIT): Stage.GONE,
+    (Stage.DRAINING, WorkerInput.SHARE): Stage.SERVING,
+    (Stage.DRAINING, WorkerInput.STOP): Stage.STOPPING,
+    (Stage.DRAINING, WorkerInput.EXIT): Stage.GONE,
+    (Stage.STOPPING, WorkerInput.KILL): Stage.KILLED,
+    (Stage.STOPPING, WorkerInput.EXIT): Stage.GONE,
+    (Stage.KILLED, WorkerInput.EXIT): Stage.GONE,
 }
 
 
@@ -71,7 +71,7 @@ class Phase(Enum):
     ENDED = auto()
 
 
-class Order(Enum):
+class InstanceInput(Enum):
     """What can happen to an instance."""
 
     RESTART = auto()
@@ -85,28 +85,28 @@ class Order(Enum):
     EMPTY = auto()  # the last worker is gone
 
 
-INSTANCE: Mapping[tuple[Phase, Order], Phase] = {
-    (Phase.STARTING, Order.READY): Phase.SERVING,
-    (Phase.STARTING, Order.FAILED): Phase.STOPPING,
-    (Phase.STARTING, Order.STOP): Phase.STOPPING,
-    (Phase.SERVING, Order.RESTART): Phase.RENEWING,
-    (Phase.SERVING, Order.ROLLBACK): Phase.SERVING,
-    (Phase.SERVING, Order.SCALE): Phase.SERVING,
-    (Phase.SERVING, Order.FAILED): Phase.STOPPING,  # the crash-loop limit
-    (Phase.SERVING, Order.STOP): Phase.STOPPING,
-    (Phase.RENEWING, Order.RESTART): Phase.RENEWING,
-    (Phase.RENEWING, Order.READY): Phase.SERVING,
-    (Phase.RENEWING, Order.CANARY): Phase.CANARY,
-    (Phase.RENEWING, Order.ROLLBACK): Phase.SERVING,
-    (Phase.RENEWING, Order.FAILED): Phase.SERVING,
-    (Phase.RENEWING, Order.STOP): Phase.STOPPING,
-    (Phase.CANARY, Order.RESTART): Phase.RENEWING,
-    (Phase.CANARY, Order.PROMOTE): Phase.SERVING,
-    (Phase.CANARY, Order.ROLLBACK): Phase.SERVING,
-    (Phase.CANARY, Order.FAILED): Phase.SERVING,
-    (Phase.CANARY, Order.STOP): Phase.STOPPING,
-    (Phase.STOPPING, Order.STOP): Phase.STOPPING,
-    (Phase.STOPPING, Order.EMPTY): Phase.ENDED,
+INSTANCE: Mapping[tuple[Phase, InstanceInput], Phase] = {
+    (Phase.STARTING, InstanceInput.READY): Phase.SERVING,
+    (Phase.STARTING, InstanceInput.FAILED): Phase.STOPPING,
+    (Phase.STARTING, InstanceInput.STOP): Phase.STOPPING,
+    (Phase.SERVING, InstanceInput.RESTART): Phase.RENEWING,
+    (Phase.SERVING, InstanceInput.ROLLBACK): Phase.SERVING,
+    (Phase.SERVING, InstanceInput.SCALE): Phase.SERVING,
+    (Phase.SERVING, InstanceInput.FAILED): Phase.STOPPING,  # the crash-loop limit
+    (Phase.SERVING, InstanceInput.STOP): Phase.STOPPING,
+    (Phase.RENEWING, InstanceInput.RESTART): Phase.RENEWING,
+    (Phase.RENEWING, InstanceInput.READY): Phase.SERVING,
+    (Phase.RENEWING, InstanceInput.CANARY): Phase.CANARY,
+    (Phase.RENEWING, InstanceInput.ROLLBACK): Phase.SERVING,
+    (Phase.RENEWING, InstanceInput.FAILED): Phase.SERVING,
+    (Phase.RENEWING, InstanceInput.STOP): Phase.STOPPING,
+    (Phase.CANARY, InstanceInput.RESTART): Phase.RENEWING,
+    (Phase.CANARY, InstanceInput.PROMOTE): Phase.SERVING,
+    (Phase.CANARY, InstanceInput.ROLLBACK): Phase.SERVING,
+    (Phase.CANARY, InstanceInput.FAILED): Phase.SERVING,
+    (Phase.CANARY, InstanceInput.STOP): Phase.STOPPING,
+    (Phase.STOPPING, InstanceInput.STOP): Phase.STOPPING,
+    (Phase.STOPPING, InstanceInput.EMPTY): Phase.ENDED,
 }
 
 State = TypeVar("State", bound=Enum)
@@ -118,5 +118,5 @@ def step(table: Mapping[tuple[State, Given], State], who: str, state: State, giv
     try:
         return table[state, given]
     except KeyError:
-        legal = [turn.name for (start, turn) in table if start is state]
+        legal = [one.name for (start, one) in table if start is state]
         raise IllegalInput(who, state.name, given.name, legal) from None

@@ -121,13 +121,13 @@ class Balancing:
 
     def _serving(self) -> list[Worker]:
         living = self._instance.living
-        return [one for one in living if one.stage is Stage.SERVING and one.holds]
+        return [one for one in living if one.stage is Stage.SERVING and one.listeners]
 
     def _read(self, diverted: Callable[[int], int]) -> dict[int, _Read]:
         found = {}
         for worker in self._serving():
             one = found[worker.id] = _Read(-diverted(worker.id))
-            for at in worker.holds:
+            for at in worker.listeners:
                 front = self._fronts[at.bind]
                 listener = front.sockets.get(at.slot)
                 if listener is None:

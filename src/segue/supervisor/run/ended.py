@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from segue.linux import proc
 from segue.supervisor.lifecycle import plan
-from segue.supervisor.lifecycle.stages import Stage, Turn
+from segue.supervisor.lifecycle.stages import Stage, WorkerInput
 from segue.supervisor.loop import Rank
 from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.run.perform import Performer
 from segue.supervisor.run.service import Service
-from segue.supervisor.workers.processes import Member
+from segue.supervisor.workers.processes import Process
 from segue.supervisor.workers.spawn import outcome
 from segue.visible import visible
 
@@ -24,45 +24,47 @@ class Ends:
         self.service, self.rescue = service, rescue
         self.performer = Performer(service, rescue, self.watch)
 
-    def watch(self, member: Member) -> None:
-        """Follow a member's end and output."""
-        handler = lambda: self._pidfd_ended(member)  # noqa: E731
-        self.service.loop.watch(member.child.pidfd, handler, Rank.ENDED)
-        if member.pipe is not None:
-            self.service.flow.add(member.pipe)
+    def watch(self, process: Process) -> None:
+        """Follow a process's end and output."""
+        handler = lambda: self._pidfd_ended(process)  # noqa: E731
+        self.service.loop.watch(process.child.pidfd, handler, Rank.ENDED)
+        if process.pipe is not None:
+            self.service.flow.add(process.pipe)
 
     def reap(self, _: int = 0) -> None:
         """A child has ended, or several."""
         for pid, code in self.service.world.reap():
             self._ended(pid, code)
 
-    def _pidfd_ended(self, member: Member) -> None:
+    def _pidfd_ended(self, process: Process) -> None:
         self.reap()
-        if member.worker.live:
+        if process.worker.live:
             # Not our child: an earlier supervisor's, and its status went elsewhere.
-            self._ended(member.child.pid, None)
+            self._ended(process.child.pid, None)
 
     def _ended(self, pid: int, code: int | None) -> None:
-        member = next((one for one in self.service.crew if one.child.pid == pid), None)
-        if member is None or not member.worker.live:
+        process = next((one for one in self.service.processes if one.child.pid == pid), None)
+        if process is None or not process.worker.live:
             return  # an adopted orphan: reaped, and not judged
-        worker, now = member.worker, self.service.world.now()
-        before, entered = worker.stage, worker.since
+        worker, now = process.worker, self.service.world.now()
+        before, entered = worker.stage, worker.stage_since
         worker.outcome = outcome(code)
-        if member.pipe is not None:
-            said = self.service.flow.end(member.pipe)
-            member.pipe = None
+        if process.pipe is not None:
+            said = self.service.flow.end(process.pipe)
+            process.pipe = None
             if said and before is Stage.STARTING:
                 worker.outcome += f"; its last words: {visible(said)}"
-        self.service.loop.unwatch(member.child.pidfd)
-        last = self.service.survey.held.get(worker.id, plan.Held())
-        worker.feed(Turn.EXIT, now)
-        self.service.crew.remove(worker.id)
+        self.service.loop.unwatch(process.child.pidfd)
+        last = self.service.survey.loads.get(worker.id, plan.Load())
+        worker.feed(WorkerInput.EXIT, now)
+        self.service.processes.remove(worker.id)
         self.rescue.ended(worker.id)
         limit = now + self.service.limits.stop_timeout
         number = self.service.settings.signal_number()
-        left = self.service.leftovers.begin(pid, member.flag, number, limit, self.service.crew)
-        if left and code == 0 and not worker.asked:
+        left = self.service.leftovers.begin(
+            pid, process.flag, number, limit, self.service.processes
+        )
+        if left and code == 0 and not worker.stop_requested:
             worker.outcome += (
                 f" and left {proc.describe(sorted(left))} running, which is ended: segue run wants"
                 " servers that stay in the foreground, so turn their daemon mode off"
@@ -70,7 +72,7 @@ class Ends:
         if before is Stage.KILLED:
             self.service.cut += last.connections
             self.service.say(f"{worker.name} was killed; {last.connections} connections cut")
-        elif worker.asked:
+        elif worker.stop_requested:
             self.service.cut += last.busy
             tail = f"; {last.busy} connections were in use when last seen" if last.busy else ""
             clean = code in {0, -self.service.settings.signal_number()}

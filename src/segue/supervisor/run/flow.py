@@ -43,7 +43,7 @@ class _Account:
 
 @dataclass(slots=True)
 class Flow:
-    """All pipes of one instance, but for what belongs to each: its member closes it, or ``end``.
+    """All pipes of one instance, but for what belongs to each: its process closes it, or ``end``.
 
     The loop watches it for as long as there is a use in being woken.
     """
@@ -197,7 +197,7 @@ class Flow:
         return {at: one.pipe.pending.decode("latin-1") for at, one in self._accounts.items()}
 
     def close(self) -> None:
-        """Pass on what ended workers have left; pipes of others are their members' to close."""
+        """Pass on what ended workers have left; pipes of others are their processes' to close."""
         for one in [one for one in self._accounts.values() if one.ended]:
             while not self._closed(one):
                 self.log.pass_on(one.pipe.label, one.pipe.fields, one.pipe.lines(ROUND))

@@ -31,7 +31,7 @@ from segue.supervisor.control.requests import (
 )
 from segue.supervisor.control.server import Client
 from segue.supervisor.lifecycle.instance import Renewal
-from segue.supervisor.lifecycle.stages import Order, Phase, Stage, Turn
+from segue.supervisor.lifecycle.stages import InstanceInput, Phase, Stage, WorkerInput
 from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.run import upgrade
 from segue.supervisor.run.service import Service
@@ -99,7 +99,7 @@ class Orders:
         renewal = renewal or Renewal(keep=service.settings.keep)
         self._judge(renewal)
         before = instance.newcomer
-        instance.feed(Order.RESTART)
+        instance.feed(InstanceInput.RESTART)
         instance.last_generation += 1
         generation = instance.newcomer = instance.last_generation
         instance.renewal, instance.rolled_back = renewal, False
@@ -155,7 +155,7 @@ class Orders:
         service, instance = self.service, self.service.instance
         if instance.newcomer is not None and instance.phase in {Phase.RENEWING, Phase.CANARY}:
             gone = instance.newcomer
-            instance.feed(Order.ROLLBACK)
+            instance.feed(InstanceInput.ROLLBACK)
             instance.newcomer = None
             service.failed(gone, "it was rolled back", 1)
         else:
@@ -165,7 +165,7 @@ class Orders:
                     "there is nothing to go back to: the previous generation has been stopped"
                     " (segue restart --keep SECONDS keeps it for a while)"
                 )
-            instance.feed(Order.ROLLBACK)
+            instance.feed(InstanceInput.ROLLBACK)
             service.waiting.superseded(back)
             instance.working, instance.rolled_back = back, True
             instance.renewal = Renewal()
@@ -176,7 +176,7 @@ class Orders:
         service, instance = self.service, self.service.instance
         if instance.phase is not Phase.CANARY or instance.newcomer is None:
             raise UsageError("there is no canary to promote (segue restart --canary PERCENT)")
-        instance.feed(Order.PROMOTE)
+        instance.feed(InstanceInput.PROMOTE)
         instance.working, instance.newcomer = instance.newcomer, None
         service.say(f"generation {instance.working} is promoted and takes all new connections")
         client.end(0, generation=instance.working)
@@ -217,7 +217,7 @@ class Orders:
     def scale(self, size: int) -> None:
         """So many workers from now on."""
         Scale(size)  # which refuses a number that cannot be
-        self.service.instance.feed(Order.SCALE)
+        self.service.instance.feed(InstanceInput.SCALE)
         self.service.instance.size = size
         self.service.say(f"{size} workers from now on")
 
@@ -227,7 +227,7 @@ class Orders:
         if instance.phase is Phase.STOPPING and number:
             self._fast(number)
             return
-        instance.feed(Order.STOP)
+        instance.feed(InstanceInput.STOP)
         notify.tell(STOPPING="1")
         service.waiting.stopped()
         service.say("stopping: every worker is told to finish")
@@ -241,15 +241,15 @@ class Orders:
 
     def _fast(self, number: int) -> None:
         service = self.service
-        service.instance.feed(Order.STOP)
+        service.instance.feed(InstanceInput.STOP)
         service.exit_code = 128 + number
         service.say("stopping at once: every worker is killed")
         for worker in service.instance.living:
             if worker.stage is not Stage.KILLED:
                 if worker.stage is not Stage.STOPPING:
-                    worker.feed(Turn.STOP, service.world.now())
-                worker.feed(Turn.KILL, service.world.now())
-                service.crew.members[worker.id].kill()
+                    worker.feed(WorkerInput.STOP, service.world.now())
+                worker.feed(WorkerInput.KILL, service.world.now())
+                service.processes.by_worker[worker.id].kill()
 
     def _stop(self, client: Client, request: Stop) -> None:
         self.service.waiting.for_stop(client)  # first, so that it hears how it goes
@@ -263,8 +263,8 @@ class Orders:
             raise
 
     def _pass_on(self, number: int) -> None:
-        for member in self.service.crew:
-            member.signal(number)
+        for process in self.service.processes:
+            process.signal(number)
 
     def reexec(self) -> None:
         """Hand everything to this program's new code.  Raises SegueError when that will not run."""

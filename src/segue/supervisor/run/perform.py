@@ -1,4 +1,4 @@
-"""The moves of the plan, performed: what they do to processes, listeners and shares.
+"""The steps of the plan, performed: what they do to processes, listeners and shares.
 
 Each changes the instance by its table first and the world after, or not at all.
 """
@@ -17,10 +17,10 @@ from segue.supervisor import notify
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle import plan
 from segue.supervisor.lifecycle.instance import HeldListener, Worker
-from segue.supervisor.lifecycle.stages import Order, Phase, Stage, Turn
+from segue.supervisor.lifecycle.stages import InstanceInput, Phase, Stage, WorkerInput
 from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.run.service import Service, Unclaimed
-from segue.supervisor.workers.processes import Member
+from segue.supervisor.workers.processes import Process
 
 
 class Performer:
@@ -29,13 +29,13 @@ class Performer:
     ``watch`` is called with each process that was started, to follow its end and its output.
     """
 
-    def __init__(self, service: Service, rescue: Rescue, watch: Callable[[Member], None]) -> None:
+    def __init__(self, service: Service, rescue: Rescue, watch: Callable[[Process], None]) -> None:
         self.service, self.rescue, self._watch = service, rescue, watch
         self.nudges: list[Nudge] = []
 
-    def perform(self, move: plan.Move) -> None:
-        """One move, as the plan says it."""
-        match move:
+    def perform(self, step: plan.Step) -> None:
+        """One step, as the plan says it."""
+        match step:
             case plan.Spawn(generation):
                 self._spawn(generation)
             case plan.Flip(generation, weights):
@@ -45,7 +45,7 @@ class Performer:
             case plan.Rescue(worker):
                 self._rescue(self.service.instance.workers[worker])
             case plan.Retire(worker):
-                self._turn(self.service.instance.workers[worker], Turn.UNSHARE)
+                self._feed(self.service.instance.workers[worker], WorkerInput.UNSHARE)
             case plan.Stop(worker, why):
                 self.stop(self.service.instance.workers[worker], why)
             case plan.Kill(worker):
@@ -53,11 +53,11 @@ class Performer:
             case plan.Abandon(generation, why):
                 self._abandon(generation, why)
             case plan.GiveUp(why):
-                self.service.instance.feed(Order.FAILED)
+                self.service.instance.feed(InstanceInput.FAILED)
                 self.service.exit_code = 3
                 self.service.say(f"giving up: {why}")
             case plan.End():
-                self.service.instance.feed(Order.EMPTY)
+                self.service.instance.feed(InstanceInput.EMPTY)
 
     def open_first(self) -> None:
         """Open what the first worker will listen at, so that an address that is not to be had is
@@ -75,15 +75,15 @@ class Performer:
     def _spawn(self, generation: int) -> None:
         instance, now = self.service.instance, self.service.world.now()
         instance.last_worker += 1
-        worker = Worker(instance.last_worker, generation, 0, now, since=now)
+        worker = Worker(instance.last_worker, generation, 0, now, stage_since=now)
         instance.workers[worker.id] = worker
         unclaimed = self.service.unclaimed.get(generation, [])
         try:
             if unclaimed:
-                worker.holds = unclaimed.pop().listeners
+                worker.listeners = unclaimed.pop().listeners
             elif self.service.settings.bind_by == "supervisor":
                 for front in self.service.fronts:
-                    worker.holds = (*worker.holds, self._open(front))
+                    worker.listeners = (*worker.listeners, self._open(front))
         except (SegueError, OSError) as error:
             self._not_started(worker, error)
             return
@@ -94,30 +94,38 @@ class Performer:
             )
         self._start(worker)
 
-    def _spawn_heir(self, dead: str, generation: int, listeners: tuple[HeldListener, ...]) -> None:
+    def _spawn_finisher(
+        self, dead: str, generation: int, listeners: tuple[HeldListener, ...]
+    ) -> None:
         """Nothing but a process can take what waits in these listeners: start one for them."""
         instance, now = self.service.instance, self.service.world.now()
         instance.last_worker += 1
-        heir = Worker(
-            instance.last_worker, generation, 0, now, since=now, holds=listeners, heir=True
+        finisher = Worker(
+            instance.last_worker,
+            generation,
+            0,
+            now,
+            stage_since=now,
+            listeners=listeners,
+            finisher=True,
         )
-        instance.workers[heir.id] = heir
+        instance.workers[finisher.id] = finisher
         self.service.say(f"{dead} left connections waiting; another worker takes them")
-        self._start(heir)
+        self._start(finisher)
 
     def _start(self, worker: Worker) -> None:
         try:
-            member = self.service.crew.start(worker, self.service.fronts)
+            process = self.service.processes.start(worker, self.service.fronts)
         except (SegueError, OSError) as error:
             self._not_started(worker, error)
             return
         self.service.write_down()
-        self._watch(member)
+        self._watch(process)
 
     def _not_started(self, worker: Worker, error: Exception) -> None:
         now = self.service.world.now()
         worker.outcome = f"could not be started: {error}"
-        worker.feed(Turn.EXIT, now)
+        worker.feed(WorkerInput.EXIT, now)
         if worker.generation == self.service.instance.working:
             self.crashed(now)
         self.service.say(f"{worker.name} {worker.outcome}")
@@ -135,7 +143,7 @@ class Performer:
         service, instance = self.service, self.service.instance
         self._steer(weights)
         after = plan.flipped(instance, generation)
-        instance.feed(Order.CANARY if after.phase is Phase.CANARY else Order.READY)
+        instance.feed(InstanceInput.CANARY if after.phase is Phase.CANARY else InstanceInput.READY)
         instance.working, instance.newcomer = after.working, after.newcomer
         if after.phase is Phase.CANARY:
             percent = instance.renewal.percent
@@ -158,7 +166,7 @@ class Performer:
         for front in self.service.fronts:
             slots: dict[int, float] = {}
             for worker, weight in weights:
-                mine = [one.slot for one in workers[worker].holds if one.bind == front.number]
+                mine = [one.slot for one in workers[worker].listeners if one.bind == front.number]
                 slots.update({slot: weight / len(mine) for slot in mine})
             if slots:
                 front.share(slots)
@@ -170,46 +178,46 @@ class Performer:
         for worker in instance.living:
             given = worker.id in by_worker
             if given and worker.stage in {Stage.STANDBY, Stage.DRAINING}:
-                self._turn(worker, Turn.SHARE)
+                self._feed(worker, WorkerInput.SHARE)
             elif not given and worker.stage is Stage.SERVING:
-                self._turn(worker, Turn.UNSHARE)
+                self._feed(worker, WorkerInput.UNSHARE)
                 if instance.renewal.at_once or instance.renewal.cut:
-                    self.move(worker, self.service.crew.members[worker.id].tree())
+                    self.move(worker, self.service.processes.by_worker[worker.id].tree())
 
-    def _turn(self, worker: Worker, turn: Turn) -> None:
-        worker.feed(turn, self.service.world.now())
-        if turn is Turn.UNSHARE:
+    def _feed(self, worker: Worker, given: WorkerInput) -> None:
+        worker.feed(given, self.service.world.now())
+        if given is WorkerInput.UNSHARE:
             self.service.survey.forget(worker.id)
-        member = self.service.crew.members.get(worker.id)
-        if member is not None:
-            member.set_draining(worker.stage is not Stage.SERVING)
+        process = self.service.processes.by_worker.get(worker.id)
+        if process is not None:
+            process.set_draining(worker.stage is not Stage.SERVING)
 
     def _rescue(self, worker: Worker) -> None:
         rescue = self.rescue
         listeners = rescue.fitting(worker.id)
         if listeners:
-            owners = self.service.crew.members[worker.id].tree()
+            owners = self.service.processes.by_worker[worker.id].tree()
             self.service.moved += rescue.moved(worker.id, self._cycle(worker, owners, listeners))
 
     def move(self, worker: Worker, owners: tuple[int, ...]) -> None:
         """Move what waits at this worker's listeners to those that share."""
-        self.service.moved += self._cycle(worker, owners, worker.holds)
+        self.service.moved += self._cycle(worker, owners, worker.listeners)
 
     def _cycle(
         self, worker: Worker, owners: tuple[int, ...], listeners: tuple[HeldListener, ...]
     ) -> int:
         """Cycle these listeners; how many connections were moved."""
-        member = self.service.crew.members.get(worker.id)
+        process = self.service.processes.by_worker.get(worker.id)
 
         def same(pid: int) -> bool:
-            if member is not None and pid == member.child.pid:
-                return not pidfd.ended(member.child.pidfd)
+            if process is not None and pid == process.child.pid:
+                return not pidfd.ended(process.child.pidfd)
             return proc.parent(pid) in owners
 
         moved = 0
-        for hold in listeners:
+        for held in listeners:
             try:
-                report = self.service.fronts[hold.bind].move(hold.slot, owners, same)
+                report = self.service.fronts[held.bind].move(held.slot, owners, same)
             except SegueError as error:
                 self.service.say(f"what waits at {worker.name} could not be moved: {error}")
                 continue
@@ -236,14 +244,14 @@ class Performer:
 
     def stop(self, worker: Worker, why: str) -> None:
         """Send the stop signal, after what still waits has been moved if it can be."""
-        member = self.service.crew.members[worker.id]
-        held = self.service.survey.held.get(worker.id, plan.Held())
+        process = self.service.processes.by_worker[worker.id]
+        held = self.service.survey.loads.get(worker.id, plan.Load())
         others = self.service.instance.phase is not Phase.STOPPING
         if held.queue and others:
-            self.move(worker, member.tree())
-        self._turn(worker, Turn.STOP)
+            self.move(worker, process.tree())
+        self._feed(worker, WorkerInput.STOP)
         self.service.say(f"{worker.name} is told to stop: {why}")
-        member.signal(self.service.settings.signal_number())
+        process.signal(self.service.settings.signal_number())
         if not others or (
             self._moves_itself and worker.generation != self.service.instance.working
         ):
@@ -258,26 +266,26 @@ class Performer:
 
     def _others_share(self, worker: Worker) -> bool:
         """At each of its addresses somebody else would take what it leaves."""
-        own = {(hold.bind, hold.slot) for hold in worker.holds}
+        own = {(held.bind, held.slot) for held in worker.listeners}
         return all(
             any((front.number, slot) not in own for slot in front.shared)
             for front in self.service.fronts
         )
 
     def _kill(self, worker: Worker) -> None:
-        self._turn(worker, Turn.KILL)
+        self._feed(worker, WorkerInput.KILL)
         self.service.say(f"{worker.name} is killed: it did not stop in time")
-        self.service.crew.members[worker.id].kill()
+        self.service.processes.by_worker[worker.id].kill()
 
     def _abandon(self, generation: int, why: str) -> None:
         """Keep the working generation; the plan stops the newcomers."""
-        self.service.instance.feed(Order.FAILED)
+        self.service.instance.feed(InstanceInput.FAILED)
         self.service.instance.newcomer = None
         self.service.failed(generation, why)
 
     def let_go(self, worker: Worker) -> None:
         """Close our descriptors of a worker's listeners."""
-        held, worker.holds = worker.holds, ()
+        held, worker.listeners = worker.listeners, ()
         self._close(held)
 
     def _close(self, listeners: tuple[HeldListener, ...]) -> None:
@@ -303,14 +311,14 @@ class Performer:
         """What becomes of a dead worker's listeners, which are still held here."""
         service, instance = self.service, self.service.instance
         ever = {Stage.SERVING, Stage.DRAINING, Stage.STOPPING, Stage.KILLED}
-        served = before in ever or worker.heir
+        served = before in ever or worker.finisher
         stopping = instance.phase in {Phase.STOPPING, Phase.ENDED}
         if service.settings.bind_by == "worker" or stopping or not served:
             again = (
                 not stopping
-                and not worker.asked
+                and not worker.stop_requested
                 and worker.generation == instance.working
-                and len(worker.holds) == len(service.fronts)
+                and len(worker.listeners) == len(service.fronts)
             )
             if again and service.settings.bind_by == "supervisor":
                 self._leave_unclaimed(worker)
@@ -319,20 +327,20 @@ class Performer:
         elif before is not Stage.SERVING or (self._moves_itself and self._others_share(worker)):
             # Closed rather than cycled where the kernel migrates: half-open requests stay with a
             # listener over a cycle, and its share would last until the next one.
-            held, requests = worker.holds, service.survey.pending.get(worker.id, {})
-            worker.holds = ()
+            held, requests = worker.listeners, service.survey.pending.get(worker.id, {})
+            worker.listeners = ()
             self._hand_on(
                 worker.name, worker.generation, held,
-                heir=worker.heir, half_open=any(requests.values()),
+                finisher=worker.finisher, half_open=any(requests.values()),
             )  # fmt: skip
         else:
             self.move(worker, ())
             self._leave_unclaimed(worker)
 
     def _leave_unclaimed(self, worker: Worker) -> None:
-        held = Unclaimed(worker.name, worker.holds)
+        held = Unclaimed(worker.name, worker.listeners)
         self.service.unclaimed.setdefault(worker.generation, []).append(held)
-        worker.holds = ()
+        worker.listeners = ()
 
     def release_unclaimed(self) -> None:
         """Let go of listeners for which no successor will be started any more."""
@@ -349,7 +357,7 @@ class Performer:
         generation: int,
         listeners: tuple[HeldListener, ...],
         *,
-        heir: bool = False,
+        finisher: bool = False,
         half_open: bool = False,
     ) -> None:
         """Give what waits at a dead worker's listeners to whoever can take it.
@@ -357,8 +365,8 @@ class Performer:
         ``half_open``: handshakes may be under way there.
         """
         if self._left_over(listeners, half_open=half_open):
-            if not heir:
-                self._spawn_heir(name, generation, listeners)
+            if not finisher:
+                self._spawn_finisher(name, generation, listeners)
                 return
             lost = sum(seen.queue for one in listeners if (seen := self._listener(one)))
             self.service.cut += lost

@@ -65,6 +65,6 @@ class Record:
             raise TypeError("the orders are no lists of cookies")
         if len(self.orders) != binds:
             raise ValueError("the orders are not those of the addresses")
-        held = [one for worker in self.instance.living for one in worker.holds]
+        held = [one for worker in self.instance.living for one in worker.listeners]
         if not all(0 <= one.bind < binds and 0 <= one.slot < SLOTS for one in held):
             raise ValueError("a listener is held at no address of it")

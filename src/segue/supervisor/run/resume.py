@@ -70,8 +70,8 @@ def resume(
     }
     for worker in instance.living:
         child, pipe = _process(worker.pid, handed.workers[worker.id])
-        runner.ends.watch(service.crew.add(worker, child, pipe))
-    service.crew.files = handed.files
+        runner.ends.watch(service.processes.add(worker, child, pipe))
+    service.processes.files = handed.files
     service.moved, service.cut, service.exit_code = handed.moved, handed.cut, handed.exit_code
     service.leftovers.adopt(handed.leftovers)
     service.waiting.adopt(handed.clients)

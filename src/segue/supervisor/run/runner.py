@@ -14,7 +14,7 @@ from segue.supervisor.control.server import Control
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle import plan
 from segue.supervisor.lifecycle.instance import Renewal, Worker
-from segue.supervisor.lifecycle.stages import Phase, Stage, Turn
+from segue.supervisor.lifecycle.stages import Phase, Stage, WorkerInput
 from segue.supervisor.notify import Inbox
 from segue.supervisor.rescue.balancing import Balancing
 from segue.supervisor.rescue.rescue import Rescue
@@ -45,7 +45,7 @@ class Runner:
         balanced = service.settings.balance == "queue"
         self.balancing = Balancing(instance, fronts) if balanced else None
         self.rescue = Rescue(
-            OwnWorkers(instance, service.crew, fronts),
+            OwnWorkers(instance, service.processes, fronts),
             fronts,
             thresholds(service.settings, fronts),
             loop=service.loop,
@@ -86,7 +86,7 @@ class Runner:
         for round_ in range(_MOST_ROUNDS):
             steps = plan.plan(
                 instance,
-                service.survey.held,
+                service.survey.loads,
                 service.limits,
                 service.world.now(),
                 self.rescue.stalls,
@@ -112,7 +112,7 @@ class Runner:
             instance.renewal = Renewal()
         service.waiting.answer(instance, service.cut)
 
-    def _performing(self, step: plan.Move) -> Callable[[], None]:
+    def _performing(self, step: plan.Step) -> Callable[[], None]:
         return lambda: self.performer.perform(step)
 
     def deadline(self) -> float:
@@ -133,10 +133,10 @@ class Runner:
         service = self.service
         service.loop.attempt("passing on what workers print", service.flow.round)
         now = service.world.now()
-        service.leftovers.step(service.crew)
+        service.leftovers.step(service.processes)
         self._nudge(now)
         if service.settings.bind_by == "worker" and now >= self._discover_at:
-            for said in discover(service.instance, service.crew, service.fronts):
+            for said in discover(service.instance, service.processes, service.fronts):
                 service.say(said)
             took = service.world.now() - now
             self._discover_at = now + max(_SELF_BOUND_PACE, _COST * took)
@@ -174,7 +174,7 @@ class Runner:
             return
         self._surveyed = now
         hidden, crowded = survey.hidden, survey.crowded
-        survey.look(service.instance, service.crew, service.fronts, now)
+        survey.look(service.instance, service.processes, service.fronts, now)
         until = "it counts as busy while anybody's connection is left, up to its drain limit"
         for number in survey.crowded - crowded:
             name = service.instance.workers[number].name
@@ -190,16 +190,16 @@ class Runner:
     # Events
 
     def _prove(self, worker: Worker, now: float) -> None:
-        readiness = self.service.crew.members[worker.id].readiness
-        if readiness.step(self.service.fronts, worker.holds, now):
+        readiness = self.service.processes.by_worker[worker.id].readiness
+        if readiness.step(self.service.fronts, worker.listeners, now):
             readiness.close()
-            worker.feed(Turn.READY, now)
+            worker.feed(WorkerInput.READY, now)
             self.service.flipped.ready_at = self.service.world.now()
             self.service.say(f"{worker.name} is ready after {now - worker.started:.2f} s")
 
     def _notified(self) -> None:
-        crew, inbox = self.service.crew, self.service.doors.inbox
-        users, became = crew.users, cache(crew.became)  # once a round, and if needed
+        processes, inbox = self.service.processes, self.service.doors.inbox
+        users, became = processes.users, cache(processes.became)  # once a round, and if needed
 
         def trusts(uid: int) -> bool:
             return uid in users or uid in became()
@@ -210,9 +210,9 @@ class Runner:
         if not any(one.stage is Stage.STARTING for one in self.service.instance.living):
             return  # nobody's word is awaited
         for pid, said in ready.items():
-            member = crew.of_process(pid)
-            if member is not None:
-                member.readiness.notified(ready=said)
+            process = processes.of_process(pid)
+            if process is not None:
+                process.readiness.notified(ready=said)
 
     # The end
 

@@ -24,7 +24,7 @@ from segue.supervisor.run.record import Record
 from segue.supervisor.run.waiting import Waiting
 from segue.supervisor.settings import Settings
 from segue.supervisor.workers.leftovers import Leftovers
-from segue.supervisor.workers.processes import Crew
+from segue.supervisor.workers.processes import Processes
 from segue.supervisor.workers.survey import Survey
 from segue.supervisor.world import World
 
@@ -70,7 +70,7 @@ class Service:
     loop: Loop = field(init=False)
     doors: Doors = field(init=False)
     fronts: list[Front] = field(init=False)
-    crew: Crew = field(init=False)
+    processes: Processes = field(init=False)
     survey: Survey = field(init=False)
     tracing: Tracing = field(init=False)
     flow: Flow = field(init=False)
@@ -93,7 +93,7 @@ class Service:
             Front(number, bind, world.steering(engine, program), self.observer)
             for number, bind in enumerate(settings.binds)
         ]
-        self.crew = Crew(settings, self.paths, world.spawn)
+        self.processes = Processes(settings, self.paths, world.spawn)
         self.survey = Survey(settings.idle_grace)
         self.tracing = Tracing(self.loop, program)
         self.flow = Flow(self.log, self.loop)
@@ -125,13 +125,13 @@ class Service:
     def record(self) -> Record:
         """The instance as a next supervisor would find it."""
         orders = tuple(tuple(order_of(front.steering)) for front in self.fronts)
-        cgroup = self.crew.injection.path if self.crew.injection else ""
+        cgroup = self.processes.injection.path if self.processes.injection else ""
         return Record(self.settings, self.instance, self.choice.engine, orders, cgroup)
 
     def close(self) -> None:
         """Close everything that is held."""
-        for member in self.crew:
-            self.crew.remove(member.worker.id)
+        for process in self.processes:
+            self.processes.remove(process.worker.id)
         self.tracing.close()
         self.flow.close()
         for front in self.fronts:

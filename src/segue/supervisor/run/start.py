@@ -98,7 +98,7 @@ def serve(
             path = directory_of(paths.base, ports, known)
             if known and known != path:
                 forget(known)
-            service.crew.injection = Injection.open(path, ports)
+            service.processes.injection = Injection.open(path, ports)
         if handed is None:
             runner.open()
         service.loop.run(runner)
@@ -112,8 +112,8 @@ def serve(
     except BaseException:
         if service.instance.phase is Phase.STARTING:
             # Nobody is served yet; later the workers go on, and a next supervisor takes over.
-            for member in service.crew:
-                member.kill()
+            for process in service.processes:
+                process.kill()
             _end_injection(service)
         raise
     finally:
@@ -132,14 +132,14 @@ def _begin(
         runner = take_over(record, settings, paths, lock, log, world, reread)
     else:
         runner = _fresh(settings, paths, lock, log, world, reread)
-    runner.service.crew.files = raise_file_limit()
+    runner.service.processes.files = raise_file_limit()
     return runner
 
 
 def _end_injection(service: Service) -> None:
-    if service.crew.injection is not None:
+    if service.processes.injection is not None:
         try:
-            service.crew.injection.remove()
+            service.processes.injection.remove()
         except KernelError as error:
             service.say(str(error))
 

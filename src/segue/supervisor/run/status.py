@@ -24,11 +24,11 @@ def report(service: Service, rescue: Rescue) -> Status:
     drops: dict[int, int] = {}
     selected: dict[int, tuple[int, int]] = {}
     by_slot = {
-        (hold.bind, hold.slot): worker.id for worker in instance.living for hold in worker.holds
+        (held.bind, held.slot): worker.id for worker in instance.living for held in worker.listeners
     }
-    trees, crowded = service.crew.trees()
+    trees, crowded = service.processes.trees()
     pids = frozenset().union(*trees.values())
-    left_out = {one.worker.id: service.flow.left_out(one.pipe) for one in service.crew}
+    left_out = {one.worker.id: service.flow.left_out(one.pipe) for one in service.processes}
     for front in service.fronts:
         group = service.observer.snapshot(
             front.bind.address, Part.REQUESTS, Part.CONNECTIONS, pids=pids
@@ -37,9 +37,9 @@ def report(service: Service, rescue: Rescue) -> Status:
         for worker, tree in trees.items():
             connections[worker] = connections.get(worker, 0) + len(group.held_by(tree))
         for worker_ in instance.living:
-            for hold in worker_.holds:
-                listener = group.by_cookie(hold.cookie)
-                if hold.bind == front.number and listener is not None:
+            for held in worker_.listeners:
+                listener = group.by_cookie(held.cookie)
+                if held.bind == front.number and listener is not None:
                     queues[worker_.id] = queues.get(worker_.id, 0) + listener.queue
                     drops[worker_.id] = drops.get(worker_.id, 0) + listener.drops
         for slot, count in counts.items():
@@ -62,7 +62,7 @@ def report(service: Service, rescue: Rescue) -> Status:
                 variables=variables_of(front.steering),
                 traced=service.tracing.traces(front.number),
                 by_hash=0 if by_hash is None else by_hash.new + by_hash.migrated,
-                strangers=tuple(describe(one) for one in strangers(front, service.crew)),
+                strangers=tuple(describe(one) for one in strangers(front, service.processes)),
             )
         )
     return Status(
@@ -104,7 +104,8 @@ def report(service: Service, rescue: Rescue) -> Status:
                 migrated=selected.get(one.id, (0, 0))[1],
                 left_out=left_out.get(one.id, 0),
                 slots=tuple(
-                    (str(service.fronts[hold.bind].bind.address), hold.slot) for hold in one.holds
+                    (str(service.fronts[held.bind].bind.address), held.slot)
+                    for held in one.listeners
                 ),
                 **rescue.status(one.id),
             )

@@ -21,7 +21,7 @@ from segue.linux import pidfd, proc
 from segue.supervisor.control.log import Log
 from segue.supervisor.control.paths import Paths
 from segue.supervisor.lifecycle.instance import Instance, Worker
-from segue.supervisor.lifecycle.stages import Phase, Stage, Turn
+from segue.supervisor.lifecycle.stages import Phase, Stage, WorkerInput
 from segue.supervisor.run.record import UNREADABLE, Record
 from segue.supervisor.run.runner import Runner
 from segue.supervisor.run.service import Service
@@ -42,7 +42,7 @@ def anyone_alive(record: dict[str, Any]) -> bool:
 
 
 def _runs(worker: Worker) -> bool:
-    return worker.pid > 0 and worker.born == proc.start_time(worker.pid)
+    return worker.pid > 0 and worker.start_ticks == proc.start_time(worker.pid)
 
 
 def take_over(
@@ -72,7 +72,7 @@ def take_over(
     for worker in list(instance.workers.values()):
         if worker.live:
             _readopt(runner, worker)
-    identity = service.crew.identity
+    identity = service.processes.identity
     users = {os.geteuid(), identity.uid if identity else os.geteuid()}
     for pid, born in _unknown(paths, instance, users):
         service.say(f"pid {pid} was started just before that supervisor died: it is told to stop")
@@ -105,32 +105,32 @@ def _readopt(runner: Runner, worker: Worker) -> None:
     service, holder = runner.service, _held(worker)
     if holder is None:
         worker.outcome = outcome(None)
-        worker.feed(Turn.EXIT, service.world.now())
-        worker.holds = ()
+        worker.feed(WorkerInput.EXIT, service.world.now())
+        worker.listeners = ()
         return
-    for pid, born in {worker.pid: worker.born, **proc.below(worker.pid)}.items():
+    for pid, born in {worker.pid: worker.start_ticks, **proc.below(worker.pid)}.items():
         # It may have died in the middle of a cycle, while the worker was frozen.
         pidfd.signal_same(pid, born, signal.SIGCONT)
     holds = []
-    for hold in worker.holds:
-        front = service.fronts[hold.bind]
-        listener = front.observer.snapshot(front.bind.address).by_cookie(hold.cookie)
+    for held in worker.listeners:
+        front = service.fronts[held.bind]
+        listener = front.observer.snapshot(front.bind.address).by_cookie(held.cookie)
         if listener is None:
             continue
         taken = duplicate(replace(listener, owners=proc.tree(worker.pid)))
         if taken is not None:
-            holds.append(front.adopt(taken, hold.slot))
-    worker.holds = tuple(holds)
+            holds.append(front.adopt(taken, held.slot))
+    worker.listeners = tuple(holds)
     pipe = None
     if service.settings.output != "raw":
         # Its output is a pipe that it holds open itself: lines written meanwhile are in there.
         with contextlib.suppress(KernelError):
             pipe = Pipe.of_descriptor(pidfd.getfd(holder, 1), worker.pipe)
-    member = service.crew.add(worker, Child(worker.pid, holder), pipe)
-    runner.ends.watch(member)
+    process = service.processes.add(worker, Child(worker.pid, holder), pipe)
+    runner.ends.watch(process)
     if worker.stage is Stage.STOPPING:
         # The signal may have been written down and not sent; a second one does no harm.
-        member.signal(service.settings.signal_number())
+        process.signal(service.settings.signal_number())
 
 
 def _held(worker: Worker) -> int | None:

@@ -103,7 +103,7 @@ def gather(service: Service, settings: Settings, begun: dict[int, str] | None = 
         before=service.settings,
         nudge=choice.nudge,
         reasons=tuple(choice.reasons),
-        files=service.crew.files,
+        files=service.processes.files,
         clients=tuple(service.waiting.handed()),
         moved=service.moved,
         cut=service.cut,
@@ -125,7 +125,7 @@ def gather(service: Service, settings: Settings, begun: dict[int, str] | None = 
                 one.pipe.reader if one.pipe else None,
                 (begun or {}).get(one.pipe.reader, "") if one.pipe else "",
             )
-            for one in service.crew
+            for one in service.processes
         },
         unclaimed={
             generation: tuple((one.name, one.listeners) for one in held)

@@ -60,11 +60,11 @@ class Upkeep:
 
     def _find_strangers(self) -> None:
         """Count listeners at our addresses that are not ours; say so once for each."""
-        crew = self.service.crew
+        processes = self.service.processes
         seen = {
             one.cookie: (front, one)
             for front in self.service.fronts
-            for one in strangers(front, crew)
+            for one in strangers(front, processes)
         }
         for cookie in set(seen) - self._strangers:
             front, one = seen[cookie]
@@ -75,10 +75,10 @@ class Upkeep:
         self._strangers = frozenset(seen)
 
     def _find_shut(self, front: Front, listening: frozenset[int]) -> None:
-        """We hold a descriptor of each listener, so only shutdown(2) ends its listening."""
+        """We held a descriptor of each listener, so only shutdown(2) ends its listening."""
         instance = self.service.instance
         for worker in instance.of(instance.working, Stage.STANDBY, Stage.SERVING):
-            holds = [hold for hold in worker.holds if hold.bind == front.number]
-            if not worker.fault and any(hold.cookie not in listening for hold in holds):
+            holds = [held for held in worker.listeners if held.bind == front.number]
+            if not worker.fault and any(held.cookie not in listening for held in holds):
                 worker.fault = f"has shut down its listener at {front.bind.address}"
                 self.service.say(f"{worker.name} {worker.fault}: it is replaced")

@@ -16,7 +16,7 @@ from segue.supervisor.lifecycle.stages import Phase, Stage
 from segue.supervisor.rescue import balancing
 from segue.supervisor.rescue.watched import Depth, Thresholds, WatchedWorker
 from segue.supervisor.settings import Settings
-from segue.supervisor.workers.processes import Crew, part
+from segue.supervisor.workers.processes import Processes, part
 
 _WATCHED = frozenset({Stage.SERVING, Stage.DRAINING, Stage.STOPPING})
 
@@ -34,15 +34,15 @@ def thresholds(settings: Settings, fronts: Sequence[Front]) -> Thresholds:
 class OwnWorkers:
     """A ``Watched``: every listener is held here, so that a queue is a getsockopt away."""
 
-    def __init__(self, instance: Instance, crew: Crew, fronts: Sequence[Front]) -> None:
-        self._instance, self._crew, self._fronts = instance, crew, fronts
+    def __init__(self, instance: Instance, processes: Processes, fronts: Sequence[Front]) -> None:
+        self._instance, self._processes, self._fronts = instance, processes, fronts
 
     def watched(self) -> list[WatchedWorker]:
         """As in Watched: none while the instance stops."""
         if self._instance.phase is Phase.STOPPING:
             return []
         living = self._instance.living
-        return [_seen(one) for one in living if one.stage in _WATCHED and one.holds]
+        return [_seen(one) for one in living if one.stage in _WATCHED and one.listeners]
 
     def worker(self, number: int) -> WatchedWorker:
         """As in Watched."""
@@ -50,7 +50,7 @@ class OwnWorkers:
 
     def processes(self, number: int) -> tuple[int, ...]:
         """As in Watched: of its tree as many as one look may cost."""
-        return self._crew.members[number].tree(part(len(self._crew.members)))
+        return self._processes.by_worker[number].tree(part(len(self._processes.by_worker)))
 
     def open(self, listener: HeldListener) -> socket.socket | None:
         """As in Watched."""
@@ -73,4 +73,4 @@ class OwnWorkers:
 
 
 def _seen(worker: Worker) -> WatchedWorker:
-    return WatchedWorker(worker.id, worker.name, worker.holds, worker.stage is Stage.SERVING)
+    return WatchedWorker(worker.id, worker.name, worker.listeners, worker.stage is Stage.SERVING)

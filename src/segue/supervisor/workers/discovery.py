@@ -15,10 +15,10 @@ from segue.linux.sockopt import cookie
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.instance import HeldListener, Instance, Worker
 from segue.supervisor.lifecycle.stages import Stage
-from segue.supervisor.workers.processes import Crew, Member
+from segue.supervisor.workers.processes import Process, Processes
 
 
-def discover(instance: Instance, crew: Crew, fronts: list[Front]) -> list[str]:
+def discover(instance: Instance, processes: Processes, fronts: list[Front]) -> list[str]:
     """Adopt new listeners of the workers' trees and let go of those that no worker has any more.
 
     Returns sentences for the log.  A worker whose listeners change while it serves (one that
@@ -26,9 +26,9 @@ def discover(instance: Instance, crew: Crew, fronts: list[Front]) -> list[str]:
     """
     said: list[str] = []
     trees = {
-        member.worker.id: _inodes(member)
-        for member in crew
-        if member.worker.stage in {Stage.STARTING, Stage.STANDBY, Stage.SERVING}
+        process.worker.id: _inodes(process)
+        for process in processes
+        if process.worker.stage in {Stage.STARTING, Stage.STANDBY, Stage.SERVING}
     }
     for front in fronts:
         group = front.observer.snapshot(front.bind.address)
@@ -39,25 +39,25 @@ def discover(instance: Instance, crew: Crew, fronts: list[Front]) -> list[str]:
                     continue
                 worker = instance.workers[worker_id]
                 pid, fd = inodes[listener.inode]
-                hold = _adopt(
-                    front, worker, pid, fd, listener.cookie, injected=crew.settings.inject
+                adopted = _adopt(
+                    front, worker, pid, fd, listener.cookie, injected=processes.settings.inject
                 )
-                if hold is not None:
-                    worker.holds = (*worker.holds, hold)
+                if adopted is not None:
+                    worker.listeners = (*worker.listeners, adopted)
                     _share_anew(instance, worker)
         inode_of = {listener.cookie: listener.inode for listener in group.listeners}
         for worker_id, inodes in trees.items():
             worker = instance.workers[worker_id]
             lost = [
-                hold
-                for hold in worker.holds
-                if hold.bind == front.number and inode_of.get(hold.cookie) not in inodes
+                one
+                for one in worker.listeners
+                if one.bind == front.number and inode_of.get(one.cookie) not in inodes
             ]
             # The last one stays: its queue is kept for whoever comes next.
-            if lost and len(lost) < len(worker.holds):
-                worker.holds = tuple(hold for hold in worker.holds if hold not in lost)
-                for hold in lost:
-                    front.leave(hold.slot)
+            if lost and len(lost) < len(worker.listeners):
+                worker.listeners = tuple(one for one in worker.listeners if one not in lost)
+                for one in lost:
+                    front.leave(one.slot)
                 said.append(
                     f"worker {worker.generation}.{worker.id} closed {len(lost)} listener(s) at"
                     f" {front.bind.address} itself; what waited there moved on"
@@ -71,9 +71,9 @@ def _share_anew(instance: Instance, worker: Worker) -> None:
         instance.shared = ()
 
 
-def _inodes(member: Member) -> dict[int, tuple[int, int]]:
-    """Socket inode -> (pid, descriptor) over the member's whole tree."""
-    return {inode: (pid, fd) for pid in member.tree() for inode, fd in proc.sockets(pid).items()}
+def _inodes(process: Process) -> dict[int, tuple[int, int]]:
+    """Socket inode -> (pid, descriptor) over the process's whole tree."""
+    return {inode: (pid, fd) for pid in process.tree() for inode, fd in proc.sockets(pid).items()}
 
 
 def _adopt(

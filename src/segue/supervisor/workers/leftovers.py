@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from segue.linux import pidfd, proc
-from segue.supervisor.workers.processes import Member, end_leftovers
+from segue.supervisor.workers.processes import Process, end_leftovers
 from segue.worker import VARIABLE
 
 _PACE = 0.02
@@ -67,7 +67,7 @@ class Leftovers:
         return self._due if self._left else None
 
     def begin(
-        self, leader: int, flag: str, number: int, limit: float, crew: Iterable[Member]
+        self, leader: int, flag: str, number: int, limit: float, processes: Iterable[Process]
     ) -> dict[int, int]:
         """Signal what a worker that has just ended left running; which processes there were.
 
@@ -76,14 +76,16 @@ class Leftovers:
         left = end_leftovers(leader, flag, number)
         if left:
             self._left[leader] = flag, limit, left
-        others = {pid: born for pid, born in self._strays(crew).items() if left.get(pid) != born}
+        others = {
+            pid: born for pid, born in self._strays(processes).items() if left.get(pid) != born
+        }
         for pid, born in others.items():
             pidfd.signal_same(pid, born, number)
         if others:
             self._left[_STRAYS] = "", limit, others
         return left | others
 
-    def step(self, crew: Iterable[Member]) -> None:
+    def step(self, processes: Iterable[Process]) -> None:
         """Look if it is time to, and kill those whose time is up."""
         begun = self._now()
         if not self._left or begun < self._due:
@@ -91,7 +93,7 @@ class Leftovers:
         for leader, (flag, limit, before) in list(self._left.items()):
             number = signal.SIGKILL if begun >= limit else 0
             if leader == _STRAYS:
-                left = self._strays(crew)
+                left = self._strays(processes)
                 for pid, born in left.items() if number else ():
                     pidfd.signal_same(pid, born, number)
             else:
@@ -105,13 +107,13 @@ class Leftovers:
                 self._bystanders |= left.items()
         self._due = begun + max(_PACE, _COST * (self._now() - begun))
 
-    def _strays(self, crew: Iterable[Member]) -> dict[int, int]:
-        members = list(crew)
+    def _strays(self, processes: Iterable[Process]) -> dict[int, int]:
+        running = list(processes)
         if os.getpid() == 1:
             # Whatever loses its parent anywhere in the container comes to us, and ends with us.
             return {}
-        living = {one.flag: one.worker.born for one in members}
-        known = {(one.child.pid, one.worker.born) for one in members} | self._bystanders
+        living = {one.flag: one.worker.start_ticks for one in running}
+        known = {(one.child.pid, one.worker.start_ticks) for one in running} | self._bystanders
         orphans = {
             pid: Orphan(born, _flag(pid))
             for pid, born in proc.children_born(os.getpid()).items()

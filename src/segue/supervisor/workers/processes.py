@@ -1,4 +1,4 @@
-"""The processes of an instance: one Member for each live worker, with all that belongs to it."""
+"""The processes of an instance: one Process for each live worker, with all that belongs to it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def part(workers: int) -> int:
 
 
 @dataclass(slots=True)
-class Member:
+class Process:
     """One live worker's process, output and readiness; closes what is open."""
 
     worker: Worker
@@ -90,8 +90,8 @@ class Member:
         openat.remove(self.flag)
 
 
-class Crew:
-    """Every live member by worker id."""
+class Processes:
+    """Every live process by worker id."""
 
     def __init__(self, settings: Settings, paths: Paths, spawn: Spawning) -> None:
         self.settings, self.paths, self._spawn = settings, paths, spawn
@@ -99,23 +99,23 @@ class Crew:
         self.rights = rights_of(settings)
         self.files: tuple[int, int] | None = None  # RLIMIT_NOFILE of workers; None for as here
         self.injection: Injection | None = None  # with --inject, from before the first start
-        self.members: dict[int, Member] = {}
+        self.by_worker: dict[int, Process] = {}
 
-    def __iter__(self) -> Iterator[Member]:
-        return iter(list(self.members.values()))
+    def __iter__(self) -> Iterator[Process]:
+        return iter(list(self.by_worker.values()))
 
-    def start(self, worker: Worker, fronts: list[Front]) -> Member:
+    def start(self, worker: Worker, fronts: list[Front]) -> Process:
         """Spawn the command for this worker with its held listeners as descriptors 3 and on.
 
         Raises KernelError or OSError when it cannot; nothing is left behind then.
         """
         settings = self.settings
         listeners = [
-            fronts[hold.bind].sockets[hold.slot]
-            for hold in sorted(worker.holds, key=lambda hold: hold.bind)
+            fronts[held.bind].sockets[held.slot]
+            for held in sorted(worker.listeners, key=lambda held: held.bind)
         ]
         if self.identity is not None and self.identity.uid != os.geteuid():
-            # With one of our own user it would be for nothing: such a worker may open a member of
+            # With one of our own user it would be for nothing: such a worker may open a process of
             # the group itself, and look into the supervisor.
             for listener in listeners:
                 lock_filter(listener)
@@ -148,20 +148,20 @@ class Crew:
             if pipe is not None:
                 pipe.close()
             raise
-        worker.pid, worker.born = child.pid, proc.start_time(child.pid) or 0
+        worker.pid, worker.start_ticks = child.pid, proc.start_time(child.pid) or 0
         if pipe is not None:
             pipe.started()
         return self.add(worker, child, pipe)
 
-    def add(self, worker: Worker, child: Child, pipe: Pipe | None) -> Member:
-        """Take a process that runs already into the crew."""
+    def add(self, worker: Worker, child: Child, pipe: Pipe | None) -> Process:
+        """Take a process that runs already into the processes."""
         if pipe is not None:
             pipe.label = f"worker {worker.generation}.{worker.id}"
             pipe.fields = {"generation": worker.generation, "worker": worker.id, "pid": child.pid}
         readiness = Readiness(self.settings.ready, self.settings.ready_http)
-        member = Member(worker, child, pipe, readiness, self.paths.flag(worker.id))
-        self.members[worker.id] = member
-        return member
+        process = Process(worker, child, pipe, readiness, self.paths.flag(worker.id))
+        self.by_worker[worker.id] = process
+        return process
 
     def _environment(self, worker: Worker, flag: str, inherited: int) -> dict[str, str]:
         env = dict(os.environ)
@@ -184,17 +184,17 @@ class Crew:
 
         All workers have the same part of them, whatever the others have.
         """
-        most = part(len(self.members))
-        found = {member.worker.id: member.tree(most) for member in self}
+        most = part(len(self.by_worker))
+        found = {process.worker.id: process.tree(most) for process in self}
         crowded = frozenset(one for one, pids in found.items() if len(pids) > most)
         return {one: frozenset(pids[:most]) for one, pids in found.items()}, crowded
 
-    def of_process(self, pid: int) -> Member | None:
-        """The member in whose tree this process is, unless it is very deep in it.
+    def of_process(self, pid: int) -> Process | None:
+        """The process in whose tree this process is, unless it is very deep in it.
 
         Found from below: it has one parent, and a worker may have thousands of children.
         """
-        by_pid = {member.child.pid: member for member in self}
+        by_pid = {process.child.pid: process for process in self}
         return next((by_pid[one] for one in proc.line_above(pid) if one in by_pid), None)
 
     @property
@@ -209,10 +209,10 @@ class Crew:
         return frozenset(uid for one in starting if (uid := proc.uid(one.child.pid)) is not None)
 
     def remove(self, worker: int) -> None:
-        """Forget a member whose process has ended, and close what was its."""
-        member = self.members.pop(worker, None)
-        if member is not None:
-            member.close()
+        """Forget a process whose process has ended, and close what was its."""
+        process = self.by_worker.pop(worker, None)
+        if process is not None:
+            process.close()
 
 
 def rights_of(settings: Settings) -> Rights:

@@ -147,10 +147,10 @@ class Readiness:
         if self.mode == "notify":
             self.why = "" if self.said else "it has not said READY=1"
             return self.said
-        for hold in holds:
-            if hold.cookie not in self._proven and now >= self._again:
-                self._look(fronts[hold.bind], hold, now)
-        missing = [hold for hold in holds if hold.cookie not in self._proven]
+        for held in holds:
+            if held.cookie not in self._proven and now >= self._again:
+                self._look(fronts[held.bind], held, now)
+        missing = [held for held in holds if held.cookie not in self._proven]
         if missing or not holds:
             self.why = self.why or "it has not accepted a connection"
             return False
@@ -159,19 +159,19 @@ class Readiness:
             return False
         return True
 
-    def _look(self, front: Front, hold: HeldListener, now: float) -> None:
-        knock = self._knocks.get(hold.cookie)
+    def _look(self, front: Front, held: HeldListener, now: float) -> None:
+        knock = self._knocks.get(held.cookie)
         if knock is None:
-            knock = self._knocks[hold.cookie] = Knock(front, hold.slot, self.path, now)
+            knock = self._knocks[held.cookie] = Knock(front, held.slot, self.path, now)
         if knock.step(now):
-            self._proven.add(hold.cookie)
+            self._proven.add(held.cookie)
         elif knock.failed:
             self.why = knock.failed
             self._again = now + AGAIN
         else:
             return
         knock.close()
-        del self._knocks[hold.cookie]
+        del self._knocks[held.cookie]
 
     def close(self) -> None:
         """Hang up on whoever has not answered."""

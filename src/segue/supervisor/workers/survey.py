@@ -10,9 +10,9 @@ from segue.linux import proc
 from segue.observe.snapshot import Part
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.instance import Instance, Worker
-from segue.supervisor.lifecycle.plan import Held
+from segue.supervisor.lifecycle.plan import Load
 from segue.supervisor.lifecycle.stages import Stage
-from segue.supervisor.workers.processes import Crew
+from segue.supervisor.workers.processes import Processes
 
 # A SYN that chose its listener just before the flip shows as a request within microseconds.
 _SETTLED = 0.01
@@ -23,7 +23,7 @@ class Survey:
     """Looks at every front, and remembers which half-open requests an old listener may own."""
 
     idle_grace: float
-    held: dict[int, Held] = field(default_factory=dict)
+    loads: dict[int, Load] = field(default_factory=dict)
     # Workers that hide their descriptors: their connections cannot be told from others'.
     hidden: frozenset[int] = frozenset()
     # Workers with more processes than one look may cost: so it is with theirs.
@@ -33,11 +33,11 @@ class Survey:
     pending: dict[int, dict[int, frozenset[int]]] = field(default_factory=lambda: defaultdict(dict))
 
     def look(
-        self, instance: Instance, crew: Crew, fronts: list[Front], now: float
-    ) -> dict[int, Held]:
-        """The facts of every worker whose end is near; also kept in ``held``."""
+        self, instance: Instance, processes: Processes, fronts: list[Front], now: float
+    ) -> dict[int, Load]:
+        """The facts of every worker whose end is near; also kept in ``loads``."""
         near = [one for one in instance.living if one.stage in {Stage.DRAINING, Stage.STOPPING}]
-        everybody, crowded = crew.trees()
+        everybody, crowded = processes.trees()
         trees = {one.id: everybody[one.id] for one in near if one.id in everybody}
         self.crowded = crowded & trees.keys()
         pids = frozenset().union(*trees.values())
@@ -47,7 +47,7 @@ class Survey:
         if self.hidden or self.crowded:
             # Whatever belongs to somebody else who can be seen is not theirs.
             pids = pids.union(*everybody.values())
-        found = {one.id: Held() for one in near}
+        found = {one.id: Load() for one in near}
         for front in fronts:
             group = front.observer.snapshot(
                 front.bind.address, Part.REQUESTS, Part.CONNECTIONS, pids=pids
@@ -55,35 +55,35 @@ class Survey:
             for one in near:
                 pids_of = trees.get(one.id, frozenset())
                 found[one.id] = self._add(found[one.id], one, front, group, pids_of, now)
-        self.held = found
+        self.loads = found
         for gone in set(self.pending) - set(found):
             del self.pending[gone]
         return found
 
     def forget(self, worker: int) -> None:
         """It begins to drain: what was seen of it before it served again says nothing."""
-        self.held.pop(worker, None)
+        self.loads.pop(worker, None)
         self.pending.pop(worker, None)
 
     def _add(
         self,
-        sofar: Held,
+        sofar: Load,
         worker: Worker,
         front: Front,
         group: Group,
         pids: frozenset[int],
         now: float,
-    ) -> Held:
+    ) -> Load:
         queue = sum(
             listener.queue
-            for hold in worker.holds
-            if hold.bind == front.number and (listener := group.by_cookie(hold.cookie))
+            for held in worker.listeners
+            if held.bind == front.number and (listener := group.by_cookie(held.cookie))
         )
         grace = self.idle_grace * 1000
         connections = group.held_by(pids)
         idle = sum(1 for one in connections if one.idle_ms is not None and one.idle_ms >= grace)
         unknown = len(group.unowned) if worker.id in self.hidden | self.crowded else 0
-        return Held(
+        return Load(
             queue=sofar.queue + queue,
             requests=sofar.requests + self._requests(worker, front, group, now),
             busy=sofar.busy + len(connections) - idle + unknown,
@@ -96,14 +96,14 @@ class Survey:
         mine = self.pending[worker.id]
         if front.number in mine:
             mine[front.number] &= group.requests
-        elif now >= worker.since + _SETTLED:
+        elif now >= worker.stage_since + _SETTLED:
             mine[front.number] = group.requests
         else:
             return 1  # too early to know: not quiet yet
         return len(mine[front.number])
 
 
-def strangers(front: Front, crew: Crew) -> tuple[Listener, ...]:
+def strangers(front: Front, processes: Processes) -> tuple[Listener, ...]:
     """Listeners at this front's address that neither are held here nor belong to a worker.
 
     A worker that was told to stop may still have one that has been let go of.
@@ -111,7 +111,7 @@ def strangers(front: Front, crew: Crew) -> tuple[Listener, ...]:
     unknown = front.observer.snapshot(front.bind.address).strangers(front.cookies)
     if not unknown:
         return ()  # whose sockets they are is worth a look at every process only when there are any
-    trees, _ = crew.trees()
+    trees, _ = processes.trees()
     ours = {inode for tree in trees.values() for pid in tree for inode in proc.sockets(pid)}
     return tuple(one for one in unknown if one.inode not in ours)
 
