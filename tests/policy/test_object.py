@@ -31,6 +31,14 @@ def test_the_one_array_is_segues_whatever_its_name() -> None:
     assert matched(counters=(1, 1, 1, 1, 0), pins=(1, 1, 1, 1, 0)).ours == {"sockets": 0}
 
 
+def test_maps_have_a_bound() -> None:
+    """A file may ask for more memory than there is: all maps count, a ring buffer by its bytes."""
+    half = 1 << 29
+    assert matched(mine=(2, 4, 1 << 20, 500, 0), ring=(27, 0, 0, half, 0))
+    with pytest.raises(UsageError, match=r"have room for \d+ bytes, above 1073741824: give them"):
+        matched(mine=(2, 4, 1 << 20, 600, 0), ring=(27, 0, 0, half, 0))
+
+
 def test_of_two_arrays_the_one_called_sockets_is_filled() -> None:
     """A listener can be in one only, so it must be told which."""
     assert matched(others=SOCKARRAY).ours == {"sockets": 0}

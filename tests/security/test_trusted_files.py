@@ -72,11 +72,20 @@ def test_a_file_of_roots_is_read(files: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", READERS)
 def test_a_file_of_another_user_is_not(files: Path, name: str) -> None:
-    """Whose it is is said; nothing of it is run."""
+    """Whose it is is said, and what whoever trusts it may do; nothing of it is run."""
     os.chown(files / name, SEA, SEA)
-    with pytest.raises(UsageError, match=f"{name} is not used: it belongs to uid 61001"):
+    said = f"{name} is not used: it belongs to uid 61001.*chown root .*{name}$"
+    with pytest.raises(UsageError, match=said):
         READERS[name](str(files / name))
     assert not (files / "policy.py.ran").exists()
+
+
+def test_another_users_link_to_a_file_of_roots_is_not(files: Path) -> None:
+    """Who made the link chose the file."""
+    (files / "link").symlink_to("segue.toml")
+    os.chown(files / "link", SEA, SEA, follow_symlinks=False)
+    with pytest.raises(UsageError, match=r"belongs to uid 61001.*; name the file itself"):
+        read_toml(str(files / "link"))
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -84,7 +93,7 @@ def test_a_file_of_another_user_is_not(files: Path, name: str) -> None:
 def test_a_file_that_others_may_write_to_is_not(files: Path, name: str, mode: int) -> None:
     """Nor is what they write run."""
     (files / name).chmod(mode)
-    with pytest.raises(UsageError, match=r"its group or others may write to it"):
+    with pytest.raises(UsageError, match=r"its group or others may write to it.*; chmod go-w "):
         READERS[name](str(files / name))
     assert not (files / "policy.py.ran").exists()
 

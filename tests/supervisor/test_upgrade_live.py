@@ -6,10 +6,14 @@ Each instance runs a copy of the code, which is changed while it runs.
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from tests.supervisor.instance import ROOT, Instance, wait_until
+
+from segue.supervisor.run import upgrade
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 
@@ -79,6 +83,22 @@ def test_new_code_that_cannot_read_the_handover_is_not_become(
         change(code, HANDOVER, after, before)
         assert one.ask("reexec") == {"exit": 0}
         assert pids(one) == had
+
+
+def test_new_code_may_say_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of words without an end a part is kept, nonsense is shown as such, and silence ends."""
+
+    def answer(code: str) -> tuple[int, str]:
+        return upgrade._answer([sys.executable, "-S", "-E", "-c", f"import os, time; {code}"], 0)
+
+    code, words = answer("[os.write(2, b'x' * 65536) for _ in range(300)]; os._exit(3)")
+    assert (code, len(words), set(words)) == (3, 1 << 20, {"x"})
+    assert answer("os.write(2, b'\\xff?'); os._exit(4)") == (4, "\ufffd?")
+    monkeypatch.setattr(upgrade, "_CHECK_SECONDS", 0.2)
+    for silent in ("time.sleep(60)", "os.close(2); time.sleep(60)", "os.write(2, b'x') and 0"):
+        loop = silent if "sleep" in silent else f"[0 for _ in iter(lambda: {silent}, 1)]"
+        with pytest.raises(subprocess.TimeoutExpired):
+            answer(loop)
 
 
 def test_new_code_that_fails_after_exec_takes_over_by_the_record(

@@ -213,10 +213,26 @@ def _refuse(path: str, named: os.stat_result, opened: os.stat_result) -> None:
     if why:
         raise UsageError(
             f"{path} is not used: {why}, and it decides what is done with the rights of"
-            f" {_user(os.geteuid())}; use a file that only root or this user may write to"
+            f" {_user(os.geteuid())}; {_remedy(path, named, opened, trusted)}"
         )
     if stat.S_ISDIR(opened.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+
+
+def _remedy(
+    path: str, named: os.stat_result, opened: os.stat_result, trusted: Collection[int]
+) -> str:
+    """What to do for whoever trusts the file all the same."""
+    if stat.S_ISLNK(named.st_mode) and named.st_uid not in trusted:
+        return "name the file itself, not that link"
+    if opened.st_uid in trusted and not stat.S_ISCHR(opened.st_mode):
+        return f"chmod go-w {path} keeps others from writing to it"
+    if os.geteuid() == 0:
+        return (
+            f"run segue as its owner, or, if you trust what is in it, make it root's:"
+            f" chown root {path}"
+        )
+    return "if you trust what is in it, use a copy of your own"
 
 
 def _private_groups() -> tuple[int, ...]:

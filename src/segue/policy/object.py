@@ -33,6 +33,10 @@ from segue.policy.language import Verdict
 LIVE = "segue_live"
 _LIVE_BYTES = 4
 
+# Of keys and values in all maps.  A hash has all of its memory from the start, and the kernel finds
+# it by ending other processes.
+MOST_BYTES = 1 << 30
+
 # A pin to a listener that waits without a share: its place there is what is above this.
 WAITING = 1 << 16
 
@@ -77,10 +81,12 @@ def match(found: Object) -> ObjectPolicy:
     """Tell apart whose maps are whose.
 
     Raises UsageError when there is no array to fill, when it cannot be told which one, when a map
-    that Segue fills has another layout than Segue's, and for a kind of map that Segue cannot make.
+    that Segue fills has another layout than Segue's, for a kind of map that Segue cannot make, and
+    for maps that take too much memory.
     """
     for spec in found.maps:
         _refuse_kind(spec)
+    _refuse_size(found.maps)
     sockets = _array(found)
     by_name = {spec.name: number for number, spec in enumerate(found.maps)}
     has = [name for name in _NEEDED_FOR_TABLE if name in by_name]
@@ -148,6 +154,16 @@ def _refuse_kind(spec: MapSpec) -> None:
         raise UsageError(
             f"its map {spec.name} is of kind {spec.kind} (enum bpf_map_type), which Segue cannot"
             f" make; it makes {known}"
+        )
+
+
+def _refuse_size(maps: Sequence[MapSpec]) -> None:
+    # A ring buffer has so many bytes; the kernel's own bytes of each entry are not counted.
+    total = sum(one.entries * max(one.key_size + one.value_size, 1) for one in maps)
+    if total > MOST_BYTES:
+        raise UsageError(
+            f"its maps have room for {total} bytes, above {MOST_BYTES}: give them fewer entries"
+            " (max_entries)"
         )
 
 

@@ -8,8 +8,11 @@ cannot, or when exec(2) is refused, the old code goes on.  The new code says tha
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 
 from segue.engine.steering import descriptors_of, moves_at_close
 from segue.errors import KernelError, SegueError, UsageError
@@ -19,7 +22,9 @@ from segue.supervisor.run.record import Record
 from segue.supervisor.run.service import Service, Upgrade
 from segue.supervisor.settings import Settings
 
+# The supervisor does nothing else meanwhile: the new code is tried with what is true now.
 _CHECK_SECONDS = 20.0
+_MOST_WORDS = 1 << 20  # bytes: the sentence comes first, and the verifier's words after it
 
 
 def refuse_others(before: Settings, settings: Settings, paths: Paths) -> None:
@@ -70,15 +75,7 @@ def _try(argv: tuple[str, ...], handover: Handover) -> None:
     check = [*argv[: verb + 1], "--check", *argv[verb + 1 :]]
     memory = handover.write()
     try:
-        done = subprocess.run(
-            check,
-            capture_output=True,
-            text=True,
-            timeout=_CHECK_SECONDS,
-            check=False,
-            env={**os.environ, VARIABLE: str(memory)},
-            pass_fds=(memory,),
-        )
+        code, words = _answer(check, memory)
     except subprocess.TimeoutExpired:
         raise SegueError(f"the new code did not load within {_CHECK_SECONDS:g} s") from None
     except OSError as error:
@@ -86,11 +83,44 @@ def _try(argv: tuple[str, ...], handover: Handover) -> None:
         raise KernelError("fork, execve", error.errno or 0, doing) from error
     finally:
         os.close(memory)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no reason given"]
+    if code:
+        lines = words.strip().splitlines() or ["no reason given"]
         # The verifier's words may follow the sentence; a traceback has none, and ends with it.
         last = next((line for line in lines if line.startswith("segue: ")), lines[-1])
         raise SegueError(f"the new code does not start, the old one goes on: {last}")
+
+
+def _answer(argv: Sequence[str], memory: int) -> tuple[int, str]:
+    """The exit code of new code that gets this memory, and the first of what it says of it.
+
+    It may say anything, and at any length.  Raises TimeoutExpired, OSError.
+    """
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, VARIABLE: str(memory)},
+        pass_fds=(memory,),
+    )
+    end, kept = time.monotonic() + _CHECK_SECONDS, b""
+    with process:
+        assert process.stderr is not None
+        said = process.stderr.fileno()
+        ready = select.poll()
+        ready.register(said, select.POLLIN)
+        try:
+            while ready.poll(1000 * max(0, end - time.monotonic())):
+                read = os.read(said, _MOST_WORDS)
+                if not read:
+                    break
+                kept += read[: _MOST_WORDS - len(kept)]
+                if time.monotonic() > end:
+                    break
+            code = process.wait(max(0, end - time.monotonic()))
+        finally:
+            process.kill()  # nothing if it has ended
+    return code, kept.decode(errors="replace")
 
 
 def gather(service: Service, settings: Settings, begun: dict[int, str] | None = None) -> Handover:

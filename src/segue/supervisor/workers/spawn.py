@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import resource
+import select
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,7 +67,8 @@ def spawn(
     ``cgroup_door`` is a descriptor of the cgroup.procs of where it is to be before it execs.
     Raises KernelError, and leaves nothing behind, when there can be no further process or
     descriptor (EAGAIN, EMFILE), when the program cannot be executed (ENOENT, EACCES), or its user
-    cannot be taken on or rights not given up (EPERM).
+    cannot be taken on or rights not given up (EPERM).  ETIMEDOUT when the process does not get
+    that far: it is killed then, and reaped when it has ended.
     """
     with _refusals("pipe2", argv[0]):
         told, tell = os.pipe()  # close-on-exec: it closes silently when exec has worked
@@ -96,6 +98,10 @@ def spawn(
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     os.close(tell)
     with open(told, "rb") as pipe:
+        if not select.select([pipe], [], [], _BEGIN_SECONDS)[0]:
+            os.kill(pid, signal.SIGKILL)  # not reaped yet, so the pid is still its own
+            advice = f"it did not begin within {_BEGIN_SECONDS:g} s: is its cgroup frozen?"
+            raise KernelError("execvpe", errno.ETIMEDOUT, f"starting {argv[0]}", advice)
         trouble = pipe.read(_MOST_TROUBLE).decode(errors="replace")
     if trouble:
         os.waitpid(pid, 0)
@@ -119,6 +125,7 @@ def _refusals(call: str, program: str) -> Iterator[None]:
         raise KernelError(call, number, f"starting {program}", _ADVICE.get(number, "")) from error
 
 
+_BEGIN_SECONDS = 10.0  # from fork to exec; the supervisor waits for it
 _MOST_TROUBLE = 1 << 16  # bytes: an errno and a path, or the words of an exception
 _ADVICE = {
     errno.EAGAIN: "there can be no further process: see ulimit -u, or TasksMax of the unit",

@@ -1,0 +1,39 @@
+"""A worker that does not come to its program: the supervisor goes on without it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from tests.supervisor.instance import wait_until
+
+from segue.errors import KernelError
+from segue.linux import cgroup
+from segue.supervisor.workers import spawn as spawning
+from segue.supervisor.workers.spawn import spawn
+
+
+@pytest.mark.root
+def test_a_frozen_cgroup_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who freezes a cgroup stops what enters it: after some seconds the start is given up."""
+    monkeypatch.setattr(spawning, "_BEGIN_SECONDS", 0.2)
+    path = f"{cgroup.mine()}/segue.test.frozen.{os.getpid()}"
+    cgroup.make(path)
+    door = cgroup.open_door(path)
+    try:
+        Path(path, "cgroup.freeze").write_text("1")
+        with pytest.raises(KernelError, match="is its cgroup frozen") as refused:
+            spawn(["true"], env={}, cgroup_door=door)
+        assert refused.value.errno == errno.ETIMEDOUT
+        wait_until(lambda: not cgroup.members(path), "the end of the process")
+        assert ended()
+    finally:
+        os.close(door)
+        cgroup.remove(path, 5)
+
+
+def ended() -> list[int]:
+    """The children that are reaped now."""
+    return [pid for pid, _ in spawning.reap()]
