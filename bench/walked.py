@@ -62,6 +62,7 @@ class Walk:
             "calls": self.calls.total(),
             "moves": moves,
             "pass_on": dict(passing.most_common()),
+            "edges": [[a, b, n] for (a, b), n in self.calls.most_common() if a != b],
         }
         beside = f"{self.where}.new"
         Path(beside).write_text(json.dumps(found))

@@ -47,7 +47,7 @@ PURE_FILES = [
     "observe/balance.py",
     "observe/stall.py",
     "supervisor/lifecycle",
-    "supervisor/turns.py",
+    "supervisor/allowance.py",
 ]
 # Calls that make, change or remove what has a name in a directory.
 BY_NAME = {

@@ -112,7 +112,8 @@ def measure(*, repetitions: int = 5, rate: int = 100) -> list[Row]:
 
 def _add(tally: Tally, name: str, found: dict[str, Any]) -> None:
     if os.environ.get("WALK_FILES"):
-        print(*found["files"], json.dumps(found["pass_on"]), sep="\n")
+        edges = (f"{count:6} {a} -> {b}" for a, b, count in found["edges"])
+        print(*found["files"], json.dumps(found["pass_on"]), *edges, sep="\n")
     sample = Sample(
         {
             "files": len(found["files"]),

@@ -146,11 +146,12 @@ class Loop:
             subject.settle()
             if subject.over():
                 return
-            for key in self._wait(subject):
+            events = self._wait(subject)
+            for key in events:
                 # An earlier event of this round may have ended what this one is about.
                 if self._selector.get_map().get(key.fd) is key:
                     self.attempt("an event", key.data)
-            if subject.over():
+            if events and subject.over():
                 return
             self.attempt("looking around", subject.tick)
 

@@ -158,15 +158,16 @@ def plan(
     """
     if instance.phase is Phase.ENDED:
         return []
+    living = instance.living
     if instance.phase is Phase.STOPPING:
         steps: list[Step] = [
             Stop(one.id, "the instance stops")
-            for one in instance.living
+            for one in living
             if one.stage not in {Stage.STOPPING, Stage.KILLED}
         ]
-        steps += _kills(instance, loads, limits, now)
-        return steps or ([] if instance.living else [End()])
-    given_up = _given_up(instance)
+        steps += _kills(instance, living, loads, limits, now)
+        return steps or ([] if living else [End()])
+    given_up = _given_up(instance, living)
     if given_up:
         return given_up
     verdict = _newcomers(instance, limits, now, stalls)
@@ -176,14 +177,12 @@ def plan(
     if weights and weights != instance.shared:
         # Alone: who gets a share again must not be stopped for being quiet in the same breath.
         return [Share(weights)]
-    steps = [
-        Retire(one.id) for one in instance.living if one.finisher and one.stage is Stage.STANDBY
-    ]
+    steps = [Retire(one.id) for one in living if one.finisher and one.stage is Stage.STANDBY]
     steps += _rescues(instance, stalls, now)
-    steps += _spawns(instance, limits, now)
-    steps += _stops(instance, loads, limits, now)
-    steps += _stall_stops(instance, limits, stalls)
-    steps += _kills(instance, loads, limits, now)
+    steps += _spawns(instance, living, limits, now)
+    steps += _stops(instance, living, loads, limits, now)
+    steps += _stall_stops(instance, living, limits, stalls)
+    steps += _kills(instance, living, loads, limits, now)
     return steps
 
 
@@ -243,12 +242,12 @@ def _candidates(instance: Instance, generation: int) -> list[Worker]:
     return sorted(able[: instance.size], key=lambda one: one.id)
 
 
-def _given_up(instance: Instance) -> list[Step]:
+def _given_up(instance: Instance, living: list[Worker]) -> list[Step]:
     """Newcomers that were replaced, rolled back or abandoned before they had a share."""
     serving = {instance.working, instance.newcomer}
     return [
         Stop(one.id, "its generation is given up")
-        for one in instance.living
+        for one in living
         if one.stage in {Stage.STARTING, Stage.STANDBY} and not one.finisher
         if one.generation > instance.working and one.generation not in serving
     ]
@@ -292,7 +291,7 @@ def _newcomers(
     return []
 
 
-def _spawns(instance: Instance, limits: Limits, now: float) -> list[Step]:
+def _spawns(instance: Instance, living: list[Worker], limits: Limits, now: float) -> list[Step]:
     """Workers that the working generation lacks, once the back-off allows."""
     if not limits.respawn or instance.phase is Phase.STARTING:
         return []
@@ -306,7 +305,7 @@ def _spawns(instance: Instance, limits: Limits, now: float) -> list[Step]:
         one.stage in {Stage.SERVING, Stage.STANDBY, Stage.DRAINING}
         # Newcomers may be the repair of what does not work: they are waited for.
         or (one.stage is Stage.STARTING and one.generation == instance.newcomer)
-        for one in instance.living
+        for one in living
     )
     if len(recent) > limits.crash_limit and nobody:
         return [
@@ -334,23 +333,27 @@ def due_rescues(sharing: Collection[int], stalls: Mapping[int, Stall], now: floa
     return [one for one, stall in stalls.items() if stall.queue and now >= stall.not_before]
 
 
-def _stall_stops(instance: Instance, limits: Limits, stalls: Mapping[int, Stall]) -> list[Step]:
+def _stall_stops(
+    instance: Instance, living: list[Worker], limits: Limits, stalls: Mapping[int, Stall]
+) -> list[Step]:
     """Workers that are stalled too long, or again and again."""
     if not limits.stall_kill or instance.phase is Phase.STARTING:
         return []
     window = MEMORY * limits.stall_kill
     return [
         Stop(one.id, f"it was stalled for {stalls[one.id].total:.1f} of the last {window:g} s")
-        for one in instance.living
+        for one in living
         if one.stage is Stage.SERVING
         and one.id in stalls
         and stalls[one.id].total >= limits.stall_kill
     ]
 
 
-def _stops(instance: Instance, loads: Mapping[int, Load], limits: Limits, now: float) -> list[Step]:
+def _stops(
+    instance: Instance, living: list[Worker], loads: Mapping[int, Load], limits: Limits, now: float
+) -> list[Step]:
     steps: list[Step] = []
-    for one in instance.living:
+    for one in living:
         late = now >= one.started + limits.ready_timeout and not one.fault
         if one.stage is Stage.STARTING and late:
             steps.append(Stop(one.id, f"it was not ready after {limits.ready_timeout:g} s"))
@@ -371,10 +374,12 @@ def _stops(instance: Instance, loads: Mapping[int, Load], limits: Limits, now: f
     return steps
 
 
-def _kills(instance: Instance, loads: Mapping[int, Load], limits: Limits, now: float) -> list[Step]:
+def _kills(
+    instance: Instance, living: list[Worker], loads: Mapping[int, Load], limits: Limits, now: float
+) -> list[Step]:
     return [
         Kill(one.id)
-        for one in instance.living
+        for one in living
         if one.stage is Stage.STOPPING
         and now >= one.stage_since + limits.stop_timeout
         and (now >= _patience(instance, one, limits) or not _has_connections(loads.get(one.id)))

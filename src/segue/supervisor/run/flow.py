@@ -10,9 +10,9 @@ from __future__ import annotations
 import select
 from dataclasses import dataclass, field
 
+from segue.supervisor.allowance import Allowance
 from segue.supervisor.control.log import Log
 from segue.supervisor.loop import Loop, Rank
-from segue.supervisor.turns import Allowance, Turns
 from segue.supervisor.workers.pipe import Pipe
 
 # Of one worker: thirty times what journald takes of a service (RateLimitBurst=10000 in 30 s), and
@@ -52,8 +52,9 @@ class Flow:
     loop: Loop
     _ready: select.epoll = field(default_factory=select.epoll)
     _accounts: dict[int, _Account] = field(default_factory=dict)
-    _turns: Turns[int] = field(default_factory=Turns)
-    _paused: Turns[int] = field(default_factory=Turns)
+    # Pipes in the order of their turns; who had a turn stands at the end.
+    _turns: dict[int, None] = field(default_factory=dict)
+    _paused: dict[int, None] = field(default_factory=dict)
     _skip_at: float = 0.0
     _held: bool = False
     _watched: bool = False
@@ -74,20 +75,20 @@ class Flow:
         one = self._accounts[number]
         one.ended = True
         if number in self._paused:
-            self._paused.discard(number)
+            self._paused.pop(number, None)
             pipe.take_rest()
             self._leave_out(one, pipe.keep_last())
             self._say(one)
         else:
             self._ready.unregister(number)
             pipe.take_rest()
-        self._turns.discard(number)
+        self._turns.pop(number, None)
         words = pipe.last_words
         # Before what is said of its end, unless that is much.
         if not self._held:
             self._pass_on(one)
         if not self._closed(one):
-            self._turns.add(number)
+            self._turns.setdefault(number)
         return words
 
     @property
@@ -115,14 +116,14 @@ class Flow:
         done = 0
         if not self._held:
             for number, _ in self._ready.poll(0):
-                self._turns.add(number)
+                self._turns.setdefault(number)
             for _ in range(len(self._turns)):
                 if done >= ROUND or self._held:
                     break
-                one = self._accounts[self._turns.take()]
+                one = self._accounts[_first(self._turns)]
                 done += self._pass_on(one)
                 if not self._closed(one) and one.pipe.whole and one.pipe.reader not in self._paused:
-                    self._turns.add(one.pipe.reader)
+                    self._turns.setdefault(one.pipe.reader)
         if self._paused and self.loop.now() >= self._skip_at:
             self._empty()
         self._attend()
@@ -142,7 +143,7 @@ class Flow:
                 one.paused_until = now + PAUSE
                 if not self._paused:
                     self._skip_at = now
-                self._paused.add(one.pipe.reader)
+                self._paused.setdefault(one.pipe.reader)
         return cost
 
     def _closed(self, one: _Account) -> bool:
@@ -158,11 +159,11 @@ class Flow:
         now = self.loop.now()
         self._skip_at = now + _SKIP_AGAIN
         for _ in range(min(_SKIPS, len(self._paused))):
-            number = self._paused.take()
+            number = _first(self._paused)
             one = self._accounts[number]
             self._leave_out(one, one.pipe.skip())
             if now < one.paused_until:
-                self._paused.add(number)
+                self._paused.setdefault(number)
             else:
                 self._say(one)
                 self._ready.register(number, select.EPOLLIN)
@@ -203,6 +204,13 @@ class Flow:
                 self.log.pass_on(one.pipe.label, one.pipe.fields, one.pipe.lines(ROUND))
         self.log.finish()
         self._ready.close()
+
+
+def _first(turns: dict[int, None]) -> int:
+    """Take out the pipe that has waited longest."""
+    number = next(iter(turns))
+    del turns[number]
+    return number
 
 
 def _woken() -> None:

@@ -110,7 +110,8 @@ class Runner:
         if instance.settled:
             # What the restart was asked to do must not befall the next scaling down.
             instance.renewal = Renewal()
-        service.waiting.answer(instance, service.cut)
+        if service.waiting.clients:
+            service.waiting.answer(instance, service.cut)
 
     def _performing(self, step: plan.Step) -> Callable[[], None]:
         return lambda: self.performer.perform(step)

@@ -72,6 +72,7 @@ class Service:
     fronts: list[Front] = field(init=False)
     processes: Processes = field(init=False)
     survey: Survey = field(init=False)
+    limits: Limits = field(init=False)  # the times and counts that the plan goes by
     tracing: Tracing = field(init=False)
     flow: Flow = field(init=False)
     leftovers: Leftovers = field(init=False)
@@ -95,19 +96,15 @@ class Service:
         ]
         self.processes = Processes(settings, self.paths, world.spawn)
         self.survey = Survey(settings.idle_grace)
+        self.limits = settings.limits
         self.tracing = Tracing(self.loop, program)
         self.flow = Flow(self.log, self.loop)
         self.leftovers = Leftovers(world.now, self.say)
 
-    @property
-    def limits(self) -> Limits:
-        """The times and counts that the plan goes by."""
-        return self.settings.limits
-
     def say(self, text: str) -> None:
         """To the log, and to every client that waits."""
         self.log.say(text)
-        for client in self.waiting:
+        for client in self.waiting.clients:
             client.say(text)
 
     def failed(self, generation: int, why: str, code: int = 3) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
@@ -57,26 +57,25 @@ class Waiting:
     """Who waits; each is ended once, here."""
 
     def __init__(self) -> None:
+        self.clients: tuple[Client, ...] = ()  # who hears what is said
         self._waits: list[_Wait] = []
-
-    def __iter__(self) -> Iterator[Client]:
-        return iter([one.client for one in self._waits])
 
     def for_generation(self, client: Client, generation: int, *, until_drained: bool) -> None:
         """Until this generation serves, and the older ones are gone if so asked."""
-        self._waits.append(_Wait(client, Awaited.GENERATION, generation, until_drained))
+        self._add(_Wait(client, Awaited.GENERATION, generation, until_drained))
 
     def for_stop(self, client: Client) -> None:
         """Until the instance has ended."""
-        self._waits.append(_Wait(client, Awaited.STOP))
+        self._add(_Wait(client, Awaited.STOP))
 
     def for_new_code(self, client: Client) -> None:
         """Until new code goes on, which answers."""
-        self._waits.append(_Wait(client, Awaited.NEW_CODE))
+        self._add(_Wait(client, Awaited.NEW_CODE))
 
     def forget(self, client: Client) -> None:
         """It does not wait any more; it is the caller's to end."""
         self._waits = [one for one in self._waits if one.client is not client]
+        self._list()
 
     def failed(self, generation: int, why: str, code: int = 3) -> None:
         """This generation will not serve: tell systemd, and end those who wait for it."""
@@ -137,7 +136,7 @@ class Waiting:
             connection = socket.socket(fileno=one.descriptor)
             connection.setblocking(False)
             client = Client(connection)
-            self._waits.append(_Wait(client, one.awaited, one.generation, one.until_drained))
+            self._add(_Wait(client, one.awaited, one.generation, one.until_drained))
 
     def close(self) -> None:
         """The instance has ended: end every wait."""
@@ -147,6 +146,14 @@ class Waiting:
             else:
                 self._end(one, 1, error="the supervisor ended")
 
+    def _add(self, one: _Wait) -> None:
+        self._waits.append(one)
+        self._list()
+
+    def _list(self) -> None:
+        self.clients = tuple(one.client for one in self._waits)
+
     def _end(self, one: _Wait, code: int, **more: Any) -> None:
         self._waits.remove(one)
+        self._list()
         one.client.end(code, **more)
