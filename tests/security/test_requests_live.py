@@ -49,7 +49,7 @@ def test_no_request_ends_the_supervisor(netns: int, tmp_path: Path) -> None:
         for what, line in LINES.items():
             assert sent(instance.control, line)["exit"] == 2, what
         found = instance.status()
-        assert (found["phase"], found["size"], found["newcomer"]) == ("serving", 1, 0)
+        assert (found["phase"], found["size"], found["newcomer"]) == ("serving", 1, None)
         assert [one["share"] for one in found["workers"]] == [100.0]
         assert "bug" not in instance.said()
 
