@@ -20,6 +20,7 @@ TOP = {
     "LICENSE",
     "Makefile",
     "README.md",
+    "SECURITY.md",
     "bench",
     "changes",
     "docs",
@@ -102,6 +103,21 @@ def test_every_fact_that_is_cited_is_written_down() -> None:
             text = (ROOT / path).read_text()
             cited |= dict.fromkeys(re.findall(r"\bFACTS\b(?!\.md)(?:, ([\w-]+))?", text), path)
     assert {name: path for name, path in cited.items() if name not in facts()} == {}
+
+
+def test_every_claim_about_security_names_tests_that_are_there() -> None:
+    """Each row of the last table has some, and each is in the file that it is said to be in."""
+    text = (ROOT / "docs" / "SECURITY.md").read_text()
+    rows = text.rpartition("\n|---|---|\n")[2].split("\n\n")[0].splitlines()
+    named = {row: re.findall(r"`([\w/]+\.py)::(\w+)`", row) for row in rows}
+    assert all(named.values())
+    gone = [
+        f"{file}::{test}"
+        for tests in named.values()
+        for file, test in tests
+        if f"\ndef {test}(" not in (ROOT / "tests" / file).read_text()
+    ]
+    assert gone == []
 
 
 @pytest.mark.parametrize("name", facts())

@@ -129,8 +129,7 @@ class Processes:
                 pipe = Pipe.open()
                 worker.pipe = pipe.inode
             if pipe is not None and self.identity is not None:
-                # So that the worker may open /dev/stdout again by name; where it may not be done,
-                # the user cannot be taken on either, which is said then.
+                # So that the worker may open /dev/stdout by name; without CAP_CHOWN it cannot.
                 with contextlib.suppress(PermissionError):
                     os.fchown(pipe.writer, self.identity.uid, self.identity.gid)
             child = self._spawn(
