@@ -81,14 +81,14 @@ def test_a_newcomer_is_asked_and_then_shared_to(make: Make) -> None:
                     return observer.queued(IPV4)[cookie(second)] == 1
 
             wait_until(asked, "a knock")
-            stages = {worker.id: worker.stage for worker in report(one).workers}
+            stages = {worker.id: worker.stage for worker in report(one.attachment).workers}
             assert stages == {0: "serving", 1: "starting"}
             with connect(IPV4), second.accept()[0]:
 
                 def shared() -> bool:
                     one.tick()
-                    return len(one.attached.weights) == 2
+                    return len(one.attachment.attached.weights) == 2
 
                 wait_until(shared, "a share")
             first.accept()[0].close()
-            assert report(one).fronts[0].counts["new"] == 2
+            assert report(one.attachment).fronts[0].counts["new"] == 2

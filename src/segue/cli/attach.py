@@ -71,8 +71,8 @@ def attach(address: str, policy: str, object: str, allow: str, **given: Any) -> 
     """
     # Imported here: --help needs nothing of the supervisor.
     from segue.engine.programs import ProgramChoice  # noqa: PLC0415
-    from segue.supervisor.attach.follower import attend  # noqa: PLC0415
     from segue.supervisor.attach.settings import AttachSettings  # noqa: PLC0415
+    from segue.supervisor.attach.start import attend  # noqa: PLC0415
 
     allowed = tuple(name.strip() for name in allow.split(",") if name.strip())
     return attend(

@@ -16,8 +16,8 @@ from segue.errors import SegueError
 @group_options
 def detach(address: str, **given: Any) -> int:
     """Undo segue attach: remove its program and its pins."""
-    from segue.supervisor.attach.follower import detach as release  # noqa: PLC0415
     from segue.supervisor.attach.settings import AttachSettings  # noqa: PLC0415
+    from segue.supervisor.attach.start import detach as release  # noqa: PLC0415
     from segue.supervisor.control.client import ask  # noqa: PLC0415
     from segue.supervisor.control.paths import Paths, instances  # noqa: PLC0415
     from segue.supervisor.control.requests import Detach  # noqa: PLC0415

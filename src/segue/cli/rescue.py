@@ -30,8 +30,8 @@ def rescue(address: str, after: str, **given: Any) -> int:
     in the foreground until SIGTERM or SIGINT, and then leaves the listeners as it found them. If
     segue attach runs for ADDRESS, that instance does the work.
     """
-    from segue.supervisor.attach.follower import attend  # noqa: PLC0415
     from segue.supervisor.attach.settings import AttachSettings  # noqa: PLC0415
+    from segue.supervisor.attach.start import attend  # noqa: PLC0415
     from segue.supervisor.control.paths import Paths, instances  # noqa: PLC0415
     from segue.supervisor.control.requests import Rescue  # noqa: PLC0415
 

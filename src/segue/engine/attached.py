@@ -21,7 +21,7 @@ from segue.errors import KernelError, NotSupported, UsageError
 from segue.group import Listener
 from segue.linux import proc
 from segue.observe.origin import Rule
-from segue.observe.snapshot import Observer
+from segue.observe.snapshot import Observer, Part
 from segue.policy.builtin import SLOTS
 from segue.policy.counts import Counts
 from segue.shares import by_generation
@@ -209,6 +209,13 @@ class Attached:
             if taken is not None:
                 with taken:
                     self.steering.rejoin(member.slot, taken)
+
+    def borrow(self) -> socket.socket | None:
+        """A duplicate of a member's listener, the caller's to close; None when all have gone."""
+        for listener in self.observer.snapshot(self.address, Part.OWNERS).listeners:
+            if listener.cookie in self.members and (taken := duplicate(listener)) is not None:
+                return taken
+        return None
 
     # Shares
 

@@ -9,26 +9,22 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from segue.engine.attached import Attached, AttachedListener
 from segue.linux import proc
 from segue.observe.snapshot import Part
 from segue.policy.counts import Counts
+from segue.supervisor.attach.attachment import Attachment
 from segue.supervisor.attach.owners import accepting, youngest
 from segue.supervisor.control.status import FrontStatus, Status, WorkerStatus
 from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.workers.survey import describe
 
-if TYPE_CHECKING:
-    from segue.supervisor.attach.follower import Follower
 
-
-def report(follower: Follower) -> Status:
+def report(attachment: Attachment) -> Status:
     """One look at everything."""
-    attached, settings = follower.attached, follower.settings
-    rescue = follower.watched.rescue if follower.watched else None
-    group = follower.observer.snapshot(
+    attached, settings, rescue = attachment.attached, attachment.settings, attachment.rescue
+    group = attachment.observer.snapshot(
         settings.address, Part.OWNERS, Part.REQUESTS, Part.CONNECTIONS
     )
     accepts = accepting(group.listeners)
@@ -71,23 +67,23 @@ def report(follower: Follower) -> Status:
         )
     known = attached.members.keys()
     return Status(
-        name=follower.paths.name,
+        name=attachment.paths.name,
         pid=os.getpid(),
         phase="canary" if 0 < attached.percent.get(newest, 100) < 100 else "attached",
         engine=attached.steering.name,
         policy=settings.program_choice.policy,
         object=settings.program_choice.object,
         reasons=(
-            *follower.choice.reasons,
+            *attachment.choice.reasons,
             f"generations by {attached.rule.name}; {attached.strength} listener(s) are wanted",
             "the kernel tells who comes and goes"
-            if follower.membership.traced
-            else f"listeners are listed at a pace: {follower.membership.why}",
+            if attachment.membership.traced
+            else f"listeners are listed at a pace: {attachment.membership.why}",
         ),
         working=most,
         newcomer=newest if parts and newest != most else None,
         size=len(attached.members),
-        unread=follower.log.lost,
+        unread=attachment.log.lost,
         moved=rescue.rescued if rescue else 0,
         rescue=(rescue.thresholds.patience or 0.0) if rescue else 0.0,
         rescued=rescue.rescued if rescue else 0,
@@ -99,7 +95,7 @@ def report(follower: Follower) -> Status:
                 half_open=len(group.requests),
                 counts=asdict(sum(counts.values(), attached.gone)),
                 by_hash=by_hash.new + by_hash.migrated,
-                traced=follower.tracing.traces(0),
+                traced=attachment.tracing.traces(0),
                 strangers=tuple(
                     describe(one) for one in group.listeners if one.cookie not in known
                 ),

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from segue.engine.attached import AttachedListener
 from segue.engine.cycle import cycle
@@ -19,14 +18,12 @@ from segue.errors import NotSupported, SegueError, UsageError
 from segue.group import Group, Listener
 from segue.linux import proc
 from segue.observe.stall import LOOKS
+from segue.supervisor.attach.attachment import Attachment
 from segue.supervisor.attach.owners import accepting, youngest
 from segue.supervisor.lifecycle.instance import HeldListener
 from segue.supervisor.lifecycle.plan import due_rescues
 from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.rescue.watched import Depth, Thresholds, WatchedWorker
-
-if TYPE_CHECKING:
-    from segue.supervisor.attach.follower import Follower
 
 # One that cannot be helped now may be later: what stands in its way is looked at so much later.
 _AGAIN = 10.0
@@ -35,14 +32,14 @@ _AGAIN = 10.0
 class ForeignListeners:
     """A ``Watched`` of one attached group; a worker is a listener, and its number the slot."""
 
-    def __init__(self, follower: Follower, patience: float) -> None:
-        self.follower = follower
+    def __init__(self, attachment: Attachment, patience: float, moved: Callable[[], None]) -> None:
+        self.attachment, self._moved = attachment, moved
         self.rescue = Rescue(
             self,
-            (follower.front,),
+            (attachment.front,),
             Thresholds(patience, patience / LOOKS),
-            loop=follower.loop,
-            say=follower.say,
+            loop=attachment.loop,
+            say=attachment.loop.say,
         )
         self._group: Group | None = None  # at this look
         self._workers: dict[int, WatchedWorker] = {}  # by cookie
@@ -55,7 +52,7 @@ class ForeignListeners:
 
     def step(self) -> None:
         """Do what follows from the looks.  Raises KernelError or OSError."""
-        rescue, attached, now = self.rescue, self.follower.attached, self.follower.loop.now
+        rescue, attached, now = self.rescue, self.attachment.attached, self.attachment.loop.now
         attached.pass_over(
             cookie for cookie, one in self._workers.items() if one.id in rescue.stalls
         )
@@ -78,7 +75,7 @@ class ForeignListeners:
 
     def watched(self) -> list[WatchedWorker]:
         """As in Watched: every listener that has accepted once, and of which that can be seen."""
-        attached, now = self.follower.attached, self.follower.loop.now()
+        attached, now = self.attachment.attached, self.attachment.loop.now()
         members = [one for one in attached.members.values() if one.ready]
         new = [
             one
@@ -106,7 +103,7 @@ class ForeignListeners:
         (at,) = worker.listeners
         if not all(os.path.exists(f"/proc/{pid}") for pid in self._accepting[at.cookie]):
             self._look_up([at.cookie])
-            name = self._name(self.follower.attached.members[at.cookie])
+            name = self._name(self.attachment.attached.members[at.cookie])
             self._workers[at.cookie] = worker._replace(name=name)
         return self._accepting[at.cookie]
 
@@ -121,7 +118,7 @@ class ForeignListeners:
 
     def look(self) -> None:
         """As in Watched."""
-        self._group = self.follower.observer.snapshot(self.follower.settings.address)
+        self._group = self.attachment.observer.snapshot(self.attachment.settings.address)
 
     def depth(self, listener: HeldListener) -> Depth:
         """As in Watched."""
@@ -132,7 +129,7 @@ class ForeignListeners:
 
     def shared(self, bind: int) -> Collection[int]:  # noqa: ARG002  one address
         """As in Watched."""
-        return self.follower.attached.weights
+        return self.attachment.attached.weights
 
     # One listener
 
@@ -144,13 +141,13 @@ class ForeignListeners:
                 moved += self._cycle(at)
             except SegueError as error:
                 name = self.worker(number).name
-                self.follower.say(f"what waits at {name} could not be moved: {error}")
+                self.attachment.loop.say(f"what waits at {name} could not be moved: {error}")
         if listeners:
-            self.follower.nudge()
+            self._moved()
             self.rescue.moved(number, moved)
 
     def _cycle(self, at: HeldListener) -> int:
-        follower = self.follower
+        attachment = self.attachment
         listener = self.open(at)
         if listener is None:
             return 0  # it is gone, and what waited there moved with that
@@ -159,13 +156,13 @@ class ForeignListeners:
             owners = self._owners(known)
             try:
                 report = cycle(
-                    listener, owners, follower.observer, follower.settings.address,
+                    listener, owners, attachment.observer, attachment.settings.address,
                     children=False,
                     same=lambda pid: known.inode in proc.sockets(pid),
                 )  # fmt: skip
             except UsageError:
                 return 0  # every other has been shut down meanwhile, or this one
-            follower.attached.steering.rejoin(at.slot, listener)
+            attachment.attached.steering.rejoin(at.slot, listener)
         return report.moved
 
     def _owners(self, listener: Listener) -> list[int]:
@@ -175,7 +172,7 @@ class ForeignListeners:
         return [pid for pid in sorted(known) if listener.inode in proc.sockets(pid)]
 
     def _look_up(self, cookies: Collection[int]) -> None:
-        group = self.follower.observer.snapshot(self.follower.settings.address)
+        group = self.attachment.observer.snapshot(self.attachment.settings.address)
         there = [one for one in group.listeners if one.cookie in cookies]
         owners = proc.owners({one.inode for one in there})
         for one in there:
@@ -195,10 +192,10 @@ class ForeignListeners:
                 if member.cookie not in self._said:
                     self._said.add(member.cookie)
                     owners = proc.describe(listener.owners) or "no process"
-                    self.follower.say(f"a listener of {owners} is not looked after: {why}")
+                    self.attachment.loop.say(f"a listener of {owners} is not looked after: {why}")
                 continue
             at = HeldListener(0, member.slot, member.cookie)
-            shares = member.slot in self.follower.attached.entitled
+            shares = member.slot in self.attachment.attached.entitled
             self._workers[member.cookie] = WatchedWorker(
                 member.slot, self._name(member), (at,), shares
             )
