@@ -1,1 +1,1 @@
-"""The processes of an instance: how they start, when they are ready, what they hold."""
+"""The processes of an instance: their start, readiness and connections."""

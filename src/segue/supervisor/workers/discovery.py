@@ -19,10 +19,10 @@ from segue.supervisor.workers.processes import Process, Processes
 
 
 def discover(instance: Instance, processes: Processes, fronts: list[Front]) -> list[str]:
-    """Adopt new listeners of the workers' trees and let go of those that no worker has any more.
+    """Adopt new listeners of the workers' trees, and close those that no worker has any more.
 
-    Returns sentences for the log.  A worker whose listeners change while it serves (one that
-    recycles its own processes) has its share computed anew.
+    Returns sentences for the log.  If the listeners of a serving worker change, because it replaces
+    its own processes, its share is computed again.
     """
     said: list[str] = []
     trees = {
@@ -53,14 +53,14 @@ def discover(instance: Instance, processes: Processes, fronts: list[Front]) -> l
                 for one in worker.listeners
                 if one.bind == front.number and inode_of.get(one.cookie) not in inodes
             ]
-            # The last one stays: its queue is kept for whoever comes next.
+            # The last one stays open: the next worker takes over its queue.
             if lost and len(lost) < len(worker.listeners):
                 worker.listeners = tuple(one for one in worker.listeners if one not in lost)
                 for one in lost:
                     front.leave(one.slot)
                 said.append(
                     f"worker {worker.generation}.{worker.id} closed {len(lost)} listener(s) at"
-                    f" {front.bind.address} itself; what waited there moved on"
+                    f" {front.bind.address} itself; connections that waited there moved on"
                 )
                 _share_anew(instance, worker)
     return said
@@ -84,9 +84,9 @@ def _adopt(
     except KernelError as error:
         if error.errno == errno.EPERM:
             worker.fault = f"has a listener that cannot be taken: {error}"
-        return None  # otherwise it ended, or closed it, since it was seen
+        return None  # otherwise the worker has ended or closed it since the look
     if cookie(listener) != wanted:
-        listener.close()  # another has the number now: of the descriptor, or of the process
+        listener.close()  # the descriptor or the pid has been reused
         return None
     if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
         listener.close()

@@ -1,7 +1,7 @@
-"""Who a worker is, and which rights of the supervisor's it keeps: none, unless they are named.
+"""The user of a worker, and the rights of the supervisor that it keeps: only those that are named.
 
-What cannot be taken back later is asked for here, before anything is started: a supervisor that
-may start a worker as another user and not end it would be of no use to anybody.
+All needed rights are checked here, before anything is started: a supervisor that could start a
+worker as another user, but not end it, would be useless.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ID = re.compile("[0-9]{1,10}")  # of 32 bits
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a worker runs as; None for who the supervisor is."""
+    """The user and groups of a worker; where it is None, the worker has the supervisor's."""
 
     uid: int
     gid: int
@@ -37,7 +37,7 @@ class Identity:
     def of(cls, user: str, group: str) -> Identity | None:
         """Look the names or numbers up.
 
-        Raises UsageError when there is no such one, or it may not be taken on from here.
+        Raises UsageError if there is no such user or group, or if this process may not become it.
         """
         if not user and not group:
             return None
@@ -68,14 +68,14 @@ class Identity:
         if lacking:
             raise UsageError(
                 f"--user {user or entry.pw_name}: this is uid {os.geteuid()} without"
-                f" {capability.names(lacking)}, which root has: it takes CAP_SETUID to start a"
-                " worker as another user, CAP_SETGID to give it that user's groups and no others,"
-                " and CAP_KILL to end it"
+                f" {capability.names(lacking)}, which root has: CAP_SETUID is needed to start"
+                " a worker as another user, CAP_SETGID to give it only that user's groups, and"
+                " CAP_KILL to end it"
             )
         return made
 
     def needs(self) -> int:
-        """The capabilities without which this process could not start and end such a worker."""
+        """The capabilities that this process needs to start and end such a worker."""
         here = (os.getresuid(), os.getresgid(), set(os.getgroups()))
         needs = 0
         if here[0] != (self.uid,) * 3:
@@ -87,10 +87,10 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What a worker may have beside what its user has; nothing unless it is said.
+    """The rights of a worker beside those of its user; by default none.
 
-    The bounding set is left alone: without new privileges nothing in it can be had again, and who
-    allows those wants what it allows.
+    The bounding set is not changed.  Without new privileges a worker can get nothing from it, and a
+    user who allows new privileges wants what it contains.
     """
 
     kept: int = 0  # capabilities as bits
@@ -98,21 +98,21 @@ class Rights:
 
     @classmethod
     def of(cls, kept: Iterable[str], *, new_privileges: bool) -> Rights:
-        """Raises UsageError for a name that is no capability, and one that is not ours to give."""
+        """Raises UsageError for a name that is not a capability, and for one that we lack."""
         which = capability.bits(kept)
         lacking = which & ~capability.mine().permitted
         if lacking:
             raise UsageError(
-                f"--keep-capability: this process has not got {capability.names(lacking)} itself"
+                f"--keep-capability: this process does not have {capability.names(lacking)} itself"
             )
         return cls(which, new_privileges)
 
 
 def become(identity: Identity | None, rights: Rights) -> None:  # pragma: no cover  in the child
-    """Be this user, with these rights and no others, from here on and over exec(2).
+    """Become this user, with only these rights.  This also holds after exec(2).
 
-    Root that stays root keeps what root has.  Raises OSError, whose ``filename2`` says what could
-    not be done: then nothing must be executed.
+    If root stays root, it keeps root's rights.  Raises OSError, whose ``filename2`` says which step
+    failed.  After that nothing may be executed.
     """
     with _saying("its ambient capabilities could not be cleared"):
         capability.clear_ambient()
@@ -126,8 +126,8 @@ def become(identity: Identity | None, rights: Rights) -> None:  # pragma: no cov
                 capability.keep_permitted()
             os.setresuid(identity.uid, identity.uid, identity.uid)
     if os.geteuid() != 0:
-        # A change from one ordinary user to another takes none away, and an inheritable one waits
-        # for a program whose file has it.
+        # A change from one ordinary user to another removes no capability, and an inheritable one
+        # becomes active in a program whose file has it.
         with _saying("its capabilities could not be given up"):
             capability.keep_only(rights.kept)
             left = capability.mine()

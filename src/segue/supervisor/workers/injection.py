@@ -1,8 +1,8 @@
-"""SO_REUSEPORT for workers that bind and do not set it (``--inject``).
+"""SO_REUSEPORT for workers that bind themselves and do not set it (``--inject``).
 
-The workers of an instance live in a cgroup of their own, made below the supervisor's; a program
-attached to it sets the option when they bind.  Both outlive a supervisor that is killed and are
-found again by name; with the cgroup, at the end, the programs go too.
+The workers of an instance run in a cgroup of their own below the supervisor's.  A program attached
+to it sets the option when they bind.  Both remain if the supervisor is killed, and are found again
+by name.  When the cgroup is removed at the end, its programs are removed too.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from segue.linux.bpf import Program, attach_cgroup, attached_to_cgroup
 from segue.linux.bpf_attr import AttachType
 from segue.policy import reuseport_bind
 
-# What was killed is gone at once as a rule; a process that writes a core takes longer.
+# A killed process usually ends at once.  One that writes a core file takes longer.
 _EMPTY_SECONDS = 5.0
 
 
 def directory_of(base: str, ports: Sequence[int], known: str = "") -> str:
-    """Where the cgroup of an instance is to be: below this process's own.
+    """The path of an instance's cgroup, below the cgroup of this process.
 
-    ``base`` is the path that all files of the instance begin with: two instances of one name in
-    two directories have two cgroups.  So have two runs with other ports, as the program that is
-    attached to one knows its ports.  ``known`` is where a predecessor made it, which may have
-    been below another cgroup; where it left workers, there it stays.  Raises NotSupported where
-    cgroup2 is not mounted.
+    ``base`` is the beginning of the paths of all the instance's files.  So two instances of one
+    name in two directories have two cgroups.  Two runs with different ports have two cgroups as
+    well, because the attached program knows its ports.  ``known`` is the path of a predecessor's
+    cgroup, which may be below another cgroup.  It is used while workers are in it.  Raises
+    NotSupported if cgroup2 is not mounted.
     """
     mark = f"{os.path.abspath(base)} {sorted(set(ports))}"
     name = f"segue.{os.path.basename(base)}.{zlib.crc32(mark.encode()):08x}"
@@ -41,17 +41,17 @@ def directory_of(base: str, ports: Sequence[int], known: str = "") -> str:
 
 @dataclass(slots=True)
 class Injection:
-    """The cgroup of one instance; ``door`` is what a starting worker enters it by."""
+    """The cgroup of one instance.  A starting worker enters it through the descriptor ``door``."""
 
     path: str
     door: int
 
     @classmethod
     def open(cls, path: str, ports: Sequence[int]) -> Injection:
-        """Make the cgroup and attach the programs, as far as a predecessor has not.
+        """Make the cgroup and attach the programs, unless a predecessor has done so.
 
-        Raises KernelError where it may not be made or written to, or the programs may not be
-        loaded; then nothing new is left behind.  Raises UsageError for one that another user made.
+        Raises KernelError if this is not permitted, and then leaves nothing new behind.  Raises
+        UsageError for a cgroup that another user has made.
         """
         cgroup.make(path)
         try:
@@ -61,8 +61,8 @@ class Injection:
                 if owner not in {0, os.geteuid()}:
                     raise UsageError(
                         f"the cgroup {path} was made by another user, uid {owner}, who could stop"
-                        " or move what is in it: remove it (rmdir), or start this instance in a"
-                        " cgroup that is root's"
+                        " or move its processes: remove it (rmdir), or start this instance in a"
+                        " cgroup that root owns"
                     )
                 for asked in (AttachType.INET4_BIND, AttachType.INET6_BIND):
                     if not attached_to_cgroup(directory, asked):
@@ -72,21 +72,21 @@ class Injection:
             return cls(path, cgroup.open_door(path))
         except BaseException:
             if not cgroup.members(path):
-                with contextlib.suppress(KernelError):  # what is raised already says more
+                with contextlib.suppress(KernelError):  # the exception on its way says more
                     cgroup.remove(path, 0)
             raise
 
     def remove(self) -> None:
         """Remove the cgroup once its last process has ended.
 
-        Raises KernelError: EBUSY, naming who, when one does not end.
+        Raises KernelError: EBUSY, with the process, if one does not end.
         """
         os.close(self.door)
         cgroup.remove(self.path, _EMPTY_SECONDS)
 
 
 def forget(known: str) -> None:
-    """Remove the cgroup of a predecessor that was killed, unless somebody is in it still."""
+    """Remove the cgroup of a killed predecessor, unless a process is still in it."""
     with contextlib.suppress(KernelError):
         cgroup.remove(known, 0)
 

@@ -1,9 +1,10 @@
 """Processes that ended workers left behind, followed until they have ended too.
 
-A shell that is told to stop leaves its server running: the session still names it.  A server that
-made itself a daemon has a session of its own; as its nearest subreaper we became its parent, and
-its environment names the worker.  One that cleared its environment as well is a *stray*: a child
-of ours that is no worker, and that no worker that lives can have left.
+There are three kinds.  A shell that is told to stop leaves its server running: the server still has
+the shell's session.  A server that made itself a daemon has a session of its own.  As its nearest
+subreaper we became its parent, and its environment names the worker.  A daemon that also cleared
+its environment is a *stray*: a child of ours that is not a worker and that no living worker can
+have left behind.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from segue.supervisor.workers.processes import Process, end_leftovers
 from segue.worker import VARIABLE
 
 _PACE = 0.02
-_COST = 10  # looks at many processes take long: they are kept under a tenth of the time
-_GIVE_UP = 5.0  # seconds after SIGKILL: it may not be signalled, or waits for a device
+_COST = 10  # looks at many processes take long; they may use a tenth of the time
+_GIVE_UP = 5.0  # seconds after SIGKILL: we may lack the right, or it waits for a device
 _STRAYS = 0  # no leader has this number
 
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """A child of ours, whoever made it: start time, and which worker its environment names."""
+    """A child of ours: its start time, and the worker that its environment names."""
 
     born: int
     flag: str = ""
@@ -35,10 +36,11 @@ class Orphan:
 def strays(
     orphans: Mapping[int, Orphan], living: Mapping[str, int], known: Collection[tuple[int, int]]
 ) -> dict[int, int]:
-    """Those that no worker that lives can have left; each with its start time.
+    """The orphans that no living worker can have left behind; each with its start time.
 
-    ``living`` are those workers' start times by their flags, ``known`` who was there before us, or
-    is a worker.  One that says nothing of itself may be of any that was started before it.
+    ``living`` has the start times of the living workers by their flags.  ``known`` has the workers,
+    and the processes that existed before us.  An orphan whose environment names no worker may come
+    from any worker that was started before it.
     """
     found = {}
     for pid, one in orphans.items():
@@ -50,14 +52,14 @@ def strays(
 
 
 class Leftovers:
-    """Looks at a pace of their own; says what cannot be ended, and gives that up."""
+    """The leftovers, looked at in intervals.  A process that cannot be ended is given up."""
 
     def __init__(self, now: Callable[[], float], say: Callable[[str], None]) -> None:
         self._now, self._say = now, say
-        # Leader of a dead worker's session -> its flag, when what it left is killed, and what
-        # that was at the last look: processes with their start times.
+        # By the leader of a dead worker's session: the worker's flag, the time at which its
+        # leftovers are killed, and its leftovers at the last look with their start times.
         self._left: dict[int, tuple[str, float, dict[int, int]]] = {}
-        # Children of whoever became us by exec(2), such as a shell's.
+        # Children of the program that became us by exec(2), such as a shell.
         self._bystanders = frozenset(proc.children_born(os.getpid()).items())
         self._due = 0.0
 
@@ -69,9 +71,9 @@ class Leftovers:
     def begin(
         self, leader: int, flag: str, number: int, limit: float, processes: Iterable[Process]
     ) -> dict[int, int]:
-        """Signal what a worker that has just ended left running; which processes there were.
+        """Signal the processes that an ended worker left running, and return them.
 
-        Whatever of it runs at ``limit`` is killed.
+        Those that still run at ``limit`` are killed.
         """
         left = end_leftovers(leader, flag, number)
         if left:
@@ -86,7 +88,7 @@ class Leftovers:
         return left | others
 
     def step(self, processes: Iterable[Process]) -> None:
-        """Look if it is time to, and kill those whose time is up."""
+        """Look, if a look is due, and kill the leftovers whose time is over."""
         begun = self._now()
         if not self._left or begun < self._due:
             return
@@ -103,14 +105,14 @@ class Leftovers:
                 continue
             del self._left[leader]
             if left:
-                self._say(f"{proc.describe(sorted(left))} cannot be ended, and is left running")
+                self._say(f"{proc.describe(sorted(left))} cannot be ended and is left running")
                 self._bystanders |= left.items()
         self._due = begun + max(_PACE, _COST * (self._now() - begun))
 
     def _strays(self, processes: Iterable[Process]) -> dict[int, int]:
         running = list(processes)
         if os.getpid() == 1:
-            # Whatever loses its parent anywhere in the container comes to us, and ends with us.
+            # Every orphan of the container becomes our child, and ends when we end.
             return {}
         living = {one.flag: one.worker.start_ticks for one in running}
         known = {(one.child.pid, one.worker.start_ticks) for one in running} | self._bystanders
@@ -132,9 +134,9 @@ class Leftovers:
         }
 
     def adopt(self, plain: Any) -> None:
-        """Go on where a predecessor in this process stood.
+        """Continue with the state of a predecessor in this process.
 
-        Of another version's words none are taken: every child that there is now was there before.
+        The state of another version is not used: every present child then counts as known.
         """
         if isinstance(plain, dict):
             self._left = {

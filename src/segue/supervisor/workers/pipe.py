@@ -1,4 +1,4 @@
-"""The pipe into which one worker prints: read piece by piece, whole lines given out.
+"""The pipe into which one worker prints.  It is read in pieces and gives whole lines.
 
 The worker holds it open for reading too (its descriptor is O_RDWR).  So when the supervisor dies, a
 worker that logs gets neither SIGPIPE nor EPIPE: up to a mebibyte waits in the pipe, and the next
@@ -19,9 +19,9 @@ from segue.errors import KernelError
 
 _PIPE_BYTES = 1 << 20  # fs.pipe-max-size, what an ordinary user may ask for
 _LAST_LINES = 20
-_LONGEST = 1 << 16  # bytes; a line without an end is cut here, so that memory is bounded
-_READ = 1 << 16  # bytes at once: others must have their turn beside a worker that floods
-_REST = 2 * _PIPE_BYTES  # what a dead worker's children go on to write is not waited out
+_LONGEST = 1 << 16  # bytes; a longer line is cut, so that memory is bounded
+_READ = 1 << 16  # bytes at once, so that a worker that floods does not delay others
+_REST = 2 * _PIPE_BYTES  # more may come from a dead worker's children, and is not read
 
 
 @dataclass(slots=True, eq=False)
@@ -33,14 +33,14 @@ class Pipe:
     label: str = ""
     fields: dict[str, int] = field(default_factory=dict)
     pending: bytes = b""
-    rest: deque[bytes] = field(default_factory=deque)  # what was read when the worker ended
+    rest: deque[bytes] = field(default_factory=deque)  # read when the worker ended
     last: deque[str] = field(default_factory=lambda: deque(maxlen=_LAST_LINES))
 
     @classmethod
     def open(cls) -> Pipe:
         """A new pipe of a mebibyte (less where the user's limit is less)."""
         reader, spare = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        # Opening it again makes a new file description: O_RDWR, and blocking for the worker.
+        # Opening it again gives a new file description: O_RDWR, and blocking for the worker.
         try:
             writer = os.open(f"/proc/self/fd/{spare}", os.O_RDWR | os.O_CLOEXEC)
         except OSError:
@@ -57,8 +57,8 @@ class Pipe:
     def of_descriptor(cls, descriptor: int, inode: int) -> Pipe:
         """The reading end of the pipe behind a worker's own descriptor, which is closed.
 
-        Raises KernelError when it is not the pipe with this inode: the worker may have put a file
-        there, or somebody else's pipe.
+        Raises KernelError if it is not the pipe with this inode: the worker may have put a file or
+        another process's pipe there.
         """
         doing = "taking over a worker's output"
         found = os.fstat(descriptor)
@@ -77,7 +77,7 @@ class Pipe:
 
     @property
     def inode(self) -> int:
-        """What tells this pipe from every other one."""
+        """The number that identifies this pipe."""
         return os.fstat(self.reader).st_ino
 
     def fileno(self) -> int:
@@ -85,20 +85,20 @@ class Pipe:
         return self.reader
 
     def started(self) -> None:
-        """The worker has its end; ours of it goes."""
+        """The worker has its end of the pipe: close ours."""
         if self.writer >= 0:
             os.close(self.writer)
             self.writer = -1
 
     @property
     def whole(self) -> bool:
-        """A whole line waits here that has not been given out."""
+        """True if a whole line is here that has not been given out."""
         return bool(self.rest) or b"\n" in self.pending
 
     def lines(self, most: int) -> list[str]:
-        """At most so many whole lines, and 64 KiB or one; one read is made when none waits here.
+        """At most ``most`` whole lines, and at most 64 KiB unless one line is longer.
 
-        The last twenty are remembered.
+        If no line is here, the pipe is read once.  The last twenty lines are remembered.
         """
         while b"\n" not in self.pending and (data := self._next()):
             self.pending += data
@@ -113,9 +113,9 @@ class Pipe:
         return [self._keep(line) for line in found]
 
     def skip(self) -> int:
-        """How many whole lines wait, of which only the last twenty are remembered.
+        """Drop whole lines but remember the last twenty, and return how many there were.
 
-        What one mebibyte holds at most; the rest is for the next call.
+        One call drops at most a mebibyte.  The rest is for the next call.
         """
         count = 0
         for _ in range(_PIPE_BYTES // _READ):
@@ -136,9 +136,9 @@ class Pipe:
         return left.count(b"\n") + 1
 
     def take_rest(self) -> None:
-        """The worker has ended: have all that waits here, to be given out by ``lines``.
+        """Read the rest after the worker has ended; ``lines`` gives it out.
 
-        Its last line has an end now, if it had none.
+        If the last line had no end, it gets one.
         """
         taken = 0
         while taken < _REST and (data := self._read()):
@@ -149,7 +149,7 @@ class Pipe:
             self.rest.append(b"\n")
 
     def keep_last(self) -> int:
-        """Of what waits here keep the last twenty lines to be given out; how many others went."""
+        """Drop all but the last twenty lines, and return how many were dropped."""
         all_of_it = self._all()
         self.rest.clear()
         self.pending = b"\n".join(all_of_it.rsplit(b"\n", _LAST_LINES + 1)[-_LAST_LINES - 1 :])
@@ -157,7 +157,7 @@ class Pipe:
 
     @property
     def last_words(self) -> str:
-        """The last line, given out or not; "" when there was none."""
+        """The last line, given out or not; "" if there was none."""
         if self.whole:
             return _text(self._all().rsplit(b"\n", 2)[-2])
         return self.last[-1] if self.last else ""

@@ -1,4 +1,4 @@
-"""The processes of an instance: one Process for each live worker, with all that belongs to it."""
+"""The processes of an instance: one Process for each live worker, with its descriptors."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from segue.supervisor.workers.readiness import Readiness
 from segue.supervisor.workers.spawn import Child, Spawning
 from segue.worker import DRAINING, SERVING, VARIABLE
 
-# What a service manager said to the supervisor, and would be wrong of a worker (sd_listen_fds(3),
-# sd_notify(3), sd_watchdog_enabled(3)).
+# Variables that a service manager set for the supervisor, and that would be wrong for a worker
+# (sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3)).
 _OF_THE_SUPERVISOR = (
     "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET",
     "WATCHDOG_PID", "WATCHDOG_USEC", "MAINPID",
 )  # fmt: skip
-# Processes in one look at all workers: each costs a tenth of a millisecond, while everybody else
+# Processes in one look at all workers.  Each costs a tenth of a millisecond, and the whole loop
 # waits.  A worker that forks for each client may have thousands.
 LOOKED_AT = 128
 _FEWEST = 4  # of one worker, however many workers there are
 
 
 def part(workers: int) -> int:
-    """At how many processes of each of so many workers one look looks."""
+    """How many processes of each worker one look reads, if there are so many workers."""
     return max(_FEWEST, LOOKED_AT // max(1, workers))
 
 
 @dataclass(slots=True)
 class Process:
-    """One live worker's process, output and readiness; closes what is open."""
+    """One live worker's process, output and readiness; owns their descriptors."""
 
     worker: Worker
     child: Child
@@ -61,7 +61,7 @@ class Process:
             file.write(bytes([value]))
 
     def tree(self, most: int | None = None) -> tuple[int, ...]:
-        """The worker and all its descendants; () when it has ended, as its pid may be another's.
+        """The worker and all its descendants; () if it has ended, because its pid may be reused.
 
         With ``most``, as in ``proc.tree``.
         """
@@ -69,14 +69,14 @@ class Process:
         return () if pidfd.ended(self.child.pidfd) else found
 
     def signal(self, number: int) -> None:
-        """Signal the worker itself, by pidfd: a pid that was reused cannot be hit."""
+        """Signal the worker itself, by pidfd, which never reaches a process that reused its pid."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.child.pidfd, number)
 
     def kill(self) -> None:
-        """SIGKILL the worker and every process it left in its tree."""
+        """Send SIGKILL to the worker and to every process in its tree."""
         below = proc.below(self.child.pid)
-        if not pidfd.ended(self.child.pidfd):  # else the pid that was looked up may be another's
+        if not pidfd.ended(self.child.pidfd):  # otherwise the pid may be reused
             for pid, born in below.items():
                 pidfd.signal_same(pid, born, signal.SIGKILL)
         self.signal(signal.SIGKILL)
@@ -97,7 +97,7 @@ class Processes:
         self.settings, self.paths, self._spawn = settings, paths, spawn
         self.identity = Identity.of(settings.user, settings.group)
         self.rights = rights_of(settings)
-        self.files: tuple[int, int] | None = None  # RLIMIT_NOFILE of workers; None for as here
+        self.files: tuple[int, int] | None = None  # RLIMIT_NOFILE of workers; None for our own
         self.injection: Injection | None = None  # with --inject, from before the first start
         self.by_worker: dict[int, Process] = {}
 
@@ -105,9 +105,9 @@ class Processes:
         return iter(list(self.by_worker.values()))
 
     def start(self, worker: Worker, fronts: list[Front]) -> Process:
-        """Spawn the command for this worker with its held listeners as descriptors 3 and on.
+        """Spawn the command for this worker with its held listeners as descriptors from 3 on.
 
-        Raises KernelError or OSError when it cannot; nothing is left behind then.
+        Raises KernelError or OSError if that fails, and then leaves nothing behind.
         """
         settings = self.settings
         listeners = [
@@ -115,8 +115,8 @@ class Processes:
             for held in sorted(worker.listeners, key=lambda held: held.bind)
         ]
         if self.identity is not None and self.identity.uid != os.geteuid():
-            # With one of our own user it would be for nothing: such a worker may open a process of
-            # the group itself, and look into the supervisor.
+            # It would not help against a worker of our own user, which may open another listener in
+            # the group and look into the supervisor.
             for listener in listeners:
                 lock_filter(listener)
         inherit = [listener.fileno() for listener in listeners]
@@ -153,7 +153,7 @@ class Processes:
         return self.add(worker, child, pipe)
 
     def add(self, worker: Worker, child: Child, pipe: Pipe | None) -> Process:
-        """Take a process that runs already into the processes."""
+        """Add a process that already runs."""
         if pipe is not None:
             pipe.label = f"worker {worker.generation}.{worker.id}"
             pipe.fields = {"generation": worker.generation, "worker": worker.id, "pid": child.pid}
@@ -171,17 +171,17 @@ class Processes:
         env[VARIABLE] = flag
         env["SEGUE_GENERATION"] = str(worker.generation)
         env["SEGUE_NAME"] = self.paths.name
-        # Told once: a command that takes {fd} as an argument gets no LISTEN_FDS as well, which
-        # gunicorn, for one, would take for a second listener with the same number.
+        # The descriptor is given once.  A command that has {fd} as an argument gets no LISTEN_FDS:
+        # gunicorn, for example, would use it as a second listener with the same number.
         if inherited and not any("{fd}" in word for word in self.settings.command):
             env["LISTEN_FDS"] = str(inherited)
             env["LISTEN_FDNAMES"] = ":".join(bind.name for bind in self.settings.binds)
         return env
 
     def trees(self) -> tuple[dict[int, frozenset[int]], frozenset[int]]:
-        """Processes by worker, as many as one look may cost; and who has more than those.
+        """The processes by worker, within the limit of one look; and the workers that have more.
 
-        All workers have the same part of them, whatever the others have.
+        Every worker has the same part of the limit, however many processes the others have.
         """
         most = part(len(self.by_worker))
         found = {process.worker.id: process.tree(most) for process in self}
@@ -189,33 +189,34 @@ class Processes:
         return {one: frozenset(pids[:most]) for one, pids in found.items()}, crowded
 
     def of_process(self, pid: int) -> Process | None:
-        """The process in whose tree this process is, unless it is very deep in it.
+        """The worker's Process in whose tree this pid is, unless it is very deep in the tree.
 
-        Found from below: it has one parent, and a worker may have thousands of children.
+        The search goes from child to parent: a process has one parent, but a worker may have
+        thousands of children.
         """
         by_pid = {process.child.pid: process for process in self}
         return next((by_pid[one] for one in proc.line_above(pid) if one in by_pid), None)
 
     @property
     def users(self) -> frozenset[int]:
-        """Whose processes workers are by the settings: root's, ours, those of ``--user``."""
+        """The users that workers may have by the settings: root, our own, that of ``--user``."""
         own = {0, os.geteuid()}
         return frozenset(own | {self.identity.uid} if self.identity else own)
 
     def became(self) -> frozenset[int]:
-        """Whose processes the workers that start are now: a server may drop its rights itself."""
+        """The present users of starting workers: a server may change its user itself."""
         starting = [one for one in self if one.worker.stage is Stage.STARTING]
         return frozenset(uid for one in starting if (uid := proc.uid(one.child.pid)) is not None)
 
     def remove(self, worker: int) -> None:
-        """Forget a process whose process has ended, and close what was its."""
+        """Forget the Process of an ended worker, and close its descriptors."""
         process = self.by_worker.pop(worker, None)
         if process is not None:
             process.close()
 
 
 def rights_of(settings: Settings) -> Rights:
-    """A worker of another user gets no new privileges unless that is asked for.
+    """The rights of workers; with another user, no new privileges unless the settings allow them.
 
     Raises UsageError for a capability that cannot be kept.
     """
@@ -229,18 +230,18 @@ def rights_of(settings: Settings) -> Rights:
 def end_leftovers(
     leader: int, flag: str, number: int, before: Mapping[int, int] | None = None
 ) -> dict[int, int]:
-    """Signal what a dead worker left running; which processes there were, with start times.
+    """Signal the processes that a dead worker left running, and return them with start times.
 
-    A shell that is told to stop leaves its server running: the session still names it.  A server
-    that made itself a daemon has a session of its own; it was given to us as its nearest
-    subreaper, and its environment names the worker.  ``before`` is the last answer of this worker,
-    None for the first.
+    A shell that is told to stop leaves its server running, which still has the shell's session.  A
+    server that made itself a daemon has a session of its own.  It became our child because we are
+    its nearest subreaper, and its environment names the worker.  ``before`` is the last answer for
+    this worker, or None the first time.
     """
     mark = f"{VARIABLE}={flag}".encode()
     children = proc.children_born(os.getpid())
     daemons = {pid: born for pid, born in children.items() if mark in proc.environment(pid)}
     found = proc.session(leader)
-    # Our whole tree is worth a look only where it decides.
+    # A look at our whole tree is expensive, so it is made only if it decides.
     asked = bool(found) and before is not None and not before.items() & found.items()
     ours = proc.below(os.getpid()) if asked else {}
     left = {**same_session(found, before, ours), **daemons}
@@ -254,11 +255,11 @@ def end_leftovers(
 def same_session(
     found: Mapping[int, int], before: Mapping[int, int] | None, ours: Mapping[int, int]
 ) -> dict[int, int]:
-    """Those processes of a dead leader's session that are its leftovers; each with start times.
+    """The processes of a dead leader's session that are its leftovers, with their start times.
 
-    The kernel gives the leader's number to nobody while somebody is in its session.  So who is in
-    it at the next look belongs to it if one of ``before`` is in it still.  If none is, the session
-    may be that of a stranger who got the number, and only descendants of ``ours`` count.
+    The kernel does not reuse the leader's number while a process is in its session.  So if one of
+    ``before`` is still in the session, every process in it belongs to the dead leader.  Otherwise a
+    foreign process may have got the number, and only descendants of ``ours`` count.
     """
     if before is None or before.items() & found.items():
         return dict(found)

@@ -1,8 +1,8 @@
-"""Whether a worker is ready, proven through the front door.
+"""Whether a worker is ready, tested by a connection to its listener.
 
-A *knock* is a connection whose source port is pinned to one listener, so that it reaches the
-worker in question and no other while clients go elsewhere.  It waits in that listener's accept
-queue until the worker takes it; the kernel then shows the connection with an inode.
+A *knock* is a connection whose source port is pinned to one listener.  So it reaches this worker
+and no other, and clients go elsewhere.  It waits in that listener's accept queue until the worker
+accepts it.  Then the kernel shows the connection with an inode.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from segue.linux.sockopt import socket_address
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.instance import HeldListener
 
-# A knock that was refused or answered badly is tried again at this pace; seconds.
+# Seconds until a knock is repeated that was refused or got a bad answer.
 AGAIN = 0.1
-_PATIENCE = 1.0  # for a connection over loopback: its SYN was dropped if it takes longer
-_ENOUGH = 1 << 16  # an answer's status line is well before this
+_PATIENCE = 1.0  # for a connection over loopback; if it takes longer, its SYN was dropped
+_ENOUGH = 1 << 16  # bytes; the status line of a response ends long before
 
 
 class Knock:
@@ -44,14 +44,15 @@ class Knock:
         self.socket.connect_ex(where)
 
     def step(self, now: float) -> bool:
-        """Look once; True when the worker has accepted (and, with a path, answered 2xx).
+        """Look once.  True if the worker has accepted (and, with a path, answered with 2xx).
 
-        ``failed`` says in words why this knock will never succeed.
+        ``failed`` says why this knock cannot succeed any more.
         """
         if self._pinned and not self._connected(now):
             return False
         if self._pinned:
-            # The SYN has been steered: another client with this source port need not be.
+            # The SYN has reached its listener, so later clients with this source port are not
+            # pinned.
             self.front.steering.unpin(self.port)
             self._pinned = False
         if self.path:
@@ -77,7 +78,7 @@ class Knock:
         return True
 
     def _hung_up(self) -> bool:
-        """Accepted and closed between two looks: only who accepts can send a FIN."""
+        """True if it was accepted and closed between two looks: a FIN needs an accept."""
         try:
             return self.socket.recv(1) == b""
         except BlockingIOError:
@@ -122,30 +123,30 @@ class Knock:
 
 @dataclass(slots=True)
 class Readiness:
-    """The proofs that one worker still owes; fed by notifications, asked by ``step``."""
+    """The proofs of readiness that one worker still lacks.  Notifications and ``step`` add them."""
 
     mode: Literal["auto", "notify", "accept"]
     path: str = ""
     said: bool = False  # READY=1 came
-    speaks: bool = False  # it has notified of anything at all
-    why: str = ""  # what was last missing, in words
+    speaks: bool = False  # it has sent a notification of any kind
+    why: str = ""  # the proof that was missing last, in words
     _knocks: dict[int, Knock] = field(default_factory=dict)
     _proven: set[int] = field(default_factory=set)
     _again: float = 0.0
 
     def notified(self, *, ready: bool) -> None:
-        """A notification of this worker came."""
+        """Take a notification of this worker."""
         self.speaks = True
         self.said = self.said or ready
 
     def step(self, fronts: list[Front], holds: tuple[HeldListener, ...], now: float) -> bool:
-        """Look once; True when every proof is there.
+        """Look once.  True if no proof is missing.
 
-        In ``auto`` every listener must have accepted, and a worker that notifies of anything must
-        also have said READY=1: gunicorn says it before its workers run, others only after.
+        With ``auto``, every listener must have accepted a knock.  A worker that sends notifications
+        must also have sent READY=1: gunicorn sends it before its workers run, others only after.
         """
         if self.mode == "notify":
-            self.why = "" if self.said else "it has not said READY=1"
+            self.why = "" if self.said else "it has not sent READY=1"
             return self.said
         for held in holds:
             if held.cookie not in self._proven and now >= self._again:
@@ -155,7 +156,7 @@ class Readiness:
             self.why = self.why or "it has not accepted a connection"
             return False
         if self.mode == "auto" and self.speaks and not self.said:
-            self.why = "it speaks sd_notify and has not said READY=1"
+            self.why = "it uses sd_notify but has not sent READY=1"
             return False
         return True
 
@@ -174,7 +175,7 @@ class Readiness:
         del self._knocks[held.cookie]
 
     def close(self) -> None:
-        """Hang up on whoever has not answered."""
+        """Close the knocks that are still open."""
         for knock in self._knocks.values():
             knock.close()
         self._knocks.clear()

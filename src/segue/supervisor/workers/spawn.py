@@ -1,7 +1,8 @@
-"""Start one worker: its descriptors from 3 on, its environment, its user; never through a shell.
+"""Start one worker with its descriptors, environment and user; never through a shell.
 
-fork(2) and exec(3) by hand, because LISTEN_PID must be the pid of the very process that execs
-(sd_listen_fds(3)) and ``subprocess`` cannot know it.  Fork is safe: the supervisor has one thread.
+fork(2) and exec(3) are called directly, because LISTEN_PID must be the pid of the process that
+calls exec (sd_listen_fds(3)), and ``subprocess`` cannot know it.  Fork is safe: there is only one
+thread.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from segue.supervisor.workers.identity import Identity, Rights, become
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A started process; ``pidfd`` becomes readable when it ends and is the holder's to close."""
+    """A started process.  ``pidfd`` is readable when it has ended; the holder closes it."""
 
     pid: int
     pidfd: int
@@ -62,18 +63,18 @@ def spawn(
 ) -> Child:
     """Run ``argv`` in a session of its own with ``inherit`` as descriptors 3, 4, ...
 
-    ``env`` is the whole environment; LISTEN_PID is added when it has LISTEN_FDS.
-    ``output`` becomes both stdout and stderr; ``files`` are its soft and hard RLIMIT_NOFILE;
-    ``cgroup_door`` is a descriptor of the cgroup.procs of where it is to be before it execs.
-    Raises KernelError, and leaves nothing behind, when there can be no further process or
-    descriptor (EAGAIN, EMFILE), when the program cannot be executed (ENOENT, EACCES), or its user
-    cannot be taken on or rights not given up (EPERM).  ETIMEDOUT when the process does not get
-    that far: it is killed then, and reaped when it has ended.
+    ``env`` is the whole environment; LISTEN_PID is added if it has LISTEN_FDS. ``output`` becomes
+    both stdout and stderr.  ``files`` are its soft and hard RLIMIT_NOFILE. ``cgroup_door`` is a
+    descriptor of cgroup.procs; the process enters this cgroup before exec. Raises KernelError and
+    leaves nothing behind: EAGAIN or EMFILE at the limit of processes or descriptors, ENOENT or
+    EACCES if the program cannot be executed, EPERM if the process cannot become its user or give up
+    rights.  ETIMEDOUT if the process does not reach exec in time: then it is killed, and reaped
+    when it has ended.
     """
     with _refusals("pipe2", argv[0]):
-        told, tell = os.pipe()  # close-on-exec: it closes silently when exec has worked
-    # Until the child has its own session and handlers, a signal to it would be noted in the
-    # supervisor's wake-up descriptor, which the two share.
+        told, tell = os.pipe()  # close-on-exec: it closes without a message if exec succeeds
+    # The child shares the supervisor's wake-up descriptor.  Until it has its own session and
+    # handlers, a signal to it would be written there.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         with _refusals("fork", argv[0]):
@@ -84,7 +85,7 @@ def spawn(
         os.close(tell)
         raise
     if pid == 0:  # pragma: no cover  this branch ends in exec
-        # Out of the way of the numbers that the worker's listeners will get.
+        # Move it away from the numbers that the worker's listeners will get.
         tell = fcntl.fcntl(tell, fcntl.F_DUPFD_CLOEXEC, FIRST_FD + len(inherit))
         try:
             if cgroup_door is not None:
@@ -125,11 +126,11 @@ def _refusals(call: str, program: str) -> Iterator[None]:
         raise KernelError(call, number, f"starting {program}", _ADVICE.get(number, "")) from error
 
 
-_BEGIN_SECONDS = 10.0  # from fork to exec; the supervisor waits for it
+_BEGIN_SECONDS = 10.0  # from fork to exec; meanwhile the supervisor waits
 _MOST_TROUBLE = 1 << 16  # bytes: an errno and a path, or the words of an exception
 _ADVICE = {
-    errno.EAGAIN: "there can be no further process: see ulimit -u, or TasksMax of the unit",
-    errno.EMFILE: "there can be no further descriptor: see ulimit -n, or LimitNOFILE of the unit",
+    errno.EAGAIN: "no more processes are allowed: see ulimit -u, or TasksMax of the unit",
+    errno.EMFILE: "no more descriptors are allowed: see ulimit -n, or LimitNOFILE of the unit",
 }
 
 
@@ -137,7 +138,7 @@ def _cannot(program: str, number: int, what: str) -> KernelError:
     advice = {
         errno.ENOENT: "there is no such program; check the spelling, PATH and its #! line",
         errno.EACCES: "it is not executable, or its directory cannot be entered",
-        errno.ENOEXEC: "it is no program this kernel can run; does the script lack its #! line?",
+        errno.ENOEXEC: "this kernel cannot run it; does the script lack its #! line?",
     }.get(number, "")
     call = "preparing" if what else "execvpe"
     return KernelError(call, number, f"starting {program}", what or advice)
@@ -178,22 +179,22 @@ def _become(
         os.dup2(fd, FIRST_FD + place)
     if "LISTEN_FDS" in env:
         env["LISTEN_PID"] = str(os.getpid())
-    # What whoever started the supervisor had open is nothing to a worker, perhaps of another user.
+    # Descriptors that the shell of the supervisor had open are not for workers of another user.
     close_range.close_on_exec(above)
     become(identity, rights)
     if identity is not None:
         env.update(USER=identity.name, LOGNAME=identity.name, HOME=identity.home)
     if files is not None:
-        # Last: up to here descriptors are open above the limit that the program will have.
+        # Last, because until here descriptors above the new limit are open.
         resource.setrlimit(resource.RLIMIT_NOFILE, files)
     os.execvpe(argv[0], list(argv), env)
 
 
 def raise_file_limit() -> tuple[int, int]:
-    """Let this process have as many descriptors as it may; the limits before, for its workers.
+    """Raise this process's limit of descriptors, and return the old limits, for its workers.
 
-    The soft limit is 1024 for the sake of programs that use select(2), which a supervisor of many
-    workers exceeds: each costs it a listener, a pipe and a pidfd, twice during a restart.
+    The soft limit is usually 1024, because programs that use select(2) need that.  A supervisor of
+    many workers needs more: each worker takes a listener, a pipe and a pidfd, twice in a restart.
     """
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
@@ -201,10 +202,10 @@ def raise_file_limit() -> tuple[int, int]:
 
 
 def reap() -> list[tuple[int, int]]:
-    """Every child that has ended, ours and adopted ones: (pid, exit code or -signal).
+    """Every child that has ended, our own and adopted ones: (pid, exit code or -signal).
 
-    As PID 1, or as a subreaper, others' children become ours when their parents die; they are
-    reaped so that no zombie stays, and the caller judges only those it knows.
+    As PID 1 or as a subreaper we become the parent of processes whose parents die.  They are reaped
+    so that no zombie stays.  The caller looks only at those that it knows.
     """
     ended = []
     with contextlib.suppress(ChildProcessError):

@@ -1,4 +1,4 @@
-"""What each worker holds, looked up in the kernel: the facts that the plan goes by."""
+"""The connections that each worker has, as the kernel shows them; the plan uses these facts."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from segue.supervisor.lifecycle.plan import Load
 from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.workers.processes import Processes
 
-# A SYN that chose its listener just before the flip shows as a request within microseconds.
+# If a SYN got its listener just before the flip, its request is visible within microseconds.
 _SETTLED = 0.01
 
 
 @dataclass(slots=True)
 class Survey:
-    """Looks at every front, and remembers which half-open requests an old listener may own."""
+    """Looks at every front, and remembers which half-open requests an old listener may have."""
 
     idle_grace: float
     loads: dict[int, Load] = field(default_factory=dict)
-    # Workers that hide their descriptors: their connections cannot be told from others'.
+    # Workers whose descriptors we may not see: we cannot tell which connections are theirs.
     hidden: frozenset[int] = frozenset()
-    # Workers with more processes than one look may cost: so it is with theirs.
+    # Workers with more processes than one look reads: the same holds for them.
     crowded: frozenset[int] = frozenset()
-    # Requests carry no reference to their listener (inet_diag shows none), so those that were
-    # there just after the flip are counted against every listener that was flipped away from.
+    # inet_diag does not show the listener of a request.  So requests that existed just after the
+    # flip are counted for every listener that lost its share in the flip.
     pending: dict[int, dict[int, frozenset[int]]] = field(default_factory=lambda: defaultdict(dict))
 
     def look(
         self, instance: Instance, processes: Processes, fronts: list[Front], now: float
     ) -> dict[int, Load]:
-        """The facts of every worker whose end is near; also kept in ``loads``."""
+        """The load of every worker that drains or stops; it is also kept in ``loads``."""
         near = [one for one in instance.living if one.stage in {Stage.DRAINING, Stage.STOPPING}]
         everybody, crowded = processes.trees()
         trees = {one.id: everybody[one.id] for one in near if one.id in everybody}
@@ -45,7 +45,7 @@ class Survey:
             one for one, tree in trees.items() if any(map(proc.hides_descriptors, tree))
         )
         if self.hidden or self.crowded:
-            # Whatever belongs to somebody else who can be seen is not theirs.
+            # Connections of another visible process are not theirs.
             pids = pids.union(*everybody.values())
         found = {one.id: Load() for one in near}
         for front in fronts:
@@ -61,7 +61,7 @@ class Survey:
         return found
 
     def forget(self, worker: int) -> None:
-        """It begins to drain: what was seen of it before it served again says nothing."""
+        """Forget what was seen of a worker before, because it begins to drain now."""
         self.loads.pop(worker, None)
         self.pending.pop(worker, None)
 
@@ -99,25 +99,25 @@ class Survey:
         elif now >= worker.stage_since + _SETTLED:
             mine[front.number] = group.requests
         else:
-            return 1  # too early to know: not quiet yet
+            return 1  # too early to know, so it does not count as quiet
         return len(mine[front.number])
 
 
 def strangers(front: Front, processes: Processes) -> tuple[Listener, ...]:
-    """Listeners at this front's address that neither are held here nor belong to a worker.
+    """Listeners at this front's address that we do not hold and that belong to no worker.
 
-    A worker that was told to stop may still have one that has been let go of.
+    A worker that was told to stop may still have a listener that we have closed.
     """
     unknown = front.observer.snapshot(front.bind.address).strangers(front.cookies)
     if not unknown:
-        return ()  # whose sockets they are is worth a look at every process only when there are any
+        return ()  # the search through all processes is only worth it if there are any
     trees, _ = processes.trees()
     ours = {inode for tree in trees.values() for pid in tree for inode in proc.sockets(pid)}
     return tuple(one for one in unknown if one.inode not in ours)
 
 
 def describe(listener: Listener) -> str:
-    """Who has a listener, for a sentence: ``pid 7 (nginx)``."""
+    """The processes that have a listener, for a sentence: ``pid 7 (nginx)``."""
     owners = listener.owners or proc.owners({listener.inode}).get(listener.inode, ())
     if not owners:
         return "a process that cannot be seen from here (another user's or namespace's)"
