@@ -34,6 +34,14 @@ LEAVES = ["linux", "bpf", "wire", "model"]
 BELOW_A_LEAF = {"errors", "address", "group", "visible"}
 # bpf(2) loads what the assembler made, and the model speaks packets; never the reverse.
 BETWEEN_LEAVES = {("linux", "bpf"), ("model", "wire")}
+# Within the supervisor, in the same order; the last two never meet.
+SUPERVISOR = [
+    *("loop", "allowance", "lifecycle", "notify", "control", "settings", "front", "workers"),
+    *("rescue", "world"),
+]
+INSTANCES = ["attach", "run"]
+# A socket knows its listener, that its group, and both what waits in them, as in the kernel.
+KERNEL_CIRCLE = {f"segue.model.{one}" for one in ("connection", "group", "listener", "request")}
 # Pure rooms decide; they cannot do I/O (STYLE habit 1).
 PURE = [
     "visible.py", "errors.py", "address.py", "group.py", "shares.py", "policy", "bpf", "wire",
@@ -46,6 +54,8 @@ PURE_FILES = [
     "linux/schedstat.py",
     "observe/balance.py",
     "observe/stall.py",
+    "supervisor/control/requests.py",
+    "supervisor/control/status.py",
     "supervisor/lifecycle",
     "supervisor/allowance.py",
 ]
@@ -95,6 +105,93 @@ def test_imports_point_one_way(path: Path) -> None:
             assert there in BELOW_A_LEAF or (here, there) in BETWEEN_LEAVES, f"{here} -> {name}"
         elif there not in LEAVES:
             assert ROOMS.index(there) < ROOMS.index(here), f"{here} -> {name}"
+
+
+def supervisor_files() -> list[Path]:
+    return [path for path in files() if room(path) == "supervisor"]
+
+
+@pytest.mark.parametrize("path", supervisor_files(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_within_the_supervisor_point_one_way(path: Path) -> None:
+    """What an instance is made of does not know the instance, and the two kinds share no more."""
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[:2] != ["segue", "supervisor"] or len(parts) < 3:
+            continue
+        here = path.relative_to(SOURCE / "supervisor").parts[0].removesuffix(".py")
+        there = parts[2]
+        if there == here:
+            continue
+        assert there in SUPERVISOR, f"{here} -> {name}"
+        if here not in INSTANCES:
+            assert SUPERVISOR.index(there) < SUPERVISOR.index(here), f"{here} -> {name}"
+
+
+def test_every_room_of_the_supervisor_is_in_the_order() -> None:
+    """One that is new has a place in it."""
+    found = {path.relative_to(SOURCE / "supervisor").parts[0] for path in supervisor_files()}
+    found = {name.removesuffix(".py") for name in found}
+    assert found - {"__init__"} == {*SUPERVISOR, *INSTANCES}
+
+
+def circles(top: Path) -> list[set[str]]:
+    """Files below the package ``top`` that import each other, by way of whichever files between.
+
+    Imports under TYPE_CHECKING and within functions count: a reader follows them, too.
+    """
+    # A package's own file holds a sentence, or, as at the top, imports on first use.
+    named = {
+        ".".join(path.relative_to(top.parent).with_suffix("").parts): path
+        for path in top.rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    arrows = {name: (imports(path) & named.keys()) - {name} for name, path in named.items()}
+
+    def beyond(start: str) -> set[str]:
+        found: set[str] = set()
+        ahead = [start]
+        while ahead:
+            more = arrows[ahead.pop()] - found
+            found |= more
+            ahead += more
+        return found
+
+    reached = {name: beyond(name) for name in named}
+    known: list[set[str]] = []
+    for name in sorted(named):
+        if name in reached[name] and not any(name in circle for circle in known):
+            known.append({other for other in reached[name] if name in reached[other]})
+    return known
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    """But in the model, whose circle is the kernel's own."""
+    assert circles(SOURCE) == [KERNEL_CIRCLE]
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "from top import first",
+        "import top.first",
+        "def late():\n    from top.first import it",
+        "if TYPE_CHECKING:\n    from top.first import it",
+    ],
+)
+def test_a_circle_is_found_however_it_is_closed(back: str, tmp_path: Path) -> None:
+    """With all the files that it leads through, and without those that lead to it."""
+    top = tmp_path / "top"
+    top.mkdir()
+    for name, text in {
+        "outside": "from top.first import it",
+        "first": "from top.between import it",
+        "between": "from top.last import it",
+        "last": back,
+    }.items():
+        (top / f"{name}.py").write_text(text)
+    assert circles(top) == [{"top.first", "top.between", "top.last"}]
+    (top / "last.py").write_text("")
+    assert circles(top) == []
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(SOURCE)))
