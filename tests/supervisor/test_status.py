@@ -133,7 +133,7 @@ def test_everything_has_a_line_of_its_own() -> None:
         "generation 1 and 2 of 3 worker(s)", "?", "0.50",
         "worker 2.7 stalled for 0.2 s: 4 stall(s), 8 connection(s) rescued",
         "worker 2.7 prints too much: 1,000 line(s)", "6 line(s) were dropped",
-        "7 notification(s) of other users", "put back", "also listens, left alone: nginx (pid 9)",
+        "7 notification(s) from", "1 time(s) and put back", "left alone: nginx (pid 9)",
         "o.o: seen 9", "5 accepted connection(s) were cut",
     ):  # fmt: skip
         assert part in text
