@@ -159,7 +159,7 @@ def test_an_answer_without_an_end_is_read_no_further(tmp_path: Path) -> None:
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        assert "is no supervisor" in segue(tmp_path, "status", "--control", path)
+        assert "is not a supervisor" in segue(tmp_path, "status", "--control", path)
         thread.join()
     assert len(sent) < 10
 

@@ -71,7 +71,7 @@ def test_what_is_sent_is_what_is_read(request_: Request) -> None:
         ({"do": "rollback", "now": True}, "rollback has no 'now'; it has none"),
         ({"do": "shift"}, "shift needs 'percent'"),
         ({"do": "shift", "percent": 101}, "percent must be between 0 and 100 (got 101)"),
-        ({"do": "weights", "weights": {}}, "weights are given by worker"),
+        ({"do": "weights", "weights": {}}, "weights must be given by worker"),
         ({"do": "weights", "weights": {"\u00b2": 1}}, "weights must be whole numbers"),
         ({"do": "weights", "weights": {"9" * 5000: 1}}, "weights must be whole numbers"),
         ({"do": "weights", "weights": {"1": 1e308}}, "must be between 0 and 1e+06 (got 1e+308)"),
@@ -89,9 +89,9 @@ def test_what_is_sent_is_what_is_read(request_: Request) -> None:
         ),
         ({"do": "map", "map": "m", "delete": 3}, "delete must be a list (got 3)"),
         ({"do": "trace", "bind": 7}, "bind must be a string (got 7)"),
-        ({"do": "fly"}, "there is no order 'fly' (there are restart, "),
-        ({"do": ["restart"]}, "there is no order ['restart']"),
-        ({}, "there is no order None"),
+        ({"do": "fly"}, "there is no request 'fly' (there are restart, "),
+        ({"do": ["restart"]}, "there is no request ['restart']"),
+        ({}, "there is no request None"),
     ],
 )
 def test_nonsense_is_refused_with_a_sentence(plain: dict[str, Any], sentence: str) -> None:

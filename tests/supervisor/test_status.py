@@ -86,7 +86,7 @@ def test_what_only_a_later_version_says_is_left_out() -> None:
 @pytest.mark.parametrize("key", sorted(OLDEST.keys() - {"workers", "fronts"}))
 def test_what_every_version_says_must_be_there(key: str) -> None:
     """Without it nothing could be shown; the refusal names it."""
-    with pytest.raises(SegueError, match=f"no status of an instance: it has no {key};"):
+    with pytest.raises(SegueError, match=f"not the status of an instance: it has no {key};"):
         Status.from_json({one: value for one, value in OLDEST.items() if one != key})
 
 
@@ -114,7 +114,7 @@ def test_nonsense_is_refused(wrong: dict[str, Any], where: str) -> None:
 @pytest.mark.parametrize("nothing", [None, [], "status", 7])
 def test_what_is_no_object_is_refused(nothing: object) -> None:
     """An answer without a status has none."""
-    with pytest.raises(SegueError, match="no supervisor, or one of another version"):
+    with pytest.raises(SegueError, match="is not a supervisor, or has another version"):
         Status.from_json(nothing)
 
 

@@ -1,1 +1,1 @@
-"""How an instance is reached and what it says: files, control socket, clients, log, status."""
+"""How to reach an instance, and its output: files, control socket, clients, log, status."""

@@ -1,4 +1,4 @@
-"""The asking side of the control socket: which instance, one request, its answers."""
+"""The client side of the control socket: find the instance, send a request, read answers."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from segue.supervisor.control.status import Status
 from segue.visible import whole
 
 _ANSWER_WITH_DESCRIPTORS = 1 << 16
-# As bytes; the status of 512 workers at ten addresses has some 600 KB.
+# Bytes.  The status of 512 workers at ten addresses has about 600 KB.
 _LONGEST_ANSWER = 1 << 22
-_SILENCE_SECONDS = 5.0  # a supervisor that runs answers within milliseconds
+_SILENCE_SECONDS = 5.0  # a running supervisor answers within milliseconds
 
 
 def find(name: str = "", control: str = "") -> str:
-    """The control socket to talk to: the given one, the named one, or the only one.
+    """The path of the control socket: the given one, that of the named instance, or the only one.
 
-    Raises UsageError when none or several could be meant.
+    Raises UsageError if no instance runs, or if several run and none is named.
     """
     if control:
         return control
@@ -50,25 +50,25 @@ def ask(path: str, request: Request, say: Callable[[str], None]) -> dict[str, An
 
 
 def converse(path: str, plain: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
-    """As ``ask``, for a request as plain values, whatever they are.
+    """As ``ask``, for a request as plain values of any kind.
 
-    Raises SegueError when nobody answers at ``path`` within five seconds, or hangs up without a
-    last answer.
+    Raises SegueError if no process answers at ``path`` within five seconds, or if the connection
+    ends without a last answer.
     """
     for answer in _answers(path, plain):
         if "exit" in answer:
             return answer
         say(str(answer.get("say", "")))
     raise SegueError(
-        f"the supervisor at {path} hung up without an answer; it may have been stopped or killed:"
-        " segue status tells"
+        f"the supervisor at {path} closed the connection without an answer; it may have been"
+        " stopped or killed: see segue status"
     )
 
 
 def status(path: str) -> Status:
-    """The status of the instance that answers here, fit to be shown.
+    """The status of the instance that answers here, with visible characters only.
 
-    Raises SegueError as ``ask``, when the supervisor refuses, and for what is no status.
+    Raises SegueError as ``ask``, if the supervisor refuses, and if the answer is not a status.
     """
     answer = ask(path, requests.Status(), lambda _: None)
     if "error" in answer:
@@ -78,10 +78,11 @@ def status(path: str) -> Status:
 
 @contextlib.contextmanager
 def borrow(path: str, request: Request) -> Iterator[tuple[socket.socket, tuple[int, ...]]]:
-    """Send one request that is answered with descriptors, and stay connected inside the block.
+    """Send one request whose answer has descriptors, and stay connected inside the block.
 
-    Yields the connection, readable when the supervisor ends it, and the descriptors, which are the
-    caller's to close.  Raises SegueError as ``ask``, and when the supervisor refuses.
+    Yields the connection and the descriptors.  The connection is readable when the supervisor ends
+    it.  The caller closes the descriptors.  Raises SegueError as ``ask``, and if the supervisor
+    refuses.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
         _connect(connection, path)
@@ -94,19 +95,21 @@ def borrow(path: str, request: Request) -> Iterator[tuple[socket.socket, tuple[i
             raise
         answer = _answer(data or b"{}", path)
         if "error" in answer or not descriptors:
-            raise SegueError(str(answer.get("error", f"the supervisor at {path} hung up")))
+            raise SegueError(
+                str(answer.get("error", f"the supervisor at {path} closed the connection"))
+            )
         yield connection, tuple(descriptors)
 
 
 def _answers(path: str, plain: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
         _connect(connection, path)
-        # A supervisor that refuses us may have answered and hung up already: the answer is there.
+        # A supervisor that refuses may already have answered and closed: its answer can be read.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(json.dumps(plain).encode() + b"\n")
         with connection.makefile("rb") as lines, contextlib.suppress(ConnectionResetError):
             while line := _line(lines, path):
-                connection.settimeout(None)  # it lives: what it does now may take its time
+                connection.settimeout(None)  # it has answered, and the work may take long
                 yield _answer(line, path)
 
 
@@ -114,19 +117,19 @@ def _connect(connection: socket.socket, path: str) -> None:
     connection.settimeout(_SILENCE_SECONDS)
     try:
         connection.connect(path)
-    except BlockingIOError:  # so many wait to be accepted that there is no room for this one
+    except BlockingIOError:  # its accept queue is full
         raise _silent(path) from None
     except FileNotFoundError:
-        raise SegueError(f"no instance has its control socket at {path}") from None
+        raise SegueError(f"there is no control socket at {path}") from None
     except ConnectionRefusedError:
         raise SegueError(
-            f"no process listens at {path}: the supervisor is gone and its socket is stale;"
+            f"no process listens at {path}: the supervisor has ended and left its socket;"
             " segue run with the same name takes its workers over"
         ) from None
     except PermissionError:
         raise SegueError(f"{path} belongs to another user; ask as that user or as root") from None
     except OSError as error:
-        raise SegueError(f"{path} is no control socket: {error.strerror}") from None
+        raise SegueError(f"{path} is not a control socket: {error.strerror}") from None
 
 
 def _line(lines: BinaryIO, path: str) -> bytes:
@@ -140,7 +143,7 @@ def _line(lines: BinaryIO, path: str) -> bytes:
 
 
 class _Answer(dict[str, Any]):
-    """An answer in which nothing that is asked for may be missing."""
+    """An answer; reading a key that is missing raises SegueError."""
 
     path = ""
 
@@ -161,7 +164,9 @@ def _answer(line: bytes, path: str) -> dict[str, Any]:
 
 
 def _nonsense(path: str, why: str) -> SegueError:
-    return SegueError(f"what answers at {path} is no supervisor, or one of another version: {why}")
+    return SegueError(
+        f"the process that answers at {path} is not a supervisor, or has another version: {why}"
+    )
 
 
 def _silent(path: str) -> SegueError:

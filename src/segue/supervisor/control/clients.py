@@ -1,4 +1,4 @@
-"""Clients of a control socket, from their connecting until their request is whole."""
+"""Clients of a control socket, from their connection until their request is whole."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from segue.supervisor.control.requests import Request, parse
 from segue.supervisor.control.server import Client, Control
 from segue.supervisor.loop import Loop
 
-_MOST_CLIENTS = 32  # clients whose request is not whole yet, and how long they may take over it
+_MOST_CLIENTS = 32  # clients whose request is not whole yet, and their time for it in seconds
 _CLIENT_SECONDS = 5.0
 
 
 class Clients:
-    """Has the loop watch whoever is to be heard; owns the clients.
+    """Watches the control socket and its clients in the loop; owns the clients.
 
-    ``do`` carries out a request and ends the client; the SegueError or OSError that it raises is
-    the client's answer.  Any other exception is one too, and the log is told: no request is worth
+    ``do`` carries out a request and ends the client.  If it raises a SegueError or OSError, that is
+    the client's answer.  Any other exception is an answer too, and is logged: no request may end
     the supervisor.
     """
 
@@ -30,29 +30,29 @@ class Clients:
     ) -> None:
         self.control: Control | None = None
         self._loop, self._do = loop, do
-        self._clients: dict[Client, float] = {}  # until when their request is awaited
+        self._clients: dict[Client, float] = {}  # the time until which we wait for the request
 
     def open(self, control: Control) -> None:
-        """Be there for clients of this socket, which becomes ours to close."""
+        """Serve the clients of this socket, which is then ours to close."""
         self.control = control
         self._loop.watch(control, self._asked)
 
     def shut(self) -> None:
-        """Close the control socket, if it is open; clients that are connected are heard."""
+        """Close the control socket, if it is open.  Connected clients are still served."""
         if self.control is not None:
             self._loop.unwatch(self.control)
             self.control.close()
             self.control = None
 
     def hurry(self) -> None:
-        """Turn away those who take too long over their request."""
+        """End the clients that take too long to send their request."""
         now = self._loop.now()
         for client in [one for one, until in self._clients.items() if now >= until]:
             self._forget(client)
             client.end(2, error=f"no whole request came within {_CLIENT_SECONDS:g} s")
 
     def close(self) -> None:
-        """Hang up on everybody, and close the control socket."""
+        """Close every client and the control socket."""
         for client in list(self._clients):
             client.close()
         self.shut()
@@ -62,11 +62,11 @@ class Clients:
         if client is None:
             return
         if len(self._clients) >= _MOST_CLIENTS:
-            # Whoever came first had the most time; to refuse the newcomer instead would make the
-            # supervisor deaf to everybody for as long as a crowd says nothing.
+            # The oldest client had the most time.  If new clients were refused instead, a crowd of
+            # silent clients would keep all others from the supervisor.
             idle = next(iter(self._clients))
             self._forget(idle)
-            idle.end(1, error=f"{_MOST_CLIENTS} clients came after this one, which asked nothing")
+            idle.end(1, error=f"{_MOST_CLIENTS} clients came after this one, which sent no request")
         self._clients[client] = self._loop.now() + _CLIENT_SECONDS
         self._loop.watch(client, lambda: self._requested(client))
 

@@ -1,8 +1,8 @@
-"""By what an instance is found and reached: its lock, its control socket, workers' notifications.
+"""How an instance is found and reached: its lock, control socket and notification socket.
 
-All of them are names in a directory, and somebody may remove names: a cleaner of /tmp, an operator.
-``keep`` makes them again, for ``segue run`` and ``segue attach`` alike; without that a second
-supervisor of the same name could start beside the first.
+All of them are files in a directory, and a cleaner of /tmp or an operator may remove them.
+``keep`` makes them again, for ``segue run`` and ``segue attach``.  Otherwise a second supervisor of
+the same name could start beside the first.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from segue.supervisor.control.requests import Request
 from segue.supervisor.control.server import Client, Control
 from segue.supervisor.loop import Loop, Rank
 
-KEEP_EVERY = 1.0  # seconds between two looks whether the names are there
+KEEP_EVERY = 1.0  # seconds between two checks that the files exist
 
 
 class Doors:
-    """Owns the lock, the clients, and where there are workers the inbox of their notifications."""
+    """Owns the lock, the clients, and the inbox for notifications of workers, if there is one."""
 
     def __init__(self, paths: Paths, lock: int, loop: Loop) -> None:
         self.lock: int | None = lock
@@ -37,8 +37,10 @@ class Doors:
         control: Control | None = None,
         inbox: notify.Inbox | None = None,
     ) -> None:
-        """Be there for clients, whose requests ``do`` carries out, and for notifications, which
-        ``notified`` reads, by sockets of a predecessor if given.  Raises KernelError.
+        """Open the sockets, or use those of a predecessor.
+
+        ``do`` carries out the requests of clients, and ``notified`` reads notifications.  Raises
+        KernelError.
         """
         self.clients, self._notified = Clients(self._loop, do), notified
         self._open(control, inbox)
@@ -51,14 +53,14 @@ class Doors:
             self._loop.watch(self.inbox, self._notified, Rank.NOTIFIED)
 
     def hurry(self) -> None:
-        """Turn away clients that take too long over their request."""
+        """End the clients that take too long to send their request."""
         if self.clients is not None:
             self.clients.hurry()
 
     def keep(self) -> bool:
-        """Make anew what somebody removed; whether there was anything.
+        """Make removed files again.  True if there were any.
 
-        Raises SegueError or OSError when it cannot be; serving goes on, and it is tried again.
+        Raises SegueError or OSError if that fails.  Serving continues, and it is tried again.
         """
         if self.lock is not None and self._paths.whole():
             return False
@@ -71,7 +73,7 @@ class Doors:
         return True
 
     def _shut(self) -> None:
-        """Close both sockets, as far as they are open; clients that are connected are heard."""
+        """Close both sockets, if they are open.  Connected clients are still served."""
         if self.clients is not None:
             self.clients.shut()
         if self.inbox is not None:
@@ -80,7 +82,7 @@ class Doors:
             self.inbox = None
 
     def close(self) -> None:
-        """Hang up on everybody, remove the sockets, and let the name go."""
+        """Close every client, remove the sockets, and release the name."""
         self._shut()
         if self.clients is not None:
             self.clients.close()

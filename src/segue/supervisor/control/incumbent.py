@@ -1,7 +1,7 @@
-"""How the workers behind somebody's listener are restarted, as far as it is known for certain.
+"""The command that restarts the workers behind a listener, if it is known for certain.
 
-A process may write any name into its environment, and what is advised is run by whoever reads it.
-So the only instances named are this user's, and only for a worker that their record has.
+A process may write any name into its environment, and a user may run the command that we suggest.
+So it names only instances of this user, and only if their record has the worker.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ def renewal(listener: Listener) -> str:
             if above & workers(Paths.of(name).read_record()):
                 return f"segue restart --name {shlex.quote(name)}"
     except (SegueError, OSError):
-        pass  # where there is no directory of this user's there is no instance either
+        pass  # without a directory of this user there is no instance either
     return "segue restart, as the user whose segue run it is,"
 
 
 def workers(record: dict[str, Any] | None) -> set[int]:
-    """The processes that a record names as workers, and that are still the same."""
+    """The processes that a record names as workers, without reused pids."""
     try:
         known = [(one["pid"], one["start_ticks"]) for one in (record or {})["instance"]["workers"]]
     except (KeyError, TypeError):

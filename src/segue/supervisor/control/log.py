@@ -1,4 +1,4 @@
-"""Where the lines of the supervisor and of the workers go, each marked with who said it."""
+"""The output of the supervisor and the workers; each line names its source."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from typing import Literal
 
 from segue.visible import as_json, paragraph, visible
 
-_PATIENCE_MS = 200  # a reader that is only slow has read something by then
-_IMPATIENT_SECONDS = 1.0  # after a line was dropped nobody is waited for so long
+_PATIENCE_MS = 200  # a slow reader has read something by then
+_IMPATIENT_SECONDS = 1.0  # for so long after a dropped line we wait for no reader
 
 
 @dataclass(slots=True)
 class Log:
-    """Where the supervisor's and the workers' lines go.
+    """Writes the lines of the supervisor and of the workers.
 
-    A reader that does not read (a pager, a stopped terminal) must not stop the supervisor: what
-    workers print is held back for a moment; then lines are dropped, counted, and the count is said
-    when it reads again.  Only for its own lines the supervisor waits, as long as that.
+    A reader that does not read (a pager, a stopped terminal) must not stop the supervisor.  Lines
+    of workers are held back for a moment.  Then they are dropped and counted, and the count is
+    written when the reader reads again.  Only for its own lines does the supervisor wait that long.
     """
 
     style: Literal["prefix", "json", "raw"] = "prefix"
     now: Callable[[], float] = time.monotonic
-    dropped: int = 0  # since it was last said
-    lost: int = 0  # ever
+    dropped: int = 0  # since the count was last written
+    lost: int = 0  # in total
     impatient_until: float = 0.0
     _unsent: deque[bytes] = field(default_factory=deque)  # of workers, in pieces
-    _held_since: float | None = None  # the first of them could not be written then
+    _held_since: float | None = None  # when the first of them could not be written
 
     def say(self, text: str) -> None:
         """A line of the supervisor's own, on stderr."""
@@ -44,7 +44,7 @@ class Log:
             self._drop(1)
 
     def pass_on(self, label: str, fields: Mapping[str, int], lines: Sequence[str]) -> None:
-        """Lines of a worker, on stdout: in one buffer, for a write each is a flood's best help."""
+        """Lines of a worker, on stdout.  They share a buffer: one write a line would be slow."""
         if not lines:
             return
         stamp = _stamp() if self.style == "json" else ""
@@ -53,14 +53,14 @@ class Log:
         self.flush()
 
     def finish(self) -> None:
-        """Write what is held back of workers' lines, as far as somebody reads it in time."""
+        """Write the held-back lines of workers, if a process reads them in time."""
         while not self.flush():
             _writable(1, _PATIENCE_MS)
 
     def flush(self) -> bool:
-        """Write what can be written of workers' lines; False while the rest is held back.
+        """Write as many lines of workers as possible.  False if some are still held back.
 
-        When that has been so for long enough, the rest is dropped.
+        Lines that are held back for too long are dropped.
         """
         while self._unsent:
             if self._write(1, self._unsent[0]):
@@ -86,11 +86,11 @@ class Log:
         if self.style == "json":
             said = {"time": stamp, "who": who, **fields, "line": text}
             return as_json(said)
-        # Colours of a worker's own too: an escape that colours looks like one that does harm.
+        # A worker's colours too: an escape for a colour looks like a harmful one.
         return f"{who} | {visible(text, tabs=True)}" if fields else f"segue: {paragraph(text)}"
 
     def _write(self, stream: int, data: bytes) -> bool:
-        """Whether all of it could be written; never waits."""
+        """True if all of it could be written.  Never waits."""
         if self.dropped:
             gap = self._line("segue", {}, f"{self.dropped} lines were not read", _stamp())
             if not _put(stream, f"{gap}\n".encode()):
@@ -99,13 +99,13 @@ class Log:
         return all(_put(stream, piece) for piece in pieces(data))
 
     def _wait(self, stream: int) -> None:
-        """Until it can be written to, or patience is at its end."""
+        """Wait until it can be written to, or the time is over."""
         if self.now() >= self.impatient_until:
             _writable(stream, _PATIENCE_MS)
 
 
 def pieces(data: bytes) -> Iterator[bytes]:
-    """The same in writes that a pipe takes whole (PIPE_BUF), of whole lines where they fit."""
+    """The data in pieces that a pipe takes in one write (PIPE_BUF); whole lines where they fit."""
     start = 0
     while start < len(data):
         most = start + select.PIPE_BUF
@@ -115,7 +115,7 @@ def pieces(data: bytes) -> Iterator[bytes]:
 
 
 def _put(stream: int, piece: bytes) -> bool:
-    # OSError: the terminal or the log's reader is gone for good; serving goes on.
+    # OSError: the terminal or the reader of the log is gone for good.  Serving continues.
     with contextlib.suppress(OSError):
         if not _writable(stream, 0):
             return False

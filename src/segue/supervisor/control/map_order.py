@@ -1,4 +1,4 @@
-"""The order that shows and changes a policy's maps, the same for ``run`` and ``attach``."""
+"""The request that shows and changes a policy's maps, for ``run`` and ``attach``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from segue.supervisor.control.server import Client
 
 
 def answer(client: Client, request: Map, groups: Mapping[str, Steering]) -> None:
-    """Change the map in every group, by address, and show what each holds now.
+    """Change the map in every group, and show its new content by address.
 
-    Without a map's name, show which there are.  Raises UsageError for a map that does not exist,
+    Without the name of a map, list the maps.  Raises UsageError for a map that does not exist,
     and as ``engine.configuring``.
     """
     maps = {address: configuring.own_maps(one) for address, one in groups.items()}

@@ -1,9 +1,9 @@
-"""Where an instance keeps its files: control socket, record, lock, workers' flags.
+"""The files of an instance: control socket, record, lock, flags of workers.
 
-``/run/segue`` for root, ``$XDG_RUNTIME_DIR/segue`` for a user, ``/tmp/segue-UID`` where there is
-neither.  One lock per name says who runs it; everything else may be left over and is replaced.
-The directory is looked at anew for each use: one in /tmp may be removed by a cleaner, and anybody
-may make it again.
+They are in ``/run/segue`` for root, in ``$XDG_RUNTIME_DIR/segue`` for another user, or else in
+``/tmp/segue-UID``.  The running supervisor holds the lock of its name.  All other files may be left
+over from an earlier one, and are replaced.  The directory is checked before each use: a cleaner may
+remove one in /tmp, and then any user may make it again.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from segue.errors import SegueError, UsageError
 from segue.linux import openat
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-# Bytes; 512 workers at ten addresses have some 1 MB.  What is cut is no JSON.
+# Bytes.  512 workers at ten addresses need about 1 MB.  A record that is cut is not JSON.
 _LONGEST_RECORD = 1 << 24
 _LONGEST_SOCKET = 107  # sun_path has 108 bytes with the closing zero
 
 
 def directory() -> str:
-    """The directory of this user's instances; made if need be.
+    """The directory of this user's instances, made if it does not exist.
 
-    Raises UsageError when it exists and belongs to somebody else: another user must not be able
-    to put a socket where this one looks for its own.
+    Raises UsageError if it belongs to another user, who could put a socket in the place of this
+    user's socket.
     """
     base = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", "")
     chosen = os.environ.get("SEGUE_DIRECTORY", "")
@@ -44,7 +44,7 @@ def directory() -> str:
 
 
 def _make(path: str) -> openat.Directory:
-    """The directory at this path, made unless it is there.  Raises UsageError."""
+    """The directory at this path, made if it does not exist.  Raises UsageError."""
     advice = "set SEGUE_DIRECTORY to a directory of your own"
     try:
         # Workers of another user must reach their flag and the notify socket by name.
@@ -59,15 +59,16 @@ def _make(path: str) -> openat.Directory:
 
 
 def check_name(name: str) -> None:
-    """Raise UsageError for what an instance cannot be called, such as a path."""
+    """Raise UsageError if an instance cannot have this name, such as a path."""
     if not NAME.fullmatch(name):
         raise UsageError(f"--name {name!r}: use letters, digits and ._@- (at most 64)")
 
 
 def name_of(address: Address, namespace: str = "") -> str:
-    """What an instance at this address is called unless it is given a name.
+    """The default name of an instance at this address.
 
-    ``_`` stands for what no file name should hold; the network namespace comes after an ``@``.
+    ``_`` replaces characters that do not belong in a file name.  The network namespace follows an
+    ``@``.
     """
     plain = [re.sub(r"[^A-Za-z0-9.]+", "_", text).strip("_") for text in (str(address), namespace)]
     return "@".join(text for text in plain if text)
@@ -83,8 +84,8 @@ class Paths:
     def of(cls, name: str) -> Paths:
         """The paths of the instance with this name.
 
-        Raises UsageError when the directory cannot be used, or its sockets would have names that
-        are too long.
+        Raises UsageError if the directory cannot be used, or if the paths of its sockets would be
+        too long.
         """
         made = cls(f"{directory()}/{name}")
         if len(os.fsencode(made.notify)) > _LONGEST_SOCKET:
@@ -106,21 +107,21 @@ class Paths:
 
     @property
     def notify(self) -> str:
-        """The socket that workers find in NOTIFY_SOCKET."""
+        """The socket for notifications of workers, which is in their NOTIFY_SOCKET."""
         return f"{self.base}.notify"
 
     @property
     def record(self) -> str:
-        """What a next supervisor needs to take over."""
+        """The file from which a next supervisor takes over."""
         return f"{self.base}.json"
 
     @property
     def lock_file(self) -> str:
-        """Locked by whoever runs this instance."""
+        """The file that the running supervisor has locked."""
         return f"{self.base}.lock"
 
     def whole(self) -> bool:
-        """Clients and a next supervisor would find this instance."""
+        """True if clients and a next supervisor can find this instance."""
         try:
             with openat.around(self.base) as (here, own):
                 return here.holds(f"{own}.sock") and here.holds(f"{own}.lock")
@@ -132,9 +133,9 @@ class Paths:
         return f"{self.base}.w{worker}"
 
     def lock(self) -> int:
-        """Own this name; the descriptor keeps it until closed, or until the process ends.
+        """Lock this name.  The lock lasts until the descriptor is closed or the process ends.
 
-        Raises SegueError when a supervisor of this name runs.
+        Raises SegueError if a supervisor of this name runs.
         """
         with _make(os.path.dirname(self.base)) as here:
             lock = here.file(os.path.basename(self.lock_file), os.O_RDWR | os.O_CREAT)
@@ -152,7 +153,7 @@ class Paths:
         return lock
 
     def write_record(self, plain: dict[str, Any]) -> None:
-        """Replace the record in one step: a crash leaves the old one or the new one."""
+        """Replace the record in one step, so that a crash leaves the old one or the new one."""
         with openat.around(self.record) as (here, name):
             made = here.file(f"{name}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             with open(made, "w", encoding="utf-8") as file:
@@ -160,7 +161,7 @@ class Paths:
             here.rename(f"{name}.new", name)
 
     def read_record(self) -> dict[str, Any] | None:
-        """The last record, or None when there is none that can be read."""
+        """The last record, or None if there is no readable one."""
         try:
             with openat.around(self.record) as (here, name):
                 found = here.file(name, os.O_RDONLY)
@@ -173,13 +174,13 @@ class Paths:
     def write_flag(self, worker: int, value: int) -> None:
         """Make a worker's flag.  Raises OSError, and UsageError as ``directory``."""
         with openat.around(self.flag(worker)) as (here, name):
-            with openat.exactly(0o644):  # whatever the umask: a worker of another user maps it
+            with openat.exactly(0o644):  # with any umask, because a worker of another user maps it
                 made = here.file(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
             with open(made, "wb") as file:
                 file.write(bytes([value]))
 
     def remove(self) -> None:
-        """Remove every file of this instance; the lock's stays, since names of locks must."""
+        """Remove every file of this instance but the lock, which must keep its file."""
         with contextlib.suppress(FileNotFoundError), openat.around(self.base) as (here, own):
             for path in (self.control, self.notify, self.record, f"{self.record}.new"):
                 here.unlink(os.path.basename(path))
@@ -190,7 +191,7 @@ class Paths:
 
 
 def instances() -> list[str]:
-    """The names of this user's instances that run now."""
+    """The names of this user's running instances."""
     where = directory()
     with openat.Directory.open(where) as here:
         entries = here.names()
@@ -199,13 +200,13 @@ def instances() -> list[str]:
 
 
 def _runs(paths: Paths) -> bool:
-    """Somebody listens: a supervisor that was killed leaves its socket's name behind."""
+    """True if a process listens: a killed supervisor leaves the file of its socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as asking:
         asking.setblocking(False)
         try:
             asking.connect(paths.control)
         except BlockingIOError:
-            return True  # more wait to be accepted than there is room for
+            return True  # its accept queue is full
         except OSError:
             return False
     return True

@@ -1,7 +1,7 @@
-"""What a client may ask over the control socket: one value a verb, checked as a whole.
+"""The requests of the control socket: one class a verb, checked as a whole.
 
-A request is ``{"do": VERB, ...}`` with the fields of that verb's class and no other: a misspelt
-key is refused and never taken for its absence.
+A request is ``{"do": VERB, ...}`` with the fields of that verb's class and no others.  A misspelt
+key is refused; it is never treated as missing.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 from segue.errors import UsageError
 
-LONGEST = 86400.0  # seconds; more than a day is a mistake
+LONGEST = 86400.0  # seconds; more than a day is surely a mistake
 MOST_WORKERS = 512
-# A table of 4,096 entries cannot show so large a difference anyhow.
+# A table of 4,096 entries cannot show a larger difference anyway.
 MOST_WEIGHT = 1e6
 _MOST_DIGITS = 20  # of a number of 64 bits
 _MOST_SHOWN = 60  # characters
@@ -26,12 +26,12 @@ _MOST_SHOWN = 60  # characters
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One order.  Constructing it raises UsageError for a value that makes no sense."""
+    """One request.  Constructing it raises UsageError for a value that makes no sense."""
 
     verb: ClassVar[str]
 
     def to_json(self) -> dict[str, Any]:
-        """What is sent: the verb, and what is not the default."""
+        """The verb, and the fields that do not have their default."""
         default = {one.name: one.default for one in fields(self)}
         given = {name: it for name, it in asdict(self).items() if it != default[name]}
         return {"do": self.verb, **given}
@@ -39,11 +39,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Restart(Request):
-    """Start newcomers; times in seconds."""
+    """Start a new generation.  Times are in seconds."""
 
     verb = "restart"
-    canary: float | None = None  # percent of new connections; None for all
-    keep: float | None = None  # how long the old generation is kept; None as the settings say
+    canary: float | None = None  # percent of new connections; None means all
+    keep: float | None = (
+        None  # the time for which the old generation is kept; None means by the settings
+    )
     now: bool = False
     cut: bool = False
     wait: bool = True
@@ -61,21 +63,21 @@ class Restart(Request):
 
 @dataclass(frozen=True, slots=True)
 class Rollback(Request):
-    """Back to the previous generation, or away with the newcomers."""
+    """Go back to the previous generation, or stop the one that is starting."""
 
     verb = "rollback"
 
 
 @dataclass(frozen=True, slots=True)
 class Promote(Request):
-    """All new connections to the canary."""
+    """Give the canary all new connections."""
 
     verb = "promote"
 
 
 @dataclass(frozen=True, slots=True)
 class Shift(Request):
-    """Another part of new connections to the newest generation."""
+    """Give the newest generation this part of new connections."""
 
     percent: float
     verb = "shift"
@@ -87,14 +89,14 @@ class Shift(Request):
 
 @dataclass(frozen=True, slots=True)
 class Weights(Request):
-    """Factors of the workers' shares, by worker."""
+    """Multiply the shares of workers by these factors."""
 
     weights: dict[int, float]
     verb = "weights"
 
     def __post_init__(self) -> None:
         if not self.weights:
-            raise UsageError('weights are given by worker: {"3": 0.5}')
+            raise UsageError('weights must be given by worker, as in {"3": 0.5}')
         for worker, weight in self.weights.items():
             if not 0 <= weight <= MOST_WEIGHT:
                 raise UsageError(
@@ -105,7 +107,7 @@ class Weights(Request):
 
 @dataclass(frozen=True, slots=True)
 class Scale(Request):
-    """So many workers."""
+    """Change the number of workers."""
 
     workers: int
     verb = "scale"
@@ -117,7 +119,7 @@ class Scale(Request):
 
 @dataclass(frozen=True, slots=True)
 class Stop(Request):
-    """The end of the instance; at once if fast."""
+    """End the instance; with ``fast``, at once."""
 
     verb = "stop"
     fast: bool = False
@@ -125,21 +127,21 @@ class Stop(Request):
 
 @dataclass(frozen=True, slots=True)
 class Status(Request):
-    """One look."""
+    """Show the status."""
 
     verb = "status"
 
 
 @dataclass(frozen=True, slots=True)
 class Reexec(Request):
-    """The supervisor's own new code."""
+    """Replace the supervisor's code by the installed one."""
 
     verb = "reexec"
 
 
 @dataclass(frozen=True, slots=True)
 class Trace(Request):
-    """Descriptors to read decisions from; ``bind`` names an address if there are several."""
+    """Ask for descriptors to read decisions from.  ``bind`` picks one of several addresses."""
 
     verb = "trace"
     bind: str = ""
@@ -147,7 +149,7 @@ class Trace(Request):
 
 @dataclass(frozen=True, slots=True)
 class Map(Request):
-    """Show a policy's map, or change it first; without a name, which maps there are."""
+    """Show a policy's map, after changing it if asked.  Without a name, list the maps."""
 
     verb = "map"
     map: str = ""
@@ -157,7 +159,7 @@ class Map(Request):
 
 @dataclass(frozen=True, slots=True)
 class Rescue(Request):
-    """Rescue what waits behind stalled listeners until the client hangs up."""
+    """Rescue connections behind stalled listeners until the client disconnects."""
 
     after: str  # such as 50ms
     verb = "rescue"
@@ -166,7 +168,7 @@ class Rescue(Request):
 
 @dataclass(frozen=True, slots=True)
 class Detach(Request):
-    """Leave the group as it was found."""
+    """Detach, and leave the group as it was found."""
 
     verb = "detach"
     address: str = ""
@@ -184,13 +186,13 @@ VERBS: dict[str, type[Request]] = {
 def parse(plain: Mapping[str, Any]) -> Request:
     """The request that was sent.
 
-    Raises UsageError for a verb that is none, a key that the verb does not have, one that is
-    missing, and a value of the wrong kind or out of its range.
+    Raises UsageError for an unknown verb, a key that the verb does not have, a missing key, and a
+    value of the wrong type or out of range.
     """
     verb = plain.get("do")
     kind = VERBS.get(verb) if isinstance(verb, str) else None
     if kind is None:
-        raise UsageError(f"there is no order {shown(verb)} (there are {', '.join(VERBS)})")
+        raise UsageError(f"there is no request {shown(verb)} (there are {', '.join(VERBS)})")
     hints = get_type_hints(kind)
     known = {one.name: one for one in fields(kind)}
     given = {key: value for key, value in plain.items() if key != "do"}
@@ -208,9 +210,9 @@ def parse(plain: Mapping[str, Any]) -> Request:
 
 
 def _value(key: str, kind: Any, value: Any) -> Any:
-    """The value as the field's kind.  Raises UsageError."""
+    """The value as the field's type.  Raises UsageError."""
     if get_origin(kind) in {Union, UnionType}:
-        # What may be None is left out rather than sent as null.
+        # A client leaves a field out if it is None; it does not send null.
         kind = next(one for one in get_args(kind) if one is not type(None))
     if get_origin(kind) is dict:
         if not isinstance(value, dict):
@@ -246,7 +248,7 @@ def _number(key: str, value: Any) -> float:
 
 
 def _whole(key: str, value: Any) -> int:
-    """A whole number from 0 on, also as text: the keys of JSON are strings."""
+    """A whole number from 0 on, also as text, because keys of JSON are strings."""
     number = -1
     if isinstance(value, str) and value.isascii() and value.isdecimal():
         number = int(value) if len(value) <= _MOST_DIGITS else -1
@@ -258,7 +260,7 @@ def _whole(key: str, value: Any) -> int:
 
 
 def shown(value: Any) -> str:
-    """A value that somebody sent, for a sentence: short, whatever it is."""
+    """A received value for a sentence, short in any case."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # a number of thousands of digits; lists in lists

@@ -1,7 +1,7 @@
 """The control socket: one request a connection, lines of JSON both ways.
 
-A request is ``{"do": VERB, ...}``; answers are ``{"say": TEXT}`` while it goes on and at last
-``{"exit": CODE, ...}``.  The socket is 0600 and every peer's uid is checked by SO_PEERCRED.
+A request is ``{"do": VERB, ...}``.  Answers are ``{"say": TEXT}`` as progress and ``{"exit": CODE,
+...}`` at the end.  The socket is 0600 and every peer's uid is checked by SO_PEERCRED.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from segue.linux import openat
 from segue.linux.sockopt import peer_credentials
 
 _LONGEST_REQUEST = 1 << 16
-_WAITING = 16  # clients whom the supervisor has not accepted yet; a person and a few scripts
-_ANSWER_BYTES = 1 << 20  # a client that does not read loses what is more
+_WAITING = 16  # clients not accepted yet; enough for a person and a few scripts
+_ANSWER_BYTES = 1 << 20  # a client that does not read loses the rest
 
 
 class Client:
-    """One connected client; answers that it does not read are dropped, not waited for."""
+    """One connected client.  If it does not read its answers, they are dropped."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
@@ -33,7 +33,7 @@ class Client:
         return self.connection.fileno()
 
     def request(self) -> dict[str, Any] | None:
-        """The request once it is whole; None until then.  Raises UsageError on nonsense."""
+        """The request, or None until it is whole.  Raises UsageError if it is not a request."""
         try:
             data = self.connection.recv(_LONGEST_REQUEST)
         except BlockingIOError:
@@ -48,21 +48,21 @@ class Client:
         except (ValueError, RecursionError):
             raise UsageError("a request is one line of JSON") from None
         if not isinstance(read, dict) or not isinstance(read.get("do"), str):
-            raise UsageError('a request has a verb: {"do": "status"}')
+            raise UsageError('a request must have a verb, as in {"do": "status"}')
         return read
 
     def say(self, text: str) -> None:
-        """One line of progress."""
+        """Send one line of progress."""
         self._send({"say": text})
 
     def end(self, code: int, **more: Any) -> None:
-        """The last answer; the connection is closed."""
+        """Send the last answer and close the connection."""
         self._send({"exit": code, **more})
         self.close()
 
     def _send(self, answer: dict[str, Any]) -> None:
-        # A client that went away, or does not read, must not hold the supervisor up: what its
-        # buffer does not take is lost to it, and half a line ends the conversation.
+        # A client that is gone or does not read must not delay the supervisor.  It loses what its
+        # buffer cannot take, and half a line ends the conversation.
         data = json.dumps(answer).encode() + b"\n"
         with contextlib.suppress(OSError):
             if self.connection.send(data) < len(data):
@@ -82,7 +82,7 @@ class Control:
             socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         )
         try:
-            # The caller holds the instance's lock, so whatever stands here is stale.
+            # The caller holds the instance's lock, so an existing file is left over.
             with openat.around(path) as (here, name):
                 here.bind(self.socket, name, 0o600)
         except UsageError:
@@ -107,7 +107,7 @@ class Control:
         return self.socket.fileno()
 
     def accept(self) -> Client | None:
-        """The next client, or None when it went away or is another user's."""
+        """The next client, or None if it is gone or belongs to another user."""
         try:
             connection, _ = self.socket.accept()
         except OSError:

@@ -1,7 +1,7 @@
-"""The status of an instance, as ``segue status`` shows it and ``--json`` prints it.
+"""The status of an instance, which ``segue status`` shows and ``--json`` prints.
 
-One value for ``segue run`` and ``segue attach``: both fill it, and the command line reads it.
-Times are seconds and shares are percent.
+``segue run`` and ``segue attach`` fill the same classes, and the command line reads them.  Times
+are in seconds and shares in percent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from segue.supervisor.control.requests import shown
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStatus:
-    """One worker; of an attached group, one listener."""
+    """One worker, or one listener of an attached group."""
 
     generation: int
     id: int  # of an attached group, the slot
@@ -29,12 +29,12 @@ class WorkerStatus:
     weight: float = 1.0  # by ``--balance queue``
     queue: int = 0
     drops: int = 0
-    connections: int | None = 0  # None where there are more processes than can be looked at
-    new: int = 0  # connections that were selected for it, and those that migrated to it
+    connections: int | None = 0  # None if there are too many processes to look at
+    new: int = 0  # connections selected for it, and connections that migrated to it
     migrated: int = 0
-    left_out: int = 0  # lines that it printed and the log has not
+    left_out: int = 0  # lines that it printed and that are not in the log
     slots: tuple[tuple[str, int], ...] = ()  # (address, slot)
-    stalled: float | None = None  # for how long it has accepted nothing; None while it accepts
+    stalled: float | None = None  # how long it has accepted nothing; None if it accepts
     stalls: int = 0
     rescued: int = 0  # connections that were moved away from it
 
@@ -48,7 +48,7 @@ class FrontStatus:
     listeners: int = 0
     half_open: int = 0
     counts: dict[str, int] = field(default_factory=dict)  # the program's decisions, by kind
-    by_hash: int = 0  # decisions that it left to the kernel's hash
+    by_hash: int = 0  # decisions that the program left to the kernel's hash
     variables: dict[str, int] = field(default_factory=dict)  # of an object file's program
     restored: int = 0  # how often the program had to be put back
     traced: bool = False
@@ -72,12 +72,12 @@ class Status:
     command: tuple[str, ...] = ()
     moved: int = 0  # connections, by closing and cycling listeners
     cut: int = 0  # accepted connections that were closed before they were finished
-    unread: int = 0  # lines of the log that nobody read
-    notifications_dropped: int = 0  # of users whose word counts for nothing
-    rescue: float = 0.0  # seconds without an accept until a worker counts as stalled; 0 for never
+    unread: int = 0  # lines of the log that no process read
+    notifications_dropped: int = 0  # from users that are not trusted
+    rescue: float = 0.0  # seconds without an accept until a worker is stalled; 0 means never
     rescued: int = 0
     balance: str = "off"
-    flip_ms: float | None = None  # from the last worker's being ready to the new shares
+    flip_ms: float | None = None  # from the moment when all workers are ready to the new shares
     flip_age: float | None = None
     fronts: tuple[FrontStatus, ...] = ()
     workers: tuple[WorkerStatus, ...] = ()
@@ -88,19 +88,19 @@ class Status:
 
     @classmethod
     def from_json(cls, plain: Any) -> Self:
-        """The status that ``to_json`` of this version or another made.
+        """The status that ``to_json`` of this or another version made.
 
-        What the other version did not know has its default, and what only that one knows is left
-        out.  Raises SegueError when it is no status.
+        Fields that the other version lacks get their default, and fields that only it has are left
+        out.  Raises SegueError if it is not a status.
         """
         try:
             found: Self = _read(cls, plain, "it")
         except _NoStatusError as error:
             raise SegueError(
-                f"this is no status of an instance: {error}; what answered is no supervisor, or"
-                " one of another version"
+                f"this is not the status of an instance: {error}; the process that answered is not"
+                " a supervisor, or has another version"
             ) from None
-        # Earlier versions said 0 where there is none.
+        # Earlier versions wrote 0 if there is none.
         return replace(found, working=found.working or None, newcomer=found.newcomer or None)
 
 
