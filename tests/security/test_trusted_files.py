@@ -74,7 +74,7 @@ def test_a_file_of_roots_is_read(files: Path, name: str) -> None:
 def test_a_file_of_another_user_is_not(files: Path, name: str) -> None:
     """Whose it is is said, and what whoever trusts it may do; nothing of it is run."""
     os.chown(files / name, SEA, SEA)
-    said = f"{name} is not used: it belongs to uid 61001.*chown root .*{name}$"
+    said = f"{name} is not used: it belongs to uid 61001.*; run segue as its owner, or use a copy"
     with pytest.raises(UsageError, match=said):
         READERS[name](str(files / name))
     assert not (files / "policy.py.ran").exists()

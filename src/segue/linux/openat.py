@@ -227,12 +227,8 @@ def _remedy(
         return "name the file itself, not that link"
     if opened.st_uid in trusted and not stat.S_ISCHR(opened.st_mode):
         return f"chmod go-w {path} keeps others from writing to it"
-    if os.geteuid() == 0:
-        return (
-            f"run segue as its owner, or, if you trust what is in it, make it root's:"
-            f" chown root {path}"
-        )
-    return "if you trust what is in it, use a copy of your own"
+    # Not chown(1): its owner may have it open for writing.
+    return "run segue as its owner, or use a copy of your own if you trust what is in it"
 
 
 def _private_groups() -> tuple[int, ...]:
