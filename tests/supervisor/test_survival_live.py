@@ -431,7 +431,7 @@ def test_new_code_brings_the_settings_of_the_file(netns: int, tmp_path: Path, en
             one.wait_serving(1, 2)
             config.write_text("workers = 'two'\n")
             answer = one.ask("reexec")
-            assert (answer["exit"], "workers is" in answer["error"]) == (2, True)
+            assert (answer["exit"], "workers must be" in answer["error"]) == (2, True)
             config.write_text("env = ['A=1']\nworkers = 2\n")
             assert one.ask("reexec")["exit"] == 0
             one.wait_serving(2, 2)
