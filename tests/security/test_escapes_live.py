@@ -129,7 +129,7 @@ def test_a_listener_that_somebody_kept_listens_no_more(netns: int, tmp_path: Pat
             one.process.send_signal(signal.SIGTERM)
             assert one.wait() == 0
             assert refused()
-            assert f"had kept a listener at {ADDRESS}: it listens no more" in one.said()
+            assert f"had kept a listener at {ADDRESS}: it has been shut down" in one.said()
             (tmp_path / "next").mkdir()
             with Instance(tmp_path / "next", command=(*PYTHON, PLAIN)) as following:
                 following.wait_serving()

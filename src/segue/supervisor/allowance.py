@@ -1,6 +1,6 @@
-"""How much each may take: what keeps one flood from everybody else's time.
+"""How much one source may use, so that a flood does not take the time of all others.
 
-Pure: the time comes in.
+Pure: the caller gives the time.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Allowance:
-    """So much at once, and so much a second from then on."""
+    """An amount that may be used at once, and a rate a second after that."""
 
     rate: float
     burst: float
     left: float
-    at: float  # when ``left`` was so
+    at: float  # the time of ``left``
 
     @classmethod
     def full(cls, rate: float, burst: float, now: float) -> Allowance:
-        """Nothing of it is used."""
+        """An allowance of which nothing is used."""
         return cls(rate, burst, burst, now)
 
     def spend(self, cost: float, now: float) -> bool:
-        """Take this much of it; False when it is used up, after this."""
+        """Use this much of it.  False if it is used up after this."""
         self.left = min(self.burst, self.left + (now - self.at) * self.rate) - cost
         self.at = now
         return self.left > 0

@@ -1,7 +1,7 @@
 """One address of an instance: its steering and the listeners that the supervisor holds there.
 
-A slot names a listener in the steering; the descriptor kept here is what makes a crash harmless:
-the listener, its queue and its half-open requests outlive the worker.
+A slot is the number of a listener in the steering.  Because the front keeps a descriptor, a crash
+of the worker is harmless: the listener, its queue and its half-open requests stay.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SLOTS = 1024  # as many as the steering's table of sockets has
 
 @dataclass(slots=True)
 class Front:
-    """Steering and held listeners of one bind; closes both."""
+    """The steering and the held listeners of one bind; owns both."""
 
     number: int
     bind: Bind
@@ -38,24 +38,28 @@ class Front:
     sockets: dict[int, socket.socket] = field(default_factory=dict)
     shared: tuple[int, ...] = ()  # the slots that have a share
     restored: int = 0  # how often the program had to be put back
-    gone: Counts = field(default_factory=Counts)  # of all slots that have left
-    # Others' listeners, long closed here, that serve until our first share; by slot, from the top.
+    gone: Counts = field(default_factory=Counts)  # of all slots that are gone
+    # Listeners of other processes that serve until our first share, by slot, from the top.  The
+    # sockets are closed here by then.
     incumbents: dict[int, socket.socket] = field(default_factory=dict)
-    opened: set[int] = field(default_factory=set)  # cookies of all that were ever held here
+    opened: set[int] = field(
+        default_factory=set
+    )  # cookies of all listeners that were ever held here
 
     def borrow(self) -> socket.socket | None:
-        """A duplicate of a listener that serves now, the caller's to close; None without any."""
+        """A duplicate of a serving listener, which the caller closes; None if there is none."""
         for listener in self.sockets.values():
             if is_listening(listener):
-                # socket.dup() would set O_NONBLOCK as it is here, and so for the worker too.
+                # socket.dup() would set O_NONBLOCK as here, and this would change it for the worker
+                # too.
                 return socket.socket(fileno=os.dup(listener.fileno()))
         return None
 
     def look_after(self, member: socket.socket) -> bool:
-        """See to it that our program decides for this member's group; whether it had not.
+        """Make sure that our program decides for this member's group.  True if it did not.
 
-        Whoever has a member may take a program off.  It is put back also where that cannot be told.
-        Raises KernelError, OSError.
+        Every process that has a member may remove the program.  It is put back also if we cannot
+        tell whether it was removed.  Raises KernelError, OSError.
         """
         with OwnMember(member, self.steering.own_port) as own:
             found = self.steering.look_after(own)
@@ -70,7 +74,7 @@ class Front:
         return self.adopt(open_listener(self.bind.address, backlog=backlog, nodelay=nodelay))
 
     def adopt(self, listener: socket.socket, slot: int | None = None) -> HeldListener:
-        """Hold this listener, which becomes the front's to close, under a slot with no share."""
+        """Hold this listener, which the front then owns, in a slot without a share."""
         if slot is None:
             slot = next((one for one in range(SLOTS) if one not in self.sockets), None)
         if slot is None:
@@ -86,17 +90,18 @@ class Front:
         return HeldListener(self.number, slot, cookie(listener))
 
     def defer_to(self, incumbents: Sequence[socket.socket], *, backlog: int) -> None:
-        """Until the first ``share`` new connections go to these listeners of others.
+        """Give new connections to these listeners of other processes until the first ``share``.
 
-        They stay the caller's, who may close them: a map holds no listener open.  Does nothing
-        where members are named by index, which may not be given up while a listener lives.  Raises
-        KernelError: EADDRINUSE when they cannot be joined, EBUSY when a program that still runs
-        steers them.
+        The caller keeps them and may close them, because a map holds no listener open.  Does
+        nothing if the engine names members by index: then a descriptor must be kept while a
+        listener lives. Raises KernelError: EADDRINUSE if we cannot join their group, EBUSY if a
+        program that still runs steers them.
         """
         if not incumbents or isinstance(self.steering, IndexAddressed):
             return
-        # A listener that was opened up later is in no group, and in no map, before another joins
-        # (measured on 6.18).  What comes to that one meanwhile migrates when it closes.
+        # A listener that got SO_REUSEPORT later is in no group and no map until another listener
+        # joins (measured on 6.18).  Connections that the other one gets meanwhile migrate when it
+        # closes.
         with open_listener(self.bind.address, backlog=backlog):
             for place, one in enumerate(incumbents):
                 slot = SLOTS - 1 - place
@@ -105,7 +110,7 @@ class Front:
             self.steering.share(dict.fromkeys(self.incumbents, 1.0))
 
     def share(self, weights: Mapping[int, float]) -> None:
-        """New connections by these weights of slots, from this call on."""
+        """Distribute new connections by these weights of slots from now on."""
         self.steering.share(weights)
         self.shared = tuple(slot for slot, weight in weights.items() if weight)
         self._let_incumbents_go()
@@ -116,8 +121,9 @@ class Front:
         self.incumbents.clear()
 
     def leave(self, slot: int) -> None:
-        """Let go of our descriptor; if it was the last one, an engine that migrates moves what
-        the listener holds.
+        """Close our descriptor.
+
+        If it was the last one, an engine that migrates moves the listener's connections.
         """
         listener = self.sockets.pop(slot, None)
         if listener is not None:
@@ -128,11 +134,11 @@ class Front:
     def move(
         self, slot: int, owners: Collection[int], same: Callable[[int], bool] = lambda _: True
     ) -> CycleReport | None:
-        """Move what is queued at this listener to those that share, by shutdown and listen.
+        """Move the queue of this listener to listeners with a share, by shutdown and listen.
 
-        None, with nothing done, when the engine cannot migrate, when no other listener would take
-        it (a cycle of the only member resets what it holds), or when its worker has shut it down.
-        Raises KernelError when it cannot listen again.
+        Returns None and does nothing if the engine cannot migrate, if no other listener would take
+        the connections (a cycle of the only member resets them), or if the worker has shut the
+        listener down.  Raises KernelError if it cannot listen again.
         """
         listener = self.sockets.get(slot)
         others = [one for one in self.shared if one != slot and one in self.sockets]
@@ -141,12 +147,12 @@ class Front:
         try:
             report = cycle(listener, owners, self.observer, self.bind.address, same=same)
         except UsageError:
-            return None  # workers have shut down this one, or every other
+            return None  # workers have shut down this one, or all others
         self.steering.rejoin(slot, listener)
         return report
 
     def selected(self, slot: int) -> int:
-        """How many connections the program has sent to this slot; 0 where it does not count."""
+        """How many connections the program has given to this slot; 0 if it does not count."""
         count = counted_of(self.steering, slot)
         return count.new + count.migrated
 
@@ -157,7 +163,7 @@ class Front:
 
     @property
     def cookies(self) -> frozenset[int]:
-        """Of every listener held here."""
+        """The cookies of all listeners held here."""
         return frozenset(cookie(listener) for listener in self.sockets.values())
 
     def cookies_by_slot(self) -> dict[int, int]:
@@ -165,11 +171,11 @@ class Front:
         return {slot: cookie(listener) for slot, listener in self.sockets.items()}
 
     def end(self) -> tuple[list[str], int]:
-        """No listener that was ever held here listens any more, whoever has a descriptor of it.
+        """Stop every listener that was ever held here, whichever process still has it.
 
-        Else clients would hang with a process that escaped, and the next start be refused.  For
-        when nothing of the instance goes on.  Sentences for the log, and how many connections
-        still waited.  Raises KernelError when the kernel cannot be asked.
+        Otherwise clients would hang with an escaped process, and the next start would be refused.
+        Call this only at the end of the instance.  Returns sentences for the log, and how many
+        connections still waited.  Raises KernelError if the kernel cannot be asked.
         """
         said, waited = [], 0
         for left in self._still_there():
@@ -178,7 +184,7 @@ class Front:
             try:
                 taken = self._duplicate(left)
             except SegueError as error:
-                said.append(f"{self.bind.address} is still listened at: {error}")
+                said.append(f"a process still listens at {self.bind.address}: {error}")
                 continue
             if taken is not None:
                 with taken:
@@ -186,7 +192,7 @@ class Front:
             if left.owners:
                 said.append(
                     f"{proc.describe(left.owners)} had kept a listener at {self.bind.address}: it"
-                    f" listens no more{waiting}"
+                    f" has been shut down{waiting}"
                 )
         return said, waited
 
@@ -195,7 +201,7 @@ class Front:
         left = {one.cookie for one in listening} & self.opened
         if not left:
             return []
-        # A look at every process of the machine, at most once in an instance's life.
+        # This looks at every process of the machine, but only once in an instance's life.
         owned = self.observer.snapshot(self.bind.address, Part.OWNERS).listeners
         us = os.getpid()
         return [
@@ -211,7 +217,7 @@ class Front:
         return duplicate(listener)
 
     def close(self) -> None:
-        """Close every descriptor; listeners that workers have stay open there."""
+        """Close every descriptor.  Listeners stay open in workers that have them."""
         self._let_incumbents_go()
         for listener in self.sockets.values():
             listener.close()

@@ -1,8 +1,8 @@
 """One loop for ``segue run`` and ``segue attach``: events, signals, time, and looks for stalls.
 
-It knows no worker and no group.  What it runs is a *subject*, which says when it wants the time,
-what follows from an event, and when it is over.  A trouble is said once and tried again: what the
-kernel refuses now must not end a supervisor that serves.
+It knows no workers and no groups.  It runs a *subject*, which says when it needs to be called, what
+follows from an event, and when the loop is over.  An error is logged once and the work is tried
+again: an error of the kernel must not end a supervisor that serves.
 """
 
 from __future__ import annotations
@@ -23,60 +23,61 @@ from segue.errors import SegueError
 class Rank(IntEnum):
     """The order in which the events of one round are handled.
 
-    What workers and strangers can make many must not hold up orders, signals and ended processes.
+    Workers and other processes can cause many events.  These must not delay requests, signals and
+    the ends of processes.
     """
 
     SIGNAL = 0
     ENDED = 1
-    ASKED = 2  # by clients of the control socket, and everything that is not named here
-    NOTIFIED = 3  # by whoever can reach the socket
+    ASKED = 2  # clients of the control socket, and everything that has no other rank
+    NOTIFIED = 3  # any process that can reach the socket
 
 
 class HasFileno(Protocol):
-    """Whatever a selector takes."""
+    """Anything that a selector accepts."""
 
     def fileno(self) -> int:
         """The descriptor."""
 
 
 class Looks(Protocol):
-    """Looks that are many and cheap, so that they go round inside the wait (``rescue.Rescue``)."""
+    """Frequent and cheap looks, which are made inside the wait (``rescue.Rescue``)."""
 
     found: bool
 
     @property
     def due(self) -> float:
-        """When to look next; math.inf for never."""
+        """When to look next; math.inf means never."""
 
     def prepare(self) -> None:
-        """Take note of what there is to look at; called once before each wait."""
+        """Register what to look at.  Called once before each wait."""
 
     def look(self) -> None:
-        """Look once; ``found`` then says whether something follows from it."""
+        """Look once.  ``found`` then says whether the subject must react."""
 
 
 class Subject(Protocol):
-    """What a loop runs."""
+    """The object that a loop runs."""
 
     def over(self) -> bool:
-        """Whether the loop is to be left."""
+        """True if the loop must end."""
 
     @property
     def looks(self) -> Looks | None:
-        """What to look at while waiting, if anything."""
+        """The looks to make while waiting, or None."""
 
     def settle(self) -> None:
-        """Do what follows from the events so far; called before each wait."""
+        """Do what follows from the events so far.  Called before each wait."""
 
     def deadline(self) -> float:
-        """When ``tick`` is wanted at the latest, on the loop's clock."""
+        """The latest time for the next ``tick``, on the loop's clock."""
 
     def tick(self) -> None:
-        """Look at what no descriptor announces; called after each wait."""
+        """Look at things that no descriptor reports.  Called after each wait."""
 
 
 class Loop:
-    """The selector, the wake-up descriptor of signals, and the clock; ``close`` gives them back."""
+    """The selector, the wake-up descriptor of signals, and the clock.  ``close`` releases them."""
 
     def __init__(
         self, say: Callable[[str], None], now: Callable[[], float] = time.monotonic
@@ -86,7 +87,7 @@ class Loop:
         self._ready = select.poll()
         self._ready.register(self._selector.fileno(), select.POLLIN)
         self._ranks: dict[int, Rank] = {}
-        self._troubles: set[str] = set()  # said already, and not over yet
+        self._troubles: set[str] = set()  # logged, and not over yet
         self._signals: Mapping[int, Callable[[int], object]] = {}
         self._wake_in, self._wake_out = socket.socketpair()
         for side in (self._wake_in, self._wake_out):
@@ -95,12 +96,12 @@ class Loop:
     def watch(
         self, file: HasFileno | int, handler: Callable[[], object], rank: Rank = Rank.ASKED
     ) -> None:
-        """Call this whenever the file can be read, after the handlers of lower ranks."""
+        """Call the handler whenever the file can be read, after the handlers of lower ranks."""
         key = self._selector.register(file, selectors.EVENT_READ, handler)
         self._ranks[key.fd] = rank
 
     def unwatch(self, file: HasFileno | int) -> None:
-        """Call nothing for this file any more; one that is not watched is no error."""
+        """Stop calling the handler of this file.  It need not be watched."""
         try:
             key = self._selector.unregister(file)
         except (KeyError, ValueError):
@@ -108,7 +109,7 @@ class Loop:
         self._ranks.pop(key.fd, None)
 
     def on_signals(self, handlers: Mapping[int, Callable[[int], object]]) -> None:
-        """Call these, in the loop and with the signal's number, when the signals come."""
+        """Call these in the loop, with the number of the signal, when the signals arrive."""
         self._signals = handlers
         for number in handlers:
             signal.signal(number, lambda *_: None)  # the wake-up descriptor carries the number
@@ -116,19 +117,19 @@ class Loop:
         self.hear_signals()
 
     def hear_signals(self) -> None:
-        """Take signals again, with those that came since ``hold_signals``."""
+        """Receive signals again, also those that arrived since ``hold_signals``."""
         signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, set(self._signals))
 
     def hold_signals(self) -> None:
-        """Block them until new code has its own handlers: one in between would end the process."""
+        """Block signals until new code has its handlers: one in between would end the process."""
         signal.set_wakeup_fd(-1)
         signal.pthread_sigmask(signal.SIG_BLOCK, set(self._signals))
 
     def attempt(self, doing: str, work: Callable[[], object]) -> bool:
-        """Whether it could be done.
+        """Do the work.  True if it succeeded.
 
-        A SegueError or OSError is said, once until the same thing succeeds again.
+        A SegueError or OSError is logged once, until the same work succeeds again.
         """
         try:
             work()
@@ -148,7 +149,7 @@ class Loop:
                 return
             events = self._wait(subject)
             for key in events:
-                # An earlier event of this round may have ended what this one is about.
+                # An earlier event of this round may have closed the file of this one.
                 if self._selector.get_map().get(key.fd) is key:
                     self.attempt("an event", key.data)
             if events and subject.over():
@@ -156,7 +157,7 @@ class Loop:
             self.attempt("looking around", subject.tick)
 
     def _wait(self, subject: Subject) -> list[selectors.SelectorKey]:
-        """The events of one round, in their order; none when it is time to look around."""
+        """The events of one round in their order; none if it is time for ``tick``."""
         end, looks = subject.deadline(), subject.looks
         if looks is not None:
             self.attempt("looking for stalls", looks.prepare)
@@ -184,7 +185,7 @@ class Loop:
                 self.say(f"{signal.Signals(number).name} is not followed: {error}")
 
     def close(self) -> None:
-        """Close what is this object's; watched files stay their owners'."""
+        """Close the loop's own descriptors.  Watched files belong to their owners."""
         signal.set_wakeup_fd(-1)
         self._selector.close()
         self._wake_in.close()
@@ -192,5 +193,5 @@ class Loop:
 
 
 def _milliseconds(seconds: float) -> int | None:
-    """For poll(2): rounded up, so that what is due then is due; None for no limit."""
+    """The time for poll(2), rounded up, so that it does not return early; None means no limit."""
     return None if seconds == math.inf else max(0, math.ceil(1000 * seconds))

@@ -1,7 +1,7 @@
-"""sd_notify(3), both ways: what workers say to us, and what we say to systemd.
+"""sd_notify(3) both ways: notifications from workers to us, and from us to systemd.
 
-A datagram of KEY=VALUE lines.  Who said it is taken from SCM_CREDENTIALS, which the kernel fills
-in, so no worker can speak for another, and nobody else can keep us busy.
+A notification is a datagram of KEY=VALUE lines.  Its sender is taken from SCM_CREDENTIALS, which
+the kernel fills in.  So no worker can speak for another, and other users cannot keep us busy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from segue.errors import KernelError, UsageError
 from segue.linux import openat
 from segue.visible import visible
 
-# In one round of a loop that has other things to do; a socket holds ten until they are read
+# Messages in one round of the loop, which has other work too.  A socket holds ten unread messages
 # (net.unix.max_dgram_qlen), on some systems 512.
 MOST_MESSAGES = 32
 _CREDENTIALS = 12  # struct ucred: pid, uid, gid as 32-bit integers (unix(7))
@@ -32,14 +32,14 @@ class Message:
 
     @property
     def ready(self) -> bool:
-        """READY=1: the worker's own word that it can serve."""
+        """True for READY=1, by which the worker says that it can serve."""
         return self.values.get("READY") == "1"
 
 
 class Inbox:
-    """The NOTIFY_SOCKET of all workers.  Descriptor and file are this object's to close."""
+    """The NOTIFY_SOCKET of all workers; owns the descriptor and the file."""
 
-    dropped = 0  # messages of users whose word counts for nothing here
+    dropped = 0  # messages from users that are not trusted
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -48,7 +48,7 @@ class Inbox:
         )
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         try:
-            # Workers may run as another user, or become one: whoever writes is checked.
+            # Workers may run as another user or become one, so each sender is checked.
             with openat.around(path) as (here, name):
                 here.bind(self.socket, name, 0o666)
         except UsageError:
@@ -70,9 +70,9 @@ class Inbox:
         return self.socket.fileno()
 
     def receive(self, trusts: Callable[[int], bool]) -> list[Message]:
-        """Messages that wait, at most MOST_MESSAGES, without those of users who are not trusted.
+        """The waiting messages, at most MOST_MESSAGES, without those of untrusted users.
 
-        These are dropped and counted before anything costs more than the reading.
+        Messages of untrusted users are dropped and counted before they cost more than the read.
         """
         messages: list[Message] = []
         for _ in range(MOST_MESSAGES):
@@ -97,22 +97,22 @@ class Inbox:
 
 
 def parse(pid: int, data: bytes) -> Message:
-    """Read one datagram; lines without ``=`` are left out, as systemd does."""
+    """Read one datagram.  Lines without ``=`` are left out, as systemd does."""
     lines = data.decode(errors="replace").splitlines()
     return Message(pid, dict(line.split("=", 1) for line in lines if "=" in line))
 
 
 def tell(**values: str) -> bool:
-    """Say KEY=VALUE lines to the service manager; False when there is none or it is deaf.
+    """Send KEY=VALUE lines to the service manager.  False if there is none or it does not listen.
 
-    RELOADING=1 gets the MONOTONIC_USEC stamp that Type=notify-reload insists on.
+    RELOADING=1 gets the MONOTONIC_USEC stamp that Type=notify-reload requires.
     """
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path:
         return False
     if values.get("RELOADING"):
         values["MONOTONIC_USEC"] = str(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
-    # A value of two lines would be two messages, and a worker's words may be in one.
+    # A value of two lines would be two messages, and it may contain text of a worker.
     text = "\n".join(f"{key}={visible(value)}" for key, value in values.items())
     address = "\0" + path[1:] if path.startswith("@") else path
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:

@@ -1,6 +1,6 @@
 """What the supervisor needs of the operating system, as one record.
 
-The real one is ``World()``; a test hands in its own functions and patches no module.
+The real one is ``World()``.  A test passes its own functions and patches no module.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from segue.supervisor.workers.spawn import Spawning, reap, spawn
 
 
 def steering(engine: str, program_choice: ProgramChoice) -> Steering:
-    """A new steering of this engine, for one address; by the program that is chosen, if one is."""
+    """A new steering of this engine for one address, by the chosen program if there is one."""
     if program_choice:
         return program_choice.steering()
     kinds: dict[str, Callable[[], Steering]] = {"migrate": Migrate, "hash": Hash, "drain": Drain}
@@ -31,8 +31,8 @@ def steering(engine: str, program_choice: ProgramChoice) -> Steering:
 def restore(engine: str, program_choice: ProgramChoice, descriptors: dict[str, int]) -> Steering:
     """The steering that a predecessor in this process had, from its descriptors.
 
-    A new one, which every listener has to join again, when there are none, or when a
-    chosen program is to select from now on: it is read again.
+    If there are no descriptors, or if a chosen program selects from now on, it is a new steering,
+    which every listener must join again.  The chosen program is read again.
     """
     if descriptors and not program_choice:
         return Migrate.restore(descriptors)
@@ -43,7 +43,7 @@ def restore(engine: str, program_choice: ProgramChoice, descriptors: dict[str, i
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The functions of the system that have an effect or differ from call to call."""
+    """The functions of the system that have effects or whose results change."""
 
     now: Callable[[], float] = time.monotonic
     spawn: Spawning = spawn

@@ -1,1 +1,1 @@
-"""Lifecycles of a worker and of an instance, and what is due next: tables and pure functions."""
+"""The lifecycles of workers and instances, and the next steps: tables and pure functions."""

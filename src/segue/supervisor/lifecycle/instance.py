@@ -1,7 +1,7 @@
-"""What the supervisor knows, as values that can be written down and read again.
+"""What the supervisor knows, as values that can be saved and loaded.
 
-The runner alone changes an Instance; the plan only reads it.  ``to_json``/``from_json`` carry it
-over a re-exec and, with the worker's start times, over a crash of the supervisor.
+Only the runner changes an Instance; the plan only reads it.  ``to_json`` and ``from_json`` preserve
+it over a re-exec and, with the workers' start times, over a crash of the supervisor.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from segue.supervisor.lifecycle.stages import (
     step,
 )
 
-# What a field of a record may be, by its type; and no number in it comes near this one.
+# The values that a field of a record may have, by its type; and a limit above all its numbers.
 _PLAIN = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 _MOST = 2.0**64
 
@@ -29,7 +29,7 @@ class HeldListener:
     """One listener of a worker that the supervisor holds a descriptor of."""
 
     bind: int  # index into the settings' binds
-    slot: int  # the listener's place in that address's steering
+    slot: int  # the listener's number in the steering of that address
     cookie: int
 
 
@@ -41,16 +41,16 @@ class Worker:
     generation: int
     pid: int
     started: float
-    start_ticks: int = 0  # start time in ticks, which tells a pid from its reuse
+    start_ticks: int = 0  # start time in ticks, to detect a reused pid
     stage: Stage = Stage.STARTING
     stage_since: float = 0.0  # when the stage was entered
-    draining_since: float = 0.0  # when it lost its share, or was told to stop if that came first
-    pipe: int = 0  # inode of the pipe that it prints into; 0 when that is none of ours
+    draining_since: float = 0.0  # when it lost its share or was told to stop, whichever was first
+    pipe: int = 0  # inode of the pipe that it prints into; 0 if that is not ours
     listeners: tuple[HeldListener, ...] = ()
-    finisher: bool = False  # finishes the queue of a dead worker's listener, takes nothing new
+    finisher: bool = False  # only finishes the queue of a dead worker's listener
     outcome: str = ""  # how it ended, once it has
-    fault: str = ""  # why it can never serve, though it runs
-    stop_requested: bool = False  # told to stop by us, so that its end is no crash
+    fault: str = ""  # why it can never serve, although it runs
+    stop_requested: bool = False  # we told it to stop, so its end is not a crash
 
     def feed(self, given: WorkerInput, now: float) -> None:
         """Go one step of the table.  Raises IllegalInput and changes nothing without a row."""
@@ -65,7 +65,7 @@ class Worker:
 
     @property
     def name(self) -> str:
-        """For sentences: generation, number, and the process if there is one."""
+        """Its name for sentences: generation, number, and the process if there is one."""
         return f"worker {self.generation}.{self.id}" + (f" (pid {self.pid})" if self.pid else "")
 
     @property
@@ -76,12 +76,12 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """What a restart was asked to do; one value, so that it is never half set."""
+    """The options of a restart, as one value, so that it is never half set."""
 
-    percent: float = 100.0  # what the newcomers get when ready; under 100 makes them a canary
-    keep: float = 0.0  # seconds that the old generation is kept for a rollback
-    at_once: bool = False  # move what is queued at the flip (--now)
-    cut: bool = False  # end accepted connections too (--cut)
+    percent: float = 100.0  # the part of the new generation; below 100 it is a canary
+    keep: float = 0.0  # seconds for which the old generation is kept for a rollback
+    at_once: bool = False  # move queued connections at the flip (--now)
+    cut: bool = False  # also close accepted connections (--cut)
 
 
 @dataclass(slots=True)
@@ -94,11 +94,11 @@ class Instance:
     newcomer: int | None = None  # the generation that is starting or a canary
     last_generation: int = 1
     last_worker: int = 0
-    renewal: Renewal = field(default_factory=Renewal)  # of the restart that is not over
-    rolled_back: bool = False  # the working generation is not the one that was started last
+    renewal: Renewal = field(default_factory=Renewal)  # of the restart that is under way
+    rolled_back: bool = False  # the working generation is not the last one that was started
     shared: tuple[tuple[int, float], ...] = ()  # the weights in force, by worker id
-    factors: dict[int, float] = field(default_factory=dict)  # what weights are multiplied by
-    balance: dict[int, float] = field(default_factory=dict)  # and again, by ``--balance queue``
+    factors: dict[int, float] = field(default_factory=dict)  # factors of the weights
+    balance: dict[int, float] = field(default_factory=dict)  # more factors, by ``--balance queue``
     crashes: list[float] = field(default_factory=list)
     not_before: float = 0.0  # the back-off: no worker is respawned earlier
     workers: dict[int, Worker] = field(default_factory=dict)
@@ -108,7 +108,7 @@ class Instance:
         self.phase = step(INSTANCE, "this instance", self.phase, given)
 
     def of(self, generation: int, *stages: Stage) -> list[Worker]:
-        """Live workers of a generation but finishers, oldest first; of these stages if given."""
+        """Live workers of a generation, oldest first, without finishers; only of these stages."""
         return [
             one
             for one in self.workers.values()
@@ -125,14 +125,14 @@ class Instance:
 
     @property
     def settled(self) -> bool:
-        """No restart is under way, and nothing is left of one."""
+        """True if no restart is under way and no worker of an earlier one is left."""
         return self.phase is Phase.SERVING and all(
             one.generation == self.working for one in self.living
         )
 
     @property
     def previous(self) -> int | None:
-        """The youngest earlier generation that can still be gone back to."""
+        """The youngest earlier generation to which a rollback is possible."""
         return max(
             (
                 one.generation
@@ -155,7 +155,7 @@ class Instance:
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Instance:
-        """The same instance again, without what another version of Segue wrote beside.
+        """The instance that ``to_json`` saved, without fields that only another version has.
 
         Raises KeyError, TypeError, ValueError, AttributeError or OverflowError on foreign data.
         """
@@ -192,14 +192,14 @@ def _factors(plain: dict[str, Any]) -> dict[int, float]:
 def _finite(value: Any) -> float:
     found = float(value)
     if not abs(found) < _MOST:
-        raise ValueError(f"no number here is {found:g}")
+        raise ValueError(f"no number in a record can be {found:g}")
     return found
 
 
 def known(kind: type[Any], plain: dict[str, Any]) -> dict[str, Any]:
-    """Those of the values that this version has a field for.
+    """The values for which this version has a field.
 
-    Raises TypeError for a number, a string or a truth value that is none.
+    Raises TypeError for a value of the wrong type.
     """
     kinds = {one.name: str(one.type) for one in fields(kind)}
     for name, value in plain.items():

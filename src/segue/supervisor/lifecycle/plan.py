@@ -1,7 +1,7 @@
-"""What is due now: a pure function from what is known to the steps to take.
+"""The steps that are due: a pure function of the known facts.
 
-The runner asks after every event and performs the steps in their order.  Nothing here knows a
-descriptor, a clock or a process: ``now`` and the facts come in, steps go out.
+The runner asks for them after every event and performs them in order.  The plan uses no descriptor,
+clock or process: it gets ``now`` and the facts, and returns steps.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Weights: TypeAlias = tuple[tuple[int, float], ...]  # (worker id, weight) by id
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Times in seconds and counts; each default is argued in settings.py."""
+    """Counts, and times in seconds.  settings.py has the reason for each default."""
 
     ready_timeout: float = 60.0
     idle_grace: float = 1.0
@@ -30,44 +30,44 @@ class Limits:
     crash_limit: int = 10
     crash_window: float = 60.0
     respawn: bool = True
-    stall_kill: float = 0.0  # 0 for never
+    stall_kill: float = 0.0  # 0 means never
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one worker still has, at the last look.
+    """The connections that one worker still has, at the last look.
 
-    ``requests`` counts half-open requests that may belong to its listeners; an engine that
+    ``requests`` counts half-open requests that may belong to its listeners.  An engine that
     migrates them reports none.
     """
 
     queue: int = 0
     requests: int = 0
-    busy: int = 0  # connections with an answer owed, bytes in flight, or not idle long enough
+    busy: int = 0  # connections with an open request, bytes in flight, or not idle long enough
     idle: int = 0
 
     @property
     def quiet(self) -> bool:
-        """Stopping this worker now cuts nothing."""
+        """True if stopping this worker now closes no connection in use."""
         return not (self.queue or self.requests or self.busy)
 
     @property
     def connections(self) -> int:
-        """Accepted ones."""
+        """The number of accepted connections."""
         return self.busy + self.idle
 
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """A worker that is alive and does not accept, at the last look."""
+    """A worker that lives but does not accept, at the last look."""
 
     since: float
     queue: int = 0  # clients that wait at its listeners
-    not_before: float = 0.0  # when its listeners may be cycled (again)
+    not_before: float = 0.0  # the earliest time at which its listeners may be cycled again
     total: float = 0.0  # seconds stalled within the last MEMORY times the limit ``stall_kill``
 
 
-# A worker that is stalled for a tenth of its time costs its share more than a restart does.
+# If a worker stalls for a tenth of its time, its clients lose more than by a restart.
 MEMORY = 10.0
 
 
@@ -80,7 +80,7 @@ class Spawn:
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """Every newcomer is ready: give them their part of new connections, by these weights."""
+    """The new generation is ready: give it its part of new connections, by these weights."""
 
     generation: int
     weights: Weights
@@ -88,14 +88,14 @@ class Flip:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """New connections go to these workers, by these weights, and to no other."""
+    """Give new connections only to these workers, by these weights."""
 
     weights: Weights
 
 
 @dataclass(frozen=True, slots=True)
 class Rescue:
-    """Step what waits behind this stalled worker to those that accept."""
+    """Move the connections that wait behind this stalled worker to workers that accept."""
 
     worker: int
 
@@ -117,14 +117,14 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """Send SIGKILL: the stop signal's time is over."""
+    """Send SIGKILL, because the time after the stop signal is over."""
 
     worker: int
 
 
 @dataclass(frozen=True, slots=True)
 class Abandon:
-    """The newcomers will not do: stop them; nothing has changed for clients."""
+    """Stop the new generation, because it cannot serve.  Nothing has changed for clients."""
 
     generation: int
     why: str
@@ -132,14 +132,14 @@ class Abandon:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """There is nothing left to go on with: stop everything and exit with 3."""
+    """Stop everything and exit with 3, because no worker can serve."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The last worker is gone and the instance was told to stop."""
+    """End the instance: it was told to stop, and the last worker is gone."""
 
 
 Step: TypeAlias = Spawn | Flip | Share | Rescue | Retire | Stop | Kill | Abandon | GiveUp | End
@@ -152,7 +152,7 @@ def plan(
     now: float,
     stalls: Mapping[int, Stall] = MappingProxyType({}),
 ) -> list[Step]:
-    """Every step that is due at ``now``, in the order in which to perform them.
+    """All steps that are due at ``now``, in their order.
 
     ``stalls`` has the workers that are known to be stalled, by id.
     """
@@ -175,7 +175,7 @@ def plan(
         return verdict
     weights = shares(instance, stalls)
     if weights and weights != instance.shared:
-        # Alone: who gets a share again must not be stopped for being quiet in the same breath.
+        # Alone, so that a worker that gets its share back is not stopped as quiet at the same time.
         return [Share(weights)]
     steps = [Retire(one.id) for one in living if one.finisher and one.stage is Stage.STANDBY]
     steps += _rescues(instance, stalls, now)
@@ -187,9 +187,10 @@ def plan(
 
 
 def lasting(instance: Instance, step: Step) -> bool:
-    """Whether the record is to be written for this step, before it is performed.
+    """True if this step changes state that a later supervisor needs.
 
-    Who stalls is found out anew by a next supervisor, which writes the shares anew as well.
+    The record is then written before the step is performed.  It need not have stalls: a later
+    supervisor finds them again, and writes the shares again.
     """
     match step:
         case Rescue():
@@ -201,19 +202,17 @@ def lasting(instance: Instance, step: Step) -> bool:
 
 
 def flipped(instance: Instance, generation: int) -> Instance:
-    """The instance as it is when these newcomers have got their part: a canary, or the working
-    generation.
-    """
+    """The instance after the flip to this generation, which is then a canary or the working one."""
     if instance.phase is Phase.RENEWING and instance.renewal.percent < 100:
         return replace(instance, phase=Phase.CANARY)
     return replace(instance, phase=Phase.SERVING, working=generation, newcomer=None)
 
 
 def shares(instance: Instance, stalls: Collection[int] = frozenset()) -> Weights:
-    """The weights that new connections should have; () to leave them.
+    """The weights for new connections, or () to leave them unchanged.
 
-    While no worker can serve, the last shares stay: what arrives waits in a held listener.  A
-    stalled worker keeps its place with a weight of 0, as long as another worker can have its share.
+    While no worker can serve, the last shares stay, and new connections wait in a held listener.  A
+    stalled worker stays in the table with a weight of 0, if another worker can have its share.
     """
     if instance.phase in {Phase.STARTING, Phase.STOPPING, Phase.ENDED}:
         return ()
@@ -235,7 +234,7 @@ def shares(instance: Instance, stalls: Collection[int] = frozenset()) -> Weights
 
 
 def _candidates(instance: Instance, generation: int) -> list[Worker]:
-    """Who may serve, at most ``size``: serving ones first, then ready ones, then returners."""
+    """The workers that may serve, at most ``size``: serving, then ready, then returning ones."""
     order = [Stage.SERVING, Stage.STANDBY, Stage.DRAINING]
     able = [one for one in instance.of(generation) if one.stage in order and not one.fault]
     able.sort(key=lambda one: (order.index(one.stage), one.id))
@@ -243,7 +242,7 @@ def _candidates(instance: Instance, generation: int) -> list[Worker]:
 
 
 def _given_up(instance: Instance, living: list[Worker]) -> list[Step]:
-    """Newcomers that were replaced, rolled back or abandoned before they had a share."""
+    """Stop workers of generations that were replaced or given up before they had a share."""
     serving = {instance.working, instance.newcomer}
     return [
         Stop(one.id, "its generation is given up")
@@ -256,7 +255,7 @@ def _given_up(instance: Instance, living: list[Worker]) -> list[Step]:
 def _newcomers(
     instance: Instance, limits: Limits, now: float, stalls: Collection[int]
 ) -> list[Step]:
-    """Whether the generation that is starting has made it, has failed, or needs workers."""
+    """Steps for the starting generation: it is ready, it has failed, or it needs workers."""
     first = instance.phase is Phase.STARTING
     generation = instance.working if first else instance.newcomer
     if generation is None or instance.phase is Phase.SERVING:
@@ -292,7 +291,7 @@ def _newcomers(
 
 
 def _spawns(instance: Instance, living: list[Worker], limits: Limits, now: float) -> list[Step]:
-    """Workers that the working generation lacks, once the back-off allows."""
+    """Start the workers that the working generation lacks, once the back-off allows."""
     if not limits.respawn or instance.phase is Phase.STARTING:
         return []
     active = [
@@ -303,7 +302,7 @@ def _spawns(instance: Instance, living: list[Worker], limits: Limits, now: float
     recent = [when for when in instance.crashes if when > now - limits.crash_window]
     nobody = not any(
         one.stage in {Stage.SERVING, Stage.STANDBY, Stage.DRAINING}
-        # Newcomers may be the repair of what does not work: they are waited for.
+        # A starting generation may be the repair, so we wait for it.
         or (one.stage is Stage.STARTING and one.generation == instance.newcomer)
         for one in living
     )
@@ -315,7 +314,7 @@ def _spawns(instance: Instance, living: list[Worker], limits: Limits, now: float
         ]
     missing = instance.size - len(active)
     if missing < 0:
-        # Those that serve lose their share first and are drained; these have nothing to drain.
+        # Serving workers lose their share first and drain.  These have nothing to drain.
         idle = [one for one in active if one.stage is not Stage.SERVING]
         return [Stop(one.id, "it is one too many") for one in idle[missing:]]
     return [Spawn(instance.working)] * missing if missing > 0 and now >= instance.not_before else []
@@ -327,7 +326,7 @@ def _rescues(instance: Instance, stalls: Mapping[int, Stall], now: float) -> lis
 
 
 def due_rescues(sharing: Collection[int], stalls: Mapping[int, Stall], now: float) -> list[int]:
-    """Whose queues are to be moved, where another worker that has a share is awake."""
+    """The workers whose queues must move, if another worker with a share is awake."""
     if not any(worker not in stalls for worker in sharing):
         return []
     return [one for one, stall in stalls.items() if stall.queue and now >= stall.not_before]
@@ -336,7 +335,7 @@ def due_rescues(sharing: Collection[int], stalls: Mapping[int, Stall], now: floa
 def _stall_stops(
     instance: Instance, living: list[Worker], limits: Limits, stalls: Mapping[int, Stall]
 ) -> list[Step]:
-    """Workers that are stalled too long, or again and again."""
+    """Stop workers that stall for too long, or again and again."""
     if not limits.stall_kill or instance.phase is Phase.STARTING:
         return []
     window = MEMORY * limits.stall_kill
@@ -387,10 +386,10 @@ def _kills(
 
 
 def _patience(instance: Instance, worker: Worker, limits: Limits) -> float:
-    """Until when one that was told to stop may finish its connections.
+    """The time until which a worker that was told to stop may finish its connections.
 
-    It may have looked quiet and not be: an answer that pauses looks like one that is over.  What
-    it was promised is the drain limit.
+    It may have looked quiet without being so: a response that pauses looks finished.  It was
+    promised the drain limit.
     """
     return (
         0.0
@@ -404,9 +403,9 @@ def _has_connections(load: Load | None) -> bool:
 
 
 def deadline(instance: Instance, limits: Limits, now: float) -> float:
-    """When the plan next wants the time, if no event comes before; FOREVER for never.
+    """When the plan must be asked again if no event comes before; FOREVER means never.
 
-    Draining workers are looked at at the observer's pace, which is the runner's to choose.
+    How often draining workers are looked at is not part of this; the runner chooses it.
     """
     times = []
     for one in instance.living:
@@ -423,11 +422,11 @@ def deadline(instance: Instance, limits: Limits, now: float) -> float:
 
 
 def backoff(crashes: Iterable[float], limits: Limits, now: float) -> float:
-    """When the next worker may be spawned after this failed start.
+    """The earliest time to spawn the next worker after this failed start.
 
-    The first crash in the window costs nothing, since a single one is most often a recycling
-    worker; then 0.1 s doubling to 10 s, which keeps a broken program under one start in ten
-    seconds and a mended one back within ten.
+    After the first crash in the window there is no delay, because a single crash is most often a
+    worker that replaces itself.  Then the delay doubles from 0.1 s to 10 s.  So a broken program is
+    started once in ten seconds, and a repaired one is back within ten seconds.
     """
     recent = sum(1 for when in crashes if when > now - limits.crash_window)
     return now + (min(10.0, 0.1 * 2 ** (recent - 2)) if recent > 1 else 0.0)

@@ -3,7 +3,7 @@
 House rules:
     1. Everything that decides which step is legal is in this file.
     2. An input without a row raises IllegalInput and changes nothing.
-    3. When a step is due is the plan's business (plan.py); what it does, the runner's.
+    3. plan.py decides when a step is due, and the runner performs it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from segue.errors import IllegalInput
 
 
 class Stage(Enum):
-    """Where a worker stands."""
+    """The stage of a worker."""
 
     STARTING = auto()  # spawned, not ready
-    STANDBY = auto()  # ready, its listeners have no share
+    STANDBY = auto()  # ready, but its listeners have no share
     SERVING = auto()  # its listeners have a share of new connections
-    DRAINING = auto()  # no new connections; finishes what it holds
+    DRAINING = auto()  # no new connections; finishes those that it has
     STOPPING = auto()  # has its stop signal
     KILLED = auto()  # has SIGKILL
     GONE = auto()
@@ -43,14 +43,14 @@ WORKER: Mapping[tuple[Stage, WorkerInput], Stage] = {
     (Stage.STARTING, WorkerInput.STOP): Stage.STOPPING,
     (Stage.STARTING, WorkerInput.EXIT): Stage.GONE,
     (Stage.STANDBY, WorkerInput.SHARE): Stage.SERVING,
-    # An finisher is ready, and only finishes what a dead worker's listener still holds.
+    # A finisher is ready.  It only finishes the queue of a dead worker's listener.
     (Stage.STANDBY, WorkerInput.UNSHARE): Stage.DRAINING,
     (Stage.STANDBY, WorkerInput.STOP): Stage.STOPPING,
     (Stage.STANDBY, WorkerInput.EXIT): Stage.GONE,
     (Stage.SERVING, WorkerInput.UNSHARE): Stage.DRAINING,
     (Stage.SERVING, WorkerInput.STOP): Stage.STOPPING,
     (Stage.SERVING, WorkerInput.EXIT): Stage.GONE,
-    # The way back: a rollback, or a worker that was one too many and is needed again.
+    # The way back: a rollback, or a surplus worker that is needed again.
     (Stage.DRAINING, WorkerInput.SHARE): Stage.SERVING,
     (Stage.DRAINING, WorkerInput.STOP): Stage.STOPPING,
     (Stage.DRAINING, WorkerInput.EXIT): Stage.GONE,
@@ -61,12 +61,12 @@ WORKER: Mapping[tuple[Stage, WorkerInput], Stage] = {
 
 
 class Phase(Enum):
-    """Where an instance stands."""
+    """The phase of an instance."""
 
     STARTING = auto()  # the first generation is not ready yet
-    SERVING = auto()  # one generation works; older ones may still drain
-    RENEWING = auto()  # newcomers are starting beside the working generation
-    CANARY = auto()  # newcomers have a part of new connections, until promoted
+    SERVING = auto()  # one generation serves; older ones may still drain
+    RENEWING = auto()  # a new generation starts beside the working one
+    CANARY = auto()  # the new generation has a part of new connections until it is promoted
     STOPPING = auto()
     ENDED = auto()
 
@@ -75,11 +75,11 @@ class InstanceInput(Enum):
     """What can happen to an instance."""
 
     RESTART = auto()
-    READY = auto()  # every newcomer is ready
-    CANARY = auto()  # every newcomer is ready, and shall have a part only
+    READY = auto()  # the new generation is ready
+    CANARY = auto()  # the new generation is ready, and gets only a part
     PROMOTE = auto()
     ROLLBACK = auto()
-    FAILED = auto()  # a newcomer died or was not ready in time
+    FAILED = auto()  # a worker of the new generation died, or was not ready in time
     SCALE = auto()
     STOP = auto()
     EMPTY = auto()  # the last worker is gone
@@ -114,7 +114,7 @@ Given = TypeVar("Given", bound=Enum)
 
 
 def step(table: Mapping[tuple[State, Given], State], who: str, state: State, given: Given) -> State:
-    """The state after ``given``.  Raises IllegalInput, naming what would be legal."""
+    """The state after ``given``.  Raises IllegalInput, which names the legal inputs."""
     try:
         return table[state, given]
     except KeyError:

@@ -1,1 +1,1 @@
-"""Workers that stall or are slow: noticed, relieved, and known to be awake again."""
+"""Find workers that stall or are slow, relieve them, and notice when they accept again."""

@@ -1,13 +1,13 @@
-"""``--balance queue`` of one instance: gathers what the rule of ``observe.balance`` needs.
+"""``--balance queue`` of one instance: collects the facts for the rule of ``observe.balance``.
 
 The looks of ``rescue`` see how many connections wait.  Counters are read when a window begins and
-when it ends, about once a second: a worker has accepted what the program selected for it, less
-what waits, was dropped or was moved away.
+when it ends, about once a second.  A worker has accepted the connections that the program selected
+for it, without those that still wait, were dropped or were moved away.
 
-A worker whose requests take longer than ``--rescue`` allows counts as stalled during each of them:
-that time counts as busy.  A worker that stalls for longer is asleep rather than slow, and gets the
-same share again when it wakes: what was gathered until then is dropped.  While any worker stalls
-the weights stay.
+A worker whose requests take longer than ``--rescue`` allows counts as stalled during each of them.
+That time counts as busy.  A worker that stalls for longer is asleep and not slow.  It gets the same
+share again when it wakes, and the facts collected until then are dropped.  While any worker stalls,
+weights do not change.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from segue.supervisor.lifecycle.plan import Stall
 from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.settings import Settings
 
-# Between two looks: a hundred a second show plainly which worker always has a queue.
+# Seconds between two looks: a hundred a second show clearly which worker always has a queue.
 EVERY = 0.01
-# A window, and so the least time between two refills; the runner comes round each second.
+# Seconds of a window, and so the least time between two refills; the runner looks each second.
 _SECONDS = 0.9
-# Longer than most requests take, and shorter than what people call a stall.
+# Seconds: longer than most requests, and shorter than what people call a stall.
 _ASLEEP = 0.5
 
 
@@ -40,17 +40,17 @@ _ASLEEP = 0.5
 class _Read:
     """One worker's counters at one moment, over all its listeners."""
 
-    kept: int = 0  # selected, less those that wait or were moved away
+    kept: int = 0  # selected, without those that wait or were moved away
     dropped: int = 0
 
     def accepted_since(self, earlier: _Read) -> int:
-        """How many, as far as the half-open requests were as many as now."""
+        """How many were accepted, if there were as many half-open requests then as now."""
         return max(0, self.kept - earlier.kept - max(0, self.dropped - earlier.dropped))
 
 
 @dataclass(slots=True)
 class _Gathered:
-    """What was seen since a window began."""
+    """The facts since the window began."""
 
     begun: float
     reads: dict[int, _Read]
@@ -59,7 +59,7 @@ class _Gathered:
 
 
 class Balancing:
-    """Windows of every worker that serves, and the weights that follow from them."""
+    """The windows of all serving workers, and the weights that follow from them."""
 
     def __init__(self, instance: Instance, fronts: Sequence[Front]) -> None:
         self._instance, self._fronts = instance, fronts
@@ -69,9 +69,9 @@ class Balancing:
     def saw(
         self, now: float, seconds: float, depths: Mapping[int, int], stalls: Mapping[int, Stall]
     ) -> None:
-        """Take one look: how many wait at each worker, none where nothing is said.
+        """Take one look: how many connections wait at each worker; none if a worker is missing.
 
-        ``seconds`` are those since the look before; ``stalls`` has the workers that stall now.
+        ``seconds`` is the time since the previous look.  ``stalls`` has the workers that stall now.
         """
         window = self._window
         if window is None:
@@ -85,10 +85,10 @@ class Balancing:
             window.busy[worker] += seconds
 
     def step(self, now: float, stalls: Mapping[int, Stall], diverted: Callable[[int], int]) -> None:
-        """Refill when a window is full: the instance's weights are those of the rule then.
+        """If the window is full, set the instance's weights by the rule.
 
-        ``diverted`` says how many connections were selected for a worker and never accepted by it
-        from a client.
+        ``diverted`` is the number of connections that were selected for a worker and that it never
+        accepted from a client.
         """
         window = self._window
         if stalls or (window is not None and now - window.begun < _SECONDS):
@@ -104,7 +104,7 @@ class Balancing:
         for worker in self._serving():
             before = window.reads.get(worker.id)
             if before is None:
-                continue  # it has come meanwhile
+                continue  # it has started meanwhile
             by_generation.setdefault(worker.generation, {})[worker.id] = Window(
                 seconds,
                 reads[worker.id].accepted_since(before),
@@ -132,7 +132,7 @@ class Balancing:
                 listener = front.sockets.get(at.slot)
                 if listener is None:
                     continue
-                # In this order: what is selected meanwhile must not look like what was accepted.
+                # In this order, so that a connection selected meanwhile does not look accepted.
                 selected, info = front.selected(at.slot), info_of(listener)
                 one.kept += selected - (info.unacked if info else 0)
                 one.dropped += drops(listener) or 0
@@ -140,9 +140,9 @@ class Balancing:
 
 
 def refuse_uncounted(settings: Settings) -> None:
-    """Raise NotSupported where shares would not follow weights, or nothing counts by worker.
+    """Raise NotSupported if shares would not follow weights, or connections are not counted.
 
-    Segue's own program and policies always do both; an object is loaded to see, and closed again.
+    Segue's own program and policies always do both.  An object is loaded to check it, and closed.
     """
     if settings.balance != "queue" or not settings.object:
         return

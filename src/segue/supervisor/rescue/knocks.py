@@ -1,9 +1,9 @@
 """The knocks at stalled workers, by which rescue notices that a worker accepts again.
 
-After a cycle the queue is empty, so it cannot show that the worker accepts again.  No client is
-left waiting to find out: a *knock* (``readiness``) is a connection of ours.  A worker is awake when
-it accepts a knock within the time that counts as stalled.  One that has waited for longer, as the
-first mostly has, is followed by another, so that one lucky accept is not enough.
+After a cycle the queue is empty, so it cannot show that the worker accepts again.  No client has to
+wait to find out: a *knock* (``readiness``) is a connection of ours.  A worker is awake if it
+accepts a knock within the patience, which is also the time after which it counts as stalled.  The
+first knock mostly waits longer.  Then another one follows, so one lucky accept is not enough.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from segue.supervisor.workers.readiness import AGAIN, Knock
 
 
 class Knocks:
-    """One knock at each listener of a worker at a time; owns them.
+    """One knock at a time at each listener of a worker; owns the knocks.
 
-    ``knock`` makes one.  Knocks accepted within ``patience`` seconds were accepted promptly.
+    ``knock`` makes one.  A knock is accepted promptly if it is accepted within ``patience``
+    seconds.
     """
 
     def __init__(self, knock: Callable[[HeldListener, float], Knock], patience: float) -> None:
         self._knock, self._patience = knock, patience
-        self.made: Counter[int] = Counter()  # by worker, as long as it lives
+        self.made: Counter[int] = Counter()  # by worker, while it lives
         self._open: dict[int, list[Knock]] = {}  # by worker
-        self._again: dict[int, float] = {}  # when to knock again where a knock failed, by worker
+        self._again: dict[int, float] = {}  # by worker, when to knock again after a failed knock
 
     def begin(self, worker: WatchedWorker, now: float) -> None:
-        """Connect to each of its listeners, past the table of shares, unless that is being done.
+        """Connect to each of its listeners, without the table of shares, unless a knock is open.
 
         Raises KernelError or OSError, with nothing left open.
         """
@@ -43,10 +44,10 @@ class Knocks:
         self.made[worker.id] += len(made)
 
     def awake(self, worker: WatchedWorker, now: float, *, clear: bool) -> bool:
-        """Look once, and knock if it is time to; True when the worker accepts promptly.
+        """Look once, and knock if a knock is due.  True if the worker accepts promptly.
 
-        ``clear`` says that no client waits at the worker: a knock at a full queue is dropped, and
-        comes again a second later.
+        ``clear`` means that no client waits at the worker: a knock at a full queue is dropped, and
+        repeated a second later.
         """
         knocks = self._open.get(worker.id)
         if knocks is None:
@@ -56,7 +57,7 @@ class Knocks:
         accepted = [one.step(now) for one in knocks]
         for one in knocks:
             if one.accepted:
-                # At once: a worker that serves one at a time takes the next only then.
+                # At once: a worker that serves one at a time accepts the next only then.
                 one.close()
         if all(accepted) and all(now - one.since <= self._patience for one in knocks):
             return True
@@ -69,11 +70,11 @@ class Knocks:
         return False
 
     def waiting(self, worker: int) -> int:
-        """How many of the knocks at this worker it has not accepted yet."""
+        """How many knocks this worker has not accepted yet."""
         return sum(not one.accepted for one in self._open.get(worker, ()))
 
     def hang_up(self, worker: int) -> int:
-        """Close the knocks at this worker; how many it has not accepted."""
+        """Close the knocks at this worker, and return how many it had not accepted."""
         waiting = self.waiting(worker)
         for one in self._open.pop(worker, ()):
             one.close()
@@ -86,6 +87,6 @@ class Knocks:
         self.made.pop(worker, None)
 
     def close(self) -> None:
-        """Hang up everywhere."""
+        """Close all knocks."""
         for worker in list(self._open):
             self.hang_up(worker)

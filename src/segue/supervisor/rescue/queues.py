@@ -1,6 +1,6 @@
-"""What the looks say of the accept queues: where nobody accepts, and who has room for what waits.
+"""What the looks show of accept queues: which workers do not accept, and which have room.
 
-``observe.stall`` decides; here its facts are read, those that cost more only where they decide.
+``observe.stall`` decides.  This file reads the facts for it; expensive ones only if they decide.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ Pair = tuple[WatchedWorker, HeldListener]  # a worker and one of its listeners
 
 
 class Queues:
-    """The histories of the queues in which somebody waits, by the cookie of the listener."""
+    """The histories of the queues in which clients wait, by the cookie of the listener."""
 
     def __init__(self, watched: Watched, fronts: Sequence[Front], patience: float) -> None:
         self._watched, self._fronts, self._patience = watched, fronts, patience
-        self.polled: list[Pair] = []  # whose queues are looked at
+        self.polled: list[Pair] = []  # the listeners that are looked at
         self._histories: dict[int, QueueHistory] = {}
         self._rooms: dict[int, Counter[int]] = {}  # at this look, by bind and worker
-        self._given: Counter[int] = Counter()  # of the rooms, since this look, by bind
+        self._given: Counter[int] = Counter()  # room used since this look, by bind
 
     def look(self, waiting: Iterable[Pair], now: float, before: float) -> None:
-        """Look at the listeners at which somebody waits for a worker that is not known to stall.
+        """Look at the listeners at which clients wait, except those of known stalled workers.
 
-        ``before`` is when the look before was.
+        ``before`` is the time of the previous look.
         """
         self._watched.look()
         self._rooms.clear()
@@ -49,13 +49,13 @@ class Queues:
         self._histories = found
 
     def clear(self) -> None:
-        """Nobody waits anywhere."""
+        """Forget all histories, because no client waits."""
         self._histories = {}
 
     def stalled(
         self, worker: WatchedWorker, at: HeldListener, now: float, stalls: Collection[int]
     ) -> float | None:
-        """Since when this worker accepts nothing, if it is stalled; None if it is not.
+        """The time since which this worker accepts nothing, or None if it is not stalled.
 
         ``stalls`` has the workers that are known to be stalled.
         """
@@ -64,26 +64,26 @@ class Queues:
             return None
         free = self._free(worker, at.bind, now, stalls)
         if not free:
-            return None  # before the reads that cost more: so it is whenever all are busy
+            return None  # before the expensive reads: this happens whenever all are busy
         diagnosis = self._diagnose(worker, at, now, history, free)
         if diagnosis is Diagnosis.ACCEPTS:
             self._histories[at.cookie] = replace(history, since=now, marked=None)
         if diagnosis is not Diagnosis.STALLED:
             return None
         for one in worker.listeners:
-            # What was seen before it stalled says nothing of it when it is awake again.
+            # Facts from before the stall say nothing about it when it is awake again.
             self._histories.pop(one.cookie, None)
         return history.since
 
     def _diagnose(
         self, worker: WatchedWorker, at: HeldListener, now: float, history: QueueHistory, free: int
     ) -> Diagnosis:
-        # In the order in which a connection goes through them: none that arrives meanwhile can
-        # look like one that was accepted.
+        # In the order in which a connection passes through them, so that a connection that arrives
+        # meanwhile cannot look accepted.
         selected, half_open, marked = self._selected(at), 0, history.marked
         self._watched.look()
         if marked is not None and selected - self._watched.depth(at).queue > marked.accounted:
-            # Asked for only where it decides: it takes milliseconds (FACTS, look).
+            # Read only if it decides, because it takes milliseconds (FACTS, look).
             half_open = self._fronts[at.bind].half_open()
         seen = replace(history.seen, queue=self._watched.depth(at).queue)
         if seen.queue < history.seen.queue:
@@ -100,9 +100,9 @@ class Queues:
     def fitting(
         self, worker: WatchedWorker, now: float, stalls: Collection[int]
     ) -> tuple[HeldListener, ...]:
-        """The listeners of this worker at which no more wait than the siblings can take.
+        """The listeners of this worker whose queues fit into the queues of its siblings.
 
-        Their room counts as taken from here on, until the next look.
+        That room counts as taken until the next look.
         """
         found = []
         for one in worker.listeners:
@@ -113,7 +113,7 @@ class Queues:
         return tuple(found)
 
     def depths(self, waiting: Iterable[Pair]) -> Counter[int]:
-        """How many wait at each worker, as this look has seen them."""
+        """How many clients wait at each worker at this look."""
         found: Counter[int] = Counter()
         for worker, listener in waiting:
             history = self._histories.get(listener.cookie)
@@ -121,10 +121,10 @@ class Queues:
         return found
 
     def _free(self, worker: WatchedWorker, bind: int, now: float, stalls: Collection[int]) -> int:
-        """How many the other workers that are awake and have a share there can take."""
+        """How many connections the other workers can take that are awake and have a share there."""
         rooms = self._rooms.get(bind)
         if rooms is None:
-            # Once a look: where all are busy, each of them asks.
+            # Once a look, because each busy worker asks for it.
             rooms = self._rooms[bind] = Counter()
             shared = self._watched.shared(bind)
             for other, at in self.polled:

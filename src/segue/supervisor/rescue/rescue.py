@@ -1,11 +1,11 @@
-"""Looks after workers that stall: notices, says whose queues to move, and notices that they wake.
+"""Finds workers that stall, says which queues to move, and notices when workers wake.
 
-One look is one epoll_wait(2), which is told only of listeners with something queued.  While nobody
-connects there are no looks either: the loop waits for that epoll instance too.  It holds no
-listener open: an entry lives as long as somebody has the listener.
-What follows from the looks is decided in ``observe.stall``, what is to be done about it in
-``plan``, and whoever performs that asks ``fitting`` before it moves a queue and says ``moved``
-afterwards.
+One look is one epoll_wait(2), which returns only listeners with a queue.  While no client connects
+there are no looks: the loop waits for this epoll instance too.  The epoll instance keeps no
+listener open: an entry lives as long as a process has the listener.
+
+``observe.stall`` decides what the looks mean, and ``plan`` decides what to do.  The performer of
+the plan calls ``fitting`` before it moves a queue, and ``moved`` afterwards.
 """
 
 from __future__ import annotations
@@ -27,40 +27,40 @@ from segue.supervisor.rescue.queues import Queues
 from segue.supervisor.rescue.watched import Thresholds, Watched, WatchedWorker, Watcher
 from segue.supervisor.workers.readiness import Knock
 
-# Looks go on for so long after the last one that saw anybody wait.
+# Seconds for which looks continue after the last one that saw a client wait.
 _QUIET = 1.0
-# While nobody waits the looks may be further apart: half a look later is still found in time.
+# While no client waits, looks may be further apart: a stall is still found in time.
 _UNHURRIED = 1.5
-# Between two cycles of one worker's listeners.  Half-open requests stay with a listener over a
-# cycle (FACTS, relisten), and those that complete later wait for the next one: mostly within one
-# round trip.  Each cycle lets the worker stand still for a millisecond or two.
+# Seconds between two cycles of one worker's listeners.  Half-open requests stay with a listener
+# during a cycle (FACTS, relisten).  They mostly complete within one round trip, and then wait for
+# the next cycle.  Each cycle stops the worker for a millisecond or two.
 CYCLE_AGAIN = 0.2
-# A worker that stalls every second is said once in so long.
+# A worker that stalls every second is logged once in so many seconds.
 _SAY_AGAIN = 10.0
-# Told of a look: now, seconds since the look before, how many wait at each worker (none where
-# nothing is said), the workers that are stalled.
+# Called at each look with: now, seconds since the previous look, how many clients wait at each
+# worker (none if it is missing), and the stalled workers.
 Saw = Callable[[float, float, Mapping[int, int], Mapping[int, Stall]], None]
 
 
 @dataclass(slots=True)
 class StallHistory:
-    """The stalls of one worker so far, and how many clients were moved away from it."""
+    """The stalls of one worker so far, and the number of clients that were moved away."""
 
     stalls: int = 0
     rescued: int = 0
-    cycled: float = 0.0  # when its listeners were last cycled, in whichever stall
+    cycled: float = 0.0  # when its listeners were last cycled, in any stall
     ended: deque[tuple[float, float]] = field(default_factory=deque)
-    said: float | None = None  # when it was last said that it stalls
+    said: float | None = None  # when its stall was last logged
 
     def stalled_since(self, begin: float) -> float:
-        """Seconds of its past stalls after this moment; older ones are forgotten."""
+        """The seconds of its past stalls after this moment.  Older stalls are forgotten."""
         while self.ended and self.ended[0][1] < begin:
             self.ended.popleft()
         return sum(end - max(start, begin) for start, end in self.ended)
 
 
 class Rescue:
-    """The looks at these workers, and the knocks at those that stall, which it closes."""
+    """The looks at these workers, and the knocks at stalled ones; owns the knocks."""
 
     def __init__(
         self,
@@ -76,40 +76,42 @@ class Rescue:
         self.stalls: dict[int, Stall] = {}
         self.histories: dict[int, StallHistory] = {}
         self.rescued = 0
-        self.found = False  # at the last look: there is something for the plan
-        self.due = FOREVER  # when to look next; never with nothing to look at, or an armed bell
+        self.found = False  # the last look found something for the plan
+        self.due = (
+            FOREVER  # when to look next; never if there is nothing to look at, or the bell is armed
+        )
         self._watched, self._loop, self._say, self._saw = watched, loop, say, saw
-        # Where only balancing looks at the queues, no worker counts as stalled.
+        # If only balancing needs the looks, no worker counts as stalled.
         self._patience = FOREVER if thresholds.patience is None else thresholds.patience
         self._queues = Queues(watched, fronts, self._patience)
         self._knocks = Knocks(
             knock or (lambda at, now: Knock(fronts[at.bind], at.slot, "", now)), self._patience
         )
-        self._hung_up: dict[int, int] = {}  # knocks in queues that are about to be moved, by worker
+        self._hung_up: dict[int, int] = {}  # by worker, knocks in queues that will be moved now
         self._workers: dict[int, WatchedWorker] = {}
         self._registered: list[tuple[int, HeldListener]] = []
         self._polled: dict[int, tuple[int, HeldListener]] = {}
         self._epoll = select.epoll()
-        self._armed = False  # it rings at the next connection
-        self._busy = 0.0  # when somebody was last seen to wait
+        self._armed = False  # it reports the next connection
+        self._busy = 0.0  # when a client was last seen to wait
         self._looked = 0.0
-        self._pace = 1.0  # of the usual time between two looks
+        self._pace = 1.0  # the factor of the usual time between two looks
 
     def prepare(self) -> None:
-        """Take note of the listeners there are now.  A worker alone cannot be helped.
+        """Register the present listeners.  A single worker cannot be helped.
 
-        Raises OSError when the kernel has no room for them; until it has, there are no looks.
+        Raises OSError if the kernel has no room for them.  Until it has, there are no looks.
         """
         self._workers = {one.id: one for one in self._watched.watched()}
         alone = self.thresholds.every == FOREVER or len(self._workers) < 2
         listeners = [
             (one.id, at) for one in self._workers.values() for at in one.listeners if not alone
         ]
-        # By cookie, since a listener that is closed may leave its slot to the next one.
+        # By cookie, because the slot of a closed listener may be used again.
         if listeners != self._registered:
             self._silence()
             self._registered, self._polled, self.due = [], {}, FOREVER
-            # Anew, since an entry cannot be taken out without a descriptor of its listener.
+            # A new instance, because an entry cannot be removed without a descriptor of it.
             self._epoll.close()
             self._epoll = select.epoll()
             self._polled = self._register(listeners)
@@ -122,7 +124,7 @@ class Rescue:
     def _register(
         self, listeners: list[tuple[int, HeldListener]]
     ) -> dict[int, tuple[int, HeldListener]]:
-        """Under numbers that tell them apart: all are open at once, and none afterwards."""
+        """Register each under its own number: all are open at once, and none afterwards."""
         polled = {}
         with ExitStack() as opened:
             for worker, at in listeners:
@@ -134,7 +136,7 @@ class Rescue:
         return polled
 
     def look(self) -> None:
-        """Look once; ``found`` then says whether there is something for the plan.
+        """Look once.  ``found`` then says whether there is something for the plan.
 
         Raises KernelError or OSError.
         """
@@ -145,7 +147,7 @@ class Rescue:
             self._polled[number] for number, event in self._epoll.poll(0) if event & select.EPOLLIN
         ]
         if not ready and not self.stalls:
-            # As most looks are: it should cost no more than its system call.
+            # Most looks end here, so they cost little more than the system call.
             self._queues.clear()
             if self._saw is not None:
                 self._saw(now, now - before, {}, {})
@@ -167,8 +169,8 @@ class Rescue:
     def fitting(self, worker: int) -> tuple[HeldListener, ...]:
         """The listeners of a stalled worker that may be cycled now.
 
-        At each of them no more wait than the siblings at the same address can take.  What waits
-        at the others waits until they can; if there is nothing to cycle, it is tried again later.
+        The queue of each fits into the queues of the siblings at the same address.  The other
+        listeners have to wait until theirs fits.  If none can be cycled, it is tried again later.
         """
         now, stall = self._loop.now(), self.stalls[worker]
         found = self._queues.fitting(self._watched.worker(worker), now, self.stalls)
@@ -179,9 +181,9 @@ class Rescue:
         return found
 
     def moved(self, worker: int, count: int) -> int:
-        """Hear that so many connections were moved from the ``fitting`` listeners of a worker.
+        """Count the connections that were moved from the ``fitting`` listeners of a worker.
 
-        How many of them were clients: those that were knocks of ours are nobody's connection.
+        Returns how many of them were clients, without our own knocks.
         """
         clients = max(0, count - self._hung_up.pop(worker, 0))
         now, history = self._loop.now(), self.histories[worker]
@@ -191,7 +193,7 @@ class Rescue:
         self.stalls[worker] = replace(self.stalls[worker], queue=0, not_before=now + CYCLE_AGAIN)
         seen = self._watched.worker(worker)
         if seen.shares:
-            # What the kernel refuses here the next look tries again, and says.
+            # If the kernel refuses this, the next look tries again and logs it.
             with suppress(SegueError, OSError):
                 self._knocks.begin(seen, now)
         return clients
@@ -208,7 +210,7 @@ class Rescue:
         self.stalls.pop(worker, None)
 
     def status(self, worker: int) -> dict[str, Any]:
-        """How long this worker has stalled now, how often ever, and how many were moved away."""
+        """How long this worker stalls, and the numbers of its stalls and of clients moved away."""
         stall, history = self.stalls.get(worker), self.histories.get(worker, StallHistory())
         return {
             "stalled": None if stall is None else round(self._loop.now() - stall.since, 3),
@@ -217,14 +219,15 @@ class Rescue:
         }
 
     def diverted(self, worker: int) -> int:
-        """Connections selected for this worker that it never accepted from a client: those that
-        were moved away, and knocks.
+        """How many connections selected for this worker it never accepted from a client.
+
+        These are connections that were moved away, and knocks.
         """
         history = self.histories.get(worker)
         return (history.rescued if history else 0) + self._knocks.made[worker]
 
     def close(self) -> None:
-        """Hang up on everybody."""
+        """Close the knocks and the epoll instance."""
         self._knocks.close()
         self._silence()
         self._epoll.close()
@@ -236,12 +239,12 @@ class Rescue:
         self.due = FOREVER if nothing else self._looked + self._pace * self.thresholds.every
 
     def _listen(self) -> None:
-        """No more looks until somebody connects."""
+        """Stop the looks until a client connects."""
         self._loop.watch(self._epoll, self._silence)
         self._armed = True
 
     def _silence(self) -> None:
-        """Begin to look: it rang, or there are other listeners."""
+        """Begin to look, because a client connected or the listeners changed."""
         if self._armed:
             self._loop.unwatch(self._epoll)
             self._armed = False
@@ -251,9 +254,9 @@ class Rescue:
     # Stalls
 
     def _judged(self, worker: WatchedWorker, at: HeldListener, now: float) -> bool:
-        """Whether this worker has been found stalled at this look."""
+        """True if this look finds the worker stalled."""
         if worker.id in self.stalls:
-            return False  # by another of its listeners
+            return False  # found at another of its listeners
         since = self._queues.stalled(worker, at, now, self.stalls)
         if since is None:
             return False
@@ -272,7 +275,7 @@ class Rescue:
         return True
 
     def _followed(self, worker: WatchedWorker, now: float) -> bool:
-        """Whether something is due for this stalled worker: it is awake, or others wait there."""
+        """True if this stalled worker needs a step: it is awake, or more clients wait there."""
         stall, history = self.stalls[worker.id], self.histories[worker.id]
         limit = self.thresholds.stall_kill
         if self._knocks.awake(worker, now, clear=not stall.queue):

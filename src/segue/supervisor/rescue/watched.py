@@ -1,7 +1,7 @@
-"""What rescue must know of the workers that it looks after, whoever started them.
+"""What rescue must know of the workers that it watches, whether Segue started them or not.
 
-The workers of a ``segue run`` (``run/watched.py``), or listeners that somebody else's servers
-opened (``attach/watched.py``).
+These are the workers of a ``segue run`` (``run/watched.py``), or listeners of servers that Segue
+did not start (``attach/watched.py``).
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from segue.supervisor.loop import HasFileno
 
 
 class WatchedWorker(NamedTuple):
-    """Whoever accepts at these listeners, at one moment."""
+    """The worker that accepts at these listeners, at one moment."""
 
     id: int
     name: str  # for sentences
     listeners: tuple[HeldListener, ...]
-    shares: bool  # it has a share of new connections, or has one again when it is awake
+    shares: bool  # it has a share of new connections, or gets it back when it is awake
 
 
 class Depth(NamedTuple):
-    """What waits in an accept queue, and the limit given to listen(2); zeros when it is gone."""
+    """The length of an accept queue, and the limit given to listen(2).  Zeros if it is gone."""
 
     queue: int = 0
     backlog: int = 0
@@ -36,13 +36,13 @@ class Depth(NamedTuple):
 class Thresholds:
     """Times in seconds."""
 
-    patience: float | None  # without an accept a worker is stalled after so long; None for never
-    every: float = FOREVER  # between two looks while somebody waits; FOREVER for no looks
-    stall_kill: float = 0.0  # stalled for so long a worker is replaced; 0 for never
+    patience: float | None  # a worker is stalled after so long without an accept; None means never
+    every: float = FOREVER  # between two looks while clients wait; FOREVER means no looks
+    stall_kill: float = 0.0  # a worker that stalls for so long is replaced; 0 means never
 
 
 class Watcher(Protocol):
-    """The loop in which rescue runs, as far as rescue uses it."""
+    """The part of the loop that rescue uses."""
 
     @property
     def now(self) -> Callable[[], float]:
@@ -52,14 +52,17 @@ class Watcher(Protocol):
         """Call this whenever the file can be read."""
 
     def unwatch(self, file: HasFileno) -> None:
-        """Call nothing for this file any more."""
+        """Stop calling the handler of this file."""
 
 
 class Watched(Protocol):
-    """Every method may raise KernelError or OSError: what is refused now is tried again."""
+    """The workers that rescue watches.
+
+    Every method may raise KernelError or OSError.  Rescue then tries again later.
+    """
 
     def watched(self) -> list[WatchedWorker]:
-        """Whose queues are to be looked at; the stalls of others are forgotten."""
+        """The workers to look at.  The stalls of all others are forgotten."""
 
     def worker(self, number: int) -> WatchedWorker:
         """A worker that was watched a moment ago, as it is now."""
@@ -68,10 +71,10 @@ class Watched(Protocol):
         """The processes that could accept at this worker's listeners."""
 
     def open(self, listener: HeldListener) -> socket.socket | None:
-        """A descriptor of this listener, the caller's to close; None when it is gone."""
+        """A descriptor of this listener, which the caller closes; None if it is gone."""
 
     def look(self) -> None:
-        """What ``depth`` says from here on is as old as this call, or younger."""
+        """Read the queues: ``depth`` is from now on at least as recent as this call."""
 
     def depth(self, listener: HeldListener) -> Depth:
         """How many connections wait there."""
