@@ -1,1 +1,1 @@
-"""Servers to try Segue with; README.md has a line on each."""
+"""Servers for trying Segue.  README.md has a line about each."""

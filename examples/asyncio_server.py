@@ -1,7 +1,7 @@
-"""A server without a framework: asyncio, on the listener it inherits, one request a connection.
+"""A server without a framework: asyncio, on the inherited listener, one request a connection.
 
-Shows all that Segue asks of a server of your own: serve on descriptor 3 (the first of LISTEN_FDS),
-and on SIGTERM stop accepting and finish what was accepted.
+It shows all that Segue requires of your own server: serve on descriptor 3 (the first of
+LISTEN_FDS), and on SIGTERM stop accepting and finish the accepted connections.
 """
 
 from __future__ import annotations
@@ -33,36 +33,36 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         writer.write((head + body).encode())
         await writer.drain()
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError, OSError):
-        pass  # the client went away, or is no HTTP client: there is nobody to answer
+        pass  # the client is gone or does not speak HTTP: no answer is possible
     finally:
         writer.close()
-        # Not over before the kernel has the whole answer.
+        # The connection ends only when the kernel has the whole answer.
         with contextlib.suppress(OSError):
             await writer.wait_closed()
 
 
 async def serve(listener: socket.socket, answer: Answer = answer) -> None:
-    """Accept until SIGTERM or SIGINT, then finish what was accepted."""
+    """Accept until SIGTERM or SIGINT, then finish the accepted connections."""
     told_to_stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
-    # asyncio calls listen() again, and would cut the backlog to its own default of 100.
+    # asyncio calls listen() again.  Without this it would reduce the backlog to 100.
     server = await asyncio.start_server(answer, sock=listener, backlog=4096)
     await told_to_stop.wait()
-    # What was accepted in the last turn of the loop gets its transport in the next one, and a
-    # server that is closed by then drops it (asyncio's Server._attach).
+    # A connection that was accepted in the last round of the loop gets its transport in the next
+    # one. If the server is closed by then, asyncio drops the connection (Server._attach).
     asyncio.get_running_loop().remove_reader(listener)
     await asyncio.sleep(0)
     server.close()
-    # Every task, not only those of answer(): between accept() and answer() there is one, too.
+    # All tasks, not only those of answer(): there is also one between accept() and answer().
     while others := asyncio.all_tasks() - {asyncio.current_task()}:
         await asyncio.wait(others)
 
 
 def main(answer: Answer = answer) -> int:
-    """Serve on the inherited listener; 2 when there is none."""
+    """Serve on the inherited listener.  Returns 2 if there is none."""
     if os.environ.get("LISTEN_FDS", "0") == "0":
-        sys.stderr.write("no listener was inherited: start this with segue run\n")
+        sys.stderr.write("no listener was inherited; start this with segue run\n")
         return 2
     asyncio.run(serve(socket.socket(fileno=FIRST_INHERITED), answer))
     return 0

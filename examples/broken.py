@@ -1,7 +1,7 @@
-"""An ASGI application that does not start; EXAMPLE_BROKEN chooses how.
+"""An ASGI application that does not start.  EXAMPLE_BROKEN chooses the failure.
 
 ``raise`` (the default) raises at import, ``exit`` ends the process with status 7, ``hang`` never
-gets as far as serving, ``unhealthy`` serves and answers 503 to everything.
+serves, ``unhealthy`` serves and answers every request with 503.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Kill a worker of an instance at random, again and again, to see what its clients lose.
+"""Kill random workers of an instance, to see which connections its clients lose.
 
 segue run --name hello --bind 127.0.0.1:8080 --workers 4 -- python -m examples.asyncio_server
 python -m examples.crashing --name hello --every 1 --times 60 --signal KILL
@@ -17,7 +17,7 @@ import time
 
 
 def serving(name: str) -> list[int]:
-    """The processes of the workers that have a share; [] when there is no such instance."""
+    """The processes of the workers that have a share; [] if there is no such instance."""
     command = [sys.executable, "-m", "segue", "status", "--name", name, "--json"]
     asked = subprocess.run(command, capture_output=True, check=False)
     if asked.returncode:
@@ -27,7 +27,7 @@ def serving(name: str) -> list[int]:
 
 
 def main() -> int:
-    """0 when all were killed; 1 when there was nobody to kill."""
+    """Returns 0 if all kills were done, 1 if there was no worker to kill."""
     reader = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     reader.add_argument("--name", required=True, help="the instance")
     reader.add_argument("--every", type=float, default=1.0, metavar="SECONDS")
@@ -39,7 +39,7 @@ def main() -> int:
         time.sleep(asked.every)
         pids = serving(asked.name)
         if not pids:
-            sys.stderr.write(f"no worker of {asked.name} serves: segue status says what does\n")
+            sys.stderr.write(f"no worker of {asked.name} serves; see segue status\n")
             return 1
         victim = random.choice(pids)
         os.kill(victim, number)

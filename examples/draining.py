@@ -1,4 +1,4 @@
-"""The hello applications, letting go of kept connections before they are stopped."""
+"""The hello applications, which close kept connections before they are stopped."""
 
 from __future__ import annotations
 

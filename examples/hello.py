@@ -1,4 +1,4 @@
-"""The smallest ASGI application: says which process and which generation answered."""
+"""The smallest ASGI application.  Its answer names the process and the generation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 async def lifespan(receive: Receive, send: Send) -> None:
-    """Say yes to the server's start and to its end."""
+    """Confirm the start and the end of the server."""
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})

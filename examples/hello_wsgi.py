@@ -1,4 +1,4 @@
-"""The smallest WSGI application: says which process and which generation answered."""
+"""The smallest WSGI application.  Its answer names the process and the generation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An ASGI application that takes its time.
+"""An ASGI application that answers slowly.
 
 ``/slow?ms=500`` answers after 500 ms; ``/stream?parts=5&ms=100`` answers in five parts, 100 ms
 apart.  Everything else is answered at once.
@@ -16,7 +16,7 @@ LIMIT = 60_000
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer 200, when it is time; 400 when the query has no sensible numbers."""
+    """Answer 200 after the given time, or 400 if the numbers in the query make no sense."""
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
         return
@@ -42,11 +42,11 @@ def number(query: dict[str, list[str]], name: str, default: int) -> int:
     """A number from the query.  Raises ValueError unless it is from 0 to LIMIT."""
     text = query.get(name, [str(default)])[-1]
     if not (text.isascii() and text.isdigit() and int(text) <= LIMIT):
-        raise ValueError(f"{name} must be a number from 0 to {LIMIT}, not {text!r}")
+        raise ValueError(f"{name} must be between 0 and {LIMIT} (got {text!r})")
     return int(text)
 
 
 def start(status: int) -> Message:
-    """The head of an answer of unknown length."""
+    """The head of a response of unknown length."""
     headers = [(b"content-type", b"text/plain"), (b"x-pid", b"%d" % os.getpid())]
     return {"type": "http.response.start", "status": status, "headers": headers}

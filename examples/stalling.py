@@ -1,15 +1,16 @@
-"""Servers that stall when told to: at SIGUSR2 the thread that serves sleeps or computes, for STALL.
+"""Servers that stall on command: at SIGUSR2 the serving thread sleeps or computes, as STALL says.
 
-``STALL=spin:0.4`` computes for 0.4 s; the default is ``sleep:1``.  An ASGI and a WSGI application,
-and, run as a program, the asyncio example, each of which accepts nothing meanwhile:
+``STALL=spin:0.4`` computes for 0.4 s; the default is ``sleep:1``.  There are an ASGI and a WSGI
+application, and the asyncio example, if this file is run as a program.  They accept nothing
+meanwhile:
 
     segue run --bind 127.0.0.1:8080 --workers 2 -- python -m examples.stalling
     segue run --bind 127.0.0.1:8080 --workers 2 -- uvicorn examples.stalling:app --fd '{fd}'
     segue run --bind 127.0.0.1:8080 --workers 2 -- gunicorn -b 'fd://{fd}' examples.stalling:wsgi
     kill -USR2 PID    # of a worker, as segue status shows it
 
-With an address the asyncio example opens a listener of its own there, with SO_REUSEPORT; start it
-twice, and segue rescue beside it:
+With an address, the asyncio example opens its own listener there, with SO_REUSEPORT.  Start it
+twice, and start segue rescue for the same address:
 
     python -m examples.stalling 127.0.0.1:8080
 """
@@ -31,7 +32,7 @@ __all__ = ["app", "wsgi"]
 
 
 def stall(*_: object) -> None:
-    """Come back when the time is over, and not before."""
+    """Return when the time is over, and not before."""
     how, _, seconds = os.environ.get("STALL", "sleep:1").partition(":")
     until = time.monotonic() + float(seconds)
     if how == "sleep":
@@ -40,12 +41,12 @@ def stall(*_: object) -> None:
         pass
 
 
-# Python runs it in the main thread, which is the one that serves in all three.
+# Python runs the handler in the main thread, which is the serving thread in all three.
 signal.signal(signal.SIGUSR2, stall)
 
 
 def alone(address: str) -> None:
-    """Serve at this HOST:PORT until told to end, on a listener that others may stand beside."""
+    """Serve at this HOST:PORT until told to end, on a listener that shares its address."""
     host, _, port = address.rpartition(":")
     listener = socket.create_server((host, int(port)), reuse_port=True)
     asyncio.run(serve(listener))

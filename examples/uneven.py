@@ -1,8 +1,8 @@
-r"""Servers of which each can be made slow: a request takes WORK seconds, or SLOW times that.
+r"""Servers that can be made slow: a request takes WORK seconds, or SLOW times that.
 
-Every SIGUSR2 turns it round, so that one of several workers can be slow for as long as one likes.
-``WORK=0.01 SLOW=4`` are the defaults.  A WSGI application, for one request at a time, and, run as a
-program, the asyncio example, whose loop each request blocks:
+Each SIGUSR2 switches between the two, so that one of several workers can be slow for any time.  The
+defaults are ``WORK=0.01 SLOW=4``.  There are a WSGI application, for one request at a time, and the
+asyncio example, if this file is run as a program.  There each request blocks the loop:
 
     segue run --bind 127.0.0.1:8080 --workers 4 --balance queue -- \
         gunicorn -b 'fd://{fd}' examples.uneven:wsgi
@@ -24,7 +24,7 @@ from examples import asyncio_server, hello_wsgi
 
 
 class Work:
-    """What each request costs in this process."""
+    """The time that each request takes in this process."""
 
     def __init__(self) -> None:
         self.seconds = float(os.environ.get("WORK", "0.01"))
@@ -32,11 +32,11 @@ class Work:
         self.slow = False
 
     def turn(self, *_: object) -> None:
-        """Slow from now on, or not any more."""
+        """Switch between slow and normal."""
         self.slow = not self.slow
 
     def do(self) -> None:
-        """Asleep, so that it costs no more where the processors are busy."""
+        """Sleep for the time of a request, which takes the same time on busy processors."""
         time.sleep(self.seconds * (self.times if self.slow else 1))
 
 
@@ -45,13 +45,13 @@ signal.signal(signal.SIGUSR2, work.turn)
 
 
 def wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """Say hello, when the work is done."""
+    """Answer when the work is done."""
     work.do()
     return hello_wsgi.app(environ, start_response)
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """The same for asyncio: nothing else happens in this process meanwhile."""
+    """The same for asyncio.  Nothing else happens in this process meanwhile."""
     work.do()
     await asyncio_server.answer(reader, writer)
 
