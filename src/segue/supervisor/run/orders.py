@@ -30,6 +30,7 @@ from segue.supervisor.control.requests import (
     shown,
 )
 from segue.supervisor.control.server import Client
+from segue.supervisor.lifecycle.ending import ENDING, Meaning, meaning
 from segue.supervisor.lifecycle.instance import Renewal
 from segue.supervisor.lifecycle.stages import InstanceInput, Phase, Stage, WorkerInput
 from segue.supervisor.rescue.rescue import Rescue
@@ -46,11 +47,13 @@ class Orders:
     def __init__(self, service: Service, rescue: Rescue) -> None:
         self.service, self.rescue = service, rescue
         self._terminal = os.isatty(0)
+        self._heard: set[int] = set()  # signals that asked for the end
+        self._answered: set[int] = set()  # those of them that were said to change nothing
         self.signals: dict[int, Callable[[int], object]] = {
             signal.SIGHUP: self._hang_up,
-            signal.SIGTERM: self.stop,
-            signal.SIGINT: self.stop,
-            signal.SIGQUIT: self._fast,
+            signal.SIGTERM: self._end,
+            signal.SIGINT: self._end,
+            signal.SIGQUIT: self._end,
             signal.SIGUSR1: self._pass_on,
             signal.SIGUSR2: lambda _: self.reexec(),
             signal.SIGTTIN: lambda _: self.scale(self.service.instance.size + 1),
@@ -221,21 +224,35 @@ class Orders:
         self.service.instance.size = size
         self.service.say(f"{size} workers from now on")
 
-    def stop(self, number: int = 0) -> None:
-        """Graceful the first time; the second time at once."""
+    def stop(self) -> None:
+        """Let every worker finish; again changes nothing."""
         service, instance = self.service, self.service.instance
-        if instance.phase is Phase.STOPPING and number:
-            self._fast(number)
+        if instance.phase in ENDING:
             return
         instance.feed(InstanceInput.STOP)
         notify.tell(STOPPING="1")
         service.waiting.stopped()
         service.say("stopping: every worker is told to finish")
 
+    def _end(self, number: int) -> None:
+        """A signal asks for the end."""
+        meant = meaning(self.service.instance.phase, number, self._heard)
+        if meant is Meaning.AT_ONCE:
+            self._fast(number)
+        elif meant is Meaning.BEGIN:
+            self.stop()
+        elif number not in self._answered:
+            self._answered.add(number)
+            self.service.say(
+                f"{signal.Signals(number).name}: the instance stops already, and goes on so (INT"
+                " twice, QUIT or segue stop --fast end it at once)"
+            )
+        self._heard.add(number)
+
     def _hang_up(self, number: int) -> None:
         """A restart, as servers have it; but the end when it is our terminal that has closed."""
         if self._terminal and not os.isatty(0):
-            self.stop(number)
+            self._end(number)
         else:
             self.restart()
 
