@@ -248,3 +248,18 @@ def test_a_thread_that_computes_runs_and_one_that_sleeps_does_not() -> None:
         assert proc.scheduling(pid) == before
         process.kill()
     assert proc.scheduling(gone()) == {}
+
+
+def test_a_handler_is_seen_from_outside() -> None:
+    """A shell with a trap catches this signal and no other; one that is gone catches none."""
+    with subprocess.Popen(
+        ["sh", "-c", "trap : USR1; echo trapped; read line"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as trapping:
+        assert trapping.stdout is not None
+        trapping.stdout.readline()
+        assert proc.catches(trapping.pid, signal.SIGUSR1)
+        assert not proc.catches(trapping.pid, signal.SIGUSR2)
+        trapping.communicate()
+        assert not proc.catches(trapping.pid, signal.SIGUSR1)

@@ -22,6 +22,7 @@ _MOST = 1 << 25
 # What execve(2) takes for arguments and environment together, whatever the limit on the stack.
 _MOST_EXECUTED = 6 << 20
 _MOST_NAME = 4096  # of a first argument; a path is no longer
+_MOST_STATUS = 1 << 20  # whose longest line has up to 65,536 groups (NGROUPS_MAX)
 _MOST_ABOVE = 64  # ancestors
 _SHOWN = 64  # characters of a program's name
 _DOING = {
@@ -366,6 +367,14 @@ def capabilities(pid: int) -> int:
         if line.startswith(b"CapEff:"):
             return int(line.split()[1], 16)
     return 0
+
+
+def catches(pid: int, number: int) -> bool:
+    """It has a handler for this signal; not when it is gone."""
+    for line in _read(f"/proc/{pid}/status", _MOST_STATUS).splitlines():
+        if line.startswith(b"SigCgt:"):
+            return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
 
 
 def threads_stopped(pid: int) -> bool:

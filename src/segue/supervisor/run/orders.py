@@ -37,6 +37,8 @@ from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.run import upgrade
 from segue.supervisor.run.service import Service
 from segue.supervisor.run.status import report
+from segue.supervisor.workers.passing import pass_on, unheard
+from segue.supervisor.workers.processes import part
 
 ORDERS = (*(Restart, Rollback, Promote, Shift, Weights, Scale, Stop, Status, Reexec, Trace, Map),)
 
@@ -49,6 +51,7 @@ class Orders:
         self._terminal = os.isatty(0)
         self._heard: set[int] = set()  # signals that asked for the end
         self._answered: set[int] = set()  # those of them that were said to change nothing
+        self._unheard: set[int] = set()  # workers of which it was said that they have no handler
         self.signals: dict[int, Callable[[int], object]] = {
             signal.SIGHUP: self._hang_up,
             signal.SIGTERM: self._end,
@@ -280,8 +283,12 @@ class Orders:
             raise
 
     def _pass_on(self, number: int) -> None:
-        for process in self.service.processes:
-            process.signal(number)
+        running = list(self.service.processes)
+        deaf = [one.worker for one in running if not pass_on(one, number, part(len(running)))]
+        new = [one for one in deaf if one.id not in self._unheard]
+        self._unheard |= {one.id for one in new}
+        if new:
+            self.service.say(unheard([f"worker {one.generation}.{one.id}" for one in new], number))
 
     def reexec(self) -> None:
         """Hand everything to this program's new code.  Raises SegueError when that will not run."""

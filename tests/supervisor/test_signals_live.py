@@ -1,0 +1,54 @@
+"""Signals to the supervisor that are not its own business alone."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from tests.supervisor.instance import SERVER, Instance, load, wait_until
+
+pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
+
+# Serves, and writes a line into the file that it is given whenever USR1 comes.
+HANDLES = """
+import signal, socket, sys
+def note(*_):
+    with open(sys.argv[1], "a") as file:
+        file.write("USR1\\n")
+signal.signal(signal.SIGUSR1, note)
+listener = socket.socket(fileno=3)
+while True:
+    listener.accept()[0].close()
+"""
+
+
+def test_usr1_ends_no_worker_without_a_handler(netns: int, tmp_path: Path) -> None:
+    """The workers serve on, no request is lost, and it is said once, not for each signal."""
+    with Instance(tmp_path, "--workers", "2") as one:
+        one.wait_serving(1, 2)
+        with load() as finish:
+            for _ in range(3):
+                one.process.send_signal(signal.SIGUSR1)
+                one.status()
+            wait_until(lambda: "have no handler for USR1" in one.said(), "the sentence")
+            assert finish().lost == 0
+        one.wait_serving(1, 2)
+        assert one.said().count("no handler") == 1
+
+
+@pytest.mark.parametrize("shell", [False, True])
+def test_usr1_reaches_a_server_that_has_a_handler(
+    netns: int, tmp_path: Path, *, shell: bool
+) -> None:
+    """The worker itself, or the server that a shell runs for it."""
+    told = tmp_path / "told"
+    command: tuple[str, ...] = (SERVER[0], "-S", "-E", "-c", HANDLES, str(told))
+    if shell:
+        command = ("sh", "-c", '"$@"; exit $?', "sh", *command)
+    with Instance(tmp_path, command=command) as one:
+        one.wait_serving()
+        one.process.send_signal(signal.SIGUSR1)
+        wait_until(told.exists, "the server's handler")
+        one.wait_serving()
+        assert "no handler" not in one.said()
