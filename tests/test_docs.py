@@ -132,3 +132,65 @@ def test_every_fact_is_held(name: str) -> None:
             assert f"\ndef {test}(" in (ROOT / "tests" / file).read_text()
         else:
             assert holder.startswith("`python -m ")
+
+
+# Pages that name many parts of the source; their paths are below one of these.
+GUIDES = ("docs/ARCHITECTURE.md", "CONTRIBUTING.md")
+BELOW = ("src/segue/supervisor", "src/segue", "")
+
+
+def named_paths(text: str) -> set[str]:
+    """Files and folders of the repository that a page names, also as the target of a link."""
+    quoted = re.findall(r"`([\w.-]*\w(?:/[\w.-]*)*)`", text)
+    paths = {one for one in quoted if "/" in one or one.endswith((".py", ".md"))}
+    return paths | set(re.findall(r"\]\(([\w./-]+)\)", text))
+
+
+def named_parts(text: str) -> set[str]:
+    """Classes, their members, and functions."""
+    classes = re.findall(r"`([A-Z]\w*[a-z]\w*(?:\.\w+)?)`", text)
+    return {*classes, *re.findall(r"`((?:\w+\.)?\w+)\(\)`", text)}
+
+
+def missing_parts(names: set[str]) -> list[str]:
+    """Those that no file of the source defines; a class and its member are in the same one."""
+    sources = [
+        (ROOT / path).read_text()
+        for path in tracked()
+        if path.startswith("src/") and path.endswith(".py") and (ROOT / path).is_file()
+    ]
+    lacking = []
+    for name in sorted(names):
+        first, _, member = name.partition(".")
+        wanted = [rf"^(?:class |def |  +def ){first}\b|^{first}: TypeAlias"]
+        wanted += [rf"^  +(?:def )?{member}\b *[:(]"] if member else []
+        if not any(all(re.search(one, it, re.MULTILINE) for one in wanted) for it in sources):
+            lacking.append(name)
+    return lacking
+
+
+@pytest.mark.parametrize("page", GUIDES)
+def test_every_path_that_a_guide_names_is_there(page: str) -> None:
+    """A reader who follows one finds the file or the folder."""
+    paths = named_paths((ROOT / page).read_text())
+    roots = [ROOT / one for one in (*BELOW, Path(page).parent)]
+    lacking = {path for path in paths if not any((one / path).exists() for one in roots)}
+    assert paths
+    assert not lacking
+
+
+@pytest.mark.parametrize("page", GUIDES)
+def test_every_part_that_a_guide_names_is_there(page: str) -> None:
+    """Classes, their members, and functions, by the names that they have in the source."""
+    assert missing_parts(named_parts((ROOT / page).read_text())) == []
+
+
+def test_what_a_guide_names_is_recognised() -> None:
+    """Paths, links and parts; neither words of the kernel, nor commands, nor absolute paths."""
+    text = (
+        "`run/start.py` and `linux/`, [x](docs/X.md), `SO_COOKIE`, `/tmp`, `make test`, `Loop.run`,"
+        " `Loop.fly`, `Nothing.run`, `nowhere()`"
+    )
+    assert named_paths(text) == {"run/start.py", "linux/", "docs/X.md"}
+    assert named_parts(text) == {"Loop.run", "Loop.fly", "Nothing.run", "nowhere"}
+    assert missing_parts(named_parts(text)) == ["Loop.fly", "Nothing.run", "nowhere"]
