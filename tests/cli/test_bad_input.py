@@ -198,7 +198,7 @@ def test_another_user_may_not_control_an_instance(netns: int, nobodys: Path) -> 
 
 
 def test_orders_without_an_instance_are_refused(tmp_path: Path) -> None:
-    """None running, an unknown name, a stale socket: each said, with what to do."""
+    """None running, an unknown name, a stale socket, a plain file: each said, with what to do."""
     env = {"SEGUE_DIRECTORY": str(tmp_path)}
     assert run("status", env=env) == (
         2, "segue: no instance of yours is running; start one with segue run\n",
@@ -209,6 +209,9 @@ def test_orders_without_an_instance_are_refused(tmp_path: Path) -> None:
         stale.bind(str(tmp_path / "old.sock"))
     code, stderr = run("restart", "--name", "old", env=env)
     assert (code, "has ended and left its socket" in stderr) == (1, True)
+    (tmp_path / "plain").touch()
+    code, stderr = run("status", "--control", str(tmp_path / "plain"), env=env)
+    assert (code, stderr) == (1, f"segue: {tmp_path / 'plain'} is not a socket\n")
     assert run("status", env=env)[0] == 2  # no process listens there, so it is no instance
     with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
         for name, one in (("one", first), ("two", second)):

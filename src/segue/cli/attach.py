@@ -27,7 +27,7 @@ from segue.observe.origin import RULES
 @click.option(
     "--canary", type=float, metavar="PERCENT",
     help="Give each new generation only PERCENT of the new connections until you use segue shift. "
-    " [default: all of them]",
+    " [default: by the number of its listeners]",
 )  # fmt: skip
 @click.option(
     "--ready", type=click.Choice(["accept", "listen"]), default="accept", show_default=True,

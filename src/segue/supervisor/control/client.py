@@ -7,6 +7,7 @@ import errno
 import json
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from segue.errors import KernelError, SegueError, UsageError
@@ -122,6 +123,8 @@ def _connect(connection: socket.socket, path: str) -> None:
     except FileNotFoundError:
         raise SegueError(f"there is no control socket at {path}") from None
     except ConnectionRefusedError:
+        if not Path(path).is_socket():
+            raise SegueError(f"{path} is not a socket") from None
         raise SegueError(
             f"no process listens at {path}: the supervisor has ended and left its socket;"
             " segue run with the same name takes its workers over"
