@@ -1,4 +1,4 @@
-"""Which instance of ours serves an address: for what wants its status beside its own findings."""
+"""The status of the instance that serves an address, for commands that show it as well."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from segue.supervisor.control.status import Status
 
 
 def status_at(target: Target) -> Callable[[], Status | None]:
-    """A call that asks the instance of this user that serves the target for its status.
+    """A function that returns the status of this user's instance that serves the target.
 
-    The call returns None when there is no such instance, or it does not answer.
+    It returns None if there is no such instance or it does not answer.
     """
     known: list[str] = []
 
@@ -36,7 +36,7 @@ def status_at(target: Target) -> Callable[[], Status | None]:
 
 
 def serves(status: Status, target: Target) -> bool:
-    """The instance listens at the target, in this network namespace."""
+    """True if the instance listens at the target, in this network namespace."""
     try:
         if not os.path.samefile(f"/proc/{status.pid}/ns/net", "/proc/thread-self/ns/net"):
             return False

@@ -1,4 +1,4 @@
-"""How commands print: whatever somebody else chose is made visible on the way (segue.visible)."""
+"""How commands print: text from other sources is made visible first (segue.visible)."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from segue.visible import as_json, paragraph, visible
 
 
 def tell(text: str, *, err: bool = False) -> None:
-    """A sentence; what it has more than one line is indented."""
+    """Print a sentence.  Its lines after the first are indented."""
     click.echo(paragraph(text), err=err)
 
 
 def tell_lines(text: str) -> None:
-    """Text of several lines that all stand for themselves."""
+    """Print several independent lines."""
     for line in text.splitlines():
         click.echo(visible(line, tabs=True))
 
 
 def tell_json(plain: Any, *, indent: int | None = None) -> None:
-    """For programs, and fit for a terminal all the same."""
+    """Print JSON for programs, which is also safe for a terminal."""
     click.echo(as_json(plain, indent=indent))
 
 
 def cell(text: str) -> str:
-    """For rich: neither its markup nor the terminal's."""
+    """Text for rich, without markup and without escapes for the terminal."""
     return escape(visible(text))

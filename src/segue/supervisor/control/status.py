@@ -105,7 +105,7 @@ class Status:
 
 
 class _NoStatusError(Exception):
-    """What is wrong, and where."""
+    """A status has a wrong value; the message says where."""
 
 
 @cache
@@ -114,7 +114,7 @@ def _kinds(kind: type) -> dict[str, Any]:
 
 
 def _read(kind: Any, plain: Any, where: str) -> Any:
-    """The value as this kind.  Raises _NoStatusError."""
+    """The value as this type.  Raises _NoStatusError."""
     arguments = get_args(kind)
     if get_origin(kind) is tuple and isinstance(plain, list | tuple):
         if arguments[-1] is not ... and len(arguments) == len(plain):

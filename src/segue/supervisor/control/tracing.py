@@ -1,4 +1,4 @@
-"""Who watches a group's decisions: at most one client each, until it hangs up."""
+"""The traces of groups: at most one client for each group, until it disconnects."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Borrow = Callable[[], socket.socket | None]
 
 @dataclass(slots=True)
 class Tracing:
-    """The traces of one instance; the loop tells when a client has gone."""
+    """The traces of one instance.  The loop reports when a client is gone."""
 
     loop: Loop
     program_choice: ProgramChoice
@@ -32,13 +32,15 @@ class Tracing:
     _groups: set[int] = field(default_factory=set)
 
     def begin(self, client: Client, number: int, steering: Steering, borrow: Borrow) -> None:
-        """Trace this group for this client, who is sent the descriptors to read.
+        """Trace this group for this client, and send it the descriptors to read.
 
-        ``borrow`` gives one of the group's listeners, the caller's to close.  Raises SegueError
-        when somebody else traces it, NotSupported, KernelError.
+        ``borrow`` returns one of the group's listeners, which we close.  Raises SegueError if
+        another client traces the group, NotSupported, KernelError.
         """
         if number in self._groups:
-            raise SegueError("somebody traces this group already, and each record is read once")
+            raise SegueError(
+                "another client traces this group, and each record can be read only once"
+            )
         if not isinstance(steering, Exchangeable) or self.program_choice.object:
             has = (
                 str(self.program_choice)
@@ -78,11 +80,11 @@ class Tracing:
             raise
 
     def traces(self, number: int) -> bool:
-        """Somebody watches this group."""
+        """True if a client traces this group."""
         return number in self._groups
 
     def end(self, client: Client) -> None:
-        """This client has seen enough: it hung up, or says anything more."""
+        """End the trace of this client, because it disconnected or sent more data."""
         end = self._running.pop(client, None)
         if end is not None:
             self.loop.unwatch(client)
@@ -90,6 +92,6 @@ class Tracing:
             end()
 
     def close(self) -> None:
-        """End all."""
+        """End all traces."""
         for client in list(self._running):
             self.end(client)
