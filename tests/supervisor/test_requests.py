@@ -124,3 +124,4 @@ def test_every_request_has_a_verb_of_its_own() -> None:
     named = [one for one in kinds if issubclass(one, Request) and one is not Request]
     assert {one.verb: one for one in named} == VERBS
     assert len(named) == len(VERBS)
+    assert {type(one) for one in SENSIBLE} == set(named)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from segue.cli.run import run
 from segue.errors import UsageError
 from segue.supervisor.settings import Bind, Settings, read_toml
 
@@ -15,6 +17,11 @@ from segue.supervisor.settings import Bind, Settings, read_toml
 def made(*binds: str, command: tuple[str, ...] = ("server",), **more: Any) -> Settings:
     parsed = tuple(Bind.parse(text, n) for n, text in enumerate(binds or ("127.0.0.1:80",)))
     return Settings(parsed, command, **more)
+
+
+def test_every_setting_has_a_flag() -> None:
+    """What the file and the environment can set, the command line can too."""
+    assert {one.name for one in fields(Settings)} <= {one.name for one in run.params}
 
 
 def test_tokens_are_filled_in_by_bind() -> None:

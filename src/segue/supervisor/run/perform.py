@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import assert_never
 
 from segue.engine.nudge import Nudge
 from segue.engine.steering import moves_at_close
@@ -58,6 +59,8 @@ class Performer:
                 self.service.say(f"giving up: {why}")
             case plan.End():
                 self.service.instance.feed(InstanceInput.EMPTY)
+            case _:
+                assert_never(step)
 
     def open_first(self) -> None:
         """Open what the first worker will listen at, so that an address that is not to be had is
