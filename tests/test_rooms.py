@@ -42,7 +42,7 @@ SUPERVISOR = [
 INSTANCES = ["attach", "run"]
 # A socket knows its listener, that its group, and both what waits in them, as in the kernel.
 KERNEL_CIRCLE = {f"segue.model.{one}" for one in ("connection", "group", "listener", "request")}
-# Pure rooms decide; they cannot do I/O (STYLE habit 1).
+# Pure rooms decide; they cannot do I/O.
 PURE = [
     "visible.py", "errors.py", "address.py", "group.py", "shares.py", "policy", "bpf", "wire",
     "model",

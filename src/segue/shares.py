@@ -1,7 +1,7 @@
 """Shares of new connections, as the table the program looks in.
 
 ``table[hash % SIZE]`` names a slot.  Newest generation only, canary by percent, weights by worker:
-all are fillings of this table (DESIGN: one table, flipped at once).
+all are fillings of this one table, which is changed at once.
 """
 
 from __future__ import annotations

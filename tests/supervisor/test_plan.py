@@ -263,7 +263,7 @@ def test_who_comes_too_late_is_stopped(stage: Stage) -> None:
     assert steps(made) == [Stop(2, "it is one too many")]
 
 
-def test_an_heir_takes_nothing_new() -> None:
+def test_a_finisher_takes_nothing_new() -> None:
     """It is retired as soon as it is ready, and counts for no size."""
     made = instance((1, Stage.SERVING), (1, Stage.STANDBY))
     made.workers[2].finisher = True

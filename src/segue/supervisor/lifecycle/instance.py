@@ -1,7 +1,7 @@
 """What the supervisor knows, as values that can be saved and loaded.
 
-Only the runner changes an Instance; the plan only reads it.  ``to_json`` and ``from_json`` preserve
-it over a re-exec and, with the workers' start times, over a crash of the supervisor.
+The plan reads an Instance and never changes it.  ``to_json`` and ``from_json`` preserve it over a
+re-exec and, with the workers' start times, over a crash of the supervisor.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The steps that are due: a pure function of the known facts.
 
-The runner asks for them after every event and performs them in order.  The plan uses no descriptor,
-clock or process: it gets ``now`` and the facts, and returns steps.
+The runner asks for them after every event, and ``run/perform.py`` performs them in order.  The plan
+uses no descriptor, clock or process: it gets ``now`` and the facts, and returns steps.
 """
 
 from __future__ import annotations
@@ -189,8 +189,8 @@ def plan(
 def lasting(instance: Instance, step: Step) -> bool:
     """True if this step changes state that a later supervisor needs.
 
-    The record is then written before the step is performed.  It need not have stalls: a later
-    supervisor finds them again, and writes the shares again.
+    To be asked before the step is performed; the record is written after all steps that are due.
+    It need not have stalls: a later supervisor finds them again, and writes the shares again.
     """
     match step:
         case Rescue():

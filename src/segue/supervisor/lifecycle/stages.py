@@ -3,7 +3,7 @@
 House rules:
     1. Everything that decides which step is legal is in this file.
     2. An input without a row raises IllegalInput and changes nothing.
-    3. plan.py decides when a step is due, and the runner performs it.
+    3. plan.py decides when a step is due, and run/perform.py performs it.
 """
 
 from __future__ import annotations
