@@ -35,6 +35,7 @@ class Front:
     bind: Bind
     steering: Steering
     observer: Observer
+    listen: Callable[..., socket.socket] = open_listener
     sockets: dict[int, socket.socket] = field(default_factory=dict)
     shared: tuple[int, ...] = ()  # the slots that have a share
     restored: int = 0  # how often the program had to be put back
@@ -71,7 +72,7 @@ class Front:
 
     def open(self, *, backlog: int, nodelay: bool) -> HeldListener:
         """A new listener in the group with no share.  Raises KernelError."""
-        return self.adopt(open_listener(self.bind.address, backlog=backlog, nodelay=nodelay))
+        return self.adopt(self.listen(self.bind.address, backlog=backlog, nodelay=nodelay))
 
     def adopt(self, listener: socket.socket, slot: int | None = None) -> HeldListener:
         """Hold this listener, which the front then owns, in a slot without a share."""

@@ -6,6 +6,7 @@ The real one is ``World()``.  A test passes its own functions and patches no mod
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from segue.engine.migrate import Migrate
 from segue.engine.programs import ProgramChoice
 from segue.engine.select import EngineChoice, choose
 from segue.engine.steering import Steering
+from segue.linux.sockopt import open_listener
 from segue.observe.snapshot import Observer
+from segue.supervisor.loop import Loop
 from segue.supervisor.workers.spawn import Spawning, reap, spawn
 
 
@@ -52,3 +55,5 @@ class World:
     steering: Callable[[str, ProgramChoice], Steering] = steering
     restore: Callable[[str, ProgramChoice, dict[str, int]], Steering] = restore
     observer: Callable[[], Observer] = Observer
+    listen: Callable[..., socket.socket] = open_listener
+    loop: Callable[[Callable[[str], None], Callable[[], float]], Loop] = Loop

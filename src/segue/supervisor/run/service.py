@@ -87,11 +87,11 @@ class Service:
     def __post_init__(self, lock: int) -> None:
         settings, world = self.settings, self.world
         self.observer = world.observer()
-        self.loop = Loop(self.say, world.now)
+        self.loop = world.loop(self.say, world.now)
         self.doors = Doors(self.paths, lock, self.loop)
         engine, program = self.choice.engine, settings.program_choice
         self.fronts = [
-            Front(number, bind, world.steering(engine, program), self.observer)
+            Front(number, bind, world.steering(engine, program), self.observer, world.listen)
             for number, bind in enumerate(settings.binds)
         ]
         self.processes = Processes(settings, self.paths, world.spawn)
