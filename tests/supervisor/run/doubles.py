@@ -453,6 +453,7 @@ class Run:
         self.give()
         for client in self.clients:
             client.close()
+        self.service.waiting.close()
         self.runner.close()
         self.simulated.close()
 

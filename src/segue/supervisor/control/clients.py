@@ -67,8 +67,12 @@ class Clients:
             idle = next(iter(self._clients))
             self._forget(idle)
             idle.end(1, error=f"{_MOST_CLIENTS} clients came after this one, which sent no request")
+        try:
+            self._loop.watch(client, lambda: self._requested(client))
+        except OSError as error:
+            client.end(1, error=f"there is no room for another client: {error.strerror}")
+            return
         self._clients[client] = self._loop.now() + _CLIENT_SECONDS
-        self._loop.watch(client, lambda: self._requested(client))
 
     def _requested(self, client: Client) -> None:
         try:
