@@ -127,10 +127,13 @@ class Front:
         If it was the last one, an engine that migrates moves the listener's connections.
         """
         listener = self.sockets.pop(slot, None)
-        if listener is not None:
+        if listener is None:
+            return
+        self.shared = tuple(one for one in self.shared if one != slot)
+        # However the rest goes, the listener is closed.
+        with listener:
             self.gone += counted_of(self.steering, slot)
             self.steering.leave(slot, listener)
-            self.shared = tuple(one for one in self.shared if one != slot)
 
     def move(
         self, slot: int, owners: Collection[int], same: Callable[[int], bool] = lambda _: True

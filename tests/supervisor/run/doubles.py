@@ -219,6 +219,7 @@ class Simulated:
         self.children: dict[int, Child] = {}  # that have not been ended
         self.spawned: list[dict[str, Any]] = []
         self._ended: list[tuple[int, int]] = []
+        self._outputs: dict[int, int] = {}  # what children print into
 
     def world(self) -> World:
         return World(
@@ -244,7 +245,17 @@ class Simulated:
             setsid=True,
         )
         made = self.children[pid] = Child(pid, os.pidfd_open(pid))
+        if given["output"] is not None:
+            self._outputs[pid] = os.dup(given["output"])
         return made
+
+    def print(self, pid: int, text: str) -> None:
+        """This child prints something."""
+        os.write(self._outputs[pid], text.encode())
+
+    def adopt_orphan(self, pid: int, code: int) -> None:
+        """``reap`` tells of a child that nobody here started."""
+        self._ended.append((pid, code))
 
     def reap(self) -> list[tuple[int, int]]:
         for pid in list(self.children):
@@ -274,6 +285,8 @@ class Simulated:
         os.kill(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED)
         self._ended.append((pid, code))
+        if pid in self._outputs:
+            os.close(self._outputs.pop(pid))
 
     def close(self) -> None:
         for pid in list(self.children):

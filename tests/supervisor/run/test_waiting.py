@@ -61,7 +61,7 @@ def test_whoever_waits_for_a_restart_hears_how_it_ended(
 ) -> None:
     """Whatever happens to the newcomers; nothing is said to the client afterwards."""
     client = run.ask("restart")
-    assert client.end is None
+    assert not client.ends
     happens(run)
     run.round(0.1)
     assert client.end is not None
@@ -84,7 +84,7 @@ def test_a_restart_is_over_when_the_older_workers_are_gone(run: Run) -> None:
     client = run.ask("restart")
     run.ready()
     run.end(1)
-    assert client.end is None
+    assert not client.ends
     run.end(2)
     assert client.end == {"exit": 0, "generation": 2, "cut": 0, "percent": 100.0}
 
@@ -111,7 +111,7 @@ def test_going_back_ends_the_wait_for_what_is_left(run: Run) -> None:
     run.wait(1, 1)
     run.wait(2, 1)
     run.ready()
-    assert client.end is None
+    assert not client.ends
     run.ask("rollback")
     assert client.end is not None
     assert "it was rolled back" in client.end["error"]
@@ -178,7 +178,7 @@ def test_only_who_waits_for_new_code_hears_of_it(run: Run) -> None:
     run.service.waiting.for_new_code(Client(ours))
     run.service.waiting.not_renewed("no")
     assert theirs.recv(100) == b'{"exit": 1, "error": "no"}\n'
-    assert restart.end is None
+    assert not restart.ends
     theirs.close()
 
 

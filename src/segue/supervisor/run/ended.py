@@ -7,6 +7,7 @@ from segue.supervisor.lifecycle import plan
 from segue.supervisor.lifecycle.stages import Stage, WorkerInput
 from segue.supervisor.loop import Rank
 from segue.supervisor.rescue.rescue import Rescue
+from segue.supervisor.run import unclaimed
 from segue.supervisor.run.perform import Performer
 from segue.supervisor.run.service import Service
 from segue.supervisor.workers.processes import Process
@@ -25,11 +26,15 @@ class Ends:
         self.performer = Performer(service, rescue, self.watch)
 
     def watch(self, process: Process) -> None:
-        """Follow a process's end and output."""
-        handler = lambda: self._pidfd_ended(process)  # noqa: E731
-        self.service.loop.watch(process.child.pidfd, handler, Rank.ENDED)
-        if process.pipe is not None:
-            self.service.flow.add(process.pipe)
+        """Follow a process's end and output.  Raises OSError, following neither."""
+        loop, number = self.service.loop, process.child.pidfd
+        loop.watch(number, lambda: self._pidfd_ended(process), Rank.ENDED)
+        try:
+            if process.pipe is not None:
+                self.service.flow.add(process.pipe)
+        except OSError:
+            loop.unwatch(number)
+            raise
 
     def reap(self, _: int = 0) -> None:
         """A child has ended, or several."""
@@ -57,6 +62,8 @@ class Ends:
         self.service.loop.unwatch(process.child.pidfd)
         last = self.service.survey.loads.get(worker.id, plan.Load())
         worker.feed(WorkerInput.EXIT, now)
+        # Before anything that the kernel may refuse: a worker is judged once.
+        unclaimed.leave(self.service, self.performer.listeners, worker, before)
         self.service.processes.remove(worker.id)
         self.rescue.ended(worker.id)
         limit = now + self.service.limits.stop_timeout
@@ -88,5 +95,5 @@ class Ends:
             # Nobody asked a draining one to end: whatever it had is gone.
             self.service.cut += last.connections
             self.service.say(f"{worker.name} {worker.outcome} while {before.name.lower()}")
-        self.performer.inherit(worker, before)
+        self.performer.release()
         self.performer.prune()

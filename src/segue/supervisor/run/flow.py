@@ -60,11 +60,11 @@ class Flow:
     _watched: bool = False
 
     def add(self, pipe: Pipe) -> None:
-        """Pass on what comes out of this one."""
+        """Pass on what comes out of this one.  Raises OSError when it cannot be waited for."""
+        self._attend()
+        self._ready.register(pipe.reader, select.EPOLLIN)
         allowance = Allowance.full(RATE, BURST, self.loop.now())
         self._accounts[pipe.reader] = _Account(pipe, allowance)
-        self._ready.register(pipe.reader, select.EPOLLIN)
-        self._attend()
 
     def end(self, pipe: Pipe) -> str:
         """Its worker has ended: the rest is passed on before the pipe is closed, here.

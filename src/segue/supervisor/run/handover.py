@@ -11,12 +11,13 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from segue.errors import SegueError, UsageError
 from segue.supervisor.lifecycle.instance import HeldListener
 from segue.supervisor.run.record import UNREADABLE, Record
+from segue.supervisor.run.service import Unclaimed
 from segue.supervisor.run.waiting import Handed
 from segue.supervisor.settings import Settings
 
@@ -62,7 +63,7 @@ class Handover:
     inbox: int | None
     fronts: tuple[HandedFront, ...]
     workers: dict[int, HandedWorker]
-    unclaimed: dict[int, tuple[tuple[str, tuple[HeldListener, ...]], ...]]  # by generation
+    unclaimed: tuple[Unclaimed, ...]
     leftovers: Any  # as ``Leftovers.to_json`` has them
 
     def descriptors(self) -> Iterator[int]:
@@ -105,13 +106,7 @@ class Handover:
                 str(number): {"pidfd": one.pidfd, "pipe": one.pipe, "begun": one.begun}
                 for number, one in self.workers.items()
             },
-            "unclaimed": {
-                str(generation): [
-                    [name, [[one.bind, one.slot, one.cookie] for one in listeners]]
-                    for name, listeners in held
-                ]
-                for generation, held in self.unclaimed.items()
-            },
+            "unclaimed": [asdict(one) for one in self.unclaimed],
             "leftovers": self.leftovers,
         }
 
@@ -163,13 +158,12 @@ class Handover:
                 int(number): HandedWorker(one["pidfd"], one["pipe"], one["begun"])
                 for number, one in plain["workers"].items()
             },
-            unclaimed={
-                int(generation): tuple(
-                    (name, tuple(HeldListener(*one) for one in listeners))
-                    for name, listeners in held
+            unclaimed=tuple(
+                Unclaimed(
+                    **{**one, "listeners": tuple(HeldListener(**it) for it in one["listeners"])}
                 )
-                for generation, held in plain["unclaimed"].items()
-            },
+                for one in plain["unclaimed"]
+            ),
             leftovers=plain["leftovers"],
         )
 

@@ -24,7 +24,7 @@ from segue.supervisor.control.server import Client, Control
 from segue.supervisor.notify import Inbox
 from segue.supervisor.run.handover import HandedFront, HandedWorker, Handover
 from segue.supervisor.run.runner import Runner
-from segue.supervisor.run.service import Service, Unclaimed
+from segue.supervisor.run.service import Service
 from segue.supervisor.run.takeover import follow
 from segue.supervisor.run.waiting import Awaited, Handed
 from segue.supervisor.settings import Settings
@@ -64,10 +64,7 @@ def resume(
     _hold_listeners(service, handed.fronts, anew=anew)
     if anew:
         instance.shared = ()
-    service.unclaimed = {
-        generation: [Unclaimed(name, listeners) for name, listeners in held]
-        for generation, held in handed.unclaimed.items()
-    }
+    service.unclaimed = list(handed.unclaimed)
     for worker in instance.living:
         child, pipe = _process(worker.pid, handed.workers[worker.id])
         runner.ends.watch(service.processes.add(worker, child, pipe))

@@ -93,8 +93,8 @@ class Runner:
             )
             if not steps:
                 # Written once, at the end: between a flip and its shares there is no time to lose.
+                self.performer.release()
                 if round_:
-                    self.performer.release_unclaimed()
                     self.performer.prune()
                 if lasting:
                     service.write_down()
@@ -125,7 +125,8 @@ class Runner:
                 due = min(due, wanted)
         watched = {Stage.STARTING, Stage.DRAINING, Stage.STOPPING}
         pace = _SELF_BOUND_PACE if service.settings.bind_by == "worker" else _IDLE_PACE
-        if self.performer.nudges or any(one.stage in watched for one in service.instance.living):
+        nudging = bool(self.performer.listeners.nudges)
+        if nudging or any(one.stage in watched for one in service.instance.living):
             pace = self._pace
         return min(due, now + pace)
 
@@ -135,7 +136,7 @@ class Runner:
         service.loop.attempt("passing on what workers print", service.flow.round)
         now = service.world.now()
         service.leftovers.step(service.processes)
-        self._nudge(now)
+        self.performer.listeners.step(now)
         if service.settings.bind_by == "worker" and now >= self._discover_at:
             for said in discover(service.instance, service.processes, service.fronts):
                 service.say(said)
@@ -155,16 +156,6 @@ class Runner:
             self._looked = now
             self.upkeep.look()
             self.orders.keep_files()
-
-    def _nudge(self, now: float) -> None:
-        for nudge in list(self.performer.nudges):
-            if nudge.step(now):
-                self.performer.nudges.remove(nudge)
-                nudge.close()
-                if nudge.waiting:
-                    self.service.say(
-                        f"{nudge.waiting} migrated connection(s) could not be woken for"
-                    )
 
     def _survey(self, now: float) -> None:
         """Look at what those hold that are to end."""

@@ -31,10 +31,14 @@ from segue.supervisor.world import World
 
 @dataclass(frozen=True, slots=True)
 class Unclaimed:
-    """Listeners of a dead worker, held until a successor is started on them."""
+    """Listeners of a dead worker, held until somebody else has what waits there."""
 
     name: str  # of the worker, for sentences
+    generation: int
     listeners: tuple[HeldListener, ...]
+    successor: bool = True  # another worker may be started on them
+    finisher: bool = False  # the worker was one
+    half_open: bool = False  # handshakes may be under way there
 
 
 @dataclass(slots=True)
@@ -77,7 +81,7 @@ class Service:
     flow: Flow = field(init=False)
     leftovers: Leftovers = field(init=False)
     waiting: Waiting = field(default_factory=Waiting)
-    unclaimed: dict[int, list[Unclaimed]] = field(default_factory=dict)  # by generation
+    unclaimed: list[Unclaimed] = field(default_factory=list)
     flipped: Flipped = field(default_factory=Flipped)
     moved: int = 0  # connections moved by cycling a listener
     cut: int = 0  # accepted connections that were closed before they were finished

@@ -157,10 +157,7 @@ def gather(service: Service, settings: Settings, begun: dict[int, str] | None = 
             )
             for one in service.processes
         },
-        unclaimed={
-            generation: tuple((one.name, one.listeners) for one in held)
-            for generation, held in service.unclaimed.items()
-        },
+        unclaimed=tuple(service.unclaimed),
         leftovers=service.leftovers.to_json(),
     )
 

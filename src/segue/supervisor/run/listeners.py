@@ -1,0 +1,116 @@
+"""Listeners of workers: opened, closed and cycled, and what is due to connections that moved."""
+
+from __future__ import annotations
+
+import functools
+
+from segue.engine.nudge import Nudge
+from segue.engine.steering import moves_at_close
+from segue.errors import SegueError
+from segue.linux import pidfd, proc
+from segue.supervisor.lifecycle.instance import HeldListener, Worker
+from segue.supervisor.run.service import Service
+
+
+class Listeners:
+    """Those of one service, at all of its addresses; owns the nudges."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.nudges: list[Nudge] = []
+
+    def open(self) -> tuple[HeldListener, ...]:
+        """One at each address, with no share.  Raises KernelError, with none open."""
+        settings, opened = self.service.settings, list[HeldListener]()
+        try:
+            for front in self.service.fronts:
+                opened.append(front.open(backlog=settings.backlog, nodelay=settings.nodelay))
+        except BaseException:
+            self.close(tuple(opened))
+            raise
+        return tuple(opened)
+
+    def close(self, listeners: tuple[HeldListener, ...]) -> None:
+        """Close our descriptors of these.
+
+        They are closed whatever the kernel refuses, since nobody would ask for it again.
+        """
+        for one in listeners:
+            front = self.service.fronts[one.bind]
+            leave = functools.partial(front.leave, one.slot)
+            self.service.loop.attempt(f"closing a listener at {front.bind.address}", leave)
+        if listeners:
+            self._nudge()
+
+    def let_go(self, worker: Worker) -> None:
+        """Close our descriptors of a worker's listeners."""
+        held, worker.listeners = worker.listeners, ()
+        self.close(held)
+
+    def move(self, worker: Worker, owners: tuple[int, ...]) -> None:
+        """Move what waits at this worker's listeners to those that share."""
+        self.service.moved += self.cycle(worker, owners, worker.listeners)
+
+    def cycle(
+        self, worker: Worker, owners: tuple[int, ...], listeners: tuple[HeldListener, ...]
+    ) -> int:
+        """Cycle these listeners; how many connections were moved."""
+        process = self.service.processes.by_worker.get(worker.id)
+
+        def same(pid: int) -> bool:
+            if process is not None and pid == process.child.pid:
+                return not pidfd.ended(process.child.pidfd)
+            return proc.parent(pid) in owners
+
+        moved = 0
+        for held in listeners:
+            try:
+                report = self.service.fronts[held.bind].move(held.slot, owners, same)
+            except (SegueError, OSError) as error:
+                self.service.say(f"what waits at {worker.name} could not be moved: {error}")
+                continue
+            if report is not None:
+                moved += report.moved
+        self._nudge()
+        return moved
+
+    def _nudge(self) -> None:
+        """Begin to wake those to whom connections were migrated, where the kernel does not."""
+        if not self.service.choice.nudge:
+            return
+        now = self.service.world.now()
+        self.nudges += [
+            Nudge(
+                front.bind.address,
+                front.steering,
+                self.service.observer,
+                front.cookies_by_slot,
+                now,
+            )
+            for front in self.service.fronts
+            if not any(one.address == front.bind.address for one in self.nudges)
+        ]
+
+    def step(self, now: float) -> None:
+        """Go on with the nudges, and say which connections could not be woken for."""
+        for nudge in list(self.nudges):
+            if nudge.step(now):
+                self.nudges.remove(nudge)
+                nudge.close()
+                if nudge.waiting:
+                    self.service.say(
+                        f"{nudge.waiting} migrated connection(s) could not be woken for"
+                    )
+
+    @property
+    def move_themselves(self) -> bool:
+        """What a listener holds goes to others when it is closed, and its place may be empty."""
+        return all(moves_at_close(front.steering) for front in self.service.fronts)
+
+    def others_share(self, worker: Worker) -> bool:
+        """At each of its addresses somebody else would take what it leaves."""
+        own = {(held.bind, held.slot) for held in worker.listeners}
+        return all(
+            any((front.number, slot) not in own for slot in front.shared)
+            for front in self.service.fronts
+        )

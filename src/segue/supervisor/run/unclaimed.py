@@ -1,0 +1,98 @@
+"""What becomes of a dead worker's listeners, which are still held here.
+
+A successor is started on them, or they are closed once nothing waits there that no close would
+migrate.  Until that has been done they are in the service's list: what the kernel refuses is tried
+again, and no queue is forgotten.
+"""
+
+from __future__ import annotations
+
+from segue.supervisor.lifecycle.instance import HeldListener, Worker
+from segue.supervisor.lifecycle.stages import Phase, Stage
+from segue.supervisor.run.listeners import Listeners
+from segue.supervisor.run.service import Service, Unclaimed
+
+_EVER_SERVED = {Stage.SERVING, Stage.DRAINING, Stage.STOPPING, Stage.KILLED}
+_SUCCESSORS = (Stage.STARTING, Stage.STANDBY, Stage.SERVING)
+
+
+def leave(service: Service, listeners: Listeners, worker: Worker, before: Stage) -> None:
+    """Note what is to become of the listeners of this worker, which was in this stage."""
+    instance = service.instance
+    stopping = instance.phase in {Phase.STOPPING, Phase.ENDED}
+    by_supervisor = service.settings.bind_by == "supervisor"
+    if not by_supervisor or stopping or not (before in _EVER_SERVED or worker.finisher):
+        again = (
+            by_supervisor
+            and not stopping
+            and not worker.stop_requested
+            and worker.generation == instance.working
+            and len(worker.listeners) == len(service.fronts)
+        )
+        if again:
+            _note(service, worker, successor=True)
+        else:
+            listeners.let_go(worker)
+    elif before is not Stage.SERVING or (
+        listeners.move_themselves and listeners.others_share(worker)
+    ):
+        # Closed rather than cycled where the kernel migrates: half-open requests stay with a
+        # listener over a cycle, and its share would last until the next one.
+        _note(service, worker, successor=False)
+    else:
+        held = worker.listeners
+        _note(service, worker, successor=True)
+        service.moved += listeners.cycle(worker, (), held)
+
+
+def _note(service: Service, worker: Worker, *, successor: bool) -> None:
+    held, worker.listeners = worker.listeners, ()
+    if held:
+        requests = service.survey.pending.get(worker.id, {})
+        service.unclaimed.append(
+            Unclaimed(
+                worker.name,
+                worker.generation,
+                held,
+                successor=successor,
+                finisher=worker.finisher,
+                half_open=any(requests.values()),
+            )
+        )
+
+
+def claim(service: Service, generation: int) -> tuple[HeldListener, ...]:
+    """Listeners for a successor in this generation; () when none are left."""
+    for one in reversed(service.unclaimed):
+        if one.successor and one.generation == generation:
+            service.unclaimed.remove(one)
+            return one.listeners
+    return ()
+
+
+def for_nobody(service: Service) -> list[Unclaimed]:
+    """Those on which no successor will be started any more."""
+    instance = service.instance
+    enough = len(instance.of(instance.working, *_SUCCESSORS)) >= instance.size
+    over = instance.phase in {Phase.STOPPING, Phase.ENDED}
+    return [
+        one
+        for one in service.unclaimed
+        if over or enough or not one.successor or one.generation != instance.working
+    ]
+
+
+def waiting(service: Service, left: Unclaimed) -> int | None:
+    """How many wait there whom no close would migrate; None for nobody at all.
+
+    0 means that handshakes may be under way there.  Raises KernelError.
+    """
+    found = None
+    for held in left.listeners:
+        front = service.fronts[held.bind]
+        if front.steering.migrates:
+            continue
+        seen = service.observer.snapshot(front.bind.address).by_cookie(held.cookie)
+        if seen is not None and (seen.queue or left.half_open):
+            found = (found or 0) + seen.queue
+    return found
