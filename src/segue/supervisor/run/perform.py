@@ -162,7 +162,7 @@ class Performer:
 
     def _steer(self, weights: plan.Weights) -> None:
         """New connections go by these weights from here on.  Raises KernelError."""
-        instance = self.service.instance
+        instance, told = self.service.instance, False
         for front in self.service.fronts:
             slots: dict[int, float] = {}
             for worker, weight in weights:
@@ -171,7 +171,15 @@ class Performer:
                 slots.update({slot: weight / len(mine) for slot in mine})
             if not slots:
                 continue
-            front.share(slots)
+            try:
+                front.share(slots)
+            except SegueError:
+                if told:
+                    # Some addresses go by these weights and some by those of before.  Whatever is
+                    # planned next, all have to be told anew.
+                    instance.shared = ()
+                raise
+            told = True
 
     def _shared(self, weights: plan.Weights) -> None:
         """Workers that got a share serve, those that lost theirs drain."""
