@@ -115,9 +115,9 @@ def tell(**values: str) -> bool:
     # A value of two lines would be two messages, and it may contain text of a worker.
     text = "\n".join(f"{key}={visible(value)}" for key, value in values.items())
     address = "\0" + path[1:] if path.startswith("@") else path
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
             out.sendto(text.encode(), address)
-        except OSError:
-            return False
+    except OSError:
+        return False
     return True

@@ -41,17 +41,19 @@ from segue.supervisor.world import World
 
 @dataclass
 class Refusals:
-    """Which calls the kernel refuses: some kinds of them, or by their number."""
+    """Which calls the kernel refuses: some kinds of them, from one on of a kind, or by number."""
 
     kinds: set[str] = field(default_factory=set)
+    after: dict[str, int] = field(default_factory=dict)
     numbers: range = range(0)
     asked: list[str] = field(default_factory=list)
 
     def ask(self, call: str) -> None:
         """Raise KernelError if this call is refused."""
-        number = len(self.asked)
+        number, of_kind = len(self.asked), self.asked.count(call)
         self.asked.append(call)
-        if call in self.kinds or number in self.numbers:
+        late = call in self.after and of_kind >= self.after[call]
+        if call in self.kinds or late or number in self.numbers:
             raise KernelError(call, errno.ENOMEM, "asking the test")
 
 
@@ -192,6 +194,10 @@ class Disk(Paths):
     def write_record(self, plain: dict[str, Any]) -> None:
         self.refusals.ask("write record")
         Paths.write_record(self, plain)
+
+    def lock(self) -> int:
+        self.refusals.ask("lock")
+        return Paths.lock(self)
 
     def write_flag(self, worker: int, value: int) -> None:
         self.refusals.ask("write flag")

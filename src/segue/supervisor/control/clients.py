@@ -34,8 +34,12 @@ class Clients:
 
     def open(self, control: Control) -> None:
         """Serve the clients of this socket, which is then ours to close."""
+        try:
+            self._loop.watch(control, self._asked)
+        except OSError:
+            control.close()
+            raise
         self.control = control
-        self._loop.watch(control, self._asked)
 
     def shut(self) -> None:
         """Close the control socket, if it is open.  Connected clients are still served."""

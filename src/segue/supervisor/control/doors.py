@@ -49,8 +49,13 @@ class Doors:
         if self.clients is not None:
             self.clients.open(control or Control(self._paths.control))
         if self._notified is not None:
-            self.inbox = inbox or notify.Inbox(self._paths.notify)
-            self._loop.watch(self.inbox, self._notified, Rank.NOTIFIED)
+            opened = inbox or notify.Inbox(self._paths.notify)
+            try:
+                self._loop.watch(opened, self._notified, Rank.NOTIFIED)
+            except OSError:
+                opened.close()
+                raise
+            self.inbox = opened
 
     def hurry(self) -> None:
         """End the clients that take too long to send their request."""
@@ -62,7 +67,7 @@ class Doors:
 
         Raises SegueError or OSError if that fails.  Serving continues, and it is tried again.
         """
-        if self.lock is not None and self._paths.whole():
+        if self._all_open() and self._paths.whole():
             return False
         self._shut()
         if self.lock is not None:
@@ -71,6 +76,11 @@ class Doors:
         self.lock = self._paths.lock()
         self._open()
         return True
+
+    def _all_open(self) -> bool:
+        """Nothing is missing since an earlier attempt that failed half way."""
+        asked = self.clients is None or self.clients.control is not None
+        return asked and self.lock is not None and bool(self.inbox or not self._notified)
 
     def _shut(self) -> None:
         """Close both sockets, if they are open.  Connected clients are still served."""

@@ -121,11 +121,14 @@ class Paths:
         return f"{self.base}.lock"
 
     def whole(self) -> bool:
-        """True if clients and a next supervisor can find this instance."""
+        """True if clients and a next supervisor can find this instance.
+
+        Raises OSError if that cannot be told, such as EMFILE.
+        """
         try:
             with openat.around(self.base) as (here, own):
                 return here.holds(f"{own}.sock") and here.holds(f"{own}.lock")
-        except (OSError, UsageError):
+        except (FileNotFoundError, NotADirectoryError, UsageError):
             return False
 
     def flag(self, worker: int) -> str:
