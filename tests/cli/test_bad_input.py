@@ -78,7 +78,7 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
         (["--bind", ":80", "--inject", "--", "x"], "--inject needs --bind-by worker"),
         (["--bind", ":80", "--workers", "0", "--", "x"], "between 1 and 512 (got 0)"),
         (["--bind", ":80", "--backlog", "99999999999", "--", "x"], "--backlog must be between 1"),
-        (["--bind", ":80", "--crash-limit", "0", "--", "x"], "--crash-limit must be at least 1"),
+        (["--bind", ":80", "--crash-limit", "-1", "--", "x"], "--crash-limit must be at least 1"),
         (["--bind", ":80", "--env", "=x", "--", "x"], "must be NAME=VALUE"),
         (["--bind", ":80", "--check", "--", "no-such-program"], "there is no program"),
         (["--bind", ":80", "--check", "--user", "no-such-user", "--", "x"], "no such user"),

@@ -25,7 +25,6 @@ from segue.supervisor.lifecycle.plan import (
     Stall,
     Step,
     Stop,
-    backoff,
     deadline,
     flipped,
     lasting,
@@ -231,19 +230,16 @@ def test_while_nobody_can_serve_the_shares_stay() -> None:
     assert steps(made, now=1.0) == []
 
 
-def test_the_backoff_doubles_to_ten_seconds() -> None:
-    """The first crash costs nothing; then 0.1 s doubling, at most 10 s; old ones are forgotten."""
-    waits = [round(backoff([100.0] * count, LIMITS, 100.0) - 100.0, 3) for count in range(1, 12)]
-    assert waits == [0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10, 10]
-    assert backoff([1.0] * 9 + [100.0], LIMITS, 100.0) == 100.0
-
-
 def test_a_crash_loop_gives_up_only_when_nobody_serves() -> None:
-    """Eleven deaths in a minute end the run; with one worker serving they do not."""
-    made = instance(crashes=[float(n) for n in range(11)], size=2)
-    assert any(isinstance(move, GiveUp) for move in steps(made, now=11.0))
-    made = instance((1, Stage.SERVING), crashes=[float(n) for n in range(11)], size=2)
-    assert steps(made, now=11.0) == [Spawn(1)]
+    """With a limit of ten, eleven deaths in a minute end the run; with one worker serving, or
+    without a limit, they do not.
+    """
+    crashes, ten = [float(n) for n in range(11)], Limits(crash_limit=10)
+    made = instance(crashes=crashes, size=2)
+    assert any(isinstance(move, GiveUp) for move in plan(made, {}, ten, 11.0))
+    assert steps(made, now=11.0) == [Spawn(1)] * 2
+    made = instance((1, Stage.SERVING), crashes=crashes, size=2)
+    assert plan(made, {}, ten, 11.0) == [Spawn(1)]
 
 
 def test_scaling_down_drains_the_youngest() -> None:

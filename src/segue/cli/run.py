@@ -149,7 +149,8 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
 )
 @_option(
     "--crash-limit",
-    "Give up after this many workers have died within --crash-window.",
+    "Give up, with exit code 3, when more workers than this have died within --crash-window and"
+    " none serves. 0: once workers have served, start new ones for ever, at most 10 s apart.",
     type=int,
 )
 @_option(

@@ -65,6 +65,8 @@ def show(status: Status, console: Console) -> None:
             str(one.migrated),
         )
     console.print(table)
+    if status.outage:
+        console.print(cell(status.outage), style="red", highlight=False)
     for one in status.workers:
         if one.stalls:
             now = "accepts again"

@@ -104,8 +104,10 @@ class Settings:
     backlog: int = 2048
     nodelay: bool = True
     output: Literal["prefix", "json", "raw"] = "prefix"
-    # If ten workers die within a minute and none serves, the program does not work here.
-    crash_limit: int = 10
+    # 0 for never.  What keeps workers from starting (a database, a disk, a name server) is mostly
+    # elsewhere and passes.  A supervisor that ends closes the listeners, so clients are refused
+    # instead of waiting, and the start limit of a service manager then makes it final.
+    crash_limit: int = 0
     crash_window: float = 60.0
     rescue: str = PATIENCE
     # A stalled worker may still answer the requests it has accepted, so only the user decides to
@@ -132,8 +134,10 @@ class Settings:
             raise UsageError(
                 f"--backlog must be between 1 and {(1 << 31) - 1} (got {self.backlog})"
             )
-        if self.crash_limit < 1:
-            raise UsageError(f"--crash-limit must be at least 1 (got {self.crash_limit})")
+        if self.crash_limit < 0:
+            raise UsageError(
+                f"--crash-limit must be at least 1, or 0 for none (got {self.crash_limit})"
+            )
         for limit in ("ready_timeout", "drain_timeout", "stop_timeout", "crash_window"):
             if not 0 < (seconds := getattr(self, limit)) < LONGEST:
                 raise UsageError(

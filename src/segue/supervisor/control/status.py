@@ -70,6 +70,7 @@ class Status:
     policy: str = ""
     object: str = ""
     command: tuple[str, ...] = ()
+    outage: str = ""  # for how long no worker has served, and why; "" while one serves
     moved: int = 0  # connections, by closing and cycling listeners
     cut: int = 0  # accepted connections that were closed before they were finished
     unread: int = 0  # lines of the log that no process read

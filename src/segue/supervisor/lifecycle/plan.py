@@ -6,7 +6,7 @@ uses no descriptor, clock or process: it gets ``now`` and the facts, and returns
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeAlias
@@ -27,7 +27,7 @@ class Limits:
     idle_grace: float = 1.0
     drain_timeout: float = 30.0
     stop_timeout: float = 10.0
-    crash_limit: int = 10
+    crash_limit: int = 0  # 0 for never
     crash_window: float = 60.0
     respawn: bool = True
     stall_kill: float = 0.0  # 0 means never
@@ -306,7 +306,7 @@ def _spawns(instance: Instance, living: list[Worker], limits: Limits, now: float
         or (one.stage is Stage.STARTING and one.generation == instance.newcomer)
         for one in living
     )
-    if len(recent) > limits.crash_limit and nobody:
+    if limits.crash_limit and len(recent) > limits.crash_limit and nobody:
         return [
             GiveUp(
                 f"{len(recent)} workers died within {limits.crash_window:g} s and none is serving"
@@ -419,14 +419,3 @@ def deadline(instance: Instance, limits: Limits, now: float) -> float:
             times.append(_patience(instance, one, limits))
     times.append(instance.not_before)
     return min((when for when in times if when > now), default=FOREVER)
-
-
-def backoff(crashes: Iterable[float], limits: Limits, now: float) -> float:
-    """The earliest time to spawn the next worker after this failed start.
-
-    After the first crash in the window there is no delay, because a single crash is most often a
-    worker that replaces itself.  Then the delay doubles from 0.1 s to 10 s.  So a broken program is
-    started once in ten seconds, and a repaired one is back within ten seconds.
-    """
-    recent = sum(1 for when in crashes if when > now - limits.crash_window)
-    return now + (min(10.0, 0.1 * 2 ** (recent - 2)) if recent > 1 else 0.0)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
+from segue.errors import SegueError
 from segue.linux import proc
 from segue.supervisor.lifecycle import plan
+from segue.supervisor.lifecycle.crashes import is_crash
 from segue.supervisor.lifecycle.stages import Stage, WorkerInput
 from segue.supervisor.loop import Rank
 from segue.supervisor.rescue.rescue import Rescue
@@ -13,9 +17,6 @@ from segue.supervisor.run.service import Service
 from segue.supervisor.workers.processes import Process
 from segue.supervisor.workers.spawn import outcome
 from segue.visible import visible
-
-# A worker that died after serving for so long was no failed start.
-_PROVEN = 0.5
 
 
 class Ends:
@@ -36,6 +37,13 @@ class Ends:
             loop.unwatch(number)
             raise
 
+    def _accepted(self, process: Process, now: float) -> bool:
+        """It lacked no proof of readiness any more."""
+        fronts, listeners = self.service.fronts, process.worker.listeners
+        with contextlib.suppress(SegueError, OSError):
+            return process.readiness.step(fronts, listeners, now)
+        return False
+
     def reap(self, _: int = 0) -> None:
         """A child has ended, or several."""
         for pid, code in self.service.world.reap():
@@ -53,6 +61,8 @@ class Ends:
             return  # an adopted orphan: reaped, and not judged
         worker, now = process.worker, self.service.world.now()
         before, entered = worker.stage, worker.stage_since
+        # A quota may be used up between two looks.
+        accepted = before is Stage.STARTING and code == 0 and self._accepted(process, now)
         worker.outcome = outcome(code)
         if process.pipe is not None:
             said = self.service.flow.end(process.pipe)
@@ -86,11 +96,10 @@ class Ends:
             how = "has stopped" if clean else worker.outcome
             self.service.say(f"{worker.name} {how}{tail}")
         elif worker.generation == self.service.instance.working and before is not Stage.DRAINING:
-            # One that has served goes on to be replaced at once, however many do: to go without it
-            # would make its clients pay.
-            if before is not Stage.SERVING or now < entered + _PROVEN:
-                self.performer.crashed(now)
-            self.service.say(f"{worker.name} {worker.outcome} while {before.name.lower()}")
+            said = f"{worker.name} {worker.outcome} while {before.name.lower()}"
+            if is_crash(before, now - entered, code, accepted=accepted):
+                self.performer.crashed(now, said)
+            self.service.say(said)
         else:
             # Nobody asked a draining one to end: whatever it had is gone.
             self.service.cut += last.connections

@@ -12,7 +12,7 @@ from typing import assert_never
 
 from segue.errors import SegueError
 from segue.supervisor import notify
-from segue.supervisor.lifecycle import plan
+from segue.supervisor.lifecycle import crashes, plan
 from segue.supervisor.lifecycle.instance import HeldListener, Worker
 from segue.supervisor.lifecycle.stages import InstanceInput, Phase, Stage, WorkerInput
 from segue.supervisor.rescue.rescue import Rescue
@@ -101,9 +101,10 @@ class Performer:
             now = service.world.now()
             worker.outcome = f"could not be started: {error}"
             worker.feed(WorkerInput.EXIT, now)
+            said = f"{worker.name} {worker.outcome}"
             if generation == instance.working:
-                self.crashed(now)
-            service.say(f"{worker.name} {worker.outcome}")
+                self.crashed(now, said)
+            service.say(said)
             unclaimed.leave(service, self.listeners, worker, Stage.STARTING)
 
     def _start_finisher(self, left: Unclaimed) -> None:
@@ -131,12 +132,12 @@ class Performer:
             raise
         service.write_down()
 
-    def crashed(self, now: float) -> None:
+    def crashed(self, now: float, said: str) -> None:
         """Take note of a death in the working generation, and put the next start off."""
         instance, limits = self.service.instance, self.service.limits
-        recent = [when for when in instance.crashes if when > now - limits.crash_window]
-        instance.crashes = [*recent, now]
-        instance.not_before = plan.backoff(instance.crashes, limits, now)
+        instance.crashes = crashes.noted(instance.crashes, now, limits.crash_window)
+        instance.not_before = crashes.backoff(instance.crashes, limits.crash_window, now)
+        self.service.outage.death(said)
 
     def _flip(self, generation: int, weights: plan.Weights) -> None:
         """The kernel first: when it refuses, nothing has changed, and the flip is due again."""

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable
 from functools import cache, partial
 
+from segue.supervisor import notify
 from segue.supervisor.control.server import Control
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle import plan
@@ -149,6 +150,7 @@ class Runner:
         for worker in waiting:
             self._prove(worker, now)
         self._survey(now)
+        self._outage(now)
         service.doors.hurry()
         if self.balancing is not None:
             self.balancing.step(now, self.rescue.stalls, self.rescue.diverted)
@@ -156,6 +158,14 @@ class Runner:
             self._looked = now
             self.upkeep.look()
             self.orders.keep_files()
+
+    def _outage(self, now: float) -> None:
+        """Say that no worker serves, once a minute, here and to the service manager."""
+        service = self.service
+        said = service.outage.look(service.instance, now)
+        if said:
+            service.say(said)
+            notify.tell(STATUS=said)
 
     def _survey(self, now: float) -> None:
         """Look at what those hold that are to end."""

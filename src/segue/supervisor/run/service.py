@@ -17,6 +17,7 @@ from segue.supervisor.control.paths import Paths
 from segue.supervisor.control.tracing import Tracing
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.instance import HeldListener, Instance
+from segue.supervisor.lifecycle.outage import Outage
 from segue.supervisor.lifecycle.plan import Limits
 from segue.supervisor.loop import Loop
 from segue.supervisor.run.flow import Flow
@@ -83,6 +84,7 @@ class Service:
     waiting: Waiting = field(default_factory=Waiting)
     unclaimed: list[Unclaimed] = field(default_factory=list)
     flipped: Flipped = field(default_factory=Flipped)
+    outage: Outage = field(default_factory=Outage)
     moved: int = 0  # connections moved by cycling a listener
     cut: int = 0  # accepted connections that were closed before they were finished
     exit_code: int = 0

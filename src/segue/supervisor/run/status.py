@@ -76,6 +76,7 @@ def report(service: Service, rescue: Rescue) -> Status:
         working=instance.working,
         newcomer=instance.newcomer,
         size=instance.size,
+        outage=service.outage.sentence(now),
         moved=service.moved,
         cut=service.cut,
         unread=service.log.lost,
