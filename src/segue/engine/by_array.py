@@ -12,10 +12,11 @@ generations get connections, and both serve them.
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from segue.engine.loaded_object import LoadedObject
 from segue.engine.own_member import OwnMember, able
+from segue.engine.refusal import Refusal
 from segue.engine.sockarray import put
 from segue.errors import UsageError
 from segue.linux.bpf import attach_reuseport
@@ -78,6 +79,11 @@ class ByArray(Closing):
         """Our program decides for this listener's group.  Raises KernelError."""
         with able(listener) as member:
             attach_reuseport(member.fileno(), self._loaded.program.fileno())
+
+    def refuse(self, listeners: Sequence[socket.socket]) -> None:
+        """As in Refusing."""
+        with Refusal({}) as refusal, able(listeners[0]) as member:
+            attach_reuseport(member.fileno(), refusal.program.fileno())
 
     def look_after(self, own: OwnMember) -> bool | None:
         """As in Steering, by a pin to one that waits.  Raises KernelError, OSError."""

@@ -20,6 +20,7 @@ from segue.linux.cbpf import (
     jump,
     jump_if,
     jump_if_x,
+    load,
     load_ancillary,
     load_network,
     load_network_at_x,
@@ -37,6 +38,7 @@ _SOURCE_IPV4 = 12
 _SOURCE_IPV6 = (8, 12, 16, 20)
 _TARGET_IPV4 = 16
 _TARGET_IPV6_TAIL = 36
+_FLAGS, _SYN, _ACK = 13, 0x02, 0x10  # in the TCP header, where a socket filter begins
 _PORT_IPV6 = 40  # a SYN with extension headers misses its pin, no more
 _PORT, _MIXED = 0, 1  # scratch words
 _SIZE_BITS = SIZE.bit_length() - 1
@@ -126,6 +128,23 @@ def keep_only(port: int) -> list[Instruction]:
             answer(NOBODY),
             Label("drop"),
             answer(0),
+        ]
+    )
+
+
+def drop_syn() -> list[Instruction]:
+    """A socket filter for a listener that drops what would begin a connection, and nothing else.
+
+    Children inherit it, where it does no harm: nobody sends a SYN on a connection.
+    """
+    return assemble(
+        [
+            load(_FLAGS, Width.U8),
+            alu_imm(Alu.AND, _SYN | _ACK),
+            jump_if(Test.EQ, _SYN, otherwise="keep"),
+            answer(0),
+            Label("keep"),
+            answer(NOBODY),
         ]
     )
 

@@ -167,6 +167,11 @@ class Drain:
         self._look()
         self._refresh()
 
+    def refuse(self, listeners: Sequence[socket.socket]) -> None:
+        """As in Refusing.  Classic BPF cannot refuse, so a SYN is dropped at each listener."""
+        for listener in listeners:
+            cbpf.attach_filter(listener, classic_program.drop_syn())
+
     def order(self) -> list[int]:
         """As in IndexAddressed; those whose index is not certain are negative."""
         return self._order.record()

@@ -11,10 +11,11 @@ import errno
 import os
 import socket
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from segue.engine.loaded import Loaded, load
 from segue.engine.own_member import OwnMember, able
+from segue.engine.refusal import Refusal
 from segue.engine.sockarray import put
 from segue.errors import KernelError, UsageError
 from segue.linux.bpf import Descriptor, Program, attach_reuseport
@@ -170,6 +171,11 @@ class Migrate(Closing):
         self._instead = program
         if listener is not None:
             self.attach(listener)
+
+    def refuse(self, listeners: Sequence[socket.socket]) -> None:
+        """As in Refusing.  Refused connections are counted as cancelled."""
+        with Refusal(self.maps) as refusal, able(listeners[0]) as member:
+            attach_reuseport(member.fileno(), refusal.program.fileno())
 
     def share(self, weights: Mapping[int, float]) -> None:
         """As in Steering.  A member whose listener was shut down gets its share when it rejoins."""

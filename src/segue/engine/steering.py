@@ -113,6 +113,19 @@ class KeepingVariables(Protocol):
 
 
 @runtime_checkable
+class Refusing(Protocol):
+    """It can keep new connections away from a group that is to end."""
+
+    def refuse(self, listeners: Sequence[socket.socket]) -> None:
+        """No SYN is accepted any more; what came before is finished.
+
+        ``listeners`` are the group's members, all of which are ours.  With eBPF the client is
+        refused; else it hears nothing, and is refused when it asks again and no listener is left.
+        For good: nothing takes it back.  Raises KernelError, VerifierError.
+        """
+
+
+@runtime_checkable
 class HandingOver(Protocol):
     """It can go on in a re-exec from its descriptors; else every listener joins again."""
 
