@@ -34,6 +34,16 @@ def test_a_frozen_cgroup_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> Non
         cgroup.remove(path, 5)
 
 
+def test_what_could_not_be_prepared_is_said() -> None:
+    """The step has a sentence of its own, which comes to the supervisor with the errno."""
+    door = os.open(os.devnull, os.O_RDONLY)  # to which nothing can be written
+    try:
+        with pytest.raises(KernelError, match="it could not be moved into its cgroup"):
+            spawn(["true"], env={}, cgroup_door=door)
+    finally:
+        os.close(door)
+
+
 def ended() -> list[int]:
     """The children that are reaped now."""
     return [pid for pid, _ in spawning.reap()]

@@ -143,4 +143,4 @@ def _saying(what: str) -> Iterator[None]:  # pragma: no cover  in the child
     try:
         yield
     except OSError as error:
-        raise OSError(error.errno, error.strerror, None, None, what) from error
+        raise OSError(error.errno, error.strerror, "", None, what) from error

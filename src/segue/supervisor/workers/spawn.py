@@ -149,7 +149,7 @@ def _enter(door: int) -> None:  # pragma: no cover  runs in the child
         cgroup.enter(door)
     except OSError as error:
         said = "it could not be moved into its cgroup"
-        raise OSError(error.errno, error.strerror, None, None, said) from error
+        raise OSError(error.errno, error.strerror, "", None, said) from error
 
 
 def _become(
