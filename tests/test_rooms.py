@@ -36,8 +36,8 @@ BELOW_A_LEAF = {"errors", "address", "group", "visible"}
 BETWEEN_LEAVES = {("linux", "bpf"), ("model", "wire")}
 # Within the supervisor, in the same order; the last two never meet.
 SUPERVISOR = [
-    *("loop", "allowance", "lifecycle", "notify", "control", "settings", "front", "workers"),
-    *("rescue", "world"),
+    *("loop", "allowance", "lifecycle", "notify", "control", "settings", "source", "front"),
+    *("workers", "rescue", "world"),
 ]
 INSTANCES = ["attach", "run"]
 # A socket knows its listener, that its group, and both what waits in them, as in the kernel.

@@ -46,7 +46,7 @@ def fuzz(count: int, first: int) -> Found:
             what = f"seed {first}, file {number} {made[:300]!r}"
             with found.timed(what):
                 try:
-                    settings = read(str(path), {})
+                    settings, _ = read(str(path), {}, where)
                     found.counts["read"] += 1
                 except SegueError:
                     found.counts["refused"] += 1

@@ -23,6 +23,10 @@ class UsageError(SegueError):
     exit_code = 2
 
 
+class StartRefused(UsageError):
+    """What the settings name for a worker is gone or no good; its program is not to blame."""
+
+
 class PolicyError(UsageError):
     """A policy says what no program can do: where, the text underlined, and what to write instead.
 

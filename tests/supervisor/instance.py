@@ -51,8 +51,9 @@ class Instance:
         command: tuple[str, ...] = SERVER,
         before: tuple[str, ...] = (),
         env: dict[str, str] | None = None,
+        cwd: Path = ROOT,
     ) -> None:
-        self.directory = directory
+        self.directory, self.cwd = directory, cwd
         self.output = directory / "output"
         where = () if any(flag == "--bind" for flag in flags) else ("--bind", ADDRESS)
         self.argv = [
@@ -60,12 +61,13 @@ class Instance:
             *(sys.executable, "-m", "segue", "run", "--name", "t", *where, *flags, "--", *command),
         ]
         self.env = {**os.environ, "SEGUE_DIRECTORY": str(directory / "run"), **(env or {})}
+        self.env["PWD"] = str(cwd)  # as a shell has it
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
         with open(self.output, "ab") as output:
             return subprocess.Popen(
-                self.argv, cwd=ROOT, env=self.env, stdin=subprocess.DEVNULL,
+                self.argv, cwd=self.cwd, env=self.env, stdin=subprocess.DEVNULL,
                 stdout=output, stderr=output,
             )  # fmt: skip
 

@@ -12,7 +12,8 @@ from tests.supervisor.instance import wait_until
 from segue.errors import KernelError
 from segue.linux import cgroup
 from segue.supervisor.workers import spawn as spawning
-from segue.supervisor.workers.spawn import spawn
+from segue.supervisor.workers.identity import Identity
+from segue.supervisor.workers.spawn import CHDIR, spawn
 
 
 @pytest.mark.root
@@ -42,6 +43,27 @@ def test_what_could_not_be_prepared_is_said() -> None:
             spawn(["true"], env={}, cgroup_door=door)
     finally:
         os.close(door)
+
+
+@pytest.mark.root
+def test_a_user_must_be_able_to_enter_a_directory_that_was_chosen(tmp_path: Path) -> None:
+    """One that is merely inherited may be closed to it, as after su(1)."""
+    tmp_path.chmod(0o700)
+    directory = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
+    nobody = Identity.of("nobody", "")
+    try:
+        with pytest.raises(KernelError) as refused:
+            spawn(["true"], env={}, identity=nobody, directory=directory, enter_as_user=True)
+        assert (refused.value.call, refused.value.errno) == (CHDIR, errno.EACCES)
+        for identity, as_user in ((nobody, False), (None, True)):
+            child = spawn(
+                ["true"], env=dict(os.environ), identity=identity, directory=directory,
+                enter_as_user=as_user,
+            )  # fmt: skip
+            os.close(child.pidfd)
+            os.waitpid(child.pid, 0)
+    finally:
+        os.close(directory)
 
 
 def ended() -> list[int]:

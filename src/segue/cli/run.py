@@ -12,12 +12,14 @@ import click
 from segue.cli.shared.telling import tell
 from segue.errors import UsageError
 from segue.supervisor.settings import CHOICES, KEYS, Bind, Settings, read_toml
+from segue.supervisor.source import Source, started_in
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _CONFIG = "segue.toml"
 # Variables that are not settings: where instances keep files and pins, and what a supervisor sets
 # for its workers and its successor.
 _INTERNAL = ("directory", "worker", "generation", "handover", "bpffs")
+_PATHS = ("chdir", "object")  # settings that are paths
 _DEFAULTS = Settings((Bind.parse("127.0.0.1:1", 0),), ("true",))
 
 
@@ -48,6 +50,12 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
     envvar="SEGUE_BIND",
     metavar="[NAME=]HOST:PORT",
     help="An address to serve. May be given several times.",
+)
+@_option(
+    "--chdir",
+    "The directory that workers start in, found by its name at each start of a worker."
+    "  [default: the current directory]",
+    metavar="DIR",
 )
 @_option("--workers", "How many worker processes to run.", type=int)
 @_option("--name", "The name of this instance.  [default: its first address]")
@@ -193,40 +201,51 @@ def run(config: str | None, *, check: bool, **given: Any) -> int:
     (LISTEN_FDS). In COMMAND, {fd}, {host} and {port} are replaced; the nth one belongs to the nth
     --bind.
     """
-    path = _path(config)
-    settings = read(path, given)
+    settings, source = read(config, given, started_in(os.environ))
     # Imported here: --help needs nothing of the supervisor.
     from segue.supervisor.run import start  # noqa: PLC0415
+    from segue.supervisor.run.service import Asked  # noqa: PLC0415
 
     if check:
-        start.check(settings)
+        start.check(settings, source)
         addresses = ", ".join(str(bind.address) for bind in settings.binds)
         tell(
             f"{settings.instance_name}: {addresses}, {settings.workers} worker(s):"
             " the settings are good"
         )
         return 0
-    return start.serve(settings, reread=lambda: read(_path(config), given), config=path)
+    return start.serve(Asked(settings, source, lambda where: read(config, given, where)))
 
 
-def _path(config: str | None) -> str:
-    return config or (_CONFIG if os.path.exists(_CONFIG) else "")
+def read(config: str | None, given: dict[str, Any], start: str) -> tuple[Settings, Source]:
+    """Settings from a file, overridden by what click has ``given``; and where they came from.
 
-
-def read(path: str, given: dict[str, Any]) -> Settings:
-    """Settings from a file ("" for none), overridden by what click has ``given``.
-
-    Click has read flags and the environment.  Raises UsageError.
+    Click has read flags and the environment, whose paths are relative to ``start``.  Those in the
+    file are relative to the file.  Raises UsageError.
     """
+    path = os.path.join(start, config or _CONFIG)
+    source = Source(start, path if config or os.path.exists(path) else "")
     for variable in os.environ:
         _refuse_unknown(variable)
-    chosen = read_toml(path) if path else {}
-    chosen.update({name: value for name, value in given.items() if value not in (None, ())})
+    chosen = by_name(read_toml(path), os.path.dirname(path)) if source.file else {}
+    asked = {name: value for name, value in given.items() if value not in (None, ())}
+    chosen.update(by_name(asked, start))
     binds = chosen.pop("binds", ())
     chosen["command"] = tuple(chosen.get("command", ()))
     for many in ("env", "keep_capability"):
         chosen[many] = tuple(chosen.get(many, ()))
-    return Settings(tuple(Bind.parse(text, n) for n, text in enumerate(binds)), **chosen)
+    settings = Settings(tuple(Bind.parse(text, n) for n, text in enumerate(binds)), **chosen)
+    return settings, source
+
+
+def by_name(values: dict[str, Any], directory: str) -> dict[str, Any]:
+    """The same with its paths absolute: those in ``directory``, by the name that it is given."""
+    return values | {
+        name: os.path.join(directory, value)
+        for name, value in values.items()
+        # A policy without a colon is one of the library.
+        if value and (name in _PATHS or (name == "policy" and ":" in value))
+    }
 
 
 def _refuse_unknown(variable: str) -> None:

@@ -69,6 +69,7 @@ class Settings:
 
     binds: tuple[Bind, ...]
     command: tuple[str, ...]
+    chdir: str = ""  # where workers start; "" for the directory of ``segue run``
     name: str = ""
     workers: int = 1
     bind_by: Literal["supervisor", "worker"] = "supervisor"
@@ -165,6 +166,8 @@ class Settings:
                 f"--balance queue needs the counters of the engine migrate (got --engine"
                 f" {self.engine})"
             )
+        if "\0" in self.chdir:
+            raise UsageError(f"--chdir must be a directory (got {shown(self.chdir)})")
         capability.bits(self.keep_capability)
         if self.allow_new_privileges and not (self.user or self.group):
             raise UsageError("--allow-new-privileges needs --user or --group")

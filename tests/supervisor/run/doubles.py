@@ -34,6 +34,7 @@ from segue.supervisor.loop import HasFileno, Loop, Rank
 from segue.supervisor.run.runner import Runner
 from segue.supervisor.run.service import Service
 from segue.supervisor.settings import Bind, Settings
+from segue.supervisor.source import Source
 from segue.supervisor.workers.leftovers import Leftovers
 from segue.supervisor.workers.spawn import Child
 from segue.supervisor.world import World
@@ -360,7 +361,7 @@ class Run:
         self.settings = settings or settings_of()
         self.log = Heard()
         self.paths = Disk(str(directory / "web"), self.simulated.refusals)
-        world = self.simulated.world()
+        world, source = self.simulated.world(), Source(str(directory))
         service = Service(
             self.settings,
             self.paths,
@@ -369,7 +370,8 @@ class Run:
             world.choose("auto"),
             world,
             instance or Instance(size=self.settings.workers),
-            lambda: self.settings,
+            source,
+            lambda _: (self.settings, source),
         )
         self.clients: list[Asking] = []
         service.leftovers = Quiet(world.now, service.say)

@@ -20,6 +20,7 @@ from segue.supervisor.run.record import UNREADABLE, Record
 from segue.supervisor.run.service import Unclaimed
 from segue.supervisor.run.waiting import Handed
 from segue.supervisor.settings import Settings
+from segue.supervisor.source import Source
 
 VERSION = 1  # grows when an earlier version's handover cannot be gone on with
 VARIABLE = "SEGUE_HANDOVER"  # the number of the memfd, over exec
@@ -65,6 +66,7 @@ class Handover:
     workers: dict[int, HandedWorker]
     unclaimed: tuple[Unclaimed, ...]
     leftovers: Any  # as ``Leftovers.to_json`` has them
+    source: Source | None = None  # of the record's settings; earlier versions did not say
 
     def descriptors(self) -> Iterator[int]:
         """Every descriptor that has to stay open over exec."""
@@ -108,6 +110,7 @@ class Handover:
             },
             "unclaimed": [asdict(one) for one in self.unclaimed],
             "leftovers": self.leftovers,
+            "source": None if self.source is None else self.source.to_json(),
         }
 
     @classmethod
@@ -165,6 +168,7 @@ class Handover:
                 for one in plain["unclaimed"]
             ),
             leftovers=plain["leftovers"],
+            source=None if plain.get("source") is None else Source.from_json(plain["source"]),
         )
 
     def write(self) -> int:

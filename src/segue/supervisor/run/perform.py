@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from typing import assert_never
 
-from segue.errors import SegueError
+from segue.errors import SegueError, StartRefused
 from segue.supervisor import notify
 from segue.supervisor.lifecycle import crashes, plan
 from segue.supervisor.lifecycle.instance import HeldListener, Worker
@@ -20,6 +20,10 @@ from segue.supervisor.run import unclaimed
 from segue.supervisor.run.listeners import Listeners
 from segue.supervisor.run.service import Service, Unclaimed
 from segue.supervisor.workers.processes import Process
+
+# Between two tries to start a worker where what it needs is gone: a look costs nothing, and a
+# deploy is waited for.
+_MENDED_SECONDS = 1.0
 
 
 class Performer:
@@ -31,6 +35,7 @@ class Performer:
     def __init__(self, service: Service, rescue: Rescue, watch: Callable[[Process], None]) -> None:
         self.service, self.rescue, self._watch = service, rescue, watch
         self.listeners = Listeners(service)
+        self.held_up = ""  # why no worker can be started now, as it was said
 
     def perform(self, step: plan.Step) -> None:
         """One step, as the plan says it."""
@@ -87,6 +92,13 @@ class Performer:
 
     def _spawn(self, generation: int) -> None:
         service, instance = self.service, self.service.instance
+        if instance.phase is not Phase.STARTING and generation == instance.working:
+            # Newcomers are abandoned for it.  The workers that serve are to be all again later.
+            try:
+                service.processes.check()
+            except StartRefused as refused:
+                self._hold_up(refused)
+                return
         worker = self._new_worker(generation, unclaimed.claim(service, generation))
         if instance.rolled_back and generation == instance.working:
             service.say(
@@ -97,14 +109,18 @@ class Performer:
             if not worker.listeners and service.settings.bind_by == "supervisor":
                 worker.listeners = self.listeners.open()
             self._start(worker)
+            self.held_up = ""
         except (SegueError, OSError) as error:
             now = service.world.now()
             worker.outcome = f"could not be started: {error}"
             worker.feed(WorkerInput.EXIT, now)
             said = f"{worker.name} {worker.outcome}"
-            if generation == instance.working:
-                self.crashed(now, said)
-            service.say(said)
+            if generation == instance.working and isinstance(error, StartRefused):
+                self._hold_up(error)  # which is no crash of the program
+            else:
+                if generation == instance.working:
+                    self.crashed(now, said)
+                service.say(said)
             unclaimed.leave(service, self.listeners, worker, Stage.STARTING)
 
     def _start_finisher(self, left: Unclaimed) -> None:
@@ -131,6 +147,14 @@ class Performer:
             service.processes.remove(worker.id)
             raise
         service.write_down()
+
+    def _hold_up(self, refused: StartRefused) -> None:
+        """Try again later, and say so once."""
+        service, why = self.service, str(refused)
+        if why != self.held_up:
+            service.say(f"no worker can be started until this is mended: {why}")
+        self.held_up = service.outage.last = why
+        service.instance.not_before = service.world.now() + _MENDED_SECONDS
 
     def crashed(self, now: float, said: str) -> None:
         """Take note of a death in the working generation, and put the next start off."""

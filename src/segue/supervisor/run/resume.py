@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -24,22 +23,16 @@ from segue.supervisor.control.server import Client, Control
 from segue.supervisor.notify import Inbox
 from segue.supervisor.run.handover import HandedFront, HandedWorker, Handover
 from segue.supervisor.run.runner import Runner
-from segue.supervisor.run.service import Service
+from segue.supervisor.run.service import Asked, Service
 from segue.supervisor.run.takeover import follow
 from segue.supervisor.run.waiting import Awaited, Handed
-from segue.supervisor.settings import Settings
+from segue.supervisor.source import go_where_it_leads
 from segue.supervisor.workers.pipe import Pipe
 from segue.supervisor.workers.spawn import Child
 from segue.supervisor.world import World
 
 
-def resume(
-    handed: Handover,
-    paths: Paths,
-    log: Log,
-    world: World,
-    reread: Callable[[], Settings],
-) -> Runner:
+def resume(handed: Handover, asked: Asked, paths: Paths, log: Log, world: World) -> Runner:
     """The runner that goes on where the old code stopped."""
     record, settings, instance = handed.record, handed.record.settings, handed.record.instance
     by_front = iter(zip(handed.fronts, record.orders, strict=True))
@@ -55,7 +48,10 @@ def resume(
     os.set_inheritable(lock, False)
     choice = EngineChoice(record.engine, handed.nudge, handed.reasons)
     given = replace(world, steering=steering)
-    service = Service(settings, paths, lock, log, choice, given, instance, reread)
+    service = Service(
+        settings, paths, lock, log, choice, given, instance, handed.source or asked.source,
+        asked.reread,
+    )  # fmt: skip
     runner = Runner(service)
     if runner.balancing is None:
         instance.balance.clear()
@@ -126,6 +122,7 @@ def start_again(handed: dict[str, Any], error: Exception, log: Log) -> NoReturn:
             with contextlib.suppress(OSError):
                 os.set_inheritable(int(name), False)
     signal.set_wakeup_fd(-1)
+    go_where_it_leads(os.environ.get("PWD", ""))
     sys.stdout.flush()
     argv = [sys.executable, *sys.orig_argv[1:]]
     os.execv(argv[0], argv)

@@ -24,6 +24,7 @@ from segue.supervisor.run.flow import Flow
 from segue.supervisor.run.record import Record
 from segue.supervisor.run.waiting import Waiting
 from segue.supervisor.settings import Settings
+from segue.supervisor.source import Source
 from segue.supervisor.workers.leftovers import Leftovers
 from segue.supervisor.workers.processes import Processes
 from segue.supervisor.workers.survey import Survey
@@ -57,6 +58,20 @@ class Upgrade:
 
     argv: tuple[str, ...]
     settings: Settings  # as they are read now
+    source: Source
+
+
+# Reads the settings as they are asked for now.  It gets the directory of the start by name.
+Reread = Callable[[str], tuple[Settings, Source]]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What ``segue run`` was asked for, and how to ask again."""
+
+    settings: Settings
+    source: Source
+    reread: Reread
 
 
 @dataclass(slots=True)
@@ -70,7 +85,8 @@ class Service:
     choice: EngineChoice
     world: World
     instance: Instance
-    reread: Callable[[], Settings]  # the settings as they are asked for at the moment of the call
+    source: Source  # where the settings came from
+    reread: Reread
     observer: Observer = field(init=False)
     loop: Loop = field(init=False)
     doors: Doors = field(init=False)
@@ -100,7 +116,7 @@ class Service:
             Front(number, bind, world.steering(engine, program), self.observer, world.listen)
             for number, bind in enumerate(settings.binds)
         ]
-        self.processes = Processes(settings, self.paths, world.spawn)
+        self.processes = Processes(settings, self.paths, world.spawn, self.source.start)
         self.survey = Survey(settings.idle_grace)
         self.limits = settings.limits
         self.tracing = Tracing(self.loop, program)

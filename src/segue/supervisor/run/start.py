@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable
 
 from segue.engine.duplicate import duplicate, supervised
 from segue.errors import KernelError, NotSupported, UsageError
@@ -21,26 +20,29 @@ from segue.supervisor.rescue.balancing import refuse_uncounted
 from segue.supervisor.run.handover import Handover, handed_over
 from segue.supervisor.run.resume import resume, start_again
 from segue.supervisor.run.runner import Runner
-from segue.supervisor.run.service import Service
+from segue.supervisor.run.service import Asked, Service
 from segue.supervisor.run.takeover import anyone_alive, take_over
 from segue.supervisor.run.upgrade import become
 from segue.supervisor.settings import Settings
+from segue.supervisor.source import Source
 from segue.supervisor.workers.identity import Identity
 from segue.supervisor.workers.injection import Injection, directory_of, forget
+from segue.supervisor.workers.place import Place
 from segue.supervisor.workers.processes import rights_of
 from segue.supervisor.workers.spawn import raise_file_limit
 from segue.supervisor.workers.survey import describe
 from segue.supervisor.world import World
 
 
-def check(settings: Settings) -> None:
+def check(settings: Settings, source: Source) -> None:
     """Whatever of the settings can be checked without listening and starting.
 
-    Raises UsageError for a program that is not there, for a user or group that does not exist or
-    may not be taken on, for a policy or an object that cannot be used; VerifierError for one that
-    the kernel refuses; NotSupported for ``inject`` where there is no cgroup2, and for ``balance``
-    by an object that does not count.  Where a running supervisor asks (``upgrade``), what it would
-    hand over is read as well: SegueError when that cannot be.
+    Raises StartRefused for a directory to start in that is gone, UsageError for a program that is
+    not there, for a user or group that does not exist or may not be taken on, for a policy or an
+    object that cannot be used; VerifierError for one that the kernel refuses; NotSupported for
+    ``inject`` where there is no cgroup2, and for ``balance`` by an object that does not count.
+    Where a running supervisor asks (``upgrade``), what it would hand over is read as well:
+    SegueError when that cannot be.
     """
     handed = handed_over()
     if handed is not None:
@@ -51,7 +53,11 @@ def check(settings: Settings) -> None:
     Identity.of(settings.user, settings.group)
     rights_of(settings)
     env = dict(pair.split("=", 1) for pair in settings.env)
+    place = Place.of(settings, source.start)
+    os.close(place.open())
     program = settings.command[0]
+    if "/" in program:
+        program = os.path.join(place.name, program)
     if shutil.which(program, path=env.get("PATH", os.environ.get("PATH"))) is None:
         raise UsageError(f"there is no program {program!r} to run; check the spelling and PATH")
     if settings.program_choice:
@@ -59,37 +65,30 @@ def check(settings: Settings) -> None:
     refuse_uncounted(settings)
 
 
-def serve(
-    settings: Settings,
-    world: World | None = None,
-    reread: Callable[[], Settings] | None = None,
-    config: str = "",
-) -> int:
+def serve(asked: Asked, world: World | None = None) -> int:
     """Run an instance until it is stopped; the exit code.
 
-    ``reread`` gives the settings as they are asked for later, for a re-exec; ``config`` is the file
-    that they were read from.
-    Raises UsageError for an address that somebody else serves, NotSupported for ``balance`` by an
-    object that does not count, SegueError when the name is taken, KernelError when an address
-    cannot be listened at.
+    Raises StartRefused for a directory to start in that is gone, UsageError for an address that
+    somebody else serves, NotSupported for ``balance`` by an object that does not count,
+    SegueError when the name is taken, KernelError when an address cannot be listened at.
     """
     _fill_standard_descriptors()
     world = world or World()
-    paths = Paths.of(settings.instance_name)
-    log = Log(settings.output)
-    if config:
-        log.say(f"settings are read from {os.path.abspath(config)}")
+    _keep_names(asked.source)
+    paths = Paths.of(asked.settings.instance_name)
+    log = Log(asked.settings.output)
+    if asked.source.file:
+        log.say(f"settings are read from {asked.source.file}")
     # Workers' orphans come to us, so that none is left when a worker is said to be gone.
     prctl.set_child_subreaper()
-    reread = reread or (lambda: settings)
     handed = handed_over()
     if handed is not None:
         try:
-            runner = resume(Handover.from_json(handed), paths, log, world, reread)
+            runner = resume(Handover.from_json(handed), asked, paths, log, world)
         except Exception as error:  # noqa: BLE001  whatever it is, the workers serve on
             start_again(handed, error, log)
     else:
-        runner = _begin(settings, paths, log, world, reread)
+        runner = _begin(asked, paths, log, world)
     service = runner.service
     try:
         if service.settings.inject:
@@ -121,17 +120,22 @@ def serve(
     return service.exit_code
 
 
-def _begin(
-    settings: Settings, paths: Paths, log: Log, world: World, reread: Callable[[], Settings]
-) -> Runner:
+def _keep_names(source: Source) -> None:
+    """What is started later goes by the names of now, wherever this process is by then."""
+    os.environ["PWD"] = source.start
+    if os.environ.get("SEGUE_DIRECTORY"):
+        os.environ["SEGUE_DIRECTORY"] = os.path.abspath(os.environ["SEGUE_DIRECTORY"])
+
+
+def _begin(asked: Asked, paths: Paths, log: Log, world: World) -> Runner:
     """Alone, or in place of a supervisor that died."""
-    refuse_uncounted(settings)
+    refuse_uncounted(asked.settings)
     lock = paths.lock()
     record = paths.read_record()
     if record is not None and anyone_alive(record):
-        runner = take_over(record, settings, paths, lock, log, world, reread)
+        runner = take_over(record, asked, paths, lock, log, world)
     else:
-        runner = _fresh(settings, paths, lock, log, world, reread)
+        runner = _fresh(asked, paths, lock, log, world)
     runner.service.processes.files = raise_file_limit()
     return runner
 
@@ -151,21 +155,18 @@ def _fill_standard_descriptors() -> None:
     os.close(number)
 
 
-def _fresh(
-    settings: Settings,
-    paths: Paths,
-    lock: int,
-    log: Log,
-    world: World,
-    reread: Callable[[], Settings],
-) -> Runner:
+def _fresh(asked: Asked, paths: Paths, lock: int, log: Log, world: World) -> Runner:
+    settings = asked.settings
     with world.observer() as observer:
         refuse_strangers(observer, settings)
     choice = world.choose(settings.wanted_engine)
     instance = Instance(size=settings.workers)
-    service = Service(settings, paths, lock, log, choice, world, instance, reread)
+    service = Service(
+        settings, paths, lock, log, choice, world, instance, asked.source, asked.reread
+    )
     runner = Runner(service)
     try:
+        service.processes.check()
         if settings.beside:
             _defer_to_incumbents(service)
         if settings.bind_by == "supervisor":

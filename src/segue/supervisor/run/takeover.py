@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import signal
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from segue.supervisor.lifecycle.instance import Instance, Worker
 from segue.supervisor.lifecycle.stages import Phase, Stage, WorkerInput
 from segue.supervisor.run.record import UNREADABLE, Record
 from segue.supervisor.run.runner import Runner
-from segue.supervisor.run.service import Service
+from segue.supervisor.run.service import Asked, Service
 from segue.supervisor.run.upgrade import refuse_others
 from segue.supervisor.settings import Settings
 from segue.supervisor.workers.pipe import Pipe
@@ -47,24 +47,25 @@ def _runs(worker: Worker) -> bool:
 
 def take_over(
     plain: dict[str, Any],
-    settings: Settings,
+    asked: Asked,
     paths: Paths,
     lock: int,
     log: Log,
     world: World,
-    reread: Callable[[], Settings],
 ) -> Runner:
     """A runner for the workers that a dead supervisor left.
 
     A restart that was under way goes on where it stood.  Raises UsageError when the addresses
     are not those that the workers serve, SegueError when the record cannot be read.
     """
-    record = Record.from_json(plain, paths.record)
+    record, settings = Record.from_json(plain, paths.record), asked.settings
     instance = record.instance
     refuse_others(record.settings, settings, paths)
     wanted = settings.wanted_engine
     choice = world.choose(record.engine if wanted == "auto" else wanted)
-    service = Service(settings, paths, lock, log, choice, world, instance, reread)
+    service = Service(
+        settings, paths, lock, log, choice, world, instance, asked.source, asked.reread
+    )
     runner = Runner(service)
     for front, order in zip(service.fronts, record.orders, strict=True):
         if isinstance(front.steering, IndexAddressed):
@@ -93,7 +94,10 @@ def follow(runner: Runner, before: Settings) -> None:
     if settings.workers != before.workers:
         instance.size = settings.workers
         service.say(f"{settings.workers} workers from now on")
-    what = ("command", "env", "user", "group", "keep_capability", "allow_new_privileges")
+    what = (
+        *("command", "chdir", "env", "user", "group"),
+        *("keep_capability", "allow_new_privileges"),
+    )
     changed = [one for one in what if getattr(before, one) != getattr(settings, one)]
     if changed:
         service.say(f"the {' and '.join(changed).replace('_', ' ')} changed since: restarting")

@@ -21,6 +21,7 @@ from segue.supervisor.run.handover import VARIABLE, HandedFront, HandedWorker, H
 from segue.supervisor.run.record import Record
 from segue.supervisor.run.service import Service, Upgrade
 from segue.supervisor.settings import Settings
+from segue.supervisor.source import Source, go_where_it_leads, where_it_leads
 
 # The supervisor does nothing else meanwhile: the new code is tried with what is true now.
 _CHECK_SECONDS = 20.0
@@ -49,7 +50,9 @@ def prepare(service: Service) -> Upgrade:
     Raises SegueError, with nothing changed, if not, and when a setting has changed that only a
     new start can change.
     """
-    settings = service.reread()
+    settings, source = service.reread(service.source.start)
+    if service.source.file and not source.file and where_it_leads(source.start) is None:
+        raise UsageError(f"{service.source.file} is gone, and {source.start} with it: put it back")
     refuse_others(service.settings, settings, service.paths)
     for name in ("name", "engine", "output"):
         if getattr(settings, name) != getattr(service.settings, name):
@@ -64,18 +67,18 @@ def prepare(service: Service) -> Upgrade:
             " stop it and start"
         )
     argv = (sys.executable, *sys.orig_argv[1:])
-    _try(argv, gather(service, settings))
-    return Upgrade(argv, settings)
+    _try(argv, gather(service, settings, source), source.start)
+    return Upgrade(argv, settings, source)
 
 
-def _try(argv: tuple[str, ...], handover: Handover) -> None:
+def _try(argv: tuple[str, ...], handover: Handover, start: str) -> None:
     """Have the new code read what it would be handed.  Raises SegueError when it cannot."""
     # The arguments of ``segue`` are the end of the whole command line.
     verb = len(argv) - len(sys.argv) + 1
     check = [*argv[: verb + 1], "--check", *argv[verb + 1 :]]
     memory = handover.write()
     try:
-        code, words = _answer(check, memory)
+        code, words = _answer(check, memory, start)
     except subprocess.TimeoutExpired:
         raise SegueError(f"the new code did not load within {_CHECK_SECONDS:g} s") from None
     except OSError as error:
@@ -90,13 +93,16 @@ def _try(argv: tuple[str, ...], handover: Handover) -> None:
         raise SegueError(f"the new code does not start, the old one goes on: {last}")
 
 
-def _answer(argv: Sequence[str], memory: int) -> tuple[int, str]:
+def _answer(argv: Sequence[str], memory: int, start: str = "") -> tuple[int, str]:
     """The exit code of new code that gets this memory, and the first of what it says of it.
+
+    It runs where ``start`` leads now.
 
     It may say anything, and at any length.  Raises TimeoutExpired, OSError.
     """
     process = subprocess.Popen(
         argv,
+        cwd=where_it_leads(start),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -123,7 +129,9 @@ def _answer(argv: Sequence[str], memory: int) -> tuple[int, str]:
     return code, kept.decode(errors="replace")
 
 
-def gather(service: Service, settings: Settings, begun: dict[int, str] | None = None) -> Handover:
+def gather(
+    service: Service, settings: Settings, source: Source, begun: dict[int, str] | None = None
+) -> Handover:
     """What a service hands over now; ``begun`` has lines that were read in part, by pipe."""
     choice, doors, inbox = service.choice, service.doors, service.doors.inbox
     now = service.record()
@@ -159,6 +167,7 @@ def gather(service: Service, settings: Settings, begun: dict[int, str] | None = 
         },
         unclaimed=tuple(service.unclaimed),
         leftovers=service.leftovers.to_json(),
+        source=source,
     )
 
 
@@ -168,13 +177,14 @@ def become(service: Service, upgrade: Upgrade) -> None:
     Returns when the kernel refuses, with everything as it was, and said.
     """
     service.write_down()  # should the new code fail all the same, it takes over by this
-    handover = gather(service, upgrade.settings, service.flow.hand_over())
+    handover = gather(service, upgrade.settings, upgrade.source, service.flow.hand_over())
     memory = handover.write()
     kept = [memory, *handover.descriptors()]
     for descriptor in kept:
         os.set_inheritable(descriptor, True)
     os.environ[VARIABLE] = str(memory)
     service.loop.hold_signals()
+    go_where_it_leads(upgrade.source.start)
     try:
         os.execv(upgrade.argv[0], upgrade.argv)
     except OSError as error:

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from segue.errors import UsageError
+from segue.errors import KernelError, UsageError
 from segue.linux import openat, pidfd, proc
 from segue.linux.sockopt import lock_filter
 from segue.supervisor.control.paths import Paths
@@ -19,8 +19,9 @@ from segue.supervisor.settings import FIRST_FD, Settings
 from segue.supervisor.workers.identity import Identity, Rights
 from segue.supervisor.workers.injection import Injection
 from segue.supervisor.workers.pipe import Pipe
+from segue.supervisor.workers.place import Place
 from segue.supervisor.workers.readiness import Readiness
-from segue.supervisor.workers.spawn import Child, Spawning
+from segue.supervisor.workers.spawn import CHDIR, Child, Spawning
 from segue.worker import DRAINING, SERVING, VARIABLE
 
 # Variables that a service manager set for the supervisor, and that would be wrong for a worker
@@ -93,8 +94,9 @@ class Process:
 class Processes:
     """Every live process by worker id."""
 
-    def __init__(self, settings: Settings, paths: Paths, spawn: Spawning) -> None:
+    def __init__(self, settings: Settings, paths: Paths, spawn: Spawning, start: str) -> None:
         self.settings, self.paths, self._spawn = settings, paths, spawn
+        self.place = Place.of(settings, start)
         self.identity = Identity.of(settings.user, settings.group)
         self.rights = rights_of(settings)
         self.files: tuple[int, int] | None = None  # RLIMIT_NOFILE of workers; None for our own
@@ -104,11 +106,28 @@ class Processes:
     def __iter__(self) -> Iterator[Process]:
         return iter(list(self.by_worker.values()))
 
+    def check(self) -> None:
+        """Whether what the settings name for a worker is there.  Raises StartRefused."""
+        os.close(self.place.open())
+
     def start(self, worker: Worker, fronts: list[Front]) -> Process:
         """Spawn the command for this worker with its held listeners as descriptors from 3 on.
 
-        Raises KernelError or OSError if that fails, and then leaves nothing behind.
+        Raises StartRefused for what the settings name, KernelError or OSError for the rest, and
+        then leaves nothing behind.
         """
+        directory = self.place.open()
+        try:
+            return self._start(worker, fronts, directory)
+        except KernelError as error:
+            if error.call == CHDIR:
+                name = self.identity.name if self.identity else f"uid {os.geteuid()}"
+                raise self.place.refused(name) from error
+            raise
+        finally:
+            os.close(directory)
+
+    def _start(self, worker: Worker, fronts: list[Front], directory: int) -> Process:
         settings = self.settings
         listeners = [
             fronts[held.bind].sockets[held.slot]
@@ -141,6 +160,8 @@ class Processes:
                 rights=self.rights,
                 files=self.files,
                 cgroup_door=None if self.injection is None else self.injection.door,
+                directory=directory,
+                enter_as_user=self.place.chosen,
             )
         except BaseException:
             openat.remove(flag)
@@ -169,6 +190,7 @@ class Processes:
         env.update({pair.partition("=")[0]: pair.partition("=")[2] for pair in self.settings.env})
         env["NOTIFY_SOCKET"] = self.paths.notify
         env[VARIABLE] = flag
+        env["PWD"] = self.place.name
         env["SEGUE_GENERATION"] = str(worker.generation)
         env["SEGUE_NAME"] = self.paths.name
         # The descriptor is given once.  A command that has {fd} as an argument gets no LISTEN_FDS:

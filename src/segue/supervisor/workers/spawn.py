@@ -46,6 +46,8 @@ class Spawning(Protocol):
         rights: Rights,
         files: tuple[int, int] | None,
         cgroup_door: int | None,
+        directory: int | None,
+        enter_as_user: bool,
     ) -> Child:
         """Start a process.  Raises KernelError."""
 
@@ -60,13 +62,17 @@ def spawn(
     rights: Rights = Rights(),  # noqa: B008  it cannot be changed
     files: tuple[int, int] | None = None,
     cgroup_door: int | None = None,
+    directory: int | None = None,
+    enter_as_user: bool = False,
 ) -> Child:
     """Run ``argv`` in a session of its own with ``inherit`` as descriptors 3, 4, ...
 
     ``env`` is the whole environment; LISTEN_PID is added if it has LISTEN_FDS. ``output`` becomes
     both stdout and stderr.  ``files`` are its soft and hard RLIMIT_NOFILE. ``cgroup_door`` is a
-    descriptor of cgroup.procs; the process enters this cgroup before exec. Raises KernelError and
-    leaves nothing behind: EAGAIN or EMFILE at the limit of processes or descriptors, ENOENT or
+    descriptor of cgroup.procs; the process enters this cgroup before exec.  ``directory`` is a
+    descriptor of the directory to start in; with ``enter_as_user`` the process must have the right
+    to enter it also as its user, or the error's ``call`` is CHDIR.  Raises KernelError and leaves
+    nothing behind: EAGAIN or EMFILE at the limit of processes or descriptors, ENOENT or
     EACCES if the program cannot be executed, EPERM if the process cannot become its user or give up
     rights.  ETIMEDOUT if the process does not reach exec in time: then it is killed, and reaped
     when it has ended.
@@ -90,7 +96,9 @@ def spawn(
         try:
             if cgroup_door is not None:
                 _enter(cgroup_door)
-            _become(argv, dict(env), inherit, output, identity, rights, files)
+            if directory is not None:
+                os.fchdir(directory)
+            _become(argv, dict(env), inherit, output, identity, rights, files, enter_as_user)
         except OSError as error:
             os.write(tell, f"{error.errno or errno.EINVAL} {error.filename2 or ''}".encode())
         except BaseException as error:  # noqa: BLE001  nothing may unwind into the parent's code
@@ -126,6 +134,7 @@ def _refusals(call: str, program: str) -> Iterator[None]:
         raise KernelError(call, number, f"starting {program}", _ADVICE.get(number, "")) from error
 
 
+CHDIR = "chdir"
 _BEGIN_SECONDS = 10.0  # from fork to exec; meanwhile the supervisor waits
 _MOST_TROUBLE = 1 << 16  # bytes: an errno and a path, or the words of an exception
 _ADVICE = {
@@ -140,6 +149,8 @@ def _cannot(program: str, number: int, what: str) -> KernelError:
         errno.EACCES: "it is not executable, or its directory cannot be entered",
         errno.ENOEXEC: "this kernel cannot run it; does the script lack its #! line?",
     }.get(number, "")
+    if what == CHDIR:
+        return KernelError(CHDIR, number, f"starting {program}")
     call = "preparing" if what else "execvpe"
     return KernelError(call, number, f"starting {program}", what or advice)
 
@@ -160,6 +171,7 @@ def _become(
     identity: Identity | None,
     rights: Rights,
     files: tuple[int, int] | None,
+    enter_as_user: bool,  # noqa: FBT001  as ``spawn`` has it
 ) -> None:  # pragma: no cover  runs in the child
     os.setsid()
     signal.set_wakeup_fd(-1)
@@ -184,6 +196,11 @@ def _become(
     become(identity, rights)
     if identity is not None:
         env.update(USER=identity.name, LOGNAME=identity.name, HOME=identity.home)
+    if enter_as_user:
+        try:
+            os.chdir(".")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "", None, CHDIR) from error
     if files is not None:
         # Last, because until here descriptors above the new limit are open.
         resource.setrlimit(resource.RLIMIT_NOFILE, files)

@@ -1,0 +1,69 @@
+"""The directory that a worker starts in, opened by its name at each start.
+
+A deploy may switch a link in the name to another release.  Whoever held a descriptor from one
+start to the next, or the directory that the name once led to, would start the old release again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+
+from segue.errors import StartRefused
+from segue.supervisor.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One directory by its absolute name.
+
+    ``chosen`` by --chdir, it must be one that the worker's user can enter.  Otherwise it is the one
+    of ``segue run``, which a child inherits whatever its user may do there.
+    """
+
+    name: str
+    chosen: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings, start: str) -> Place:
+        """The one that the settings mean, of a ``segue run`` that was started in ``start``."""
+        return cls(settings.chdir or start, chosen=bool(settings.chdir))
+
+    def open(self) -> int:
+        """A descriptor of what the name leads to now, the caller's.  Raises StartRefused."""
+        try:
+            return os.open(self.name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise StartRefused(why_not(self.name, error.errno or 0, self._link())) from None
+
+    def refused(self, user: str) -> StartRefused:
+        """The error for a worker whose user cannot enter it."""
+        return StartRefused(
+            f"workers start in {self.name}, which {user} cannot enter: let {user} enter it, or give"
+            " another --chdir"
+        )
+
+    def _link(self) -> str:
+        """The first link in the name that leads nowhere, and where it should lead; "" for none."""
+        path = ""
+        for part in self.name.split("/"):
+            path = f"{path}/{part}" if part else path
+            try:
+                if stat.S_ISLNK(os.lstat(path or "/").st_mode) and not os.path.exists(path):
+                    return f"{path} is a link to {os.readlink(path)}"
+            except OSError:
+                return ""
+        return ""
+
+
+def why_not(name: str, number: int, link: str = "") -> str:
+    """The sentence about a directory that cannot be opened; ``link`` says what leads nowhere."""
+    said = f" ({link})" if link else ""
+    if number == errno.ENOENT:
+        mend = "switch the link to a directory that exists" if link else "make it again"
+        return f"workers start in {name}, which is gone{said}: {mend}"
+    if number == errno.ENOTDIR:
+        return f"workers start in {name}, which is no directory: give another --chdir"
+    return f"workers start in {name}, which cannot be opened: {os.strerror(number)}"

@@ -1,0 +1,115 @@
+"""Where a worker starts, and by which name: a directory of the moment, and what is said without."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from segue.cli.run import by_name
+from segue.errors import StartRefused
+from segue.supervisor.source import Source, started_in
+from segue.supervisor.workers.place import Place, why_not
+
+
+@pytest.fixture
+def current(tmp_path: Path) -> Path:
+    """A link to the first of two releases."""
+    for name in ("1", "2"):
+        (tmp_path / name).mkdir()
+    link = tmp_path / "current"
+    link.symlink_to("1")
+    return link
+
+
+def switch(link: Path, target: str) -> None:
+    """As deploys do: the name has a meaning at every moment."""
+    new = link.with_name("new")
+    new.symlink_to(target)
+    new.rename(link)
+
+
+def opened(place: Place) -> str:
+    """The path that the kernel has for what it opens."""
+    descriptor = place.open()
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def test_a_link_in_the_name_is_followed_at_each_start(current: Path) -> None:
+    """The name stands for another directory after a deploy."""
+    place = Place(str(current))
+    assert opened(place) == str(current.parent / "1")
+    switch(current, "2")
+    assert opened(place) == str(current.parent / "2")
+
+
+def test_the_name_of_the_shell_counts_if_it_leads_here(
+    current: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A PWD that a program did not change with its directory is not believed."""
+    here = str(current.parent / "1")
+    monkeypatch.chdir(current)
+    assert started_in({"PWD": str(current)}) == str(current)
+    for wrong in ("", ".", "/", str(current.parent / "2"), "/nowhere", f"{current}/../1"):
+        assert started_in({"PWD": wrong}) == here
+    assert started_in({}) == here
+
+
+def test_a_directory_that_was_removed_keeps_its_name(
+    current: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever gets its name is meant; the shell still has it where the kernel has none."""
+    monkeypatch.chdir(current)
+    shutil.rmtree(current.parent / "1")
+    assert started_in({"PWD": str(current)}) == str(current)
+    assert started_in({}) == "/"
+
+
+def test_what_is_gone_is_named_with_the_link_that_leads_there(current: Path) -> None:
+    """One sentence says which name, where it leads, and what to do."""
+    (current.parent / "1").rmdir()
+    with pytest.raises(StartRefused) as refused:
+        Place(f"{current}/app").open()
+    assert str(refused.value) == (
+        f"workers start in {current}/app, which is gone ({current} is a link to 1): switch the"
+        " link to a directory that exists"
+    )
+    current.unlink()
+    with pytest.raises(StartRefused, match=r"which is gone: make it again$"):
+        Place(str(current)).open()
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOENT, "workers start in /a, which is gone: make it again"),
+        (errno.ENOTDIR, "workers start in /a, which is no directory: give another --chdir"),
+        (errno.EACCES, "workers start in /a, which cannot be opened: Permission denied"),
+        (errno.ELOOP, "workers start in /a, which cannot be opened: Too many levels of symbolic"),
+    ],
+)
+def test_each_refusal_has_its_sentence(number: int, said: str) -> None:
+    """It names the directory and never the server."""
+    assert why_not("/a", number).startswith(said)
+
+
+def test_relative_paths_are_of_the_file_or_of_the_start() -> None:
+    """They become absolute by name; a policy of the library and other settings stay."""
+    given = {"chdir": "web", "object": "/o", "policy": "p.py:f", "name": "n", "workers": 2}
+    assert by_name(given, "/srv/current") == {
+        "chdir": "/srv/current/web", "object": "/o", "policy": "/srv/current/p.py:f", "name": "n",
+        "workers": 2,
+    }  # fmt: skip
+    assert by_name({"policy": "sticky", "object": ""}, "/srv") == {"policy": "sticky", "object": ""}
+
+
+def test_a_source_comes_back_as_it_was() -> None:
+    """Also one that a later version wrote, with more in it."""
+    source = Source("/srv/current", "/srv/current/segue.toml")
+    assert Source.from_json(source.to_json() | {"later": "x"}) == source
