@@ -194,3 +194,8 @@ def test_what_a_guide_names_is_recognised() -> None:
     assert named_paths(text) == {"run/start.py", "linux/", "docs/X.md"}
     assert named_parts(text) == {"Loop.run", "Loop.fly", "Nothing.run", "nowhere"}
     assert missing_parts(named_parts(text)) == ["Loop.fly", "Nothing.run", "nowhere"]
+
+
+def test_the_page_of_the_model_counts_the_stories() -> None:
+    """Who adds one changes the number there."""
+    assert f"has {len(STORIES)} stories" in (ROOT / "docs" / "MODEL.md").read_text()
