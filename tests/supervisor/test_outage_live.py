@@ -42,6 +42,20 @@ def test_once_it_has_served_a_supervisor_outlives_deaths(netns: int, tmp_path: P
         assert one.status()["outage"] == ""
 
 
+def test_a_first_start_waits_for_what_it_needs(netns: int, tmp_path: Path) -> None:
+    """With --start-retry the first workers may fail until their database is there; without it the
+    first failure ends the run.
+    """
+    db = tmp_path / "db"
+    with Instance(tmp_path, command=needing(db)) as one:
+        assert one.wait() == 3
+    flags = ("--workers", "2", "--start-retry", "60")
+    with Instance(tmp_path, *flags, command=needing(db)) as one:
+        wait_until(lambda: one.said().count("exited with 1") >= 6, "failed starts")
+        db.touch()
+        one.wait_serving(1, 2)
+
+
 # Answers five requests and exits with 0.
 QUOTA = """
 import socket

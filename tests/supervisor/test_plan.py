@@ -58,6 +58,40 @@ def test_a_first_generation_is_spawned_whole() -> None:
     assert steps(made) == [Spawn(1)] * 3
 
 
+def test_a_first_start_is_tried_again_for_a_while() -> None:
+    """A worker that fell in that time is replaced when the back-off allows; one that falls later
+    ends the run, and one that fell earlier does not.
+    """
+    patient = Limits(start_retry=20.0)
+    made = instance((1, Stage.STARTING), phase=Phase.STARTING, begun=100.0, not_before=106.0)
+    made.workers[1].started = 100.0
+    made.workers[1].feed(WorkerInput.EXIT, 105.0)
+    assert plan(made, {}, LIMITS, 105.0) == [GiveUp("worker 1.1 (pid 101) ")]
+    assert plan(made, {}, patient, 105.0) == []
+    assert plan(made, {}, patient, 106.0) == [Spawn(1)]
+    made.workers[2] = Worker(2, 1, 102, 106.0)
+    assert plan(made, {}, patient, 125.0) == []
+    made.workers[2].outcome = "exited with 1"
+    made.workers[2].feed(WorkerInput.EXIT, 126.0)
+    assert plan(made, {}, patient, 126.0) == [GiveUp("worker 1.2 (pid 102) exited with 1")]
+
+
+def test_who_is_late_at_a_first_start_is_replaced() -> None:
+    """It is told to stop; only one that is late when that time is over ends the run."""
+    patient = Limits(start_retry=200.0, ready_timeout=5.0)
+    made = instance((1, Stage.STARTING), phase=Phase.STARTING, begun=100.0)
+    made.workers[1].started = 100.0
+    assert plan(made, {}, patient, 105.0) == [Stop(1, "it was not ready after 5 s")]
+    made.workers[1].feed(WorkerInput.STOP, 105.0)
+    assert plan(made, {}, patient, 105.0) == []
+    made.workers[1].feed(WorkerInput.EXIT, 301.0)
+    assert plan(made, {}, patient, 301.0) == [Spawn(1)]
+    made.workers[2] = Worker(2, 1, 102, 301.0)
+    assert plan(made, {}, patient, 306.0) == [
+        GiveUp("worker 1.2 (pid 102) was not ready after 5 s")
+    ]
+
+
 def test_the_flip_waits_for_every_newcomer() -> None:
     """One that is not ready holds the flip back; when all are, it is due."""
     made = instance(

@@ -156,6 +156,13 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
     " as plain text. json: lines of JSON. raw: unchanged.",
 )
 @_option(
+    "--start-retry",
+    "When workers of the first generation fail within SECONDS of the start, start new ones, at most"
+    " 10 s apart, instead of giving up at the first failure.",
+    metavar="SECONDS",
+    type=float,
+)
+@_option(
     "--crash-limit",
     "Give up, with exit code 3, when more workers than this have died within --crash-window and"
     " none serves. 0: once workers have served, start new ones for ever, at most 10 s apart.",

@@ -105,6 +105,9 @@ class Settings:
     backlog: int = 2048
     nodelay: bool = True
     output: Literal["prefix", "json", "raw"] = "prefix"
+    # At a first start a person most often waits for the answer, and at boot a service manager does.
+    # Who starts beside a database that takes a minute knows it.
+    start_retry: float = 0.0
     # 0 for never.  What keeps workers from starting (a database, a disk, a name server) is mostly
     # elsewhere and passes.  A supervisor that ends closes the listeners, so clients are refused
     # instead of waiting, and the start limit of a service manager then makes it final.
@@ -145,7 +148,7 @@ class Settings:
                     f"--{limit.replace('_', '-')} must be more than 0 and less than a day in"
                     f" seconds (got {seconds:g})"
                 )
-        for limit in ("idle_grace", "keep", "stall_kill"):
+        for limit in ("idle_grace", "keep", "stall_kill", "start_retry"):
             if not 0 <= (seconds := getattr(self, limit)) < LONGEST:
                 raise UsageError(
                     f"--{limit.replace('_', '-')} must be at least 0 and less than a day in"
@@ -186,6 +189,7 @@ class Settings:
             idle_grace=self.idle_grace,
             drain_timeout=self.drain_timeout,
             stop_timeout=self.stop_timeout,
+            start_retry=self.start_retry,
             crash_limit=self.crash_limit,
             crash_window=self.crash_window,
             stall_kill=self.stall_kill,

@@ -89,6 +89,7 @@ class Instance:
     """One ``segue run``: its phase, its generations and their workers."""
 
     size: int
+    begun: float = 0.0  # when its first generation was started
     phase: Phase = Phase.STARTING
     working: int = 1  # the generation that gets new connections
     newcomer: int | None = None  # the generation that is starting or a canary

@@ -27,6 +27,7 @@ class Limits:
     idle_grace: float = 1.0
     drain_timeout: float = 30.0
     stop_timeout: float = 10.0
+    start_retry: float = 0.0
     crash_limit: int = 0  # 0 for never
     crash_window: float = 60.0
     respawn: bool = True
@@ -260,7 +261,11 @@ def _newcomers(
     generation = instance.working if first else instance.newcomer
     if generation is None or instance.phase is Phase.SERVING:
         return []
-    everyone = [one for one in instance.workers.values() if one.generation == generation]
+    everyone = [
+        one
+        for one in instance.workers.values()
+        if one.generation == generation and not retried(instance, one, limits)
+    ]
     fallen = next((one for one in everyone if not one.live), None)
     late = next(
         (
@@ -278,16 +283,25 @@ def _newcomers(
         why = f"{fallen.name} {fallen.outcome}"
     elif late:
         why = f"{late.name} was not ready after {limits.ready_timeout:g} s"
+    if first and now < instance.begun + limits.start_retry:
+        why = ""  # a late or faulty worker is stopped, and then another one is started
     if why:
         return [GiveUp(why)] if first else [Abandon(generation, why)]
     if instance.phase is Phase.CANARY:
         return []
     missing = instance.size - len(everyone)
     if missing > 0:
-        return [Spawn(generation)] * missing
+        return [Spawn(generation)] * missing if not first or now >= instance.not_before else []
     if all(one.stage is Stage.STANDBY for one in everyone):
         return [Flip(generation, shares(flipped(instance, generation), stalls))]
     return []
+
+
+def retried(instance: Instance, worker: Worker, limits: Limits) -> bool:
+    """It fell, or was told to stop and ended, while the first start was to be tried again."""
+    patient_until = instance.begun + limits.start_retry
+    starting = instance.phase is Phase.STARTING and worker.generation == instance.working
+    return starting and not worker.live and worker.draining_since < patient_until
 
 
 def _spawns(instance: Instance, living: list[Worker], limits: Limits, now: float) -> list[Step]:

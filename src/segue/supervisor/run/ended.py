@@ -8,7 +8,7 @@ from segue.errors import SegueError
 from segue.linux import proc
 from segue.supervisor.lifecycle import plan
 from segue.supervisor.lifecycle.crashes import is_crash
-from segue.supervisor.lifecycle.stages import Stage, WorkerInput
+from segue.supervisor.lifecycle.stages import Phase, Stage, WorkerInput
 from segue.supervisor.loop import Rank
 from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.run import unclaimed
@@ -94,7 +94,10 @@ class Ends:
             tail = f"; {last.busy} connections were in use when last seen" if last.busy else ""
             clean = code in {0, -self.service.settings.signal_number()}
             how = "has stopped" if clean else worker.outcome
-            self.service.say(f"{worker.name} {how}{tail}")
+            said = f"{worker.name} {how}{tail}"
+            if self.service.instance.phase is Phase.STARTING:
+                self.performer.crashed(now, said)  # late or faulty: the next start is put off
+            self.service.say(said)
         elif worker.generation == self.service.instance.working and before is not Stage.DRAINING:
             said = f"{worker.name} {worker.outcome} while {before.name.lower()}"
             if is_crash(before, now - entered, code, accepted=accepted):

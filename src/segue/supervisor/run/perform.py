@@ -265,12 +265,14 @@ class Performer:
 
     def prune(self) -> None:
         """Forget workers that are gone; a newcomer's is kept, for the plan to see that it fell."""
-        instance = self.service.instance
+        instance, limits = self.service.instance, self.service.limits
         keep = instance.newcomer
         if keep is None and instance.phase is Phase.STARTING:
             keep = instance.working
         instance.workers = {
-            one.id: one for one in instance.workers.values() if one.live or one.generation == keep
+            one.id: one
+            for one in instance.workers.values()
+            if one.live or (one.generation == keep and not plan.retried(instance, one, limits))
         }
         for by_worker in (instance.factors, instance.balance):
             for gone in by_worker.keys() - instance.workers.keys():

@@ -160,7 +160,7 @@ def _fresh(asked: Asked, paths: Paths, lock: int, log: Log, world: World) -> Run
     with world.observer() as observer:
         refuse_strangers(observer, settings)
     choice = world.choose(settings.wanted_engine)
-    instance = Instance(size=settings.workers)
+    instance = Instance(size=settings.workers, begun=world.now())
     service = Service(
         settings, paths, lock, log, choice, world, instance, asked.source, asked.reread
     )
