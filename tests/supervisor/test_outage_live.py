@@ -7,6 +7,7 @@ import shlex
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -70,15 +71,16 @@ while quota:
 """
 
 
+def serves(one: Instance, worker: int) -> bool:
+    return [it["id"] for it in one.workers("serving")] == [worker]
+
+
 def test_workers_that_end_by_their_quota_are_no_crashes(netns: int, tmp_path: Path) -> None:
     """Each worker ends after five requests: no limit is reached, and no client is lost."""
     command = (sys.executable, "-S", "-E", "-c", QUOTA)
     with Instance(tmp_path, "--crash-limit", "2", command=command) as one:
         for worker in range(1, 7):
-            wait_until(
-                lambda worker=worker: [it["id"] for it in one.workers("serving")] == [worker],
-                f"worker {worker}",
-            )
+            wait_until(partial(serves, one, worker), f"worker {worker}")
             for _ in range(5):
                 client = socket.create_connection(("127.0.0.1", 8080), timeout=PATIENCE)
                 client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
