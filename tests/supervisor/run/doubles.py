@@ -33,7 +33,7 @@ from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.loop import HasFileno, Loop, Rank
 from segue.supervisor.run.runner import Runner
 from segue.supervisor.run.service import Service
-from segue.supervisor.settings import Bind, Settings
+from segue.supervisor.settings import FIRST_FD, Bind, Settings
 from segue.supervisor.source import Source
 from segue.supervisor.workers.leftovers import Leftovers
 from segue.supervisor.workers.spawn import Child
@@ -223,6 +223,7 @@ class Simulated:
         self.steerings: list[Recording] = []
         self.migrates = True
         self.nudge = False
+        self.observer: Callable[[], Observer] = lambda: Watching(self)
         self.children: dict[int, Child] = {}  # that have not been ended
         self.spawned: list[dict[str, Any]] = []
         self._ended: list[tuple[int, int]] = []
@@ -236,7 +237,7 @@ class Simulated:
             choose=lambda _: EngineChoice("migrate", nudge=self.nudge, reasons=("the test's",)),
             steering=self.steering,
             restore=lambda engine, program, _: self.steering(engine, program),
-            observer=lambda: Watching(self),
+            observer=self.observer,
             listen=self.listen,
             loop=self.loop,
         )
@@ -248,6 +249,10 @@ class Simulated:
             "/bin/sleep",
             ["sleep", "1000"],
             given["env"],
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, one, FIRST_FD + place)
+                for place, one in enumerate(given["inherit"])
+            ],
             setsigmask=signal.valid_signals(),
             setsid=True,
         )
@@ -439,6 +444,40 @@ class Run:
         held = next(one for one in self.instance.workers[worker].listeners if one.bind == bind)
         self.simulated.queues[held.cookie] = count
         return held.cookie
+
+    def forget(self) -> None:
+        """Exec: descriptors stay open, everything else of the run is gone."""
+        service = self.service
+        self.runner.rescue.close()
+        for front in service.fronts:
+            for listener in front.sockets.values():
+                listener.detach()
+            front.sockets.clear()
+        doors = service.doors
+        if doors.clients is not None and doors.clients.control is not None:
+            doors.clients.control.socket.detach()
+        if doors.inbox is not None:
+            doors.inbox.socket.detach()
+        for client in service.waiting.clients:
+            client.connection.detach()
+        service.flow.close()
+        service.loop.close()
+
+    def die(self) -> None:
+        """The supervisor is killed: its descriptors are closed, its files stay, workers run on."""
+        service = self.service
+        self.runner.rescue.close()
+        for front in service.fronts:
+            front.close()
+        for process in service.processes:
+            os.close(process.child.pidfd)
+            if process.pipe is not None:
+                process.pipe.close()
+        service.flow.close()
+        service.observer.close()
+        service.loop.close()
+        if service.doors.lock is not None:
+            os.close(service.doors.lock)
 
     # What the test sees
 

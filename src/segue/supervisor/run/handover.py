@@ -172,10 +172,17 @@ class Handover:
         )
 
     def write(self) -> int:
-        """A memfd with all of this, the caller's to close; it is closed on exec."""
+        """A memfd with all of this, the caller's to close; it is closed on exec.
+
+        Raises OSError.
+        """
         memory = os.memfd_create(MEMORY, os.MFD_CLOEXEC)
-        with open(memory, "wb", closefd=False) as file:
-            file.write(json.dumps(self.to_json()).encode())
+        try:
+            with open(memory, "wb", closefd=False) as file:
+                file.write(json.dumps(self.to_json()).encode())
+        except BaseException:
+            os.close(memory)
+            raise
         return memory
 
 

@@ -177,21 +177,23 @@ def become(service: Service, upgrade: Upgrade) -> None:
     Returns when the kernel refuses, with everything as it was, and said.
     """
     service.write_down()  # should the new code fail all the same, it takes over by this
-    handover = gather(service, upgrade.settings, upgrade.source, service.flow.hand_over())
-    memory = handover.write()
-    kept = [memory, *handover.descriptors()]
-    for descriptor in kept:
-        os.set_inheritable(descriptor, True)
-    os.environ[VARIABLE] = str(memory)
-    service.loop.hold_signals()
-    go_where_it_leads(upgrade.source.start)
+    kept: list[int] = []
     try:
+        handover = gather(service, upgrade.settings, upgrade.source, service.flow.hand_over())
+        kept.append(handover.write())
+        os.environ[VARIABLE] = str(kept[0])
+        kept += handover.descriptors()
+        for descriptor in kept:
+            os.set_inheritable(descriptor, True)
+        service.loop.hold_signals()
+        go_where_it_leads(upgrade.source.start)
         os.execv(upgrade.argv[0], upgrade.argv)
     except OSError as error:
-        os.environ.pop(VARIABLE)
+        os.environ.pop(VARIABLE, None)
         for descriptor in kept:
             os.set_inheritable(descriptor, False)
-        os.close(memory)
+        if kept:
+            os.close(kept[0])
         service.upgrade = None
         service.loop.hear_signals()
         why = f"the new code could not be started, the old one goes on: {error}"
