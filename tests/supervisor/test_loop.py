@@ -174,23 +174,27 @@ def test_events_and_ticks_that_are_refused_do_not_end_the_loop(
 
 
 def test_signals_are_handled_in_the_loop(loop: Loop, said: list[str]) -> None:
-    """A handler hears the signal's number; one that refuses is said by name."""
+    """A handler hears the signal's number; one that refuses is said, and holds no other up."""
     heard: list[int] = []
 
-    def refuse(_: int) -> None:
-        raise UsageError("not now")
+    def refuse(number: int) -> None:
+        raise UsageError("not now") if number == signal.SIGUSR2 else PermissionError(1, "no")
 
-    before = {one: signal.getsignal(one) for one in (signal.SIGUSR1, signal.SIGUSR2)}
+    asked = (signal.SIGHUP, signal.SIGUSR2, signal.SIGUSR1)
+    before = {one: signal.getsignal(one) for one in asked}
     try:
-        loop.on_signals({signal.SIGUSR1: heard.append, signal.SIGUSR2: refuse})
-        os.kill(os.getpid(), signal.SIGUSR1)
-        os.kill(os.getpid(), signal.SIGUSR2)
+        loop.on_signals(dict.fromkeys(asked, refuse) | {signal.SIGUSR1: heard.append})
+        for one in asked:
+            os.kill(os.getpid(), one)
         loop.run(Recorder())
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     assert heard == [signal.SIGUSR1]
-    assert said == ["SIGUSR2 is not followed: not now"]
+    assert said == [
+        "SIGHUP is not followed: [Errno 1] no",
+        "SIGUSR2 is not followed: not now",
+    ]
 
 
 def test_looks_go_round_within_one_wait_until_one_finds_something() -> None:

@@ -181,7 +181,7 @@ class Loop:
                 continue
             try:
                 handler(number)
-            except SegueError as error:
+            except (SegueError, OSError) as error:
                 self.say(f"{signal.Signals(number).name} is not followed: {error}")
 
     def close(self) -> None:

@@ -7,10 +7,12 @@ accepts it.  Then the kernel shows the connection with an inode.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from dataclasses import dataclass, field
 from typing import Literal
 
+from segue.errors import SegueError
 from segue.linux.sockopt import socket_address
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.instance import HeldListener
@@ -33,10 +35,14 @@ class Knock:
         address = front.bind.address
         self._family, self._host = address.family, address.near
         self.socket = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self.socket.setblocking(False)
-        self.socket.bind(socket_address(address, self._host, 0))
-        self.port: int = self.socket.getsockname()[1]
-        front.steering.pin(self.port, slot)
+        try:
+            self.socket.setblocking(False)
+            self.socket.bind(socket_address(address, self._host, 0))
+            self.port: int = self.socket.getsockname()[1]
+            front.steering.pin(self.port, slot)
+        except BaseException:
+            self.socket.close()
+            raise
         self._pinned = True
         where = socket_address(address, self._host, address.port)
         self._there = self._host, address.port
@@ -116,7 +122,9 @@ class Knock:
     def close(self) -> None:
         """Hang up and unpin."""
         if self._pinned:
-            self.front.steering.unpin(self.port)
+            # A pin that stays is forgotten when its listener leaves.
+            with contextlib.suppress(SegueError):
+                self.front.steering.unpin(self.port)
             self._pinned = False
         self.socket.close()
 
