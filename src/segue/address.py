@@ -64,7 +64,9 @@ class Address:
                 f"{text!r} needs a zone: a link-local address is one on each interface"
                 f" (write [{ip}%eth0]:PORT with your interface)"
             )
-        return str(ip), zone
+        # As the kernel's text has it, and not in hexadecimal.
+        mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+        return (f"::ffff:{mapped}" if mapped else str(ip)), zone
 
     def at(self, port: int, text: str = "") -> Address:
         """The same host at another port.  Raises UsageError unless 0 < port < 65536."""
@@ -88,8 +90,18 @@ class Address:
         return ipaddress.ip_address(self.host).is_unspecified
 
     @property
+    def in_ipv6(self) -> Address | None:
+        """Where a server listens with an IPv6 socket for what comes to this IPv4 address.
+
+        Java, Go, gRPC and node do so.  None if this is an IPv6 address.
+        """
+        if self.family == socket.AF_INET6:
+            return None
+        return Address("::" if self.wildcard else f"::ffff:{self.host}", self.port)
+
+    @property
     def near(self) -> str:
-        """A host by which this machine itself reaches the address."""
+        """A host by which this machine itself reaches the address, if it has that family."""
         if not self.wildcard:
             return self.host
         return "::1" if self.family == socket.AF_INET6 else "127.0.0.1"

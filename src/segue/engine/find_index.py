@@ -83,7 +83,8 @@ class _Knocker:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._near = sockopt.socket_address(address, address.near, address.port)
+        self._host = sockopt.near(address)
+        self._near = sockopt.socket_address(address, self._host, address.port)
         self._socket = self._bound(0)
         self.port = self._socket.getsockname()[1] if self._socket else 0
 
@@ -92,7 +93,7 @@ class _Knocker:
         made = socket.socket(address.family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         made.setblocking(False)
         try:
-            made.bind(sockopt.socket_address(address, address.near, port))
+            made.bind(sockopt.socket_address(address, self._host, port))
         except OSError:
             made.close()
             return None

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from segue.address import Address
 from segue.engine.steering import Steering
 from segue.errors import SegueError
-from segue.linux.sockopt import socket_address
+from segue.linux.sockopt import near, socket_address
 from segue.observe.snapshot import Observer
 
 # One connection wakes every process that can be woken; the others replace a SYN that was dropped or
@@ -101,17 +101,17 @@ class Nudge:
 
     def _knock(self, slot: int) -> None:
         self.connects += 1
-        near = self.address.near
+        host = near(self.address)
         made = socket.socket(self.address.family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._open.append((made, 0))
         made.setblocking(False)
         with contextlib.suppress(SegueError, OSError):
-            made.bind(socket_address(self.address, near, 0))
+            made.bind(socket_address(self.address, host, 0))
             port = made.getsockname()[1]
             self.steering.pin(port, slot)
             # Until it is hung up: over loopback the SYN is mostly there when connect() returns.
             self._open[-1] = (made, port)
-            made.connect_ex(socket_address(self.address, near, self.address.port))
+            made.connect_ex(socket_address(self.address, host, self.address.port))
 
     def _hang_up(self) -> None:
         for made, port in self._open:

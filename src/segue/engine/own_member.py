@@ -70,6 +70,7 @@ class OwnMember:
         Raises KernelError, OSError when there can be no such pair.
         """
         self.address = sockopt.local_address(like)
+        self._near = sockopt.near(self.address)
         self.listener = _beside(like, classic_program.drop_all())
         self.listener.setblocking(False)
         try:
@@ -93,7 +94,7 @@ class OwnMember:
         """
         mine = sockopt.cookie(self.listener)
         interface = 0
-        where = sockopt.socket_address(self.address, self.address.near, self.address.port)
+        where = sockopt.socket_address(self.address, self._near, self.address.port)
         if self.address.zone:
             interface = int(where[3])
         with SockDiag() as diag:
@@ -104,8 +105,8 @@ class OwnMember:
                     if wanted:
                         continue
                     raise
-                near = (self.address.near, client.getsockname()[1])
-                here = (self.address.near, self.address.port)
+                near = (self._near, client.getsockname()[1])
+                here = (self._near, self.address.port)
                 found = diag.by_hash(self.address.family, here, near, interface=interface)
                 # A port that was used a moment ago shows its TIME_WAIT, not the listener.
                 if found is not None and found.cookie != mine and not found.peer_port:
@@ -130,7 +131,7 @@ class OwnMember:
         poll, client = select.poll(), self._client
         poll.register(self.listener, select.POLLIN)
         # A client from a port in TIME_WAIT is refused where the kernel does not use it again.
-        where = sockopt.socket_address(self.address, self.address.near, self.address.port)
+        where = sockopt.socket_address(self.address, self._near, self.address.port)
         with contextlib.suppress(OSError):
             client.connect_ex(where)
         end, connected, restored = time.monotonic() + _CONNECT_S, False, False
@@ -168,7 +169,7 @@ def bound(address: Address, port: int) -> socket.socket:
     try:
         made.setblocking(False)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(sockopt.socket_address(address, address.near, port))
+        made.bind(sockopt.socket_address(address, sockopt.near(address), port))
     except OSError:
         made.close()
         raise

@@ -50,6 +50,23 @@ def socket_address(address: Address, host: str, port: int) -> tuple[str | int, .
     return host, port, 0, scope
 
 
+def near(address: Address) -> str:
+    """A host by which this machine reaches the address, in the address's family.
+
+    Where no interface has an IPv6 address, as in many containers, a server can still listen at
+    ``[::]``; it is reached by IPv4 there.
+    """
+    if address.near != "::1":
+        return address.near
+    with socket.socket(socket.AF_INET6, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as trial:
+        try:
+            trial.bind(("::1", 0))
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL and address.wildcard:
+                return "::ffff:127.0.0.1"
+    return "::1"
+
+
 def choose_port_late(sock: socket.socket | socket.SocketType) -> None:
     """Before bind() to port 0: the kernel chooses the port at connect(), by the whole 4-tuple.
 
@@ -65,15 +82,15 @@ def open_listener(
     nodelay: bool = True,
     reuseport: bool = True,
     like: socket.socket | None = None,
+    v6only: bool | None = None,
     prepare: Callable[[socket.socket], None] | None = None,
 ) -> socket.socket:
     """A listening socket with SO_REUSEPORT, close-on-exec, the caller's to close.
 
-    An IPv6 one takes no IPv4 connections (IPV6_V6ONLY), so that ``:80`` and ``[::]:80`` can be
-    served side by side whatever net.ipv6.bindv6only says.  The kernel caps the backlog at
-    net.core.somaxconn.  With ``nodelay`` accepted connections inherit TCP_NODELAY.  One ``like``
-    another gets into its group: it has its user, interface and IPV6_V6ONLY.  ``prepare`` is called
-    before it listens.  Raises
+    ``v6only`` says whether one at ``[::]`` takes no IPv4 connections (IPV6_V6ONLY); None leaves
+    that to net.ipv6.bindv6only.  The kernel caps the backlog at net.core.somaxconn.  With
+    ``nodelay`` accepted connections inherit TCP_NODELAY.  One ``like`` another gets into its group:
+    it has its user, interface and IPV6_V6ONLY.  ``prepare`` is called before it listens.  Raises
     KernelError (EADDRINUSE, EACCES, EADDRNOTAVAIL), UsageError for an unknown zone.
     """
     where = socket_address(address, address.host, address.port)
@@ -85,8 +102,8 @@ def open_listener(
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuseport:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if address.family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if v6only is not None and address.family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
         if like is not None:
             _liken(made, like, address)
         if nodelay:
@@ -168,6 +185,13 @@ def cookie(sock: socket.socket) -> int:
 def is_listening(sock: socket.socket) -> bool:
     """SO_ACCEPTCONN: the socket is in TCP_LISTEN."""
     return sock.getsockopt(socket.SOL_SOCKET, _SO_ACCEPTCONN) == 1
+
+
+def takes_no_ipv4(sock: socket.socket) -> bool | None:
+    """IPV6_V6ONLY of an IPv6 socket; None for an IPv4 one."""
+    if sock.family != socket.AF_INET6:
+        return None
+    return bool(sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
 
 
 def drops(sock: socket.socket) -> int | None:

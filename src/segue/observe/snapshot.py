@@ -67,6 +67,21 @@ class Observer(Closing):
             {inode: holders[0] for inode, holders in whose.items()},
         )
 
+    def serving(self, address: Address) -> Address:
+        """The address at which those listen who serve this one: mostly the very same.
+
+        If no process listens there, but one does with an IPv6 socket that takes what comes to this
+        IPv4 address, it is that socket's.
+        """
+        there = address.in_ipv6
+        if there is None:
+            return address
+        return serving(
+            address,
+            self.diag.listeners(address.port, address.family),
+            self.diag.listeners(there.port, there.family),
+        )
+
     def overlapping(self, address: Address) -> list[Address]:
         """Other addresses of the same port, listened at, to which its connections could go.
 
@@ -93,6 +108,15 @@ class Observer(Closing):
     def close(self) -> None:
         """Close the netlink socket; twice is no error."""
         self.diag.close()
+
+
+def serving(address: Address, by_ipv4: Iterable[Entry], by_ipv6: Iterable[Entry]) -> Address:
+    """Where those listen who serve this address, among the listeners of its port by family."""
+    there = address.in_ipv6
+    if there is None or any(one.host == address.host for one in by_ipv4):
+        return address
+    taken = any(one.host == there.host and not one.v6only for one in by_ipv6)
+    return there if taken else address
 
 
 class _Match:

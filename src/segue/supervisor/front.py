@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from segue.address import Address
 from segue.engine.cycle import CycleReport, cycle
 from segue.engine.duplicate import duplicate
 from segue.engine.own_member import OwnMember
@@ -18,7 +19,7 @@ from segue.engine.steering import IndexAddressed, Steering, counted_of
 from segue.errors import InternalError, SegueError, UsageError
 from segue.group import Listener
 from segue.linux import proc
-from segue.linux.sockopt import cookie, is_listening, open_listener
+from segue.linux.sockopt import cookie, is_listening, open_listener, takes_no_ipv4
 from segue.observe.snapshot import Observer, Part
 from segue.policy.counts import Counts
 from segue.supervisor.lifecycle.instance import HeldListener
@@ -36,6 +37,8 @@ class Front:
     steering: Steering
     observer: Observer
     listen: Callable[..., socket.socket] = open_listener
+    # What listeners at [::] have as IPV6_V6ONLY; None until there is one, if the system says.
+    v6only: bool | None = None
     sockets: dict[int, socket.socket] = field(default_factory=dict)
     shared: tuple[int, ...] = ()  # the slots that have a share
     restored: int = 0  # how often the program had to be put back
@@ -46,6 +49,21 @@ class Front:
     opened: set[int] = field(
         default_factory=set
     )  # cookies of all listeners that were ever held here
+    asked: Address = field(init=False)  # what the settings say; workers may serve it elsewhere
+
+    def __post_init__(self) -> None:
+        self.asked = self.bind.address
+
+    def find(self) -> bool:
+        """Look where those listen who serve what was asked for, while nothing is held here.
+
+        True if that is elsewhere than before.  Raises KernelError.
+        """
+        if self.sockets:
+            return False
+        before, where = self.bind.address, self.observer.serving(self.asked)
+        self.bind = replace(self.bind, address=where)
+        return where not in {before, self.asked}
 
     def borrow(self) -> socket.socket | None:
         """A duplicate of a serving listener, which the caller closes; None if there is none."""
@@ -72,7 +90,8 @@ class Front:
 
     def open(self, *, backlog: int, nodelay: bool) -> HeldListener:
         """A new listener in the group with no share.  Raises KernelError."""
-        return self.adopt(self.listen(self.bind.address, backlog=backlog, nodelay=nodelay))
+        made = self.listen(self.bind.address, backlog=backlog, nodelay=nodelay, v6only=self.v6only)
+        return self.adopt(made)
 
     def adopt(self, listener: socket.socket, slot: int | None = None) -> HeldListener:
         """Hold this listener, which the front then owns, in a slot without a share."""
@@ -86,9 +105,14 @@ class Front:
         except BaseException:
             listener.close()
             raise
-        self.sockets[slot] = listener
+        self.hold(slot, listener)
         self.opened.add(cookie(listener))
         return HeldListener(self.number, slot, cookie(listener))
+
+    def hold(self, slot: int, listener: socket.socket) -> None:
+        """Keep this descriptor; what is opened here later gets into the listener's group."""
+        self.sockets[slot] = listener
+        self.v6only = takes_no_ipv4(listener)
 
     def defer_to(self, incumbents: Sequence[socket.socket], *, backlog: int) -> None:
         """Give new connections to these listeners of other processes until the first ``share``.
@@ -103,7 +127,7 @@ class Front:
         # A listener that got SO_REUSEPORT later is in no group and no map until another listener
         # joins (measured on 6.18).  Connections that the other one gets meanwhile migrate when it
         # closes.
-        with open_listener(self.bind.address, backlog=backlog):
+        with open_listener(self.bind.address, backlog=backlog, v6only=self.v6only):
             for place, one in enumerate(incumbents):
                 slot = SLOTS - 1 - place
                 self.steering.join(slot, one)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 import signal
+import socket
 import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -212,6 +213,13 @@ class Settings:
         Raises UsageError if it is not a time.
         """
         return 0.0 if self.rescue == "off" else patience(self.rescue, "--rescue", ", or off")
+
+    def v6only(self, address: Address) -> bool | None:
+        """IPV6_V6ONLY of a listener here: yes beside an IPv4 one, else as the system says."""
+        if address.family != socket.AF_INET6:
+            return None
+        ports = {one.address.port for one in self.binds if one.address.family == socket.AF_INET}
+        return True if address.port in ports else None
 
     @property
     def instance_name(self) -> str:

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from segue.engine.programs import ProgramChoice
 from segue.engine.select import EngineChoice
 from segue.engine.steering import IndexAddressed, Steering
+from segue.linux.sockopt import local_address
 from segue.supervisor.control.log import Log
 from segue.supervisor.control.paths import Paths
 from segue.supervisor.control.server import Client, Control
@@ -83,9 +84,11 @@ def _hold_listeners(service: Service, fronts: tuple[HandedFront, ...], *, anew: 
     for front, handed in zip(service.fronts, fronts, strict=True):
         for slot, descriptor in handed.listeners.items():
             os.set_inheritable(descriptor, False)
-            front.sockets[slot] = socket.socket(fileno=descriptor)
+            front.hold(slot, socket.socket(fileno=descriptor))
             if anew:
                 front.steering.join(slot, front.sockets[slot])
+        for listener in front.sockets.values():
+            front.bind = replace(front.bind, address=local_address(listener))
         front.shared = tuple(front.sockets)
         front.opened.update(handed.opened)
 

@@ -113,7 +113,14 @@ class Service:
         self.doors = Doors(self.paths, lock, self.loop)
         engine, program = self.choice.engine, settings.program_choice
         self.fronts = [
-            Front(number, bind, world.steering(engine, program), self.observer, world.listen)
+            Front(
+                number,
+                bind,
+                world.steering(engine, program),
+                self.observer,
+                world.listen,
+                settings.v6only(bind.address),
+            )
             for number, bind in enumerate(settings.binds)
         ]
         self.processes = Processes(settings, self.paths, world.spawn, self.source.start)

@@ -6,10 +6,11 @@ import contextlib
 import os
 import shutil
 
+from segue.address import Address
 from segue.engine.duplicate import duplicate, supervised
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.group import Listener
-from segue.linux import cgroup, prctl
+from segue.linux import cgroup, prctl, sysctl
 from segue.observe.snapshot import Observer, Part
 from segue.supervisor.control.incumbent import renewal
 from segue.supervisor.control.log import Log
@@ -32,6 +33,8 @@ from segue.supervisor.workers.processes import rights_of
 from segue.supervisor.workers.spawn import raise_file_limit
 from segue.supervisor.workers.survey import describe
 from segue.supervisor.world import World
+
+_V6ONLY = "net.ipv6.bindv6only"
 
 
 def check(settings: Settings, source: Source) -> None:
@@ -179,15 +182,22 @@ def _fresh(asked: Asked, paths: Paths, lock: int, log: Log, world: World) -> Run
 
 
 def _like_ours(listener: Listener) -> bool:
-    """In one group with what the supervisor opens there."""
-    return bool(listener.interface) == bool(listener.address.zone) and listener.v6only is not False
+    """The supervisor opens listeners in its group: not on one interface unless that was asked."""
+    return bool(listener.interface) == bool(listener.address.zone)
 
 
 def _defer_to_incumbents(service: Service) -> None:
     """Else the kernel's hash would give connections to listeners of workers that start still."""
     for front in service.fronts:
+        if front.find():
+            service.say(
+                f"{front.asked} is served at {front.bind.address}, which takes what comes to it:"
+                " this instance listens there too"
+            )
         group = service.observer.snapshot(front.bind.address, Part.OWNERS)
         beside = [one for one in group.listeners if _like_ours(one)]
+        if beside:
+            front.v6only = beside[0].v6only
         with contextlib.ExitStack() as held:
             try:
                 taken = [
@@ -216,20 +226,36 @@ def refuse_strangers(observer: Observer, settings: Settings) -> None:
     port, or at a host of ours, would be shadowed or shadow us, if the kernel let both be.
     """
     for bind in settings.binds:
-        for where in [bind.address, *observer.overlapping(bind.address)]:
+        served, v6only = observer.serving(bind.address), settings.v6only(bind.address)
+        others = _beside(observer, bind.address, v6only=v6only)
+        for where in dict.fromkeys((served, bind.address, *others)):
             for listener in observer.snapshot(where, Part.OWNERS).listeners:
                 advice = "stop it first, or choose another --bind"
                 if supervised(listener):
                     advice = f"{renewal(listener)} renews it"
-                elif where == bind.address and settings.beside:
+                elif where == served and settings.beside:
                     if settings.bind_by == "worker" or _like_ours(listener):
                         continue
                     advice = (
-                        "it takes IPv4 too, or is bound to an interface, and so is in another group"
-                        " than a listener of the supervisor's: add --bind-by worker"
+                        "it is bound to an interface, and so is in another group than a listener of"
+                        " the supervisor's: add --bind-by worker"
                     )
-                elif where == bind.address:
+                elif where == served:
                     advice += "; a successor of it starts with --beside"
+                if where.family != bind.address.family and "::" in {where.host, bind.address.host}:
+                    advice = f"one at [::] gets what comes by IPv4 too; {advice}"
                 raise UsageError(
                     f"{bind.address} is in use: {where} belongs to {describe(listener)}; {advice}"
                 )
+
+
+def _beside(observer: Observer, address: Address, *, v6only: bool | None) -> list[Address]:
+    """Other addresses that are listened at and would share connections with this one.
+
+    A listener at [::] gets those of IPv4 too, unless the settings or the system say otherwise.
+    """
+    found = observer.overlapping(address)
+    if address.host == "::" and not (sysctl.read(_V6ONLY) == "1" if v6only is None else v6only):
+        every = Address("0.0.0.0", address.port)
+        found += [every, *observer.overlapping(every)]
+    return found

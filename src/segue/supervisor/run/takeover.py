@@ -118,6 +118,7 @@ def _readopt(runner: Runner, worker: Worker) -> None:
     holds = []
     for held in worker.listeners:
         front = service.fronts[held.bind]
+        front.find()
         listener = front.observer.snapshot(front.bind.address).by_cookie(held.cookie)
         if listener is None:
             continue

@@ -31,6 +31,7 @@ def discover(instance: Instance, processes: Processes, fronts: list[Front]) -> l
         if process.worker.stage in {Stage.STARTING, Stage.STANDBY, Stage.SERVING}
     }
     for front in fronts:
+        moved = front.find()
         group = front.observer.snapshot(front.bind.address)
         held = front.cookies
         for listener in group.listeners:
@@ -43,6 +44,12 @@ def discover(instance: Instance, processes: Processes, fronts: list[Front]) -> l
                     front, worker, pid, fd, listener.cookie, injected=processes.settings.inject
                 )
                 if adopted is not None:
+                    if moved:
+                        moved = False
+                        said.append(
+                            f"{worker.name} listens at {front.bind.address}, which takes what"
+                            f" comes to {front.asked}"
+                        )
                     worker.listeners = (*worker.listeners, adopted)
                     _share_anew(instance, worker)
         inode_of = {listener.cookie: listener.inode for listener in group.listeners}

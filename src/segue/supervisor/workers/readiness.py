@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from segue.errors import SegueError
-from segue.linux.sockopt import socket_address
+from segue.linux.sockopt import near, socket_address
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.instance import HeldListener
 
@@ -33,7 +33,7 @@ class Knock:
         self._sent = False
         self._answer = b""
         address = front.bind.address
-        self._family, self._host = address.family, address.near
+        self._family, self._host = address.family, near(address)
         self.socket = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             self.socket.setblocking(False)
