@@ -12,7 +12,7 @@ import pytest
 from segue.cli.run import by_name
 from segue.errors import StartRefused
 from segue.supervisor.source import Source, started_in
-from segue.supervisor.workers.place import Place, why_not
+from segue.supervisor.workers.place import Place, program, why_not
 
 
 @pytest.fixture
@@ -83,6 +83,21 @@ def test_what_is_gone_is_named_with_the_link_that_leads_there(current: Path) -> 
     current.unlink()
     with pytest.raises(StartRefused, match=r"which is gone: make it again$"):
         Place(str(current)).open()
+
+
+def test_a_program_is_found_as_exec_finds_it(current: Path) -> None:
+    """By PATH, or from the directory it starts in; links in the way to it are resolved."""
+    where = str(current.parent / "1")
+    (current / "bin").mkdir()
+    for name in ("server", "data"):
+        (current / "bin" / name).write_text("#!/bin/sh\n")
+    (current / "bin" / "server").chmod(0o755)
+    (current / "bin" / "python").symlink_to("server")
+    assert program("bin/server", None, where) == f"{where}/bin/server"
+    assert program("server", f"/none:{current}/bin", "/") == f"{where}/bin/server"
+    assert program("python", f"{current}/bin", "/") == f"{where}/bin/python"
+    for name in ("bin/data", "bin", "./none", "none"):
+        assert program(name, f"{current}/bin", where) == ""
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segue.supervisor.lifecycle.instance import HeldListener, Instance, Renewal, Worker
+from segue.supervisor.lifecycle.instance import HeldListener, Instance, Renewal, Start, Worker
 from segue.supervisor.lifecycle.plan import (
     FOREVER,
     Abandon,
@@ -411,6 +411,7 @@ def test_an_instance_survives_being_written_down() -> None:
     """What is read from JSON is what was written, stages and holds included."""
     made = instance((1, Stage.DRAINING), (2, Stage.SERVING), working=2, crashes=[1.5])
     made.workers[1].listeners = (HeldListener(0, 1, 2), HeldListener(1, 2, 3))
+    made.starts = {2: Start("/srv/current", "/srv/releases/2", "/usr/bin/server", 1.5)}
     assert Instance.from_json(json.loads(json.dumps(made.to_json()))) == made
 
 

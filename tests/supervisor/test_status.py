@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -12,23 +12,33 @@ from rich.console import Console
 
 from segue.cli.status import show
 from segue.errors import SegueError
-from segue.supervisor.control.status import FrontStatus, Status, WorkerStatus
+from segue.supervisor.control.status import (
+    FrontStatus,
+    GenerationStatus,
+    Status,
+    WorkerStatus,
+)
 
 WORKER = WorkerStatus(
-    generation=2, id=7, pid=71, stage="serving", age=3.5, share=60.0, command="server", weight=0.5,
-    queue=1, drops=2, connections=None, new=5, migrated=6, left_out=1000,
+    generation=2, id=7, pid=71, stage="serving", age=3.5, directory="/srv/releases/1",
+    share=60.0, command="server", weight=0.5, queue=1, drops=2, connections=None, new=5,
+    migrated=6, left_out=1000,
     slots=(("127.0.0.1:80", 3), ("[::1]:80", 0)), stalled=0.25, stalls=4, rescued=8,
 )  # fmt: skip
 FRONT = FrontStatus(
     name="web", address="127.0.0.1:80", listeners=3, half_open=1, counts={"new": 5}, by_hash=2,
     variables={"seen": 9}, restored=1, traced=True, strangers=("nginx (pid 9)",),
 )  # fmt: skip
+GENERATION = GenerationStatus(
+    generation=2, directory="/srv/current", resolved="/srv/releases/2", program="/usr/bin/server",
+    started=1.5e9,
+)  # fmt: skip
 STATUS = Status(
     name="t", pid=70, phase="canary", engine="migrate", working=1, newcomer=2, size=3,
     reasons=("Linux 6.1",), policy="p.py", object="o.o", command=("server", "--port"), moved=4,
     outage="no worker has served for 70 s",
     cut=5, unread=6, notifications_dropped=7, rescue=0.05, rescued=8, balance="queue", flip_ms=1.5,
-    flip_age=9.0, fronts=(FRONT,), workers=(WORKER,),
+    flip_age=9.0, generations=(GENERATION,), fronts=(FRONT,), workers=(WORKER,),
 )  # fmt: skip
 # Of the first version that had a status: only what every later one has, too.
 OLDEST: dict[str, Any] = {
@@ -53,7 +63,7 @@ def shown(status: Status) -> str:
 
 def test_a_status_comes_back_as_it_was() -> None:
     """Every field of it, none of which has its default here."""
-    for one in (STATUS, FRONT, WORKER):
+    for one in (STATUS, FRONT, WORKER, GENERATION):
         for it in fields(one):
             assert getattr(one, it.name) != it.default, it.name
     assert Status.from_json(over_the_socket(STATUS.to_json())) == STATUS
@@ -146,3 +156,13 @@ def test_without_a_generation_there_is_none() -> None:
         name="t", pid=1, phase="attached", engine="migrate", working=None, newcomer=None, size=0
     )
     assert "attached, no generation of 0 worker(s)" in shown(nobody)
+
+
+def test_what_each_generation_runs_is_shown() -> None:
+    """With the directory by name and resolved, and the worker that runs elsewhere."""
+    text = shown(STATUS)
+    assert (
+        "generation 2: /usr/bin/server in /srv/current (/srv/releases/2), since 2017-07-1" in text
+    )
+    assert "worker 2.7 runs in /srv/releases/1" in text
+    assert "runs in" not in shown(replace(STATUS, generations=()))

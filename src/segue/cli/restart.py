@@ -54,7 +54,8 @@ def restart(
     """
     answer = request(name, control, Restart(canary, keep, now, cut, wait))
     if answer["exit"] == 0:
-        tell(f"generation {answer['generation']} {_came(answer, wait=wait)}")
+        runs = f": {answer['runs']}" if answer.get("runs") else ""
+        tell(f"generation {answer['generation']} {_came(answer, wait=wait)}{runs}")
     return int(answer["exit"])
 
 

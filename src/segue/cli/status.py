@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import click
 from rich.console import Console
@@ -65,6 +66,23 @@ def show(status: Status, console: Console) -> None:
             str(one.migrated),
         )
     console.print(table)
+    runs = {one.generation: one for one in status.generations}
+    for start in status.generations:
+        there = "" if start.resolved == start.directory else f" ({start.resolved})"
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(start.started))
+        what = f"{start.program} in {start.directory}{there}, since {since}"
+        console.print(
+            f"generation {start.generation}: {cell(what)}", highlight=False, soft_wrap=True
+        )
+    for one in status.workers:
+        of = runs.get(one.generation)
+        if of is not None and one.directory != of.resolved:
+            console.print(
+                f"worker {one.generation}.{one.id} runs in {cell(one.directory)}",
+                style="yellow",
+                highlight=False,
+                soft_wrap=True,
+            )
     if status.outage:
         console.print(cell(status.outage), style="red", highlight=False)
     for one in status.workers:

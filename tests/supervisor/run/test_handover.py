@@ -13,7 +13,7 @@ import pytest
 from tests.supervisor.run.doubles import Run, settings_of
 
 from segue.errors import SegueError
-from segue.supervisor.lifecycle.instance import HeldListener, Instance, Renewal, Worker
+from segue.supervisor.lifecycle.instance import HeldListener, Instance, Renewal, Start, Worker
 from segue.supervisor.lifecycle.stages import Phase, Stage
 from segue.supervisor.run.handover import VARIABLE, HandedFront, HandedWorker, Handover, handed_over
 from segue.supervisor.run.record import Record
@@ -42,7 +42,9 @@ EMPTY = Handover(
     unclaimed=(),
     leftovers={"left": [], "bystanders": []},
 )
-WORKER = Worker(7, 2, 123, 1.5, 99, Stage.DRAINING, 2.5, 2.25, 17, (HELD,), True, "o", "f", True)
+WORKER = Worker(
+    7, 2, 123, 1.5, 99, Stage.DRAINING, 2.5, 2.25, 17, (HELD,), True, "o", "f", True, "d"
+)
 FULL: dict[str, Any] = {
     "record": Record(
         replace(SETTINGS, keep=3.0),
@@ -61,6 +63,7 @@ FULL: dict[str, Any] = {
             crashes=[1.0, 2.0],
             not_before=4.0,
             workers={7: WORKER},
+            starts={2: Start("/srv/current", "/srv/2", "/bin/server", 1.25)},
         ),
         "migrate",
         ((1, 2), (3,)),

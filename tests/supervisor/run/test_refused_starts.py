@@ -69,3 +69,39 @@ def test_a_directory_that_goes_between_look_and_start_is_no_crash(
     where.mkdir()
     run.round(1.0)
     assert sorted(run.stages.values()) == ["SERVING", "STARTING"]
+
+
+def test_what_a_generation_runs_is_said_and_kept(run: Run, where: Path) -> None:
+    """Once for each generation, to the client too, and no longer than workers of it run."""
+    said = f"serve in {where}"
+    assert [one for one in run.log.lines if said in one] == [f"generation 1 runs {said}"]
+    asked = run.ask("restart")
+    assert f"generation 2 runs {said}" in asked.said
+    run.ready()
+    for worker in (1, 2):
+        run.end(worker)
+    assert asked.end is not None
+    assert asked.end["runs"] == said
+    assert set(run.instance.starts) == {2}
+
+
+def test_a_worker_that_runs_elsewhere_than_its_generation_is_said(
+    begin: Callable[..., Run], where: Path
+) -> None:
+    """After a deploy without a restart; once it is all of its generation, that runs there."""
+    link = where.with_name("current")
+    link.symlink_to(where)
+    run = begin(chdir=str(link))
+    run.runner.open()
+    run.serve()
+    other = where.with_name("other")
+    other.mkdir()
+    link.unlink()
+    link.symlink_to(other)
+    run.round(1.0)
+    run.end(1)
+    assert f"worker 1.3 (pid {run.worker(3).pid}) runs in {other}, and not in {where}" in run.log
+    assert run.instance.starts[1].resolved == str(where)
+    run.ready()
+    run.end(2)
+    assert run.instance.starts[1].resolved == str(other)

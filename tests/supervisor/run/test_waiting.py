@@ -86,7 +86,8 @@ def test_a_restart_is_over_when_the_older_workers_are_gone(run: Run) -> None:
     run.end(1)
     assert not client.ends
     run.end(2)
-    assert client.end == {"exit": 0, "generation": 2, "cut": 0, "percent": 100.0}
+    runs = str(run.instance.starts[2])
+    assert client.end == {"exit": 0, "generation": 2, "cut": 0, "percent": 100.0, "runs": runs}
 
 
 def test_a_kept_generation_is_not_waited_for(run: Run) -> None:

@@ -32,11 +32,23 @@ class WorkerStatus:
     connections: int | None = 0  # None if there are too many processes to look at
     new: int = 0  # connections selected for it, and connections that migrated to it
     migrated: int = 0
+    directory: str = ""  # what it started in, resolved
     left_out: int = 0  # lines that it printed and that are not in the log
     slots: tuple[tuple[str, int], ...] = ()  # (address, slot)
     stalled: float | None = None  # how long it has accepted nothing; None if it accepts
     stalls: int = 0
     rescued: int = 0  # connections that were moved away from it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationStatus:
+    """What one generation runs, as its first worker was started."""
+
+    generation: int
+    directory: str  # by name
+    resolved: str  # what the name led to
+    program: str
+    started: float  # seconds since 1970
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +92,7 @@ class Status:
     balance: str = "off"
     flip_ms: float | None = None  # from the moment when all workers are ready to the new shares
     flip_age: float | None = None
+    generations: tuple[GenerationStatus, ...] = ()
     fronts: tuple[FrontStatus, ...] = ()
     workers: tuple[WorkerStatus, ...] = ()
 

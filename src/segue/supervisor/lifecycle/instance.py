@@ -33,6 +33,20 @@ class HeldListener:
     cookie: int
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a generation runs: as its first worker was started."""
+
+    directory: str  # by name
+    resolved: str  # what the name led to
+    program: str
+    at: float
+
+    def __str__(self) -> str:
+        there = "" if self.resolved == self.directory else f" ({self.resolved})"
+        return f"{self.program} in {self.directory}{there}"
+
+
 @dataclass(slots=True)
 class Worker:
     """One spawned command with its listeners."""
@@ -51,6 +65,7 @@ class Worker:
     outcome: str = ""  # how it ended, once it has
     fault: str = ""  # why it can never serve, although it runs
     stop_requested: bool = False  # we told it to stop, so its end is not a crash
+    directory: str = ""  # what the name of its directory led to at its start
 
     def feed(self, given: WorkerInput, now: float) -> None:
         """Go one step of the table.  Raises IllegalInput and changes nothing without a row."""
@@ -103,6 +118,7 @@ class Instance:
     crashes: list[float] = field(default_factory=list)
     not_before: float = 0.0  # the back-off: no worker is respawned earlier
     workers: dict[int, Worker] = field(default_factory=dict)
+    starts: dict[int, Start] = field(default_factory=dict)  # by generation
 
     def feed(self, given: InstanceInput) -> None:
         """Go one step of the table.  Raises IllegalInput and changes nothing without a row."""
@@ -182,6 +198,10 @@ class Instance:
                 "balance": _factors(plain.get("balance", {})),
                 "crashes": [_finite(one) for one in plain.get("crashes", ())],
                 "workers": {one.id: one for one in workers},
+                "starts": {
+                    int(number): Start(**known(Start, one))
+                    for number, one in plain.get("starts", {}).items()
+                },
             }
         )
 

@@ -110,6 +110,7 @@ class Performer:
                 worker.listeners = self.listeners.open()
             self._start(worker)
             self.held_up = ""
+            self._began(worker)
         except (SegueError, OSError) as error:
             now = service.world.now()
             worker.outcome = f"could not be started: {error}"
@@ -122,6 +123,21 @@ class Performer:
                     self.crashed(now, said)
                 service.say(said)
             unclaimed.leave(service, self.listeners, worker, Stage.STARTING)
+
+    def _began(self, worker: Worker) -> None:
+        """Say what a generation runs, and which worker of it runs something else."""
+        service, instance = self.service, self.service.instance
+        own = service.processes.what(worker)
+        of = instance.starts.get(worker.generation)
+        everyone = instance.of(worker.generation)
+        if of is None or not any(one.directory == of.resolved for one in everyone):
+            instance.starts[worker.generation] = own
+            service.say(f"generation {worker.generation} runs {own}")
+        elif of.resolved != own.resolved:
+            service.say(
+                f"{worker.name} runs in {own.resolved}, and not in {of.resolved} as others of its"
+                f" generation: {own.directory} leads elsewhere now"
+            )
 
     def _start_finisher(self, left: Unclaimed) -> None:
         """Nothing but a process can take what waits in these listeners: start one for them.
@@ -277,6 +293,9 @@ class Performer:
         for by_worker in (instance.factors, instance.balance):
             for gone in by_worker.keys() - instance.workers.keys():
                 del by_worker[gone]
+        used = {instance.working, instance.newcomer}
+        used |= {one.generation for one in instance.workers.values()}
+        instance.starts = {key: it for key, it in instance.starts.items() if key in used}
 
     def release(self) -> None:
         """Hand on what waits at listeners of dead workers that no successor will take."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 
 from segue.address import Address
 from segue.engine.duplicate import duplicate, supervised
@@ -28,7 +27,7 @@ from segue.supervisor.settings import Settings
 from segue.supervisor.source import Source
 from segue.supervisor.workers.identity import Identity
 from segue.supervisor.workers.injection import Injection, directory_of, forget
-from segue.supervisor.workers.place import Place
+from segue.supervisor.workers.place import Place, program
 from segue.supervisor.workers.processes import rights_of
 from segue.supervisor.workers.spawn import raise_file_limit
 from segue.supervisor.workers.survey import describe
@@ -57,12 +56,9 @@ def check(settings: Settings, source: Source) -> None:
     rights_of(settings)
     env = dict(pair.split("=", 1) for pair in settings.env)
     place = Place.of(settings, source.start)
-    os.close(place.open())
-    program = settings.command[0]
-    if "/" in program:
-        program = os.path.join(place.name, program)
-    if shutil.which(program, path=env.get("PATH", os.environ.get("PATH"))) is None:
-        raise UsageError(f"there is no program {program!r} to run; check the spelling and PATH")
+    name = settings.command[0]
+    if not program(name, env.get("PATH", os.environ.get("PATH")), place.resolved()):
+        raise UsageError(f"there is no program {name!r} to run; check the spelling and PATH")
     if settings.program_choice:
         settings.program_choice.check()
     refuse_uncounted(settings)

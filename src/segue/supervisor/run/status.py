@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import asdict
 
 from segue.engine.steering import counts_of, variables_of
 from segue.observe.snapshot import Part
-from segue.supervisor.control.status import FrontStatus, Status, WorkerStatus
+from segue.supervisor.control.status import (
+    FrontStatus,
+    GenerationStatus,
+    Status,
+    WorkerStatus,
+)
 from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.run.service import Service
 from segue.supervisor.workers.survey import describe, strangers
@@ -87,6 +93,16 @@ def report(service: Service, rescue: Rescue) -> Status:
         flip_ms=service.flipped.ms,
         flip_age=None if service.flipped.at is None else now - service.flipped.at,
         command=tuple(service.settings.command),
+        generations=tuple(
+            GenerationStatus(
+                generation=number,
+                directory=start.directory,
+                resolved=start.resolved,
+                program=start.program,
+                started=round(time.time() - (now - start.at), 3),
+            )
+            for number, start in instance.starts.items()
+        ),
         fronts=tuple(fronts),
         workers=tuple(
             WorkerStatus(
@@ -95,6 +111,7 @@ def report(service: Service, rescue: Rescue) -> Status:
                 pid=one.pid,
                 stage=one.stage.name.lower(),
                 age=round(now - one.started, 3),
+                directory=one.directory,
                 weight=round(instance.balance.get(one.id, 1.0), 3),
                 share=round(100 * weights.get(one.id, 0.0) / total, 2),
                 queue=queues.get(one.id, 0),

@@ -108,7 +108,8 @@ class Waiting:
             older = any(other.generation < generation for other in instance.living)
             if canary or (serving and not (one.until_drained and older)):
                 percent = instance.renewal.percent if canary else 100.0
-                self._end(one, 0, generation=generation, cut=cut, percent=percent)
+                runs = str(instance.starts.get(generation, ""))
+                self._end(one, 0, generation=generation, cut=cut, percent=percent, runs=runs)
 
     def renewed(self) -> None:
         """New code goes on."""

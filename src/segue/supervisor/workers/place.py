@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from dataclasses import dataclass
 
@@ -38,6 +39,14 @@ class Place:
         except OSError as error:
             raise StartRefused(why_not(self.name, error.errno or 0, self._link())) from None
 
+    def resolved(self) -> str:
+        """The directory that the name leads to now, without links.  Raises StartRefused."""
+        descriptor = self.open()
+        try:
+            return path_of(descriptor)
+        finally:
+            os.close(descriptor)
+
     def refused(self, user: str) -> StartRefused:
         """The error for a worker whose user cannot enter it."""
         return StartRefused(
@@ -56,6 +65,24 @@ class Place:
             except OSError:
                 return ""
         return ""
+
+
+def path_of(directory: int) -> str:
+    """The path that the kernel has for an open directory."""
+    return os.readlink(f"/proc/self/fd/{directory}")
+
+
+def program(name: str, search: str | None, directory: str) -> str:
+    """The path of the program that exec(3) would find; "" for none.
+
+    ``directory`` is the resolved one that it is started in, ``search`` its PATH.  Links are
+    resolved up to the program's own: that one tells a virtual environment from its base.
+    """
+    found = os.path.join(directory, name) if "/" in name else shutil.which(name, path=search)
+    if found is None or not os.access(found, os.X_OK) or os.path.isdir(found):
+        return ""
+    above, own = os.path.split(os.path.join(directory, found))
+    return os.path.join(os.path.realpath(above), own)
 
 
 def why_not(name: str, number: int, link: str = "") -> str:

@@ -13,13 +13,13 @@ from segue.linux import openat, pidfd, proc
 from segue.linux.sockopt import lock_filter
 from segue.supervisor.control.paths import Paths
 from segue.supervisor.front import Front
-from segue.supervisor.lifecycle.instance import Worker
+from segue.supervisor.lifecycle.instance import Start, Worker
 from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.settings import FIRST_FD, Settings
 from segue.supervisor.workers.identity import Identity, Rights
 from segue.supervisor.workers.injection import Injection
 from segue.supervisor.workers.pipe import Pipe
-from segue.supervisor.workers.place import Place
+from segue.supervisor.workers.place import Place, path_of, program
 from segue.supervisor.workers.readiness import Readiness
 from segue.supervisor.workers.spawn import CHDIR, Child, Spawning
 from segue.worker import DRAINING, SERVING, VARIABLE
@@ -127,6 +127,13 @@ class Processes:
         finally:
             os.close(directory)
 
+    def what(self, worker: Worker) -> Start:
+        """What this worker was started with: for its generation, if it is the first of it."""
+        name = self.settings.command[0]
+        search = self._given().get("PATH", os.environ.get("PATH"))
+        found = program(name, search, worker.directory) or name
+        return Start(self.place.name, worker.directory, found, worker.started)
+
     def _start(self, worker: Worker, fronts: list[Front], directory: int) -> Process:
         settings = self.settings
         listeners = [
@@ -168,6 +175,7 @@ class Processes:
             if pipe is not None:
                 pipe.close()
             raise
+        worker.directory = path_of(directory)
         worker.pid, worker.start_ticks = child.pid, proc.start_time(child.pid) or 0
         if pipe is not None:
             pipe.started()
@@ -183,11 +191,15 @@ class Processes:
         self.by_worker[worker.id] = process
         return process
 
+    def _given(self) -> dict[str, str]:
+        """Variables that the settings name."""
+        return {pair.partition("=")[0]: pair.partition("=")[2] for pair in self.settings.env}
+
     def _environment(self, worker: Worker, flag: str, inherited: int) -> dict[str, str]:
         env = dict(os.environ)
         for name in _OF_THE_SUPERVISOR:
             env.pop(name, None)
-        env.update({pair.partition("=")[0]: pair.partition("=")[2] for pair in self.settings.env})
+        env.update(self._given())
         env["NOTIFY_SOCKET"] = self.paths.notify
         env[VARIABLE] = flag
         env["PWD"] = self.place.name
