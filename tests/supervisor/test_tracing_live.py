@@ -97,7 +97,7 @@ def test_a_trace_ends_with_its_reader_and_with_new_code(netns: int, tmp_path: Pa
         with contextlib.ExitStack() as loaded:
             with tracing(one, "--count", "200") as process:
                 # Before there is load: the first one ends by its count, however soon that comes.
-                assert "traces this group already" in second(one)
+                assert "another client traces this group" in second(one)
                 finish = loaded.enter_context(load())
                 assert process.wait(timeout=20) == 0
                 assert process.stdout is not None
