@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.supervisor.instance import wait_until
+
 from segue.address import Address
 from segue.engine.own_member import OwnMember
 from segue.engine.programs import ProgramChoice
@@ -32,7 +34,7 @@ from segue.supervisor.lifecycle.instance import Instance, Worker
 from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.loop import HasFileno, Loop, Rank
 from segue.supervisor.run.runner import Runner
-from segue.supervisor.run.service import Service
+from segue.supervisor.run.service import Asked, Service
 from segue.supervisor.settings import FIRST_FD, Bind, Settings
 from segue.supervisor.source import Source
 from segue.supervisor.workers.leftovers import Leftovers
@@ -257,6 +259,9 @@ class Simulated:
             setsid=True,
         )
         made = self.children[pid] = Child(pid, os.pidfd_open(pid))
+        # Until exec has closed what is not for it: what the test closes is closed then.
+        name = Path(f"/proc/{pid}/comm")
+        wait_until(lambda: name.read_text() == "sleep\n", "the program of a child")
         if given["output"] is not None:
             self._outputs[pid] = os.dup(given["output"])
         return made
@@ -378,6 +383,7 @@ class Run:
             source,
             lambda _: (self.settings, source),
         )
+        self.asked = Asked(self.settings, source, service.reread)
         self.clients: list[Asking] = []
         service.leftovers = Quiet(world.now, service.say)
         self.own(Runner(service))
@@ -453,6 +459,7 @@ class Run:
             for listener in front.sockets.values():
                 listener.detach()
             front.sockets.clear()
+            front.steering.close()
         doors = service.doors
         if doors.clients is not None and doors.clients.control is not None:
             doors.clients.control.socket.detach()
@@ -502,7 +509,9 @@ class Run:
             for one in worker.listeners
             if one.bind == bind
         }
-        told = self.simulated.steerings[bind].weights
+        steering = self.service.fronts[bind].steering
+        assert isinstance(steering, Recording)
+        told = steering.weights
         return {by_slot[slot]: weight for slot, weight in told.items()}
 
     def held(self) -> set[int]:
