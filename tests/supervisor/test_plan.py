@@ -76,6 +76,20 @@ def test_a_first_start_is_tried_again_for_a_while() -> None:
     assert plan(made, {}, patient, 126.0) == [GiveUp("worker 1.2 (pid 102) exited with 1")]
 
 
+def test_who_is_late_is_told_with_what_it_lacked() -> None:
+    """In the first generation, in a newcomer's, and where a replacement is stopped."""
+    limits, lacked = Limits(ready_timeout=5.0), "GET /h was answered 400"
+    late = "was not ready after 5 s: GET /h was answered 400"
+    made = instance((1, Stage.STARTING), phase=Phase.STARTING)
+    made.workers[1].missing = lacked
+    assert plan(made, {}, limits, 5.0) == [GiveUp(f"worker 1.1 (pid 101) {late}")]
+    made.phase = Phase.SERVING
+    assert Stop(1, f"it {late}") in plan(made, {}, limits, 5.0)
+    made = instance((1, Stage.SERVING), (2, Stage.STARTING), phase=Phase.RENEWING, newcomer=2)
+    made.workers[2].missing = lacked
+    assert plan(made, {}, limits, 5.0) == [Abandon(2, f"worker 2.2 (pid 102) {late}")]
+
+
 def test_who_is_late_at_a_first_start_is_replaced() -> None:
     """It is told to stop; only one that is late when that time is over ends the run."""
     patient = Limits(start_retry=200.0, ready_timeout=5.0)

@@ -22,7 +22,7 @@ from segue.supervisor.control.status import (
 WORKER = WorkerStatus(
     generation=2, id=7, pid=71, stage="serving", age=3.5, directory="/srv/releases/1",
     share=60.0, command="server", weight=0.5, queue=1, drops=2, connections=None, new=5,
-    migrated=6, left_out=1000,
+    migrated=6, left_out=1000, missing="GET / was answered 400",
     slots=(("127.0.0.1:80", 3), ("[::1]:80", 0)), stalled=0.25, stalls=4, rescued=8,
 )  # fmt: skip
 FRONT = FrontStatus(

@@ -97,6 +97,12 @@ def show(status: Status, console: Console) -> None:
                 highlight=False,
             )
     for one in status.workers:
+        if one.missing:
+            console.print(
+                f"worker {one.generation}.{one.id} is not ready: {cell(one.missing)}",
+                style="yellow",
+                highlight=False,
+            )
         if one.left_out:
             console.print(
                 f"worker {one.generation}.{one.id} prints too much:"

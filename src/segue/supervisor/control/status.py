@@ -33,6 +33,7 @@ class WorkerStatus:
     new: int = 0  # connections selected for it, and connections that migrated to it
     migrated: int = 0
     directory: str = ""  # what it started in, resolved
+    missing: str = ""  # why a starting worker is not ready yet
     left_out: int = 0  # lines that it printed and that are not in the log
     slots: tuple[tuple[str, int], ...] = ()  # (address, slot)
     stalled: float | None = None  # how long it has accepted nothing; None if it accepts

@@ -63,6 +63,7 @@ class Worker:
     listeners: tuple[HeldListener, ...] = ()
     finisher: bool = False  # only finishes the queue of a dead worker's listener
     outcome: str = ""  # how it ended, once it has
+    missing: str = ""  # the proof of readiness that it lacked at the last look
     fault: str = ""  # why it can never serve, although it runs
     stop_requested: bool = False  # we told it to stop, so its end is not a crash
     directory: str = ""  # what the name of its directory led to at its start

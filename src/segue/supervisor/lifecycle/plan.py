@@ -282,7 +282,7 @@ def _newcomers(
     elif fallen:
         why = f"{fallen.name} {fallen.outcome}"
     elif late:
-        why = f"{late.name} was not ready after {limits.ready_timeout:g} s"
+        why = f"{late.name} {_was_late(late, limits)}"
     if first and now < instance.begun + limits.start_retry:
         why = ""  # a late or faulty worker is stopped, and then another one is started
     if why:
@@ -295,6 +295,11 @@ def _newcomers(
     if all(one.stage is Stage.STANDBY for one in everyone):
         return [Flip(generation, shares(flipped(instance, generation), stalls))]
     return []
+
+
+def _was_late(worker: Worker, limits: Limits) -> str:
+    reason = f": {worker.missing}" if worker.missing else ""
+    return f"was not ready after {limits.ready_timeout:g} s{reason}"
 
 
 def retried(instance: Instance, worker: Worker, limits: Limits) -> bool:
@@ -369,7 +374,7 @@ def _stops(
     for one in living:
         late = now >= one.started + limits.ready_timeout and not one.fault
         if one.stage is Stage.STARTING and late:
-            steps.append(Stop(one.id, f"it was not ready after {limits.ready_timeout:g} s"))
+            steps.append(Stop(one.id, f"it {_was_late(one, limits)}"))
         if one.stage in {Stage.STARTING, Stage.STANDBY} and not one.finisher:
             if one.fault:
                 steps.append(Stop(one.id, one.fault))

@@ -76,6 +76,7 @@ class Ends:
         unclaimed.leave(self.service, self.performer.listeners, worker, before)
         self.service.processes.remove(worker.id)
         self.rescue.ended(worker.id)
+        worker.missing = ""
         limit = now + self.service.limits.stop_timeout
         number = self.service.settings.signal_number()
         left = self.service.leftovers.begin(

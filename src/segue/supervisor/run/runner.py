@@ -25,6 +25,9 @@ from segue.supervisor.run.service import Service
 from segue.supervisor.run.upkeep import Upkeep
 from segue.supervisor.run.watched import OwnWorkers, thresholds
 from segue.supervisor.workers.discovery import discover
+from segue.supervisor.workers.processes import Process, part
+from segue.supervisor.workers.readiness import NEVER, NOWHERE
+from segue.supervisor.workers.reasons import Reasons
 
 # While a worker is awaited or drained: soon enough that a restart of a quick server takes tens of
 # milliseconds, seldom enough that the looks cost under a tenth of a core.
@@ -34,6 +37,7 @@ _COST = 10
 # Between two looks at an instance where nothing happens: strangers, recycled listeners.
 _IDLE_PACE = 1.0
 _SELF_BOUND_PACE = 0.1
+_REASON_PACE = 1.0  # between two looks at what a starting worker does instead of accepting
 _MOST_ROUNDS = 64  # of plan and perform for one event; more means the plan contradicts itself
 
 
@@ -61,6 +65,8 @@ class Runner:
         self._looked = 0.0
         self._surveyed = 0.0
         self._discover_at = 0.0
+        every = min(_REASON_PACE, service.limits.ready_timeout / 4)
+        self._reasons = Reasons(service.observer.diag, every)
 
     def open(self, control: Control | None = None, inbox: Inbox | None = None) -> None:
         """Take orders, by the sockets that a predecessor hands over if it does."""
@@ -192,12 +198,23 @@ class Runner:
     # Events
 
     def _prove(self, worker: Worker, now: float) -> None:
-        readiness = self.service.processes.by_worker[worker.id].readiness
-        if readiness.step(self.service.fronts, worker.listeners, now):
+        process = self.service.processes.by_worker[worker.id]
+        readiness = process.readiness
+        if not readiness.step(self.service.fronts, worker.listeners, now):
+            worker.missing = "; ".join(filter(None, (readiness.why, self._reason(process, now))))
+        else:
             readiness.close()
+            self._reasons.forget(worker.id)
+            worker.missing = ""
             worker.feed(WorkerInput.READY, now)
             self.service.flipped.ready_at = self.service.world.now()
             self.service.say(f"{worker.name} is ready after {now - worker.started:.2f} s")
+
+    def _reason(self, process: Process, now: float) -> str:
+        if process.readiness.why not in {NEVER, NOWHERE}:
+            return ""
+        own = frozenset().union(*(front.cookies for front in self.service.fronts))
+        return self._reasons.of(process, own, part(len(self.service.processes.by_worker)), now)
 
     def _notified(self) -> None:
         processes, inbox = self.service.processes, self.service.doors.inbox

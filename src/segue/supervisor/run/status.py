@@ -14,6 +14,7 @@ from segue.supervisor.control.status import (
     Status,
     WorkerStatus,
 )
+from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.run.service import Service
 from segue.supervisor.workers.survey import describe, strangers
@@ -120,6 +121,7 @@ def report(service: Service, rescue: Rescue) -> Status:
                 connections=None if one.id in crowded else connections.get(one.id, 0),
                 new=selected.get(one.id, (0, 0))[0],
                 migrated=selected.get(one.id, (0, 0))[1],
+                missing=one.missing if one.stage is Stage.STARTING else "",
                 left_out=left_out.get(one.id, 0),
                 slots=tuple(
                     (str(service.fronts[held.bind].bind.address), held.slot)

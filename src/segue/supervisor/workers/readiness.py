@@ -17,6 +17,8 @@ from segue.linux.sockopt import near, socket_address
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.instance import HeldListener
 
+NEVER = "it has not accepted a connection"
+NOWHERE = "it does not listen at the address of --bind"
 # Seconds until a knock is repeated that was refused or got a bad answer.
 AGAIN = 0.1
 _PATIENCE = 1.0  # for a connection over loopback; if it takes longer, its SYN was dropped
@@ -161,7 +163,8 @@ class Readiness:
                 self._look(fronts[held.bind], held, now)
         missing = [held for held in holds if held.cookie not in self._proven]
         if missing or not holds:
-            self.why = self.why or "it has not accepted a connection"
+            if not self.why or self.why in {NEVER, NOWHERE}:
+                self.why = NEVER if holds else NOWHERE
             return False
         if self.mode == "auto" and self.speaks and not self.said:
             self.why = "it uses sd_notify but has not sent READY=1"

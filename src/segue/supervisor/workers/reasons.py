@@ -1,0 +1,103 @@
+"""Why a worker that runs accepts nothing, as far as it can be seen from outside.
+
+Two reasons are common.  A server that was not told of its descriptor listens somewhere else.  And a
+server below a wrapper (a shell that forks, uv run, npm) finds the wrapper's pid in LISTEN_PID, so
+it takes LISTEN_FDS for another process's (sd_listen_fds(3)).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from segue.address import Address
+from segue.errors import KernelError
+from segue.linux import proc
+from segue.linux.sock_diag import SockDiag
+from segue.supervisor.workers.processes import Process
+
+_SHOWN = 3  # processes that listen elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One process of a worker's tree."""
+
+    pid: int
+    name: str
+    program: str = ""  # the identity of its file; "" if it cannot be seen
+    told: int | None = None  # the LISTEN_PID that it was started with
+    listens: tuple[str, ...] = ()  # addresses, without those of the instance's own listeners
+
+    def __str__(self) -> str:
+        """For a sentence."""
+        return f"pid {self.pid} ({self.name})"
+
+
+def sentence(members: Sequence[Member]) -> str:
+    """What there is to say of this tree, whose first process is the worker itself; "" for nothing.
+
+    There is a wrapper where another program runs below the worker.  Processes of a server's own are
+    of its program, and have its LISTEN_PID by right.  While a server listens nowhere it may be
+    loading, and nobody knows whether it goes by LISTEN_PID.
+    """
+    said = [f"{one} listens at {' and '.join(one.listens)}" for one in members if one.listens]
+    said = said[:_SHOWN]
+    if len({one.program for one in members}) > 1:
+        top, *below = members
+        server = next((one for one in below if one.listens and one.told == top.pid), None)
+        if server:
+            said.append(
+                f"LISTEN_PID is of {top}, and the server is {server}: write {{fd}} in the command,"
+                " or exec the server"
+            )
+    return "; ".join(said)
+
+
+class Reasons:
+    """Looks at starting workers, each at most once in a while."""
+
+    def __init__(self, diag: SockDiag, every: float) -> None:
+        self._diag, self._every = diag, every
+        self._last: dict[int, tuple[float, str]] = {}  # by worker: when, and what was found
+
+    def of(self, process: Process, own: Collection[int], most: int, now: float) -> str:
+        """The sentence for this worker; ``own`` are cookies of the instance's listeners."""
+        number = process.worker.id
+        when, said = self._last.get(number, (0.0, ""))
+        if number not in self._last or now >= when + self._every:
+            said = sentence(self._members(process, own, most))
+            self._last[number] = now, said
+        return said
+
+    def forget(self, worker: int) -> None:
+        """This worker is ready, or gone."""
+        self._last.pop(worker, None)
+
+    def _members(self, process: Process, own: Collection[int], most: int) -> list[Member]:
+        try:
+            listening = self._listening(own)
+        except KernelError:
+            return []  # it is a hint only
+        return [_member(pid, listening) for pid in process.tree(most)]
+
+    def _listening(self, own: Collection[int]) -> Mapping[int, str]:
+        return {
+            entry.inode: str(Address(entry.host, entry.port))
+            for family in (socket.AF_INET, socket.AF_INET6)
+            for entry in self._diag.listeners(None, family)
+            if entry.cookie not in own
+        }
+
+
+def _member(pid: int, listening: Mapping[int, str]) -> Member:
+    told = [one for one in proc.environment(pid) if one.startswith(b"LISTEN_PID=")]
+    number = told[0].partition(b"=")[2] if told else b""
+    return Member(
+        pid,
+        proc.command(pid),
+        proc.file_identity(pid, "exe"),
+        int(number) if number.isdigit() and len(number) < 10 else None,
+        tuple(sorted({listening[inode] for inode in proc.sockets(pid) if inode in listening})),
+    )

@@ -1,0 +1,69 @@
+"""A worker that does not get ready: the reason is in the exit message and in the status."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from tests.supervisor.instance import SERVER, Instance, wait_until
+
+pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
+
+REFUSES = """
+import socket
+listener = socket.socket(fileno=3)
+while True:
+    client, _ = listener.accept()
+    client.recv(1000)
+    client.sendall(b"HTTP/1.1 400 Bad Request\\r\\nContent-Length: 0\\r\\n\\r\\n")
+    client.close()
+"""
+# Listens where nobody asked it to, as a server does that finds another LISTEN_PID than its own.
+ELSEWHERE = """
+import os, socket, time
+listener = socket.socket()
+listener.bind(("127.0.0.1", 8000))
+listener.listen()
+time.sleep(60)
+"""
+
+
+def python(script: str) -> tuple[str, ...]:
+    return (sys.executable, "-S", "-E", "-c", script)
+
+
+def missing(one: Instance) -> str:
+    """Of the worker that starts."""
+    return "".join(worker["missing"] for worker in one.workers("starting"))
+
+
+def test_what_it_answered_is_said(netns: int, tmp_path: Path) -> None:
+    """--ready-http and a server that says 400: so the status says, and the last sentence."""
+    flags = ("--ready-http", "/h", "--ready-timeout", "2")
+    with Instance(tmp_path, *flags, command=python(REFUSES)) as one:
+        wait_until(lambda: missing(one) == "GET /h was answered 400", "the status")
+        assert one.wait() == 3
+        assert "was not ready after 2 s: GET /h was answered 400" in one.said()
+
+
+def test_a_server_below_a_shell_is_told_of(netns: int, tmp_path: Path) -> None:
+    """It listens elsewhere, and LISTEN_PID is the shell's: both are said."""
+    command = ("sh", "-c", '"$@"; exit $?', "sh", *python(ELSEWHERE))
+    with Instance(tmp_path, "--ready-timeout", "2", command=command) as one:
+        wait_until(lambda: "LISTEN_PID is of pid" in missing(one), "the status")
+        assert ") listens at 127.0.0.1:8000; LISTEN_PID is of pid" in missing(one)
+        assert one.wait() == 3
+        assert "it has not accepted a connection; pid" in one.said()
+
+
+def test_a_restart_that_fails_says_the_same(netns: int, tmp_path: Path) -> None:
+    """Whoever asked for it hears where the newcomer listens."""
+    serve = " ".join(f"'{word}'" for word in SERVER)
+    other = " ".join(f"'{word}'" for word in python("import time; time.sleep(60)"))
+    script = f"[ $SEGUE_GENERATION = 1 ] && exec {serve}; exec {other}"
+    with Instance(tmp_path, "--ready-timeout", "2", command=("sh", "-c", script)) as one:
+        one.wait_serving()
+        answer = one.ask("restart")
+        assert answer["exit"] == 3
+        assert answer["error"].endswith("not ready after 2 s: it has not accepted a connection")
