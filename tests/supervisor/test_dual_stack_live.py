@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import signal
 import socket
 import subprocess
@@ -36,6 +38,11 @@ def answered(host: str) -> bool:
         return False
 
 
+def another_serves(one: Instance, pid: int) -> bool:
+    """The one worker that serves is not this one."""
+    return [worker["pid"] for worker in one.workers("serving")] not in ([], [pid])
+
+
 @CASES
 @pytest.mark.parametrize("engine", ["migrate", "drain"])
 def test_it_is_found_and_restarted_under_load(
@@ -52,6 +59,27 @@ def test_it_is_found_and_restarted_under_load(
             one.wait_serving(2)
             result = finish()
         assert result.lost == 0, (result.counts, result.examples, one.said())
+
+
+def test_the_only_worker_dies_and_its_listener_stays(netns: int, tmp_path: Path) -> None:
+    """It bound the listener itself: who connects meanwhile waits there for its successor."""
+    flags = ("--bind", "127.0.0.1:8080", "--bind-by", "worker", "--engine", "migrate")
+    command = (*SERVER, "::ffff:127.0.0.1", "{port}")
+    with Instance(tmp_path, *flags, command=command) as one:
+        one.wait_serving()
+        with load("--rate", "40") as finish:
+            for _ in range(2):
+                wait_for_load()
+                (worker,) = one.workers("serving")
+                os.kill(worker["pid"], signal.SIGSTOP)  # so that some wait there
+                wait_for_load(5)
+                os.kill(worker["pid"], signal.SIGKILL)
+                wait_until(functools.partial(another_serves, one, worker["pid"]), one.said())
+            wait_for_load()
+            result = finish()
+        # The one that the worker had accepted is its own.
+        assert result.lost <= 2, (result.counts, result.examples, one.said())
+        assert result.total > 100
 
 
 def test_a_next_supervisor_takes_it_over_and_becomes_new_code(netns: int, tmp_path: Path) -> None:

@@ -155,6 +155,9 @@ class Watching(Observer):
     def overlapping(self, address: Address) -> list[Address]:
         return []
 
+    def serving(self, address: Address) -> Address:
+        return address
+
     def close(self) -> None:
         pass
 
@@ -415,6 +418,13 @@ class Run:
         """Some time passes, and what is due is done; nothing is heard of yet."""
         self.simulated.time += seconds
         self.runner.settle()
+
+    def bind(self, worker: int) -> int:
+        """This worker opens its listener itself, and it is found; its cookie."""
+        front = self.service.fronts[0]
+        held = front.adopt(open_listener(front.bind.address, backlog=16))
+        self.worker(worker).listeners = (held,)
+        return held.cookie
 
     def ready(self, *workers: int) -> None:
         """These workers (all that start, without any) say that they are ready; one round."""

@@ -64,6 +64,42 @@ def test_the_last_worker_keeps_its_listener(begin: Callable[..., Run]) -> None:
     assert [one.cookie for one in run.worker(2).listeners] == [cookie]
 
 
+def test_a_listener_that_the_last_worker_bound_is_kept_until_another_shares(
+    begin: Callable[..., Run],
+) -> None:
+    """No worker can be started on it: what waits moves once the successor gets connections."""
+    run = begin(workers=1, bind_by="worker")
+    run.round()
+    cookie = run.bind(1)
+    run.ready()
+    run.wait(1, 3)
+    run.end(1, 1)
+    assert run.stages == {2: "STARTING"}
+    assert run.held() == {cookie}
+    successor = run.bind(2)
+    run.round(0.01)
+    assert run.held() == {cookie, successor}
+    run.ready()
+    run.round(0.01)
+    assert run.held() == {successor}
+    assert (run.simulated.queues[successor], run.simulated.lost) == (3, 0)
+
+
+@pytest.mark.parametrize("migrates", [True, False])
+def test_a_listener_that_a_worker_bound_is_closed_where_keeping_it_helps_nobody(
+    simulated: Simulated, begin: Callable[..., Run], migrates: bool
+) -> None:
+    """Where another shares it moves at once; where nothing migrates nobody could ever take it."""
+    simulated.migrates = migrates
+    run = begin(workers=2 if migrates else 1, bind_by="worker")
+    run.round()
+    cookies = {run.bind(one) for one in (1, 2)[: run.instance.size]}
+    run.ready()
+    gone = run.worker(1).listeners[0].cookie
+    run.end(1, 1)
+    assert run.held() == cookies - {gone}
+
+
 def test_deaths_that_come_quickly_put_the_next_start_off(run: Run) -> None:
     """The second crash within the window costs a tenth of a second."""
     run.end(1, 1)

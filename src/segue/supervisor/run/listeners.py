@@ -107,9 +107,9 @@ class Listeners:
         """What a listener holds goes to others when it is closed, and its place may be empty."""
         return all(moves_at_close(front.steering) for front in self.service.fronts)
 
-    def others_share(self, worker: Worker) -> bool:
-        """At each of its addresses somebody else would take what it leaves."""
-        own = {(held.bind, held.slot) for held in worker.listeners}
+    def others_share(self, listeners: tuple[HeldListener, ...]) -> bool:
+        """At each address somebody else would take what waits at these."""
+        own = {(held.bind, held.slot) for held in listeners}
         return all(
             any((front.number, slot) not in own for slot in front.shared)
             for front in self.service.fronts

@@ -299,7 +299,7 @@ class Performer:
 
     def release(self) -> None:
         """Hand on what waits at listeners of dead workers that no successor will take."""
-        for one in unclaimed.for_nobody(self.service):
+        for one in unclaimed.for_nobody(self.service, self.listeners):
             doing = f"handing on what waits at {one.name}"
             self.service.loop.attempt(doing, functools.partial(self._hand_on, one))
 

@@ -21,7 +21,11 @@ def leave(service: Service, listeners: Listeners, worker: Worker, before: Stage)
     instance = service.instance
     stopping = instance.phase in {Phase.STOPPING, Phase.ENDED}
     by_supervisor = service.settings.bind_by == "supervisor"
-    if not by_supervisor or stopping or not (before in _EVER_SERVED or worker.finisher):
+    last = before is Stage.SERVING and not listeners.others_share(worker.listeners)
+    if not by_supervisor and last and not stopping and listeners.move_themselves:
+        # Clients wait there until a successor has opened its own; then it is closed, and they move.
+        _note(service, worker, successor=False)
+    elif not by_supervisor or stopping or not (before in _EVER_SERVED or worker.finisher):
         again = (
             by_supervisor
             and not stopping
@@ -34,7 +38,7 @@ def leave(service: Service, listeners: Listeners, worker: Worker, before: Stage)
         else:
             listeners.let_go(worker)
     elif before is not Stage.SERVING or (
-        listeners.move_themselves and listeners.others_share(worker)
+        listeners.move_themselves and listeners.others_share(worker.listeners)
     ):
         # Closed rather than cycled where the kernel migrates: half-open requests stay with a
         # listener over a cycle, and its share would last until the next one.
@@ -70,15 +74,21 @@ def claim(service: Service, generation: int) -> tuple[HeldListener, ...]:
     return ()
 
 
-def for_nobody(service: Service) -> list[Unclaimed]:
-    """Those on which no successor will be started any more."""
+def for_nobody(service: Service, listeners: Listeners) -> list[Unclaimed]:
+    """Those on which no successor will be started any more.
+
+    No worker that binds is started on one.  They are kept while nobody else shares the address.
+    """
     instance = service.instance
+    by_supervisor = service.settings.bind_by == "supervisor"
     enough = len(instance.of(instance.working, *_SUCCESSORS)) >= instance.size
     over = instance.phase in {Phase.STOPPING, Phase.ENDED}
     return [
         one
         for one in service.unclaimed
-        if over or enough or not one.successor or one.generation != instance.working
+        if over
+        or (by_supervisor and (enough or not one.successor or one.generation != instance.working))
+        or (not by_supervisor and listeners.others_share(one.listeners))
     ]
 
 
