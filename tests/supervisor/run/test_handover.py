@@ -43,13 +43,14 @@ EMPTY = Handover(
     leftovers={"left": [], "bystanders": []},
 )
 WORKER = Worker(
-    7, 2, 123, 1.5, 99, Stage.DRAINING, 2.5, 2.25, 17, (HELD,), True, "o", "f", True, "d"
+    7, 2, 123, 1.5, 99, Stage.DRAINING, 2.5, 2.25, 17, (HELD,), True, "o", "m", "f", True, "d"
 )
 FULL: dict[str, Any] = {
     "record": Record(
         replace(SETTINGS, keep=3.0),
         Instance(
             size=4,
+            begun=0.5,
             phase=Phase.CANARY,
             working=2,
             newcomer=3,
