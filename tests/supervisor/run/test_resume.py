@@ -110,7 +110,7 @@ def test_new_code_that_cannot_go_on_begins_anew(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(os.getcwd())  # it goes where the settings were read
 
     class Executed(Exception):
-        pass
+        """The program would be another one now."""
 
     def execute(*_: object) -> NoReturn:
         raise Executed
