@@ -97,6 +97,14 @@ class Observer(Closing):
         others = [Address(host, address.port) for host in sorted(hosts)]
         return [one for one in others if one != address and (one.wildcard or address.wildcard)]
 
+    def everywhere(self) -> list[tuple[int, int, Address]]:
+        """Inode, cookie and address of every TCP listener in this network namespace."""
+        return [
+            (entry.inode, entry.cookie, Address(entry.host, entry.port))
+            for family in (socket.AF_INET, socket.AF_INET6)
+            for entry in self.diag.listeners(None, family)
+        ]
+
     def queued(self, address: Address) -> dict[int, int]:
         """Children in the accept queue of every listener at exactly this address, by cookie.
 

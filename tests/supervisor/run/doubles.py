@@ -155,6 +155,9 @@ class Watching(Observer):
     def overlapping(self, address: Address) -> list[Address]:
         return []
 
+    def everywhere(self) -> list[tuple[int, int, Address]]:
+        return []
+
     def serving(self, address: Address) -> Address:
         return address
 

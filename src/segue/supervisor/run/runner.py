@@ -66,7 +66,7 @@ class Runner:
         self._surveyed = 0.0
         self._discover_at = 0.0
         every = min(_REASON_PACE, service.limits.ready_timeout / 4)
-        self._reasons = Reasons(service.observer.diag, every)
+        self._reasons = Reasons(service.observer, every)
 
     def open(self, control: Control | None = None, inbox: Inbox | None = None) -> None:
         """Take orders, by the sockets that a predecessor hands over if it does."""

@@ -7,14 +7,12 @@ it takes LISTEN_FDS for another process's (sd_listen_fds(3)).
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from segue.address import Address
 from segue.errors import KernelError
 from segue.linux import proc
-from segue.linux.sock_diag import SockDiag
+from segue.observe.snapshot import Observer
 from segue.supervisor.workers.processes import Process
 
 _SHOWN = 3  # processes that listen elsewhere
@@ -58,8 +56,8 @@ def sentence(members: Sequence[Member]) -> str:
 class Reasons:
     """Looks at starting workers, each at most once in a while."""
 
-    def __init__(self, diag: SockDiag, every: float) -> None:
-        self._diag, self._every = diag, every
+    def __init__(self, observer: Observer, every: float) -> None:
+        self._observer, self._every = observer, every
         self._last: dict[int, tuple[float, str]] = {}  # by worker: when, and what was found
 
     def of(self, process: Process, own: Collection[int], most: int, now: float) -> str:
@@ -84,10 +82,9 @@ class Reasons:
 
     def _listening(self, own: Collection[int]) -> Mapping[int, str]:
         return {
-            entry.inode: str(Address(entry.host, entry.port))
-            for family in (socket.AF_INET, socket.AF_INET6)
-            for entry in self._diag.listeners(None, family)
-            if entry.cookie not in own
+            inode: str(address)
+            for inode, cookie, address in self._observer.everywhere()
+            if cookie not in own
         }
 
 
