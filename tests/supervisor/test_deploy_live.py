@@ -129,6 +129,25 @@ def test_a_release_that_is_gone_is_said_and_the_service_goes_on(
         assert one.said().count("no worker can be started until this is mended") == 1
 
 
+def test_a_restart_brings_what_the_file_of_variables_says_now(
+    netns: int, tmp_path: Path, current: Path
+) -> None:
+    """A bad line gives newcomers up; the working generation keeps what it has."""
+    file = tmp_path / "env"
+    file.write_text("COLOUR=red\n")
+    with started(tmp_path, current, "--env-file", str(file)) as one:
+        one.wait_serving()
+        assert answer()[2] == "red"
+        file.write_text("# changed\nCOLOUR='blue'\n")
+        assert one.ask("restart")["exit"] == 0
+        assert answer()[2] == "blue"
+        file.write_text("COLOUR\n")
+        refused = one.ask("restart")
+        assert refused["exit"] == 3
+        assert f"{file}, line 1: this is not NAME=VALUE" in refused["error"]
+        assert answer()[2] == "blue"
+
+
 def test_chdir_is_relative_to_the_file_that_names_it(
     netns: int, tmp_path: Path, current: Path
 ) -> None:

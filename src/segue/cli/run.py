@@ -19,7 +19,7 @@ _CONFIG = "segue.toml"
 # Variables that are not settings: where instances keep files and pins, and what a supervisor sets
 # for its workers and its successor.
 _INTERNAL = ("directory", "worker", "generation", "handover", "bpffs")
-_PATHS = ("chdir", "object")  # settings that are paths
+_PATHS = ("chdir", "env_file", "object")  # settings that are paths
 _DEFAULTS = Settings((Bind.parse("127.0.0.1:1", 0),), ("true",))
 
 
@@ -195,6 +195,12 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
 )
 @click.option(
     "--env", multiple=True, metavar="NAME=VALUE", help="Add a variable to the workers' environment."
+)
+@_option(
+    "--env-file",
+    "Add the variables of a file (NAME=VALUE lines, as in systemd's EnvironmentFile). It is read at"
+    " each start of a worker. --env overrides it.",
+    metavar="PATH",
 )
 @click.option(
     "--config", metavar="FILE", help=f"Read settings from FILE.  [default: {_CONFIG} if it exists]"

@@ -121,6 +121,7 @@ class Settings:
     # Where workers differ, shares that change by themselves help.  Elsewhere they surprise.
     balance: Literal["off", "queue"] = "off"
     env: tuple[str, ...] = field(default=())
+    env_file: str = ""
 
     def __post_init__(self) -> None:
         if not self.binds:
@@ -170,8 +171,9 @@ class Settings:
                 f"--balance queue needs the counters of the engine migrate (got --engine"
                 f" {self.engine})"
             )
-        if "\0" in self.chdir:
-            raise UsageError(f"--chdir must be a directory (got {shown(self.chdir)})")
+        for flag, path in (("chdir", self.chdir), ("env-file", self.env_file)):
+            if "\0" in path:
+                raise UsageError(f"--{flag} must be a path (got {shown(path)})")
         capability.bits(self.keep_capability)
         if self.allow_new_privileges and not (self.user or self.group):
             raise UsageError("--allow-new-privileges needs --user or --group")

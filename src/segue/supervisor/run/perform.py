@@ -13,7 +13,7 @@ from typing import assert_never
 from segue.errors import SegueError, StartRefused
 from segue.supervisor import notify
 from segue.supervisor.lifecycle import crashes, plan
-from segue.supervisor.lifecycle.instance import HeldListener, Worker
+from segue.supervisor.lifecycle.instance import HeldListener, Start, Worker
 from segue.supervisor.lifecycle.stages import InstanceInput, Phase, Stage, WorkerInput
 from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.run import unclaimed
@@ -110,7 +110,7 @@ class Performer:
                 worker.listeners = self.listeners.open()
             self._start(worker)
             self.held_up = ""
-            self._began(worker)
+            self._began(worker, service.processes.by_worker[worker.id].runs)
         except (SegueError, OSError) as error:
             now = service.world.now()
             worker.outcome = f"could not be started: {error}"
@@ -124,12 +124,13 @@ class Performer:
                 service.say(said)
             unclaimed.leave(service, self.listeners, worker, Stage.STARTING)
 
-    def _began(self, worker: Worker) -> None:
+    def _began(self, worker: Worker, own: Start | None) -> None:
         """Say what a generation runs, and which worker of it runs something else."""
         service, instance = self.service, self.service.instance
-        own = service.processes.what(worker)
         of = instance.starts.get(worker.generation)
         everyone = instance.of(worker.generation)
+        if own is None:
+            return
         if of is None or not any(one.directory == of.resolved for one in everyone):
             instance.starts[worker.generation] = own
             service.say(f"generation {worker.generation} runs {own}")

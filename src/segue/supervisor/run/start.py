@@ -25,6 +25,7 @@ from segue.supervisor.run.takeover import anyone_alive, take_over
 from segue.supervisor.run.upgrade import become
 from segue.supervisor.settings import Settings
 from segue.supervisor.source import Source
+from segue.supervisor.workers import variables
 from segue.supervisor.workers.identity import Identity
 from segue.supervisor.workers.injection import Injection, directory_of, forget
 from segue.supervisor.workers.place import Place, program
@@ -39,7 +40,7 @@ _V6ONLY = "net.ipv6.bindv6only"
 def check(settings: Settings, source: Source) -> None:
     """Whatever of the settings can be checked without listening and starting.
 
-    Raises StartRefused for a directory to start in that is gone, UsageError for a program that is
+    Raises StartRefused for a directory or variables that are gone, UsageError for a program that is
     not there, for a user or group that does not exist or may not be taken on, for a policy or an
     object that cannot be used; VerifierError for one that the kernel refuses; NotSupported for
     ``inject`` where there is no cgroup2, and for ``balance`` by an object that does not count.
@@ -54,7 +55,7 @@ def check(settings: Settings, source: Source) -> None:
     Paths.of(settings.instance_name)
     Identity.of(settings.user, settings.group)
     rights_of(settings)
-    env = dict(pair.split("=", 1) for pair in settings.env)
+    env = variables.given(settings)
     place = Place.of(settings, source.start)
     name = settings.command[0]
     if not program(name, env.get("PATH", os.environ.get("PATH")), place.resolved()):
@@ -67,7 +68,7 @@ def check(settings: Settings, source: Source) -> None:
 def serve(asked: Asked, world: World | None = None) -> int:
     """Run an instance until it is stopped; the exit code.
 
-    Raises StartRefused for a directory to start in that is gone, UsageError for an address that
+    Raises StartRefused for a directory or variables that are gone, UsageError for an address that
     somebody else serves, NotSupported for ``balance`` by an object that does not count,
     SegueError when the name is taken, KernelError when an address cannot be listened at.
     """

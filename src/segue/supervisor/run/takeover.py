@@ -95,7 +95,7 @@ def follow(runner: Runner, before: Settings) -> None:
         instance.size = settings.workers
         service.say(f"{settings.workers} workers from now on")
     what = (
-        *("command", "chdir", "env", "user", "group"),
+        *("command", "chdir", "env", "env_file", "user", "group"),
         *("keep_capability", "allow_new_privileges"),
     )
     changed = [one for one in what if getattr(before, one) != getattr(settings, one)]

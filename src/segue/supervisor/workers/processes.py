@@ -16,6 +16,7 @@ from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.instance import Start, Worker
 from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.settings import FIRST_FD, Settings
+from segue.supervisor.workers import variables
 from segue.supervisor.workers.identity import Identity, Rights
 from segue.supervisor.workers.injection import Injection
 from segue.supervisor.workers.pipe import Pipe
@@ -50,6 +51,7 @@ class Process:
     pipe: Pipe | None
     readiness: Readiness
     flag: str
+    runs: Start | None = None  # None if an earlier supervisor started it
 
     def set_draining(self, draining: bool) -> None:  # noqa: FBT001  the flag's two values
         """Tell the worker, which has the file mapped (segue.worker)."""
@@ -109,6 +111,7 @@ class Processes:
     def check(self) -> None:
         """Whether what the settings name for a worker is there.  Raises StartRefused."""
         os.close(self.place.open())
+        variables.given(self.settings)
 
     def start(self, worker: Worker, fronts: list[Front]) -> Process:
         """Spawn the command for this worker with its held listeners as descriptors from 3 on.
@@ -127,13 +130,6 @@ class Processes:
         finally:
             os.close(directory)
 
-    def what(self, worker: Worker) -> Start:
-        """What this worker was started with: for its generation, if it is the first of it."""
-        name = self.settings.command[0]
-        search = self._given().get("PATH", os.environ.get("PATH"))
-        found = program(name, search, worker.directory) or name
-        return Start(self.place.name, worker.directory, found, worker.started)
-
     def _start(self, worker: Worker, fronts: list[Front], directory: int) -> Process:
         settings = self.settings
         listeners = [
@@ -148,6 +144,7 @@ class Processes:
         inherit = [listener.fileno() for listener in listeners]
         argv = settings.arguments([FIRST_FD + place for place in range(len(settings.binds))])
         flag = self.paths.flag(worker.id)
+        env = self._environment(worker, flag, len(inherit))
         self.paths.write_flag(worker.id, SERVING)
         pipe: Pipe | None = None
         try:
@@ -160,7 +157,7 @@ class Processes:
                     os.fchown(pipe.writer, self.identity.uid, self.identity.gid)
             child = self._spawn(
                 argv,
-                env=self._environment(worker, flag, len(inherit)),
+                env=env,
                 inherit=inherit,
                 output=None if pipe is None else pipe.writer,
                 identity=self.identity,
@@ -179,7 +176,10 @@ class Processes:
         worker.pid, worker.start_ticks = child.pid, proc.start_time(child.pid) or 0
         if pipe is not None:
             pipe.started()
-        return self.add(worker, child, pipe)
+        process = self.add(worker, child, pipe)
+        found = program(argv[0], env.get("PATH"), worker.directory) or argv[0]
+        process.runs = Start(self.place.name, worker.directory, found, worker.started)
+        return process
 
     def add(self, worker: Worker, child: Child, pipe: Pipe | None) -> Process:
         """Add a process that already runs."""
@@ -191,15 +191,11 @@ class Processes:
         self.by_worker[worker.id] = process
         return process
 
-    def _given(self) -> dict[str, str]:
-        """Variables that the settings name."""
-        return {pair.partition("=")[0]: pair.partition("=")[2] for pair in self.settings.env}
-
     def _environment(self, worker: Worker, flag: str, inherited: int) -> dict[str, str]:
         env = dict(os.environ)
         for name in _OF_THE_SUPERVISOR:
             env.pop(name, None)
-        env.update(self._given())
+        env.update(variables.given(self.settings))
         env["NOTIFY_SOCKET"] = self.paths.notify
         env[VARIABLE] = flag
         env["PWD"] = self.place.name
