@@ -14,6 +14,27 @@ QUIET = Connection(1, 7, ("127.0.0.1", 4000), 1, unread=0, unsent=0, received_ms
 
 
 @pytest.mark.parametrize(
+    ("unread", "got", "age_ms", "untouched"),
+    [
+        (0, 0, 3, True),  # accepted just now: its request is on the way
+        (0, 0, 5000, False),  # a client that asks for nothing
+        (90, 90, 3, True),
+        (90, 90, 5000, True),  # it waits for a thread
+        (90, 180, 3, False),  # a part of it has been read
+        (0, 90, 3, False),
+    ],
+)
+def test_a_connection_is_untouched_until_its_worker_has_read_of_it(
+    unread: int, got: int, age_ms: int, untouched: bool
+) -> None:
+    """What it has read it knows, and finishes when it is told to stop."""
+    one = replace(
+        QUIET, unread=unread, bytes_received=got, received_ms=age_ms, sent_ms=age_ms, answered=False
+    )
+    assert one.untouched is untouched
+
+
+@pytest.mark.parametrize(
     ("unread", "unsent", "received_ms", "sent_ms", "got", "idle"),
     [
         (0, 0, 50, 30, 10, 30),  # answered: since the answer

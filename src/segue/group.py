@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from segue.address import Address
 
 
+# A client sends its request with the last packet of the handshake, or right behind it.
+_YOUNG_MS = 200
+
+
 @dataclass(frozen=True, slots=True)
 class Listener:
     """One socket in TCP_LISTEN, named by its cookie."""
@@ -53,6 +57,16 @@ class Connection:
     def accepted(self) -> bool:
         """A process has it."""
         return self.inode != 0
+
+    @property
+    def untouched(self) -> bool:
+        """Its process has read nothing of it, and will soon if it is asked for anything.
+
+        A server that is told to stop finishes the requests that it has read, and closes the rest.
+        """
+        if self.unread:
+            return self.unread == self.bytes_received
+        return not self.bytes_received and min(self.received_ms, self.sent_ms) < _YOUNG_MS
 
     @property
     def idle_ms(self) -> int | None:

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segue.supervisor.lifecycle.ending import ENDING
 from segue.supervisor.lifecycle.instance import HeldListener, Instance, Renewal, Start, Worker
+from segue.supervisor.lifecycle.limits import Limits
 from segue.supervisor.lifecycle.plan import (
     FOREVER,
     Abandon,
@@ -16,8 +18,8 @@ from segue.supervisor.lifecycle.plan import (
     Flip,
     GiveUp,
     Kill,
-    Limits,
     Load,
+    Refuse,
     Rescue,
     Retire,
     Share,
@@ -314,10 +316,83 @@ def test_a_finisher_takes_nothing_new() -> None:
     assert steps(made) == [Retire(2)]
 
 
-def test_stopping_tells_everybody_once_and_then_ends() -> None:
-    """Every worker is told; when the last is gone the instance ends."""
-    made = instance((1, Stage.SERVING), (2, Stage.STARTING), phase=Phase.STOPPING)
-    assert [type(move) for move in steps(made)] == [Stop, Stop]
+def leaving(*stages: tuple[int, Stage], at: float = 0.0, by: float = 0.0) -> Instance:
+    """An instance that was told to stop at 0, and refuses new connections from ``at`` on."""
+    return instance(*stages, phase=Phase.LEAVING, refuse_at=at, stop_by=by)
+
+
+def test_new_connections_are_refused_before_anybody_is_told_to_stop() -> None:
+    """At once, or when the time to serve on is over; until then crashed workers are replaced."""
+    assert steps(leaving((1, Stage.SERVING))) == [Refuse()]
+    made = leaving((1, Stage.SERVING), at=5.0)
+    assert steps(made, 4.9) == []
+    assert steps(made, 5.0) == [Refuse()]
+    assert deadline(made, LIMITS, 4.0) == 5.0
+    made.workers[1].feed(WorkerInput.EXIT, 1.0)
+    assert steps(made, 1.0) == [Spawn(1)]
+
+
+def test_newcomers_of_an_instance_that_leaves_are_stopped() -> None:
+    """Nobody waits for them any more; the working generation serves on."""
+    made = instance((1, Stage.SERVING), (2, Stage.STARTING), phase=Phase.RENEWING, newcomer=2)
+    made.leave(InstanceInput.STOP, 0.0, delay=5.0, limit=0.0)
+    assert steps(made) == [Stop(2, "its generation is given up")]
+
+
+@pytest.mark.parametrize(
+    ("has", "now", "told"),
+    [
+        (None, 0.5, False),  # nobody has looked yet
+        (Load(queue=1), 29.0, False),
+        (Load(untouched=1, busy=1), 29.0, False),
+        (Load(requests=1), 0.5, False),
+        (Load(requests=1), 1.5, True),  # that client has gone
+        (Load(busy=3, idle=4), 0.5, True),  # it knows of these, and finishes them
+        (Load(queue=1), 30.0, True),
+        (None, 30.0, True),
+    ],
+)
+def test_a_worker_is_told_to_stop_when_nobody_waits_for_it(
+    has: Load | None, now: float, told: bool
+) -> None:
+    """Whom the kernel has accepted is served: waiting, unread or half-open, up to the limit."""
+    made = instance((1, Stage.DRAINING), phase=Phase.STOPPING)
+    found = steps(made, now, **({} if has is None else {"w1": has}))
+    assert [type(one) for one in found] == [Stop] * told
+
+
+def test_one_that_does_not_accept_holds_up_no_other() -> None:
+    """Each is told when its own listeners are empty; one that never served, at once."""
+    made = instance(
+        (1, Stage.DRAINING), (1, Stage.DRAINING), (2, Stage.STARTING), phase=Phase.STOPPING
+    )
+    found = steps(made, w1=Load(queue=1), w2=Load())
+    assert found == [Stop(2, "the instance stops"), Stop(3, "the instance stops")]
+
+
+def test_at_the_end_of_the_stop_limit_everybody_is_killed() -> None:
+    """Whatever waits, whatever was promised; and the limits before it are fitted into it."""
+    limits = Limits(stop_limit=9.0)
+    made = instance((1, Stage.DRAINING), (1, Stage.STOPPING), phase=Phase.STOPPING, stop_by=9.0)
+    loads = {1: Load(queue=1), 2: Load(busy=1)}
+    assert plan(made, loads, limits, 6.7) == []
+    assert deadline(made, limits, 6.7) == 6.75
+    assert plan(made, loads, limits, 6.75) == [
+        Stop(1, "it needs the rest of the stop limit of 9 s")
+    ]
+    assert plan(made, {1: Load(), 2: Load()}, limits, 2.3)[-1] == Kill(2)  # it has nobody
+    assert deadline(made, limits, 6.8) == 9.0
+    late = plan(made, loads, limits, 9.0)
+    assert late == [Stop(1, "the stop limit of 9 s passed"), Kill(2)]
+    made.workers[1].feed(WorkerInput.STOP, 9.0)
+    made.workers[2].feed(WorkerInput.KILL, 9.0)
+    assert plan(made, loads, limits, 9.0) == [Kill(1)]
+
+
+def test_an_instance_that_stops_ends_with_its_last_worker() -> None:
+    """Nobody is told twice."""
+    made = instance((1, Stage.DRAINING), (2, Stage.STARTING), phase=Phase.STOPPING)
+    assert [type(one) for one in steps(made, w1=Load())] == [Stop, Stop]
     for one in made.living:
         one.feed(WorkerInput.STOP, 1.0)
     assert steps(made) == []
@@ -366,9 +441,14 @@ def perform(made: Instance, step: Step, now: float) -> None:
             assert made.newcomer == generation
             made.newcomer = None
         case GiveUp(_):
-            made.feed(InstanceInput.FAILED)
+            made.leave(InstanceInput.FAILED, now, delay=0.0, limit=0.0)
         case Retire(worker):
             made.workers[worker].feed(WorkerInput.UNSHARE, now)
+        case Refuse():
+            made.feed(InstanceInput.REFUSE)
+            for one in made.living:
+                if one.stage in {Stage.STANDBY, Stage.SERVING}:
+                    one.feed(WorkerInput.UNSHARE, now)
         case End():
             made.feed(InstanceInput.EMPTY)
 
@@ -407,8 +487,8 @@ def test_whatever_happens_somebody_serves_or_is_being_started(
         elif event == "scale" and made.phase is Phase.SERVING:
             made.feed(InstanceInput.SCALE)
             made.size = 1 + number % 3
-        elif event == "stop" and number == 0 and made.phase is not Phase.ENDED:
-            made.feed(InstanceInput.STOP)
+        elif event == "stop" and number < 2 and made.phase not in ENDING:
+            made.leave(InstanceInput.STOP, now, delay=float(number), limit=0.0)
         for _ in range(20):
             due = plan(made, {each.id: Load() for each in made.living}, LIMITS, now)
             if not due:
@@ -417,7 +497,7 @@ def test_whatever_happens_somebody_serves_or_is_being_started(
                 perform(made, step, now)
         else:
             pytest.fail(f"the plan never settles: {due}")
-        if made.phase in {Phase.SERVING, Phase.RENEWING, Phase.CANARY}:
+        if made.phase in {Phase.SERVING, Phase.RENEWING, Phase.CANARY, Phase.LEAVING}:
             assert made.of(made.working, Stage.STARTING, Stage.STANDBY, Stage.SERVING)
 
 

@@ -7,6 +7,7 @@ from itertools import product
 import pytest
 
 from segue.errors import IllegalInput
+from segue.supervisor.lifecycle.ending import ENDING
 from segue.supervisor.lifecycle.instance import Instance, Worker
 from segue.supervisor.lifecycle.stages import (
     INSTANCE,
@@ -58,7 +59,9 @@ def test_every_worker_can_reach_its_end() -> None:
 
 
 def test_every_instance_can_be_stopped() -> None:
-    """From each phase but the last STOP leads to STOPPING."""
+    """From each phase in which it does not stop yet, and from there to its end."""
     for phase in Phase:
-        if phase is not Phase.ENDED:
-            assert INSTANCE[phase, InstanceInput.STOP] is Phase.STOPPING
+        if phase not in ENDING:
+            assert INSTANCE[phase, InstanceInput.STOP] is Phase.LEAVING
+    assert INSTANCE[Phase.LEAVING, InstanceInput.REFUSE] is Phase.STOPPING
+    assert INSTANCE[Phase.STOPPING, InstanceInput.EMPTY] is Phase.ENDED

@@ -124,6 +124,20 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
     type=float,
 )
 @_option(
+    "--stop-delay",
+    "When the instance is told to stop, serve on for SECONDS while workers say that they drain,"
+    " then refuse new connections.",
+    metavar="SECONDS",
+    type=float,
+)
+@_option(
+    "--stop-limit",
+    "Stop the instance within SECONDS. The drain and stop timeouts are shortened to fit, and what"
+    " still runs at the end is killed. 0 means no limit (docs/STOP.md).",
+    metavar="SECONDS",
+    type=float,
+)
+@_option(
     "--keep",
     "Keep the old generation for SECONDS after a restart, so that a rollback is possible.",
     metavar="SECONDS",

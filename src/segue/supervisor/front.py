@@ -15,7 +15,7 @@ from segue.address import Address
 from segue.engine.cycle import CycleReport, cycle
 from segue.engine.duplicate import duplicate
 from segue.engine.own_member import OwnMember
-from segue.engine.steering import IndexAddressed, Steering, counted_of
+from segue.engine.steering import IndexAddressed, Refusing, Steering, counted_of
 from segue.errors import InternalError, SegueError, UsageError
 from segue.group import Listener
 from segue.linux import proc
@@ -50,6 +50,7 @@ class Front:
         default_factory=set
     )  # cookies of all listeners that were ever held here
     asked: Address = field(init=False)  # what the settings say; workers may serve it elsewhere
+    refusing: bool = False  # no new connection comes any more
 
     def __post_init__(self) -> None:
         self.asked = self.bind.address
@@ -144,6 +145,16 @@ class Front:
         for slot, one in self.incumbents.items():
             self.steering.leave(slot, one)
         self.incumbents.clear()
+
+    def refuse(self) -> None:
+        """From here on no new connection comes.  What came before is finished.
+
+        Does nothing if nobody listens here.  Raises KernelError, VerifierError.
+        """
+        listening = [one for one in self.sockets.values() if is_listening(one)]
+        if listening and isinstance(self.steering, Refusing):
+            self.steering.refuse(listening)
+            self.refusing = True
 
     def leave(self, slot: int) -> None:
         """Close our descriptor.

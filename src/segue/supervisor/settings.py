@@ -23,7 +23,7 @@ from segue.linux.openat import open_trusted
 from segue.observe.stall import PATIENCE
 from segue.supervisor.control.paths import NAME, check_name, name_of
 from segue.supervisor.control.requests import LONGEST, MOST_WORKERS, shown
-from segue.supervisor.lifecycle.plan import Limits
+from segue.supervisor.lifecycle.limits import Limits
 
 TOKEN = re.compile(r"\{(fd|host|port)\}")
 _LONGEST_FILE = 1 << 16  # bytes of a segue.toml
@@ -94,6 +94,11 @@ class Settings:
     drain_timeout: float = 30.0
     # From the stop signal to SIGKILL.  By then the worker is quiet, or its drain limit is over.
     stop_timeout: float = 10.0
+    # From the request to stop until new connections are refused.  A balancer that asks for health
+    # needs some seconds to send its clients elsewhere; without one they would only be kept longer.
+    stop_delay: float = 0.0
+    # For the whole of a stop.  Whoever stops us has a limit of his own, of which we know nothing.
+    stop_limit: float = 0.0
     # How long the old generation is kept for a rollback once the new one has all new connections.
     keep: float = 0.0
     stop_signal: str = "TERM"
@@ -150,12 +155,24 @@ class Settings:
                     f"--{limit.replace('_', '-')} must be more than 0 and less than a day in"
                     f" seconds (got {seconds:g})"
                 )
-        for limit in ("idle_grace", "keep", "stall_kill", "start_retry"):
+        for limit in (
+            "idle_grace",
+            "keep",
+            "stall_kill",
+            "start_retry",
+            "stop_delay",
+            "stop_limit",
+        ):
             if not 0 <= (seconds := getattr(self, limit)) < LONGEST:
                 raise UsageError(
                     f"--{limit.replace('_', '-')} must be at least 0 and less than a day in"
                     f" seconds (got {seconds:g})"
                 )
+        if self.stop_limit and self.stop_limit <= self.stop_delay:
+            raise UsageError(
+                f"--stop-limit must be more than --stop-delay (got {self.stop_limit:g} and"
+                f" {self.stop_delay:g})"
+            )
         if self.ready_http and not self.ready_http.startswith("/"):
             raise UsageError(
                 f"--ready-http must be a path such as /health (got {self.ready_http!r})"
@@ -193,6 +210,8 @@ class Settings:
             drain_timeout=self.drain_timeout,
             stop_timeout=self.stop_timeout,
             start_retry=self.start_retry,
+            stop_delay=self.stop_delay,
+            stop_limit=self.stop_limit,
             crash_limit=self.crash_limit,
             crash_window=self.crash_window,
             stall_kill=self.stall_kill,

@@ -149,7 +149,8 @@ def test_whoever_was_told_to_stop_is_no_crash(run: Run) -> None:
 def test_connections_of_a_killed_worker_are_cut(run: Run) -> None:
     """It is killed after its time, by SIGKILL, and said so."""
     run.orders.stop()
-    run.settle()
+    for _ in range(3):
+        run.round(0.1)  # nobody waits at their listeners
     run.settle(11.0)
     run.round()
     for worker in list(run.stages):

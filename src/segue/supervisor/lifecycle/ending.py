@@ -1,14 +1,16 @@
-"""What a request to stop means, given those that came before: a pure decision."""
+"""The end of an instance, as pure decisions: what a signal means, and the time that a stop has."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Collection
+from dataclasses import replace
 from enum import Enum, auto
 
+from segue.supervisor.lifecycle.limits import Limits
 from segue.supervisor.lifecycle.stages import Phase
 
-ENDING = frozenset({Phase.STOPPING, Phase.ENDED})
+ENDING = frozenset({Phase.LEAVING, Phase.STOPPING, Phase.ENDED})
 
 
 class Meaning(Enum):
@@ -33,3 +35,21 @@ def meaning(phase: Phase, number: int, before: Collection[int]) -> Meaning:
     if number == signal.SIGINT and number in before:
         return Meaning.AT_ONCE
     return Meaning.GO_ON
+
+
+def fitted(limits: Limits) -> Limits:
+    """The limits as they are while an instance stops: none reaches beyond the stop limit.
+
+    The delay is kept whole, since a balancer needs its time however little is left.  A worker may
+    finish its connections for as long as is left then.  Of that, the time from the stop signal to
+    SIGKILL has the part that it would have of both.
+    """
+    left = limits.stop_limit - limits.stop_delay
+    asked = limits.drain_timeout + limits.stop_timeout
+    if not limits.stop_limit or asked <= left:
+        return limits
+    return replace(
+        limits,
+        drain_timeout=min(limits.drain_timeout, left),
+        stop_timeout=limits.stop_timeout * left / asked,
+    )

@@ -118,12 +118,25 @@ class Instance:
     balance: dict[int, float] = field(default_factory=dict)  # more factors, by ``--balance queue``
     crashes: list[float] = field(default_factory=list)
     not_before: float = 0.0  # the back-off: no worker is respawned earlier
+    refuse_at: float = 0.0  # once it is to stop: when it takes no new connections any more
+    stop_by: float = 0.0  # and when whatever still runs is killed; 0 for never
     workers: dict[int, Worker] = field(default_factory=dict)
     starts: dict[int, Start] = field(default_factory=dict)  # by generation
 
     def feed(self, given: InstanceInput) -> None:
         """Go one step of the table.  Raises IllegalInput and changes nothing without a row."""
         self.phase = step(INSTANCE, "this instance", self.phase, given)
+
+    def leave(self, given: InstanceInput, now: float, *, delay: float, limit: float) -> None:
+        """Begin to stop: take no new connections after ``delay``, and end by ``limit`` unless 0.
+
+        Newcomers are given up.  Raises IllegalInput and changes nothing without a row.
+        """
+        self.feed(given)
+        self.newcomer = None
+        self.refuse_at = now + delay
+        if limit and not self.stop_by:
+            self.stop_by = now + limit
 
     def of(self, generation: int, *stages: Stage) -> list[Worker]:
         """Live workers of a generation, oldest first, without finishers; only of these stages."""

@@ -12,26 +12,13 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from segue.shares import by_generation
+from segue.supervisor.lifecycle.ending import ENDING, fitted
 from segue.supervisor.lifecycle.instance import Instance, Worker
+from segue.supervisor.lifecycle.limits import Limits
 from segue.supervisor.lifecycle.stages import Phase, Stage
 
 FOREVER = float("inf")
 Weights: TypeAlias = tuple[tuple[int, float], ...]  # (worker id, weight) by id
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Counts, and times in seconds.  settings.py has the reason for each default."""
-
-    ready_timeout: float = 60.0
-    idle_grace: float = 1.0
-    drain_timeout: float = 30.0
-    stop_timeout: float = 10.0
-    start_retry: float = 0.0
-    crash_limit: int = 0  # 0 for never
-    crash_window: float = 60.0
-    respawn: bool = True
-    stall_kill: float = 0.0  # 0 means never
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +31,7 @@ class Load:
 
     queue: int = 0
     requests: int = 0
+    untouched: int = 0  # accepted connections of which the worker has not read a request yet
     busy: int = 0  # connections with an open request, bytes in flight, or not idle long enough
     idle: int = 0
 
@@ -67,6 +55,10 @@ class Stall:
     not_before: float = 0.0  # the earliest time at which its listeners may be cycled again
     total: float = 0.0  # seconds stalled within the last MEMORY times the limit ``stall_kill``
 
+
+# How long a stop waits for half-open requests.  A SYN-ACK that was lost is sent again after 1 s; a
+# client that is still silent then has most likely gone, or scans.
+HALF_OPEN = 1.5
 
 # If a worker stalls for a tenth of its time, its clients lose more than by a restart.
 MEMORY = 10.0
@@ -139,11 +131,18 @@ class GiveUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Refuse:
+    """Take no new connections from here on; what has come is finished."""
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """End the instance: it was told to stop, and the last worker is gone."""
 
 
-Step: TypeAlias = Spawn | Flip | Share | Rescue | Retire | Stop | Kill | Abandon | GiveUp | End
+Step: TypeAlias = (
+    Spawn | Flip | Share | Rescue | Retire | Stop | Kill | Abandon | GiveUp | Refuse | End
+)
 
 
 def plan(
@@ -160,14 +159,12 @@ def plan(
     if instance.phase is Phase.ENDED:
         return []
     living = instance.living
+    if instance.phase in ENDING:
+        limits = fitted(limits)
     if instance.phase is Phase.STOPPING:
-        steps: list[Step] = [
-            Stop(one.id, "the instance stops")
-            for one in living
-            if one.stage not in {Stage.STOPPING, Stage.KILLED}
-        ]
-        steps += _kills(instance, living, loads, limits, now)
-        return steps or ([] if living else [End()])
+        return _ending(instance, living, loads, limits, now)
+    if instance.phase is Phase.LEAVING and now >= instance.refuse_at:
+        return [Refuse()]
     given_up = _given_up(instance, living)
     if given_up:
         return given_up
@@ -178,7 +175,9 @@ def plan(
     if weights and weights != instance.shared:
         # Alone, so that a worker that gets its share back is not stopped as quiet at the same time.
         return [Share(weights)]
-    steps = [Retire(one.id) for one in living if one.finisher and one.stage is Stage.STANDBY]
+    steps: list[Step] = [
+        Retire(one.id) for one in living if one.finisher and one.stage is Stage.STANDBY
+    ]
     steps += _rescues(instance, stalls, now)
     steps += _spawns(instance, living, limits, now)
     steps += _stops(instance, living, loads, limits, now)
@@ -392,6 +391,45 @@ def _stops(
     return steps
 
 
+def _ending(
+    instance: Instance, living: list[Worker], loads: Mapping[int, Load], limits: Limits, now: float
+) -> list[Step]:
+    """Stop each worker as soon as nobody waits for it, and end with the last."""
+    steps: list[Step] = [
+        Stop(one.id, why)
+        for one in living
+        if one.stage not in {Stage.STOPPING, Stage.KILLED}
+        if (why := _why_now(instance, one, loads.get(one.id), limits, now))
+    ]
+    steps += _kills(instance, living, loads, limits, now)
+    return steps or ([] if living else [End()])
+
+
+def _why_now(
+    instance: Instance, worker: Worker, load: Load | None, limits: Limits, now: float
+) -> str:
+    """Why this worker is told to stop now, while the instance stops; "" to wait.
+
+    A worker finishes the requests that it has read; what it has not read would be reset.
+    """
+    if _out_of_time(instance, now):
+        return f"the stop limit of {limits.stop_limit:g} s passed"
+    if worker.stage is not Stage.DRAINING:
+        return "the instance stops"
+    if now >= worker.stage_since + limits.drain_timeout:
+        return f"the drain limit of {limits.drain_timeout:g} s passed"
+    if instance.stop_by and now >= instance.stop_by - limits.stop_timeout:
+        return f"it needs the rest of the stop limit of {limits.stop_limit:g} s"
+    since = max(worker.stage_since, instance.refuse_at)
+    if load is None or load.queue or load.untouched:
+        return ""
+    return "" if load.requests and now < since + HALF_OPEN else "the instance stops"
+
+
+def _out_of_time(instance: Instance, now: float) -> bool:
+    return bool(instance.stop_by) and now >= instance.stop_by
+
+
 def _kills(
     instance: Instance, living: list[Worker], loads: Mapping[int, Load], limits: Limits, now: float
 ) -> list[Step]:
@@ -399,8 +437,16 @@ def _kills(
         Kill(one.id)
         for one in living
         if one.stage is Stage.STOPPING
-        and now >= one.stage_since + limits.stop_timeout
-        and (now >= _patience(instance, one, limits) or not _has_connections(loads.get(one.id)))
+        and (
+            _out_of_time(instance, now)
+            or (
+                now >= one.stage_since + limits.stop_timeout
+                and (
+                    now >= _patience(instance, one, limits)
+                    or not _has_connections(loads.get(one.id))
+                )
+            )
+        )
     ]
 
 
@@ -426,7 +472,10 @@ def deadline(instance: Instance, limits: Limits, now: float) -> float:
 
     How often draining workers are looked at is not part of this; the runner chooses it.
     """
-    times = []
+    times = [instance.refuse_at, instance.stop_by]
+    if instance.phase in ENDING:
+        limits = fitted(limits)
+        times.append(instance.stop_by - limits.stop_timeout)
     for one in instance.living:
         if one.stage is Stage.STARTING:
             times.append(one.started + limits.ready_timeout)

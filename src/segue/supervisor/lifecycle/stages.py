@@ -67,7 +67,8 @@ class Phase(Enum):
     SERVING = auto()  # one generation serves; older ones may still drain
     RENEWING = auto()  # a new generation starts beside the working one
     CANARY = auto()  # the new generation has a part of new connections until it is promoted
-    STOPPING = auto()
+    LEAVING = auto()  # told to stop: workers serve on, and tell clients to go
+    STOPPING = auto()  # no new connections; workers are told to stop once nobody waits
     ENDED = auto()
 
 
@@ -82,30 +83,32 @@ class InstanceInput(Enum):
     FAILED = auto()  # a worker of the new generation died, or was not ready in time
     SCALE = auto()
     STOP = auto()
+    REFUSE = auto()  # the time to serve on is over
     EMPTY = auto()  # the last worker is gone
 
 
 INSTANCE: Mapping[tuple[Phase, InstanceInput], Phase] = {
     (Phase.STARTING, InstanceInput.READY): Phase.SERVING,
-    (Phase.STARTING, InstanceInput.FAILED): Phase.STOPPING,
-    (Phase.STARTING, InstanceInput.STOP): Phase.STOPPING,
+    (Phase.STARTING, InstanceInput.FAILED): Phase.LEAVING,
+    (Phase.STARTING, InstanceInput.STOP): Phase.LEAVING,
     (Phase.SERVING, InstanceInput.RESTART): Phase.RENEWING,
     (Phase.SERVING, InstanceInput.ROLLBACK): Phase.SERVING,
     (Phase.SERVING, InstanceInput.SCALE): Phase.SERVING,
-    (Phase.SERVING, InstanceInput.FAILED): Phase.STOPPING,  # the crash-loop limit
-    (Phase.SERVING, InstanceInput.STOP): Phase.STOPPING,
+    (Phase.SERVING, InstanceInput.FAILED): Phase.LEAVING,  # the crash-loop limit
+    (Phase.SERVING, InstanceInput.STOP): Phase.LEAVING,
     (Phase.RENEWING, InstanceInput.RESTART): Phase.RENEWING,
     (Phase.RENEWING, InstanceInput.READY): Phase.SERVING,
     (Phase.RENEWING, InstanceInput.CANARY): Phase.CANARY,
     (Phase.RENEWING, InstanceInput.ROLLBACK): Phase.SERVING,
     (Phase.RENEWING, InstanceInput.FAILED): Phase.SERVING,
-    (Phase.RENEWING, InstanceInput.STOP): Phase.STOPPING,
+    (Phase.RENEWING, InstanceInput.STOP): Phase.LEAVING,
     (Phase.CANARY, InstanceInput.RESTART): Phase.RENEWING,
     (Phase.CANARY, InstanceInput.PROMOTE): Phase.SERVING,
     (Phase.CANARY, InstanceInput.ROLLBACK): Phase.SERVING,
     (Phase.CANARY, InstanceInput.FAILED): Phase.SERVING,
-    (Phase.CANARY, InstanceInput.STOP): Phase.STOPPING,
-    (Phase.STOPPING, InstanceInput.STOP): Phase.STOPPING,
+    (Phase.CANARY, InstanceInput.STOP): Phase.LEAVING,
+    (Phase.LEAVING, InstanceInput.FAILED): Phase.LEAVING,  # the crash-loop limit
+    (Phase.LEAVING, InstanceInput.REFUSE): Phase.STOPPING,
     (Phase.STOPPING, InstanceInput.EMPTY): Phase.ENDED,
 }
 

@@ -78,6 +78,8 @@ class Ends:
         self.rescue.ended(worker.id)
         worker.missing = ""
         limit = now + self.service.limits.stop_timeout
+        if self.service.instance.stop_by:
+            limit = min(limit, self.service.instance.stop_by)
         number = self.service.settings.signal_number()
         left = self.service.leftovers.begin(
             pid, process.flag, number, limit, self.service.processes

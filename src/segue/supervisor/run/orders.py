@@ -218,6 +218,8 @@ class Orders:
             known = ", ".join(str(one.bind.address) for one in fronts)
             raise UsageError(f"nothing is bound to {shown(wanted)} here (there are {known})")
         front = named[0]
+        if front.refusing:
+            raise UsageError("the instance stops, and gets no new connections to show")
         self.service.tracing.begin(client, front.number, front.steering, front.borrow)
 
     def scale(self, size: int) -> None:
@@ -232,10 +234,18 @@ class Orders:
         service, instance = self.service, self.service.instance
         if instance.phase in ENDING:
             return
-        instance.feed(InstanceInput.STOP)
-        notify.tell(STOPPING="1")
+        # Before the first generation serves there is nobody to tell.
+        delay = 0.0 if instance.phase is Phase.STARTING else service.limits.stop_delay
+        now, limit = service.world.now(), service.limits.stop_limit
+        instance.leave(InstanceInput.STOP, now, delay=delay, limit=limit)
+        status = "stopping: every worker is told to finish"
+        if delay:
+            status = f"stopping in {delay:g} s: workers serve on, and can tell clients to go"
+        notify.tell(STOPPING="1", STATUS=status)
         service.waiting.stopped()
-        service.say("stopping: every worker is told to finish")
+        service.say(status)
+        for process in service.processes:
+            process.set_draining(draining=True)
 
     def _end(self, number: int) -> None:
         """A signal asks for the end."""
@@ -261,7 +271,10 @@ class Orders:
 
     def _fast(self, number: int) -> None:
         service = self.service
-        service.instance.feed(InstanceInput.STOP)
+        if service.instance.phase not in ENDING:
+            service.instance.feed(InstanceInput.STOP)
+        if service.instance.phase is Phase.LEAVING:
+            service.instance.feed(InstanceInput.REFUSE)
         service.exit_code = 128 + number
         service.say("stopping at once: every worker is killed")
         for worker in service.instance.living:

@@ -13,6 +13,7 @@ from typing import assert_never
 from segue.errors import SegueError, StartRefused
 from segue.supervisor import notify
 from segue.supervisor.lifecycle import crashes, plan
+from segue.supervisor.lifecycle.ending import ENDING
 from segue.supervisor.lifecycle.instance import HeldListener, Start, Worker
 from segue.supervisor.lifecycle.stages import InstanceInput, Phase, Stage, WorkerInput
 from segue.supervisor.rescue.rescue import Rescue
@@ -20,6 +21,7 @@ from segue.supervisor.run import unclaimed
 from segue.supervisor.run.listeners import Listeners
 from segue.supervisor.run.service import Service, Unclaimed
 from segue.supervisor.workers.processes import Process
+from segue.supervisor.workers.survey import describe, strangers
 
 # Between two tries to start a worker where what it needs is gone: a look costs nothing, and a
 # deploy is waited for.
@@ -57,9 +59,9 @@ class Performer:
             case plan.Abandon(generation, why):
                 self._abandon(generation, why)
             case plan.GiveUp(why):
-                self.service.instance.feed(InstanceInput.FAILED)
-                self.service.exit_code = 3
-                self.service.say(f"giving up: {why}")
+                self._give_up(why)
+            case plan.Refuse():
+                self._refuse()
             case plan.End():
                 self.service.instance.feed(InstanceInput.EMPTY)
             case _:
@@ -242,7 +244,8 @@ class Performer:
             self.service.survey.forget(worker.id)
         process = self.service.processes.by_worker.get(worker.id)
         if process is not None:
-            process.set_draining(worker.stage is not Stage.SERVING)
+            leaving = self.service.instance.phase in ENDING
+            process.set_draining(draining=leaving or worker.stage is not Stage.SERVING)
 
     def _rescue(self, worker: Worker) -> None:
         rescue = self.rescue
@@ -279,6 +282,35 @@ class Performer:
         self.service.instance.feed(InstanceInput.FAILED)
         self.service.instance.newcomer = None
         self.service.failed(generation, why)
+
+    def _give_up(self, why: str) -> None:
+        service = self.service
+        now, limit = service.world.now(), service.limits.stop_limit
+        service.instance.leave(InstanceInput.FAILED, now, delay=0.0, limit=limit)
+        service.exit_code = 3
+        service.say(f"giving up: {why}")
+
+    def _refuse(self) -> None:
+        """The group at each address first: what comes after that, nobody would wait for."""
+        service = self.service
+        self.refuse()
+        service.instance.feed(InstanceInput.REFUSE)
+        for worker in service.instance.living:
+            service.survey.forget(worker.id)  # it saw connections before they were refused
+            if worker.stage in {Stage.STANDBY, Stage.SERVING}:
+                self._feed(worker, WorkerInput.UNSHARE)
+
+    def refuse(self) -> None:
+        """No new connections where nobody else listens; what cannot be is said."""
+        self.service.tracing.close()  # at whose end the ordinary program would be back
+        for front in self.service.fronts:
+            where = front.bind.address
+            others = strangers(front, self.service.processes)
+            if others:
+                self.service.say(f"{describe(others[0])} listens at {where} too, and serves on")
+            else:
+                doing = f"refusing new connections at {where} while the instance stops"
+                self.service.loop.attempt(doing, front.refuse)
 
     def prune(self) -> None:
         """Forget workers that are gone; a newcomer's is kept, for the plan to see that it fell."""

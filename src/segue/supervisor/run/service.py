@@ -17,8 +17,8 @@ from segue.supervisor.control.paths import Paths
 from segue.supervisor.control.tracing import Tracing
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.instance import HeldListener, Instance
+from segue.supervisor.lifecycle.limits import Limits
 from segue.supervisor.lifecycle.outage import Outage
-from segue.supervisor.lifecycle.plan import Limits
 from segue.supervisor.loop import Loop
 from segue.supervisor.run.flow import Flow
 from segue.supervisor.run.record import Record

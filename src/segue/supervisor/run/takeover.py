@@ -20,6 +20,7 @@ from segue.errors import KernelError
 from segue.linux import pidfd, proc
 from segue.supervisor.control.log import Log
 from segue.supervisor.control.paths import Paths
+from segue.supervisor.lifecycle.ending import ENDING
 from segue.supervisor.lifecycle.instance import Instance, Worker
 from segue.supervisor.lifecycle.stages import Phase, Stage, WorkerInput
 from segue.supervisor.run.record import UNREADABLE, Record
@@ -101,8 +102,10 @@ def follow(runner: Runner, before: Settings) -> None:
     changed = [one for one in what if getattr(before, one) != getattr(settings, one)]
     if changed:
         service.say(f"the {' and '.join(changed).replace('_', ' ')} changed since: restarting")
-        if instance.phase is not Phase.STARTING:
+        if instance.phase not in {Phase.STARTING, *ENDING}:
             runner.orders.restart()
+    if instance.phase is Phase.STOPPING:
+        runner.performer.refuse()
 
 
 def _readopt(runner: Runner, worker: Worker) -> None:

@@ -82,15 +82,19 @@ class Survey:
         grace = self.idle_grace * 1000
         connections = group.held_by(pids)
         idle = sum(1 for one in connections if one.idle_ms is not None and one.idle_ms >= grace)
-        unknown = len(group.unowned) if worker.id in self.hidden | self.crowded else 0
+        unknown = group.unowned if worker.id in self.hidden | self.crowded else ()
         return Load(
             queue=sofar.queue + queue,
             requests=sofar.requests + self._requests(worker, front, group, now),
-            busy=sofar.busy + len(connections) - idle + unknown,
+            untouched=sofar.untouched + sum(one.untouched for one in (*connections, *unknown)),
+            busy=sofar.busy + len(connections) - idle + len(unknown),
             idle=sofar.idle + idle,
         )
 
     def _requests(self, worker: Worker, front: Front, group: Group, now: float) -> int:
+        if front.refusing:
+            # Whosever they are: nobody takes over from the workers that stop now.
+            return len(group.requests) if now >= worker.stage_since + _SETTLED else 1
         if front.steering.migrates:
             return 0
         mine = self.pending[worker.id]
