@@ -25,19 +25,23 @@ _ADVICE = {
 _ADVICE[errno.EPERM] = _ADVICE[errno.EACCES]
 
 
-def find(mounts: str, membership: str) -> str | None:
+def find(mounts: str, membership: str, controller: str = "") -> str | None:
     """The directory of a process's cgroup, from its mountinfo and cgroup files (proc(5)).
 
     The mount's own directory where the cgroup is not below what is mounted; None when cgroup2 is
-    mounted nowhere.
+    mounted nowhere.  With a ``controller``, the same in its hierarchy of version 1.
     """
-    own = next(
-        (line.removeprefix("0::") for line in membership.splitlines() if line.startswith("0::")),
-        "/",
-    )
+    own = "/"
+    for line in membership.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controller in controllers.split(","):
+            own = path
     for line in mounts.splitlines():
         fields, _, kind = line.partition(" - ")
-        if kind.split(" ", 1)[0] != "cgroup2":
+        name, _, options = kind.partition(" ")
+        if controller and (name != "cgroup" or controller not in options.split(" ")[-1].split(",")):
+            continue
+        if not controller and name != "cgroup2":
             continue
         root, where = (_plain(field) for field in fields.split(" ")[3:5])
         below = own.removeprefix(root) if root != "/" else own

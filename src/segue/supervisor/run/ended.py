@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 
 from segue.errors import SegueError
 from segue.linux import proc
@@ -64,6 +65,8 @@ class Ends:
         # A quota may be used up between two looks.
         accepted = before is Stage.STARTING and code == 0 and self._accepted(process, now)
         worker.outcome = outcome(code)
+        if code == -signal.SIGKILL and before is not Stage.KILLED:
+            worker.outcome += self.service.processes.kills.claim(worker.id)
         if process.pipe is not None:
             said = self.service.flow.end(process.pipe)
             process.pipe = None

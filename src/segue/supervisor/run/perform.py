@@ -20,7 +20,7 @@ from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.run import unclaimed
 from segue.supervisor.run.listeners import Listeners
 from segue.supervisor.run.service import Service, Unclaimed
-from segue.supervisor.workers.processes import Process
+from segue.supervisor.workers.processes import LOOKED_AT, Process
 from segue.supervisor.workers.survey import describe, strangers
 
 # Between two tries to start a worker where what it needs is gone: a look costs nothing, and a
@@ -246,6 +246,8 @@ class Performer:
         if process is not None:
             leaving = self.service.instance.phase in ENDING
             process.set_draining(draining=leaving or worker.stage is not Stage.SERVING)
+            if given in {WorkerInput.SHARE, WorkerInput.UNSHARE}:
+                process.spare(LOOKED_AT)
 
     def _rescue(self, worker: Worker) -> None:
         rescue = self.rescue

@@ -162,6 +162,7 @@ class Runner:
             self.balancing.step(now, self.rescue.stalls, self.rescue.diverted)
         if now >= self._looked + _IDLE_PACE:
             self._looked = now
+            service.processes.kills.look()
             self.upkeep.look()
             self.orders.keep_files()
 

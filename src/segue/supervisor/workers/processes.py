@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from segue.errors import KernelError, UsageError
-from segue.linux import openat, pidfd, proc
+from segue.linux import oom, openat, pidfd, proc
 from segue.linux.sockopt import lock_filter
 from segue.supervisor.control.paths import Paths
 from segue.supervisor.front import Front
@@ -19,6 +19,7 @@ from segue.supervisor.settings import FIRST_FD, Settings
 from segue.supervisor.workers import variables
 from segue.supervisor.workers.identity import Identity, Rights
 from segue.supervisor.workers.injection import Injection
+from segue.supervisor.workers.memory import Kills
 from segue.supervisor.workers.pipe import Pipe
 from segue.supervisor.workers.place import Place, path_of, program
 from segue.supervisor.workers.readiness import Readiness
@@ -52,6 +53,7 @@ class Process:
     readiness: Readiness
     flag: str
     runs: Start | None = None  # None if an earlier supervisor started it
+    spared: int | None = None  # the oom_score_adj that it gets back when it serves
 
     def set_draining(self, draining: bool) -> None:  # noqa: FBT001  the flag's two values
         """Tell the worker, which has the file mapped (segue.worker)."""
@@ -75,6 +77,23 @@ class Process:
         """Signal the worker itself, by pidfd, which never reaches a process that reused its pid."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.child.pidfd, number)
+
+    def expose(self) -> None:
+        """Let the kernel end it before others when memory runs out, until ``spare``."""
+        usual = oom.adjustment(self.child.pid)
+        if usual is not None and usual < oom.FIRST and oom.adjust(self.child.pid, oom.FIRST):
+            self.spared = usual
+
+    def spare(self, most: int) -> None:
+        """End that, for its children too, which have inherited it; as far as it is permitted."""
+        usual, self.spared = self.spared, None
+        known: set[int] = set()
+        # Again for those that a process started before it was its turn.
+        while usual is not None and (new := set(self.tree(most)) - known):
+            known |= new
+            for pid in new:
+                if oom.adjustment(pid) == oom.FIRST:
+                    oom.adjust(pid, usual)
 
     def kill(self) -> None:
         """Send SIGKILL to the worker and to every process in its tree."""
@@ -104,6 +123,7 @@ class Processes:
         self.files: tuple[int, int] | None = None  # RLIMIT_NOFILE of workers; None for our own
         self.injection: Injection | None = None  # with --inject, from before the first start
         self.by_worker: dict[int, Process] = {}
+        self.kills = Kills()
 
     def __iter__(self) -> Iterator[Process]:
         return iter(list(self.by_worker.values()))
@@ -179,6 +199,7 @@ class Processes:
         process = self.add(worker, child, pipe)
         found = program(argv[0], env.get("PATH"), worker.directory) or argv[0]
         process.runs = Start(self.place.name, worker.directory, found, worker.started)
+        process.expose()
         return process
 
     def add(self, worker: Worker, child: Child, pipe: Pipe | None) -> Process:
@@ -189,6 +210,11 @@ class Processes:
         readiness = Readiness(self.settings.ready, self.settings.ready_http)
         process = Process(worker, child, pipe, readiness, self.paths.flag(worker.id))
         self.by_worker[worker.id] = process
+        if worker.stage in {Stage.STARTING, Stage.STANDBY} and (
+            oom.adjustment(child.pid) == oom.FIRST
+        ):
+            process.spared = oom.adjustment(os.getpid())  # of a predecessor
+        self.kills.follow(worker.id, child.pid)
         return process
 
     def _environment(self, worker: Worker, flag: str, inherited: int) -> dict[str, str]:
@@ -241,6 +267,7 @@ class Processes:
     def remove(self, worker: int) -> None:
         """Forget the Process of an ended worker, and close its descriptors."""
         process = self.by_worker.pop(worker, None)
+        self.kills.forget(worker)
         if process is not None:
             process.close()
 
