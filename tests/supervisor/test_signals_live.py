@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.supervisor.instance import SERVER, Instance, load, wait_until
+
+from segue.supervisor.loop import handled
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 
@@ -52,3 +55,26 @@ def test_usr1_reaches_a_server_that_has_a_handler(
         wait_until(told.exists, "the server's handler")
         one.wait_serving()
         assert "no handler" not in one.said()
+
+
+def test_signals_that_were_ignored_at_the_start_stay_ignored(netns: int, tmp_path: Path) -> None:
+    """As under nohup: HUP starts no generation, and TERM stops it all the same."""
+    nohup = ("sh", "-c", 'trap "" HUP TERM; exec "$@"', "sh")
+    with Instance(tmp_path, before=nohup) as one:
+        one.wait_serving()
+        one.process.send_signal(signal.SIGHUP)
+        one.process.send_signal(signal.SIGUSR1)  # which is handled after it
+        wait_until(lambda: "no handler for USR1" in one.said(), "the signals")
+        assert "generation 2" not in one.said()
+        assert "HUP was ignored" in one.said()
+        one.process.send_signal(signal.SIGTERM)
+        assert one.wait() == 0
+
+
+def test_which_handlers_are_installed() -> None:
+    """All but those of ignored signals; TERM and CHLD always."""
+    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
+    handlers: dict[int, Callable[[int], object]] = dict.fromkeys(numbers, print)
+    assert set(handled(handlers, ())) == set(handlers)
+    assert set(handled(handlers, handlers)) == {signal.SIGTERM, signal.SIGCHLD}
+    assert signal.SIGINT in handled(handlers, {signal.SIGHUP})

@@ -13,7 +13,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import IntEnum
 from typing import Protocol
 
@@ -76,6 +76,19 @@ class Subject(Protocol):
         """Look at things that no descriptor reports.  Called after each wait."""
 
 
+def handled(
+    handlers: Mapping[int, Callable[[int], object]], ignored: Collection[int]
+) -> Mapping[int, Callable[[int], object]]:
+    """Those that are to be installed where these signals were ignored at the start.
+
+    nohup(1) ignores HUP, and a shell without job control INT and QUIT of what it runs in the
+    background: whoever started us wants that.  TERM is how a service is stopped, and without CHLD
+    no worker's end would be heard of.
+    """
+    always = {signal.SIGTERM, signal.SIGCHLD}
+    return {one: it for one, it in handlers.items() if one in always or one not in ignored}
+
+
 class Loop:
     """The selector, the wake-up descriptor of signals, and the clock.  ``close`` releases them."""
 
@@ -109,9 +122,15 @@ class Loop:
         self._ranks.pop(key.fd, None)
 
     def on_signals(self, handlers: Mapping[int, Callable[[int], object]]) -> None:
-        """Call these in the loop, with the number of the signal, when the signals arrive."""
-        self._signals = handlers
-        for number in handlers:
+        """Call these in the loop, with the number of the signal, when the signals arrive.
+
+        A signal that was ignored at the start stays ignored, and so it is said of HUP.
+        """
+        ignored = {one for one in handlers if signal.getsignal(one) is signal.SIG_IGN}
+        self._signals = handled(handlers, ignored)
+        if signal.SIGHUP in ignored:
+            self.say("HUP was ignored when this was started (nohup does so): it changes nothing")
+        for number in self._signals:
             signal.signal(number, lambda *_: None)  # the wake-up descriptor carries the number
         self.watch(self._wake_in, self._signalled, Rank.SIGNAL)
         self.hear_signals()
