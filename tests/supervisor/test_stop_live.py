@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import Instance, load, wait_for_load, wait_until
+from tests.supervisor.instance import PATIENCE, Instance, load, wait_for_load, wait_until
 from tests.supervisor.test_survival_live import PYTHON, SLOW, get, rest
 
 from segue.address import Address
@@ -123,3 +123,35 @@ def test_others_at_the_address_serve_on(netns: int, tmp_path: Path) -> None:
             assert "listens at 127.0.0.1:8080 too, and serves on" in one.said()
         with get("/"):
             other.accept()[0].close()
+
+
+@pytest.mark.parametrize("engine", ["migrate", "drain"])
+@pytest.mark.parametrize("how", ["a crash", "reexec"])
+def test_a_next_supervisor_goes_on_with_the_stop(
+    netns: int, tmp_path: Path, engine: str, how: str
+) -> None:
+    """It refuses new clients too, and tells the worker to stop when the queue is empty."""
+    hold = tmp_path / "hold"
+    pause = f"while True:\n    while os.path.exists({str(hold)!r}):\n        time.sleep(0.01)\n"
+    with Instance(
+        tmp_path, "--engine", engine, command=(*PYTHON, SLOW.replace("while True:\n", pause))
+    ) as one:
+        one.wait_serving()
+        hold.touch()
+        clients = [get("/0.01-0.01") for _ in range(5)]  # the first meets an accept() under way
+        os.kill(one.process.pid, signal.SIGTERM)
+        wait_until(lambda: one.workers("draining"), "the stop")
+        if how == "reexec":
+            assert one.ask("reexec")["exit"] == 0
+        else:
+            one.process.kill()
+            one.process.wait()
+            one.again()
+            wait_until(one.status, "the next supervisor")
+        if engine == "migrate":
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", 8080), timeout=PATIENCE)
+        assert one.workers("draining")
+        hold.unlink()
+        assert [rest(client)[-2:] for client in clients] == [b".."] * len(clients)
+        assert one.wait() == 0
