@@ -239,6 +239,17 @@ def test_weights_multiply_shares(run: Run) -> None:
     assert run.shares() == {1: 1.0, 2: 0.25}
 
 
+def test_a_next_supervisor_knows_of_shifts_and_weights(run: Run) -> None:
+    """They are in the record as soon as they are answered: a crash does not undo them."""
+    canary(run)
+    run.ask("shift", percent=40)
+    run.ask("weights", weights={"2": 0.25})
+    record = run.service.paths.read_record()
+    assert record is not None
+    assert record["instance"]["renewal"]["percent"] == 40
+    assert record["instance"]["factors"] == {"2": 0.25}
+
+
 def test_an_instance_grows_and_shrinks(run: Run) -> None:
     """A new worker is started; the youngest lose their shares and stop."""
     run.ask("scale", workers=3)

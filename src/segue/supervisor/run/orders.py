@@ -197,6 +197,7 @@ class Orders:
             self._promote(client)
         else:
             instance.renewal = replace(instance.renewal, percent=percent)
+            self.service.write_down()  # no step that follows is lasting by itself
             client.end(0, generation=instance.newcomer, percent=percent)
             self.service.say(
                 f"generation {instance.newcomer} gets {percent:g} % of new connections"
@@ -209,6 +210,7 @@ class Orders:
                 known = ", ".join(f"worker{one.id}" for one in instance.living)
                 raise UsageError(f"there is no worker{worker} (there are {known or 'none'})")
         instance.factors |= request.weights
+        self.service.write_down()
         client.end(0)
 
     def _trace(self, client: Client, request: Trace) -> None:
