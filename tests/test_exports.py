@@ -24,6 +24,7 @@ def test_the_list_is_the_whole_public_interface() -> None:
         "ProgramFault",
         "SegueError",
         "Selection",
+        "StartRefused",
         "UsageError",
         "Verdict",
         "VerifierError",
