@@ -17,6 +17,7 @@ from segue.engine.drain import Drain
 from segue.engine.hash import Hash
 from segue.engine.migrate import Migrate
 from segue.engine.steering import Refusing, Steering
+from segue.linux import sockopt
 from segue.linux.sockopt import open_listener
 from segue.observe.snapshot import Observer
 
@@ -43,7 +44,7 @@ class Group:
 
     def refuse(self) -> None:
         assert isinstance(self.steering, Refusing)
-        self.steering.refuse(list(self.listeners.values()))
+        assert self.steering.refuse(list(self.listeners.values()))
 
 
 @pytest.fixture
@@ -105,3 +106,11 @@ def test_a_pin_is_followed_all_the_same(stack: ExitStack) -> None:
     group.steering.pin(4000, 1)
     with connect(source_port=4000):
         wait_depth(group.listeners[1], 1)
+
+
+def test_a_locked_filter_is_no_error(stack: ExitStack) -> None:
+    """Classic BPF has no other way to keep a SYN away, so the group goes on as before."""
+    group = Group(stack, Drain)
+    sockopt.lock_filter(group.listeners[1])
+    assert isinstance(group.steering, Refusing)
+    assert group.steering.refuse(list(group.listeners.values())) is False

@@ -80,10 +80,11 @@ class ByArray(Closing):
         with able(listener) as member:
             attach_reuseport(member.fileno(), self._loaded.program.fileno())
 
-    def refuse(self, listeners: Sequence[socket.socket]) -> None:
+    def refuse(self, listeners: Sequence[socket.socket]) -> bool:
         """As in Refusing."""
         with Refusal({}) as refusal, able(listeners[0]) as member:
             attach_reuseport(member.fileno(), refusal.program.fileno())
+        return True
 
     def look_after(self, own: OwnMember) -> bool | None:
         """As in Steering, by a pin to one that waits.  Raises KernelError, OSError."""

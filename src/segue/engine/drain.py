@@ -7,6 +7,7 @@ when nothing waits in it.  The supervisor keeps its descriptor until then.
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -167,10 +168,19 @@ class Drain:
         self._look()
         self._refresh()
 
-    def refuse(self, listeners: Sequence[socket.socket]) -> None:
-        """As in Refusing.  Classic BPF cannot refuse, so a SYN is dropped at each listener."""
-        for listener in listeners:
-            cbpf.attach_filter(listener, classic_program.drop_syn())
+    def refuse(self, listeners: Sequence[socket.socket]) -> bool:
+        """As in Refusing.  Classic BPF cannot refuse, so a SYN is dropped at each listener.
+
+        Not every user may do this, and nobody where the filter is locked.
+        """
+        try:
+            for listener in listeners:
+                cbpf.attach_filter(listener, classic_program.drop_syn())
+        except KernelError as error:
+            if error.errno != errno.EPERM:
+                raise
+            return False
+        return True
 
     def order(self) -> list[int]:
         """As in IndexAddressed; those whose index is not certain are negative."""

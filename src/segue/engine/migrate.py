@@ -172,10 +172,11 @@ class Migrate(Closing):
         if listener is not None:
             self.attach(listener)
 
-    def refuse(self, listeners: Sequence[socket.socket]) -> None:
+    def refuse(self, listeners: Sequence[socket.socket]) -> bool:
         """As in Refusing.  Refused connections are counted as cancelled."""
         with Refusal(self.maps) as refusal, able(listeners[0]) as member:
             attach_reuseport(member.fileno(), refusal.program.fileno())
+        return True
 
     def share(self, weights: Mapping[int, float]) -> None:
         """As in Steering.  A member whose listener was shut down gets its share when it rejoins."""

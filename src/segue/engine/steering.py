@@ -116,8 +116,8 @@ class KeepingVariables(Protocol):
 class Refusing(Protocol):
     """It can keep new connections away from a group that is to end."""
 
-    def refuse(self, listeners: Sequence[socket.socket]) -> None:
-        """No SYN is accepted any more; what came before is finished.
+    def refuse(self, listeners: Sequence[socket.socket]) -> bool:
+        """No SYN is accepted any more; what came before is finished.  False if it may not be so.
 
         ``listeners`` are the group's members, all of which are ours.  With eBPF the client is
         refused; else it hears nothing, and is refused when it asks again and no listener is left.

@@ -153,8 +153,7 @@ class Front:
         """
         listening = [one for one in self.sockets.values() if is_listening(one)]
         if listening and isinstance(self.steering, Refusing):
-            self.steering.refuse(listening)
-            self.refusing = True
+            self.refusing = self.steering.refuse(listening)
 
     def leave(self, slot: int) -> None:
         """Close our descriptor.
