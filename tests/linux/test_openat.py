@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from segue.errors import UsageError
-from segue.linux.openat import Directory, around, foreign, open_trusted
+from segue.linux.openat import Directory, around, foreign, open_to_append, open_trusted
 
 ME, ROOT, SEA = 1000, 0, 61001
 
@@ -129,3 +129,32 @@ def test_what_another_user_made_is_not_read(tmp_path: Path, planted: str) -> Non
     os.chown(tmp_path / planted, SEA, SEA, follow_symlinks=False)
     with pytest.raises(UsageError, match="it belongs to uid 61001"):
         open_trusted(f"{tmp_path}/{planted}")
+
+
+def test_a_log_is_made_with_its_mode_and_appended_to(tmp_path: Path) -> None:
+    """Whatever the umask; what is in it stays."""
+    log = tmp_path / "log"
+    for text in (b"one\n", b"two\n"):
+        descriptor = open_to_append(str(log), {os.geteuid()}, 0o640)
+        os.write(descriptor, text)
+        os.close(descriptor)
+    assert log.read_bytes() == b"one\ntwo\n"
+    assert log.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("trap", ["link", "another name", "fifo", "owner"])
+def test_a_log_in_a_foreign_directory_is_no_trap(tmp_path: Path, trap: str) -> None:
+    """A link, another user's file by another name, a pipe that holds us up, a foreign file."""
+    log, target, trusted = tmp_path / "log", tmp_path / "target", {os.geteuid()}
+    target.write_text("kept")
+    if trap == "link":
+        log.symlink_to(target)
+    elif trap == "another name":
+        log.hardlink_to(target)
+    elif trap == "fifo":
+        os.mkfifo(log)
+    else:
+        log, trusted = target, {os.geteuid() + 1}
+    with pytest.raises((UsageError, OSError)):
+        open_to_append(str(log), trusted, 0o640)
+    assert target.read_text() == "kept"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,3 +136,25 @@ def test_a_reader_that_is_gone_stops_nothing() -> None:
         os.dup2(saved, 2)
         os.close(saved)
         os.close(writer)
+
+
+def test_lines_into_a_file_have_the_time(tmp_path: Path) -> None:
+    """Those of Segue's own, where nobody else knows it: not into a pipe, and as it was asked."""
+    saved = os.dup(2)
+    reader, writer = os.pipe()
+    with open(tmp_path / "log", "wb") as file:
+        os.dup2(file.fileno(), 2)
+        Log(times="auto").say("auto")
+        Log(times="off").say("off")
+        os.dup2(writer, 2)
+        Log(times="auto").say("auto")
+        Log(times="on").say("on")
+        os.dup2(saved, 2)
+    auto, off = (tmp_path / "log").read_text().splitlines()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 segue: auto", auto)
+    assert off == "segue: off"
+    auto, on = os.read(reader, 999).decode().splitlines()
+    assert auto == "segue: auto"
+    assert on.endswith("+00:00 segue: on")
+    for descriptor in (saved, reader, writer):
+        os.close(descriptor)

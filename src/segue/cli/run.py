@@ -170,6 +170,16 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
     " as plain text. json: lines of JSON. raw: unchanged.",
 )
 @_option(
+    "--output-file",
+    "Print into FILE, which is opened by its name again at USR1, HUP and segue reexec, as a log"
+    " rotation needs it. It is made with mode 0640.",
+    metavar="FILE",
+)
+@_option(
+    "--log-time",
+    "Begin each line of Segue's own with the time. auto: if it goes to a regular file.",
+)
+@_option(
     "--start-retry",
     "When workers of the first generation fail within SECONDS of the start, start new ones, at most"
     " 10 s apart, instead of giving up at the first failure.",

@@ -202,6 +202,34 @@ def open_trusted(path: str) -> int:
     return descriptor
 
 
+def open_to_append(path: str, trusted: Collection[int], mode: int) -> int:
+    """A descriptor to write at the end of a file by, the caller's; made with this mode if need be.
+
+    In whose directory it is does not matter, as that of a log is often the service's own user's.
+    So it must be no link, have no other name, by which it would be another user's file, and belong
+    to one of the ``trusted``.  Raises UsageError if it does not, OSError.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+    try:
+        with exactly(mode):
+            descriptor = os.open(path, flags | os.O_CLOEXEC, mode)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise UsageError(f"{path} is not written to: it is a link; name the file itself") from None
+    found = os.fstat(descriptor)
+    why = _of_another(found, trusted)
+    if not stat.S_ISREG(found.st_mode):
+        why = "it is no regular file"
+    elif found.st_nlink != 1:
+        why = "it has another name too, or none, and so may be another user's"
+    if why:
+        os.close(descriptor)
+        raise UsageError(f"{path} is not written to: {why}")
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
 def _refuse(path: str, named: os.stat_result, opened: os.stat_result) -> None:
     trusted = {0, os.geteuid()}
     why = _of_another(named, trusted) if stat.S_ISLNK(named.st_mode) else ""

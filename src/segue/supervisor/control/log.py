@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import stat
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ class Log:
     """
 
     style: Literal["prefix", "json", "raw"] = "prefix"
+    times: Literal["auto", "on", "off"] = "off"  # in front of the supervisor's own lines
     now: Callable[[], float] = time.monotonic
     dropped: int = 0  # since the count was last written
     lost: int = 0  # in total
@@ -87,7 +89,14 @@ class Log:
             said = {"time": stamp, "who": who, **fields, "line": text}
             return as_json(said)
         # A worker's colours too: an escape for a colour looks like a harmful one.
-        return f"{who} | {visible(text, tabs=True)}" if fields else f"segue: {paragraph(text)}"
+        if fields:
+            return f"{who} | {visible(text, tabs=True)}"
+        return f"{stamp} segue: {paragraph(text)}" if self._timed() else f"segue: {paragraph(text)}"
+
+    def _timed(self) -> bool:
+        if self.times == "auto":
+            return stat.S_ISREG(os.fstat(2).st_mode)
+        return self.times == "on"
 
     def _write(self, stream: int, data: bytes) -> bool:
         """True if all of it could be written.  Never waits."""

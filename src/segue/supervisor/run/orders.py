@@ -269,6 +269,7 @@ class Orders:
         if self._terminal and not os.isatty(0):
             self._end(number)
         else:
+            self.service.reopen_output()
             self.restart()
 
     def _fast(self, number: int) -> None:
@@ -298,6 +299,7 @@ class Orders:
             raise
 
     def _pass_on(self, number: int) -> None:
+        self.service.reopen_output()
         running = list(self.service.processes)
         deaf = [one.worker for one in running if not pass_on(one, number, part(len(running)))]
         new = [one for one in deaf if one.id not in self._unheard]

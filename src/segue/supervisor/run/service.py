@@ -13,6 +13,7 @@ from segue.engine.steering import order_of
 from segue.observe.snapshot import Observer
 from segue.supervisor.control.doors import Doors
 from segue.supervisor.control.log import Log
+from segue.supervisor.control.output_file import redirect
 from segue.supervisor.control.paths import Paths
 from segue.supervisor.control.tracing import Tracing
 from segue.supervisor.front import Front
@@ -140,6 +141,14 @@ class Service:
         """The newcomers of this generation will not do: to the log, and to who waits for them."""
         self.say(f"generation {generation} is given up: {why}")
         self.waiting.failed(generation, why, code)
+
+    def reopen_output(self) -> None:
+        """Open the output file by its name again, which may be another file's now."""
+        path = self.settings.output_file
+        if path:
+            self.log.finish()
+            users = self.processes.users
+            self.loop.attempt(f"opening {path} again", lambda: redirect(path, users))
 
     def write_down(self) -> None:
         """Write the record that a next supervisor would take over by; a refusal is said."""

@@ -13,6 +13,7 @@ from segue.linux import cgroup, prctl, sysctl
 from segue.observe.snapshot import Observer, Part
 from segue.supervisor.control.incumbent import renewal
 from segue.supervisor.control.log import Log
+from segue.supervisor.control.output_file import redirect
 from segue.supervisor.control.paths import Paths
 from segue.supervisor.lifecycle.instance import Instance
 from segue.supervisor.lifecycle.stages import Phase
@@ -76,7 +77,7 @@ def serve(asked: Asked, world: World | None = None) -> int:
     world = world or World()
     _keep_names(asked.source)
     paths = Paths.of(asked.settings.instance_name)
-    log = Log(asked.settings.output)
+    log = Log(asked.settings.output, asked.settings.log_time)
     if asked.source.file:
         log.say(f"settings are read from {asked.source.file}")
     # Workers' orphans come to us, so that none is left when a worker is said to be gone.
@@ -87,10 +88,15 @@ def serve(asked: Asked, world: World | None = None) -> int:
             runner = resume(Handover.from_json(handed), asked, paths, log, world)
         except Exception as error:  # noqa: BLE001  whatever it is, the workers serve on
             start_again(handed, error, log)
+        runner.service.reopen_output()
     else:
         runner = _begin(asked, paths, log, world)
     service = runner.service
     try:
+        if handed is None and service.settings.output_file:
+            # What was refused so far is for whoever started this, at a terminal most often.
+            service.say(f"from here on into {service.settings.output_file}")
+            redirect(service.settings.output_file, service.processes.users)
         if service.settings.inject:
             ports = [bind.address.port for bind in service.settings.binds]
             known = str((paths.read_record() or {}).get("cgroup", ""))
