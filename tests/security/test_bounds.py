@@ -12,7 +12,7 @@ from segue.engine import policies
 from segue.errors import SegueError, UsageError
 from segue.linux import proc
 from segue.supervisor.control.paths import Paths
-from segue.supervisor.settings import read_toml
+from segue.supervisor.settings import parse_toml, read_file
 
 MANY = "9" * 5000
 
@@ -56,7 +56,7 @@ def test_a_file_of_settings_that_makes_no_sense(tmp_path: Path, text: bytes, sai
     path = tmp_path / "segue.toml"
     path.write_bytes(text)
     with pytest.raises(UsageError, match=said) as found:
-        read_toml(str(path))
+        parse_toml(str(path), read_file(str(path)))
     assert str(path) in str(found.value)
 
 

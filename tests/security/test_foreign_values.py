@@ -23,7 +23,7 @@ from segue.supervisor.lifecycle.instance import HeldListener, Instance, Worker
 from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.run.record import Record
 from segue.supervisor.run.takeover import anyone_alive
-from segue.supervisor.settings import Bind, Settings, read_toml
+from segue.supervisor.settings import Bind, Settings, parse_toml, read_file
 
 STRANGE: list[Any] = [
     None, True, -1, 10**400, 1e308, float("nan"), float("inf"), "", "x" * 100_000, "9" * 5000,
@@ -52,7 +52,9 @@ def test_settings_of_any_kind_are_refused_in_a_sentence(tmp_path: Path, text: st
     file = tmp_path / "segue.toml"
     file.write_text(text)
     with pytest.raises(UsageError) as caught:
-        Settings((Bind.parse("[::1]:80", 0),), ("true",), **read_toml(str(file)))
+        Settings(
+            (Bind.parse("[::1]:80", 0),), ("true",), **parse_toml(str(file), read_file(str(file)))
+        )
     assert len(str(caught.value)) < 400
 
 
@@ -61,7 +63,7 @@ def test_settings_that_are_no_text_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "segue.toml"
     file.write_bytes(b"\xed\xa0\x80")
     with pytest.raises(UsageError, match="is not TOML"):
-        read_toml(str(file))
+        parse_toml(str(file), read_file(str(file)))
 
 
 def record() -> dict[str, Any]:

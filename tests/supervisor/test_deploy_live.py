@@ -98,8 +98,10 @@ def test_new_code_knows_the_name_and_its_settings(
         one.wait_serving()
         deploy(current, "two")
         (tmp_path / "releases/two/segue.toml").write_text("workers = 2\n")
+        assert one.status()["settings_changed"].endswith("segue reexec reads it")
         assert one.ask("reexec") == {"exit": 0}
         one.wait_serving(1, 2)
+        assert one.status()["settings_changed"] == ""
         deploy(current, "one")
         assert one.ask("restart")["exit"] == 0
         assert answer()[0] == "one"

@@ -11,7 +11,7 @@ import pytest
 
 from segue.cli.run import by_name
 from segue.errors import StartRefused
-from segue.supervisor.source import Source, started_in
+from segue.supervisor.source import Source, digest, started_in
 from segue.supervisor.workers.place import Place, program, why_not
 
 
@@ -124,7 +124,27 @@ def test_relative_paths_are_of_the_file_or_of_the_start() -> None:
     assert by_name({"policy": "sticky", "object": ""}, "/srv") == {"policy": "sticky", "object": ""}
 
 
+def test_a_file_that_is_not_as_it_was_read_is_named(tmp_path: Path) -> None:
+    """Its content counts: a deploy gives each file a new inode and a new time."""
+    file = tmp_path / "segue.toml"
+    none = Source(str(tmp_path))
+    assert none.changed() == ""
+    file.write_text("workers = 2\n")
+    assert none.changed() == f"{file} is new since the settings were read: segue reexec reads it"
+    read = Source(str(tmp_path), str(file), digest(file.read_bytes()))
+    file.unlink()
+    assert read.changed() == f"{file} is gone since the settings were read from it"
+    file.write_text("workers = 2\n")
+    assert read.changed() == ""
+    file.write_text("workers = 3\n")
+    changed = f"{file} has changed since it was read: segue reexec reads it"
+    assert read.changed() == changed
+    file.write_text("workers = 2\n")
+    file.chmod(0o666)  # segue reexec says what is wrong with it
+    assert read.changed() == changed
+
+
 def test_a_source_comes_back_as_it_was() -> None:
     """Also one that a later version wrote, with more in it."""
-    source = Source("/srv/current", "/srv/current/segue.toml")
+    source = Source("/srv/current", "/srv/current/segue.toml", "d1")
     assert Source.from_json(source.to_json() | {"later": "x"}) == source

@@ -11,11 +11,10 @@ import click
 
 from segue.cli.shared.telling import tell
 from segue.errors import UsageError
-from segue.supervisor.settings import CHOICES, KEYS, Bind, Settings, read_toml
-from segue.supervisor.source import Source, started_in
+from segue.supervisor.settings import CHOICES, KEYS, Bind, Settings, parse_toml, read_file
+from segue.supervisor.source import CONFIG, Source, digest, started_in
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-_CONFIG = "segue.toml"
 # Variables that are not settings: where instances keep files and pins, and what a supervisor sets
 # for its workers and its successor.
 _INTERNAL = ("directory", "worker", "generation", "handover", "bpffs")
@@ -227,7 +226,7 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
     metavar="PATH",
 )
 @click.option(
-    "--config", metavar="FILE", help=f"Read settings from FILE.  [default: {_CONFIG} if it exists]"
+    "--config", metavar="FILE", help=f"Read settings from FILE.  [default: {CONFIG} if it exists]"
 )
 @click.option("--check", is_flag=True, help="Check the settings and exit. Nothing is bound.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
@@ -260,11 +259,14 @@ def read(config: str | None, given: dict[str, Any], start: str) -> tuple[Setting
     Click has read flags and the environment, whose paths are relative to ``start``.  Those in the
     file are relative to the file.  Raises UsageError.
     """
-    path = os.path.join(start, config or _CONFIG)
-    source = Source(start, path if config or os.path.exists(path) else "")
+    path = os.path.join(start, config or CONFIG)
+    source, chosen = Source(start), {}
+    if config or os.path.exists(path):
+        data = read_file(path)
+        source = Source(start, path, digest(data))
+        chosen = by_name(parse_toml(path, data), os.path.dirname(path))
     for variable in os.environ:
         _refuse_unknown(variable)
-    chosen = by_name(read_toml(path), os.path.dirname(path)) if source.file else {}
     asked = {name: value for name, value in given.items() if value not in (None, ())}
     chosen.update(by_name(asked, start))
     binds = chosen.pop("binds", ())

@@ -332,21 +332,30 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
-def read_toml(path: str) -> dict[str, Any]:
-    """The file's values under the names of Settings' fields.
+def read_file(path: str) -> bytes:
+    """The content of a file of settings.
 
-    Raises UsageError if the file cannot be read, if a user other than root and this one could have
-    written it, if it is not TOML, if a key is unknown (the error names the nearest known one), and
-    if a value is of the wrong kind.
+    Raises UsageError if it cannot be read, if a user other than root and this one could have
+    written it, and if it is too large.
     """
     try:
         with open(open_trusted(path), "rb") as file:
-            text = file.read(_LONGEST_FILE + 1)
-        if len(text) > _LONGEST_FILE:
-            raise UsageError(f"{path} is too large for settings: more than {_LONGEST_FILE} bytes")
-        raw = tomllib.loads(text.decode())
+            data = file.read(_LONGEST_FILE + 1)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    if len(data) > _LONGEST_FILE:
+        raise UsageError(f"{path} is too large for settings: more than {_LONGEST_FILE} bytes")
+    return data
+
+
+def parse_toml(path: str, data: bytes) -> dict[str, Any]:
+    """The file's values under the names of Settings' fields.
+
+    Raises UsageError if it is not TOML, if a key is unknown (the error names the nearest known
+    one), and if a value is of the wrong kind.
+    """
+    try:
+        raw = tomllib.loads(data.decode())
     except RecursionError:
         raise UsageError(f"{path} is not TOML: its values are nested too deep") from None
     except ValueError as error:  # an integer of thousands of digits, too

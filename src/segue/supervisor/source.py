@@ -7,10 +7,21 @@ the same name another meaning.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+from segue.errors import UsageError
+from segue.supervisor.settings import read_file
+
+CONFIG = "segue.toml"  # read from the directory of the start if it is there
+
+
+def digest(data: bytes) -> str:
+    """What tells one content of a file from another."""
+    return hashlib.sha256(data).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +30,23 @@ class Source:
 
     start: str
     file: str = ""  # absolute; "" if no file was read
+    digest: str = ""  # of what was read
 
-    def path(self, name: str) -> str:
-        """The absolute path that is meant by a flag or by a variable of the environment."""
-        return os.path.join(self.start, name)
+    def changed(self) -> str:
+        """The sentence about a file that is not as it was read; "" if it is.
+
+        It compares the content: a deploy gives each file a new inode and a new time.
+        """
+        path = self.file or os.path.join(self.start, CONFIG)
+        if not os.path.exists(path):
+            return f"{path} is gone since the settings were read from it" if self.file else ""
+        if not self.file:
+            return f"{path} is new since the settings were read: segue reexec reads it"
+        try:
+            same = digest(read_file(path)) == self.digest
+        except UsageError:
+            same = False
+        return "" if same else f"{path} has changed since it was read: segue reexec reads it"
 
     def to_json(self) -> dict[str, str]:
         """Plain values."""

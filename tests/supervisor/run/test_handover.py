@@ -84,7 +84,7 @@ FULL: dict[str, Any] = {
     "fronts": (HandedFront({1: 21, 2: 22}, {"maps": 23}, (98, 99)),),
     "workers": {7: HandedWorker(24, 25, "half a li\xff")},
     "unclaimed": (Unclaimed("worker 1.2", 1, (HELD,), False, True, True),),
-    "source": Source("/srv/web", "/srv/web/segue.toml"),
+    "source": Source("/srv/web", "/srv/web/segue.toml", "digest"),
     "leftovers": {"left": [[7, "flag", 1.5, [[8, 9]]]], "bystanders": [[10, 11]]},
 }
 

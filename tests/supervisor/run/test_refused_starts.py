@@ -105,3 +105,14 @@ def test_a_worker_that_runs_elsewhere_than_its_generation_is_said(
     run.ready()
     run.end(2)
     assert run.instance.starts[1].resolved == str(other)
+
+
+def test_settings_that_were_not_read_are_said_at_a_restart(run: Run, tmp_path: Path) -> None:
+    """To the log and to the client, whether it waits or not; and in the status."""
+    (tmp_path / "segue.toml").write_text("workers = 3\n")
+    stale = f"{tmp_path}/segue.toml is new since the settings were read: segue reexec reads it"
+    for wait in (True, False):
+        asked = run.ask("restart", wait=wait)
+        assert stale in asked.said
+    assert run.log.lines.count(stale) == 2
+    assert run.ask("status").ends[0]["status"]["settings_changed"] == stale

@@ -113,6 +113,8 @@ class Orders:
             service.failed(before, f"generation {generation} was started in its place", 1)
         notify.tell(RELOADING="1", STATUS=f"generation {generation} is starting")
         service.say(f"generation {generation} is starting")
+        if stale := service.source.changed():
+            service.say(stale)
         return generation
 
     def _judge(self, renewal: Renewal) -> None:
@@ -154,7 +156,9 @@ class Orders:
             until_drained = not request.keep
             self.service.waiting.for_generation(client, generation, until_drained=until_drained)
             client.say(f"generation {generation} is starting")
-        else:
+        if stale := self.service.source.changed():
+            client.say(stale)
+        if not request.wait:
             client.end(0, generation=generation)
 
     def _rollback(self, client: Client) -> None:

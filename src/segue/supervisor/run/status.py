@@ -83,6 +83,7 @@ def report(service: Service, rescue: Rescue) -> Status:
         working=instance.working,
         newcomer=instance.newcomer,
         size=instance.size,
+        settings_changed=service.source.changed(),
         outage=service.outage.sentence(now),
         moved=service.moved,
         cut=service.cut,
