@@ -131,6 +131,37 @@ def test_nothing_is_lost_through_stalls_under_load(netns: int, tmp_path: Path, h
         assert "Error" not in one.said()
 
 
+DEFERRING = """
+import socket
+listener = socket.socket(fileno=3)
+listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 30)
+while True:
+    try:
+        accepted = listener.accept()[0]
+    except OSError:
+        continue  # the test has woken it in the middle of a cycle
+    with accepted as client:
+        if client.recv(4096).strip():
+            client.send(b"HTTP/1.0 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n")
+"""
+
+
+def test_a_worker_that_waits_for_data_is_found_awake_again(netns: int, tmp_path: Path) -> None:
+    """With TCP_DEFER_ACCEPT, Apache's and pgbouncer's default, it accepts no silent knock."""
+    command = (sys.executable, "-S", "-E", "-c", DEFERRING)
+    with Instance(tmp_path, "--workers", "2", command=command) as one:
+        one.wait_serving(1, 2)
+        victim = one.workers("serving")[0]["pid"]
+        with load() as finish:
+            os.kill(victim, signal.SIGSTOP)
+            wait_until(lambda: any(w["rescued"] for w in one.workers("serving")), "a rescue")
+            os.kill(victim, signal.SIGCONT)
+            wait_until(lambda: "accepts again" in one.said(), "the end of a stall")
+            result = finish()
+        assert result.lost == 0, (result.counts, one.said())
+        assert [w["stalled"] for w in one.workers("serving")] == [None, None]
+
+
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
 def test_what_waits_behind_a_worker_that_dies_goes_to_its_sibling(
     netns: int, tmp_path: Path, number: int

@@ -20,6 +20,7 @@ from segue.engine.migrate import Migrate
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.group import Listener
 from segue.linux import proc
+from segue.linux.sockopt import defers
 from segue.observe.origin import Rule
 from segue.observe.snapshot import Observer, Part
 from segue.policy.builtin import SLOTS
@@ -160,8 +161,7 @@ class Attached:
             if self.steering.steered_by_another(taken):
                 return "another program has it in its table"
             # A listener that waits for data shows no connection without any (TCP_DEFER_ACCEPT).
-            deferred = taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT) > 0
-            ready = deferred or not self.proven
+            ready = defers(taken) or not self.proven
             self._join(listener, taken, generation, now, ready=ready)
             # A server that attaches a program of its own does so with each listener it opens.
             self.steering.attach(taken)

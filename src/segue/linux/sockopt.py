@@ -194,6 +194,11 @@ def takes_no_ipv4(sock: socket.socket) -> bool | None:
     return bool(sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
 
 
+def defers(listener: socket.socket) -> bool:
+    """TCP_DEFER_ACCEPT: it accepts only clients that have sent something, for some seconds."""
+    return listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT) > 0
+
+
 def drops(sock: socket.socket) -> int | None:
     """Packets that were dropped at this socket, modulo 2**32; None before Linux 4.12.
 

@@ -19,7 +19,7 @@ from segue.engine.steering import IndexAddressed, Refusing, Steering, counted_of
 from segue.errors import InternalError, SegueError, UsageError
 from segue.group import Listener
 from segue.linux import proc
-from segue.linux.sockopt import cookie, is_listening, open_listener, takes_no_ipv4
+from segue.linux.sockopt import cookie, defers, is_listening, open_listener, takes_no_ipv4
 from segue.observe.snapshot import Observer, Part
 from segue.policy.counts import Counts
 from segue.supervisor.lifecycle.instance import HeldListener
@@ -49,11 +49,18 @@ class Front:
     opened: set[int] = field(
         default_factory=set
     )  # cookies of all listeners that were ever held here
+    # Slots of listeners that are not held here and have TCP_DEFER_ACCEPT.
+    deferring: set[int] = field(default_factory=set)
     asked: Address = field(init=False)  # what the settings say; workers may serve it elsewhere
     refusing: bool = False  # no new connection comes any more
 
     def __post_init__(self) -> None:
         self.asked = self.bind.address
+
+    def waits_for_data(self, slot: int) -> bool:
+        """The listener in this slot shows no connection whose client is silent."""
+        listener = self.sockets.get(slot)
+        return slot in self.deferring if listener is None else defers(listener)
 
     def find(self) -> bool:
         """Look where those listen who serve what was asked for, while nothing is held here.

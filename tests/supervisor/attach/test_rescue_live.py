@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from tests.supervisor.test_faults_live import answered, connect
 from tests.supervisor.test_rescue_live import share, stop
 
 from segue.linux import proc, sysctl
+from segue.linux.pidfd import duplicate_socket
 from segue.observe.snapshot import Observer
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14"), pytest.mark.program("mount")]
@@ -73,6 +75,24 @@ def test_what_waits_behind_a_stalled_server_is_served(
         assert not pinned(bpf_directory)
         assert listening() == before
         assert set(answered_by(60)) == {victim.pid, other.pid}
+
+
+def test_a_server_that_waits_for_data_is_looked_after(
+    pool: Servers, tmp_path: Path, bpf_directory: str
+) -> None:
+    """With TCP_DEFER_ACCEPT it accepts no silent knock: it is found awake by one that is not."""
+    victim, other = pool.plain(), pool.plain()
+    for server in (victim, other):
+        with duplicate_socket(server.pid, next(iter(proc.sockets(server.pid).values()))) as taken:
+            taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 30)
+    with rescuing(tmp_path, bpf_directory) as one:
+        one.wait_attached(2)
+        stop(victim.pid)
+        assert answered(connect(20)) == 20
+        wait_until(lambda: share(one, victim.pid) == 0, "no share for the stalled server")
+        os.kill(victim.pid, signal.SIGCONT)
+        wait_until(lambda: share(one, victim.pid) == 50, "its share back")
+        assert ended(one) == 0
 
 
 @pytest.mark.parametrize("how", ["sleep", "spin"])

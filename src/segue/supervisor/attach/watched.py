@@ -17,6 +17,7 @@ from segue.engine.duplicate import duplicate
 from segue.errors import NotSupported, SegueError, UsageError
 from segue.group import Group, Listener
 from segue.linux import proc
+from segue.linux.sockopt import defers
 from segue.observe.stall import LOOKS
 from segue.supervisor.attach.attachment import Attachment
 from segue.supervisor.attach.owners import accepting, youngest
@@ -66,6 +67,7 @@ class ForeignListeners:
         for known in (self._workers, self._listeners, self._accepting, self._not_before):
             known.pop(member.cookie, None)
         self._said.discard(member.cookie)
+        self.attachment.front.deferring.discard(member.slot)
 
     def close(self) -> None:
         """Hang up on everybody."""
@@ -199,6 +201,11 @@ class ForeignListeners:
             self._workers[member.cookie] = WatchedWorker(
                 member.slot, self._name(member), (at,), shares
             )
+            taken = self.open(at)
+            if taken is not None:
+                with taken:
+                    if defers(taken):
+                        self.attachment.front.deferring.add(member.slot)
 
     def _name(self, member: AttachedListener) -> str:
         pid, _ = youngest(self._accepting[member.cookie])
@@ -215,12 +222,7 @@ def _why_not(listener: Listener) -> str:
         return str(error)
     if taken is None:
         return "its process ended just now"
-    with taken:
-        if taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT):
-            return (
-                "with TCP_DEFER_ACCEPT it accepts only clients that have sent something, so it"
-                " cannot be asked whether it is awake"
-            )
+    taken.close()
     for pid in listener.owners:
         try:
             os.kill(pid, 0)

@@ -22,6 +22,9 @@ NOWHERE = "it does not listen at the address of --bind"
 # Seconds until a knock is repeated that was refused or got a bad answer.
 AGAIN = 0.1
 _PATIENCE = 1.0  # for a connection over loopback; if it takes longer, its SYN was dropped
+# What a listener with TCP_DEFER_ACCEPT waits for.  A server of HTTP skips an empty line before a
+# request (RFC 9112, 2.2); to others it is a client that hung up before its first message was whole.
+_HELLO = b"\r\n"
 _ENOUGH = 1 << 16  # bytes; the status line of a response ends long before
 
 
@@ -33,6 +36,7 @@ class Knock:
         self.accepted = False
         self.failed = ""
         self._sent = False
+        self._owes_hello = not path and front.waits_for_data(slot)
         self._answer = b""
         address = front.bind.address
         self._family, self._host = address.family, near(address)
@@ -50,6 +54,13 @@ class Knock:
         self._there = self._host, address.port
         self._interface = int(where[3]) if address.zone else 0
         self.socket.connect_ex(where)
+        self._hello()
+
+    def _hello(self) -> None:
+        """Say something, as soon as there is a connection, to a listener that waits for it."""
+        if self._owes_hello:
+            with contextlib.suppress(OSError):  # not connected yet; ``step`` sees any other
+                self._owes_hello = self.socket.send(_HELLO) == 0
 
     def step(self, now: float) -> bool:
         """Look once.  True if the worker has accepted (and, with a path, answered with 2xx).
@@ -65,6 +76,7 @@ class Knock:
             self._pinned = False
         if self.path:
             return self._ask()
+        self._hello()
         if not self.accepted:
             seen = self.front.observer.diag.one(
                 self._family, self._there, (self._host, self.port), interface=self._interface
@@ -86,14 +98,15 @@ class Knock:
         return True
 
     def _hung_up(self) -> bool:
-        """True if it was accepted and closed between two looks: a FIN needs an accept."""
+        """True if it was accepted and closed between two looks: a FIN or an answer needs that."""
         try:
-            return self.socket.recv(1) == b""
+            self.socket.recv(1)
         except BlockingIOError:
             return False
         except OSError as error:
             self.failed = f"a connection to it was reset ({error.strerror})"
             return False
+        return True
 
     def _ask(self) -> bool:
         try:
