@@ -42,6 +42,7 @@ class Attach(Instance):
         self.argv = [*before, *segue, verb, *where, *flags]
         self.off = [*before, *segue, "detach", *where]
         self.env = {**os.environ, "SEGUE_DIRECTORY": str(directory / "run")}
+        self.cwd = ROOT
         self.process = self._start()
 
     def wait_attached(self, listeners: int) -> Self:
