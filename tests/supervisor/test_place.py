@@ -114,13 +114,24 @@ def test_each_refusal_has_its_sentence(number: int, said: str) -> None:
     assert why_not("/a", number).startswith(said)
 
 
+def test_a_user_who_cannot_enter_is_named() -> None:
+    """With both ways out."""
+    assert str(Place("/srv/web", chosen=True).refused("the user web")) == (
+        "workers start in /srv/web, which the user web cannot enter: let it enter, or give another"
+        " --chdir"
+    )
+
+
 def test_relative_paths_are_of_the_file_or_of_the_start() -> None:
     """They become absolute by name; a policy of the library and other settings stay."""
-    given = {"chdir": "web", "object": "/o", "policy": "p.py:f", "name": "n", "workers": 2}
+    given = {"chdir": "web", "output_file": "log", "object": "/o", "policy": "p.py:f", "workers": 2}
     assert by_name(given, "/srv/current") == {
-        "chdir": "/srv/current/web", "object": "/o", "policy": "/srv/current/p.py:f", "name": "n",
+        "chdir": "/srv/current/web",
+        "output_file": "/srv/current/log",
+        "object": "/o",
+        "policy": "/srv/current/p.py:f",
         "workers": 2,
-    }  # fmt: skip
+    }
     assert by_name({"policy": "sticky", "object": ""}, "/srv") == {"policy": "sticky", "object": ""}
 
 

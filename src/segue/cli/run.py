@@ -18,7 +18,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 # Variables that are not settings: where instances keep files and pins, and what a supervisor sets
 # for its workers and its successor.
 _INTERNAL = ("directory", "worker", "generation", "handover", "bpffs")
-_PATHS = ("chdir", "env_file", "object")  # settings that are paths
+_PATHS = ("chdir", "env_file", "object", "output_file")  # settings that are paths
 _DEFAULTS = Settings((Bind.parse("127.0.0.1:1", 0),), ("true",))
 
 

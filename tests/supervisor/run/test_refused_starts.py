@@ -38,6 +38,17 @@ def test_newcomers_are_given_up_with_the_sentence(run: Run, where: Path) -> None
     assert run.stages == {1: "SERVING", 2: "SERVING"}
 
 
+def test_the_first_worker_is_given_up_at_once(begin: Callable[..., Run], where: Path) -> None:
+    """Before anything is served nothing is waited for: it ends with the sentence."""
+    where.rmdir()
+    run = begin(chdir=str(where))
+    run.runner.open()
+    run.round()
+    assert run.service.exit_code == 3
+    assert f"giving up: worker 1.1 could not be started: workers start in {where}" in run.log
+    assert "until this is mended" not in run.log
+
+
 def test_a_dead_worker_is_replaced_once_the_directory_is_there(run: Run, where: Path) -> None:
     """It is tried once a second, said once, and never counted as a crash."""
     where.rmdir()

@@ -118,7 +118,8 @@ class Performer:
             worker.outcome = f"could not be started: {error}"
             worker.feed(WorkerInput.EXIT, now)
             said = f"{worker.name} {worker.outcome}"
-            if generation == instance.working and isinstance(error, StartRefused):
+            later = generation == instance.working and instance.phase is not Phase.STARTING
+            if later and isinstance(error, StartRefused):
                 self._hold_up(error)  # which is no crash of the program
             else:
                 if generation == instance.working:

@@ -50,7 +50,7 @@ class Place:
     def refused(self, user: str) -> StartRefused:
         """The error for a worker whose user cannot enter it."""
         return StartRefused(
-            f"workers start in {self.name}, which {user} cannot enter: let {user} enter it, or give"
+            f"workers start in {self.name}, which {user} cannot enter: let it enter, or give"
             " another --chdir"
         )
 

@@ -144,7 +144,7 @@ class Processes:
             return self._start(worker, fronts, directory)
         except KernelError as error:
             if error.call == CHDIR:
-                name = self.identity.name if self.identity else f"uid {os.geteuid()}"
+                name = f"the user {self.identity.name if self.identity else os.geteuid()}"
                 raise self.place.refused(name) from error
             raise
         finally:
