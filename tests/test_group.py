@@ -28,8 +28,8 @@ def test_a_connection_is_untouched_until_its_worker_has_read_of_it(
     unread: int, got: int, age_ms: int, untouched: bool
 ) -> None:
     """What it has read it knows, and finishes when it is told to stop."""
-    one = replace(
-        QUIET, unread=unread, bytes_received=got, received_ms=age_ms, sent_ms=age_ms, answered=False
+    one = QUIET._replace(
+        unread=unread, bytes_received=got, received_ms=age_ms, sent_ms=age_ms, answered=False
     )
     assert one.untouched is untouched
 
@@ -51,8 +51,7 @@ def test_when_a_connection_is_idle(
     unread: int, unsent: int, received_ms: int, sent_ms: int, got: int, idle: int | None
 ) -> None:
     """Only when nothing is owed and nothing in flight, and then since the last that moved."""
-    one = replace(
-        QUIET,
+    one = QUIET._replace(
         unread=unread,
         unsent=unsent,
         received_ms=received_ms,
@@ -96,7 +95,7 @@ def test_siblings_are_equal_in_all_that_the_kernel_compares() -> None:
 def test_what_processes_hold() -> None:
     """By the owner of the inode; what is still queued belongs to nobody."""
     queued, one, two, lost = (
-        replace(QUIET, cookie=number, inode=inode)
+        QUIET._replace(cookie=number, inode=inode)
         for number, inode in enumerate((0, 11, 12, 13), start=1)
     )
     group = Group(HERE, connections=(queued, one, two, lost), owners={11: 500, 12: 501})

@@ -6,8 +6,9 @@ Stands for ``struct sock_reuseport`` and the sockets around it (net/core/sock_re
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from segue.address import Address
@@ -38,9 +39,11 @@ class Listener:
         return self.queue > self.backlog
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """One full socket on the group's address; its ``inode`` is 0 until accepted (FACTS, inode)."""
+class Connection(NamedTuple):
+    """One full socket on the group's address; its ``inode`` is 0 until accepted (FACTS, inode).
+
+    A tuple, since there may be many thousand.
+    """
 
     cookie: int
     inode: int
@@ -52,6 +55,9 @@ class Connection:
     sent_ms: int  # since the last data segment went out
     bytes_received: int = 0
     answered: bool = True  # any data segment has gone out
+    local: tuple[str, int] = ("", 0)
+    interface: int = 0  # as a Listener's
+    family: int = socket.AF_INET  # AF_INET6 for one that came by IPv4 to an IPv6 listener
 
     @property
     def accepted(self) -> bool:

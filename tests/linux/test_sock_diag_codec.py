@@ -15,6 +15,7 @@ from segue.linux.inet_diag import (
     Entry,
     State,
     TcpInfo,
+    decode_connected,
     decode_entry,
     decode_info,
     encode_port_filter,
@@ -75,6 +76,52 @@ def test_a_child_nobody_has_accepted() -> None:
         data_segs_in=1,
         data_segs_out=0,
     )
+
+
+def test_connections_in_one_go_are_read_as_each_alone() -> None:
+    """Field for field what decode_entry says, also for a message whose attributes come in another
+    order.
+    """
+    child = bytes(golden("inet_diag_queued_child.hex"))
+    head, rest = child[:72], child[72:]
+    first = 4 + 1 + 3  # the attribute SHUTDOWN with its padding
+    moved = head + rest[first:] + rest[:first]
+    assert len(moved) == len(child)
+    entry = decode_entry(memoryview(child))
+    assert entry.info
+    seen = decode_connected([memoryview(one) for one in (child, moved, child)])
+    assert [one == seen[0] for one in seen] == [True, True, True]
+    assert (seen[0].state, seen[0].cookie, seen[0].inode) == (entry.state, entry.cookie, 0)
+    assert (seen[0].host, seen[0].port) == (entry.host, entry.port)
+    assert (seen[0].peer_host, seen[0].peer_port) == (entry.peer_host, entry.peer_port)
+    assert (seen[0].rqueue, seen[0].wqueue, seen[0].interface) == (5, 0, 0)
+    assert seen[0][-4:] == (
+        entry.info.last_data_sent_ms,
+        entry.info.last_data_recv_ms,
+        entry.info.bytes_received,
+        entry.info.data_segs_out,
+    )
+
+
+def test_connections_without_enough_of_tcp_info() -> None:
+    """An old kernel's tcp_info ends before what is read: whether it was answered is unknown."""
+    child = bytes(golden("inet_diag_queued_child.hex"))
+    (seen,) = decode_connected([memoryview(child[:72])])
+    assert seen.data_segs_out is None
+    short = struct.pack("=HH", 4 + 100, 2) + b"\1" * 100  # INFO
+    (seen,) = decode_connected([memoryview(child[:72] + short)])
+    assert seen.data_segs_out is None
+    with pytest.raises(WireError, match="71 bytes"):
+        decode_connected([memoryview(child[:71])])
+
+
+def test_a_request_is_no_connection() -> None:
+    """SYN_RECV that tells nothing of shutdown is left out; a Fast Open child tells."""
+    child = bytes(golden("inet_diag_queued_child.hex"))
+    request = child[:1] + bytes([State.SYN_RECV]) + child[2:72]
+    fast_open = child[:1] + bytes([State.SYN_RECV]) + child[2:]
+    (seen,) = decode_connected([memoryview(request), memoryview(fast_open)])
+    assert seen.bytes_received == 5
 
 
 def test_tcp_info_by_offset() -> None:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
+from typing import NamedTuple
 
 from segue.errors import WireError
 from segue.linux.netlink import attributes
@@ -32,6 +34,7 @@ _EXT_SHUTDOWN = 8  # INET_DIAG_SHUTDOWN
 _EXT_SKV6ONLY = 11  # INET_DIAG_SKV6ONLY
 _EXT_MD5SIG = 18  # INET_DIAG_MD5SIG: comes with INFO, to those with CAP_NET_ADMIN
 _DROPS = struct.Struct("=32xI")  # SK_MEMINFO_DROPS is the ninth of the numbers
+_ATTRIBUTE = struct.Struct("=HH")  # mirrors struct nlattr
 # Mirrors struct tcp_info up to tcpi_data_segs_out (Linux 4.6).
 _INFO = struct.Struct("=24xII12xIxxxxIxxxx8xI48xQQII8xII")
 
@@ -104,6 +107,30 @@ class Entry:
     info: TcpInfo | None = None
     v6only: bool | None = None
     md5: bytes = field(default=b"", repr=False)
+
+
+class Connected(NamedTuple):
+    """The part of a connection's Entry and TcpInfo that tells whether it is in use.
+
+    A tuple, since there may be many thousand.  ``data_segs_out`` is None from a kernel whose
+    tcp_info has less than we read, and then the numbers before it are 0.
+    """
+
+    family: int
+    state: int
+    cookie: int
+    inode: int
+    host: str
+    port: int
+    peer_host: str
+    peer_port: int
+    interface: int
+    rqueue: int
+    wqueue: int
+    last_data_sent_ms: int = 0
+    last_data_recv_ms: int = 0
+    bytes_received: int = 0
+    data_segs_out: int | None = None
 
 
 def encode_request(
@@ -193,6 +220,57 @@ def decode_entry(payload: memoryview) -> Entry:
         _host(family, target), _PORT.unpack(dport)[0],
         interface, rqueue, wqueue, retrans, expires, drops, info, v6only, md5,
     )  # fmt: skip
+
+
+def decode_connected(payloads: Iterable[memoryview]) -> list[Connected]:
+    """Every full socket of a dump that asked for INFO.  Raises WireError for one too short.
+
+    In one go: the kernel puts the attributes of all of them in one order (inet_sk_diag_fill), so
+    the place of tcp_info is looked for once for each length of a message.
+    """
+    places: dict[int, int] = {}  # by length
+    found = []
+    for payload in payloads:
+        if len(payload) < _MESSAGE.size:
+            raise WireError("inet_diag_msg", f"{len(payload)} bytes", bytes(payload))
+        (
+            family, state, _, _, sport, dport, source, target,
+            interface, low, high, _, rqueue, wqueue, _, inode,
+        ) = _MESSAGE.unpack_from(payload)  # fmt: skip
+        if state == State.SYN_RECV and not _shows_shutdown(payload):
+            continue  # a request, as in decode_entry
+        place = places.get(len(payload), 0)
+        if not place or _ATTRIBUTE.unpack_from(payload, place)[1] != EXT_INFO:
+            place = places[len(payload)] = _place_of_info(payload)
+        info: tuple[int, int, int, int] | tuple[()] = ()
+        if place:
+            _, _, sent, received, _, _, came, _, _, _, out = _INFO.unpack_from(
+                payload, place + _ATTRIBUTE.size
+            )
+            info = sent, received, came, out
+        found.append(
+            Connected(
+                family, state, low | high << 32, inode,
+                _host(family, source), _PORT.unpack(sport)[0],
+                _host(family, target), _PORT.unpack(dport)[0],
+                interface, rqueue, wqueue, *info,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _shows_shutdown(payload: memoryview) -> bool:
+    return any(kind == _EXT_SHUTDOWN for kind, _ in attributes(payload[_MESSAGE.size :]))
+
+
+def _place_of_info(payload: memoryview) -> int:
+    """Where the attribute INFO begins, if it has all that we read; else 0."""
+    at = _MESSAGE.size
+    for kind, value in attributes(payload[_MESSAGE.size :]):
+        if kind == EXT_INFO:
+            return at if len(value) >= _INFO.size else 0
+        at += (_ATTRIBUTE.size + len(value) + 3) & ~3
+    return 0
 
 
 def decode_info(value: bytes | memoryview) -> TcpInfo | None:

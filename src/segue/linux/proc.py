@@ -210,14 +210,22 @@ def session(leader: int) -> dict[int, int]:
 
 def sockets(pid: int) -> dict[int, int]:
     """Socket inode -> descriptor number; {} when the process is gone or not ours to look into."""
-    where = f"/proc/{pid}/fd"
+    path = f"/proc/{pid}/fd"
     found: dict[int, int] = {}
-    with contextlib.suppress(FileNotFoundError, PermissionError, ProcessLookupError):
-        for entry in os.listdir(where):
-            with contextlib.suppress(FileNotFoundError, PermissionError, ProcessLookupError):
-                target = os.readlink(f"{where}/{entry}")
-                if target.startswith("socket:["):
-                    found.setdefault(int(target[8:-1]), int(entry))
+    gone = (FileNotFoundError, PermissionError, ProcessLookupError)
+    with contextlib.suppress(*gone):
+        # Not both open at once: we may be near our limit.
+        entries = os.listdir(path)
+        # Below a descriptor the kernel has no path to walk, for each of what may be thousands.
+        where = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for entry in entries:
+                with contextlib.suppress(*gone):
+                    target = os.readlink(entry, dir_fd=where)
+                    if target.startswith("socket:["):
+                        found.setdefault(int(target[8:-1]), int(entry))
+        finally:
+            os.close(where)
     return found
 
 
@@ -239,10 +247,11 @@ def hides_descriptors(pid: int) -> bool:
     where = f"/proc/{pid}/fd"
     try:
         # The names may be there for root to read, and what they stand for not.
-        for entry in os.listdir(where):
-            with contextlib.suppress(FileNotFoundError):
-                os.readlink(f"{where}/{entry}")
-                return False
+        with os.scandir(where) as entries:  # the first tells; there may be many thousand
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    os.readlink(entry.path)
+                    return False
     except PermissionError:
         return True
     except (FileNotFoundError, ProcessLookupError):

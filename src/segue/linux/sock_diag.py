@@ -14,20 +14,23 @@ from segue.linux.inet_diag import (
     EXT_INFO,
     EXT_SKMEMINFO,
     REQ_BYTECODE,
+    Connected,
     Entry,
     State,
     TcpInfo,
+    decode_connected,
     decode_entry,
     encode_port_filter,
     encode_request,
 )
 from segue.linux.netlink import Netlink, encode_attribute
 
-__all__ = ["CONNECTED", "Entry", "SockDiag", "State", "TcpInfo"]
+__all__ = ["CONNECTED", "Connected", "Entry", "SockDiag", "State", "TcpInfo"]
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _ANY_STATE = 0xFFFFFFFF
+_WITH_INFO = 1 << (EXT_INFO - 1)
 
 # Every state in which a process may have, or an accept queue may hold, a full socket; SYN_RECV is
 # a Fast Open child's.
@@ -68,12 +71,17 @@ class SockDiag(Closing):
         """
         mask = states if isinstance(states, int) else sum(1 << state for state in set(states))
         extensions = (info << (EXT_INFO - 1)) | (memory << (EXT_SKMEMINFO - 1))
+        found = self._list(family, mask, extensions, sport, dport)
+        return [decode_entry(one) for one in found]
+
+    def _list(
+        self, family: int, mask: int, extensions: int, sport: int | None, dport: int | None = None
+    ) -> list[memoryview]:
         payload = encode_request(family, mask, extensions)
         code = encode_port_filter(sport, dport)
         if code:
             payload += encode_attribute(REQ_BYTECODE, code)
-        found = self._netlink.dump(_SOCK_DIAG_BY_FAMILY, payload, "listing TCP sockets")
-        return [decode_entry(one) for one in found]
+        return self._netlink.dump(_SOCK_DIAG_BY_FAMILY, payload, "listing TCP sockets")
 
     def listeners(self, port: int | None, family: int) -> list[Entry]:
         """Sockets in TCP_LISTEN, with their drops; about 0.1 ms."""
@@ -87,10 +95,18 @@ class SockDiag(Closing):
         """
         return self.dump([State.NEW_SYN_RECV], family=family, sport=port)
 
-    def connections(self, port: int | None, family: int) -> list[Entry]:
+    def connections(self, port: int | None, family: int) -> list[Connected]:
         """Full sockets, queued and accepted, with their tcp_info; no requests."""
-        found = self.dump(CONNECTED, family=family, sport=port, info=True)
-        return [one for one in found if one.state != State.NEW_SYN_RECV]
+        mask = sum(1 << state for state in CONNECTED)
+        return decode_connected(self._list(family, mask, _WITH_INFO, port))
+
+    def connection(
+        self, family: int, local: tuple[str, int], peer: tuple[str, int], interface: int = 0
+    ) -> Connected | None:
+        """The same of the very one between these two ends, or None: a look-up, not a dump."""
+        found = self._look_up(family, local, peer, interface, _WITH_INFO)
+        there = [] if found is None else decode_connected([found])
+        return there[0] if there and there[0].peer_port == peer[1] else None
 
     def one(
         self, family: int, local: tuple[str, int], peer: tuple[str, int], interface: int = 0
@@ -109,14 +125,26 @@ class SockDiag(Closing):
         """The same; where there is no such socket, the listener that the kernel's hash would choose
         for a connection between these two: no program is asked without a packet (inet_lookup).
         """
-        payload = encode_request(family, _ANY_STATE, local=local, peer=peer, interface=interface)
+        answer = self._look_up(family, local, peer, interface)
+        return None if answer is None else decode_entry(answer)
+
+    def _look_up(
+        self,
+        family: int,
+        local: tuple[str, int],
+        peer: tuple[str, int],
+        interface: int,
+        extensions: int = 0,
+    ) -> memoryview | None:
+        payload = encode_request(
+            family, _ANY_STATE, extensions, local=local, peer=peer, interface=interface
+        )
         try:
-            answer = self._netlink.request(_SOCK_DIAG_BY_FAMILY, payload, "looking up a TCP socket")
+            return self._netlink.request(_SOCK_DIAG_BY_FAMILY, payload, "looking up a TCP socket")
         except KernelError as error:
             if error.errno == errno.ENOENT:
                 return None
             raise
-        return None if answer is None else decode_entry(answer)
 
     def close(self) -> None:
         """Close the netlink socket; twice is no error."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Mapping
 from enum import Enum, auto
+from typing import TypeVar
 
 from segue.address import Address
 from segue.group import Connection, Group, Listener
 from segue.linux import proc
 from segue.linux.closing import Closing
-from segue.linux.sock_diag import Entry, SockDiag, State
+from segue.linux.sock_diag import Connected, Entry, SockDiag, State
 
 # Before accept() a child can be in no other state: these with inode 0 have no owner any more, and
 # the kernel finishes them alone.
 _CLOSED = {State.FIN_WAIT1, State.FIN_WAIT2, State.CLOSING}
 _HALF_CLOSED = {State.CLOSE_WAIT, State.LAST_ACK, State.CLOSING}
+_Seen = TypeVar("_Seen", Entry, Connected)
 
 
 class Part(Enum):
@@ -51,13 +53,14 @@ class Observer(Closing):
         """
         wanted = _Match(address)
         half_open: list[Entry] = []
-        full: list[Entry] = []
+        full: list[Connected] = []
         if Part.REQUESTS in parts:
             half_open = wanted.local(self.diag.half_open(address.port, address.family))
         listening = wanted.listeners(self.diag.listeners(address.port, address.family))
         if Part.CONNECTIONS in parts:
             full = wanted.local(self.diag.connections(address.port, address.family))
-        inodes = {one.inode for one in (*listening, *full)} - {0}
+        inodes = {one.inode for one in listening} | {one.inode for one in full}
+        inodes.discard(0)
         whose = _owners(inodes, pids, everywhere=Part.OWNERS in parts and not pids)
         return Group(
             address,
@@ -81,6 +84,11 @@ class Observer(Closing):
             self.diag.listeners(address.port, address.family),
             self.diag.listeners(there.port, there.family),
         )
+
+    def again(self, one: Connection) -> Connection | None:
+        """The same connection as it is now, None if it is no more: a look-up, 0.1 ms."""
+        found = self.diag.connection(one.family, one.local, one.peer, one.interface)
+        return None if found is None or found.cookie != one.cookie else _connection(found)
 
     def overlapping(self, address: Address) -> list[Address]:
         """Other addresses of the same port, listened at, to which its connections could go.
@@ -137,11 +145,11 @@ class _Match:
         self._wildcard = address.wildcard
         self._interface = _interface(address.zone) if address.zone else None
 
-    def listeners(self, entries: Iterable[Entry]) -> list[Entry]:
+    def listeners(self, entries: Iterable[_Seen]) -> list[_Seen]:
         """Those bound to exactly this address."""
         return [one for one in entries if self._bound(one)]
 
-    def local(self, entries: Iterable[Entry]) -> list[Entry]:
+    def local(self, entries: Iterable[_Seen]) -> list[_Seen]:
         """Those that came to it: to a wildcard at any host, by IPv4 too on a dual-stack one.
 
         Requests and children name no listener.  Where a wildcard and a host are both listened
@@ -149,7 +157,7 @@ class _Match:
         """
         return [one for one in entries if self._wildcard or self._bound(one)]
 
-    def _bound(self, entry: Entry) -> bool:
+    def _bound(self, entry: Entry | Connected) -> bool:
         if entry.host != self._host:
             return False
         return self._interface is None or entry.interface == self._interface
@@ -193,8 +201,7 @@ def _listener(
     )
 
 
-def _connection(entry: Entry) -> Connection:
-    info = entry.info
+def _connection(entry: Connected) -> Connection:
     # The peer's FIN takes a sequence number and so counts as a byte, but is no request.
     fin = 1 if entry.state in _HALF_CLOSED else 0
     return Connection(
@@ -202,10 +209,13 @@ def _connection(entry: Entry) -> Connection:
         entry.inode,
         (entry.peer_host, entry.peer_port),
         entry.state,
-        unread=max(0, entry.rqueue - fin),
-        unsent=entry.wqueue,
-        received_ms=info.last_data_recv_ms if info else 0,
-        sent_ms=info.last_data_sent_ms if info else 0,
-        bytes_received=max(0, info.bytes_received - fin) if info else 0,
-        answered=bool(info.data_segs_out) if info else True,
+        entry.rqueue - fin if entry.rqueue > fin else 0,
+        entry.wqueue,
+        entry.last_data_recv_ms,
+        entry.last_data_sent_ms,
+        entry.bytes_received - fin if entry.bytes_received > fin else 0,
+        entry.data_segs_out != 0,
+        (entry.host, entry.port),
+        entry.interface,
+        entry.family,
     )
