@@ -121,3 +121,26 @@ def test_owners_are_looked_for_among_the_pids_given() -> None:
             process.communicate(b"\n", timeout=5)
         (seen,) = observer.snapshot(HOST, pids=frozenset(both)).listeners
         assert seen.owners == (os.getpid(),)
+
+
+@pytest.mark.parametrize("address", [HOST, SIX], ids=str)
+def test_one_connection_again(address: Address) -> None:
+    """As it is now, with the inode that its accepting gave it; None once it is gone, though the
+    same two ends may be joined anew.
+    """
+    with (
+        open_listener(address, backlog=8) as listener,
+        Observer() as observer,
+        connect(address) as client,
+    ):
+        (queued,) = observer.snapshot(address, Part.CONNECTIONS).connections
+        child = listener.accept()[0]
+        client.sendall(b"12345")
+        held = observer.again(queued)
+        assert held is not None
+        assert (held.cookie, held.peer, held.unread) == (queued.cookie, queued.peer, 5)
+        assert held.inode == os.fstat(child.fileno()).st_ino
+        assert observer.again(queued._replace(cookie=queued.cookie + 1)) is None
+        with child:
+            child.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        assert observer.again(queued) is None

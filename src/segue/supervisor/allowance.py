@@ -27,3 +27,8 @@ class Allowance:
         self.left = min(self.burst, self.left + (now - self.at) * self.rate) - cost
         self.at = now
         return self.left > 0
+
+    @property
+    def due(self) -> float:
+        """The time from which something is left, if nothing more is used."""
+        return self.at if self.left > 0 else self.at - self.left / self.rate

@@ -14,7 +14,7 @@ from segue.supervisor import notify
 from segue.supervisor.control.server import Control
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle import plan
-from segue.supervisor.lifecycle.instance import Renewal, Worker
+from segue.supervisor.lifecycle.instance import Instance, Renewal, Worker
 from segue.supervisor.lifecycle.stages import Phase, Stage, WorkerInput
 from segue.supervisor.notify import Inbox
 from segue.supervisor.rescue.balancing import Balancing
@@ -25,14 +25,14 @@ from segue.supervisor.run.service import Service
 from segue.supervisor.run.upkeep import Upkeep
 from segue.supervisor.run.watched import OwnWorkers, thresholds
 from segue.supervisor.workers.discovery import discover
-from segue.supervisor.workers.processes import Process, part
+from segue.supervisor.workers.processes import Process, Processes, part
 from segue.supervisor.workers.readiness import NEVER, NOWHERE
 from segue.supervisor.workers.reasons import Reasons
 
-# While a worker is awaited or drained: soon enough that a restart of a quick server takes tens of
-# milliseconds, seldom enough that the looks cost under a tenth of a core.
+# While a worker is awaited: soon enough that a restart of a quick server takes tens of
+# milliseconds.
 _PACE = 0.02
-# A look that takes long is made again after so many times that, whatever happens meanwhile.
+# A search that takes long is made again after so many times that, whatever happens meanwhile.
 _COST = 10
 # Between two looks at an instance where nothing happens: strangers, recycled listeners.
 _IDLE_PACE = 1.0
@@ -61,9 +61,7 @@ class Runner:
         self.performer = self.ends.performer
         self.orders = Orders(service, self.rescue)
         self.upkeep = Upkeep(service)
-        self._pace = _PACE
         self._looked = 0.0
-        self._surveyed = 0.0
         self._discover_at = 0.0
         every = min(_REASON_PACE, service.limits.ready_timeout / 4)
         self._reasons = Reasons(service.observer, every)
@@ -106,6 +104,8 @@ class Runner:
                 if lasting:
                     service.write_down()
                 break
+            if self._looked_again(steps):
+                continue
             lasting = lasting or any(plan.lasting(instance, step) for step in steps)
             done = [service.loop.attempt(str(step), self._performing(step)) for step in steps]
             if not all(done):
@@ -120,6 +120,18 @@ class Runner:
         if service.waiting.clients:
             service.waiting.answer(instance, service.cut)
 
+    def _looked_again(self, steps: list[plan.Step]) -> bool:
+        """Before a worker is stopped or killed: the last look may be seconds old, at a limit or at
+        the end of ``--keep``.  True if there are new facts.
+        """
+        before = self.service.survey.loads
+        ends = [one.worker for one in steps if isinstance(one, plan.Stop | plan.Kill)]
+        if not any(worker in before for worker in ends):
+            return False
+        refresh = partial(self._survey, self.service.survey.refresh)
+        self.service.loop.attempt("looking at connections", refresh)
+        return self.service.survey.loads is not before
+
     def _performing(self, step: plan.Step) -> Callable[[], None]:
         return lambda: self.performer.perform(step)
 
@@ -130,11 +142,11 @@ class Runner:
         for wanted in (service.flow.due, service.leftovers.due):
             if wanted is not None:
                 due = min(due, wanted)
-        watched = {Stage.STARTING, Stage.DRAINING, Stage.STOPPING}
         pace = _SELF_BOUND_PACE if service.settings.bind_by == "worker" else _IDLE_PACE
         nudging = bool(self.performer.listeners.nudges)
-        if nudging or any(one.stage in watched for one in service.instance.living):
-            pace = self._pace
+        if nudging or any(one.stage is Stage.STARTING for one in service.instance.living):
+            pace = _PACE
+        due = min(due, service.survey.due(service.instance))
         return min(due, now + pace)
 
     def tick(self) -> None:
@@ -155,7 +167,7 @@ class Runner:
             self._notified()
         for worker in waiting:
             self._prove(worker, now)
-        self._survey(now)
+        self._survey(service.survey.step)
         self._outage(now)
         service.doors.hurry()
         if self.balancing is not None:
@@ -174,16 +186,11 @@ class Runner:
             service.say(said)
             notify.tell(STATUS=said)
 
-    def _survey(self, now: float) -> None:
-        """Look at what those hold that are to end."""
+    def _survey(self, look: Callable[[Instance, Processes, list[Front]], None]) -> None:
+        """Look at what those hold that are to end, and say of whom that cannot be known."""
         service, survey = self.service, self.service.survey
-        ending = {Stage.DRAINING, Stage.STOPPING}
-        due = now >= self._surveyed + self._pace
-        if not due or not any(one.stage in ending for one in service.instance.living):
-            return
-        self._surveyed = now
         hidden, crowded = survey.hidden, survey.crowded
-        survey.look(service.instance, service.processes, service.fronts, now)
+        look(service.instance, service.processes, service.fronts)
         until = "it counts as busy while anybody's connection is left, up to its drain limit"
         for number in survey.crowded - crowded:
             name = service.instance.workers[number].name
@@ -193,8 +200,6 @@ class Runner:
             service.say(
                 f"{name} hides what it has open (it changed its user, or is not dumpable): {until}"
             )
-        # A look at many thousand connections takes long: keep it under a tenth of the time.
-        self._pace = max(_PACE, _COST * (service.world.now() - now))
 
     # Events
 

@@ -125,7 +125,7 @@ class Service:
             for number, bind in enumerate(settings.binds)
         ]
         self.processes = Processes(settings, self.paths, world.spawn, self.source.start)
-        self.survey = Survey(settings.idle_grace)
+        self.survey = Survey(settings.idle_grace, world.now)
         self.limits = settings.limits
         self.tracing = Tracing(self.loop, program)
         self.flow = Flow(self.log, self.loop)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from segue.errors import KernelError, UsageError
@@ -234,13 +234,17 @@ class Processes:
             env["LISTEN_FDNAMES"] = ":".join(bind.name for bind in self.settings.binds)
         return env
 
-    def trees(self) -> tuple[dict[int, frozenset[int]], frozenset[int]]:
+    def trees(
+        self, only: Collection[int] | None = None
+    ) -> tuple[dict[int, frozenset[int]], frozenset[int]]:
         """The processes by worker, within the limit of one look; and the workers that have more.
 
-        Every worker has the same part of the limit, however many processes the others have.
+        Every worker has the same part of the limit, however many processes the others have, and
+        whether or not ``only`` some of the workers are asked for.
         """
         most = part(len(self.by_worker))
-        found = {process.worker.id: process.tree(most) for process in self}
+        asked = [one for one in self if only is None or one.worker.id in only]
+        found = {process.worker.id: process.tree(most) for process in asked}
         crowded = frozenset(one for one, pids in found.items() if len(pids) > most)
         return {one: frozenset(pids[:most]) for one, pids in found.items()}, crowded
 

@@ -1,0 +1,232 @@
+"""When the survey looks at all connections, and when one of each worker is enough."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from segue.address import Address
+from segue.group import Connection, Group
+from segue.observe.snapshot import Part
+from segue.supervisor.lifecycle.instance import Instance, Worker
+from segue.supervisor.lifecycle.stages import Phase, Stage
+from segue.supervisor.workers.survey import Survey
+
+HERE = Address("127.0.0.1", 8000)
+GRACE = 1.0
+NOBODY = 1 << 23  # above the largest pid there can be
+
+
+@dataclass
+class Scene:
+    """A front whose connections the test sets; a look takes so much of the time and processor."""
+
+    now: float = 1000.0
+    spent: float = 0.0
+    cost: float = 0.0
+    holds: dict[int, int] = field(default_factory=dict)  # inode -> worker
+    moved: dict[int, float] = field(default_factory=dict)  # inode -> when; inf while it is owed
+    looks: int = 0
+    checks: int = 0
+
+    def __post_init__(self) -> None:
+        self.observer = self
+        self.bind = self
+        self.address = HERE
+        self.number = 0
+        self.steering = self
+        self.migrates = True
+        self.refusing = False
+        self.instance = Instance(size=2)
+        self.survey = Survey(GRACE, lambda: self.now, lambda: self.spent)
+
+    def worker(self, number: int, stage: Stage = Stage.DRAINING) -> Worker:
+        made = Worker(number, 1, NOBODY + number, 0.0, stage=stage)
+        self.instance.workers[number] = made
+        return made
+
+    def _connection(self, inode: int) -> Connection:
+        moved = self.moved[inode]
+        ago = 0 if moved == math.inf else round(1000 * (self.now - moved))
+        unsent = int(moved == math.inf)
+        return Connection(inode, inode, ("x", inode), 1, 0, unsent, ago, ago, bytes_received=1)
+
+    # As in Observer and Processes
+
+    def snapshot(self, _: Address, *__: Part, pids: frozenset[int]) -> Group:
+        self.looks += 1
+        seen = tuple(map(self._connection, self.moved))
+        self.now += self.cost
+        self.spent += self.cost
+        whose = {inode: NOBODY + worker for inode, worker in self.holds.items()}
+        return Group(HERE, connections=seen, owners=whose)
+
+    def again(self, one: Connection) -> Connection | None:
+        self.checks += 1
+        return self._connection(one.inode) if one.inode in self.moved else None
+
+    def trees(self, only: Collection[int] | None = None) -> Any:
+        asked = self.instance.workers if only is None else only
+        return {one: frozenset({NOBODY + one}) for one in asked}, frozenset()
+
+    # The test's hands
+
+    def run(self, seconds: float) -> None:
+        """Call ``step`` whenever it is due, for so long."""
+        end = self.now + seconds
+        rounds = 0
+        while (due := self.survey.due(self.instance)) <= end:
+            self.now = max(self.now, due)
+            self.step()
+            rounds += 1
+            assert rounds < 100_000
+        self.now = max(self.now, end)
+
+    def step(self) -> None:
+        args: Any = self.instance, self, [self]
+        self.survey.step(*args)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def test_nothing_is_due_while_no_worker_ends(scene: Scene) -> None:
+    """Serving workers are not looked at."""
+    scene.worker(1, Stage.SERVING)
+    assert scene.survey.due(scene.instance) == math.inf
+    scene.step()
+    assert scene.looks == 0
+
+
+def test_while_one_connection_of_each_worker_is_in_use_they_alone_are_looked_up(
+    scene: Scene,
+) -> None:
+    """All connections are listed once; the answers that are owed are asked for again and again."""
+    scene.worker(1)
+    scene.worker(2)
+    scene.holds = {11: 1, 12: 1, 21: 2}
+    scene.moved = {11: math.inf, 12: 0.0, 21: math.inf}
+    scene.run(10.0)
+    assert scene.looks == 1
+    assert scene.checks > 20
+    assert [scene.survey.loads[one].busy for one in (1, 2)] == [1, 1]
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_when_a_witness_has_fallen_everything_is_looked_at(scene: Scene, gone: bool) -> None:
+    """It has been idle for the grace, or is no more: the worker may be quiet, and is."""
+    scene.worker(1)
+    scene.holds, scene.moved = {11: 1, 12: 1}, {11: math.inf, 12: 0.0}
+    scene.run(5.0)
+    if gone:
+        del scene.moved[11]
+    else:
+        scene.moved[11] = scene.now
+    scene.run(GRACE + 0.1)
+    assert scene.survey.loads[1].quiet
+    assert scene.survey.loads[1].idle == 2 - gone
+
+
+def test_another_connection_in_use_is_the_next_witness(scene: Scene) -> None:
+    """A worker is quiet only when a look at all of its connections says so."""
+    scene.worker(1)
+    scene.holds, scene.moved = {11: 1, 12: 1}, {11: math.inf, 12: math.inf}
+    scene.run(1.0)
+    witness = scene.survey.witnesses[1].connection.inode
+    del scene.moved[witness]
+    scene.run(1.0)
+    assert not scene.survey.loads[1].quiet
+    assert scene.survey.witnesses[1].connection.inode == 23 - witness
+
+
+def test_a_connection_that_the_worker_has_closed_is_no_witness(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel still sends what was written, with inode 0; the worker is quiet."""
+    scene.worker(1)
+    scene.holds, scene.moved = {11: 1}, {11: math.inf}
+    scene.run(1.0)
+    closed = scene._connection(11)._replace(inode=0)
+    monkeypatch.setattr(scene, "again", lambda _: closed)
+    scene.holds, scene.moved = {}, {}
+    scene.run(1.0)
+    assert scene.survey.loads[1].quiet
+
+
+def test_looks_cost_a_thirtieth_of_a_core_and_what_was_saved(scene: Scene) -> None:
+    """However long one takes, and though no witness ever stands."""
+    scene.worker(1)
+    scene.cost = 0.2
+    scene.run(60.0)
+    assert 0.2 * 5 < scene.spent <= 60 / 30 + 0.3 + 0.2
+
+
+def test_a_look_waits_for_another_worker_that_may_be_quiet_soon(scene: Scene) -> None:
+    """Two that become quiet shortly after one another are found by one look."""
+    scene.cost = 0.2
+    for number in (1, 2):
+        scene.worker(number)
+        scene.holds[number] = number
+        scene.moved[number] = math.inf
+    scene.run(5.0)
+    scene.moved = {1: scene.now, 2: scene.now + 0.1}
+    while scene.looks == 1:
+        scene.run(0.01)
+    assert all(scene.survey.loads[one].quiet for one in (1, 2))
+
+
+def test_it_does_not_wait_for_long(scene: Scene) -> None:
+    """A worker on which something moves all the time keeps no other one from ending."""
+    scene.cost = 0.6  # so that all of the grace is soon
+    for number in (1, 2):
+        scene.worker(number)
+        scene.holds[number] = number
+        scene.moved[number] = math.inf
+    scene.run(10.0)
+    scene.moved[1] = scene.now
+    for _ in range(40):
+        scene.moved[2] = scene.now
+        scene.run(0.1)
+    assert scene.survey.loads[1].quiet
+
+
+def test_a_worker_that_begins_to_drain_is_looked_at(scene: Scene) -> None:
+    """Whatever witnesses others have: nothing is known of it yet."""
+    scene.worker(1)
+    scene.holds, scene.moved = {11: 1}, {11: math.inf}
+    scene.run(1.0)
+    scene.worker(2)
+    scene.survey.forget(2)
+    scene.run(0.1)
+    assert scene.survey.loads[2].quiet
+
+
+def test_while_the_instance_stops_everything_is_looked_at(scene: Scene) -> None:
+    """A worker that has read all requests may be told to stop though they are not answered."""
+    scene.worker(1)
+    scene.holds, scene.moved = {11: 1}, {11: math.inf}
+    scene.run(1.0)
+    assert scene.looks == 1
+    scene.instance.phase = Phase.STOPPING
+    scene.run(1.0)
+    assert scene.looks > 10
+
+
+def test_before_a_decision_everything_is_looked_at_unless_it_just_was(scene: Scene) -> None:
+    """What a limit decides about is known as it is then."""
+    scene.worker(1)
+    scene.holds, scene.moved = {11: 1, 12: 1}, {11: math.inf, 12: math.inf}
+    scene.run(3.0)
+    assert scene.looks == 1
+    del scene.moved[12]
+    args: Any = scene.instance, scene, [scene]
+    scene.survey.refresh(*args)
+    scene.survey.refresh(*args)
+    assert scene.looks == 2
+    assert scene.survey.loads[1].busy == 1
