@@ -19,7 +19,7 @@ def test_where_a_server_listens_instead_is_said() -> None:
 def test_a_wrapper_between_is_named() -> None:
     """LISTEN_PID is that of the shell, and the server below it is another process."""
     master = Member(8, "gunicorn", "py", 7, ("127.0.0.1:8000",))
-    children = [Member(9, "gunicorn", "py", 7), Member(10, "gunicorn", "py", 7)]
+    children = [Member(pid, "gunicorn", "py", 7, master.listens) for pid in (9, 10)]
     assert sentence([SHELL, master, *children]) == (
         "pid 8 (gunicorn) listens at 127.0.0.1:8000; LISTEN_PID is of pid 7 (sh), and the server is"
         f" pid 8 (gunicorn): {ADVICE}"

@@ -40,7 +40,12 @@ def sentence(members: Sequence[Member]) -> str:
     of its program, and have its LISTEN_PID by right.  While a server listens nowhere it may be
     loading, and nobody knows whether it goes by LISTEN_PID.
     """
-    said = [f"{one} listens at {' and '.join(one.listens)}" for one in members if one.listens]
+    said: list[str] = []
+    known: set[str] = set()
+    for one in members:
+        if not known.issuperset(one.listens):  # else it has inherited what another one opened
+            known.update(one.listens)
+            said.append(f"{one} listens at {' and '.join(one.listens)}")
     said = said[:_SHOWN]
     if len({one.program for one in members}) > 1:
         top, *below = members
