@@ -109,7 +109,7 @@ def test_another_address_of_the_port_is_told_apart(pair: Pair) -> None:
 def test_ipv6_options_are_compared(netns: int) -> None:
     """Two groups by V6ONLY, at one address."""
     address = Address("::", 8080)
-    with open_listener(address, backlog=8), socket.socket(socket.AF_INET6) as both:
+    with open_listener(address, backlog=8, v6only=True), socket.socket(socket.AF_INET6) as both:
         both.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         both.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         both.bind(("::", 8080))
@@ -117,7 +117,7 @@ def test_ipv6_options_are_compared(netns: int) -> None:
         with Observer() as observer:
             assert named(examine(observer, address)) == {"IPV6_V6ONLY": Level.REFUSE}
             both.close()
-            with open_listener(address, backlog=8) as third:
+            with open_listener(address, backlog=8, v6only=True) as third:
                 put(third, "IPV6_TCLASS", 8)
                 put(third, "IPV6_UNICAST_HOPS", 9)
                 levels = {"IPV6_TCLASS": Level.WARN, "IPV6_UNICAST_HOPS": Level.WARN}
