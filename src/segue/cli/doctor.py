@@ -54,7 +54,7 @@ def doctor(address: str | None) -> int:
         console.print(f"- {cell(line)}", highlight=False)
     console.print()
     with Observer() as observer:
-        addresses = [asked] if asked else _listening(observer)
+        addresses = [observer.serving(asked)] if asked else _listening(observer)
         _losses(console, observer, addresses)
     return 0
 

@@ -63,7 +63,7 @@ def of_process(pid: int, port: int | None = None) -> list[OwnedListener]:
 
 
 def at_port(observer: Observer, port: int, address: Address | None = None) -> list[OwnedListener]:
-    """The listeners at a port of the observer's network namespace, or only those at ``address``.
+    """The listeners at a port of the observer's network namespace, or those that serve ``address``.
 
     Raises UsageError when no process listens there; NotSupported when the process of a listener
     cannot be seen; KernelError.
@@ -73,7 +73,9 @@ def at_port(observer: Observer, port: int, address: Address | None = None) -> li
         for family in (socket.AF_INET, socket.AF_INET6)
         for one in observer.diag.listeners(port, family)
     }
-    listeners = listeners_of(observer, [address] if address else sorted(addresses))
+    listeners = listeners_of(
+        observer, [observer.serving(address)] if address else sorted(addresses)
+    )
     if not listeners:
         where = str(address) if address else f"port {port}"
         raise UsageError(f"no process listens at {where} in this network namespace")

@@ -46,7 +46,7 @@ class Examination:
 
 
 def examine(observer: Observer, address: Address, allow: Collection[str] = ()) -> Examination:
-    """Audit the group at this address, and beside it what overlaps with it.
+    """Audit the group that serves this address, and beside it what overlaps with it.
 
     Looks at the network namespace of the observer; changes nothing.  ``allow`` has the names of
     options whose findings shall not matter.  Raises UsageError when no process listens at the
@@ -54,6 +54,7 @@ def examine(observer: Observer, address: Address, allow: Collection[str] = ()) -
     looked into (another user's, or not dumpable, without CAP_SYS_PTRACE); KernelError when the
     kernel refuses anything else.  Without CAP_NET_ADMIN no TCP-MD5 key is seen, so none differs.
     """
+    address = observer.serving(address)
     listeners, others = listeners_of(observer, [address]), observer.overlapping(address)
     if not listeners:
         more = f"; {' and '.join(map(str, others))} is listened at" if others else ""

@@ -118,6 +118,6 @@ class Orders:
         client.end(0, generation=working(parts_of(self.attachment.attached)))
 
     def _refuse_other(self, address: str) -> None:
-        here = str(self.attachment.settings.address)
-        if address not in {"", here}:
+        here = self.attachment.settings.address
+        if address and here not in {asked := Address.parse(address), asked.in_ipv6}:
             raise UsageError(f"{self.attachment.paths.name} is attached to {here}")

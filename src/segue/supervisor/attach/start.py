@@ -31,7 +31,9 @@ def attend(settings: AttachSettings) -> int:
     enter(settings.netns)
     paths = Paths.of(settings.instance_name)
     with Observer() as observer:
-        follower = _begin(settings, paths, observer)
+        # The name stays that of the address that was asked for.
+        served = replace(settings, address=observer.serving(settings.address), name=paths.name)
+        follower = _begin(served, paths, observer)
         try:
             return follower.run()
         finally:
@@ -49,7 +51,8 @@ def detach(settings: AttachSettings) -> bool:
         record = account.read(paths)
         enter(settings.netns or str(record.get("netns", "")))
         with Observer() as observer:
-            found = attaching.detach(settings.address, observer, Pins(paths.name, settings.bpffs))
+            address = observer.serving(settings.address)
+            found = attaching.detach(address, observer, Pins(paths.name, settings.bpffs))
         if found:
             paths.remove()
         return found
