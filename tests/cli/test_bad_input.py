@@ -205,6 +205,7 @@ def test_orders_without_an_instance_are_refused(tmp_path: Path) -> None:
     )  # fmt: skip
     code, stderr = run("restart", "--name", "none", env=env)
     assert (code, "there is no control socket at" in stderr) == (1, True)
+    assert "no instance of that name is running; segue status shows those that are" in stderr
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(tmp_path / "old.sock"))
     code, stderr = run("restart", "--name", "old", env=env)

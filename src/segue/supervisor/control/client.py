@@ -121,7 +121,10 @@ def _connect(connection: socket.socket, path: str) -> None:
     except BlockingIOError:  # its accept queue is full
         raise _silent(path) from None
     except FileNotFoundError:
-        raise SegueError(f"there is no control socket at {path}") from None
+        raise SegueError(
+            f"there is no control socket at {path}: no instance of that name is running;"
+            " segue status shows those that are"
+        ) from None
     except ConnectionRefusedError:
         if not Path(path).is_socket():
             raise SegueError(f"{path} is not a socket") from None
