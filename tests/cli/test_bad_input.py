@@ -102,7 +102,7 @@ def test_usage_is_refused_with_2(tmp_path: Path, args: list[str], said: str) -> 
     ("command", "said"),
     [
         (["no-such-program-here"], "there is no such program"),
-        (["/etc/passwd"], "not executable"),
+        (["/etc/passwd"], "it, or the program of its #! line, is not executable"),
         (["sh", "-c", "echo the reason >&2; exit 5"], "exited with 5; its last words: the reason"),
         (["true"], "exited with 0"),
     ],

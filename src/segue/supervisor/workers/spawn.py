@@ -146,7 +146,10 @@ _ADVICE = {
 def _cannot(program: str, number: int, what: str) -> KernelError:
     advice = {
         errno.ENOENT: "there is no such program; check the spelling, PATH and its #! line",
-        errno.EACCES: "it is not executable, or its directory cannot be entered",
+        errno.EACCES: (
+            "it, or the program of its #! line, is not executable,"
+            " or is in a directory that the worker may not enter"
+        ),
         errno.ENOEXEC: "this kernel cannot run it; does the script lack its #! line?",
     }.get(number, "")
     if what == CHDIR:
