@@ -67,11 +67,8 @@ class Ends:
         worker.outcome = outcome(code)
         if code == -signal.SIGKILL and before is not Stage.KILLED:
             worker.outcome += self.service.processes.kills.claim(worker.id)
-        if process.pipe is not None:
-            said = self.service.flow.end(process.pipe)
-            process.pipe = None
-            if said and before is Stage.STARTING:
-                worker.outcome += f"; its last words: {visible(said)}"
+        said = self._last_said(process)
+        words = f"; its last words: {visible(said)}" if said and before is Stage.STARTING else ""
         self.service.loop.unwatch(process.child.pidfd)
         last = self.service.survey.loads.get(worker.id, plan.Load())
         worker.feed(WorkerInput.EXIT, now)
@@ -92,6 +89,8 @@ class Ends:
                 f" and left {proc.describe(sorted(left))} running, which is ended: segue run wants"
                 " servers that stay in the foreground, so turn their daemon mode off"
             )
+        during = f"{worker.outcome} while {before.name.lower()}{words}"
+        worker.outcome += words
         if before is Stage.KILLED:
             self.service.cut += last.connections
             self.service.say(f"{worker.name} was killed; {last.connections} connections cut")
@@ -105,13 +104,21 @@ class Ends:
                 self.performer.crashed(now, said)  # late or faulty: the next start is put off
             self.service.say(said)
         elif worker.generation == self.service.instance.working and before is not Stage.DRAINING:
-            said = f"{worker.name} {worker.outcome} while {before.name.lower()}"
+            said = f"{worker.name} {during}"
             if is_crash(before, now - entered, code, accepted=accepted):
                 self.performer.crashed(now, said)
             self.service.say(said)
         else:
             # Nobody asked a draining one to end: whatever it had is gone.
             self.service.cut += last.connections
-            self.service.say(f"{worker.name} {worker.outcome} while {before.name.lower()}")
+            self.service.say(f"{worker.name} {during}")
         self.performer.release()
         self.performer.prune()
+
+    def _last_said(self, process: Process) -> str:
+        """The last line of the worker's output, which ends here."""
+        if process.pipe is None:
+            return ""
+        said = self.service.flow.end(process.pipe)
+        process.pipe = None
+        return said
