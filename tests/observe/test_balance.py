@@ -83,6 +83,7 @@ def test_bounded_weights_stay_as_they_are(wanted: dict[int, float]) -> None:
 
 
 @given(st.lists(st.floats(50, 200), min_size=2, max_size=8), st.floats(0.05, 0.9))
+@example([50.0, 50.0, 184.0], 0.875)
 @settings(deadline=None, max_examples=50)
 def test_no_queue_grows_while_others_have_time(abilities: list[float], part: float) -> None:
     """Constant abilities, which together are enough: in the end nobody waits for three seconds,

@@ -149,14 +149,25 @@ class Balance:
         ablest = self._ablest()
         if not ablest:
             return dict(before)  # no worker accepts anything: there is nothing to measure
-        rates = {one: self._known[one].rate if one in self._known else ablest for one in windows}
+        rates = self._rates(windows, ablest)
+        behind = self._behind(windows, rates, ablest)
+        return {
+            one: rate * (1 - min(max(behind[one] / CATCH_UP, -0.25), 0.75))
+            for one, rate in rates.items()
+        }
+
+    def _rates(self, windows: Mapping[int, Window], ablest: float) -> dict[int, float]:
+        return {one: self._known[one].rate if one in self._known else ablest for one in windows}
+
+    def _behind(
+        self, windows: Mapping[int, Window], rates: Mapping[int, float], ablest: float
+    ) -> dict[int, float]:
+        """Seconds by which each worker's queue is longer than all of them together are."""
         common = sum(one.waiting for one in windows.values()) / sum(rates.values())
-        wanted = {}
-        for one, rate in rates.items():
-            wait = windows[one].waiting / max(rate, FLOOR * ablest)
-            behind = min(max((wait - common) / CATCH_UP, -0.25), 0.75)
-            wanted[one] = rate * (1 - behind)
-        return wanted
+        return {
+            one: windows[one].waiting / max(rate, FLOOR * ablest) - common
+            for one, rate in rates.items()
+        }
 
     def _target(
         self,
@@ -172,6 +183,10 @@ class Balance:
         if all(abs(math.log(wanted[one])) <= HOME * by for one, by in chance.items()):
             return dict.fromkeys(before, 1.0)
         worth = any(abs(math.log(wanted[one] / before[one])) > by for one, by in chance.items())
+        if not worth and ablest:
+            # A queue that is not worked off in time is no chance, however small the change.
+            behind = self._behind(windows, self._rates(windows, ablest), ablest)
+            worth = any(behind[one] > CATCH_UP for one in chance)
         return wanted if worth else before
 
 
