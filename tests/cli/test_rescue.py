@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.cli.test_attach import plain
-from tests.supervisor.attaching import HERE, Attach, Servers, answered_by, pinned, servers
+from tests.supervisor.attaching import Attach, Servers, answered_by, pinned, servers
 from tests.supervisor.instance import Instance, wait_until
-
-from segue.linux.sockopt import open_listener
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14"), pytest.mark.program("mount")]
 
@@ -83,17 +80,6 @@ def test_who_may_not_be_stopped_for_a_moment_is_left_alone(
     with Attach(tmp_path, bpf_directory, before=without, verb="rescue") as one:
         wait_until(lambda: one.said().count("which needs CAP_KILL") == 2, "both left alone")
         wait_until(lambda: "looks after 0 listener(s)" in one.said(), "nobody looked after")
-
-
-def test_who_waits_for_data_cannot_be_asked(
-    pool: Servers, tmp_path: Path, bpf_directory: str
-) -> None:
-    """A listener with TCP_DEFER_ACCEPT is left as it is, and that is said."""
-    with open_listener(HERE, backlog=1) as one, open_listener(HERE, backlog=1) as other:
-        for listener in (one, other):
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5)
-        with Attach(tmp_path, bpf_directory, verb="rescue") as rescue:
-            wait_until(lambda: rescue.said().count("with TCP_DEFER_ACCEPT") == 2, "both told")
 
 
 @pytest.mark.parametrize(
