@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +21,7 @@ from segue.supervisor.lifecycle.plan import (
     Kill,
     Load,
     Refuse,
+    Replace,
     Rescue,
     Retire,
     Share,
@@ -431,6 +433,8 @@ def perform(made: Instance, step: Step, now: float) -> None:
                     one.feed(WorkerInput.SHARE, now)
                 elif one.id not in given_share and one.stage is Stage.SERVING:
                     one.feed(WorkerInput.UNSHARE, now)
+        case Replace(worker, why, hangs):
+            made.workers[worker].outgoing, made.workers[worker].hangs = why, hangs
         case Stop(worker, _):
             made.workers[worker].feed(WorkerInput.STOP, now)
         case Kill(worker):
@@ -455,7 +459,7 @@ def perform(made: Instance, step: Step, now: float) -> None:
 
 EVENTS = st.lists(
     st.tuples(
-        st.sampled_from(["ready", "exit", "restart", "tick", "scale", "promote", "stop"]),
+        st.sampled_from(["ready", "exit", "restart", "tick", "scale", "promote", "stop", "hang"]),
         st.integers(0, 7),
     ),
     max_size=40,
@@ -470,9 +474,10 @@ def test_whatever_happens_somebody_serves_or_is_being_started(
     """Under any order of events the plan settles, obeys the tables, and never leaves an instance
     that should serve without a worker that serves, is ready, or may still become so.
     """
-    made, now = Instance(size=size), 0.0
+    made, now, limits = Instance(size=size), 0.0, Limits(stall_kill=1.0)
     for event, number in events:
         now += 0.5
+        stalls = {}
         living = made.living
         one = living[number % len(living)] if living else None
         if event == "ready" and one and one.stage is Stage.STARTING:
@@ -487,10 +492,12 @@ def test_whatever_happens_somebody_serves_or_is_being_started(
         elif event == "scale" and made.phase is Phase.SERVING:
             made.feed(InstanceInput.SCALE)
             made.size = 1 + number % 3
+        elif event == "hang" and one:
+            stalls[one.id] = Stall(now - 1.0, total=1.0)
         elif event == "stop" and number < 2 and made.phase not in ENDING:
             made.leave(InstanceInput.STOP, now, delay=float(number), limit=0.0)
         for _ in range(20):
-            due = plan(made, {each.id: Load() for each in made.living}, LIMITS, now)
+            due = plan(made, {each.id: Load() for each in made.living}, limits, now, stalls)
             if not due:
                 break
             for step in due:
@@ -564,11 +571,68 @@ def test_a_draining_worker_that_stalls_is_rescued_too() -> None:
     assert stalled(made, w1=Stall(0.5, queue=1)) == [Rescue(1)]
 
 
-def test_one_that_is_stalled_too_long_is_told_to_stop() -> None:
-    """It alone, when the seconds are over."""
+def test_one_that_is_stalled_too_long_is_replaced_successor_first() -> None:
+    """When the seconds are over; it is told to stop as soon as another one has its share."""
     made = instance((1, Stage.SERVING), (1, Stage.SERVING), size=2)
     made.shared = ((1, 0.0), (2, 1.0))
     assert stalled(made, w1=Stall(0.5, total=4.9)) == []
-    assert stalled(made, w1=Stall(0.5, total=5.0)) == [
-        Stop(1, "it was stalled for 5.0 of the last 50 s")
-    ]
+    stall, why = Stall(0.5, total=5.0), "it was stalled for 5.0 of the last 50 s"
+    assert stalled(made, w1=stall) == [Replace(1, why, hangs=True)]
+    perform(made, Replace(1, why, hangs=True), 1.0)
+    assert stalled(made, w1=stall) == [Spawn(1)]
+    perform(made, Spawn(1), 1.0)
+    assert stalled(made, w1=stall) == []
+    made.workers[3].feed(WorkerInput.READY, 1.0)
+    assert stalled(made, w1=stall) == [Share(((2, 1.0), (3, 1.0)))]
+    perform(made, Share(((2, 1.0), (3, 1.0))), 1.0)
+    assert stalled(made, w1=stall) == [Stop(1, why)]
+
+
+def test_workers_are_replaced_one_at_a_time() -> None:
+    """The next one when the successor of the one before serves."""
+    made = instance((1, Stage.SERVING), (1, Stage.SERVING), size=2)
+    both = {"w1": Stall(0.5, total=6.0), "w2": Stall(0.5, total=6.0)}
+    first = Replace(1, "it was stalled for 6.0 of the last 50 s", hangs=True)
+    assert stalled(made, **both) == [first]
+    perform(made, first, 1.0)
+    perform(made, Spawn(1), 1.0)
+    assert stalled(made, **both) == []
+    made.workers[3].feed(WorkerInput.READY, 1.0)
+    [share] = stalled(made, **both)
+    perform(made, share, 1.0)
+    assert replace(first, worker=2) in stalled(made, **both)
+
+
+def test_a_worker_whose_successor_does_not_start_keeps_its_share() -> None:
+    """Its successor is tried again; it is one too many itself where fewer are wanted."""
+    made = instance((1, Stage.SERVING), (1, Stage.STARTING))
+    made.workers[1].outgoing = "it is old"
+    made.workers[2].feed(WorkerInput.EXIT, 1.0)
+    made.not_before = 5.0
+    assert steps(made) == []
+    assert steps(made, now=5.0) == [Spawn(1)]
+    made = instance((1, Stage.SERVING), (1, Stage.SERVING))
+    made.workers[1].outgoing = "it is old"
+    assert steps(made) == [Share(((2, 1.0),))]
+
+
+def test_a_replaced_worker_that_does_not_hang_drains_as_usual() -> None:
+    """It is told to stop when it is quiet."""
+    made = instance((1, Stage.DRAINING), (1, Stage.SERVING))
+    made.workers[1].outgoing = "it is old"
+    assert steps(made, w1=Load(busy=1)) == []
+    assert steps(made, w1=Load()) == [Stop(1, "it is quiet")]
+
+
+def test_a_canary_that_stalls_too_long_is_given_up() -> None:
+    """And during a restart nobody is replaced: the restart does it."""
+    made = instance(
+        (1, Stage.SERVING), (2, Stage.SERVING), phase=Phase.CANARY, newcomer=2,
+        renewal=Renewal(10.0),
+    )  # fmt: skip
+    made.shared = ((1, 90.0), (2, 0.0))
+    [given_up] = stalled(made, w2=Stall(0.5, total=5.0))
+    why = "worker 2.2 (pid 102): it was stalled for 5.0 of the last 50 s"
+    assert given_up == Abandon(2, why)
+    made = instance((1, Stage.SERVING), (2, Stage.STARTING), phase=Phase.RENEWING, newcomer=2)
+    assert stalled(made, w1=Stall(0.5, total=5.0)) == []

@@ -100,7 +100,7 @@ def test_off_is_off(netns: int, tmp_path: Path) -> None:
 
 
 def test_one_that_is_stalled_too_long_is_replaced(netns: int, tmp_path: Path) -> None:
-    """--stall-kill: stop signal, SIGKILL, and a new worker; the other one is left alone."""
+    """--stall-kill: a new worker, stop signal, SIGKILL; the other one is left alone."""
     flags = ("--workers", "2", "--stall-kill", "0.3", "--stop-timeout", "0.2")
     with Instance(tmp_path, *flags) as one:
         one.wait_serving(1, 2)

@@ -43,7 +43,24 @@ EMPTY = Handover(
     leftovers={"left": [], "bystanders": []},
 )
 WORKER = Worker(
-    7, 2, 123, 1.5, 99, Stage.DRAINING, 2.5, 2.25, 17, (HELD,), True, "o", "m", "f", True, "d"
+    7,
+    2,
+    123,
+    1.5,
+    99,
+    Stage.DRAINING,
+    2.5,
+    2.25,
+    17,
+    (HELD,),
+    True,
+    "o",
+    "m",
+    "f",
+    "r",
+    True,
+    True,
+    "d",
 )
 FULL: dict[str, Any] = {
     "record": Record(

@@ -65,6 +65,8 @@ class Worker:
     outcome: str = ""  # how it ended, once it has
     missing: str = ""  # the proof of readiness that it lacked at the last look
     fault: str = ""  # why it can never serve, although it runs
+    outgoing: str = ""  # why it is to be replaced: it keeps its share until a successor is ready
+    hangs: bool = False  # and then it is told to stop, because waiting for it is no use
     stop_requested: bool = False  # we told it to stop, so its end is not a crash
     directory: str = ""  # what the name of its directory led to at its start
 
@@ -153,6 +155,12 @@ class Instance:
     def living(self) -> list[Worker]:
         """Every worker whose process has not ended."""
         return [one for one in self.workers.values() if one.live]
+
+    @property
+    def replacing(self) -> Worker | None:
+        """The worker that keeps its share until its successor is ready, if there is one."""
+        everyone = self.of(self.working, Stage.SERVING)
+        return next((one for one in everyone if one.outgoing), None)
 
     @property
     def settled(self) -> bool:

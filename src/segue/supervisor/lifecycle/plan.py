@@ -109,6 +109,18 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Replace:
+    """Start a successor of this worker, which loses its share when the successor is ready.
+
+    It then drains as usual.  One that ``hangs`` is told to stop at once instead.
+    """
+
+    worker: int
+    why: str
+    hangs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Kill:
     """Send SIGKILL, because the time after the stop signal is over."""
 
@@ -141,7 +153,7 @@ class End:
 
 
 Step: TypeAlias = (
-    Spawn | Flip | Share | Rescue | Retire | Stop | Kill | Abandon | GiveUp | Refuse | End
+    Spawn | Flip | Share | Rescue | Retire | Replace | Stop | Kill | Abandon | GiveUp | Refuse | End
 )
 
 
@@ -181,7 +193,7 @@ def plan(
     steps += _rescues(instance, stalls, now)
     steps += _spawns(instance, living, limits, now)
     steps += _stops(instance, living, loads, limits, now)
-    steps += _stall_stops(instance, living, limits, stalls)
+    steps += _replacements(instance, limits, stalls)
     steps += _kills(instance, living, loads, limits, now)
     return steps
 
@@ -234,10 +246,13 @@ def shares(instance: Instance, stalls: Collection[int] = frozenset()) -> Weights
 
 
 def _candidates(instance: Instance, generation: int) -> list[Worker]:
-    """The workers that may serve, at most ``size``: serving, then ready, then returning ones."""
+    """The workers that may serve, at most ``size``: serving, then ready, then returning ones.
+
+    Those that are to be replaced come last.
+    """
     order = [Stage.SERVING, Stage.STANDBY, Stage.DRAINING]
     able = [one for one in instance.of(generation) if one.stage in order and not one.fault]
-    able.sort(key=lambda one: (order.index(one.stage), one.id))
+    able.sort(key=lambda one: (bool(one.outgoing), order.index(one.stage), one.id))
     return sorted(able[: instance.size], key=lambda one: one.id)
 
 
@@ -315,7 +330,7 @@ def _spawns(instance: Instance, living: list[Worker], limits: Limits, now: float
     active = [
         one
         for one in instance.of(instance.working, Stage.STARTING, Stage.STANDBY, Stage.SERVING)
-        if not (one.stage is Stage.SERVING and one.fault)
+        if not (one.stage is Stage.SERVING and (one.fault or one.outgoing))
     ]
     recent = [when for when in instance.crashes if when > now - limits.crash_window]
     nobody = not any(
@@ -350,20 +365,23 @@ def due_rescues(sharing: Collection[int], stalls: Mapping[int, Stall], now: floa
     return [one for one, stall in stalls.items() if stall.queue and now >= stall.not_before]
 
 
-def _stall_stops(
-    instance: Instance, living: list[Worker], limits: Limits, stalls: Mapping[int, Stall]
-) -> list[Step]:
-    """Stop workers that stall for too long, or again and again."""
-    if not limits.stall_kill or instance.phase is Phase.STARTING:
+def _replacements(instance: Instance, limits: Limits, stalls: Mapping[int, Stall]) -> list[Step]:
+    """Replace a worker that stalls for too long, or again and again, one at a time.
+
+    A restart under way replaces all of them.  A canary is given up.
+    """
+    if not limits.stall_kill or instance.phase not in {Phase.SERVING, Phase.CANARY}:
         return []
-    window = MEMORY * limits.stall_kill
-    return [
-        Stop(one.id, f"it was stalled for {stalls[one.id].total:.1f} of the last {window:g} s")
-        for one in living
-        if one.stage is Stage.SERVING
-        and one.id in stalls
-        and stalls[one.id].total >= limits.stall_kill
-    ]
+    for one in instance.living:
+        stall = stalls.get(one.id)
+        if one.stage is not Stage.SERVING or not stall or stall.total < limits.stall_kill:
+            continue
+        why = f"it was stalled for {stall.total:.1f} of the last {MEMORY * limits.stall_kill:g} s"
+        if one.generation == instance.newcomer:
+            return [Abandon(one.generation, f"{one.name}: {why}")]
+        if not instance.replacing:
+            return [Replace(one.id, why, hangs=True)]
+    return []
 
 
 def _stops(
@@ -382,7 +400,9 @@ def _stops(
         if one.stage is not Stage.DRAINING:
             continue
         has = loads.get(one.id)
-        if now >= one.stage_since + limits.drain_timeout + instance.renewal.keep:
+        if one.hangs:
+            steps.append(Stop(one.id, one.outgoing))
+        elif now >= one.stage_since + limits.drain_timeout + instance.renewal.keep:
             steps.append(Stop(one.id, f"the drain limit of {limits.drain_timeout:g} s passed"))
         elif has and has.quiet and now >= one.stage_since + instance.renewal.keep:
             steps.append(Stop(one.id, "it is quiet"))

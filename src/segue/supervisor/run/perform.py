@@ -52,6 +52,8 @@ class Performer:
                 self._rescue(self.service.instance.workers[worker])
             case plan.Retire(worker):
                 self._feed(self.service.instance.workers[worker], WorkerInput.UNSHARE)
+            case plan.Replace(worker, why, hangs):
+                self._replace(self.service.instance.workers[worker], why, hangs=hangs)
             case plan.Stop(worker, why):
                 self.stop(self.service.instance.workers[worker], why)
             case plan.Kill(worker):
@@ -257,6 +259,11 @@ class Performer:
             owners = self.service.processes.by_worker[worker.id].tree()
             moved = self.listeners.cycle(worker, owners, listeners)
             self.service.moved += rescue.moved(worker.id, moved)
+
+    def _replace(self, worker: Worker, why: str, *, hangs: bool) -> None:
+        """From here on the plan wants one more worker beside it."""
+        worker.outgoing, worker.hangs = why, hangs
+        self.service.say(f"{worker.name} is replaced: {why}")
 
     def stop(self, worker: Worker, why: str) -> None:
         """Send the stop signal, after what still waits has been moved if it can be."""
