@@ -12,29 +12,24 @@ from hypothesis import strategies as st
 from segue.supervisor.lifecycle.ending import ENDING
 from segue.supervisor.lifecycle.instance import HeldListener, Instance, Renewal, Start, Worker
 from segue.supervisor.lifecycle.limits import Limits
-from segue.supervisor.lifecycle.plan import (
-    FOREVER,
+from segue.supervisor.lifecycle.newcomers import flipped
+from segue.supervisor.lifecycle.plan import FOREVER, Load, Stall, deadline, lasting, plan
+from segue.supervisor.lifecycle.stages import InstanceInput, Phase, Stage, WorkerInput
+from segue.supervisor.lifecycle.steps import (
     Abandon,
     End,
     Flip,
     GiveUp,
     Kill,
-    Load,
     Refuse,
     Replace,
     Rescue,
     Retire,
     Share,
     Spawn,
-    Stall,
     Step,
     Stop,
-    deadline,
-    flipped,
-    lasting,
-    plan,
 )
-from segue.supervisor.lifecycle.stages import InstanceInput, Phase, Stage, WorkerInput
 
 LIMITS = Limits()
 

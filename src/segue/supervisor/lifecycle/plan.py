@@ -7,18 +7,31 @@ uses no descriptor, clock or process: it gets ``now`` and the facts, and returns
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TypeAlias
 
-from segue.shares import by_generation
 from segue.supervisor.lifecycle.ending import ENDING, fitted
 from segue.supervisor.lifecycle.instance import Instance, Worker
 from segue.supervisor.lifecycle.limits import Limits
+from segue.supervisor.lifecycle.newcomers import newcomers, was_late
+from segue.supervisor.lifecycle.seats import shares
 from segue.supervisor.lifecycle.stages import Phase, Stage
+from segue.supervisor.lifecycle.steps import (
+    Abandon,
+    End,
+    GiveUp,
+    Kill,
+    Refuse,
+    Replace,
+    Rescue,
+    Retire,
+    Share,
+    Spawn,
+    Step,
+    Stop,
+)
 
 FOREVER = float("inf")
-Weights: TypeAlias = tuple[tuple[int, float], ...]  # (worker id, weight) by id
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,99 +77,6 @@ HALF_OPEN = 1.5
 MEMORY = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Spawn:
-    """Start one worker of this generation."""
-
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Flip:
-    """The new generation is ready: give it its part of new connections, by these weights."""
-
-    generation: int
-    weights: Weights
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """Give new connections only to these workers, by these weights."""
-
-    weights: Weights
-
-
-@dataclass(frozen=True, slots=True)
-class Rescue:
-    """Move the connections that wait behind this stalled worker to workers that accept."""
-
-    worker: int
-
-
-@dataclass(frozen=True, slots=True)
-class Retire:
-    """This finisher is ready; let it finish its queue."""
-
-    worker: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Send the stop signal, and say why."""
-
-    worker: int
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Replace:
-    """Start a successor of this worker, which loses its share when the successor is ready.
-
-    It then drains as usual.  One that ``hangs`` is told to stop at once instead.
-    """
-
-    worker: int
-    why: str
-    hangs: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """Send SIGKILL, because the time after the stop signal is over."""
-
-    worker: int
-
-
-@dataclass(frozen=True, slots=True)
-class Abandon:
-    """Stop the new generation, because it cannot serve.  Nothing has changed for clients."""
-
-    generation: int
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """Stop everything and exit with 3, because no worker can serve."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """Take no new connections from here on; what has come is finished."""
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """End the instance: it was told to stop, and the last worker is gone."""
-
-
-Step: TypeAlias = (
-    Spawn | Flip | Share | Rescue | Retire | Replace | Stop | Kill | Abandon | GiveUp | Refuse | End
-)
-
-
 def plan(
     instance: Instance,
     loads: Mapping[int, Load],
@@ -180,7 +100,7 @@ def plan(
     given_up = _given_up(instance, living)
     if given_up:
         return given_up
-    verdict = _newcomers(instance, limits, now, stalls)
+    verdict = newcomers(instance, limits, now, stalls)
     if verdict:
         return verdict
     weights = shares(instance, stalls)
@@ -213,49 +133,6 @@ def lasting(instance: Instance, step: Step) -> bool:
             return True
 
 
-def flipped(instance: Instance, generation: int) -> Instance:
-    """The instance after the flip to this generation, which is then a canary or the working one."""
-    if instance.phase is Phase.RENEWING and instance.renewal.percent < 100:
-        return replace(instance, phase=Phase.CANARY)
-    return replace(instance, phase=Phase.SERVING, working=generation, newcomer=None)
-
-
-def shares(instance: Instance, stalls: Collection[int] = frozenset()) -> Weights:
-    """The weights for new connections, or () to leave them unchanged.
-
-    While no worker can serve, the last shares stay, and new connections wait in a held listener.  A
-    stalled worker stays in the table with a weight of 0, if another worker can have its share.
-    """
-    if instance.phase in {Phase.STARTING, Phase.STOPPING, Phase.ENDED}:
-        return ()
-    generations = [_candidates(instance, instance.working)]
-    percent = None
-    if instance.phase is Phase.CANARY and instance.newcomer is not None:
-        generations.append(_candidates(instance, instance.newcomer))
-        percent = instance.renewal.percent
-    there = [[worker.id for worker in workers] for workers in generations if workers]
-    if not there:
-        return ()
-    factors = {
-        worker: instance.factors.get(worker, 1.0) * instance.balance.get(worker, 1.0)
-        for workers in there
-        for worker in workers
-    }
-    weights = by_generation(there, len(there[0]), percent, factors, stalls)
-    return tuple(weights.items())
-
-
-def _candidates(instance: Instance, generation: int) -> list[Worker]:
-    """The workers that may serve, at most ``size``: serving, then ready, then returning ones.
-
-    Those that are to be replaced come last.
-    """
-    order = [Stage.SERVING, Stage.STANDBY, Stage.DRAINING]
-    able = [one for one in instance.of(generation) if one.stage in order and not one.fault]
-    able.sort(key=lambda one: (bool(one.outgoing), order.index(one.stage), one.id))
-    return sorted(able[: instance.size], key=lambda one: one.id)
-
-
 def _given_up(instance: Instance, living: list[Worker]) -> list[Step]:
     """Stop workers of generations that were replaced or given up before they had a share."""
     serving = {instance.working, instance.newcomer}
@@ -265,62 +142,6 @@ def _given_up(instance: Instance, living: list[Worker]) -> list[Step]:
         if one.stage in {Stage.STARTING, Stage.STANDBY} and not one.finisher
         if one.generation > instance.working and one.generation not in serving
     ]
-
-
-def _newcomers(
-    instance: Instance, limits: Limits, now: float, stalls: Collection[int]
-) -> list[Step]:
-    """Steps for the starting generation: it is ready, it has failed, or it needs workers."""
-    first = instance.phase is Phase.STARTING
-    generation = instance.working if first else instance.newcomer
-    if generation is None or instance.phase is Phase.SERVING:
-        return []
-    everyone = [
-        one
-        for one in instance.workers.values()
-        if one.generation == generation and not retried(instance, one, limits)
-    ]
-    fallen = next((one for one in everyone if not one.live), None)
-    late = next(
-        (
-            one
-            for one in everyone
-            if one.stage is Stage.STARTING and now >= one.started + limits.ready_timeout
-        ),
-        None,
-    )
-    faulty = next((one for one in everyone if one.live and one.fault), None)
-    why = ""
-    if faulty:
-        why = f"{faulty.name} {faulty.fault}"
-    elif fallen:
-        why = f"{fallen.name} {fallen.outcome}"
-    elif late:
-        why = f"{late.name} {_was_late(late, limits)}"
-    if first and now < instance.begun + limits.start_retry:
-        why = ""  # a late or faulty worker is stopped, and then another one is started
-    if why:
-        return [GiveUp(why)] if first else [Abandon(generation, why)]
-    if instance.phase is Phase.CANARY:
-        return []
-    missing = instance.size - len(everyone)
-    if missing > 0:
-        return [Spawn(generation)] * missing if not first or now >= instance.not_before else []
-    if all(one.stage is Stage.STANDBY for one in everyone):
-        return [Flip(generation, shares(flipped(instance, generation), stalls))]
-    return []
-
-
-def _was_late(worker: Worker, limits: Limits) -> str:
-    reason = f": {worker.missing}" if worker.missing else ""
-    return f"was not ready after {limits.ready_timeout:g} s{reason}"
-
-
-def retried(instance: Instance, worker: Worker, limits: Limits) -> bool:
-    """It fell, or was told to stop and ended, while the first start was to be tried again."""
-    patient_until = instance.begun + limits.start_retry
-    starting = instance.phase is Phase.STARTING and worker.generation == instance.working
-    return starting and not worker.live and worker.draining_since < patient_until
 
 
 def _spawns(instance: Instance, living: list[Worker], limits: Limits, now: float) -> list[Step]:
@@ -391,7 +212,7 @@ def _stops(
     for one in living:
         late = now >= one.started + limits.ready_timeout and not one.fault
         if one.stage is Stage.STARTING and late:
-            steps.append(Stop(one.id, f"it {_was_late(one, limits)}"))
+            steps.append(Stop(one.id, f"it {was_late(one, limits)}"))
         if one.stage in {Stage.STARTING, Stage.STANDBY} and not one.finisher:
             if one.fault:
                 steps.append(Stop(one.id, one.fault))

@@ -12,9 +12,10 @@ from typing import assert_never
 
 from segue.errors import SegueError, StartRefused
 from segue.supervisor import notify
-from segue.supervisor.lifecycle import crashes, plan
+from segue.supervisor.lifecycle import crashes, newcomers, steps
 from segue.supervisor.lifecycle.ending import ENDING
 from segue.supervisor.lifecycle.instance import HeldListener, Start, Worker
+from segue.supervisor.lifecycle.plan import Load
 from segue.supervisor.lifecycle.stages import InstanceInput, Phase, Stage, WorkerInput
 from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.run import unclaimed
@@ -39,32 +40,32 @@ class Performer:
         self.listeners = Listeners(service)
         self.held_up = ""  # why no worker can be started now, as it was said
 
-    def perform(self, step: plan.Step) -> None:
+    def perform(self, step: steps.Step) -> None:
         """One step, as the plan says it."""
         match step:
-            case plan.Spawn(generation):
+            case steps.Spawn(generation):
                 self._spawn(generation)
-            case plan.Flip(generation, weights):
+            case steps.Flip(generation, weights):
                 self._flip(generation, weights)
-            case plan.Share(weights):
+            case steps.Share(weights):
                 self._share(weights)
-            case plan.Rescue(worker):
+            case steps.Rescue(worker):
                 self._rescue(self.service.instance.workers[worker])
-            case plan.Retire(worker):
+            case steps.Retire(worker):
                 self._feed(self.service.instance.workers[worker], WorkerInput.UNSHARE)
-            case plan.Replace(worker, why, hangs):
+            case steps.Replace(worker, why, hangs):
                 self._replace(self.service.instance.workers[worker], why, hangs=hangs)
-            case plan.Stop(worker, why):
+            case steps.Stop(worker, why):
                 self.stop(self.service.instance.workers[worker], why)
-            case plan.Kill(worker):
+            case steps.Kill(worker):
                 self._kill(self.service.instance.workers[worker])
-            case plan.Abandon(generation, why):
+            case steps.Abandon(generation, why):
                 self._abandon(generation, why)
-            case plan.GiveUp(why):
+            case steps.GiveUp(why):
                 self._give_up(why)
-            case plan.Refuse():
+            case steps.Refuse():
                 self._refuse()
-            case plan.End():
+            case steps.End():
                 self.service.instance.feed(InstanceInput.EMPTY)
             case _:
                 assert_never(step)
@@ -185,11 +186,11 @@ class Performer:
         instance.not_before = crashes.backoff(instance.crashes, limits.crash_window, now)
         self.service.outage.death(said)
 
-    def _flip(self, generation: int, weights: plan.Weights) -> None:
+    def _flip(self, generation: int, weights: steps.Weights) -> None:
         """The kernel first: when it refuses, nothing has changed, and the flip is due again."""
         service, instance = self.service, self.service.instance
         self._steer(weights)
-        after = plan.flipped(instance, generation)
+        after = newcomers.flipped(instance, generation)
         instance.feed(InstanceInput.CANARY if after.phase is Phase.CANARY else InstanceInput.READY)
         instance.working, instance.newcomer = after.working, after.newcomer
         if after.phase is Phase.CANARY:
@@ -203,11 +204,11 @@ class Performer:
             notify.tell(READY="1", STATUS=status, MAINPID=str(os.getpid()))
         self._shared(weights)
 
-    def _share(self, weights: plan.Weights) -> None:
+    def _share(self, weights: steps.Weights) -> None:
         self._steer(weights)
         self._shared(weights)
 
-    def _steer(self, weights: plan.Weights) -> None:
+    def _steer(self, weights: steps.Weights) -> None:
         """New connections go by these weights from here on.  Raises KernelError."""
         instance, told = self.service.instance, False
         for front in self.service.fronts:
@@ -228,7 +229,7 @@ class Performer:
                 raise
             told = True
 
-    def _shared(self, weights: plan.Weights) -> None:
+    def _shared(self, weights: steps.Weights) -> None:
         """Workers that got a share serve, those that lost theirs drain."""
         instance, by_worker = self.service.instance, dict(weights)
         instance.shared = weights
@@ -268,7 +269,7 @@ class Performer:
     def stop(self, worker: Worker, why: str) -> None:
         """Send the stop signal, after what still waits has been moved if it can be."""
         process = self.service.processes.by_worker[worker.id]
-        held = self.service.survey.loads.get(worker.id, plan.Load())
+        held = self.service.survey.loads.get(worker.id, Load())
         others = self.service.instance.phase is not Phase.STOPPING
         if held.queue and others:
             self.listeners.move(worker, process.tree())
@@ -331,7 +332,7 @@ class Performer:
         instance.workers = {
             one.id: one
             for one in instance.workers.values()
-            if one.live or (one.generation == keep and not plan.retried(instance, one, limits))
+            if one.live or (one.generation == keep and not newcomers.retried(instance, one, limits))
         }
         for by_worker in (instance.factors, instance.balance):
             for gone in by_worker.keys() - instance.workers.keys():

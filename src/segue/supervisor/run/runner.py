@@ -16,6 +16,7 @@ from segue.supervisor.front import Front
 from segue.supervisor.lifecycle import plan
 from segue.supervisor.lifecycle.instance import Instance, Renewal, Worker
 from segue.supervisor.lifecycle.stages import Phase, Stage, WorkerInput
+from segue.supervisor.lifecycle.steps import Kill, Step, Stop
 from segue.supervisor.notify import Inbox
 from segue.supervisor.rescue.balancing import Balancing
 from segue.supervisor.rescue.rescue import Rescue
@@ -120,19 +121,19 @@ class Runner:
         if service.waiting.clients:
             service.waiting.answer(instance, service.cut)
 
-    def _looked_again(self, steps: list[plan.Step]) -> bool:
+    def _looked_again(self, steps: list[Step]) -> bool:
         """Before a worker is stopped or killed: the last look may be seconds old, at a limit or at
         the end of ``--keep``.  True if there are new facts.
         """
         before = self.service.survey.loads
-        ends = [one.worker for one in steps if isinstance(one, plan.Stop | plan.Kill)]
+        ends = [one.worker for one in steps if isinstance(one, Stop | Kill)]
         if not any(worker in before for worker in ends):
             return False
         refresh = partial(self._survey, self.service.survey.refresh)
         self.service.loop.attempt("looking at connections", refresh)
         return self.service.survey.loads is not before
 
-    def _performing(self, step: plan.Step) -> Callable[[], None]:
+    def _performing(self, step: Step) -> Callable[[], None]:
         return lambda: self.performer.perform(step)
 
     def deadline(self) -> float:
