@@ -103,7 +103,6 @@ def test_usage_is_refused_with_2(tmp_path: Path, args: list[str], said: str) -> 
     [
         (["no-such-program-here"], "there is no such program"),
         (["/etc/passwd"], "it, or the program of its #! line, is not executable"),
-        (["sh", "-c", "echo the reason >&2; exit 5"], "exited with 5; its last words: the reason"),
         (
             ["sh", "-c", "echo the reason >&2; exit 5"],
             "exited with 5 while starting; its last words: the reason\n",

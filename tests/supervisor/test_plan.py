@@ -190,8 +190,9 @@ def test_the_balance_is_among_siblings_too() -> None:
 def test_a_newcomer_that_dies_is_no_reason_to_touch_the_old() -> None:
     """Its generation is abandoned with the reason, and nothing else is due."""
     made = instance((1, Stage.SERVING), (2, Stage.GONE), phase=Phase.RENEWING, newcomer=2)
-    made.workers[2].outcome = "exited with 1"
-    assert steps(made) == [Abandon(2, "worker 2.2 (pid 102) exited with 1")]
+    made.workers[2].outcome, made.workers[2].reason = "exited with 1", "; its last words: no"
+    told = "; its last words: no"
+    assert steps(made) == [Abandon(2, "worker 2.2 (pid 102) exited with 1", told)]
 
 
 def test_a_newcomer_that_is_late_is_abandoned() -> None:

@@ -83,7 +83,7 @@ def test_what_an_earlier_version_does_not_say_has_a_default() -> None:
     assert (found.working, found.newcomer) == (1, None)
     assert (found.balance, found.unread, found.fronts[0].restored) == ("off", 0, 0)
     assert (found.workers[0].weight, found.workers[0].age) == (1.0, 1.0)
-    assert "generation 1 of 1 worker(s)" in shown(found)
+    assert "serving, generation 1, 1 worker(s), engine" in shown(found)
 
 
 def test_what_only_a_later_version_says_is_left_out() -> None:
@@ -141,7 +141,7 @@ def test_everything_has_a_line_of_its_own() -> None:
     """What needs somebody's attention stands in words below the table."""
     text = shown(STATUS)
     for part in (
-        "generation 1 and 2 of 3 worker(s)", "?", "0.50",
+        "canary, generations 1 and 2, 3 worker(s), engine", "?", "0.50",
         "worker 2.7 stalled for 0.2 s: 4 stall(s), 8 connection(s) rescued",
         "worker 2.7 prints too much: 1,000 line(s)", "6 line(s) were dropped",
         "7 notification(s) from", "1 time(s) and put back", "left alone: nginx (pid 9)",
@@ -155,7 +155,7 @@ def test_without_a_generation_there_is_none() -> None:
     nobody = Status(
         name="t", pid=1, phase="attached", engine="migrate", working=None, newcomer=None, size=0
     )
-    assert "attached, no generation of 0 worker(s)" in shown(nobody)
+    assert "attached, no generation, engine" in shown(nobody)
 
 
 def test_what_each_generation_runs_is_shown() -> None:

@@ -34,11 +34,9 @@ def status(name: str, control: str, *, as_json: bool) -> int:
 
 def show(status: Status, console: Console) -> None:
     """Draw the status as a table, with a line for each thing to notice."""
-    known = [str(one) for one in (status.working, status.newcomer) if one is not None]
-    generations = f"generation {' and '.join(known)}" if known else "no generation"
     console.print(
-        f"[bold]{cell(status.name)}[/]  {cell(status.phase)}, {generations}"
-        f" of {status.size} worker(s), engine [bold]{cell(status.engine)}[/]  (pid {status.pid})"
+        f"[bold]{cell(status.name)}[/]  {cell(status.phase)}, {_generations(status)},"
+        f" engine [bold]{cell(status.engine)}[/]  (pid {status.pid})"
     )
     for reason in status.reasons:
         console.print(f"  {cell(reason)}", style="dim", highlight=False)
@@ -137,3 +135,14 @@ def show(status: Status, console: Console) -> None:
             console.print(f"  also listens and is left alone: {cell(stranger)}", style="yellow")
     if status.cut:
         console.print(f"{status.cut} accepted connection(s) were cut so far", style="red")
+
+
+def _generations(status: Status) -> str:
+    known = [str(one) for one in (status.working, status.newcomer) if one is not None]
+    if not known:
+        return "no generation"
+    if len(known) == 1:
+        return f"generation {known[0]}, {status.size} worker(s)"
+    # An attached group counts the workers of both.
+    each = " each" if len(status.workers) > status.size else ""
+    return f"generations {' and '.join(known)}, {status.size} worker(s){each}"

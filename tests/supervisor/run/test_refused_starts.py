@@ -35,6 +35,7 @@ def test_newcomers_are_given_up_with_the_sentence(run: Run, where: Path) -> None
     assert asked.end is not None
     assert asked.end["exit"] == 3
     assert f"workers start in {where}, {GONE}" in asked.end["error"]
+    assert not any("generation 2 is given up" in one for one in asked.said)
     assert run.stages == {1: "SERVING", 2: "SERVING"}
 
 
@@ -45,7 +46,8 @@ def test_the_first_worker_is_given_up_at_once(begin: Callable[..., Run], where: 
     run.runner.open()
     run.round()
     assert run.service.exit_code == 3
-    assert f"giving up: worker 1.1 could not be started: workers start in {where}" in run.log
+    assert f"worker 1.1 could not be started: workers start in {where}, {GONE}" in run.log
+    assert run.log.lines[-1] == "giving up: worker 1.1 could not be started"
     assert "until this is mended" not in run.log
 
 

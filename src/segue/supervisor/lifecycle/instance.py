@@ -69,6 +69,7 @@ class Worker:
     hangs: bool = False  # and then it is told to stop, because waiting for it is no use
     stop_requested: bool = False  # we told it to stop, so its end is not a crash
     directory: str = ""  # what the name of its directory led to at its start
+    reason: str = ""  # more of its outcome: why, or its last words; told when it ended
 
     def feed(self, given: WorkerInput, now: float) -> None:
         """Go one step of the table.  Raises IllegalInput and changes nothing without a row."""

@@ -42,17 +42,17 @@ def newcomers(
         None,
     )
     faulty = next((one for one in everyone if one.live and one.fault), None)
-    why = ""
+    why, reason = "", ""
     if faulty:
         why = f"{faulty.name} {faulty.fault}"
     elif fallen:
-        why = f"{fallen.name} {fallen.outcome}"
+        why, reason = f"{fallen.name} {fallen.outcome}", fallen.reason
     elif late:
         why = f"{late.name} {was_late(late, limits)}"
     if first and now < instance.begun + limits.start_retry:
         why = ""  # a late or faulty worker is stopped, and then another one is started
     if why:
-        return [GiveUp(why)] if first else [Abandon(generation, why)]
+        return [GiveUp(why)] if first else [Abandon(generation, why, reason)]
     if instance.phase is Phase.CANARY:
         return []
     missing = instance.size - len(everyone)

@@ -77,6 +77,7 @@ class Abandon:
 
     generation: int
     why: str
+    reason: str = ""  # more of it, which was told when the worker ended
 
 
 @dataclass(frozen=True, slots=True)

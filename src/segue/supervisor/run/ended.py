@@ -90,7 +90,7 @@ class Ends:
                 " servers that stay in the foreground, so turn their daemon mode off"
             )
         during = f"{worker.outcome} while {before.name.lower()}{words}"
-        worker.outcome += words
+        worker.reason = words
         if before is Stage.KILLED:
             self.service.cut += last.connections
             self.service.say(f"{worker.name} was killed; {last.connections} connections cut")
@@ -98,7 +98,7 @@ class Ends:
             self.service.cut += last.busy
             tail = f"; {last.busy} connections were in use when last seen" if last.busy else ""
             clean = code in {0, -self.service.settings.signal_number()}
-            how = "has stopped" if clean else worker.outcome
+            how = "has stopped" if clean else worker.outcome + words
             said = f"{worker.name} {how}{tail}"
             if self.service.instance.phase is Phase.STARTING:
                 self.performer.crashed(now, said)  # late or faulty: the next start is put off

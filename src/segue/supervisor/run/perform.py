@@ -59,8 +59,8 @@ class Performer:
                 self.stop(self.service.instance.workers[worker], why)
             case steps.Kill(worker):
                 self._kill(self.service.instance.workers[worker])
-            case steps.Abandon(generation, why):
-                self._abandon(generation, why)
+            case steps.Abandon(generation, why, reason):
+                self._abandon(generation, why, reason)
             case steps.GiveUp(why):
                 self._give_up(why)
             case steps.Refuse():
@@ -118,9 +118,9 @@ class Performer:
             self._began(worker, service.processes.by_worker[worker.id].runs)
         except (SegueError, OSError) as error:
             now = service.world.now()
-            worker.outcome = f"could not be started: {error}"
+            worker.outcome, worker.reason = "could not be started", f": {error}"
             worker.feed(WorkerInput.EXIT, now)
-            said = f"{worker.name} {worker.outcome}"
+            said = f"{worker.name} {worker.outcome}{worker.reason}"
             later = generation == instance.working and instance.phase is not Phase.STARTING
             if later and isinstance(error, StartRefused):
                 self._hold_up(error)  # which is no crash of the program
@@ -288,11 +288,11 @@ class Performer:
         self.service.say(f"{worker.name} is killed: it did not stop in time")
         self.service.processes.by_worker[worker.id].kill()
 
-    def _abandon(self, generation: int, why: str) -> None:
+    def _abandon(self, generation: int, why: str, reason: str) -> None:
         """Keep the working generation; the plan stops the newcomers."""
         self.service.instance.feed(InstanceInput.FAILED)
         self.service.instance.newcomer = None
-        self.service.failed(generation, why)
+        self.service.failed(generation, why, reason=reason)
 
     def _give_up(self, why: str) -> None:
         service = self.service

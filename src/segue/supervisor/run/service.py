@@ -137,10 +137,12 @@ class Service:
         for client in self.waiting.clients:
             client.say(text)
 
-    def failed(self, generation: int, why: str, code: int = 3) -> None:
-        """The newcomers of this generation will not do: to the log, and to who waits for them."""
+    def failed(self, generation: int, why: str, code: int = 3, *, reason: str = "") -> None:
+        """The newcomers of this generation will not do: to the clients that wait for them, with
+        the reason, and to the log, which has the reason already.
+        """
+        self.waiting.failed(generation, why + reason, code)
         self.say(f"generation {generation} is given up: {why}")
-        self.waiting.failed(generation, why, code)
 
     def reopen_output(self) -> None:
         """Open the output file by its name again, which may be another file's now."""
