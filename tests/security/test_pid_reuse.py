@@ -18,7 +18,7 @@ from segue.supervisor.workers.processes import same_session
 REUSE = """
 import os, signal, time
 from segue.linux import pidfd, prctl, proc
-from segue.supervisor.workers.processes import end_leftovers
+from segue.supervisor.workers.processes import find_leftovers
 
 def child(work, pid=0):
     if pid:
@@ -78,13 +78,14 @@ def supervise(tell):
         ready()
     leader, _ = child(work)
     os.waitpid(leader, 0)
-    until(lambda: end_leftovers(leader, FLAG, 0))
-    left = end_leftovers(leader, FLAG, 0)
+    until(lambda: find_leftovers(leader, FLAG))
+    left = find_leftovers(leader, FLAG)
     assert len(left) == 1
     (daemon,) = left
     tell(str(leader).encode())
     signal.sigwait({signal.SIGUSR1})
-    assert set(end_leftovers(leader, FLAG, signal.SIGKILL, left)) == {daemon}
+    assert set(found := find_leftovers(leader, FLAG, left)) == {daemon}
+    assert pidfd.signal_same(daemon, found[daemon], signal.SIGKILL)
     os.waitpid(daemon, 0)
     os._exit(7)
 

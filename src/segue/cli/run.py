@@ -143,6 +143,11 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
     type=float,
 )
 @_option("--stop-signal", "The signal that tells a worker to finish.", metavar="SIGNAL")
+@_option(
+    "--leftovers",
+    "What becomes of processes that a worker started and that still run when it has ended. end:"
+    " they get the stop signal, and are killed after --stop-timeout. keep: they are left alone.",
+)
 @_option("--user", "The user that workers run as.")
 @_option("--group", "The group that workers run as.")
 @click.option(

@@ -83,6 +83,8 @@ def show(status: Status, console: Console) -> None:
             )
     if status.settings_changed:
         console.print(cell(status.settings_changed), style="yellow", highlight=False)
+    if status.leftovers == "keep":
+        console.print("what workers leave running is left alone (--leftovers keep)", style="dim")
     if status.outage:
         console.print(cell(status.outage), style="red", highlight=False)
     for one in status.workers:

@@ -293,10 +293,15 @@ def command_line(pid: int) -> tuple[str, ...]:
 def command(pid: int) -> str:
     """The program's name: of its first argument, else the kernel's; "?" when it is gone.
 
-    Any process may call itself anything: the name is short, and fit for a terminal.
+    Of a script that was executed by its #! line it is the script's.  Any process may call itself
+    anything: the name is short, and fit for a terminal.
     """
-    first = _read(f"/proc/{pid}/cmdline", _MOST_NAME).partition(b"\0")[0]
-    name = program(first.decode(errors="replace")) if first else _comm(pid)
+    read = _read(f"/proc/{pid}/cmdline", _MOST_NAME).decode(errors="replace")
+    first, *more = read.split("\0")
+    kernels = _comm(pid)
+    # The interpreter, perhaps one argument for it, and the path of the script (execve(2)).
+    script = next((one for one in map(os.path.basename, more[:2]) if one[:15] == kernels), "")
+    name = script or (program(first) if first else kernels)
     return visible(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}...")
 
 

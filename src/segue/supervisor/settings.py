@@ -102,6 +102,8 @@ class Settings:
     # How long the old generation is kept for a rollback once the new one has all new connections.
     keep: float = 0.0
     stop_signal: str = "TERM"
+    # What a worker leaves running is mostly its server, or a part of it, that nobody would end.
+    leftovers: Literal["end", "keep"] = "end"
     user: str = ""
     group: str = ""
     # The supervisor may load programs into the kernel.  A worker needs no such right.

@@ -92,6 +92,7 @@ class Status:
     rescue: float = 0.0  # seconds without an accept until a worker is stalled; 0 means never
     rescued: int = 0
     balance: str = "off"
+    leftovers: str = "end"  # what becomes of processes that a worker leaves running
     flip_ms: float | None = None  # from the moment when all workers are ready to the new shares
     flip_age: float | None = None
     generations: tuple[GenerationStatus, ...] = ()

@@ -6,7 +6,6 @@ import contextlib
 import signal
 
 from segue.errors import SegueError
-from segue.linux import proc
 from segue.supervisor.lifecycle import plan
 from segue.supervisor.lifecycle.crashes import is_crash
 from segue.supervisor.lifecycle.stages import Phase, Stage, WorkerInput
@@ -77,18 +76,13 @@ class Ends:
         self.service.processes.remove(worker.id)
         self.rescue.ended(worker.id)
         worker.missing = ""
-        limit = now + self.service.limits.stop_timeout
-        if self.service.instance.stop_by:
-            limit = min(limit, self.service.instance.stop_by)
-        number = self.service.settings.signal_number()
-        left = self.service.leftovers.begin(
-            pid, process.flag, number, limit, self.service.processes
-        )
+        left = self._left_by(process, now)
         if left and code == 0 and not worker.stop_requested:
             worker.outcome += (
-                f" and left {proc.describe(sorted(left))} running, which is ended: segue run wants"
-                " servers that stay in the foreground, so turn their daemon mode off"
+                f" and left {left}: segue run wants servers that stay in the foreground, so turn"
+                " their daemon mode off"
             )
+            left = ""
         during = f"{worker.outcome} while {before.name.lower()}{words}"
         worker.reason = words
         if before is Stage.KILLED:
@@ -112,8 +106,23 @@ class Ends:
             # Nobody asked a draining one to end: whatever it had is gone.
             self.service.cut += last.connections
             self.service.say(f"{worker.name} {during}")
+        if left:
+            self.service.say(f"{worker.name} left {left}")
         self.performer.release()
         self.performer.prune()
+
+    def _left_by(self, process: Process, now: float) -> str:
+        """What it left running and what becomes of that, in words; "" for nothing."""
+        service, leader = self.service, process.child.pid
+        if service.settings.leftovers == "keep":
+            kept = service.leftovers.keep(leader, process.flag, service.processes)
+            return kept and f"{kept} running: left alone"
+        limit = now + service.limits.stop_timeout
+        if service.instance.stop_by:
+            limit = min(limit, service.instance.stop_by)
+        number = service.settings.signal_number()
+        ended = service.leftovers.end(leader, process.flag, number, limit, service.processes)
+        return ended and f"{ended} running: told to stop"
 
     def _last_said(self, process: Process) -> str:
         """The last line of the worker's output, which ends here."""

@@ -91,6 +91,7 @@ def report(service: Service, rescue: Rescue) -> Status:
         notifications_dropped=service.doors.inbox.dropped if service.doors.inbox else 0,
         rescue=rescue.thresholds.patience or 0.0,
         balance=service.settings.balance,
+        leftovers=service.settings.leftovers,
         rescued=rescue.rescued,
         flip_ms=service.flipped.ms,
         flip_age=None if service.flipped.at is None else now - service.flipped.at,

@@ -12,17 +12,18 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from segue.linux import pidfd, proc
-from segue.supervisor.workers.processes import Process, end_leftovers
+from segue.supervisor.workers.processes import Process, find_leftovers
 from segue.worker import VARIABLE
 
 _PACE = 0.02
 _COST = 10  # looks at many processes take long; they may use a tenth of the time
 _GIVE_UP = 5.0  # seconds after SIGKILL: we may lack the right, or it waits for a device
 _STRAYS = 0  # no leader has this number
+_NAMED = 3  # as many as proc.describe names
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +52,24 @@ def strays(
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What one ended worker left, while it is being ended."""
+
+    flag: str  # the worker's
+    limit: float  # when they are killed
+    processes: dict[int, int]  # at the last look, with their start times
+    killed: bool = False
+
+
 class Leftovers:
     """The leftovers, looked at in intervals.  A process that cannot be ended is given up."""
 
     def __init__(self, now: Callable[[], float], say: Callable[[str], None]) -> None:
         self._now, self._say = now, say
-        # By the leader of a dead worker's session: the worker's flag, the time at which its
-        # leftovers are killed, and its leftovers at the last look with their start times.
-        self._left: dict[int, tuple[str, float, dict[int, int]]] = {}
-        # Children of the program that became us by exec(2), such as a shell.
+        self._left: dict[int, Left] = {}  # by the leader of the dead worker's session
+        # Those that are left alone: children of the program that became us by exec(2), such as a
+        # shell; what is kept; what cannot be ended.
         self._bystanders = frozenset(proc.children_born(os.getpid()).items())
         self._due = 0.0
 
@@ -68,44 +78,54 @@ class Leftovers:
         """When to look next; None while nothing is left."""
         return self._due if self._left else None
 
-    def begin(
+    def keep(self, leader: int, flag: str, processes: Iterable[Process]) -> str:
+        """Leave the processes alone that an ended worker left running; which, in words."""
+        found = find_leftovers(leader, flag) | self._strays(processes)
+        alive = {one for one in self._bystanders if proc.start_time(one[0]) == one[1]}
+        self._bystanders = frozenset(alive | found.items())
+        return described(found)
+
+    def end(
         self, leader: int, flag: str, number: int, limit: float, processes: Iterable[Process]
-    ) -> dict[int, int]:
-        """Signal the processes that an ended worker left running, and return them.
+    ) -> str:
+        """Signal the processes that an ended worker left running; which, in words.
 
         Those that still run at ``limit`` are killed.
         """
-        left = end_leftovers(leader, flag, number)
+        left = find_leftovers(leader, flag)
         if left:
-            self._left[leader] = flag, limit, left
+            self._left[leader] = Left(flag, limit, left)
         others = {
             pid: born for pid, born in self._strays(processes).items() if left.get(pid) != born
         }
-        for pid, born in others.items():
-            pidfd.signal_same(pid, born, number)
         if others:
-            self._left[_STRAYS] = "", limit, others
-        return left | others
+            self._left[_STRAYS] = Left("", limit, others)
+        everyone = left | others
+        said = described(everyone)
+        _signal(everyone, number)
+        return said
 
     def step(self, processes: Iterable[Process]) -> None:
         """Look, if a look is due, and kill the leftovers whose time is over."""
         begun = self._now()
         if not self._left or begun < self._due:
             return
-        for leader, (flag, limit, before) in list(self._left.items()):
-            number = signal.SIGKILL if begun >= limit else 0
+        for leader, one in list(self._left.items()):
             if leader == _STRAYS:
                 left = self._strays(processes)
-                for pid, born in left.items() if number else ():
-                    pidfd.signal_same(pid, born, number)
             else:
-                left = end_leftovers(leader, flag, number, before)
-            if left and begun < limit + _GIVE_UP:
-                self._left[leader] = flag, limit, left
+                left = find_leftovers(leader, one.flag, one.processes)
+            over = begun >= one.limit
+            if over and left:
+                if not one.killed:
+                    self._say(f"{described(left)} did not end in time: killed")
+                _signal(left, signal.SIGKILL)
+            if left and begun < one.limit + _GIVE_UP:
+                self._left[leader] = replace(one, processes=left, killed=over)
                 continue
             del self._left[leader]
             if left:
-                self._say(f"{proc.describe(sorted(left))} cannot be ended and is left running")
+                self._say(f"{described(left)} cannot be ended and is left running")
                 self._bystanders |= left.items()
         self._due = begun + max(_PACE, _COST * (self._now() - begun))
 
@@ -127,8 +147,8 @@ class Leftovers:
         """Plain values for a successor in this process."""
         return {
             "left": [
-                [leader, flag, limit, list(left.items())]
-                for leader, (flag, limit, left) in self._left.items()
+                [leader, one.flag, one.limit, list(one.processes.items())]
+                for leader, one in self._left.items()
             ],
             "bystanders": list(self._bystanders),
         }
@@ -140,9 +160,20 @@ class Leftovers:
         """
         if isinstance(plain, dict):
             self._left = {
-                leader: (flag, limit, dict(left)) for leader, flag, limit, left in plain["left"]
+                leader: Left(flag, limit, dict(left)) for leader, flag, limit, left in plain["left"]
             }
             self._bystanders = frozenset((pid, born) for pid, born in plain["bystanders"])
+
+
+def described(processes: Mapping[int, int]) -> str:
+    """These processes, for a sentence: three of them by name."""
+    more = len(processes) - _NAMED
+    return proc.describe(sorted(processes)) + (f" and {more} more" if more > 0 else "")
+
+
+def _signal(processes: Mapping[int, int], number: int) -> None:
+    for pid, born in processes.items():
+        pidfd.signal_same(pid, born, number)
 
 
 def _flag(pid: int) -> str:

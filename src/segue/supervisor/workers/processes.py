@@ -288,10 +288,10 @@ def rights_of(settings: Settings) -> Rights:
     )
 
 
-def end_leftovers(
-    leader: int, flag: str, number: int, before: Mapping[int, int] | None = None
+def find_leftovers(
+    leader: int, flag: str, before: Mapping[int, int] | None = None
 ) -> dict[int, int]:
-    """Signal the processes that a dead worker left running, and return them with start times.
+    """The processes that a dead worker left running, with their start times.
 
     A shell that is told to stop leaves its server running, which still has the shell's session.  A
     server that made itself a daemon has a session of its own.  It became our child because we are
@@ -307,9 +307,6 @@ def end_leftovers(
     ours = proc.below(os.getpid()) if asked else {}
     left = {**same_session(found, before, ours), **daemons}
     left.pop(leader, None)
-    if number:
-        for pid, born in left.items():
-            pidfd.signal_same(pid, born, number)
     return left
 
 
