@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 from tests.supervisor.instance import ADDRESS, Instance, wait_until
 
+from segue.address import Address
+from segue.engine.drain import Drain
 from segue.linux import pidfd, proc
+from segue.linux.sockopt import is_listening
+from segue.observe.snapshot import Observer, Part
+from segue.supervisor.front import Front
+from segue.supervisor.settings import Bind
 
 pytestmark = pytest.mark.root
 
@@ -79,3 +86,108 @@ def test_it_is_kept(netns: int, tmp_path: Path) -> None:
             for pid in left(tmp_path):
                 with pidfd.opened(pid):
                     os.kill(pid, signal.SIGKILL)
+
+
+# A server whose worker starts a daemon that has inherited its listener and no environment.
+FORKING = """
+import os, signal, socket, sys
+pids, *where = sys.argv[1:]
+if where:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind((where[0], int(where[1])))
+    listener.listen(100)
+    os.dup2(listener.fileno(), 3)
+else:
+    listener = socket.socket(fileno=3)
+if os.fork() == 0:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    with open(pids, "a") as file:
+        file.write(f"{os.getpid()}\\n")
+    os.set_inheritable(3, True)
+    os.execve("/bin/sleep", ["helper", "600"], {})
+while True:
+    listener.accept()[0].close()
+"""
+
+
+def listeners(address: Address) -> int:
+    """How many listen at this address."""
+    with Observer() as observer:
+        return len(observer.snapshot(address).listeners)
+
+
+@pytest.mark.parametrize("engine", ["migrate", "drain"])
+@pytest.mark.parametrize("binder", ["supervisor", "worker"])
+def test_nobody_listens_with_what_a_helper_has_inherited(
+    netns: int, tmp_path: Path, engine: str, binder: str
+) -> None:
+    """After restarts, a crash and the end; the helpers themselves are kept."""
+    where = Address.parse(ADDRESS)
+    command: tuple[str, ...] = (sys.executable, "-S", "-E", "-c", FORKING, str(tmp_path / "pids"))
+    flags = ("--leftovers", "keep", "--engine", engine, "--bind-by", binder, "--workers", "2")
+    if binder == "worker":
+        command = (*command, "{host}", "{port}")
+    with Instance(tmp_path, "--bind", ADDRESS, *flags, command=command) as one:
+        one.wait_serving(workers=2)
+        try:
+            for generation in (2, 3):
+                assert one.ask("restart")["exit"] == 0
+                one.wait_serving(generation, workers=2)
+                wait_until(lambda: listeners(where) == 2, one.said())
+            first, second = one.workers("serving")
+            os.kill(first["pid"], signal.SIGKILL)
+            wait_until(
+                lambda: (
+                    {it["pid"] for it in one.workers("serving")} - {first["pid"]} > {second["pid"]}
+                ),
+                one.said(),
+            )
+            wait_until(lambda: listeners(where) == 2, one.said())
+            assert one.status()["fronts"][0]["strangers"] == []
+            assert "not this instance's" not in one.said()
+            assert one.ask("stop")["exit"] == 0
+            assert one.wait() == 0
+            assert listeners(where) == 0
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection((where.host, where.port))
+            helpers = left(tmp_path)
+            assert len(helpers) == 7
+            assert all(proc.start_time(pid) is not None for pid in helpers)
+        finally:
+            for pid in left(tmp_path):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_what_waits_in_a_helpers_listener_is_not_reset(netns: int) -> None:
+    """Where nothing can migrate, it is shut down only once it is empty."""
+    bind = Bind.parse(ADDRESS, 0)
+    with Observer() as observer:
+        front = Front(0, bind, Drain(), observer)
+        try:
+            held = front.open(backlog=10, nodelay=True)
+            front.open(backlog=10, nodelay=True)
+            helper = socket.socket(fileno=os.dup(front.sockets[held.slot].fileno()))
+            with helper, connected(front, held.slot):
+                assert not front.may_end(helper)
+                front.leave(held.slot, worker="worker 1.1", ended=True)
+                assert is_listening(helper), "a connection waits there"
+                assert front.left == {held.cookie: "worker 1.1"}
+                helper.accept()[0].close()
+                seen = observer.snapshot(bind.address, Part.OWNERS).by_cookie(held.cookie)
+                assert seen is not None
+                assert front.end_left(seen)
+                assert not is_listening(helper)
+        finally:
+            front.close()
+
+
+def connected(front: Front, slot: int) -> socket.socket:
+    """A connection that waits at this listener."""
+    client = socket.socket()
+    client.bind(("127.0.0.1", 0))
+    front.steering.pin(client.getsockname()[1], slot)
+    client.connect((front.bind.address.host, front.bind.address.port))
+    return client

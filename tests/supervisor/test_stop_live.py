@@ -120,7 +120,7 @@ def test_others_at_the_address_serve_on(netns: int, tmp_path: Path) -> None:
             one.wait_serving()
             os.kill(one.process.pid, signal.SIGTERM)
             assert one.wait() == 0
-            assert "listens at 127.0.0.1:8080 too, and serves on" in one.said()
+            assert "which serves on" in one.said()
         with get("/"):
             other.accept()[0].close()
 

@@ -22,7 +22,7 @@ from segue.errors import UsageError
 from segue.linux.bpf import attach_reuseport
 from segue.linux.bpf_maps import Map
 from segue.linux.closing import Closing
-from segue.linux.sockopt import is_listening
+from segue.linux.sockopt import is_listening, stop_listening
 from segue.policy import builtin
 from segue.policy.builtin import encode_number
 from segue.policy.object import WAITING, ObjectPolicy
@@ -163,7 +163,7 @@ class ByArray(Closing):
         self._spread()
         self.attach(listener)
 
-    def leave(self, slot: int, listener: socket.socket) -> None:
+    def leave(self, slot: int, listener: socket.socket, *, end: bool = False) -> None:
         """As in Steering.  Its share goes to the others, its pins are forgotten."""
         with listener:
             if self._listeners.pop(slot, None) is None:
@@ -174,6 +174,8 @@ class ByArray(Closing):
                 self._shared.remove(slot)
                 self._spread()
             self._take_out(slot)
+            if end:
+                stop_listening(listener)
 
     def variables(self) -> dict[str, int]:
         """As in KeepingVariables."""

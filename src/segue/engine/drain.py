@@ -144,8 +144,8 @@ class Drain:
         # The only member of a group loses the program when it is shut down.
         self._attach()
 
-    def leave(self, slot: int, listener: socket.socket) -> None:
-        """As in Steering.  Ours must be the last descriptor of the listener.
+    def leave(self, slot: int, listener: socket.socket, *, end: bool = False) -> None:
+        """As in Steering.  Ours must be the last descriptor of the listener, or it must ``end``.
 
         From the close to the next program the last member is where the leaving one was, and its
         old index is beyond the end, which leaves its share to the kernel's hash over everybody.
@@ -165,6 +165,8 @@ class Drain:
                 # elsewhere; answered, it would be reset in a moment.  Not every user may do this.
                 with contextlib.suppress(KernelError):
                     cbpf.attach_filter(listener, classic_program.drop_all())
+            if end:
+                sockopt.stop_listening(listener)
         self._look()
         self._refresh()
 

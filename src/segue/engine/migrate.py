@@ -22,7 +22,7 @@ from segue.linux.bpf import Descriptor, Program, attach_reuseport
 from segue.linux.bpf_attr import MapType
 from segue.linux.bpf_maps import Map, possible_cpus
 from segue.linux.closing import Closing
-from segue.linux.sockopt import cookie
+from segue.linux.sockopt import cookie, stop_listening
 from segue.policy import builtin
 from segue.policy.builtin import encode_number
 from segue.policy.counts import Counts
@@ -208,10 +208,12 @@ class Migrate(Closing):
         if slot in self._weights:
             self._flip()
 
-    def leave(self, slot: int, listener: socket.socket) -> None:
+    def leave(self, slot: int, listener: socket.socket, *, end: bool = False) -> None:
         """As in Steering.  Its share goes to the others in proportion, its pins are forgotten."""
         with listener:
             self.forget(slot)
+            if end:
+                stop_listening(listener)
 
     def forget(self, slot: int) -> None:
         """As ``leave``, for a listener of which no descriptor is held here."""

@@ -53,8 +53,11 @@ class Steering(Protocol):
     def rejoin(self, slot: int, listener: socket.socket) -> None:
         """Put back a listener that was cycled: shutdown() then listen() took it out."""
 
-    def leave(self, slot: int, listener: socket.socket) -> None:
-        """The slot gets nothing any more, and this descriptor of its listener is closed."""
+    def leave(self, slot: int, listener: socket.socket, *, end: bool = False) -> None:
+        """The slot gets nothing any more, and this descriptor of its listener is closed.
+
+        With ``end`` nobody listens with it any more, whichever processes have it open.
+        """
 
     def attach(self, listener: socket.socket) -> None:
         """Our program decides for this listener's group, whatever did before; again is no error."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -185,6 +186,15 @@ def cookie(sock: socket.socket) -> int:
 def is_listening(sock: socket.socket) -> bool:
     """SO_ACCEPTCONN: the socket is in TCP_LISTEN."""
     return sock.getsockopt(socket.SOL_SOCKET, _SO_ACCEPTCONN) == 1
+
+
+def stop_listening(listener: socket.socket) -> None:
+    """From here on nobody listens with it, whichever processes have it open.
+
+    What waits there migrates, or is reset.
+    """
+    with contextlib.suppress(OSError):  # ENOTCONN: it did not listen any more
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 def takes_no_ipv4(sock: socket.socket) -> bool | None:

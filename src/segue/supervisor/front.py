@@ -19,7 +19,15 @@ from segue.engine.steering import IndexAddressed, Refusing, Steering, counted_of
 from segue.errors import InternalError, SegueError, UsageError
 from segue.group import Listener
 from segue.linux import proc
-from segue.linux.sockopt import cookie, defers, is_listening, open_listener, takes_no_ipv4
+from segue.linux.inet_diag import info_of
+from segue.linux.sockopt import (
+    cookie,
+    defers,
+    is_listening,
+    open_listener,
+    stop_listening,
+    takes_no_ipv4,
+)
 from segue.observe.snapshot import Observer, Part
 from segue.policy.counts import Counts
 from segue.supervisor.lifecycle.instance import HeldListener
@@ -49,6 +57,9 @@ class Front:
     opened: set[int] = field(
         default_factory=set
     )  # cookies of all listeners that were ever held here
+    # Cookies of listeners that were closed here -> the worker that had them last: others may have
+    # inherited them.
+    left: dict[int, str] = field(default_factory=dict)
     # Slots of listeners that are not held here and have TCP_DEFER_ACCEPT.
     deferring: set[int] = field(default_factory=set)
     asked: Address = field(init=False)  # what the settings say; workers may serve it elsewhere
@@ -162,10 +173,12 @@ class Front:
         if listening and isinstance(self.steering, Refusing):
             self.refusing = self.steering.refuse(listening)
 
-    def leave(self, slot: int) -> None:
+    def leave(self, slot: int, *, worker: str = "", ended: bool = False) -> None:
         """Close our descriptor.
 
-        If it was the last one, an engine that migrates moves the listener's connections.
+        If it was the last one, an engine that migrates moves the listener's connections.  If its
+        ``worker`` has ended, a helper that has inherited the listener does not listen with it any
+        more, unless connections wait there that nobody else can take.
         """
         listener = self.sockets.pop(slot, None)
         if listener is None:
@@ -173,8 +186,32 @@ class Front:
         self.shared = tuple(one for one in self.shared if one != slot)
         # However the rest goes, the listener is closed.
         with listener:
+            if worker:
+                self.left[cookie(listener)] = worker
+            end = ended and self.may_end(listener)
             self.gone += counted_of(self.steering, slot)
-            self.steering.leave(slot, listener)
+            self.steering.leave(slot, listener, end=end)
+
+    def may_end(self, listener: socket.socket) -> bool:
+        """Nothing waits there, or it can migrate: no client notices when nobody listens with it."""
+        if self.steering.migrates and self.shared:
+            return True
+        info = info_of(listener) if is_listening(listener) else None
+        return info is None or not info.unacked
+
+    def end_left(self, listener: Listener) -> bool:
+        """Shut down a listener that an ended worker left in another process, if it ``may_end``.
+
+        Raises NotSupported when no owner can be looked into, KernelError.
+        """
+        taken = duplicate(listener)
+        if taken is None:
+            return True  # gone meanwhile
+        with taken:
+            may = self.may_end(taken)
+            if may:
+                stop_listening(taken)
+        return may
 
     def move(
         self, slot: int, owners: Collection[int], same: Callable[[int], bool] = lambda _: True
@@ -233,7 +270,7 @@ class Front:
                 continue
             if taken is not None:
                 with taken:
-                    taken.shutdown(socket.SHUT_RDWR)
+                    stop_listening(taken)
             if left.owners:
                 said.append(
                     f"{proc.describe(left.owners)} had kept a listener at {self.bind.address}: it"

@@ -100,7 +100,7 @@ class Recording:
     def rejoin(self, slot: int, listener: socket.socket) -> None:
         self._world.refusals.ask("rejoin")
 
-    def leave(self, slot: int, listener: socket.socket) -> None:
+    def leave(self, slot: int, listener: socket.socket, *, end: bool = False) -> None:
         left = cookie(listener)
         with listener:
             self.members.pop(slot, None)

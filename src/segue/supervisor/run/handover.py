@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from segue.errors import SegueError, UsageError
@@ -35,6 +35,7 @@ class HandedFront:
     listeners: dict[int, int]
     steering: dict[str, int]
     opened: tuple[int, ...]  # cookies of listeners that this instance opened
+    left: dict[int, str] = field(default_factory=dict)  # as ``Front.left``
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ class Handover:
                     "listeners": {str(slot): fd for slot, fd in one.listeners.items()},
                     "steering": one.steering,
                     "opened": list(one.opened),
+                    "left": {str(cookie): name for cookie, name in one.left.items()},
                 }
                 for one in self.fronts
             ],
@@ -154,6 +156,7 @@ class Handover:
                     {int(slot): int(fd) for slot, fd in one["listeners"].items()},
                     {str(name): int(fd) for name, fd in one["steering"].items()},
                     tuple(one["opened"]),
+                    {int(cookie): str(name) for cookie, name in one.get("left", {}).items()},
                 )
                 for one in plain["fronts"]
             ),

@@ -30,14 +30,17 @@ class Listeners:
             raise
         return tuple(opened)
 
-    def close(self, listeners: tuple[HeldListener, ...]) -> None:
-        """Close our descriptors of these.
+    def close(
+        self, listeners: tuple[HeldListener, ...], worker: str = "", *, ended: bool = False
+    ) -> None:
+        """Close our descriptors of these, which this worker had last, if one had.
 
-        They are closed whatever the kernel refuses, since nobody would ask for it again.
+        They are closed whatever the kernel refuses, since nobody would ask for it again.  If the
+        worker has ``ended``, no helper listens with them any more.
         """
         for one in listeners:
             front = self.service.fronts[one.bind]
-            leave = functools.partial(front.leave, one.slot)
+            leave = functools.partial(front.leave, one.slot, worker=worker, ended=ended)
             self.service.loop.attempt(f"closing a listener at {front.bind.address}", leave)
         if listeners:
             self._nudge()
@@ -45,7 +48,7 @@ class Listeners:
     def let_go(self, worker: Worker) -> None:
         """Close our descriptors of a worker's listeners."""
         held, worker.listeners = worker.listeners, ()
-        self.close(held)
+        self.close(held, worker.name, ended=not worker.live)
 
     def move(self, worker: Worker, owners: tuple[int, ...]) -> None:
         """Move what waits at this worker's listeners to those that share."""

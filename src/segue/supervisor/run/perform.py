@@ -318,7 +318,8 @@ class Performer:
             where = front.bind.address
             others = strangers(front, self.service.processes)
             if others:
-                self.service.say(f"{describe(others[0])} listens at {where} too, and serves on")
+                who = describe(others[0])
+                self.service.say(f"{where} has a listener of {who} too, which serves on")
             else:
                 doing = f"refusing new connections at {where} while the instance stops"
                 self.service.loop.attempt(doing, front.refuse)
@@ -359,4 +360,4 @@ class Performer:
             if waiting:
                 service.cut += waiting
                 service.say(f"{left.name} is gone; {waiting} waiting connections are lost")
-            self.listeners.close(left.listeners)
+            self.listeners.close(left.listeners, left.name, ended=True)

@@ -17,7 +17,7 @@ from segue.supervisor.control.status import (
 from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.run.service import Service
-from segue.supervisor.workers.survey import describe, strangers
+from segue.supervisor.workers.survey import describe, unheld
 
 
 def report(service: Service, rescue: Rescue) -> Status:
@@ -69,7 +69,12 @@ def report(service: Service, rescue: Rescue) -> Status:
                 variables=variables_of(front.steering),
                 traced=service.tracing.traces(front.number),
                 by_hash=0 if by_hash is None else by_hash.new + by_hash.migrated,
-                strangers=tuple(describe(one) for one in strangers(front, service.processes)),
+                strangers=tuple(
+                    f"left behind by {front.left[one.cookie]}: {describe(one)}"
+                    if one.cookie in front.left
+                    else describe(one)
+                    for one in unheld(front, service.processes)
+                ),
             )
         )
     return Status(

@@ -6,12 +6,15 @@ None of it has a descriptor that would announce it.
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 from segue.engine.steering import IndexAddressed
+from segue.group import Listener
+from segue.linux import proc
 from segue.supervisor.front import Front
-from segue.supervisor.lifecycle.stages import Stage
+from segue.supervisor.lifecycle.stages import Phase, Stage
 from segue.supervisor.run.service import Service
-from segue.supervisor.workers.survey import describe, strangers
+from segue.supervisor.workers.survey import describe, unheld
 
 
 class Upkeep:
@@ -29,6 +32,7 @@ class Upkeep:
         for front in service.fronts:
             listening = service.observer.snapshot(front.bind.address).listeners
             cookies = frozenset(one.cookie for one in listening)
+            front.left = {one: name for one, name in front.left.items() if one in cookies}
             if isinstance(front.steering, IndexAddressed):
                 for said in front.steering.check(cookies):
                     service.say(said)
@@ -59,20 +63,38 @@ class Upkeep:
             )
 
     def _find_strangers(self) -> None:
-        """Count listeners at our addresses that are not ours; say so once for each."""
+        """Say once of each listener at our addresses that is not ours; end what workers left."""
         processes = self.service.processes
         seen = {
             one.cookie: (front, one)
             for front in self.service.fronts
-            for one in strangers(front, processes)
+            for one in unheld(front, processes)
         }
-        for cookie in set(seen) - self._strangers:
-            front, one = seen[cookie]
-            self.service.say(
-                f"{describe(one)} listens at {front.bind.address} too and is not this instance's:"
-                " it is left alone"
-            )
+        for cookie, (front, one) in seen.items():
+            if cookie in front.left:
+                doing = f"shutting down a listener that {front.left[cookie]} left"
+                self.service.loop.attempt(doing, functools.partial(self._end_left, front, one))
+            elif cookie not in self._strangers:
+                self.service.say(
+                    f"{front.bind.address} has a listener of {describe(one)} too, which is not"
+                    " this instance's: it is left alone"
+                )
         self._strangers = frozenset(seen)
+
+    def _end_left(self, front: Front, listener: Listener) -> None:
+        """Nobody listens any more with what an ended worker's helpers have inherited.
+
+        At the end of the instance ``Front.end`` does that.
+        """
+        instance, name = self.service.instance, front.left[listener.cookie]
+        if instance.phase is Phase.STOPPING or any(one.name == name for one in instance.living):
+            return
+        owners = proc.owners({listener.inode}).get(listener.inode, ())
+        words = proc.describe(owners)
+        if owners and front.end_left(replace(listener, owners=owners)):
+            self.service.say(
+                f"{name} left its listener at {front.bind.address} open in {words}: it is shut down"
+            )
 
     def _find_shut(self, front: Front, listening: frozenset[int]) -> None:
         """We held a descriptor of each listener, so only shutdown(2) ends its listening."""

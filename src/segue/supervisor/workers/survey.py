@@ -210,9 +210,15 @@ def _ending(instance: Instance) -> list[Worker]:
 
 
 def strangers(front: Front, processes: Processes) -> tuple[Listener, ...]:
+    """Listeners at this front's address that are none of this instance."""
+    return tuple(one for one in unheld(front, processes) if one.cookie not in front.left)
+
+
+def unheld(front: Front, processes: Processes) -> tuple[Listener, ...]:
     """Listeners at this front's address that we do not hold and that belong to no worker.
 
-    A worker that was told to stop may still have a listener that we have closed.
+    A worker that was told to stop may still have a listener that we have closed; and helpers of an
+    ended one may (``Front.left``).
     """
     unknown = front.observer.snapshot(front.bind.address).strangers(front.cookies)
     if not unknown:
