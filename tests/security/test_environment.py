@@ -26,6 +26,7 @@ OURS = {
     "MAINPID": None,
     "SEGUE_NAME": "t",
     "SEGUE_GENERATION": "1",
+    "SEGUE_WORKER_NUMBER": "1",
     "LISTEN_FDS": "1",
     "LISTEN_FDNAMES": "bind0",
 }
@@ -56,6 +57,7 @@ def test_a_worker_is_told_of_its_own_instance(netns: int, tmp_path: Path) -> Non
     python = ("/usr/bin/env", "python3", "-S", "-E", "-c", TOLD)
     env = {"LISTEN_PIDFDID": "5", "WATCHDOG_PID": "7", "WATCHDOG_USEC": "100", "MAINPID": "4",
            "SEGUE_NAME": "evil", "SEGUE_GENERATION": "77", "SEGUE_WORKER": "/bad",
+           "SEGUE_WORKER_NUMBER": "x",
            "LISTEN_FDS": "3", "LISTEN_PID": "1", "LISTEN_FDNAMES": "q",
            "NOTIFY_SOCKET": "/run/none"}  # fmt: skip
     names = (*OURS, "SEGUE_WORKER", "NOTIFY_SOCKET")

@@ -30,14 +30,22 @@ def test_tokens_are_filled_in_by_bind() -> None:
         "127.0.0.1:80", "[::1]:81",
         command=("s", "--fd", "{fd}", "fd://{fd}", "{host}:{port}", "{port}", "{json: 1}", "{}"),
     )  # fmt: skip
-    assert settings.arguments([3, 4]) == [
+    assert settings.arguments([3, 4], 1, 1) == [
         "s", "--fd", "3", "fd://4", "127.0.0.1:80", "81", "{json: 1}", "{}",
     ]  # fmt: skip
 
 
 def test_with_one_bind_host_and_port_always_mean_it() -> None:
     """A command may name its port twice."""
-    assert made(command=("s", "{port}", "{port}")).arguments([3]) == ["s", "80", "80"]
+    assert made(command=("s", "{port}", "{port}")).arguments([3], 1, 1) == ["s", "80", "80"]
+
+
+def test_numbers_are_those_of_the_worker_and_its_generation() -> None:
+    """As often as they are named, and beside whatever else; other words stay."""
+    command = ("s", "{worker}", "/run/w{generation}.{worker}.pid", "{workers}", "{Worker}", "{0}")
+    assert made(command=command).arguments([3], 7, 12) == [
+        "s", "12", "/run/w7.12.pid", "{workers}", "{Worker}", "{0}",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

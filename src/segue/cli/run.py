@@ -17,7 +17,7 @@ from segue.supervisor.source import CONFIG, Source, digest, started_in
 Command = TypeVar("Command", bound=Callable[..., Any])
 # Variables that are not settings: where instances keep files and pins, and what a supervisor sets
 # for its workers and its successor.
-_INTERNAL = ("directory", "worker", "generation", "handover", "bpffs")
+_INTERNAL = ("directory", "worker", "worker_number", "generation", "handover", "bpffs")
 _PATHS = ("chdir", "env_file", "object", "output_file")  # settings that are paths
 _DEFAULTS = Settings((Bind.parse("127.0.0.1:1", 0),), ("true",))
 
@@ -240,7 +240,7 @@ def run(config: str | None, *, check: bool, **given: Any) -> int:
 
     COMMAND is started once for each worker. A worker gets its listeners as descriptors from 3 on
     (LISTEN_FDS). In COMMAND, {fd}, {host} and {port} are replaced; the nth one belongs to the nth
-    --bind.
+    --bind. {worker} and {generation} are replaced by their numbers.
     """
     settings, source = read(config, given, started_in(os.environ))
     # Imported here: --help needs nothing of the supervisor.

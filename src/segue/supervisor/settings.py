@@ -25,7 +25,7 @@ from segue.supervisor.control.paths import NAME, check_name, name_of
 from segue.supervisor.control.requests import LONGEST, MOST_WORKERS, shown
 from segue.supervisor.lifecycle.limits import Limits
 
-TOKEN = re.compile(r"\{(fd|host|port)\}")
+TOKEN = re.compile(r"\{(fd|host|port|worker|generation)\}")
 _LONGEST_FILE = 1 << 16  # bytes of a segue.toml
 _TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
 FIRST_FD = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
@@ -205,7 +205,7 @@ class Settings:
                 raise UsageError(f"--env must be NAME=VALUE (got {pair!r})")
         _ = self.rescue_after
         self.signal_number()
-        self.arguments([FIRST_FD + number for number in range(len(self.binds))])
+        self.arguments([FIRST_FD + number for number in range(len(self.binds))], 1, 1)
 
     @property
     def limits(self) -> Limits:
@@ -265,18 +265,21 @@ class Settings:
                 f" (got {self.stop_signal!r})"
             ) from None
 
-    def arguments(self, descriptors: Sequence[int]) -> list[str]:
-        """The command with ``{fd}``, ``{host}`` and ``{port}`` filled in.
+    def arguments(self, descriptors: Sequence[int], generation: int, worker: int) -> list[str]:
+        """The command of this worker with its tokens filled in.
 
-        The nth ``{fd}`` belongs to the nth bind, and so do the nth ``{host}`` and ``{port}``.  With
-        a single bind, every ``{host}`` and ``{port}`` belongs to it.  Only these exact tokens are
-        replaced: other braces may mean something to the command.  Raises UsageError for more tokens
-        than binds.
+        ``{worker}`` and ``{generation}`` are their numbers.  The nth ``{fd}`` belongs to the nth
+        bind, and so do the nth ``{host}`` and ``{port}``.  With a single bind, every ``{host}`` and
+        ``{port}`` belongs to it.  Only these exact tokens are replaced: other braces may mean
+        something to the command.  Raises UsageError for more tokens than binds.
         """
         seen = dict.fromkeys(("fd", "host", "port"), 0)
+        numbers = {"worker": worker, "generation": generation}
 
         def value(found: re.Match[str]) -> str:
             token = found[1]
+            if token in numbers:
+                return str(numbers[token])
             number = seen[token]
             seen[token] += 1
             if token != "fd" and len(self.binds) == 1:

@@ -162,7 +162,8 @@ class Processes:
             for listener in listeners:
                 lock_filter(listener)
         inherit = [listener.fileno() for listener in listeners]
-        argv = settings.arguments([FIRST_FD + place for place in range(len(settings.binds))])
+        descriptors = [FIRST_FD + place for place in range(len(settings.binds))]
+        argv = settings.arguments(descriptors, worker.generation, worker.id)
         flag = self.paths.flag(worker.id)
         env = self._environment(worker, flag, len(inherit))
         self.paths.write_flag(worker.id, SERVING)
@@ -226,6 +227,7 @@ class Processes:
         env[VARIABLE] = flag
         env["PWD"] = self.place.name
         env["SEGUE_GENERATION"] = str(worker.generation)
+        env["SEGUE_WORKER_NUMBER"] = str(worker.id)
         env["SEGUE_NAME"] = self.paths.name
         # The descriptor is given once.  A command that has {fd} as an argument gets no LISTEN_FDS:
         # gunicorn, for example, would use it as a second listener with the same number.
