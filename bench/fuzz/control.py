@@ -32,6 +32,7 @@ _GROWTH = 64 << 20  # bytes, of a supervisor's memory
 _ORDERS: tuple[dict[str, Any], ...] = (
     {"do": "status"},
     {"do": "restart", "wait": False, "now": False, "cut": False, "canary": 10, "keep": 1.5},
+    {"do": "restart", "wait": False, "replace": True},
     {"do": "rollback"},
     {"do": "promote"},
     {"do": "shift", "percent": 50},

@@ -22,6 +22,7 @@ from segue.supervisor.lifecycle.steps import (
     GiveUp,
     Kill,
     Refuse,
+    Renew,
     Replace,
     Rescue,
     Retire,
@@ -185,6 +186,13 @@ def test_the_balance_is_among_siblings_too() -> None:
     assert steps(made) == [Share(((1, 22.5), (2, 67.5), (3, 8.0), (4, 2.0)))]
     # It is found out anew after a crash, and so is not worth writing the record for.
     assert not lasting(instance(*serving), Share(((1, 0.5), (2, 1.5))))
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_a_restart_that_waits_begins_when_none_is_at_work(phase: Phase) -> None:
+    """One generation serves, and no other is starting or a canary."""
+    made = instance((1, Stage.SERVING), phase=phase, queued=Renewal(), newcomer=2)
+    assert (Renew() in steps(made)) is (phase is Phase.SERVING)
 
 
 def test_a_newcomer_that_dies_is_no_reason_to_touch_the_old() -> None:

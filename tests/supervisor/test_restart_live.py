@@ -101,7 +101,7 @@ def test_a_new_version_that_is_never_ready_is_given_up(netns: int, tmp_path: Pat
         one.wait_serving(1)
 
 
-def test_a_restart_during_a_restart_replaces_the_newcomers(netns: int, tmp_path: Path) -> None:
+def test_a_restart_that_replaces_gives_the_newcomers_up(netns: int, tmp_path: Path) -> None:
     """The first who asked is told, the second gets a generation of its own."""
     slow = tmp_path / "slow"
     slow.touch()
@@ -112,9 +112,9 @@ def test_a_restart_during_a_restart_replaces_the_newcomers(netns: int, tmp_path:
         first = one.ask("restart", wait=False)
         assert first["generation"] == 2
         wait_until(lambda: one.workers("starting"), "the newcomer of generation 2")
-        assert one.ask("restart")["generation"] == 3
+        assert one.ask("restart", replace=True)["generation"] == 3
         one.wait_serving(3)
-        assert "generation 3 was started in its place" in one.said()
+        assert "generation 3 takes its place" in one.said()
 
 
 def test_a_canary_gets_its_part_until_promoted(netns: int, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """The program ``segue``: a table of commands, one file each.  Nouns show, verbs change.
 
 ``main`` takes arguments and returns an exit code, so that tests call it as users do: 0 done, 1 the
-kernel or the supervisor refused, 2 wrong usage, 3 the new version did not start, 128+n ended by
-signal n.
+kernel or the supervisor refused, 2 wrong usage, 3 the new version did not start, 4 a later restart
+took the place of this one, 128+n ended by signal n.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from segue.cli.shared.instance import instance_options, request
-from segue.cli.shared.telling import tell
+from segue.cli.shared.telling import tell, tell_json
 from segue.supervisor.control.requests import Restart
 
 
@@ -34,8 +34,14 @@ from segue.supervisor.control.requests import Restart
     "--cut", is_flag=True, help="Also close connections that the old workers have accepted."
 )
 @click.option(
+    "--replace",
+    is_flag=True,
+    help="If another restart is at work, or a canary, give it up instead of waiting for it.",
+)
+@click.option(
     "--wait/--no-wait", default=True, help="Wait until the restart is done.  [default: wait]"
 )
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 def restart(
     name: str,
     control: str,
@@ -44,16 +50,23 @@ def restart(
     keep: float | None,
     now: bool,
     cut: bool,
+    replace: bool,
     wait: bool,
+    as_json: bool,
 ) -> int:
     """Replace all workers without losing a connection.
 
     New workers are started. Once they are ready, they get all new connections, and the old workers
     finish theirs. If the new workers do not become ready, nothing changes for clients and the exit
     code is 3.
+
+    If another restart is at work, this one waits until that is over. If a third is asked for
+    meanwhile, it takes this one's place, and this one ends with exit code 4.
     """
-    answer = request(name, control, Restart(canary, keep, now, cut, wait))
-    if answer["exit"] == 0:
+    answer = request(name, control, Restart(canary, keep, now, cut, wait, replace))
+    if as_json:
+        tell_json(answer, indent=2)
+    elif answer["exit"] == 0:
         runs = f": {answer['runs']}" if answer.get("runs") else ""
         tell(f"generation {answer['generation']} {_came(answer, wait=wait)}{runs}")
     return int(answer["exit"])
@@ -61,7 +74,8 @@ def restart(
 
 def _came(answer: dict[str, Any], *, wait: bool) -> str:
     if not wait:
-        return "is starting"
+        waits = answer.get("waits")
+        return f"waits {waits}" if waits else "is starting"
     if answer["percent"] < 100:
         return (
             f"gets {answer['percent']:g} % of new connections; use segue promote or segue rollback"

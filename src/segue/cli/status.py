@@ -85,6 +85,8 @@ def show(status: Status, console: Console) -> None:
         console.print(cell(status.settings_changed), style="yellow", highlight=False)
     if status.leftovers == "keep":
         console.print("what workers leave running is left alone (--leftovers keep)", style="dim")
+    if status.queued:
+        console.print(f"a restart waits {cell(status.queued)}", style="yellow", highlight=False)
     if status.outage:
         console.print(cell(status.outage), style="red", highlight=False)
     for one in status.workers:

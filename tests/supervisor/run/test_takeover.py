@@ -110,6 +110,7 @@ def test_what_changed_in_the_settings_is_followed(served: Run, killed: Callable[
     """Another number of workers at once, another command by a restart."""
     killed(served, workers=3, command=("serve", "--new"))
     assert served.instance.size == 3
+    served.settle()
     assert served.instance.phase is Phase.RENEWING
     assert "the command changed since: restarting" in served.log
 

@@ -33,7 +33,7 @@ def late(run: Run) -> None:
 
 
 def replaced(run: Run) -> None:
-    run.ask("restart", wait=False)
+    run.ask("restart", wait=False, replace=True)
 
 
 def stopped(run: Run) -> None:
@@ -51,7 +51,7 @@ def closed(run: Run) -> None:
         (rolled_back, 1),
         (crashed, 3),
         (late, 3),
-        (replaced, 1),
+        (replaced, 4),
         (stopped, 1),
         (closed, 1),
     ],

@@ -49,6 +49,7 @@ class Restart(Request):
     now: bool = False
     cut: bool = False
     wait: bool = True
+    replace: bool = False  # give up the restart at work, instead of waiting for it
 
     def __post_init__(self) -> None:
         if self.canary is not None and not 0 < self.canary <= 100:

@@ -125,6 +125,7 @@ class Instance:
     stop_by: float = 0.0  # and when whatever still runs is killed; 0 for never
     workers: dict[int, Worker] = field(default_factory=dict)
     starts: dict[int, Start] = field(default_factory=dict)  # by generation
+    queued: Renewal | None = None  # a restart that waits its turn (turn.py)
 
     def feed(self, given: InstanceInput) -> None:
         """Go one step of the table.  Raises IllegalInput and changes nothing without a row."""
@@ -133,10 +134,11 @@ class Instance:
     def leave(self, given: InstanceInput, now: float, *, delay: float, limit: float) -> None:
         """Begin to stop: take no new connections after ``delay``, and end by ``limit`` unless 0.
 
-        Newcomers are given up.  Raises IllegalInput and changes nothing without a row.
+        Newcomers are given up, and the restart that waits.  Raises IllegalInput and changes
+        nothing without a row.
         """
         self.feed(given)
-        self.newcomer = None
+        self.newcomer = self.queued = None
         self.refuse_at = now + delay
         if limit and not self.stop_by:
             self.stop_by = now + limit
@@ -216,6 +218,7 @@ class Instance:
                 **known(cls, plain),
                 "phase": Phase[plain["phase"]],
                 "renewal": Renewal(**known(Renewal, plain.get("renewal", {}))),
+                "queued": _queued(plain.get("queued")),
                 "shared": tuple((int(worker), weight) for worker, weight in plain["shared"]),
                 "factors": _factors(plain.get("factors", {})),
                 "balance": _factors(plain.get("balance", {})),
@@ -227,6 +230,10 @@ class Instance:
                 },
             }
         )
+
+
+def _queued(plain: dict[str, Any] | None) -> Renewal | None:
+    return None if plain is None else Renewal(**known(Renewal, plain))
 
 
 def _factors(plain: dict[str, Any]) -> dict[int, float]:

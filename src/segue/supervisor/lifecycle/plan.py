@@ -22,6 +22,7 @@ from segue.supervisor.lifecycle.steps import (
     GiveUp,
     Kill,
     Refuse,
+    Renew,
     Replace,
     Rescue,
     Retire,
@@ -97,6 +98,8 @@ def plan(
         return _ending(instance, living, loads, limits, now)
     if instance.phase is Phase.LEAVING and now >= instance.refuse_at:
         return [Refuse()]
+    if instance.queued is not None and instance.phase is Phase.SERVING:
+        return [Renew()]
     given_up = _given_up(instance, living)
     if given_up:
         return given_up

@@ -96,13 +96,11 @@ INSTANCE: Mapping[tuple[Phase, InstanceInput], Phase] = {
     (Phase.SERVING, InstanceInput.SCALE): Phase.SERVING,
     (Phase.SERVING, InstanceInput.FAILED): Phase.LEAVING,  # the crash-loop limit
     (Phase.SERVING, InstanceInput.STOP): Phase.LEAVING,
-    (Phase.RENEWING, InstanceInput.RESTART): Phase.RENEWING,
     (Phase.RENEWING, InstanceInput.READY): Phase.SERVING,
     (Phase.RENEWING, InstanceInput.CANARY): Phase.CANARY,
     (Phase.RENEWING, InstanceInput.ROLLBACK): Phase.SERVING,
     (Phase.RENEWING, InstanceInput.FAILED): Phase.SERVING,
     (Phase.RENEWING, InstanceInput.STOP): Phase.LEAVING,
-    (Phase.CANARY, InstanceInput.RESTART): Phase.RENEWING,
     (Phase.CANARY, InstanceInput.PROMOTE): Phase.SERVING,
     (Phase.CANARY, InstanceInput.ROLLBACK): Phase.SERVING,
     (Phase.CANARY, InstanceInput.FAILED): Phase.SERVING,

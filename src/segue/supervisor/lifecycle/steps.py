@@ -16,6 +16,11 @@ class Spawn:
 
 
 @dataclass(frozen=True, slots=True)
+class Renew:
+    """Begin the restart that waits: it is its turn."""
+
+
+@dataclass(frozen=True, slots=True)
 class Flip:
     """The new generation is ready: give it its part of new connections, by these weights."""
 
@@ -98,5 +103,17 @@ class End:
 
 
 Step: TypeAlias = (
-    Spawn | Flip | Share | Rescue | Retire | Replace | Stop | Kill | Abandon | GiveUp | Refuse | End
+    Spawn
+    | Renew
+    | Flip
+    | Share
+    | Rescue
+    | Retire
+    | Replace
+    | Stop
+    | Kill
+    | Abandon
+    | GiveUp
+    | Refuse
+    | End
 )

@@ -33,10 +33,12 @@ from segue.supervisor.control.server import Client
 from segue.supervisor.lifecycle.ending import ENDING, Meaning, meaning
 from segue.supervisor.lifecycle.instance import Renewal
 from segue.supervisor.lifecycle.stages import InstanceInput, Phase, Stage, WorkerInput
+from segue.supervisor.lifecycle.turn import awaited, busy, nothing_before
 from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.run import upgrade
 from segue.supervisor.run.service import Service
 from segue.supervisor.run.status import report
+from segue.supervisor.run.waiting import SUPERSEDED
 from segue.supervisor.workers.passing import pass_on, unheard
 from segue.supervisor.workers.processes import part
 
@@ -96,29 +98,45 @@ class Orders:
                 groups = {str(one.bind.address): one.steering for one in self.service.fronts}
                 map_order.answer(client, request, groups)
 
-    def restart(self, renewal: Renewal | None = None) -> int:
-        """Start newcomers; their generation.  Newcomers that are not ready yet are replaced.
+    def restart(self, renewal: Renewal | None = None, *, replace: bool = False) -> int:
+        """Ask for a new generation; its number.  The plan begins it, at once or in its turn.
 
-        Raises SegueError, with nothing changed, for what cannot be done here or now.
+        A restart that waits already is superseded.  With ``replace`` the newcomers or the canary
+        of the one at work are given up.  Raises SegueError, with nothing changed, for what cannot
+        be done here or now.
         """
         service, instance = self.service, self.service.instance
         renewal = renewal or Renewal(keep=service.settings.keep)
-        self._judge(renewal)
-        before = instance.newcomer
-        instance.feed(InstanceInput.RESTART)
-        instance.last_generation += 1
-        generation = instance.newcomer = instance.last_generation
-        instance.renewal, instance.rolled_back = renewal, False
-        if before is not None:
-            service.failed(before, f"generation {generation} was started in its place", 1)
-        notify.tell(RELOADING="1", STATUS=f"generation {generation} is starting")
-        service.say(f"generation {generation} is starting")
-        if stale := service.source.changed():
-            service.say(stale)
+        self._judge(renewal, replace=replace)
+        generation = instance.last_generation + 1
+        if instance.queued is not None:
+            service.waiting.superseded(generation)
+        instance.queued = renewal
+        if replace and instance.newcomer is not None:
+            self._give_up(f"generation {generation} takes its place", SUPERSEDED)
+        if waits := awaited(instance):
+            service.say(f"a restart waits {waits}")
+            service.write_down()
         return generation
 
-    def _judge(self, renewal: Renewal) -> None:
-        fronts = self.service.fronts
+    def _give_up(self, why: str, code: int) -> None:
+        """Give the newcomers or the canary up, and end the clients that wait for them."""
+        instance = self.service.instance
+        gone = instance.newcomer
+        instance.feed(InstanceInput.ROLLBACK)
+        instance.newcomer = None
+        if gone is not None:
+            self.service.failed(gone, why, code)
+
+    def _judge(self, renewal: Renewal, *, replace: bool) -> None:
+        fronts, phase = self.service.fronts, self.service.instance.phase
+        if phase in ENDING:
+            raise UsageError("the instance stops: it restarts no more")
+        if replace and phase is Phase.STARTING:
+            raise UsageError(
+                "the first generation is still starting, and no other serves: leave --replace"
+                " out, and the restart begins afterwards (segue stop ends the instance)"
+            )
         if (renewal.at_once or renewal.cut) and not all(one.steering.migrates for one in fronts):
             raise NotSupported(
                 "moving connections at once",
@@ -150,37 +168,39 @@ class Orders:
                 keep=usual.keep if request.keep is None else request.keep,
                 at_once=request.now,
                 cut=request.cut,
-            )
+            ),
+            replace=request.replace,
         )
+        waits = awaited(self.service.instance)
         if request.wait:
             until_drained = not request.keep
             self.service.waiting.for_generation(client, generation, until_drained=until_drained)
-            client.say(f"generation {generation} is starting")
+            if waits:
+                client.say(f"this restart waits {waits}")
+            return
         if stale := self.service.source.changed():
             client.say(stale)
-        if not request.wait:
-            client.end(0, generation=generation)
+        client.end(0, generation=generation, waits=waits)
 
     def _rollback(self, client: Client) -> None:
         service, instance = self.service, self.service.instance
+        too = ""
         if instance.newcomer is not None and instance.phase in {Phase.RENEWING, Phase.CANARY}:
-            gone = instance.newcomer
-            instance.feed(InstanceInput.ROLLBACK)
-            instance.newcomer = None
-            service.failed(gone, "it was rolled back", 1)
+            self._give_up("it was rolled back", 1)
+            if instance.queued is not None:
+                # It would bring what is installed now, which may be what was just rolled back.
+                instance.queued, too = None, "; the restart that waited is given up too"
+                service.waiting.rolled_back(instance.working)
         else:
             back = instance.previous
-            if back is None:
-                raise UsageError(
-                    "there is nothing to go back to: the previous generation has been stopped"
-                    " (segue restart --keep SECONDS keeps it for a while)"
-                )
+            if back is None or instance.phase is not Phase.SERVING:
+                raise UsageError(f"there is nothing to go back to: {nothing_before(instance)}")
             instance.feed(InstanceInput.ROLLBACK)
-            service.waiting.superseded(back)
+            service.waiting.rolled_back(back)
             instance.working, instance.rolled_back = back, True
             instance.renewal = Renewal()
         client.end(0, generation=instance.working)
-        service.say(f"rolled back: generation {instance.working} takes all new connections")
+        service.say(f"rolled back: generation {instance.working} takes all new connections{too}")
 
     def _promote(self, client: Client) -> None:
         service, instance = self.service, self.service.instance
@@ -231,6 +251,8 @@ class Orders:
     def scale(self, size: int) -> None:
         """So many workers from now on."""
         Scale(size)  # which refuses a number that cannot be
+        if why := busy(self.service.instance):
+            raise UsageError(f"the number of workers cannot change now: {why}")
         self.service.instance.feed(InstanceInput.SCALE)
         self.service.instance.size = size
         self.service.say(f"{size} workers from now on")
@@ -248,7 +270,7 @@ class Orders:
         if delay:
             status = f"stopping in {delay:g} s: workers serve on, and can tell clients to go"
         notify.tell(STOPPING="1", STATUS=status)
-        service.waiting.stopped()
+        service.waiting.stopped("the instance was stopped while it restarted")
         service.say(status)
         for process in service.processes:
             process.set_draining(draining=True)

@@ -17,6 +17,7 @@ from segue.supervisor.lifecycle.ending import ENDING
 from segue.supervisor.lifecycle.instance import HeldListener, Start, Worker
 from segue.supervisor.lifecycle.plan import Load
 from segue.supervisor.lifecycle.stages import InstanceInput, Phase, Stage, WorkerInput
+from segue.supervisor.lifecycle.turn import awaited
 from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.run import unclaimed
 from segue.supervisor.run.listeners import Listeners
@@ -45,6 +46,8 @@ class Performer:
         match step:
             case steps.Spawn(generation):
                 self._spawn(generation)
+            case steps.Renew():
+                self._renew()
             case steps.Flip(generation, weights):
                 self._flip(generation, weights)
             case steps.Share(weights):
@@ -186,6 +189,20 @@ class Performer:
         instance.not_before = crashes.backoff(instance.crashes, limits.crash_window, now)
         self.service.outage.death(said)
 
+    def _renew(self) -> None:
+        """The restart that waited begins."""
+        service, instance = self.service, self.service.instance
+        assert instance.queued is not None
+        instance.feed(InstanceInput.RESTART)
+        instance.last_generation += 1
+        generation = instance.newcomer = instance.last_generation
+        instance.renewal, instance.queued = instance.queued, None
+        instance.rolled_back = False
+        notify.tell(RELOADING="1", STATUS=f"generation {generation} is starting")
+        service.say(f"generation {generation} is starting")
+        if stale := service.source.changed():
+            service.say(stale)
+
     def _flip(self, generation: int, weights: steps.Weights) -> None:
         """The kernel first: when it refuses, nothing has changed, and the flip is due again."""
         service, instance = self.service, self.service.instance
@@ -196,6 +213,8 @@ class Performer:
         if after.phase is Phase.CANARY:
             percent = instance.renewal.percent
             service.say(f"generation {generation} gets {percent:g} % of new connections")
+            if instance.queued is not None:
+                service.say(f"a restart waits {awaited(instance)}")
         else:
             now = service.world.now()
             service.flipped.at, service.flipped.ms = now, 1000 * (now - service.flipped.ready_at)
@@ -299,6 +318,7 @@ class Performer:
         now, limit = service.world.now(), service.limits.stop_limit
         service.instance.leave(InstanceInput.FAILED, now, delay=0.0, limit=limit)
         service.exit_code = 3
+        service.waiting.stopped(f"segue run gives up: {why}", 3)
         service.say(f"giving up: {why}")
 
     def _refuse(self) -> None:

@@ -15,6 +15,7 @@ from segue.supervisor.control.status import (
     WorkerStatus,
 )
 from segue.supervisor.lifecycle.stages import Stage
+from segue.supervisor.lifecycle.turn import awaited
 from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.run.service import Service
 from segue.supervisor.workers.survey import describe, unheld
@@ -89,6 +90,7 @@ def report(service: Service, rescue: Rescue) -> Status:
         newcomer=instance.newcomer,
         size=instance.size,
         settings_changed=service.source.changed(),
+        queued=awaited(instance) if instance.queued is not None else "",
         outage=service.outage.sentence(now),
         moved=service.moved,
         cut=service.cut,

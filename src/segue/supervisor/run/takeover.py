@@ -102,7 +102,7 @@ def follow(runner: Runner, before: Settings) -> None:
     changed = [one for one in what if getattr(before, one) != getattr(settings, one)]
     if changed:
         service.say(f"the {' and '.join(changed).replace('_', ' ')} changed since: restarting")
-        if instance.phase not in {Phase.STARTING, *ENDING}:
+        if instance.phase not in ENDING:
             runner.orders.restart()
     if instance.phase is Phase.STOPPING:
         runner.performer.refuse()

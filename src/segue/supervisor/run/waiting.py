@@ -17,6 +17,8 @@ from segue.supervisor.control.server import Client
 from segue.supervisor.lifecycle.instance import Instance
 from segue.supervisor.lifecycle.stages import Phase
 
+SUPERSEDED = 4  # the exit code of a restart in whose place a later one was asked for
+
 
 class Awaited(Enum):
     """What a client can wait for."""
@@ -84,18 +86,25 @@ class Waiting:
             if one.generation == generation:
                 self._end(one, code, error=f"generation {generation} is given up: {why}")
 
-    def superseded(self, back: int) -> None:
+    def superseded(self, generation: int) -> None:
+        """A later restart has this number now: end those who wait for the one before."""
+        for one in list(self._waits):
+            if one.generation == generation:
+                error = "superseded: another restart was asked for before this one had begun"
+                self._end(one, SUPERSEDED, error=error)
+
+    def rolled_back(self, back: int) -> None:
         """The instance went back to this generation: end those who wait for a later one."""
         for one in list(self._waits):
             if one.generation is not None and one.generation > back:
                 error = f"generation {one.generation} is given up: it was rolled back"
                 self._end(one, 1, error=error)
 
-    def stopped(self) -> None:
+    def stopped(self, why: str, code: int = 1) -> None:
         """The instance is to stop: no generation will serve."""
         for one in list(self._waits):
             if one.awaited is Awaited.GENERATION:
-                self._end(one, 1, error="the instance was stopped while it restarted")
+                self._end(one, code, error=why)
 
     def answer(self, instance: Instance, cut: int) -> None:
         """End the waits that are over; ``cut`` counts connections that were cut so far."""
