@@ -121,6 +121,17 @@ class Observer(Closing):
         found = self.diag.dump([State.LISTEN], family=address.family, sport=address.port)
         return {one.cookie: one.rqueue for one in _Match(address).listeners(found)}
 
+    def accepted(self, address: Address, host: str, port: int) -> bool:
+        """Whether a connection to this address, which got through, waits in no queue any more.
+
+        ``host`` and ``port`` are the client's, on this machine, and ``host`` the server's as well.
+        Ask about one that nobody but its server will have closed: what is gone was accepted.
+        """
+        there = (host, address.port)
+        interface = _interface(address.zone) if address.zone else 0
+        seen = self.diag.one(address.family, there, (host, port), interface=interface)
+        return seen is None or seen.inode != 0
+
     def close(self) -> None:
         """Close the netlink socket; twice is no error."""
         self.diag.close()

@@ -18,11 +18,15 @@ class Nudges:
     def begin(self) -> None:
         """Connections migrated: wake those who have them now, where the kernel does not."""
         one = self.attachment
-        if one.choice.nudge and self._nudge is None:
-            self._nudge = Nudge(
-                one.settings.address, one.attached.steering, one.observer, self._cookies,
-                one.loop.now(),
-            )  # fmt: skip
+        if not one.choice.nudge:
+            return
+        if self._nudge is not None:
+            self._nudge.again(one.loop.now())
+            return
+        self._nudge = Nudge(
+            one.settings.address, one.attached.steering, one.observer, self._cookies,
+            one.loop.now(),
+        )  # fmt: skip
 
     def _cookies(self) -> dict[int, int]:
         return {one.slot: one.cookie for one in self.attachment.attached.members.values()}

@@ -82,27 +82,32 @@ class Listeners:
         if not self.service.choice.nudge:
             return
         now = self.service.world.now()
-        self.nudges += [
-            Nudge(
-                front.bind.address,
-                front.steering,
-                self.service.observer,
-                front.cookies_by_slot,
-                now,
+        begun = {one.address: one for one in self.nudges}
+        for front in self.service.fronts:
+            nudge = begun.get(front.bind.address)
+            if nudge is not None:
+                nudge.again(now)
+                continue
+            self.nudges.append(
+                Nudge(
+                    front.bind.address,
+                    front.steering,
+                    self.service.observer,
+                    front.cookies_by_slot,
+                    now,
+                )
             )
-            for front in self.service.fronts
-            if not any(one.address == front.bind.address for one in self.nudges)
-        ]
 
     def step(self, now: float) -> None:
-        """Go on with the nudges, and say which connections could not be woken for."""
+        """Go on with the nudges, and say how many connections wait where no process accepts."""
         for nudge in list(self.nudges):
             if nudge.step(now):
                 self.nudges.remove(nudge)
                 nudge.close()
                 if nudge.waiting:
                     self.service.say(
-                        f"{nudge.waiting} migrated connection(s) could not be woken for"
+                        f"{nudge.waiting} connection(s) wait at listeners of"
+                        f" {nudge.address} where nobody accepts, although we called"
                     )
 
     @property
