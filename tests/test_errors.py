@@ -26,6 +26,29 @@ def test_a_verifier_error_shows_the_line_that_matters() -> None:
     assert "R1 invalid" in str(error)
 
 
+NEW_LOG = """0: R1=ctx() R10=fp0
+0: (bf) r0 = r6
+R6 !read_ok
+
+Verification failed: Register Type Safety: Unreadable register
+
+Reason:
+  R6 has never been initialized on this path, so the verifier cannot use it as an input.
+
+Suggestion:
+  Initialize R6 on every path before this instruction.
+
+processed 1 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0
+"""
+
+
+def test_a_log_that_ends_with_advice_has_its_reason_before_it() -> None:
+    """As from Linux 7.3 on, where an explanation of several lines follows the reason."""
+    assert VerifierError(errno.EACCES, "loading a program", NEW_LOG).summary == "R6 !read_ok"
+    only_advice = NEW_LOG[NEW_LOG.index("Verification") :]
+    assert "gave no reason" in VerifierError(errno.EACCES, "loading", only_advice).summary
+
+
 def test_usage_errors_exit_with_2() -> None:
     """The convention of getopt, argparse and click."""
     assert UsageError("x").exit_code == 2

@@ -91,7 +91,9 @@ class VerifierError(KernelError):
 
     def __init__(self, errno: int, doing: str, log: str, program: str = "") -> None:
         self.log, self.program = log, program
-        lines = [line for line in log.splitlines() if line.strip()]
+        # From Linux 7.3 on an explanation follows the reason, and advice follows that.
+        said = log.partition("Verification failed:")[0]
+        lines = [line for line in said.splitlines() if line.strip()]
         # The reason stands just above the closing statistics; a cleverer guess would be wrong
         # in its own new ways, and the whole log is kept in the field.
         reasons = [
