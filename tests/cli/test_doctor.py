@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 import pytest
 
 from segue.cli.main import main
+from segue.errors import KernelError
+from segue.linux import features
+from segue.linux.netlink import Netlink
 
 
 @pytest.mark.root
@@ -31,6 +35,26 @@ def test_doctor_on_a_free_address_says_so(netns: int, capsys: pytest.CaptureFixt
     """Nobody listens there is an answer, not an error."""
     assert main(["doctor", "[::1]:8080"]) == 0
     assert "no process listens" in capsys.readouterr().out
+
+
+def test_doctor_goes_on_where_sockets_are_not_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """1, the module that is missing in the first line, and the tables all the same."""
+
+    def dump(*args: object) -> list[memoryview]:
+        raise KernelError("netlink", errno.ENOENT, "listing TCP sockets")
+
+    monkeypatch.setattr(features, "_known", {})
+    monkeypatch.setattr(Netlink, "dump", dump)
+    assert main(["doctor"]) == 1
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert "would not start" in first
+    assert "tcp_diag (CONFIG_INET_TCP_DIAG)" in " ".join([first, *rest[:2]])
+    assert next(line for line in rest if line.startswith("sock_diag")).split()[1] == "no"
+    assert any(line.startswith("- net.core.somaxconn") for line in rest)
+    assert main(["run", "--bind", "127.0.0.1:1", "--", "true"]) == 1
+    assert "tcp_diag (CONFIG_INET_TCP_DIAG)" in capsys.readouterr().err
 
 
 def test_doctor_refuses_what_is_no_address(capsys: pytest.CaptureFixture[str]) -> None:

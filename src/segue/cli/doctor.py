@@ -14,8 +14,16 @@ from rich.table import Table
 from segue.address import Address
 from segue.cli.shared.telling import cell
 from segue.engine.defects import KernelRelease, forbids_migration, wakes
-from segue.engine.select import SYSCTL, Experiment, choose, try_drain, try_hash, try_migrate
-from segue.errors import SegueError
+from segue.engine.select import (
+    SYSCTL,
+    EngineChoice,
+    Experiment,
+    choose,
+    try_drain,
+    try_hash,
+    try_migrate,
+)
+from segue.errors import NotSupported, SegueError
 from segue.group import Group
 from segue.linux import proc, sysctl
 from segue.linux.features import FEATURES, Answer, ask
@@ -28,16 +36,13 @@ from segue.observe.snapshot import Observer, Part
 def doctor(address: str | None) -> int:
     """Try each engine, and report what a restart would lose now.
 
-    Engines are tried on a private port.  Looks at ADDRESS, or without one at every listener.
+    Engines are tried on a private port.  Looks at ADDRESS, or without one at every listener.  The
+    exit code is 1 where no engine works.
     """
     # Into a file or a pipe, rich would fold everything to 80 columns.
     console = Console(width=None if sys.stdout.isatty() else 120)
     asked = Address.parse(address) if address else None
-    choice = choose()
-    migrates = choice.engine != "drain"
-    console.print(f"segue run would use the engine [bold]{choice.engine}[/]")
-    for reason in choice.reasons:
-        console.print(f"  {cell(reason)}", style="dim", highlight=False)
+    choice = _choose(console)
     console.print()
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("engine", "works", "because"):
@@ -50,13 +55,28 @@ def doctor(address: str | None) -> int:
     console.print()
     console.print(_features())
     console.print()
-    for line in notes(migrates=migrates):
+    for line in notes(migrates=choice is not None and choice.engine != "drain"):
         console.print(f"- {cell(line)}", highlight=False)
+    if choice is None:
+        return NotSupported.exit_code
     console.print()
     with Observer() as observer:
         addresses = [observer.serving(asked)] if asked else _listening(observer)
         _losses(console, observer, addresses)
     return 0
+
+
+def _choose(console: Console) -> EngineChoice | None:
+    """Say which engine would be used, or why none can be: None."""
+    try:
+        choice = choose()
+    except NotSupported as error:
+        console.print(f"segue run would [bold]not[/] start: {cell(str(error))}", highlight=False)
+        return None
+    console.print(f"segue run would use the engine [bold]{choice.engine}[/]")
+    for reason in choice.reasons:
+        console.print(f"  {cell(reason)}", style="dim", highlight=False)
+    return choice
 
 
 def _features() -> Table:

@@ -23,6 +23,7 @@ from segue.engine.steering import Steering
 from segue.errors import KernelError, NotSupported, SegueError
 from segue.linux import features, netns, sysctl
 from segue.linux.features import Answer
+from segue.linux.sock_diag import SockDiag, State
 from segue.linux.sockopt import open_listener
 
 SYSCTL = "net.ipv4.tcp_migrate_req"
@@ -53,8 +54,10 @@ def choose(wanted: str = "auto", release: str | None = None) -> EngineChoice:
     """The best engine that works here, or ``wanted`` if that one does.
 
     ``release`` is the kernel's by default.  Takes at most about half a second.  Raises
-    NotSupported when the wanted one does not work, or none does.
+    NotSupported when the wanted one does not work, or none does, as where sockets are not listed.
     """
+    with SockDiag() as diag:
+        diag.dump([State.LISTEN], family=socket.AF_INET)
     kernel = KernelRelease.running() if release is None else KernelRelease.parse(release)
     forbidden = forbids_migration(kernel) if kernel else None
     if wanted == "drain":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable
 
-from segue.errors import KernelError
+from segue.errors import KernelError, NotSupported
 from segue.linux.closing import Closing
 from segue.linux.inet_diag import (
     EXT_INFO,
@@ -47,7 +47,8 @@ CONNECTED = (
 class SockDiag(Closing):
     """Asks about the TCP sockets of the network namespace that it was made in.
 
-    Every method raises KernelError when the kernel refuses.
+    Every method raises KernelError when the kernel refuses, and those that list raise NotSupported
+    where the kernel has no tcp_diag.
     """
 
     def __init__(self) -> None:
@@ -81,7 +82,14 @@ class SockDiag(Closing):
         code = encode_port_filter(sport, dport)
         if code:
             payload += encode_attribute(REQ_BYTECODE, code)
-        return self._netlink.dump(_SOCK_DIAG_BY_FAMILY, payload, "listing TCP sockets")
+        try:
+            return self._netlink.dump(_SOCK_DIAG_BY_FAMILY, payload, "listing TCP sockets")
+        except KernelError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            # The kernel loads its module by itself where there is one and it may.
+            needs = "the kernel module tcp_diag (CONFIG_INET_TCP_DIAG): install it, or modprobe it"
+            raise NotSupported("listing TCP sockets", needs, error.name) from error
 
     def listeners(self, port: int | None, family: int) -> list[Entry]:
         """Sockets in TCP_LISTEN, with their drops; about 0.1 ms."""
