@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from segue.bpf.disasm import disassemble
 from segue.bpf.insn import SLOT_BYTES, Instruction, encode
 from segue.errors import KernelError, NotSupported, VerifierError
-from segue.linux import bpf_attr
+from segue.linux import bpf_attr, capability, memlock
 from segue.linux.bpf_attr import AttachType, BpfCommand
 from segue.linux.closing import Closing
 
@@ -41,7 +41,12 @@ _LAST_LOG = (1 << 24) - 1
 # The verifier gives up with EAGAIN when a signal waits; libbpf tries as often.
 _ATTEMPTS = 5
 
+_MAKING = {BpfCommand.MAP_CREATE, BpfCommand.PROG_LOAD}
 _PERMISSION = "it needs CAP_BPF, or root"
+_MEMORY = (
+    "it needs CAP_BPF outside of a user namespace and, before Linux 5.11, a higher RLIMIT_MEMLOCK"
+    " (LimitMEMLOCK=infinity, ulimit -l unlimited)"
+)
 _CGROUP_PERMISSION = "it needs CAP_BPF and CAP_NET_ADMIN, or root"
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -80,9 +85,23 @@ def _command(which: BpfCommand, attributes: ctypes.Array[ctypes.c_char]) -> int:
     return -ctypes.get_errno() if result < 0 else result
 
 
+def making(which: BpfCommand, attributes: bytes) -> int:
+    """The same for a command that makes a map or a program, whose memory may have a limit.
+
+    Before Linux 5.11 it counts against RLIMIT_MEMLOCK, which is lifted for the call if that may be.
+    """
+    result = command(which, attributes)
+    if result == -errno.EPERM:
+        with memlock.lifted():
+            result = command(which, attributes)
+    return result
+
+
 def require(which: BpfCommand, attributes: bytes, doing: str, advice: str = "") -> int:
     """The same, but the kernel's no is a KernelError."""
-    result = command(which, attributes)
+    result = (
+        making(which, attributes) if which is BpfCommand.MAP_CREATE else command(which, attributes)
+    )
     if result < 0:
         raise refused(which, -result, doing, advice)
     return result
@@ -91,7 +110,8 @@ def require(which: BpfCommand, attributes: bytes, doing: str, advice: str = "") 
 def refused(which: BpfCommand, number: int, doing: str, advice: str = "") -> KernelError:
     """The kernel's no to this command, with the usual advice when it is about permission."""
     if number in {errno.EPERM, errno.EACCES} and not advice:
-        advice = _PERMISSION
+        permitted = capability.mine().effective & capability.bits(("bpf", "sys_admin"))
+        advice = _MEMORY if permitted and which in _MAKING else _PERMISSION
     return KernelError(f"bpf(BPF_{which.name})", number, doing, advice)
 
 
@@ -228,7 +248,7 @@ class _Loading:
         )
         result = -errno.EAGAIN
         for _ in range(_ATTEMPTS):
-            result = command(BpfCommand.PROG_LOAD, attributes)
+            result = making(BpfCommand.PROG_LOAD, attributes)
             if result != -errno.EAGAIN:
                 break
         return result, log.raw.partition(b"\0")[0].decode(errors="replace")
