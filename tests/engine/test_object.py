@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -16,9 +17,12 @@ from segue.bpf import asm
 from segue.bpf.insn import R0, R7, Size
 from segue.engine import object as objects
 from segue.engine.by_table import ByTable
+from segue.engine.loaded import load_program
 from segue.engine.programs import ProgramChoice
-from segue.errors import UsageError, VerifierError
-from segue.linux import sysctl
+from segue.errors import NotSupported, UsageError, VerifierError
+from segue.linux import features, sysctl
+from segue.linux.bpf import Program
+from segue.linux.bpf_attr import AttachType
 from segue.linux.sockopt import open_listener
 from segue.policy.counts import Counts
 
@@ -58,6 +62,7 @@ def test_a_file_too_large_is_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.kernel("5.14")
 def test_what_the_verifier_refuses_comes_with_its_reason(tmp_path: Path) -> None:
     """And the listing, with maps by the names that the object has for them."""
     made = File()
@@ -70,12 +75,31 @@ def test_what_the_verifier_refuses_comes_with_its_reason(tmp_path: Path) -> None
 
 
 @pytest.mark.root
+@pytest.mark.kernel("5.14")
 def test_checking_leaves_nothing_behind() -> None:
     """Whatever was made for it is closed."""
     before = sorted(os.listdir("/proc/self/fd"))
     for name in ("live", "table", "by_cookie"):
         ProgramChoice(object=str(GOLDEN / f"{name}.bpf.o")).check()
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_where_no_program_is_asked_about_migration_the_kernel_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And not the program, however much the verifier finds wrong with it."""
+    no = features.Finding(features.Answer.NO, "migration by eBPF needs Linux 5.14 or later")
+
+    def load(*args: object, **named: object) -> Program:
+        raise VerifierError(errno.EACCES, "loading", "invalid bpf_context access off=48 size=8\n")
+
+    monkeypatch.setattr(Program, "load", load)
+    monkeypatch.setattr(features, "_known", {"ebpf_reuseport": no})
+    code = asm.assemble([asm.mov_imm(R0, 1), asm.leave()])
+    with pytest.raises(NotSupported, match=r"the engine migrate .* Linux 5\.14 or later"):
+        load_program(code, name="mine", maps={})
+    with pytest.raises(VerifierError):
+        load_program(code, name="mine", maps={}, attach_type=AttachType.SELECT)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from tests.linux.unprivileged import as_nobody
 
 from segue.errors import KernelError, NotSupported, VerifierError
-from segue.linux import features, sysctl
+from segue.linux import bpf, features, sysctl
 from segue.linux.features import Answer, Finding
 
 
@@ -21,7 +21,7 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.kernel("5.14")
+@pytest.mark.kernel("5.15")
 @pytest.mark.parametrize("name", features.FEATURES)
 def test_root_can_do_everything_here(name: str) -> None:
     """Each attempt succeeds on a kernel that has it, and says so in a sentence."""
@@ -81,7 +81,25 @@ def test_a_setting_is_asked_anew() -> None:
     assert told == [f"{features.MIGRATE_SYSCTL} is {value}" for value in (0, 1)]
 
 
+@pytest.mark.parametrize(
+    ("name", "needs"), [("ebpf_reuseport", "Linux 5.14"), ("ebpf_bind", "Linux 5.15")]
+)
+def test_a_program_that_the_verifier_does_not_know_is_a_no(
+    monkeypatch: pytest.MonkeyPatch, name: str, needs: str
+) -> None:
+    """With the Linux that it needs, and what was said here."""
+
+    def load(*args: object, **named: object) -> bpf.Program:
+        raise VerifierError(errno.EACCES, "loading", "invalid bpf_context access off=48 size=8\n")
+
+    monkeypatch.setattr(bpf.Program, "load", load)
+    found = features.ask(name)
+    assert found.answer is Answer.NO
+    assert f"needs {needs} or later; here: invalid bpf_context access off=48" in found.reason
+
+
 @pytest.mark.root
+@pytest.mark.kernel("5.14")
 def test_an_unprivileged_user_is_told_what_is_his() -> None:
     """Classic BPF, diagnostics and descriptors work for nobody; the rest cannot be told."""
 

@@ -66,7 +66,8 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
 @_option(
     "--inject/--no-inject",
     "With --bind-by worker: set SO_REUSEPORT for a server that has no option for it. A BPF program"
-    " sets it at bind(2); this needs cgroup2, CAP_BPF and CAP_NET_ADMIN.  [default: off]",
+    " sets it at bind(2); this needs Linux 5.15, cgroup2, CAP_BPF and CAP_NET_ADMIN.  [default:"
+    " off]",
 )
 @_option(
     "--beside/--no-beside",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from segue.bpf.insn import Instruction
+from segue.errors import NotSupported, VerifierError
+from segue.linux import features
 from segue.linux.bpf import Program
 from segue.linux.bpf_attr import AttachType, MapType
 from segue.linux.bpf_maps import Map, possible_cpus
@@ -49,7 +52,8 @@ def load(compiled: Compiled | None = None, *, migrates: bool = True) -> Loaded:
 
     A map of the policy begins with what it holds as plain Python.  Unless it ``migrates`` the
     kernel asks it about new connections alone (BPF_SK_REUSEPORT_SELECT).
-    Raises KernelError (EPERM without CAP_BPF), VerifierError.
+    Raises KernelError (EPERM without CAP_BPF), VerifierError, NotSupported before Linux 5.14 if it
+    migrates.
     """
     if compiled is None:
         compiled = compile_policy(shares)
@@ -68,12 +72,35 @@ def load(compiled: Compiled | None = None, *, migrates: bool = True) -> Loaded:
 def load_over(compiled: Compiled, made: Mapping[str, Map], *, migrates: bool = True) -> Program:
     """The policy's program over maps that are there.  Raises as ``load``."""
     numbers = {name: one.fileno() for name, one in made.items()}
-    return Program.load(
+    return load_program(
         compiled.instructions(numbers),
         name=compiled.policy.__name__[:_LONGEST_NAME],
         attach_type=AttachType.SELECT_OR_MIGRATE if migrates else AttachType.SELECT,
         maps={number: name for name, number in numbers.items()},
     )
+
+
+def load_program(
+    code: Sequence[Instruction],
+    *,
+    name: str,
+    maps: Mapping[int, str],
+    attach_type: AttachType = AttachType.SELECT_OR_MIGRATE,
+    license_text: str = "Apache-2.0",
+) -> Program:
+    """As ``Program.load``; where no program is asked about migration, the kernel is to blame, not
+    this one: NotSupported.
+    """
+    try:
+        return Program.load(
+            code, name=name, attach_type=attach_type, license_text=license_text, maps=maps
+        )
+    except VerifierError as error:
+        asked = features.ask("ebpf_reuseport")
+        if attach_type is AttachType.SELECT_OR_MIGRATE and asked.answer is features.Answer.NO:
+            needs = "a kernel that asks a program about migration"
+            raise NotSupported("the engine migrate", needs, asked.reason) from error
+        raise
 
 
 def create(declared: maps.Map | maps.Ring) -> Map:

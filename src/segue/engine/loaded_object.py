@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from segue.engine.loaded import Loaded
+from segue.engine.loaded import Loaded, load_program
 from segue.linux.bpf import Descriptor, Program
 from segue.linux.bpf_attr import MapType
 from segue.linux.bpf_maps import Map
@@ -84,7 +84,7 @@ class LoadedObject:
         names[self.pins.fileno()] = "segue_pins"
         if waiting is not None:
             names[waiting] = "segue_waiting"
-        program = Program.load(
+        program = load_program(
             code,
             name=self.policy.object.name[:_LONGEST_NAME],
             license_text=self.policy.object.license_text,

@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from enum import Enum
 
 from segue.bpf import asm
-from segue.bpf.insn import R0
+from segue.bpf.insn import FP, R0, R1, R2, R3, R4, R5, Alu, Helper, Instruction, Size
 from segue.errors import KernelError, NotSupported, SegueError, VerifierError
 from segue.linux import bpf, cbpf, netns, pidfd, snmp, sock_diag, sysctl
+from segue.linux.bpf_attr import AttachType
 
 MIGRATE_SYSCTL = "net.ipv4.tcp_migrate_req"
+_MIGRATING_SK = 48  # of struct sk_reuseport_md (include/uapi/linux/bpf.h)
 _NOT_HERE = {errno.ENOSYS, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT}
 
 
@@ -83,15 +85,46 @@ def _reuseport_cbpf() -> str:
 
 
 def _ebpf_reuseport() -> str:
-    """A program of two instructions that lets the kernel decide."""
-    program = asm.assemble([asm.mov_imm(R0, 1), asm.leave()])
+    """A program that looks at what migrates, and lets the kernel decide.
+
+    Linux 5.10 takes one that does not look, and never asks it.
+    """
+    program = asm.assemble(
+        [asm.load(Size.U64, R2, R1, _MIGRATING_SK), asm.mov_imm(R0, 1), asm.leave()]
+    )
+    _load(program, AttachType.SELECT_OR_MIGRATE, "migration by eBPF", "Linux 5.14 or later")
+    return "the verifier takes a program that selects and migrates"
+
+
+def _ebpf_bind() -> str:
+    """A program that sets SO_REUSEPORT at bind(2)."""
+    program = asm.assemble(
+        [
+            asm.store_imm(Size.U32, FP, -4, 1),
+            asm.mov_imm(R2, socket.SOL_SOCKET),
+            asm.mov_imm(R3, socket.SO_REUSEPORT),
+            asm.mov_reg(R4, FP),
+            asm.alu_imm(Alu.ADD, R4, -4),
+            asm.mov_imm(R5, 4),
+            asm.call(Helper.SETSOCKOPT),
+            asm.mov_imm(R0, 1),
+            asm.leave(),
+        ]
+    )
+    _load(program, AttachType.INET4_BIND, "setting options at bind(2)", "Linux 5.15 or later")
+    return "the verifier takes a program that sets options at bind(2)"
+
+
+def _load(program: list[Instruction], asked: AttachType, feature: str, needs: str) -> None:
+    """Raises NotSupported when the kernel knows no such program, whoever asks."""
     try:
-        bpf.Program.load(program, name="segue_trial").close()
+        bpf.Program.load(program, name="segue_trial", attach_type=asked).close()
+    except VerifierError as error:
+        raise NotSupported(feature, needs, error.summary) from error
     except KernelError as error:
         if error.errno != errno.EINVAL:
             raise
-        raise NotSupported("migration by eBPF", "Linux 5.14", str(error)) from error
-    return "the verifier takes a program that selects and migrates"
+        raise NotSupported(feature, needs, str(error)) from error
 
 
 def _tcp_filter() -> str:
@@ -137,6 +170,7 @@ def _own_netns() -> str:
 FEATURES: dict[str, Callable[[], str]] = {
     "reuseport_cbpf": _reuseport_cbpf,
     "ebpf_reuseport": _ebpf_reuseport,
+    "ebpf_bind": _ebpf_bind,
     "tcp_filter": _tcp_filter,
     "pidfd_open": _pidfd_open,
     "pidfd_getfd": _pidfd_getfd,

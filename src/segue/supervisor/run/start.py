@@ -9,7 +9,7 @@ from segue.address import Address
 from segue.engine.duplicate import duplicate, supervised
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.group import Listener
-from segue.linux import cgroup, prctl, sysctl
+from segue.linux import prctl, sysctl
 from segue.observe.snapshot import Observer, Part
 from segue.supervisor.control.incumbent import renewal
 from segue.supervisor.control.log import Log
@@ -26,7 +26,7 @@ from segue.supervisor.run.takeover import anyone_alive, take_over
 from segue.supervisor.run.upgrade import become
 from segue.supervisor.settings import Settings
 from segue.supervisor.source import Source
-from segue.supervisor.workers import variables
+from segue.supervisor.workers import injection, variables
 from segue.supervisor.workers.identity import Identity
 from segue.supervisor.workers.injection import Injection, directory_of, forget
 from segue.supervisor.workers.place import Place, program
@@ -44,7 +44,7 @@ def check(settings: Settings, source: Source) -> None:
     Raises StartRefused for a directory or variables that are gone, UsageError for a program that is
     not there, for a user or group that does not exist or may not be taken on, for a policy or an
     object that cannot be used; VerifierError for one that the kernel refuses; NotSupported for
-    ``inject`` where there is no cgroup2, and for ``balance`` by an object that does not count.
+    ``inject`` where the kernel cannot, and for ``balance`` by an object that does not count.
     Where a running supervisor asks (``upgrade``), what it would hand over is read as well:
     SegueError when that cannot be.
     """
@@ -52,7 +52,7 @@ def check(settings: Settings, source: Source) -> None:
     if handed is not None:
         Handover.from_json(handed)
     if settings.inject:
-        cgroup.mine()
+        injection.check()
     Paths.of(settings.instance_name)
     Identity.of(settings.user, settings.group)
     rights_of(settings)

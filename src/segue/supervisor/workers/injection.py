@@ -13,14 +13,23 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from segue.errors import KernelError, UsageError
-from segue.linux import cgroup
+from segue.errors import KernelError, NotSupported, UsageError
+from segue.linux import cgroup, features
 from segue.linux.bpf import Program, attach_cgroup, attached_to_cgroup
 from segue.linux.bpf_attr import AttachType
 from segue.policy import reuseport_bind
 
 # A killed process usually ends at once.  One that writes a core file takes longer.
 _EMPTY_SECONDS = 5.0
+
+
+def check() -> None:
+    """Raises NotSupported where no program can set the option at bind(2), or without cgroup2."""
+    cgroup.mine()
+    found = features.ask("ebpf_bind")
+    if found.answer is features.Answer.NO:
+        needs = "a kernel that lets a program set options at bind(2)"
+        raise NotSupported("--inject", needs, found.reason)
 
 
 def directory_of(base: str, ports: Sequence[int], known: str = "") -> str:
@@ -50,9 +59,10 @@ class Injection:
     def open(cls, path: str, ports: Sequence[int]) -> Injection:
         """Make the cgroup and attach the programs, unless a predecessor has done so.
 
-        Raises KernelError if this is not permitted, and then leaves nothing new behind.  Raises
-        UsageError for a cgroup that another user has made.
+        Raises KernelError if this is not permitted, NotSupported as ``check`` does, UsageError for
+        a cgroup that another user has made; and then leaves nothing new behind.
         """
+        check()
         cgroup.make(path)
         try:
             directory = cgroup.open_directory(path)
