@@ -31,6 +31,7 @@ def stories(draw: st.DrawFn) -> str:
 @pytest.mark.slow
 @pytest.mark.root
 @pytest.mark.kernel("6.18")
+@pytest.mark.timeout(300)  # soon after boot the comparison waits (FACTS, boot)
 @BOUNDED
 @given(stories())
 def test_what_nobody_thought_of_is_told_alike(told: str) -> None:

@@ -14,6 +14,10 @@ from segue.model.profile import SERIES
 IN_IPV6 = [name for name in STORIES if name not in PROGRAM_STORIES and "ipv6" not in STORIES[name]]
 
 
+# In the minutes after boot a comparison waits (FACTS, boot).
+pytestmark = pytest.mark.timeout(300)
+
+
 def alike(story: str) -> None:
     """Told to both."""
     with kernel() as linux:

@@ -118,6 +118,7 @@ def test_a_group_is_of_one_user(netns: int) -> None:
 
 
 @pytest.mark.kernel("6.18")
+@pytest.mark.timeout(300)  # soon after boot the comparison waits (FACTS, boot)
 def test_a_migrated_fast_open_child_leaves_a_slot_too_many() -> None:
     """Of a limit of one, with one child migrated and waiting, another is still taken."""
     story = """

@@ -18,7 +18,7 @@ from segue.errors import KernelError, NotSupported, UsageError
 from segue.lab import diagram
 from segue.lab.replay import replay
 from segue.lab.serving import Serving
-from segue.lab.sides import ModelSide, kernel
+from segue.lab.sides import ModelSide, kernel, unlike_until
 from segue.lab.stories import STORIES
 from segue.linux.tun import Tun
 
@@ -98,6 +98,8 @@ def explain(story: str | None, picture: str | None) -> int:
         near = difflib.get_close_matches(story, STORIES, 1)
         advice = f"did you mean {near[0]!r}?" if near else "segue lab explain lists them"
         raise UsageError(f"there is no story {story!r}: {advice}")
+    if pause := unlike_until(time.monotonic()):
+        tell(f"waiting {pause:.0f} s: so soon after boot Linux counts stray ACKs (FACTS, boot)")
     why_not = seen = None
     model = ModelSide()
     try:
