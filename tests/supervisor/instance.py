@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
 from bench.load import result
 
 from segue.errors import SegueError
@@ -21,8 +22,12 @@ from segue.probe.result import Result
 from segue.supervisor.control.client import converse
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE = 20.0
+PATIENCE = float(os.environ.get("SEGUE_TEST_PATIENCE") or 20.0)
 ADDRESS = "127.0.0.1:8080"
+# Drain is for kernels on which nothing migrates: its tests run on those too.
+DRAIN = pytest.param("drain", marks=pytest.mark.kernel("5.10"))
+# Slow machines: no test offers more connections a second, and each waits so long for something.
+MOST_RATE = float(os.environ.get("SEGUE_TEST_RATE") or "inf")
 # A worker that starts fast: no site, no environment of Python's.
 SERVER = (sys.executable, "-S", "-E", str(ROOT / "examples" / "asyncio_server.py"))
 
@@ -136,12 +141,19 @@ class Instance:
         self.process.wait()
 
 
+def _offered(args: tuple[str, ...]) -> tuple[str, ...]:
+    """The same load, at no more than MOST_RATE."""
+    after_rate = ("", *(one == "--rate" for one in args))
+    capped = zip(after_rate, args, strict=False)
+    return tuple(str(min(float(one), MOST_RATE)) if rate else one for rate, one in capped)
+
+
 @contextlib.contextmanager
 def load(*args: str, address: str = ADDRESS) -> Iterator[Callable[[], Result]]:
     """The probe against the address; yields a function that ends it and tells the result."""
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.load", address, "--duration", "60", "--until-stdin-closes",
-         *(args or ("--rate", "200"))],
+         *_offered(args or ("--rate", "200"))],
         cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stderr is not None

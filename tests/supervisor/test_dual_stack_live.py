@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.supervisor.instance import (
+    DRAIN,
     ROOT,
     Instance,
     load,
@@ -44,7 +45,7 @@ def another_serves(one: Instance, pid: int) -> bool:
 
 
 @CASES
-@pytest.mark.parametrize("engine", ["migrate", "drain"])
+@pytest.mark.parametrize("engine", ["migrate", DRAIN])
 def test_it_is_found_and_restarted_under_load(
     netns: int, tmp_path: Path, asked: str, host: str, engine: str
 ) -> None:

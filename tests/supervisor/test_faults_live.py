@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import PATIENCE, SERVER, Instance, load, wait_until
+from tests.supervisor.instance import DRAIN, PATIENCE, SERVER, Instance, load, wait_until
 
 from segue.linux import proc
 from segue.probe.fates import Fate
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
-BOTH = pytest.mark.parametrize("engine", ["migrate", "drain"])
+BOTH = pytest.mark.parametrize("engine", ["migrate", DRAIN])
 
 
 def connect(count: int) -> list[socket.socket]:
@@ -138,6 +138,7 @@ def test_now_moves_the_queue_at_the_flip(netns: int, tmp_path: Path) -> None:
         one.wait_serving(2)
 
 
+@pytest.mark.kernel("5.10")
 def test_now_is_refused_where_nothing_migrates(netns: int, tmp_path: Path) -> None:
     """The drain engine cannot, and says what would."""
     with Instance(tmp_path, "--engine", "drain") as one:

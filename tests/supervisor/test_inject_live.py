@@ -16,7 +16,7 @@ from tests.supervisor.instance import ADDRESS, Instance, load, wait_for_load, wa
 from segue.linux import cgroup
 from segue.supervisor.workers.injection import directory_of
 
-pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
+pytestmark = [pytest.mark.root, pytest.mark.kernel("5.15")]
 
 HTTP_SERVER = (sys.executable, "-m", "http.server", "{port}", "--bind", "{host}")
 FLAGS = ("--bind-by", "worker", "--inject")

@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import ADDRESS, SERVER, Instance, load, wait_until
+from tests.supervisor.instance import ADDRESS, DRAIN, SERVER, Instance, load, wait_until
 
 from segue.linux import proc, sysctl
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 
 
-@pytest.mark.parametrize("engine", ["migrate", "hash", "drain"])
+@pytest.mark.parametrize("engine", ["migrate", "hash", DRAIN])
 def test_three_restarts_under_load_lose_nothing(netns: int, tmp_path: Path, engine: str) -> None:
     """Every connection is answered, and only the last generation is left."""
     sysctl.write("net.ipv4.tcp_migrate_req", "1" if engine == "hash" else "0")
@@ -69,7 +69,7 @@ def test_two_addresses_of_two_families_are_restarted_together(netns: int, tmp_pa
                 assert client.makefile("rb").read().endswith(f"web:bind1 {fd} 2".encode())
 
 
-@pytest.mark.parametrize("engine", ["migrate", "drain"])
+@pytest.mark.parametrize("engine", ["migrate", DRAIN])
 def test_a_new_version_that_fails_changes_nothing(netns: int, tmp_path: Path, engine: str) -> None:
     """The restart says so with 3, the old generation serves on, and no connection was lost."""
     broken = tmp_path / "broken"
@@ -218,7 +218,7 @@ def test_twenty_restarts_leave_no_descriptor_and_no_process(netns: int, tmp_path
 
 
 @pytest.mark.program("nginx")
-@pytest.mark.parametrize("engine", ["migrate", "drain"])
+@pytest.mark.parametrize("engine", ["migrate", DRAIN])
 def test_a_server_that_binds_itself_is_restarted(netns: int, tmp_path: Path, engine: str) -> None:
     """Nginx with ``reuseport``, found in its process tree; no connection is lost."""
     config = tmp_path / "nginx.conf"

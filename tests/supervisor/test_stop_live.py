@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import PATIENCE, Instance, load, wait_for_load, wait_until
+from tests.supervisor.instance import DRAIN, PATIENCE, Instance, load, wait_for_load, wait_until
 from tests.supervisor.test_survival_live import PYTHON, SLOW, get, rest
 
 from segue.address import Address
@@ -19,7 +19,7 @@ from segue.probe.fates import Fate
 from segue.worker import DRAINING, SERVING
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
-ENGINES = pytest.mark.parametrize("engine", ["migrate", "hash", "drain"])
+ENGINES = pytest.mark.parametrize("engine", ["migrate", "hash", DRAIN])
 
 
 def test_a_second_term_changes_nothing(netns: int, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_others_at_the_address_serve_on(netns: int, tmp_path: Path) -> None:
             other.accept()[0].close()
 
 
-@pytest.mark.parametrize("engine", ["migrate", "drain"])
+@pytest.mark.parametrize("engine", ["migrate", DRAIN])
 @pytest.mark.parametrize("how", ["a crash", "reexec"])
 def test_a_next_supervisor_goes_on_with_the_stop(
     netns: int, tmp_path: Path, engine: str, how: str

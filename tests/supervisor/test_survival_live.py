@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 from bench.usage import resident_bytes
-from tests.supervisor.instance import PATIENCE, SERVER, Instance, load, wait_until
+from tests.supervisor.instance import DRAIN, PATIENCE, SERVER, Instance, load, wait_until
 
 from segue.linux import proc
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 PYTHON = (sys.executable, "-S", "-E", "-c")
-BOTH = pytest.mark.parametrize("engine", ["migrate", "drain"])
+BOTH = pytest.mark.parametrize("engine", ["migrate", DRAIN])
 # Accepts, and answers in pieces after waits that the request's path names; SIGTERM ends it only
 # when nobody is left, or at once if it was started with "rude".
 SLOW = """
@@ -102,6 +102,7 @@ def test_an_answer_that_pauses_has_the_whole_drain_limit(
         assert one.status()["cut"] == 0
 
 
+@pytest.mark.kernel("5.10")
 def test_a_worker_that_hides_what_it_has_open_counts_as_busy(netns: int, tmp_path: Path) -> None:
     """Without CAP_SYS_PTRACE nothing is seen of one that is not dumpable: its answer is awaited."""
     hide = "import ctypes; ctypes.CDLL(None).prctl(4, 0)\n"

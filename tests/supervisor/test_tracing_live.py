@@ -117,6 +117,7 @@ def test_a_trace_ends_with_its_reader_and_with_new_code(netns: int, tmp_path: Pa
         assert one.wait() == 0
 
 
+@pytest.mark.kernel("5.10")
 def test_who_cannot_trace_is_told(netns: int, tmp_path: Path) -> None:
     """An engine without a program, and an address that is not served here."""
     with Instance(tmp_path, "--engine", "drain") as one:
