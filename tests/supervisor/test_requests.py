@@ -29,7 +29,7 @@ from segue.supervisor.control.requests import (
 
 SENSIBLE = [
     Restart(),
-    Restart(canary=10.0, keep=3.0, now=True, cut=True, wait=False, replace=True),
+    Restart(canary=10.0, keep=3.0, now=True, cut=True, wait=False, until="serving", replace=True),
     Rollback(),
     Promote(),
     Shift(50.0),

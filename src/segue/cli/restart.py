@@ -8,7 +8,8 @@ import click
 
 from segue.cli.shared.instance import instance_options, request
 from segue.cli.shared.telling import tell, tell_json
-from segue.supervisor.control.requests import Restart
+from segue.errors import UsageError
+from segue.supervisor.control.requests import UNTIL, Restart
 
 
 @click.command()
@@ -39,8 +40,16 @@ from segue.supervisor.control.requests import Restart
     help="If another restart is at work, or a canary, give it up instead of waiting for it.",
 )
 @click.option(
-    "--wait/--no-wait", default=True, help="Wait until the restart is done.  [default: wait]"
+    "--wait",
+    "until",
+    metavar=f"[{'|'.join(UNTIL)}]",
+    is_flag=False,
+    flag_value="",
+    default="",
+    help="Return when the new workers serve (serving), or when the old ones are gone too (drained)."
+    "  [default: drained; with --keep or --canary, serving]",
 )
+@click.option("--no-wait", is_flag=True, help="Return at once.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 def restart(
     name: str,
@@ -51,7 +60,8 @@ def restart(
     now: bool,
     cut: bool,
     replace: bool,
-    wait: bool,
+    until: str,
+    no_wait: bool,
     as_json: bool,
 ) -> int:
     """Replace all workers without losing a connection.
@@ -63,12 +73,15 @@ def restart(
     If another restart is at work, this one waits until that is over. If a third is asked for
     meanwhile, it takes this one's place, and this one ends with exit code 4.
     """
-    answer = request(name, control, Restart(canary, keep, now, cut, wait, replace))
+    if until and no_wait:
+        raise UsageError(f"--wait {until} and --no-wait contradict each other: leave one out")
+    order = Restart(canary, keep, now, cut, not no_wait, until, replace)
+    answer = request(name, control, order)
     if as_json:
         tell_json(answer, indent=2)
     elif answer["exit"] == 0:
         runs = f": {answer['runs']}" if answer.get("runs") else ""
-        tell(f"generation {answer['generation']} {_came(answer, wait=wait)}{runs}")
+        tell(f"generation {answer['generation']} {_came(answer, wait=not no_wait)}{runs}")
     return int(answer["exit"])
 
 

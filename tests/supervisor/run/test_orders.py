@@ -68,6 +68,8 @@ def few_descriptors() -> Iterator[Callable[[], None]]:
         (nothing, "scale", {"workers": 0}, "between 1 and 512"),
         (nothing, "scale", {"workers": 513}, "between 1 and 512"),
         (nothing, "restart", {"canary": 0}, "more than 0"),
+        (nothing, "restart", {"until": "ready"}, "serving or drained"),
+        (nothing, "restart", {"until": "drained", "canary": 5}, "a canary stops no worker"),
         (nothing, "restart", {"kanary": 5}, "did you mean 'canary'?"),
         (nothing, "trace", {"bind": "other"}, "nothing is bound"),
         (nothing, "trace", {}, "engine migrate"),

@@ -98,6 +98,32 @@ def test_a_kept_generation_is_not_waited_for(run: Run) -> None:
     assert client.end["exit"] == 0
 
 
+@pytest.mark.parametrize(
+    ("given", "served"),
+    [
+        ({"until": "serving"}, True),
+        ({"until": "drained"}, False),
+        ({"until": "drained", "keep": 60.0}, False),
+        ({"until": "serving", "canary": 10.0}, True),
+        ({"keep": 60.0}, True),
+        ({}, False),
+    ],
+)
+def test_a_client_waits_for_what_it_asks_for(
+    run: Run, given: dict[str, object], served: bool
+) -> None:
+    """That the newcomers serve, or that the older workers are gone as well."""
+    client = run.ask("restart", **given)
+    assert not client.ends
+    run.ready()
+    assert bool(client.ends) is served
+    if not served:
+        for worker in (1, 2):
+            run.end(worker)
+    assert client.end is not None
+    assert client.end["exit"] == 0
+
+
 def test_a_canary_is_an_answer(run: Run) -> None:
     """The client hears which part the newcomers have got."""
     client = run.ask("restart", canary=10.0)

@@ -20,6 +20,7 @@ LONGEST = 86400.0  # seconds; more than a day is surely a mistake
 MOST_WORKERS = 512
 # A table of 4,096 entries cannot show a larger difference anyway.
 MOST_WEIGHT = 1e6
+UNTIL = ("serving", "drained")  # what a client of a restart can wait for
 _MOST_DIGITS = 20  # of a number of 64 bits
 _MOST_SHOWN = 60  # characters
 
@@ -49,9 +50,19 @@ class Restart(Request):
     now: bool = False
     cut: bool = False
     wait: bool = True
+    until: str = ""  # what to wait for, a key of UNTIL; "" means drained, or serving with ``keep``
     replace: bool = False  # give up the restart at work, instead of waiting for it
 
     def __post_init__(self) -> None:
+        if self.until not in {"", *UNTIL}:
+            raise UsageError(
+                f"until (--wait) must be {' or '.join(UNTIL)} (got {shown(self.until)})"
+            )
+        if self.until == "drained" and self.canary not in {None, 100}:
+            raise UsageError(
+                "a restart with a canary stops no worker: it can be waited for until the new"
+                " workers serve, and not until the old ones are drained"
+            )
         if self.canary is not None and not 0 < self.canary <= 100:
             raise UsageError(
                 f"a canary must get more than 0 and at most 100 percent (got {self.canary:g})"

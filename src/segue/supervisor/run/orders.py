@@ -173,7 +173,8 @@ class Orders:
         )
         waits = awaited(self.service.instance)
         if request.wait:
-            until_drained = not request.keep
+            # ``keep`` is for somebody who decides about it meanwhile.
+            until_drained = request.until == "drained" or not (request.until or request.keep)
             self.service.waiting.for_generation(client, generation, until_drained=until_drained)
             if waits:
                 client.say(f"this restart waits {waits}")
