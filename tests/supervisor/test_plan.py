@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segue.supervisor.lifecycle.ending import ENDING
+from segue.supervisor.lifecycle.health import Health, Stall
 from segue.supervisor.lifecycle.instance import HeldListener, Instance, Renewal, Start, Worker
 from segue.supervisor.lifecycle.limits import Limits
 from segue.supervisor.lifecycle.newcomers import flipped
-from segue.supervisor.lifecycle.plan import FOREVER, Load, Stall, deadline, lasting, plan
+from segue.supervisor.lifecycle.plan import FOREVER, Load, deadline, lasting, plan
 from segue.supervisor.lifecycle.stages import InstanceInput, Phase, Stage, WorkerInput
 from segue.supervisor.lifecycle.steps import (
     Abandon,
@@ -481,7 +482,7 @@ def test_whatever_happens_somebody_serves_or_is_being_started(
     made, now, limits = Instance(size=size), 0.0, Limits(stall_kill=1.0)
     for event, number in events:
         now += 0.5
-        stalls = {}
+        stalls: dict[int, Stall] = {}
         living = made.living
         one = living[number % len(living)] if living else None
         if event == "ready" and one and one.stage is Stage.STARTING:
@@ -501,7 +502,7 @@ def test_whatever_happens_somebody_serves_or_is_being_started(
         elif event == "stop" and number < 2 and made.phase not in ENDING:
             made.leave(InstanceInput.STOP, now, delay=float(number), limit=0.0)
         for _ in range(20):
-            due = plan(made, {each.id: Load() for each in made.living}, limits, now, stalls)
+            due = plan(made, {each.id: Load() for each in made.living}, limits, now, Health(stalls))
             if not due:
                 break
             for step in due:
@@ -522,7 +523,7 @@ def test_an_instance_survives_being_written_down() -> None:
 
 def stalled(made: Instance, **stalls: Stall) -> list[Step]:
     facts = {int(key[1:]): value for key, value in stalls.items()}
-    return plan(made, {}, Limits(stall_kill=5.0), 1.0, facts)
+    return plan(made, {}, Limits(stall_kill=5.0), 1.0, Health(facts))
 
 
 def test_a_stalled_worker_gets_nothing_new_and_its_queue_is_moved() -> None:

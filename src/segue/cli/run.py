@@ -212,7 +212,8 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
 )
 @_option(
     "--stall-kill",
-    "Replace a worker that was stalled for SECONDS in total within the last 10 x SECONDS. 0"
+    "Replace a worker that has accepted nothing for SECONDS while clients waited, or that was"
+    " stalled for SECONDS in total within the last 10 x SECONDS. Its successor is started first. 0"
     " disables this.",
     metavar="SECONDS",
     type=float,

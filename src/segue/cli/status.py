@@ -12,7 +12,7 @@ from rich.table import Table
 from segue.cli.shared.instance import instance_options, request
 from segue.cli.shared.telling import cell, tell_json
 from segue.supervisor.control import requests
-from segue.supervisor.control.status import Status
+from segue.supervisor.control.status import Status, WorkerStatus
 from segue.visible import whole
 
 
@@ -90,30 +90,7 @@ def show(status: Status, console: Console) -> None:
     if status.outage:
         console.print(cell(status.outage), style="red", highlight=False)
     for one in status.workers:
-        if one.stalls:
-            now = "accepts again"
-            if one.stalled is not None:
-                now = f"stalled for {one.stalled:.1f} s"
-            console.print(
-                f"worker {one.generation}.{one.id} {now}: {one.stalls} stall(s),"
-                f" {one.rescued} connection(s) rescued",
-                style="green" if one.stalled is None else "yellow",
-                highlight=False,
-            )
-    for one in status.workers:
-        if one.missing:
-            console.print(
-                f"worker {one.generation}.{one.id} is not ready: {cell(one.missing)}",
-                style="yellow",
-                highlight=False,
-            )
-        if one.left_out:
-            console.print(
-                f"worker {one.generation}.{one.id} prints too much:"
-                f" {one.left_out:,} line(s) were left out of the log",
-                style="yellow",
-                highlight=False,
-            )
+        _notes(one, console)
     for counted, what in (
         (status.unread, "line(s) were dropped because no process read the log"),
         (status.notifications_dropped, "notification(s) from other users were dropped"),
@@ -139,6 +116,29 @@ def show(status: Status, console: Console) -> None:
             console.print(f"  also listens and is left alone: {cell(stranger)}", style="yellow")
     if status.cut:
         console.print(f"{status.cut} accepted connection(s) were cut so far", style="red")
+
+
+def _notes(worker: WorkerStatus, console: Console) -> None:
+    """What there is to notice of one worker."""
+    notes: list[tuple[str, str]] = []
+    if worker.stalls:
+        now, colour = "accepts again", "green"
+        if worker.stalled is not None:
+            now, colour = f"stalled for {worker.stalled:.1f} s", "yellow"
+        moved = f"{worker.stalls} stall(s), {worker.rescued} connection(s) rescued"
+        notes.append((f"{now}: {moved}", colour))
+    if worker.hangs:
+        notes.append((worker.hangs, "red"))
+    if worker.outgoing:
+        notes.append((f"is replaced: {worker.outgoing}", "yellow"))
+    if worker.missing:
+        notes.append((f"is not ready: {worker.missing}", "yellow"))
+    if worker.left_out:
+        lost = f"prints too much: {worker.left_out:,} line(s) were left out of the log"
+        notes.append((lost, "yellow"))
+    for note, colour in notes:
+        name = f"worker {worker.generation}.{worker.id}"
+        console.print(f"{name} {cell(note)}", style=colour, highlight=False)
 
 
 def _generations(status: Status) -> str:

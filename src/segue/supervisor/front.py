@@ -15,7 +15,7 @@ from segue.address import Address
 from segue.engine.cycle import CycleReport, cycle
 from segue.engine.duplicate import duplicate
 from segue.engine.own_member import OwnMember
-from segue.engine.steering import IndexAddressed, Refusing, Steering, counted_of
+from segue.engine.steering import IndexAddressed, Refusing, Steering, counted_of, counts_of
 from segue.errors import InternalError, SegueError, UsageError
 from segue.group import Listener
 from segue.linux import proc
@@ -232,6 +232,11 @@ class Front:
             return None  # workers have shut down this one, or all others
         self.steering.rejoin(slot, listener)
         return report
+
+    @property
+    def counts(self) -> bool:
+        """The program counts what it gives to each slot."""
+        return bool(counts_of(self.steering))
 
     def selected(self, slot: int) -> int:
         """How many connections the program has given to this slot; 0 if it does not count."""

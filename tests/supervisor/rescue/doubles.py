@@ -66,6 +66,10 @@ class Counting(Front):
         self.counted: Counter[int] = Counter()
         self.requests = 0
 
+    @property
+    def counts(self) -> bool:
+        return True
+
     def selected(self, slot: int) -> int:
         return self.counted[slot]
 

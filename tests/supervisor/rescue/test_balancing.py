@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from segue.supervisor.front import Front
+from segue.supervisor.lifecycle.health import Stall
 from segue.supervisor.lifecycle.instance import HeldListener, Instance, Worker
-from segue.supervisor.lifecycle.plan import Stall
 from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.rescue.balancing import Balancing
 

@@ -9,7 +9,8 @@ from tests.supervisor.rescue.doubles import BACKLOG, PATIENCE, Knocking, World, 
 
 from segue.errors import KernelError
 from segue.observe.stall import LOOKS
-from segue.supervisor.lifecycle.plan import FOREVER, Stall
+from segue.supervisor.lifecycle.health import Stall
+from segue.supervisor.lifecycle.plan import FOREVER
 from segue.supervisor.rescue.rescue import CYCLE_AGAIN, Rescue
 from segue.supervisor.rescue.watched import Thresholds
 
@@ -207,7 +208,8 @@ def test_an_awake_worker_is_stalled_no_more(desk: Desk) -> None:
     assert "worker 1.1 accepts again" in desk.world.said[-1]
     assert "3 connection(s)" in desk.world.said[-1]
     assert all(one.closed for one in desk.knocking.made)
-    assert desk.rescue.status(1) == {"stalled": None, "stalls": 1, "rescued": 3}
+    assert desk.rescue.stalled(1) is None
+    assert (desk.rescue.history(1).stalls, desk.rescue.history(1).rescued) == (1, 3)
     assert desk.rescue.diverted(1) == 3 + 4
 
 

@@ -62,7 +62,9 @@ def report(attachment: Attachment) -> Status:
                 new=count.new,
                 migrated=count.migrated,
                 slots=((str(settings.address), member.slot),),
-                **(rescue.status(member.slot) if rescue else {}),
+                stalled=rescue.stalled(member.slot) if rescue else None,
+                stalls=rescue.history(member.slot).stalls if rescue else 0,
+                rescued=rescue.history(member.slot).rescued if rescue else 0,
             )
         )
     known = attached.members.keys()

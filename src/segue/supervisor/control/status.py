@@ -39,6 +39,10 @@ class WorkerStatus:
     stalled: float | None = None  # how long it has accepted nothing; None if it accepts
     stalls: int = 0
     rescued: int = 0  # connections that were moved away from it
+    hangs: str = (
+        ""  # for how long it has accepted nothing, whatever the others do; "" if it accepts
+    )
+    outgoing: str = ""  # why a successor is being started; "" if none is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,6 +121,7 @@ class Instance:
     balance: dict[int, float] = field(default_factory=dict)  # more factors, by ``--balance queue``
     crashes: list[float] = field(default_factory=list)
     not_before: float = 0.0  # the back-off: no worker is respawned earlier
+    replaced: float = 0.0  # when a worker was last told to be replaced
     refuse_at: float = 0.0  # once it is to stop: when it takes no new connections any more
     stop_by: float = 0.0  # and when whatever still runs is killed; 0 for never
     workers: dict[int, Worker] = field(default_factory=dict)

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from segue.supervisor.lifecycle.ending import ENDING, fitted
+from segue.supervisor.lifecycle.health import Health, Stall, replacements
 from segue.supervisor.lifecycle.instance import Instance, Worker
 from segue.supervisor.lifecycle.limits import Limits
 from segue.supervisor.lifecycle.newcomers import newcomers, was_late
 from segue.supervisor.lifecycle.seats import shares
 from segue.supervisor.lifecycle.stages import Phase, Stage
 from segue.supervisor.lifecycle.steps import (
-    Abandon,
     End,
     GiveUp,
     Kill,
     Refuse,
     Renew,
-    Replace,
     Rescue,
     Retire,
     Share,
@@ -60,22 +58,9 @@ class Load:
         return self.busy + self.idle
 
 
-@dataclass(frozen=True, slots=True)
-class Stall:
-    """A worker that lives but does not accept, at the last look."""
-
-    since: float
-    queue: int = 0  # clients that wait at its listeners
-    not_before: float = 0.0  # the earliest time at which its listeners may be cycled again
-    total: float = 0.0  # seconds stalled within the last MEMORY times the limit ``stall_kill``
-
-
 # How long a stop waits for half-open requests.  A SYN-ACK that was lost is sent again after 1 s; a
 # client that is still silent then has most likely gone, or scans.
 HALF_OPEN = 1.5
-
-# If a worker stalls for a tenth of its time, its clients lose more than by a restart.
-MEMORY = 10.0
 
 
 def plan(
@@ -83,12 +68,9 @@ def plan(
     loads: Mapping[int, Load],
     limits: Limits,
     now: float,
-    stalls: Mapping[int, Stall] = MappingProxyType({}),
+    health: Health = Health(),  # noqa: B008  a frozen value
 ) -> list[Step]:
-    """All steps that are due at ``now``, in their order.
-
-    ``stalls`` has the workers that are known to be stalled, by id.
-    """
+    """All steps that are due at ``now``, in their order."""
     if instance.phase is Phase.ENDED:
         return []
     living = instance.living
@@ -103,20 +85,20 @@ def plan(
     given_up = _given_up(instance, living)
     if given_up:
         return given_up
-    verdict = newcomers(instance, limits, now, stalls)
+    verdict = newcomers(instance, limits, now, health.stalls)
     if verdict:
         return verdict
-    weights = shares(instance, stalls)
+    weights = shares(instance, health.stalls)
     if weights and weights != instance.shared:
         # Alone, so that a worker that gets its share back is not stopped as quiet at the same time.
         return [Share(weights)]
     steps: list[Step] = [
         Retire(one.id) for one in living if one.finisher and one.stage is Stage.STANDBY
     ]
-    steps += _rescues(instance, stalls, now)
+    steps += _rescues(instance, health.stalls, now)
     steps += _spawns(instance, living, limits, now)
     steps += _stops(instance, living, loads, limits, now)
-    steps += _replacements(instance, limits, stalls)
+    steps += replacements(instance, limits, health, now)
     steps += _kills(instance, living, loads, limits, now)
     return steps
 
@@ -187,25 +169,6 @@ def due_rescues(sharing: Collection[int], stalls: Mapping[int, Stall], now: floa
     if not any(worker not in stalls for worker in sharing):
         return []
     return [one for one, stall in stalls.items() if stall.queue and now >= stall.not_before]
-
-
-def _replacements(instance: Instance, limits: Limits, stalls: Mapping[int, Stall]) -> list[Step]:
-    """Replace a worker that stalls for too long, or again and again, one at a time.
-
-    A restart under way replaces all of them.  A canary is given up.
-    """
-    if not limits.stall_kill or instance.phase not in {Phase.SERVING, Phase.CANARY}:
-        return []
-    for one in instance.living:
-        stall = stalls.get(one.id)
-        if one.stage is not Stage.SERVING or not stall or stall.total < limits.stall_kill:
-            continue
-        why = f"it was stalled for {stall.total:.1f} of the last {MEMORY * limits.stall_kill:g} s"
-        if one.generation == instance.newcomer:
-            return [Abandon(one.generation, f"{one.name}: {why}")]
-        if not instance.replacing:
-            return [Replace(one.id, why, hangs=True)]
-    return []
 
 
 def _stops(

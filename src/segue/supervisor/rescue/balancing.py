@@ -23,8 +23,8 @@ from segue.linux.inet_diag import info_of
 from segue.linux.sockopt import drops
 from segue.observe.balance import Balance, Window
 from segue.supervisor.front import Front
+from segue.supervisor.lifecycle.health import Stall
 from segue.supervisor.lifecycle.instance import Instance, Worker
-from segue.supervisor.lifecycle.plan import Stall
 from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.settings import Settings
 

@@ -15,13 +15,13 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from segue.errors import SegueError
 from segue.linux import proc
 from segue.supervisor.front import Front
+from segue.supervisor.lifecycle.health import MEMORY, Stall
 from segue.supervisor.lifecycle.instance import HeldListener
-from segue.supervisor.lifecycle.plan import FOREVER, MEMORY, Stall
+from segue.supervisor.lifecycle.plan import FOREVER
 from segue.supervisor.rescue.knocks import Knocks
 from segue.supervisor.rescue.queues import Queues
 from segue.supervisor.rescue.watched import Thresholds, Watched, WatchedWorker, Watcher
@@ -209,22 +209,21 @@ class Rescue:
         self._knocks.hang_up(worker)
         self.stalls.pop(worker, None)
 
-    def status(self, worker: int) -> dict[str, Any]:
-        """How long this worker stalls, and the numbers of its stalls and of clients moved away."""
-        stall, history = self.stalls.get(worker), self.histories.get(worker, StallHistory())
-        return {
-            "stalled": None if stall is None else round(self._loop.now() - stall.since, 3),
-            "stalls": history.stalls,
-            "rescued": history.rescued,
-        }
+    def stalled(self, worker: int) -> float | None:
+        """How many seconds this worker has accepted nothing; None if it does not stall."""
+        stall = self.stalls.get(worker)
+        return None if stall is None else round(self._loop.now() - stall.since, 3)
+
+    def history(self, worker: int) -> StallHistory:
+        """Its stalls so far."""
+        return self.histories.get(worker, StallHistory())
 
     def diverted(self, worker: int) -> int:
         """How many connections selected for this worker it never accepted from a client.
 
         These are connections that were moved away, and knocks.
         """
-        history = self.histories.get(worker)
-        return (history.rescued if history else 0) + self._knocks.made[worker]
+        return self.history(worker).rescued + self._knocks.made[worker]
 
     def close(self) -> None:
         """Close the knocks and the epoll instance."""

@@ -34,8 +34,8 @@ from segue.supervisor.lifecycle.ending import ENDING, Meaning, meaning
 from segue.supervisor.lifecycle.instance import Renewal
 from segue.supervisor.lifecycle.stages import InstanceInput, Phase, Stage, WorkerInput
 from segue.supervisor.lifecycle.turn import awaited, busy, nothing_before
-from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.run import upgrade
+from segue.supervisor.run.checks import Checks
 from segue.supervisor.run.service import Service
 from segue.supervisor.run.status import report
 from segue.supervisor.run.waiting import SUPERSEDED
@@ -48,8 +48,8 @@ ORDERS = (*(Restart, Rollback, Promote, Shift, Weights, Scale, Stop, Status, Ree
 class Orders:
     """Verbs and signals of one service."""
 
-    def __init__(self, service: Service, rescue: Rescue) -> None:
-        self.service, self.rescue = service, rescue
+    def __init__(self, service: Service, checks: Checks) -> None:
+        self.service, self.checks = service, checks
         self._terminal = os.isatty(0)
         self._heard: set[int] = set()  # signals that asked for the end
         self._answered: set[int] = set()  # those of them that were said to change nothing
@@ -89,7 +89,7 @@ class Orders:
             case Stop():
                 self._stop(client, request)
             case Status():
-                client.end(0, status=report(self.service, self.rescue).to_json())
+                client.end(0, status=report(self.service, self.checks).to_json())
             case Reexec():
                 self._reexec(client)
             case Trace():

@@ -283,6 +283,7 @@ class Performer:
     def _replace(self, worker: Worker, why: str, *, hangs: bool) -> None:
         """From here on the plan wants one more worker beside it."""
         worker.outgoing, worker.hangs = why, hangs
+        self.service.instance.replaced = self.service.world.now()
         self.service.say(f"{worker.name} is replaced: {why}")
 
     def stop(self, worker: Worker, why: str) -> None:
@@ -290,7 +291,7 @@ class Performer:
         process = self.service.processes.by_worker[worker.id]
         held = self.service.survey.loads.get(worker.id, Load())
         others = self.service.instance.phase is not Phase.STOPPING
-        if held.queue and others:
+        if (held.queue or worker.hangs) and others:
             self.listeners.move(worker, process.tree())
         self._feed(worker, WorkerInput.STOP)
         self.service.say(f"{worker.name} is told to stop: {why}")

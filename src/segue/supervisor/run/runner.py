@@ -19,7 +19,9 @@ from segue.supervisor.lifecycle.stages import Phase, Stage, WorkerInput
 from segue.supervisor.lifecycle.steps import Kill, Step, Stop
 from segue.supervisor.notify import Inbox
 from segue.supervisor.rescue.balancing import Balancing
+from segue.supervisor.rescue.hangs import Hangs
 from segue.supervisor.rescue.rescue import Rescue
+from segue.supervisor.run.checks import Checks
 from segue.supervisor.run.ended import Ends
 from segue.supervisor.run.orders import Orders
 from segue.supervisor.run.service import Service
@@ -50,17 +52,20 @@ class Runner:
         instance, fronts = service.instance, service.fronts
         balanced = service.settings.balance == "queue"
         self.balancing = Balancing(instance, fronts) if balanced else None
+        workers = OwnWorkers(instance, service.processes, fronts)
         self.rescue = Rescue(
-            OwnWorkers(instance, service.processes, fronts),
+            workers,
             fronts,
             thresholds(service.settings, fronts),
             loop=service.loop,
             say=service.say,
             saw=self.balancing.saw if self.balancing else None,
         )
+        hangs = Hangs(workers, fronts, service.limits.stall_kill, service.say)
+        self.checks = Checks(self.rescue, hangs)
         self.ends = Ends(service, self.rescue)
         self.performer = self.ends.performer
-        self.orders = Orders(service, self.rescue)
+        self.orders = Orders(service, self.checks)
         self.upkeep = Upkeep(service)
         self._looked = 0.0
         self._discover_at = 0.0
@@ -95,7 +100,7 @@ class Runner:
                 service.survey.loads,
                 service.limits,
                 service.world.now(),
-                self.rescue.stalls,
+                self.checks.health,
             )
             if not steps:
                 # Written once, at the end: between a flip and its shares there is no time to lose.
@@ -148,7 +153,7 @@ class Runner:
         if nudging or any(one.stage is Stage.STARTING for one in service.instance.living):
             pace = _PACE
         due = min(due, service.survey.due(service.instance))
-        return min(due, now + pace)
+        return min(due, self.checks.due, now + pace)
 
     def tick(self) -> None:
         """Proofs of readiness, queues, strangers, and what workers print."""
@@ -169,6 +174,7 @@ class Runner:
         for worker in waiting:
             self._prove(worker, now)
         self._survey(service.survey.step)
+        self.checks.step(service.loop)
         self._outage(now)
         service.doors.hurry()
         if self.balancing is not None:
@@ -256,5 +262,5 @@ class Runner:
 
     def close(self) -> None:
         """Close everything that is held; workers that run keep their own."""
-        self.rescue.close()
+        self.checks.close()
         self.service.close()

@@ -16,13 +16,14 @@ from segue.supervisor.control.status import (
 )
 from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.lifecycle.turn import awaited
-from segue.supervisor.rescue.rescue import Rescue
+from segue.supervisor.run.checks import Checks
 from segue.supervisor.run.service import Service
 from segue.supervisor.workers.survey import describe, unheld
 
 
-def report(service: Service, rescue: Rescue) -> Status:
+def report(service: Service, checks: Checks) -> Status:
     """One look at everything."""
+    rescue, hangs = checks.rescue, checks.hangs.hangs
     instance, now = service.instance, service.world.now()
     weights = dict(instance.shared)
     total = sum(weights.values()) or 1.0
@@ -136,7 +137,11 @@ def report(service: Service, rescue: Rescue) -> Status:
                     (str(service.fronts[held.bind].bind.address), held.slot)
                     for held in one.listeners
                 ),
-                **rescue.status(one.id),
+                stalled=rescue.stalled(one.id),
+                stalls=rescue.history(one.id).stalls,
+                rescued=rescue.history(one.id).rescued,
+                hangs=str(hangs.get(one.id, "")) if one.stage is Stage.SERVING else "",
+                outgoing=one.outgoing,
             )
             for one in instance.living
         ),

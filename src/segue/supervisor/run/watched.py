@@ -7,6 +7,7 @@ import socket
 from collections.abc import Collection, Sequence
 
 from segue.engine.steering import moves_at_close
+from segue.linux import proc
 from segue.linux.inet_diag import info_of
 from segue.observe.stall import LOOKS
 from segue.supervisor.front import Front
@@ -51,6 +52,14 @@ class OwnWorkers:
     def processes(self, number: int) -> tuple[int, ...]:
         """As in Watched: of its tree as many as one look may cost."""
         return self._processes.by_worker[number].tree(part(len(self._processes.by_worker)))
+
+    def sockets(self, number: int) -> frozenset[int] | None:
+        """As in Owned."""
+        most = part(len(self._processes.by_worker))
+        pids = self._processes.by_worker[number].tree(most)
+        if len(pids) > most or any(proc.hides_descriptors(pid) for pid in pids):
+            return None
+        return frozenset().union(*(proc.sockets(pid) for pid in pids))
 
     def open(self, listener: HeldListener) -> socket.socket | None:
         """As in Watched."""
