@@ -192,6 +192,13 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
     type=float,
 )
 @_option(
+    "--gentle-start",
+    "Until a newcomer is ready, and for SECONDS at most, it gives way to workers that serve when"
+    " both want a processor (nice 19). 0: never.",
+    metavar="SECONDS",
+    type=float,
+)
+@_option(
     "--crash-limit",
     "Give up, with exit code 3, when more workers than this have died within --crash-window and"
     " none serves. 0: once workers have served, start new ones for ever, at most 10 s apart.",

@@ -17,7 +17,7 @@ from enum import Enum
 from segue.bpf import asm
 from segue.bpf.insn import FP, R0, R1, R2, R3, R4, R5, Alu, Helper, Instruction, Size
 from segue.errors import KernelError, NotSupported, SegueError, VerifierError
-from segue.linux import bpf, cbpf, netns, pidfd, snmp, sock_diag, sysctl
+from segue.linux import bpf, cbpf, netns, niceness, pidfd, snmp, sock_diag, sysctl
 from segue.linux.bpf_attr import AttachType
 
 MIGRATE_SYSCTL = "net.ipv4.tcp_migrate_req"
@@ -167,6 +167,14 @@ def _own_netns() -> str:
         return "a network namespace can be made"
 
 
+def _nice_and_back() -> str:
+    if niceness.can_return():
+        return "newcomers can give way to workers that serve"
+    raise NotSupported(
+        "giving way at the start", "CAP_SYS_NICE, or an RLIMIT_NICE of 20", "neither of them"
+    )
+
+
 FEATURES: dict[str, Callable[[], str]] = {
     "reuseport_cbpf": _reuseport_cbpf,
     "ebpf_reuseport": _ebpf_reuseport,
@@ -178,5 +186,6 @@ FEATURES: dict[str, Callable[[], str]] = {
     "migrate_sysctl": _migrate_sysctl,
     "migrate_counters": _migrate_counters,
     "own_netns": _own_netns,
+    "nice_and_back": _nice_and_back,
 }
 _SETTINGS = {"migrate_sysctl"}

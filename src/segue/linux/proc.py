@@ -71,7 +71,7 @@ def children(pid: int) -> tuple[int, ...]:
     """Living children of every thread of a process (CONFIG_PROC_CHILDREN), else by ppid."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return ()
     found: list[int] = []
     for thread in threads:
@@ -395,7 +395,7 @@ def threads_stopped(pid: int) -> bool:
     """Every thread is stopped (T, t), or the process is gone or dead: none will run."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return True
     states = (stat_fields(_read(f"/proc/{pid}/task/{thread}/stat"))[:1] for thread in threads)
     return all(not state or state[0] in {b"T", b"t", b"Z", b"X"} for state in states)

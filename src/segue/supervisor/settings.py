@@ -99,6 +99,9 @@ class Settings:
     stop_delay: float = 0.0
     # For the whole of a stop.  Whoever stops us has a limit of his own, of which we know nothing.
     stop_limit: float = 0.0
+    # The longest that newcomers leave the processors to workers that serve.  Imports that take
+    # longer than this on an idle machine are rare, and a deploy is waited for.
+    gentle_start: float = 10.0
     # How long the old generation is kept for a rollback once the new one has all new connections.
     keep: float = 0.0
     stop_signal: str = "TERM"
@@ -166,6 +169,7 @@ class Settings:
             "keep",
             "stall_kill",
             "start_retry",
+            "gentle_start",
             "stop_delay",
             "stop_limit",
         ):

@@ -127,5 +127,6 @@ def test_settings_that_were_not_read_are_said_at_a_restart(run: Run, tmp_path: P
     for wait in (True, False):
         asked = run.ask("restart", wait=wait)
         assert stale in asked.said
+        run.ready()
     assert run.log.lines.count(stale) == 2
     assert run.ask("status").ends[0]["status"]["settings_changed"] == stale

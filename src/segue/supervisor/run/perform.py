@@ -165,7 +165,8 @@ class Performer:
     def _start(self, worker: Worker) -> None:
         """Raises SegueError or OSError when it cannot be started, with nothing left behind."""
         service = self.service
-        process = service.processes.start(worker, service.fronts)
+        others = any(one.stage is Stage.SERVING for one in service.instance.living)
+        process = service.processes.start(worker, service.fronts, gently=others)
         try:
             self._watch(process)
         except (SegueError, OSError):

@@ -145,7 +145,7 @@ class Runner:
         """The next limit, or the next look at whatever is watched."""
         service, now = self.service, self.service.world.now()
         due = plan.deadline(service.instance, service.limits, now)
-        for wanted in (service.flow.due, service.leftovers.due):
+        for wanted in (service.flow.due, service.leftovers.due, service.processes.weights.due):
             if wanted is not None:
                 due = min(due, wanted)
         pace = _SELF_BOUND_PACE if service.settings.bind_by == "worker" else _IDLE_PACE
@@ -173,6 +173,8 @@ class Runner:
             self._notified()
         for worker in waiting:
             self._prove(worker, now)
+        if said := service.processes.weights.look(now, service.world.now):
+            service.say(said)
         self._survey(service.survey.step)
         self.checks.step(service.loop)
         self._outage(now)
@@ -219,6 +221,7 @@ class Runner:
             readiness.close()
             self._reasons.forget(worker.id)
             worker.missing = ""
+            self.service.processes.weights.release(worker.id)
             worker.feed(WorkerInput.READY, now)
             self.service.flipped.ready_at = self.service.world.now()
             self.service.say(f"{worker.name} is ready after {now - worker.started:.2f} s")

@@ -23,7 +23,8 @@ from segue.supervisor.workers.memory import Kills
 from segue.supervisor.workers.pipe import Pipe
 from segue.supervisor.workers.place import Place, path_of, program
 from segue.supervisor.workers.readiness import Readiness
-from segue.supervisor.workers.spawn import CHDIR, Child, Spawning
+from segue.supervisor.workers.spawn import CHDIR, Child, Lowest, Spawning
+from segue.supervisor.workers.weights import Weights
 from segue.worker import DRAINING, SERVING, VARIABLE
 
 # Variables that a service manager set for the supervisor, and that would be wrong for a worker
@@ -124,6 +125,7 @@ class Processes:
         self.injection: Injection | None = None  # with --inject, from before the first start
         self.by_worker: dict[int, Process] = {}
         self.kills = Kills()
+        self.weights = Weights(settings.gentle_start)
 
     def __iter__(self) -> Iterator[Process]:
         return iter(list(self.by_worker.values()))
@@ -133,15 +135,17 @@ class Processes:
         os.close(self.place.open())
         variables.given(self.settings)
 
-    def start(self, worker: Worker, fronts: list[Front]) -> Process:
+    def start(self, worker: Worker, fronts: list[Front], *, gently: bool) -> Process:
         """Spawn the command for this worker with its held listeners as descriptors from 3 on.
+
+        ``gently``: with the lowest weight until it is ready, where that can be.
 
         Raises StartRefused for what the settings name, KernelError or OSError for the rest, and
         then leaves nothing behind.
         """
         directory = self.place.open()
         try:
-            return self._start(worker, fronts, directory)
+            return self._start(worker, fronts, directory, gently=gently)
         except KernelError as error:
             if error.call == CHDIR:
                 name = f"the user {self.identity.name if self.identity else os.geteuid()}"
@@ -150,7 +154,9 @@ class Processes:
         finally:
             os.close(directory)
 
-    def _start(self, worker: Worker, fronts: list[Front], directory: int) -> Process:
+    def _start(
+        self, worker: Worker, fronts: list[Front], directory: int, *, gently: bool
+    ) -> Process:
         settings = self.settings
         listeners = [
             fronts[held.bind].sockets[held.slot]
@@ -187,6 +193,7 @@ class Processes:
                 cgroup_door=None if self.injection is None else self.injection.door,
                 directory=directory,
                 enter_as_user=self.place.chosen,
+                lowest=self.weights.newcomer() if gently else Lowest(),
             )
         except BaseException:
             openat.remove(flag)
@@ -211,10 +218,10 @@ class Processes:
         readiness = Readiness(self.settings.ready, self.settings.ready_http)
         process = Process(worker, child, pipe, readiness, self.paths.flag(worker.id))
         self.by_worker[worker.id] = process
-        if worker.stage in {Stage.STARTING, Stage.STANDBY} and (
-            oom.adjustment(child.pid) == oom.FIRST
-        ):
-            process.spared = oom.adjustment(os.getpid())  # of a predecessor
+        if worker.stage in {Stage.STARTING, Stage.STANDBY}:
+            if oom.adjustment(child.pid) == oom.FIRST:
+                process.spared = oom.adjustment(os.getpid())  # of a predecessor
+            self.weights.follow(worker.id, child.pid, worker.started)
         self.kills.follow(worker.id, child.pid)
         return process
 
@@ -274,6 +281,7 @@ class Processes:
         """Forget the Process of an ended worker, and close its descriptors."""
         process = self.by_worker.pop(worker, None)
         self.kills.forget(worker)
+        self.weights.forget(worker)
         if process is not None:
             process.close()
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from segue.errors import KernelError
-from segue.linux import cgroup, close_range
+from segue.linux import cgroup, close_range, niceness
 from segue.supervisor.settings import FIRST_FD
 from segue.supervisor.workers.identity import Identity, Rights, become
 
@@ -30,6 +30,14 @@ class Child:
 
     pid: int
     pidfd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lowest:
+    """Which nice values of a process are the lowest from its start on."""
+
+    threads: bool = False
+    session: bool = False
 
 
 class Spawning(Protocol):
@@ -48,6 +56,7 @@ class Spawning(Protocol):
         cgroup_door: int | None,
         directory: int | None,
         enter_as_user: bool,
+        lowest: Lowest,
     ) -> Child:
         """Start a process.  Raises KernelError."""
 
@@ -64,6 +73,7 @@ def spawn(
     cgroup_door: int | None = None,
     directory: int | None = None,
     enter_as_user: bool = False,
+    lowest: Lowest = Lowest(),
 ) -> Child:
     """Run ``argv`` in a session of its own with ``inherit`` as descriptors 3, 4, ...
 
@@ -71,11 +81,11 @@ def spawn(
     both stdout and stderr.  ``files`` are its soft and hard RLIMIT_NOFILE. ``cgroup_door`` is a
     descriptor of cgroup.procs; the process enters this cgroup before exec.  ``directory`` is a
     descriptor of the directory to start in; with ``enter_as_user`` the process must have the right
-    to enter it also as its user, or the error's ``call`` is CHDIR.  Raises KernelError and leaves
-    nothing behind: EAGAIN or EMFILE at the limit of processes or descriptors, ENOENT or
-    EACCES if the program cannot be executed, EPERM if the process cannot become its user or give up
-    rights.  ETIMEDOUT if the process does not reach exec in time: then it is killed, and reaped
-    when it has ended.
+    to enter it also as its user, or the error's ``call`` is CHDIR.  ``lowest`` says what begins
+    with the lowest nice value.  Raises KernelError and leaves nothing behind: EAGAIN or EMFILE at
+    the limit of processes or descriptors, ENOENT or EACCES if the program cannot be executed, EPERM
+    if the process cannot become its user or give up rights.  ETIMEDOUT if the process does not
+    reach exec in time: then it is killed, and reaped when it has ended.
     """
     with _refusals("pipe2", argv[0]):
         told, tell = os.pipe()  # close-on-exec: it closes without a message if exec succeeds
@@ -98,6 +108,8 @@ def spawn(
                 _enter(cgroup_door)
             if directory is not None:
                 os.fchdir(directory)
+            os.setsid()
+            niceness.lower(threads=lowest.threads, session=lowest.session)
             _become(argv, dict(env), inherit, output, identity, rights, files, enter_as_user)
         except OSError as error:
             os.write(tell, f"{error.errno or errno.EINVAL} {error.filename2 or ''}".encode())
@@ -176,7 +188,6 @@ def _become(
     files: tuple[int, int] | None,
     enter_as_user: bool,  # noqa: FBT001  as ``spawn`` has it
 ) -> None:  # pragma: no cover  runs in the child
-    os.setsid()
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         # Caught signals reset at exec; ignored ones (Python ignores SIGPIPE, SIGXFSZ) would not.

@@ -1,0 +1,68 @@
+"""Newcomers give way to workers that serve until they are ready, by their nice values."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+from pathlib import Path
+
+import pytest
+from tests.supervisor.instance import SERVER, Instance, wait_until
+
+from segue.linux import niceness, proc
+
+pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
+
+
+def waits_for(go: Path) -> tuple[str, ...]:
+    """A server that has a child, and serves once the file is there."""
+    script = f"sleep 60 & while [ ! -e {go} ]; do sleep 0.02; done; exec {shlex.join(SERVER)}"
+    return ("sh", "-c", script)
+
+
+def weights(pid: int) -> set[tuple[int | None, int | None]]:
+    """Of a process and all below it: of its threads and of its session."""
+    return {(niceness.of(each), niceness.of_session(each)) for each in proc.tree(pid)}
+
+
+def newcomer(one: Instance) -> int:
+    """The starting worker's process, once its child is there."""
+    wait_until(lambda: one.workers("starting"), "the newcomer")
+    pid = int(one.workers("starting")[0]["pid"])
+    wait_until(lambda: len(proc.tree(pid)) > 1, "its child")
+    return pid
+
+
+def test_a_newcomer_gives_way_until_it_is_ready(netns: int, tmp_path: Path) -> None:
+    """With the processes that it starts.  The first start of all gives way to nobody."""
+    go = tmp_path / "go"
+    own = niceness.of_session(os.getpid())
+    usual = (os.getpriority(os.PRIO_PROCESS, 0), None if own is None else 0)
+    lowest = (niceness.LOWEST, None if own is None else niceness.LOWEST)
+    with Instance(tmp_path, command=waits_for(go)) as one:
+        assert weights(newcomer(one)) == {usual}
+        go.touch()
+        one.wait_serving()
+        go.unlink()
+        one.process.send_signal(signal.SIGHUP)
+        pid = newcomer(one)
+        wait_until(lambda: weights(pid) == {lowest}, "the lowest weight")
+        assert one.ask("reexec") == {"exit": 0}
+        assert weights(pid) == {lowest}
+        go.touch()
+        one.wait_serving(2)
+        assert weights(pid) == {usual}
+
+
+def test_after_the_limit_a_newcomer_competes(netns: int, tmp_path: Path) -> None:
+    """Though it is not ready, and the log says so."""
+    go = tmp_path / "go"
+    go.touch()
+    with Instance(tmp_path, "--gentle-start", "0.3", command=waits_for(go)) as one:
+        one.wait_serving()
+        go.unlink()
+        one.process.send_signal(signal.SIGHUP)
+        pid, usual = newcomer(one), os.getpriority(os.PRIO_PROCESS, 0)
+        wait_until(lambda: "they have been starting for" in one.said(), "the limit")
+        assert niceness.of(pid) == usual
