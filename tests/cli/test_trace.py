@@ -6,6 +6,7 @@ import pytest
 
 from segue.cli.trace import _Names
 from segue.supervisor.control import client
+from segue.supervisor.control.instances import Running
 from segue.supervisor.control.status import FrontStatus, Status, WorkerStatus
 
 FIRST, SECOND = "127.0.0.1:80", "[::1]:80"
@@ -30,11 +31,11 @@ def test_a_slot_is_a_workers_at_the_address_that_is_traced(
 ) -> None:
     """Each address numbers its slots itself; without one the first is traced."""
     monkeypatch.setattr(client, "status", lambda _: STATUS)
-    assert _Names("socket", bind).of(0) == name
+    assert _Names(Running("t", "socket", None), bind).of(0) == name
 
 
 def test_a_slot_that_no_worker_has_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its worker has gone; and what no slot got was left to the kernel."""
     monkeypatch.setattr(client, "status", lambda _: STATUS)
-    assert _Names("socket", "").of(7) == "slot 7"
-    assert _Names("socket", "").of(None) == "the kernel's hash"
+    assert _Names(Running("t", "socket", None), "").of(7) == "slot 7"
+    assert _Names(Running("t", "socket", None), "").of(None) == "the kernel's hash"

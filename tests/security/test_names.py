@@ -27,6 +27,6 @@ def test_a_name_is_no_path(verb: str, capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_name_that_may_be_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The address that an instance has its name from by default is one."""
     monkeypatch.setenv("SEGUE_DIRECTORY", str(tmp_path))
-    assert find("127.0.0.1_8080@x") == f"{tmp_path}/127.0.0.1_8080@x.sock"
+    assert find("127.0.0.1_8080@x").control == f"{tmp_path}/127.0.0.1_8080@x.sock"
     with pytest.raises(UsageError):
         find("a/b")

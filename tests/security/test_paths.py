@@ -14,7 +14,8 @@ import pytest
 from tests.linux.unprivileged import as_user
 
 from segue.errors import UsageError
-from segue.supervisor.control.paths import Paths, directory
+from segue.supervisor.control.paths import Paths
+from segue.supervisor.control.places import directory
 from segue.supervisor.control.server import Control
 from segue.supervisor.notify import Inbox
 

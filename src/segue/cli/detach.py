@@ -19,13 +19,14 @@ def detach(address: str, **given: Any) -> int:
     from segue.supervisor.attach.settings import AttachSettings  # noqa: PLC0415
     from segue.supervisor.attach.start import detach as release  # noqa: PLC0415
     from segue.supervisor.control.client import ask  # noqa: PLC0415
-    from segue.supervisor.control.paths import Paths, instances  # noqa: PLC0415
+    from segue.supervisor.control.instances import own  # noqa: PLC0415
     from segue.supervisor.control.requests import Detach  # noqa: PLC0415
 
     settings = AttachSettings(Address.parse(address), **given)
     name = settings.instance_name
-    if name in instances():
-        answer = ask(Paths.of(name).control, Detach(str(settings.address)), tell)
+    running = own(name)
+    if running is not None:
+        answer = ask(running, Detach(str(settings.address)), tell)
         if answer.get("error"):
             raise SegueError(str(answer["error"]))
     elif not release(settings):

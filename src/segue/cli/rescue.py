@@ -14,6 +14,7 @@ from segue.errors import SegueError, UsageError
 from segue.observe.stall import PATIENCE
 
 if TYPE_CHECKING:
+    from segue.supervisor.control.instances import Running
     from segue.supervisor.control.requests import Rescue
 
 
@@ -32,33 +33,31 @@ def rescue(address: str, after: str, **given: Any) -> int:
     """
     from segue.supervisor.attach.settings import AttachSettings  # noqa: PLC0415
     from segue.supervisor.attach.start import attend  # noqa: PLC0415
-    from segue.supervisor.control.paths import Paths, instances  # noqa: PLC0415
+    from segue.supervisor.control.instances import own  # noqa: PLC0415
     from segue.supervisor.control.requests import Rescue  # noqa: PLC0415
 
     settings = AttachSettings(Address.parse(address), rescue=after, passing=True, **given)
     if not settings.rescue_after:
         raise UsageError("--after must be a time such as 50ms or 1s (got off)")
-    if settings.instance_name in instances():
-        request = Rescue(after, str(settings.address))
-        return _ask_for_rescue(
-            settings.instance_name, Paths.of(settings.instance_name).control, request
-        )
+    running = own(settings.instance_name)
+    if running is not None:
+        return _ask_for_rescue(running, Rescue(after, str(settings.address)))
     return attend(settings)
 
 
-def _ask_for_rescue(name: str, control: str, request: Rescue) -> int:
+def _ask_for_rescue(running: Running, request: Rescue) -> int:
     """Let the running instance rescue until we are told to end.  It ends when we hang up."""
     from segue.supervisor.control.client import ask, status  # noqa: PLC0415
 
-    if status(control).command:
+    if status(running).command:
         raise UsageError(
-            f"{request.address} is served by segue run ({name}): use its option --rescue"
+            f"{request.address} is served by segue run ({running.name}): use its option --rescue"
         )
     # SIGINT too: a shell that starts a job in the background has it ignored.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
-        answer = ask(control, request, lambda text: tell(f"segue: {text}", err=True))
+        answer = ask(running, request, lambda text: tell(f"segue: {text}", err=True))
     except KeyboardInterrupt:
         return 0
-    raise SegueError(str(answer.get("error", f"{name} has ended, and the rescue with it")))
+    raise SegueError(str(answer.get("error", f"{running.name} has ended, and the rescue with it")))

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from segue.cli.shared.instance import instance_options
+from segue.cli.shared.instance import found, instance_options
 from segue.cli.shared.telling import tell, tell_json
+from segue.supervisor.control.instances import Running
 
 _LOOK_AGAIN = 1.0  # seconds
 _KINDS = {0: "new", 1: "request", 2: "child", 3: "fastopen"}
@@ -30,14 +31,14 @@ def trace(name: str, control: str, bind: str, *, as_json: bool, count: int) -> i
     When no trace runs, tracing costs nothing.
     """
     from segue.engine.trace import TraceReader  # noqa: PLC0415  --help needs none of it
-    from segue.supervisor.control.client import borrow, find  # noqa: PLC0415
+    from segue.supervisor.control.client import borrow  # noqa: PLC0415
     from segue.supervisor.control.requests import Trace  # noqa: PLC0415
 
-    path = find(name, control)
+    instance = found(name, control)
     shown = 0
-    with borrow(path, Trace(bind)) as (connection, descriptors):
+    with borrow(instance, Trace(bind)) as (connection, descriptors):
         reader = TraceReader(*descriptors)
-        names = _Names(path, bind)
+        names = _Names(instance, bind)
         behind = time.time() - time.monotonic()
         lost = 0
         try:
@@ -66,8 +67,8 @@ def trace(name: str, control: str, bind: str, *, as_json: bool, count: int) -> i
 class _Names:
     """What the slots of one address are called, asked again each second: slots are used again."""
 
-    def __init__(self, path: str, bind: str) -> None:
-        self._path, self._bind = path, bind
+    def __init__(self, instance: Running, bind: str) -> None:
+        self._instance, self._bind = instance, bind
         self._known: dict[int, str] = {}
         self._asked = 0.0
 
@@ -79,7 +80,7 @@ class _Names:
             return "the kernel's hash"
         if slot not in self._known or time.monotonic() - self._asked > _LOOK_AGAIN:
             self._asked = time.monotonic()
-            seen = status(self._path)
+            seen = status(self._instance)
             fronts = [one for one in seen.fronts if self._bind in {"", one.name, one.address}]
             for worker in seen.workers:
                 for address, place in worker.slots:

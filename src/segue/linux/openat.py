@@ -41,10 +41,11 @@ def foreign(found: os.stat_result, trusted: Collection[int], private: Collection
 
 
 def _of_another(found: os.stat_result, trusted: Collection[int]) -> str:
-    return "" if found.st_uid in trusted else f"it belongs to {_user(found.st_uid)}"
+    return "" if found.st_uid in trusted else f"it belongs to {user(found.st_uid)}"
 
 
-def _user(uid: int) -> str:
+def user(uid: int) -> str:
+    """A user for sentences: ``uid 33 (www-data)``."""
     try:
         return f"uid {uid} ({pwd.getpwuid(uid).pw_name})"
     except KeyError:
@@ -54,21 +55,25 @@ def _user(uid: int) -> str:
 class Directory(Closing):
     """A directory of this user's own, by descriptor; names are those in it, never paths."""
 
-    def __init__(self, descriptor: int, path: str) -> None:
-        """Own the descriptor.  Raises UsageError, closing it, when others may change it."""
+    def __init__(self, descriptor: int, path: str, owner: int | None = None) -> None:
+        """Own the descriptor.  Raises UsageError, closing it, when others may change it.
+
+        ``owner`` is another user whose alone it must be.
+        """
         self.path, self._fd = path, descriptor
-        why = foreign(os.fstat(descriptor), {os.geteuid()})
+        why = foreign(os.fstat(descriptor), {os.geteuid() if owner is None else owner})
         if why:
             self.close()
-            raise UsageError(f"{path} is not used: {why}, and it must be this user's alone")
+            whose = "this user's" if owner is None else f"{user(owner)}'s"
+            raise UsageError(f"{path} is not used: {why}, and it must be {whose} alone")
 
     @classmethod
-    def open(cls, path: str) -> Self:
-        """The directory at this path, which must be no link.
+    def open(cls, path: str, owner: int | None = None) -> Self:
+        """The directory at this path, which must be no link; of another user with ``owner``.
 
         Raises UsageError when it is one, or others may change it, OSError: ENOENT.
         """
-        return cls(_opened(path, None, path), path)
+        return cls(_opened(path, None, path), path, owner)
 
     @classmethod
     def make(cls, path: str, mode: int) -> Self:
@@ -152,7 +157,7 @@ def _opened(name: str, inside: int | None, path: str) -> int:
     except NotADirectoryError:  # so it is for a link, too
         found = os.stat(name, dir_fd=inside, follow_symlinks=False)
         raise UsageError(
-            f"{path} is not used: it is a link or a file of {_user(found.st_uid)}, and it must be"
+            f"{path} is not used: it is a link or a file of {user(found.st_uid)}, and it must be"
             " a directory of this user's alone"
         ) from None
 
@@ -241,7 +246,7 @@ def _refuse(path: str, named: os.stat_result, opened: os.stat_result) -> None:
     if why:
         raise UsageError(
             f"{path} is not used: {why}, and it decides what is done with the rights of"
-            f" {_user(os.geteuid())}; {_remedy(path, named, opened, trusted)}"
+            f" {user(os.geteuid())}; {_remedy(path, named, opened, trusted)}"
         )
     if stat.S_ISDIR(opened.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)

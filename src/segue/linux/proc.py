@@ -229,6 +229,15 @@ def sockets(pid: int) -> dict[int, int]:
     return found
 
 
+def files(pid: int) -> Iterator[str]:
+    """What its descriptors lead to (proc_pid_fd(5)), as far as it is ours to see."""
+    gone = (FileNotFoundError, PermissionError, ProcessLookupError)
+    with contextlib.suppress(*gone):
+        for entry in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(*gone):
+                yield os.readlink(f"/proc/{pid}/fd/{entry}")
+
+
 def find_socket(pids: Iterable[int], inode: int) -> tuple[int, int] | None:
     """Which of these processes has the socket, and under which number."""
     for pid in pids:

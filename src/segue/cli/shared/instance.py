@@ -9,6 +9,7 @@ import click
 
 from segue.cli.shared.telling import tell
 from segue.supervisor.control.client import ask, find
+from segue.supervisor.control.instances import Running
 from segue.supervisor.control.requests import Request
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -28,12 +29,20 @@ def instance_options(command: Command) -> Command:
     return named(at(command))
 
 
+def found(name: str, control: str) -> Running:
+    """The instance that these options pick.  Whose it is is told if it is not this user's."""
+    one = find(name, control)
+    if one.where:
+        tell(f"segue: this is {one.where}", err=True)
+    return one
+
+
 def request(name: str, control: str, order: Request) -> dict[str, Any]:
     """Send one request and return the last answer.
 
     Progress is shown on stderr, and so is the error, if there is one.
     """
-    answer = ask(find(name, control), order, lambda text: tell(f"  {text}", err=True))
+    answer = ask(found(name, control), order, lambda text: tell(f"  {text}", err=True))
     if answer.get("error"):
         tell(f"segue: {answer['error']}", err=True)
     return answer

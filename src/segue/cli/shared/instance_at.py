@@ -9,26 +9,26 @@ from segue.address import Address
 from segue.errors import SegueError
 from segue.probe.target import Target
 from segue.supervisor.control import client
-from segue.supervisor.control.paths import Paths, instances
+from segue.supervisor.control.instances import Running, instances
 from segue.supervisor.control.status import Status
 
 
 def status_at(target: Target) -> Callable[[], Status | None]:
-    """A function that returns the status of this user's instance that serves the target.
+    """A function that returns the status of the instance that serves the target.
 
     It returns None if there is no such instance or it does not answer.
     """
-    known: list[str] = []
+    known: list[Running] = []
 
     def look() -> Status | None:
         try:
-            names = known or instances()
+            running = known or instances()
         except (OSError, SegueError):
             return None
-        for name in names:
-            found = _status(name)
+        for one in running:
+            found = _status(one)
             if found is not None and serves(found, target):
-                known[:] = [name]
+                known[:] = [one]
                 return found
         return None
 
@@ -52,8 +52,8 @@ def serves(status: Status, target: Target) -> bool:
     return False
 
 
-def _status(name: str) -> Status | None:
+def _status(one: Running) -> Status | None:
     try:
-        return client.status(Paths.of(name).control)
+        return client.status(one)
     except (SegueError, OSError, ValueError):
         return None

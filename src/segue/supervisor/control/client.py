@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from segue.errors import KernelError, SegueError, UsageError
-from segue.linux import scm_rights
+from segue.linux import openat, scm_rights
+from segue.linux.sockopt import peer_credentials
 from segue.supervisor.control import requests
-from segue.supervisor.control.paths import Paths, check_name, instances
+from segue.supervisor.control.instances import Running, by_workers, instances
+from segue.supervisor.control.paths import Paths, check_name
 from segue.supervisor.control.requests import Request
 from segue.supervisor.control.status import Status
 from segue.visible import whole
@@ -24,69 +27,91 @@ _LONGEST_ANSWER = 1 << 22
 _SILENCE_SECONDS = 5.0  # a running supervisor answers within milliseconds
 
 
-def find(name: str = "", control: str = "") -> str:
-    """The path of the control socket: the given one, that of the named instance, or the only one.
+def find(name: str = "", control: str = "") -> Running:
+    """The named instance, or the only one that runs; with ``control``, whatever answers there.
 
-    Raises UsageError if no instance runs, or if several run and none is named.
+    It is looked for in every place where instances of this user may be.  A named one that is in
+    none is found by what the environment of its workers says.  Root finds those of other users too,
+    if it has none itself.  Raises UsageError if no instance runs, or if several do and none is
+    named.
     """
+    me = os.geteuid()
     if control:
-        return control
+        return Running("", control, None)
     if name:
         check_name(name)
-        return Paths.of(name).control
-    known = instances()
+    found = [one for one in instances() if name in {"", one.name}]
+    known = [one for one in found if one.own] or found or (by_workers(name) if name else [])
     if len(known) == 1:
-        return Paths.of(known[0]).control
+        return known[0]
+    if not known and name:
+        return Running(name, Paths.of(name).control, me)  # which says why no process answers there
     if not known:
+        if elsewhere := by_workers():
+            listed = ", ".join(one.where for one in elsewhere)
+            raise UsageError(
+                f"no instance of yours is in a usual place; pick with --name: {listed}"
+            )
         raise UsageError("no instance of yours is running; start one with segue run")
-    raise UsageError(f"several instances are running; pick one with --name: {', '.join(known)}")
+    if name:
+        paths = ", ".join(one.control for one in known)
+        raise UsageError(
+            f"several instances named {name} are running; pick one of {paths} with --control"
+        )
+    listed = ", ".join(one.where or one.name for one in known)
+    raise UsageError(f"several instances are running; pick one with --name: {listed}")
 
 
-def ask(path: str, request: Request, say: Callable[[str], None]) -> dict[str, Any]:
+def ask(to: Running, request: Request, say: Callable[[str], None]) -> dict[str, Any]:
     """Send one request and pass progress to ``say`` until the last answer, which is returned.
 
     Raises as ``converse``.
     """
-    return converse(path, request.to_json(), say)
+    return _converse(to, request.to_json(), say)
 
 
 def converse(path: str, plain: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
-    """As ``ask``, for a request as plain values of any kind.
+    """As ``ask``, for a control socket by its path and a request as plain values of any kind.
 
-    Raises SegueError if no process answers at ``path`` within five seconds, or if the connection
-    ends without a last answer.
+    Raises SegueError if no process answers within five seconds, if it is another user's, or if the
+    connection ends without a last answer.
     """
-    for answer in _answers(path, plain):
+    return _converse(find(control=path), plain, say)
+
+
+def _converse(to: Running, plain: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+    for answer in _answers(to, plain):
         if "exit" in answer:
             return answer
         say(str(answer.get("say", "")))
     raise SegueError(
-        f"the supervisor at {path} closed the connection without an answer; it may have been"
+        f"the supervisor at {to.control} closed the connection without an answer; it may have been"
         " stopped or killed: see segue status"
     )
 
 
-def status(path: str) -> Status:
-    """The status of the instance that answers here, with visible characters only.
+def status(to: Running) -> Status:
+    """The status of this instance, with visible characters only.
 
     Raises SegueError as ``ask``, if the supervisor refuses, and if the answer is not a status.
     """
-    answer = ask(path, requests.Status(), lambda _: None)
+    answer = ask(to, requests.Status(), lambda _: None)
     if "error" in answer:
         raise SegueError(str(answer["error"]))
     return Status.from_json(whole(answer.get("status")))
 
 
 @contextlib.contextmanager
-def borrow(path: str, request: Request) -> Iterator[tuple[socket.socket, tuple[int, ...]]]:
+def borrow(to: Running, request: Request) -> Iterator[tuple[socket.socket, tuple[int, ...]]]:
     """Send one request whose answer has descriptors, and stay connected inside the block.
 
     Yields the connection and the descriptors.  The connection is readable when the supervisor ends
     it.  The caller closes the descriptors.  Raises SegueError as ``ask``, and if the supervisor
     refuses.
     """
+    path = to.control
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
-        _connect(connection, path)
+        _connect(connection, to)
         connection.sendall(json.dumps(request.to_json()).encode() + b"\n")
         try:
             data, descriptors = scm_rights.receive(connection, _ANSWER_WITH_DESCRIPTORS)
@@ -102,9 +127,10 @@ def borrow(path: str, request: Request) -> Iterator[tuple[socket.socket, tuple[i
         yield connection, tuple(descriptors)
 
 
-def _answers(path: str, plain: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _answers(to: Running, plain: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    path = to.control
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
-        _connect(connection, path)
+        _connect(connection, to)
         # A supervisor that refuses may already have answered and closed: its answer can be read.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(json.dumps(plain).encode() + b"\n")
@@ -114,7 +140,8 @@ def _answers(path: str, plain: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 yield _answer(line, path)
 
 
-def _connect(connection: socket.socket, path: str) -> None:
+def _connect(connection: socket.socket, to: Running) -> None:
+    path = to.control
     connection.settimeout(_SILENCE_SECONDS)
     try:
         connection.connect(path)
@@ -136,6 +163,12 @@ def _connect(connection: socket.socket, path: str) -> None:
         raise SegueError(f"{path} belongs to another user; ask as that user or as root") from None
     except OSError as error:
         raise SegueError(f"{path} is not a control socket: {error.strerror}") from None
+    _, uid, _ = peer_credentials(connection)
+    if not to.may_answer(uid):
+        raise SegueError(
+            f"the process that answers at {path} is {openat.user(uid)}'s, who could have put it"
+            " there: it is not asked"
+        )
 
 
 def _line(lines: BinaryIO, path: str) -> bytes:

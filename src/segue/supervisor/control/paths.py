@@ -1,9 +1,10 @@
 """The files of an instance: control socket, record, lock, flags of workers.
 
-They are in ``/run/segue`` for root, in ``$XDG_RUNTIME_DIR/segue`` for another user, or else in
-``/tmp/segue-UID``.  The running supervisor holds the lock of its name.  All other files may be left
-over from an earlier one, and are replaced.  The directory is checked before each use: a cleaner may
-remove one in /tmp, and then any user may make it again.
+They are in one of the places of its user (``places.py``): ``/run/segue`` for root,
+``$XDG_RUNTIME_DIR/segue`` for another user, or else ``/tmp/segue-UID``.  The running supervisor
+holds the lock of its name.  All other files may be left over from an earlier one, and are replaced.
+The directory is checked before each use: a cleaner may remove one in /tmp, and then any user may
+make it again.
 """
 
 from __future__ import annotations
@@ -14,48 +15,19 @@ import json
 import os
 import re
 import socket
-import tempfile
 from dataclasses import dataclass
 from typing import Any
 
 from segue.address import Address
 from segue.errors import SegueError, UsageError
 from segue.linux import openat
+from segue.linux.sockopt import peer_credentials
+from segue.supervisor.control.places import make, own_places
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 # Bytes.  512 workers at ten addresses need about 1 MB.  A record that is cut is not JSON.
 _LONGEST_RECORD = 1 << 24
 _LONGEST_SOCKET = 107  # sun_path has 108 bytes with the closing zero
-
-
-def directory() -> str:
-    """The directory of this user's instances, made if it does not exist.
-
-    Raises UsageError if it belongs to another user, who could put a socket in the place of this
-    user's socket.
-    """
-    base = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", "")
-    chosen = os.environ.get("SEGUE_DIRECTORY", "")
-    if not chosen:
-        usable = base and os.access(base, os.W_OK)
-        chosen = f"{base}/segue" if usable else f"{tempfile.gettempdir()}/segue-{os.geteuid()}"
-    _make(chosen).close()
-    return chosen
-
-
-def _make(path: str) -> openat.Directory:
-    """The directory at this path, made if it does not exist.  Raises UsageError."""
-    advice = "set SEGUE_DIRECTORY to a directory of your own"
-    try:
-        # Workers of another user must reach their flag and the notify socket by name.
-        return openat.Directory.make(path, 0o711)
-    except OSError as error:
-        raise UsageError(
-            f"{path}, where instances keep their sockets, cannot be used: {error.strerror};"
-            f" {advice}"
-        ) from None
-    except UsageError as error:
-        raise UsageError(f"{error}; {advice}") from None
 
 
 def check_name(name: str) -> None:
@@ -82,18 +54,29 @@ class Paths:
 
     @classmethod
     def of(cls, name: str) -> Paths:
-        """The paths of the instance with this name.
+        """The paths of this user's instance with this name.
 
-        Raises UsageError if the directory cannot be used, or if the paths of its sockets would be
-        too long.
+        They are where it runs, else where a record of it is, which another login may have made,
+        else in the directory for new instances.  Raises UsageError if that directory cannot be
+        used, or if the paths of its sockets would be too long.
         """
-        made = cls(f"{directory()}/{name}")
+        made = max((cls(f"{place.path}/{name}") for place in own_places()), key=cls._used)
         if len(os.fsencode(made.notify)) > _LONGEST_SOCKET:
             raise UsageError(
                 f"{made.notify} is longer than the {_LONGEST_SOCKET} bytes that a socket's name"
                 " may have (unix(7)); give a shorter --name or SEGUE_DIRECTORY"
             )
         return made
+
+    @classmethod
+    def at(cls, control: str) -> Paths:
+        """The paths of the instance with this control socket."""
+        return cls(control.removesuffix(".sock"))
+
+    def _used(self) -> int:
+        if answers(self.control, os.geteuid()):
+            return 2
+        return 0 if self.read_record() is None else 1
 
     @property
     def name(self) -> str:
@@ -140,7 +123,7 @@ class Paths:
 
         Raises SegueError if a supervisor of this name runs.
         """
-        with _make(os.path.dirname(self.base)) as here:
+        with make(os.path.dirname(self.base)) as here:
             lock = here.file(os.path.basename(self.lock_file), os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -193,23 +176,18 @@ class Paths:
                     here.unlink(entry)
 
 
-def instances() -> list[str]:
-    """The names of this user's running instances."""
-    where = directory()
-    with openat.Directory.open(where) as here:
-        entries = here.names()
-    found = (entry.removesuffix(".sock") for entry in entries if entry.endswith(".sock"))
-    return sorted(name for name in found if _runs(Paths(f"{where}/{name}")))
+def answers(control: str, uid: int, pid: int | None = None) -> bool:
+    """True if a process of this user listens there, and if it is this one where one is given.
 
-
-def _runs(paths: Paths) -> bool:
-    """True if a process listens: a killed supervisor leaves the file of its socket."""
+    A killed supervisor leaves the file of its socket.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as asking:
         asking.setblocking(False)
         try:
-            asking.connect(paths.control)
+            asking.connect(control)
+            process, user, _ = peer_credentials(asking)
         except BlockingIOError:
-            return True  # its accept queue is full
+            return pid is None  # its accept queue is full: it listens
         except OSError:
             return False
-    return True
+    return user == uid and pid in {None, process}
