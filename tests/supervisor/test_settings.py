@@ -136,3 +136,25 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
 def test_how_long_a_worker_may_stall(text: str, seconds: float) -> None:
     """A time with its unit, or never."""
     assert made(rescue=text).rescue_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("more", "has", "cap", "wanted"),
+    [
+        ({}, 100, 4096, 2048),  # the server has listened again with 100
+        ({}, 2048, 4096, None),
+        ({}, 3000, 4096, None),  # the server has asked for more than the default
+        ({}, 128, 128, None),  # more is not to be had
+        ({}, 128, 4096, 2048),  # it is now
+        ({"backlog": 4096}, 100, 4096, 4096),
+        ({"backlog": 50}, 2048, 4096, 50),
+        ({"backlog": 8192}, 4096, 4096, None),
+        ({"bind_by": "worker"}, 100, 4096, None),  # its own, and nothing was asked for
+        ({"bind_by": "worker", "backlog": 4096}, 100, 4096, 4096),
+    ],
+)
+def test_which_backlog_a_listener_gets(
+    more: dict[str, Any], has: int, cap: int, wanted: int | None
+) -> None:
+    """What was asked for, as far as the system gives it; the default only raises our own."""
+    assert made(**more).backlog_for(has, cap) == wanted

@@ -164,7 +164,12 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
     "With --user or --group: let workers gain rights through set-user-ID programs such as sudo, and"
     " through files with capabilities.  [default: off]",
 )
-@_option("--backlog", "How many connections may wait in one listener to be accepted.", type=int)
+@_option(
+    "--backlog",
+    "How many connections may wait in one listener to be accepted, whatever the server says. The"
+    " default only raises what a server says of a listener of the supervisor's.",
+    type=int,
+)
 @_option(
     "--nodelay/--no-nodelay",
     "Set TCP_NODELAY on the listeners. Their connections inherit it.  [default: on]",

@@ -36,6 +36,14 @@ def read(name: str) -> str:
         raise _refusal("read", name, error) from error
 
 
+def somaxconn() -> int:
+    """The largest backlog that listen(2) gives a listener; a number above all if it is not told."""
+    try:
+        return int(read("net.core.somaxconn"))
+    except (NotSupported, KernelError):
+        return 1 << 31
+
+
 def write(name: str, value: str) -> None:
     """Set it.
 

@@ -16,7 +16,7 @@ from segue.engine.cycle import CycleReport, cycle
 from segue.engine.duplicate import duplicate
 from segue.engine.own_member import OwnMember
 from segue.engine.steering import IndexAddressed, Refusing, Steering, counted_of, counts_of
-from segue.errors import InternalError, SegueError, UsageError
+from segue.errors import InternalError, KernelError, SegueError, UsageError
 from segue.group import Listener
 from segue.linux import proc
 from segue.linux.inet_diag import info_of
@@ -237,6 +237,22 @@ class Front:
     def counts(self) -> bool:
         """The program counts what it gives to each slot."""
         return bool(counts_of(self.steering))
+
+    def give_backlog(self, slot: int, wanted: Callable[[int], int | None]) -> None:
+        """Listen again with the backlog that is ``wanted`` of a listener that has this one.
+
+        What waits there stays.  Does nothing if None is wanted, or if the listener was shut down.
+        Raises KernelError.
+        """
+        listener = self.sockets[slot]
+        info = info_of(listener) if is_listening(listener) else None
+        backlog = None if info is None else wanted(info.sacked)
+        if backlog is not None:
+            try:
+                listener.listen(backlog)
+            except OSError as error:
+                doing = f"giving a listener at {self.bind.address} its backlog"
+                raise KernelError("listen", error.errno or 0, doing) from error
 
     def selected(self, slot: int) -> int:
         """How many connections the program has given to this slot; 0 if it does not count."""

@@ -28,6 +28,8 @@ from segue.supervisor.lifecycle.limits import Limits
 TOKEN = re.compile(r"\{(fd|host|port|worker|generation)\}")
 _LONGEST_FILE = 1 << 16  # bytes of a segue.toml
 _TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
+# More than the 511 or 1024 that servers choose.  somaxconn (4096) still limits it.
+BACKLOG = 2048
 FIRST_FD = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 
 
@@ -112,8 +114,7 @@ class Settings:
     # The supervisor may load programs into the kernel.  A worker needs no such right.
     keep_capability: tuple[str, ...] = field(default=())
     allow_new_privileges: bool = False  # with user or group: set-user-ID programs work
-    # More than the 511 or 1024 that servers choose.  somaxconn (4096) still limits it.
-    backlog: int = 2048
+    backlog: int = BACKLOG
     nodelay: bool = True
     output: Literal["prefix", "json", "raw"] = "prefix"
     output_file: str = ""
@@ -256,6 +257,16 @@ class Settings:
     def instance_name(self) -> str:
         """The given name, or a name made from the first address."""
         return self.name or name_of(self.binds[0].address)
+
+    def backlog_for(self, has: int, cap: int) -> int | None:
+        """The backlog that a listener must get now; None if it may keep the one that it ``has``.
+
+        A server may listen again with its own.  One that was asked for is kept.  The default only
+        makes sure that a listener of the supervisor's has as much.  ``cap`` is net.core.somaxconn.
+        """
+        if self.backlog == BACKLOG and (has >= BACKLOG or self.bind_by == "worker"):
+            return None
+        return None if has == self.backlog or cap <= has < self.backlog else self.backlog
 
     def signal_number(self) -> int:
         """The number of the stop signal.  Raises UsageError for a signal that does not exist."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 
 from segue.engine.nudge import Nudge
 from segue.engine.steering import moves_at_close
 from segue.errors import SegueError
 from segue.linux import pidfd, proc
+from segue.linux.sysctl import somaxconn
 from segue.supervisor.lifecycle.instance import HeldListener, Worker
 from segue.supervisor.run.service import Service
 
@@ -44,6 +46,20 @@ class Listeners:
             self.service.loop.attempt(f"closing a listener at {front.bind.address}", leave)
         if listeners:
             self._nudge()
+
+    def give_backlogs(self, workers: Iterable[Worker]) -> None:
+        """Listen again where a server has listened with less than was asked for."""
+        cap = somaxconn()
+
+        def wanted(has: int) -> int | None:
+            return self.service.settings.backlog_for(has, cap)
+
+        for worker in workers:
+            for held in worker.listeners:
+                front = self.service.fronts[held.bind]
+                give = functools.partial(front.give_backlog, held.slot, wanted)
+                doing = f"giving a listener at {front.bind.address} its backlog"
+                self.service.loop.attempt(doing, give)
 
     def let_go(self, worker: Worker) -> None:
         """Close our descriptors of a worker's listeners."""

@@ -41,6 +41,7 @@ _COST = 10
 _IDLE_PACE = 1.0
 _SELF_BOUND_PACE = 0.1
 _REASON_PACE = 1.0  # between two looks at what a starting worker does instead of accepting
+_READY = (Stage.STANDBY, Stage.SERVING)
 _MOST_ROUNDS = 64  # of plan and perform for one event; more means the plan contradicts itself
 
 
@@ -184,6 +185,8 @@ class Runner:
         if now >= self._looked + _IDLE_PACE:
             self._looked = now
             service.processes.kills.look()
+            ready = [one for one in service.instance.living if one.stage in _READY]
+            self.performer.listeners.give_backlogs(ready)
             self.upkeep.look()
             self.orders.keep_files()
 
@@ -223,6 +226,7 @@ class Runner:
             worker.missing = ""
             self.service.processes.weights.release(worker.id)
             worker.feed(WorkerInput.READY, now)
+            self.performer.listeners.give_backlogs([worker])
             self.service.flipped.ready_at = self.service.world.now()
             self.service.say(f"{worker.name} is ready after {now - worker.started:.2f} s")
 

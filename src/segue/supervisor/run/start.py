@@ -216,6 +216,12 @@ def introduce(service: Service) -> None:
     """Say once what is run, where, by which engine, and why that one."""
     addresses = ", ".join(str(bind.address) for bind in service.settings.binds)
     service.say(f"{service.paths.name}: {service.instance.size} worker(s) at {addresses}")
+    backlog, cap = service.settings.backlog, sysctl.somaxconn()
+    if backlog > cap:
+        service.say(
+            f"a listener holds {cap} waiting connections, and not {backlog} (--backlog):"
+            f" net.core.somaxconn is {cap}; sysctl -w net.core.somaxconn={backlog} changes that"
+        )
     service.say(f"engine {service.choice.engine}: {'; '.join(service.choice.reasons)}")
     if service.settings.program_choice:
         service.say(f"{service.settings.program_choice} selects")
