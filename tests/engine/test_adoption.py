@@ -182,10 +182,10 @@ def test_a_parent_is_told_which_child_listens(netns: int) -> None:
 
 
 def test_a_process_that_is_gone_is_said() -> None:
-    """ESRCH by pid."""
+    """By pid."""
     with subprocess.Popen(["true"]) as process:
         pass
-    with pytest.raises(KernelError, match="ESRCH"):
+    with pytest.raises(UsageError, match=f"there is no process {process.pid}"):
         of_process(process.pid)
 
 

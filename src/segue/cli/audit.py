@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from segue.address import Address
+from segue.cli.shared.console import output_console
 from segue.cli.shared.netns import netns_option
 from segue.cli.shared.telling import cell, tell_json
 from segue.engine.audit import Level, Mismatch, OptionSource, Value
@@ -56,7 +56,7 @@ def audit(address: str, allow: str, netns: str, *, as_json: bool) -> int:
     if as_json:
         tell_json(as_plain(asked, found), indent=2)
     else:
-        show(asked, found, Console(width=None if sys.stdout.isatty() else 120))
+        show(asked, found, output_console())
     return 1 if found.matters else 0
 
 

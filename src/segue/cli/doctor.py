@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from collections import defaultdict
 
 import click
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from segue.address import Address
+from segue.cli.shared.console import output_console
 from segue.cli.shared.telling import cell
 from segue.engine.defects import KernelRelease, forbids_migration, wakes
 from segue.engine.select import (
@@ -40,7 +40,7 @@ def doctor(address: str | None) -> int:
     exit code is 1 where no engine works.
     """
     # Into a file or a pipe, rich would fold everything to 80 columns.
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = output_console()
     asked = Address.parse(address) if address else None
     choice = _choose(console)
     console.print()

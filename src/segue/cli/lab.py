@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import difflib
 import signal
-import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from segue.address import Address
+from segue.cli.shared.console import output_console
 from segue.cli.shared.telling import tell, tell_lines
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.lab import diagram
@@ -110,7 +109,7 @@ def explain(story: str | None, picture: str | None) -> int:
         why_not = str(error)
     shown = diagram.diagram(story, seen, replay(STORIES[story], model), why_not)
     # Where nobody looks, there is no width to fold lines to.
-    Console(width=None if sys.stdout.isatty() else _WIDE).print(diagram.text(shown))
+    output_console(_WIDE).print(diagram.text(shown))
     if picture is not None:
         try:
             Path(picture).write_text(diagram.svg(shown))

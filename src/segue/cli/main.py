@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from segue.cli.shared.telling import tell, tell_lines
 from segue.errors import SegueError, VerifierError
@@ -47,8 +50,31 @@ COMMANDS = (
 _LAST_LINES = 12
 
 
+class _ReaderGoneError(Exception):
+    """The reader of our output, such as head, has closed it."""
+
+
+@contextmanager
+def _pipe_errors_passed_on() -> Iterator[None]:
+    """Click ends the program with 1 for a BrokenPipeError, so it must not see one."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _ReaderGoneError from error
+
+
 class CommandTable(click.Group):
     """Commands by name, each imported on use."""
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        """As click has it, for what --help and --version print."""
+        with _pipe_errors_passed_on():
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click has it, for what a command prints."""
+        with _pipe_errors_passed_on():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
         """The commands in the order of the table."""
@@ -80,7 +106,7 @@ def main(args: Sequence[str] | None = None) -> int:
         tell_lines(shown.ctx.get_help() if shown.ctx else "")
         return 2
     except click.ClickException as error:
-        tell(f"segue: {error.format_message()}", err=True)
+        tell(f"segue: {_variable(error)}{error.format_message()}", err=True)
         return error.exit_code
     except click.exceptions.Abort:
         return 130
@@ -90,9 +116,8 @@ def main(args: Sequence[str] | None = None) -> int:
             for line in error.log.splitlines()[-_LAST_LINES:]:
                 tell(f"  {line}", err=True)
         return error.exit_code
-    except BrokenPipeError:
-        # The reader of our output, such as head, has closed it.  The flush at exit must not fail.
-        _print_nowhere()
+    except (BrokenPipeError, _ReaderGoneError):
+        _print_nowhere()  # or the flush at exit would fail
         return 141
     except OSError as error:
         _print_nowhere()
@@ -104,6 +129,15 @@ def main(args: Sequence[str] | None = None) -> int:
 def _print_nowhere() -> None:
     # The rest of the buffer is written at exit, which would fail again.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _variable(error: click.ClickException) -> str:
+    """The variable that a refused value is from: click names only the option."""
+    if isinstance(error, click.BadParameter) and error.ctx and error.param and error.param.name:
+        source = error.ctx.get_parameter_source(error.param.name)
+        if source is ParameterSource.ENVIRONMENT:
+            return f"{error.param.envvar} in the environment: "
+    return ""
 
 
 def _where(error: OSError) -> str:

@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 
+from segue.cli.shared.console import output_console
 from segue.cli.shared.instance_at import status_at
 from segue.cli.shared.telling import tell, tell_json
 from segue.errors import KernelError, UsageError
@@ -277,6 +278,6 @@ def _tell(report: Report, given: dict[str, Any]) -> None:
     if given["as_json"]:
         tell_json(report.as_dict())
         return
-    screen.draw(report, Console())
+    screen.draw(report, output_console(None))
     if given["html"]:
         tell(f"the page is {given['html']}")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from segue.cli.shared.telling import tell
 from segue.errors import UsageError
@@ -256,7 +258,15 @@ def run(config: str | None, *, check: bool, **given: Any) -> int:
     (LISTEN_FDS). In COMMAND, {fd}, {host} and {port} are replaced; the nth one belongs to the nth
     --bind. {worker} and {generation} are replaced by their numbers.
     """
-    settings, source = read(config, given, started_in(os.environ))
+    context = click.get_current_context()
+    from_environment = {
+        name for name in given if context.get_parameter_source(name) is ParameterSource.ENVIRONMENT
+    }
+
+    def again(where: str) -> tuple[Settings, Source]:
+        return read(config, given, where, from_environment)
+
+    settings, source = again(started_in(os.environ))
     # Imported here: --help needs nothing of the supervisor.
     from segue.supervisor.run import start  # noqa: PLC0415
     from segue.supervisor.run.service import Asked  # noqa: PLC0415
@@ -269,14 +279,20 @@ def run(config: str | None, *, check: bool, **given: Any) -> int:
             " the settings are good"
         )
         return 0
-    return start.serve(Asked(settings, source, lambda where: read(config, given, where)))
+    return start.serve(Asked(settings, source, again))
 
 
-def read(config: str | None, given: dict[str, Any], start: str) -> tuple[Settings, Source]:
+def read(
+    config: str | None,
+    given: dict[str, Any],
+    start: str,
+    from_environment: Collection[str] = (),
+) -> tuple[Settings, Source]:
     """Settings from a file, overridden by what click has ``given``; and where they came from.
 
     Click has read flags and the environment, whose paths are relative to ``start``.  Those in the
-    file are relative to the file.  Raises UsageError.
+    file are relative to the file.  Raises UsageError, which names the file or the variable that a
+    wrong value is from.
     """
     path = os.path.join(start, config or CONFIG)
     source, chosen = Source(start), {}
@@ -292,8 +308,20 @@ def read(config: str | None, given: dict[str, Any], start: str) -> tuple[Setting
     chosen["command"] = tuple(chosen.get("command", ()))
     for many in ("env", "keep_capability"):
         chosen[many] = tuple(chosen.get(many, ()))
-    settings = Settings(tuple(Bind.parse(text, n) for n, text in enumerate(binds)), **chosen)
+    try:
+        settings = Settings(tuple(Bind.parse(text, n) for n, text in enumerate(binds)), **chosen)
+    except UsageError as error:
+        origin = dict.fromkeys(chosen, source.file) | dict.fromkeys(asked, "")
+        origin |= {name: f"SEGUE_{name.upper()} in the environment" for name in from_environment}
+        raise _of(origin, error) from None
     return settings, source
+
+
+def _of(origin: Mapping[str, str], error: UsageError) -> UsageError:
+    """The error with where the value of the option that it begins with came from."""
+    named = re.match("--([a-z-]+) ", str(error))
+    where = origin.get(named[1].replace("-", "_"), "") if named else ""
+    return UsageError(f"{where}: {error}") if where else error
 
 
 def by_name(values: dict[str, Any], directory: str) -> dict[str, Any]:

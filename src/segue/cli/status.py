@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from segue.cli.shared.console import output_console
 from segue.cli.shared.instance import instance_options, request
 from segue.cli.shared.telling import cell, tell_json
 from segue.supervisor.control import requests
@@ -28,7 +28,7 @@ def status(name: str, control: str, *, as_json: bool) -> int:
         tell_json(answer["status"], indent=2)
     else:
         found = Status.from_json(whole(answer.get("status")))
-        show(found, Console(width=None if sys.stdout.isatty() else 120))
+        show(found, output_console())
     return 0
 
 

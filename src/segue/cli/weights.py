@@ -7,6 +7,7 @@ import re
 import click
 
 from segue.cli.shared.instance import instance_options, request
+from segue.cli.shared.telling import tell
 from segue.errors import UsageError
 from segue.supervisor.control.requests import Weights
 
@@ -28,4 +29,8 @@ def weights(name: str, control: str, weight: tuple[str, ...]) -> int:
         if found is None:
             raise UsageError(f"{text!r} is not a weight; write for example worker3=0.5")
         given[int(found[1])] = float(found[2])
-    return int(request(name, control, Weights(given))["exit"])
+    answer = request(name, control, Weights(given))
+    if answer["exit"] == 0:
+        for worker, times in given.items():
+            tell(f"worker{worker} gets {times:g} times the share of a sibling")
+    return int(answer["exit"])

@@ -25,6 +25,8 @@ from segue.observe.snapshot import Observer
 
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _MOST_PIDS = 1 << 22  # PID_MAX_LIMIT, include/linux/threads.h
+# What pidfd_open(2) says of an id that is nobody's, and of one that is a thread's.
+_NO_PROCESS = {errno.ESRCH, errno.EINVAL, errno.ENOENT}
 _PRIVILEGE = (
     "another user's process, or one that changed its user or is not dumpable, needs CAP_SYS_PTRACE"
     " and CAP_DAC_READ_SEARCH"
@@ -46,12 +48,20 @@ class OwnedListener:
 def of_process(pid: int, port: int | None = None) -> list[OwnedListener]:
     """The process's listening TCP sockets, in whichever network namespace, or those at ``port``.
 
-    Raises UsageError when it has none, KernelError: ESRCH when there is no such process, EACCES
-    or EPERM when it may not be looked into, with the capability that permits it.
+    Raises UsageError when it has none or there is no such process, KernelError: EACCES or EPERM
+    when it may not be looked into, with the capability that permits it.
     """
     if not 0 < pid < _MOST_PIDS:
         raise UsageError(f"{pid} is not a process id; for a port write :{pid}")
-    found = _owned_listeners(pid, port)
+    try:
+        found = _owned_listeners(pid, port)
+    except KernelError as error:
+        if error.call == "pidfd_open" and error.errno in _NO_PROCESS:
+            raise UsageError(
+                f"there is no process {pid}; ss -ltnp shows which processes listen, and"
+                " segue adopt :PORT takes those at a port"
+            ) from error
+        raise
     if not found:
         where = "" if port is None else f" at port {port}"
         others = [one for one in proc.tree(pid)[1:] if _listens(one, port)]

@@ -7,7 +7,7 @@ import os
 
 from segue.address import Address
 from segue.engine.duplicate import duplicate, supervised
-from segue.errors import KernelError, NotSupported, UsageError
+from segue.errors import KernelError, NotSupported, SegueError, UsageError
 from segue.group import Listener
 from segue.linux import prctl, sysctl
 from segue.observe.snapshot import Observer, Part
@@ -69,9 +69,9 @@ def check(settings: Settings, source: Source) -> None:
 def serve(asked: Asked, world: World | None = None) -> int:
     """Run an instance until it is stopped; the exit code.
 
-    Raises StartRefused for a directory or variables that are gone, UsageError for an address that
-    somebody else serves, NotSupported for ``balance`` by an object that does not count,
-    SegueError when the name is taken, KernelError when an address cannot be listened at.
+    Raises StartRefused for a directory or variables that are gone, SegueError when the name or an
+    address is taken, NotSupported for ``balance`` by an object that does not count, KernelError
+    when an address cannot be listened at.
     """
     _fill_standard_descriptors()
     world = world or World()
@@ -228,7 +228,7 @@ def introduce(service: Service) -> None:
 
 
 def refuse_strangers(observer: Observer, settings: Settings) -> None:
-    """Raise UsageError when somebody listens at one of our addresses already.
+    """Raise SegueError when somebody listens at one of our addresses already.
 
     The kernel would let two of one user's programs share it, and each would get half of the
     other's connections without a word, which ``beside`` asks for.  One at the wildcard of the same
@@ -253,7 +253,7 @@ def refuse_strangers(observer: Observer, settings: Settings) -> None:
                     advice += "; a successor of it starts with --beside"
                 if where.family != bind.address.family and "::" in {where.host, bind.address.host}:
                     advice = f"one at [::] gets what comes by IPv4 too; {advice}"
-                raise UsageError(
+                raise SegueError(
                     f"{bind.address} is in use: {where} belongs to {describe(listener)}; {advice}"
                 )
 
