@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -71,10 +72,24 @@ def test_signals_that_were_ignored_at_the_start_stay_ignored(netns: int, tmp_pat
         assert one.wait() == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+def test_a_job_of_a_script_is_ended_by_int_and_quit(
+    netns: int, tmp_path: Path, number: signal.Signals
+) -> None:
+    """A shell without job control ignores both for what it starts with &."""
+    script = ("sh", "-c", '"$@" & echo $! >"$0.pid"; wait', str(tmp_path / "job"))
+    with Instance(tmp_path, before=script) as one:
+        one.wait_serving()
+        os.kill(one.status()["pid"], number)
+        one.wait()
+        wait_until(lambda: not one.status(), "its end")
+
+
 def test_which_handlers_are_installed() -> None:
-    """All but those of ignored signals; TERM and CHLD always."""
-    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
+    """All but those of ignored signals; the three that end us, and CHLD, always."""
+    always = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD)
+    numbers = (signal.SIGHUP, signal.SIGUSR1, *always)
     handlers: dict[int, Callable[[int], object]] = dict.fromkeys(numbers, print)
     assert set(handled(handlers, ())) == set(handlers)
-    assert set(handled(handlers, handlers)) == {signal.SIGTERM, signal.SIGCHLD}
-    assert signal.SIGINT in handled(handlers, {signal.SIGHUP})
+    assert set(handled(handlers, handlers)) == set(always)
+    assert signal.SIGUSR1 in handled(handlers, {signal.SIGHUP})

@@ -81,11 +81,13 @@ def handled(
 ) -> Mapping[int, Callable[[int], object]]:
     """Those that are to be installed where these signals were ignored at the start.
 
-    nohup(1) ignores HUP, and a shell without job control INT and QUIT of what it runs in the
-    background: whoever started us wants that.  TERM is how a service is stopped, and without CHLD
-    no worker's end would be heard of.
+    nohup(1) ignores HUP: whoever started us wants that.  A shell without job control ignores INT
+    and QUIT of what it runs in the background, so that ^C ends the script alone.  A supervisor is
+    ended by them all the same, as other servers are: INT, INT is how a stuck one is ended, and
+    after a script that has died nobody else would end it.  TERM is how a service is stopped, and
+    without CHLD no worker's end would be heard of.
     """
-    always = {signal.SIGTERM, signal.SIGCHLD}
+    always = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD}
     return {one: it for one, it in handlers.items() if one in always or one not in ignored}
 
 
@@ -124,7 +126,8 @@ class Loop:
     def on_signals(self, handlers: Mapping[int, Callable[[int], object]]) -> None:
         """Call these in the loop, with the number of the signal, when the signals arrive.
 
-        A signal that was ignored at the start stays ignored, and so it is said of HUP.
+        A signal that was ignored at the start stays ignored, as ``handled`` says, and so it is
+        said of HUP.
         """
         ignored = {one for one in handlers if signal.getsignal(one) is signal.SIG_IGN}
         self._signals = handled(handlers, ignored)
