@@ -21,7 +21,7 @@ from segue.visible import whole
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def status(name: str, control: str, *, as_json: bool) -> int:
     """Show the workers and their connections."""
-    answer = request(name, control, requests.Status())
+    answer = request(name, control, requests.ShowStatus())
     if answer["exit"]:
         return int(answer["exit"])
     if as_json:

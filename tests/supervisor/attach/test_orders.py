@@ -20,7 +20,7 @@ from segue.supervisor.control.requests import (
     Rescue,
     Rollback,
     Shift,
-    Status,
+    ShowStatus,
     Stop,
     Weights,
     parse,
@@ -148,7 +148,7 @@ def test_the_status_tells_how_listeners_stand(make: Make) -> None:
     """By generation: who serves, who had its share taken, and who never had one."""
     desk = make(1, 1, 2)
     desk.attached.members[102].ready = False
-    plain = do(desk, Status()).answer["status"]
+    plain = do(desk, ShowStatus()).answer["status"]
     assert [(one["id"], one["stage"]) for one in plain["workers"]] == [
         (0, "draining"), (1, "draining"), (2, "starting"),
     ]  # fmt: skip

@@ -23,7 +23,7 @@ from segue.supervisor.control.requests import (
     Rescue,
     Rollback,
     Shift,
-    Status,
+    ShowStatus,
     Stop,
     Trace,
     Weights,
@@ -31,7 +31,7 @@ from segue.supervisor.control.requests import (
 from segue.supervisor.control.server import Client
 from segue.supervisor.settings import patience
 
-ORDERS = (Status, Shift, Rollback, Promote, Weights, Stop, Detach, Trace, Map, Rescue)
+ORDERS = (ShowStatus, Shift, Rollback, Promote, Weights, Stop, Detach, Trace, Map, Rescue)
 
 
 class Orders:
@@ -56,7 +56,7 @@ class Orders:
                 f" restarted their own way (orders here: {', '.join(one.verb for one in ORDERS)})"
             )
         match request:
-            case Status():
+            case ShowStatus():
                 client.end(0, status=report(attachment).to_json())
             case Shift(percent):
                 generation = attachment.attached.shift(percent)

@@ -95,7 +95,7 @@ def status(to: Running) -> Status:
 
     Raises SegueError as ``ask``, if the supervisor refuses, and if the answer is not a status.
     """
-    answer = ask(to, requests.Status(), lambda _: None)
+    answer = ask(to, requests.ShowStatus(), lambda _: None)
     if "error" in answer:
         raise SegueError(str(answer["error"]))
     return Status.from_json(whole(answer.get("status")))

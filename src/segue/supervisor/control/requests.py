@@ -138,7 +138,7 @@ class Stop(Request):
 
 
 @dataclass(frozen=True, slots=True)
-class Status(Request):
+class ShowStatus(Request):
     """Show the status."""
 
     verb = "status"
@@ -189,7 +189,7 @@ class Detach(Request):
 VERBS: dict[str, type[Request]] = {
     kind.verb: kind
     for kind in (
-        *(Restart, Rollback, Promote, Shift, Weights, Scale, Stop, Status, Reexec, Trace, Map),
+        *(Restart, Rollback, Promote, Shift, Weights, Scale, Stop, ShowStatus, Reexec, Trace, Map),
         *(Rescue, Detach),
     )
 }

@@ -23,7 +23,7 @@ from segue.supervisor.control.requests import (
     Rollback,
     Scale,
     Shift,
-    Status,
+    ShowStatus,
     Stop,
     Trace,
     Weights,
@@ -42,7 +42,9 @@ from segue.supervisor.run.waiting import SUPERSEDED
 from segue.supervisor.workers.passing import pass_on, unheard
 from segue.supervisor.workers.processes import part
 
-ORDERS = (*(Restart, Rollback, Promote, Shift, Weights, Scale, Stop, Status, Reexec, Trace, Map),)
+ORDERS = (
+    *(Restart, Rollback, Promote, Shift, Weights, Scale, Stop, ShowStatus, Reexec, Trace, Map),
+)
 
 
 class Orders:
@@ -88,7 +90,7 @@ class Orders:
                 client.end(0, workers=request.workers)
             case Stop():
                 self._stop(client, request)
-            case Status():
+            case ShowStatus():
                 client.end(0, status=report(self.service, self.checks).to_json())
             case Reexec():
                 self._reexec(client)
