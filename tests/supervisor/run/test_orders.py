@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -16,6 +17,7 @@ from tests.supervisor.run.doubles import Run, Simulated
 from segue.errors import KernelError, NotSupported, SegueError, UsageError
 from segue.supervisor.lifecycle.instance import Renewal
 from segue.supervisor.lifecycle.stages import Phase
+from segue.supervisor.workers.processes import Process
 
 
 def nothing(_: Run) -> None:
@@ -258,6 +260,26 @@ def test_a_signal_to_stop_at_once_kills(run: Run) -> None:
     run.orders.signals[signal.SIGQUIT](signal.SIGQUIT)
     assert set(run.stages.values()) == {"KILLED"}
     assert run.service.exit_code == 128 + signal.SIGQUIT
+
+
+def test_one_that_may_not_be_killed_stops_no_others_end(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said; the plan tries again at the end of the stop timeout."""
+    kill, refuses = Process.kill, True
+
+    def killed(process: Process) -> None:
+        if refuses and process.worker.id == 1:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        kill(process)
+
+    monkeypatch.setattr(Process, "kill", killed)
+    run.orders.signals[signal.SIGQUIT](signal.SIGQUIT)
+    assert run.stages == {1: "STOPPING", 2: "KILLED"}
+    assert "killing worker 1.1 (pid" in run.log
+    refuses = False
+    run.round(60.0)
+    assert "worker 1.1" in next(one for one in run.log.lines if "did not stop in time" in one)
 
 
 def test_a_second_order_to_stop_does_not_kill(run: Run) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -133,13 +135,44 @@ def test_a_worker_that_shut_its_listener_is_replaced(run: Run) -> None:
 
 
 def test_looks_that_are_refused_stop_nothing(run: Run) -> None:
-    """Said once; what clients ask and what is due is done all the same."""
+    """Each is said once; what clients ask and what is due is done all the same."""
     run.refuse("snapshot")
     for _ in range(5):
         run.round(1.1)
-    assert len([one for one in run.log.lines if "snapshot failed" in one]) == 1
+    refused = [one.partition(": ")[0] for one in run.log.lines if "snapshot failed" in one]
+    where = run.settings.binds[0].address
+    assert refused == ["looking for other listeners", f"looking at the listeners at {where}"]
     assert run.ask("scale", workers=1).end == {"exit": 0, "workers": 1}
     assert len(run.shares()) == 1
+
+
+@pytest.mark.parametrize("failing", ["leftovers.step", "flow.round", "survey.step"])
+def test_a_look_that_fails_keeps_no_other_from_being_made(
+    run: Run, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """Newcomers are found ready, and removed files are made again, all the same."""
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    owner, name = failing.split(".")
+    monkeypatch.setattr(type(getattr(run.service, owner)), name, refused)
+    run.orders.restart()
+    run.round()
+    os.unlink(run.paths.notify)
+    run.ready()
+    run.round(1.1)
+    assert run.instance.working == 2
+    assert os.path.exists(run.paths.notify)
+    assert len([one for one in run.log.lines if "Too many open files" in one]) == 1
+
+
+def test_the_socket_of_notifications_is_made_again(run: Run) -> None:
+    """Without it a next worker's READY=1 would be lost."""
+    os.unlink(run.paths.notify)
+    run.round(1.1)
+    assert os.path.exists(run.paths.notify)
+    assert "it is there again" in run.log
 
 
 def test_it_is_over_when_the_last_worker_has_ended(run: Run) -> None:

@@ -67,7 +67,7 @@ class Doors:
 
         Raises SegueError or OSError if that fails.  Serving continues, and it is tried again.
         """
-        if self._all_open() and self._paths.whole():
+        if self._all_open() and self._paths.whole(notify=self._notified is not None):
             return False
         self._shut()
         if self.lock is not None:

@@ -103,14 +103,15 @@ class Paths:
         """The file that the running supervisor has locked."""
         return f"{self.base}.lock"
 
-    def whole(self) -> bool:
-        """True if clients and a next supervisor can find this instance.
+    def whole(self, *, notify: bool) -> bool:
+        """True if clients, a next supervisor and, with ``notify``, workers can find this instance.
 
         Raises OSError if that cannot be told, such as EMFILE.
         """
         try:
             with openat.around(self.base) as (here, own):
-                return here.holds(f"{own}.sock") and here.holds(f"{own}.lock")
+                kinds = ("sock", "lock", "notify") if notify else ("sock", "lock")
+                return all(here.holds(f"{own}.{kind}") for kind in kinds)
         except (FileNotFoundError, NotADirectoryError, UsageError):
             return False
 

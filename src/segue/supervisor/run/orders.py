@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from segue.errors import NotSupported, UsageError
 from segue.supervisor import notify
@@ -31,7 +32,7 @@ from segue.supervisor.control.requests import (
 )
 from segue.supervisor.control.server import Client
 from segue.supervisor.lifecycle.ending import ENDING, Meaning, meaning
-from segue.supervisor.lifecycle.instance import Renewal
+from segue.supervisor.lifecycle.instance import Renewal, Worker
 from segue.supervisor.lifecycle.stages import InstanceInput, Phase, Stage, WorkerInput
 from segue.supervisor.lifecycle.turn import awaited, busy, nothing_before
 from segue.supervisor.run import upgrade
@@ -313,8 +314,13 @@ class Orders:
             if worker.stage is not Stage.KILLED:
                 if worker.stage is not Stage.STOPPING:
                     worker.feed(WorkerInput.STOP, service.world.now())
-                worker.feed(WorkerInput.KILL, service.world.now())
-                service.processes.by_worker[worker.id].kill()
+                kill = partial(self._kill, worker)
+                # One that cannot be killed is tried again by the plan, and stops no other's end.
+                service.loop.attempt(f"killing {worker.name}", kill)
+
+    def _kill(self, worker: Worker) -> None:
+        self.service.processes.by_worker[worker.id].kill()
+        worker.feed(WorkerInput.KILL, self.service.world.now())
 
     def _stop(self, client: Client, request: Stop) -> None:
         self.service.waiting.for_stop(client)  # first, so that it hears how it goes

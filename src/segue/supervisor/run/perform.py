@@ -305,9 +305,9 @@ class Performer:
             self.listeners.let_go(worker)
 
     def _kill(self, worker: Worker) -> None:
+        self.service.processes.by_worker[worker.id].kill()
         self._feed(worker, WorkerInput.KILL)
         self.service.say(f"{worker.name} is killed: it did not stop in time")
-        self.service.processes.by_worker[worker.id].kill()
 
     def _abandon(self, generation: int, why: str, reason: str) -> None:
         """Keep the working generation; the plan stops the newcomers."""

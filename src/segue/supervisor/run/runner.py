@@ -158,37 +158,54 @@ class Runner:
 
     def tick(self) -> None:
         """Proofs of readiness, queues, strangers, and what workers print."""
-        service = self.service
-        service.loop.attempt("passing on what workers print", service.flow.round)
+        service, attempt = self.service, self.service.loop.attempt
+        attempt("passing on what workers print", service.flow.round)
         now = service.world.now()
-        service.leftovers.step(service.processes)
-        self.performer.listeners.step(now)
+        # Each by itself: what cannot be done now, for want of descriptors or by a full disk, must
+        # not keep the rest from being done.
+        attempt("ending what workers left", lambda: service.leftovers.step(service.processes))
+        attempt("waking workers", lambda: self.performer.listeners.step(now))
         if service.settings.bind_by == "worker" and now >= self._discover_at:
-            for said in discover(service.instance, service.processes, service.fronts):
-                service.say(said)
-            took = service.world.now() - now
-            self._discover_at = now + max(_SELF_BOUND_PACE, _COST * took)
-        waiting = [one for one in service.instance.living if one.stage is Stage.STARTING]
-        if waiting:
-            # What a worker said before it accepted counts before its accepting does.
-            self._notified()
-        for worker in waiting:
-            self._prove(worker, now)
-        if said := service.processes.weights.look(now, service.world.now):
-            service.say(said)
-        self._survey(service.survey.step)
-        self.checks.step(service.loop)
+            attempt("looking for listeners of workers", lambda: self._discover(now))
+        self._prove_all(now)
+        attempt("giving starting workers their weight", lambda: self._weigh(now))
+        attempt("looking at connections", lambda: self._survey(service.survey.step))
+        attempt("asking workers whether they live", lambda: self.checks.step(service.loop))
         self._outage(now)
         service.doors.hurry()
         if self.balancing is not None:
-            self.balancing.step(now, self.rescue.stalls, self.rescue.diverted)
+            looks = self.rescue.stalls, self.rescue.diverted
+            attempt("balancing", partial(self.balancing.step, now, *looks))
         if now >= self._looked + _IDLE_PACE:
             self._looked = now
-            service.processes.kills.look()
+            attempt("counting kills for want of memory", service.processes.kills.look)
             ready = [one for one in service.instance.living if one.stage in _READY]
-            self.performer.listeners.give_backlogs(ready)
+            backlogs = partial(self.performer.listeners.give_backlogs, ready)
+            attempt("giving listeners their backlog", backlogs)
             self.upkeep.look()
-            self.orders.keep_files()
+            attempt("keeping the files of the instance", self.orders.keep_files)
+
+    def _discover(self, now: float) -> None:
+        service = self.service
+        try:
+            for said in discover(service.instance, service.processes, service.fronts):
+                service.say(said)
+        finally:
+            took = service.world.now() - now
+            self._discover_at = now + max(_SELF_BOUND_PACE, _COST * took)
+
+    def _weigh(self, now: float) -> None:
+        if said := self.service.processes.weights.look(now, self.service.world.now):
+            self.service.say(said)
+
+    def _prove_all(self, now: float) -> None:
+        attempt = self.service.loop.attempt
+        waiting = [one for one in self.service.instance.living if one.stage is Stage.STARTING]
+        if waiting:
+            # What a worker said before it accepted counts before its accepting does.
+            attempt("reading notifications", self._notified)
+        for worker in waiting:
+            attempt(f"asking whether {worker.name} is ready", partial(self._prove, worker, now))
 
     def _outage(self, now: float) -> None:
         """Say that no worker serves, once a minute, here and to the service manager."""

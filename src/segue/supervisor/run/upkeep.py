@@ -26,21 +26,24 @@ class Upkeep:
         self._gone: set[int] = set()  # fronts whose program was not in force at the last look
 
     def look(self) -> None:
-        """Everything once.  Raises KernelError or OSError when something cannot be looked at."""
+        """Everything once.  Each look may be refused, and the others are made all the same."""
+        attempt, partial = self.service.loop.attempt, functools.partial
+        attempt("looking for other listeners", self._find_strangers)
+        for front in self.service.fronts:
+            where = front.bind.address
+            attempt(f"looking at the listeners at {where}", partial(self._look_at, front))
+            attempt(f"looking for the program at {where}", partial(self._look_after, front))
+
+    def _look_at(self, front: Front) -> None:
         service = self.service
-        self._find_strangers()
-        for front in service.fronts:
-            listening = service.observer.snapshot(front.bind.address).listeners
-            cookies = frozenset(one.cookie for one in listening)
-            front.left = {one: name for one, name in front.left.items() if one in cookies}
-            if isinstance(front.steering, IndexAddressed):
-                for said in front.steering.check(cookies):
-                    service.say(said)
-            if service.settings.bind_by == "supervisor":
-                self._find_shut(front, cookies)
-            # It may not be possible at all, and everything else is to be looked at all the same.
-            doing = f"looking for the program at {front.bind.address}"
-            service.loop.attempt(doing, functools.partial(self._look_after, front))
+        listening = service.observer.snapshot(front.bind.address).listeners
+        cookies = frozenset(one.cookie for one in listening)
+        front.left = {one: name for one, name in front.left.items() if one in cookies}
+        if isinstance(front.steering, IndexAddressed):
+            for said in front.steering.check(cookies):
+                service.say(said)
+        if service.settings.bind_by == "supervisor":
+            self._find_shut(front, cookies)
 
     def _look_after(self, front: Front) -> None:
         """A worker may take the group's program off, and one of our own user may exchange it."""

@@ -97,12 +97,17 @@ class Process:
                     oom.adjust(pid, usual)
 
     def kill(self) -> None:
-        """Send SIGKILL to the worker and to every process in its tree."""
-        below = proc.below(self.child.pid)
-        if not pidfd.ended(self.child.pidfd):  # otherwise the pid may be reused
-            for pid, born in below.items():
-                pidfd.signal_same(pid, born, signal.SIGKILL)
-        self.signal(signal.SIGKILL)
+        """Send SIGKILL to the worker and to every process in its tree.
+
+        Raises OSError if the worker may not be signalled.
+        """
+        try:
+            below = proc.below(self.child.pid)
+            if not pidfd.ended(self.child.pidfd):  # otherwise the pid may be reused
+                for pid, born in below.items():
+                    pidfd.signal_same(pid, born, signal.SIGKILL)
+        finally:
+            self.signal(signal.SIGKILL)
 
     def close(self) -> None:
         """Close pidfd, pipe and knocks; remove the flag."""
