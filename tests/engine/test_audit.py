@@ -55,6 +55,26 @@ def test_a_difference_is_found_with_its_level_and_its_holders(name: str) -> None
     assert finding.matters is (finding.level is not Level.FINE)
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [
+        ((131072, 0), (60000, 30000), ["SO_RCVBUF"]),
+        ((80000, 40000), (60000, 30000), ["SO_RCVBUF"]),
+        ((131072, 0), (60000, 20000), ["SO_RCVBUF", "TCP_WINDOW_CLAMP"]),
+        ((60000, 0), (60000, 30000), ["TCP_WINDOW_CLAMP"]),
+    ],
+)
+def test_a_clamp_that_the_receive_buffer_has_set_is_told_with_it(
+    one: tuple[int, int], other: tuple[int, int], told: list[str]
+) -> None:
+    """Linux 7.2 sets the clamp to half of SO_RCVBUF; one that the server has set is told too."""
+    members = {
+        cookie: {**SAME, "SO_RCVBUF": buffer, "TCP_WINDOW_CLAMP": clamp}
+        for cookie, (buffer, clamp) in enumerate((one, other))
+    }
+    assert [finding.name for finding in audit(members)] == told
+
+
 @pytest.mark.parametrize("members", [{11: {**SAME, "SO_REUSEPORT": 0}}, two(SO_REUSEPORT=0)])
 def test_who_cannot_be_joined_is_refused(members: dict[int, Options]) -> None:
     """Alone too: it is no difference, but no successor could start."""

@@ -157,6 +157,7 @@ MEANINGS: dict[str, Meaning] = {
     "SO_PRIORITY": Meaning(Level.FINE, OptionSource.NEITHER, "connections do not inherit it"),
     "SO_INCOMING_CPU": Meaning(Level.FINE, OptionSource.NEITHER, "connections do not inherit it"),
 }
+_CLAMP = "TCP_WINDOW_CLAMP"
 # What, with the address, makes a group (inet_reuseport_add_sock): the rest is only compared
 # within one.
 _IDENTITY = (UID, "IPV6_V6ONLY", "SO_BINDTODEVICE")
@@ -202,9 +203,20 @@ def audit(options: Mapping[int, Options], allow: Collection[str] = ()) -> tuple[
         groups.setdefault(tuple(map(one.get, _IDENTITY)), {})[cookie] = one
     rest = [name for name in MEANINGS if name not in {ADDRESS, "SO_REUSEPORT", *_IDENTITY}]
     for members in groups.values():
-        found += _differences(rest, members, allow)
+        told = [name for name in rest if name != _CLAMP or not _by_buffer(members)]
+        found += _differences(told, members, allow)
     gravity = list(Level)
     return tuple(sorted(found, key=lambda one: gravity.index(one.level)))
+
+
+def _by_buffer(members: Mapping[int, Options]) -> bool:
+    """Whether their window clamps differ only because their SO_RCVBUF does.
+
+    From Linux 7.2 on, setting SO_RCVBUF sets the clamp too, to half of what SO_RCVBUF then reads.
+    """
+    clamps = [(one.get(_CLAMP, 0), one.get("SO_RCVBUF", 0)) for one in members.values()]
+    follow = all(clamp in {0, int(buffer) // 2} for clamp, buffer in clamps)
+    return follow and len(_holders("SO_RCVBUF", members)) > 1
 
 
 def _differences(
