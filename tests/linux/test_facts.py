@@ -17,7 +17,7 @@ from segue.lab.replay import replay
 from segue.lab.sides import ModelSide, kernel
 from segue.linux import snmp
 from segue.linux.sock_diag import SockDiag
-from segue.linux.sockopt import open_listener
+from segue.linux.sockopt import drops, open_listener
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 
@@ -115,6 +115,18 @@ def test_a_group_is_of_one_user(netns: int) -> None:
     with open_listener(HERE, backlog=9):
         assert as_nobody(join) == errno.EADDRINUSE
     assert as_nobody(join) is None
+
+
+def test_a_deferred_handshake_counts_as_a_drop(netns: int) -> None:
+    """One for each connection, though each is accepted."""
+    with open_listener(HERE, backlog=9) as listener:
+        for deferred, counted in ((0, 0), (1, 3)):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, deferred)
+            for _ in range(3):
+                with socket.create_connection(PAIR, timeout=5) as client:
+                    client.sendall(b"x")
+                    listener.accept()[0].close()
+            assert drops(listener) == counted
 
 
 @pytest.mark.kernel("6.18")

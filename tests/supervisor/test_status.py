@@ -162,6 +162,13 @@ def test_without_a_generation_there_is_none() -> None:
     assert "attached, no generation, engine" in shown(nobody)
 
 
+def test_drops_that_are_none_are_not_shown_as_drops() -> None:
+    """With TCP_DEFER_ACCEPT the kernel counts each connection: a sentence says so."""
+    text = shown(replace(STATUS, workers=(replace(WORKER, drops=None, queue=0, new=0),)))
+    assert "TCP_DEFER_ACCEPT" in text
+    assert "TCP_DEFER_ACCEPT" not in shown(STATUS)
+
+
 def test_what_each_generation_runs_is_shown() -> None:
     """With the directory by name and resolved, and the worker that runs elsewhere."""
     text = shown(STATUS)

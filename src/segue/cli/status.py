@@ -58,12 +58,19 @@ def show(status: Status, console: Console) -> None:
             *([f"{one.weight:.2f}"] if balanced else []),
             f"{one.share:g} %" if one.share else "-",
             str(one.queue),
-            str(one.drops),
+            "-" if one.drops is None else str(one.drops),
             "?" if one.connections is None else str(one.connections),
             str(one.new),
             str(one.migrated),
         )
     console.print(table)
+    if any(one.drops is None for one in status.workers):
+        console.print(
+            "drops are not shown where TCP_DEFER_ACCEPT is set: the kernel counts one for each"
+            " connection there",
+            style="dim",
+            highlight=False,
+        )
     runs = {one.generation: one for one in status.generations}
     for start in status.generations:
         there = "" if start.resolved == start.directory else f" ({start.resolved})"

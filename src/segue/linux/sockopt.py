@@ -212,7 +212,8 @@ def defers(listener: socket.socket) -> bool:
 def drops(sock: socket.socket) -> int | None:
     """Packets that were dropped at this socket, modulo 2**32; None before Linux 4.12.
 
-    A listener counts what its filter or its full queue refused.
+    A listener counts what its filter or its full queue refused, and with TCP_DEFER_ACCEPT the ACK
+    of every handshake (FACTS, deferred-drops).
     """
     try:
         memory = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _SK_MEMINFO_BYTES)

@@ -319,6 +319,17 @@ def test_a_size_that_cannot_be_is_refused_by_signal_too(begin: Callable[..., Run
     assert run.instance.size == 1
 
 
+def test_drops_are_told_where_they_are_drops(run: Run) -> None:
+    """With TCP_DEFER_ACCEPT the kernel counts one for each connection."""
+    (held,) = run.worker(1).listeners
+    listener = run.service.fronts[0].sockets[held.slot]
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5)
+    answer = run.ask("status").end
+    assert answer is not None
+    workers = answer["status"]["workers"]
+    assert [one["drops"] for one in workers] == [None, 0]
+
+
 def test_status_is_one_look(run: Run) -> None:
     """It has phase, generations and workers, and changes nothing."""
     before = run.instance.to_json()

@@ -57,7 +57,7 @@ def report(attachment: Attachment) -> Status:
                 age=round(boot - started, 3),
                 share=round(100 * weight / total, 2),
                 queue=listener.queue,
-                drops=listener.drops,
+                drops=(None if attachment.front.waits_for_data(member.slot) else listener.drops),
                 connections=len(group.held_by(holders)),
                 new=count.new,
                 migrated=count.migrated,

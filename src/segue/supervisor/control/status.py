@@ -28,7 +28,7 @@ class WorkerStatus:
     command: str = ""
     weight: float = 1.0  # by ``--balance queue``
     queue: int = 0
-    drops: int = 0
+    drops: int | None = 0  # None with TCP_DEFER_ACCEPT, where each connection counts as one
     connections: int | None = 0  # None if there are too many processes to look at
     new: int = 0  # connections selected for it, and connections that migrated to it
     migrated: int = 0

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from segue.engine.steering import counts_of
 from segue.errors import NotSupported
 from segue.linux.inet_diag import info_of
-from segue.linux.sockopt import drops
+from segue.linux.sockopt import defers, drops
 from segue.observe.balance import Balance, Window
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.health import Stall
@@ -135,7 +135,7 @@ class Balancing:
                 # In this order, so that a connection selected meanwhile does not look accepted.
                 selected, info = front.selected(at.slot), info_of(listener)
                 one.kept += selected - (info.unacked if info else 0)
-                one.dropped += drops(listener) or 0
+                one.dropped += 0 if defers(listener) else drops(listener) or 0
         return found
 
 

@@ -30,7 +30,7 @@ def report(service: Service, checks: Checks) -> Status:
     fronts: list[FrontStatus] = []
     connections: dict[int, int] = {}
     queues: dict[int, int] = {}
-    drops: dict[int, int] = {}
+    drops: dict[int, int | None] = {}
     selected: dict[int, tuple[int, int]] = {}
     by_slot = {
         (held.bind, held.slot): worker.id for worker in instance.living for held in worker.listeners
@@ -50,7 +50,9 @@ def report(service: Service, checks: Checks) -> Status:
                 listener = group.by_cookie(held.cookie)
                 if held.bind == front.number and listener is not None:
                     queues[worker_.id] = queues.get(worker_.id, 0) + listener.queue
-                    drops[worker_.id] = drops.get(worker_.id, 0) + listener.drops
+                    before = drops.get(worker_.id, 0)
+                    told = before is not None and not front.waits_for_data(held.slot)
+                    drops[worker_.id] = (before or 0) + listener.drops if told else None
         for slot, count in counts.items():
             if slot is None:
                 continue
