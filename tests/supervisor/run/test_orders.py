@@ -184,6 +184,17 @@ def test_a_rollback_takes_a_canarys_part_back(run: Run) -> None:
     assert run.shares() == {1: 1.0, 2: 1.0}
     assert run.instance.phase is Phase.SERVING
     assert set(run.stages) == {1, 2, 3, 4}
+    run.end(1)
+    assert "may be the version that was rolled back" in run.log
+
+
+def test_a_canary_that_fails_is_rolled_back(run: Run) -> None:
+    """What is installed may be its version, which a worker that is replaced would run."""
+    canary(run)
+    run.end(3, 1)
+    assert run.instance.phase is Phase.SERVING
+    run.end(1)
+    assert "may be the version that was rolled back" in run.log
 
 
 def test_a_rollback_goes_back_to_kept_workers(run: Run) -> None:

@@ -191,6 +191,7 @@ class Orders:
         too = ""
         if instance.newcomer is not None and instance.phase in {Phase.RENEWING, Phase.CANARY}:
             self._give_up("it was rolled back", 1)
+            instance.rolled_back = True
             if instance.queued is not None:
                 # It would bring what is installed now, which may be what was just rolled back.
                 instance.queued, too = None, "; the restart that waited is given up too"

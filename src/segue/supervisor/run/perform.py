@@ -311,8 +311,10 @@ class Performer:
 
     def _abandon(self, generation: int, why: str, reason: str) -> None:
         """Keep the working generation; the plan stops the newcomers."""
-        self.service.instance.feed(InstanceInput.FAILED)
-        self.service.instance.newcomer = None
+        instance = self.service.instance
+        instance.rolled_back = instance.phase is Phase.CANARY  # it had served
+        instance.feed(InstanceInput.FAILED)
+        instance.newcomer = None
         self.service.failed(generation, why, reason=reason)
 
     def _give_up(self, why: str) -> None:
