@@ -60,6 +60,17 @@ def test_numbers_are_those_of_the_worker_and_its_generation() -> None:
         ({"idle_grace": -1.0}, "--idle-grace"),
         ({"stall_kill": -1.0}, "--stall-kill"),
         ({"balance": "queue", "engine": "drain"}, "--balance queue needs the counters"),
+        ({"max_lifetime": 0.5}, r"at least 1 and less than a year in seconds, or 0 \(got 0.5\)"),
+        ({"max_lifetime": -1.0}, "--max-lifetime"),
+        ({"max_lifetime": float("nan")}, "--max-lifetime"),
+        ({"max_lifetime": float("inf")}, "--max-lifetime"),
+        ({"max_rss": "300"}, r"--max-rss must be a size such as 300M or 1G, or 0 \(got '300'\)"),
+        ({"max_rss": "-1M"}, "--max-rss must be a size"),
+        ({"max_rss": "1K"}, "--max-rss must be between 1M and 1024T"),
+        ({"max_rss": "9" * 400 + "G"}, "--max-rss must be between 1M and 1024T"),
+        ({"max_connections": -1}, "--max-connections must be between 1 and"),
+        ({"max_connections": 1 << 31}, "--max-connections must be between 1 and"),
+        ({"max_connections": 9, "engine": "drain"}, "--max-connections needs the counters"),
         ({"rescue": "on"}, "50ms or 1s, or off"),
         ({"rescue": "1ms"}, "between 10ms and 60s"),
         ({"ready_http": "health"}, "a path"),
@@ -158,3 +169,26 @@ def test_which_backlog_a_listener_gets(
 ) -> None:
     """What was asked for, as far as the system gives it; the default only raises our own."""
     assert made(**more).backlog_for(has, cap) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("", 0),
+        ("0", 0),
+        ("300M", 300 << 20),
+        ("1.5G", 3 << 29),
+        ("2048K", 2 << 20),
+        ("1T", 1 << 40),
+    ],
+)
+def test_a_size_is_a_number_with_a_unit(text: str, size: int) -> None:
+    """Units are powers of 1024; 0 and nothing are no limit."""
+    assert made(max_rss=text).limits.max_rss == size
+
+
+def test_what_counts_connections_asks_for_the_engine_that_does() -> None:
+    """With auto that is decided before anything starts, and not when a count is missing."""
+    assert made().wanted_engine == "auto"
+    assert made(max_lifetime=60.0, max_rss="1G").wanted_engine == "auto"
+    assert made(max_connections=100).wanted_engine == "migrate"

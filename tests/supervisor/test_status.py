@@ -23,6 +23,7 @@ WORKER = WorkerStatus(
     generation=2, id=7, pid=71, stage="serving", age=3.5, directory="/srv/releases/1",
     share=60.0, command="server", weight=0.5, queue=1, drops=2, connections=None, new=5,
     migrated=6, left_out=1000, missing="GET / was answered 400",
+    memory=5 << 20, given=9, recycling="5 MB of 4 MB",
     slots=(("127.0.0.1:80", 3), ("[::1]:80", 0)), stalled=0.25, stalls=4, rescued=8,
     hangs="accepts nothing for 3 s, 2 wait", outgoing="it is old",
 )  # fmt: skip
@@ -146,7 +147,8 @@ def test_everything_has_a_line_of_its_own() -> None:
     for part in (
         "canary, generations 1 and 2, 3 worker(s), engine", "?", "0.50",
         "worker 2.7 stalled for 0.2 s: 4 stall(s), 8 connection(s) rescued",
-        "worker 2.7 accepts nothing for 3 s, 2 wait", "worker 2.7 is replaced: it is old",
+        "worker 2.7 accepts nothing for 3 s, 2 wait",
+        "worker 2.7 is recycled: 5 MB of 4 MB",
         "worker 2.7 prints too much: 1,000 line(s)", "6 line(s) were dropped",
         "7 notification(s) from", "1 time(s) and put back", "left alone: nginx (pid 9)",
         "o.o: seen 9", "5 accepted connection(s) were cut",
@@ -177,3 +179,10 @@ def test_what_each_generation_runs_is_shown() -> None:
     )
     assert "worker 2.7 runs in /srv/releases/1" in text
     assert "runs in" not in shown(replace(STATUS, generations=()))
+
+
+def test_a_worker_that_is_replaced_has_one_cause() -> None:
+    """That of recycling has more in it than what the plan knows."""
+    other = replace(STATUS, workers=(replace(WORKER, recycling=""),))
+    assert "worker 2.7 is replaced: it is old" in shown(other)
+    assert "is replaced" not in shown(STATUS)

@@ -237,6 +237,26 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
     "queue: give a worker whose queue never empties a smaller share, in proportion to its accept"
     " rate. Needs the engine migrate (docs/BALANCE.md).",
 )
+@_option(
+    "--max-lifetime",
+    "Recycle a worker after SECONDS: a successor is started, and takes its place when it is ready."
+    " One worker at a time, and each up to a tenth earlier than the others (docs/RECYCLE.md). 0"
+    " disables this.",
+    metavar="SECONDS",
+    type=float,
+)
+@_option(
+    "--max-rss",
+    "Recycle a worker when it and its child processes use SIZE of memory, such as 300M or 1G. 0"
+    " disables this.",
+    metavar="SIZE",
+)
+@_option(
+    "--max-connections",
+    "Recycle a worker when it was given N connections. Needs the engine migrate. 0 disables this.",
+    metavar="N",
+    type=int,
+)
 @click.option(
     "--env", multiple=True, metavar="NAME=VALUE", help="Add a variable to the workers' environment."
 )

@@ -46,7 +46,9 @@ def show(status: Status, console: Console) -> None:
     # Weights are shown only if --balance changes them.
     balanced = status.balance != "off"
     weight = ("weight",) if balanced else ()
-    for heading in ("age", *weight, "share", "queue", "drops", "held", "new", "migrated here"):
+    memory = ("memory",) if any(one.memory for one in status.workers) else ()
+    headings = (*weight, "share", "queue", "drops", "held", "new", "migrated here")
+    for heading in ("age", *memory, *headings):
         table.add_column(heading, justify="right")
     colours = {"serving": "green", "draining": "yellow", "starting": "cyan", "standby": "cyan"}
     for one in status.workers:
@@ -55,6 +57,7 @@ def show(status: Status, console: Console) -> None:
             f"{one.pid} {cell(one.command)}".rstrip(),
             f"[{colours.get(one.stage, 'red')}]{cell(one.stage)}[/]",
             f"{one.age:.0f} s",
+            *([f"{one.memory / (1 << 20):.0f} MB"] if memory else []),
             *([f"{one.weight:.2f}"] if balanced else []),
             f"{one.share:g} %" if one.share else "-",
             str(one.queue),
@@ -136,7 +139,9 @@ def _notes(worker: WorkerStatus, console: Console) -> None:
         notes.append((f"{now}: {moved}", colour))
     if worker.hangs:
         notes.append((worker.hangs, "red"))
-    if worker.outgoing:
+    if worker.recycling:
+        notes.append((f"is recycled: {worker.recycling}", "yellow"))
+    elif worker.outgoing:
         notes.append((f"is replaced: {worker.outgoing}", "yellow"))
     if worker.missing:
         notes.append((f"is not ready: {worker.missing}", "yellow"))

@@ -28,6 +28,9 @@ from segue.supervisor.lifecycle.limits import Limits
 TOKEN = re.compile(r"\{(fd|host|port|worker|generation)\}")
 _LONGEST_FILE = 1 << 16  # bytes of a segue.toml
 _TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT])")
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_LONGEST_LIFE = 366 * 86400.0  # seconds
 # More than the 511 or 1024 that servers choose.  somaxconn (4096) still limits it.
 BACKLOG = 2048
 FIRST_FD = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
@@ -45,6 +48,23 @@ def patience(text: str, flag: str, more: str = "") -> float:
     if not 0.01 <= seconds <= 60:
         raise UsageError(f"{flag} must be between 10ms and 60s{more} (got {text})")
     return seconds
+
+
+def size(text: str, flag: str) -> int:
+    """Bytes of a size such as 300M; 0 for "0" and "".  ``flag`` is for the error.
+
+    Units are those of systemd: powers of 1024.  Raises UsageError if the text is not a size, or is
+    out of range.
+    """
+    if text in {"", "0"}:
+        return 0
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise UsageError(f"{flag} must be a size such as 300M or 1G, or 0 (got {shown(text)})")
+    size = float(found[1]) * _UNITS[found[2]]
+    if not _UNITS["M"] <= size <= 1024 * _UNITS["T"]:
+        raise UsageError(f"{flag} must be between 1M and 1024T, or 0 (got {text})")
+    return int(size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +155,10 @@ class Settings:
     stall_kill: float = 0.0
     # Where workers differ, shares that change by themselves help.  Elsewhere they surprise.
     balance: Literal["off", "queue"] = "off"
+    # Of each worker, at which it is recycled.  What a program leaks nobody but the user knows.
+    max_lifetime: float = 0.0
+    max_rss: str = ""
+    max_connections: int = 0
     env: tuple[str, ...] = field(default=())
     env_file: str = ""
 
@@ -199,6 +223,22 @@ class Settings:
                 f"--balance queue needs the counters of the engine migrate (got --engine"
                 f" {self.engine})"
             )
+        if self.max_lifetime and not 1 <= self.max_lifetime < _LONGEST_LIFE:
+            raise UsageError(
+                "--max-lifetime must be at least 1 and less than a year in seconds, or 0"
+                f" (got {self.max_lifetime:g})"
+            )
+        if not 0 <= self.max_connections < 1 << 31:
+            raise UsageError(
+                f"--max-connections must be between 1 and {(1 << 31) - 1}, or 0"
+                f" (got {self.max_connections})"
+            )
+        if self.max_connections and self.engine not in {"auto", "migrate"}:
+            raise UsageError(
+                f"--max-connections needs the counters of the engine migrate (got --engine"
+                f" {self.engine}); --max-lifetime and --max-rss work with every engine"
+            )
+        size(self.max_rss, "--max-rss")
         for flag, path in (("chdir", self.chdir), ("env-file", self.env_file)):
             if "\0" in path:
                 raise UsageError(f"--{flag} must be a path (got {shown(path)})")
@@ -226,12 +266,22 @@ class Settings:
             crash_limit=self.crash_limit,
             crash_window=self.crash_window,
             stall_kill=self.stall_kill,
+            max_lifetime=self.max_lifetime,
+            max_rss=size(self.max_rss, "--max-rss"),
+            max_connections=self.max_connections,
         )
 
     @property
     def wanted_engine(self) -> str:
         """The engine to ask for.  Only migrate runs a chosen program or counts by worker."""
-        return "migrate" if self.program_choice or self.balance == "queue" else self.engine
+        return "migrate" if self.program_choice or self.counting else self.engine
+
+    @property
+    def counting(self) -> str:
+        """The setting that needs a count of each worker's connections, as a flag; "" for none."""
+        if self.balance == "queue":
+            return "--balance queue"
+        return "--max-connections" if self.max_connections else ""
 
     @property
     def program_choice(self) -> ProgramChoice:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.supervisor.run.doubles import Run, Simulated, settings_of
+
+from segue.observe.snapshot import Observer
+from segue.supervisor.run.takeover import take_over
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +48,22 @@ def begin(simulated: Simulated, tmp_path: Path) -> Iterator[Callable[..., Run]]:
         if signal.getsignal(number) is not handler:
             signal.signal(number, handler)
     assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+@pytest.fixture
+def killed(simulated: Simulated, begin: Callable[..., Run]) -> Callable[[Run], None]:
+    """Kills the supervisor of a run, whose workers hold its listeners, and takes it over."""
+    simulated.observer = Observer
+
+    def kill(run: Run, **changed: Any) -> None:
+        run.die()
+        asked = replace(run.asked, settings=replace(run.settings, **changed))
+        plain = run.paths.read_record()
+        assert plain is not None
+        world = run.simulated.world()
+        run.own(take_over(plain, asked, run.paths, run.paths.lock(), run.log, world))
+
+    return kill
 
 
 @pytest.fixture

@@ -9,30 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.supervisor.run.doubles import Run, Simulated, signals_of
+from tests.supervisor.run.doubles import Run, signals_of
 
 from segue.errors import SegueError, UsageError
-from segue.observe.snapshot import Observer
 from segue.supervisor.lifecycle.instance import Renewal
 from segue.supervisor.lifecycle.stages import Phase
 from segue.supervisor.run.takeover import anyone_alive, take_over
 from segue.worker import VARIABLE
-
-
-@pytest.fixture
-def killed(simulated: Simulated, begin: Callable[..., Run]) -> Callable[[Run], None]:
-    """Kills the supervisor of a run, whose workers hold its listeners, and takes it over."""
-    simulated.observer = Observer
-
-    def kill(run: Run, **changed: Any) -> None:
-        run.die()
-        asked = replace(run.asked, settings=replace(run.settings, **changed))
-        plain = run.paths.read_record()
-        assert plain is not None
-        world = run.simulated.world()
-        run.own(take_over(plain, asked, run.paths, run.paths.lock(), run.log, world))
-
-    return kill
 
 
 @pytest.fixture

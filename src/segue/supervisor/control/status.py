@@ -38,6 +38,9 @@ class WorkerStatus:
     slots: tuple[tuple[str, int], ...] = ()  # (address, slot)
     stalled: float | None = None  # how long it has accepted nothing; None if it accepts
     stalls: int = 0
+    memory: int = 0  # bytes, with --max-rss
+    given: int = 0  # connections that it was given, with --max-connections
+    recycling: str = ""  # why a successor is to replace it, and what that waits for
     rescued: int = 0  # connections that were moved away from it
     hangs: str = (
         ""  # for how long it has accepted nothing, whatever the others do; "" if it accepts

@@ -70,6 +70,9 @@ class Worker:
     stop_requested: bool = False  # we told it to stop, so its end is not a crash
     directory: str = ""  # what the name of its directory led to at its start
     reason: str = ""  # more of its outcome: why, or its last words; told when it ended
+    memory: int = 0  # bytes of its processes at the last look, if they are limited
+    given: int = 0  # connections that it was given up to the last look, if they are limited
+    over_since: float = 0.0  # when it had reached a limit at which it is recycled; 0 if it has not
 
     def feed(self, given: WorkerInput, now: float) -> None:
         """Go one step of the table.  Raises IllegalInput and changes nothing without a row."""
@@ -103,6 +106,17 @@ class Renewal:
     cut: bool = False  # also close accepted connections (--cut)
 
 
+@dataclass(frozen=True, slots=True)
+class Recycling:
+    """A worker that serves on until a successor has its share, and then drains."""
+
+    worker: int
+    why: str
+    before: int  # the last worker that was started before
+    waits: str = ""  # why this has not begun; "" if it has
+    failing: bool = False  # that its successors fail was said
+
+
 @dataclass(slots=True)
 class Instance:
     """One ``segue run``: its phase, its generations and their workers."""
@@ -124,6 +138,9 @@ class Instance:
     replaced: float = 0.0  # when a worker was last told to be replaced
     refuse_at: float = 0.0  # once it is to stop: when it takes no new connections any more
     stop_by: float = 0.0  # and when whatever still runs is killed; 0 for never
+    recycling: Recycling | None = None
+    hasty: int = 0  # workers in a row that were recycled soon after they began to serve
+    recycle_after: float = 0.0  # no recycling begins earlier
     workers: dict[int, Worker] = field(default_factory=dict)
     starts: dict[int, Start] = field(default_factory=dict)  # by generation
     queued: Renewal | None = None  # a restart that waits its turn (turn.py)
@@ -225,6 +242,11 @@ class Instance:
                 "balance": _factors(plain.get("balance", {})),
                 "crashes": [_finite(one) for one in plain.get("crashes", ())],
                 "workers": {one.id: one for one in workers},
+                "recycling": (
+                    Recycling(**known(Recycling, plain["recycling"]))
+                    if plain.get("recycling")
+                    else None
+                ),
                 "starts": {
                     int(number): Start(**known(Start, one))
                     for number, one in plain.get("starts", {}).items()

@@ -20,3 +20,7 @@ class Limits:
     crash_window: float = 60.0
     respawn: bool = True
     stall_kill: float = 0.0  # 0 means never
+    # A worker that reaches one of these is recycled; 0 means never.
+    max_lifetime: float = 0.0
+    max_rss: int = 0  # bytes
+    max_connections: int = 0

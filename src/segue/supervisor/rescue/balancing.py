@@ -140,18 +140,21 @@ class Balancing:
 
 
 def refuse_uncounted(settings: Settings) -> None:
-    """Raise NotSupported if shares would not follow weights, or connections are not counted.
+    """Raise NotSupported if connections are not counted, or shares would not follow weights.
 
     Segue's own program and policies always do both.  An object is loaded to check it, and closed.
     """
-    if settings.balance != "queue" or not settings.object:
+    if not settings.counting or not settings.object:
         return
+    weights = settings.balance == "queue"
     with contextlib.closing(settings.program_choice.steering()) as steering:
-        if steering.weighs and counts_of(steering):
+        if counts_of(steering) and (steering.weighs or not weights):
             return
     raise NotSupported(
-        "--balance queue",
+        settings.counting,
         "an object with the maps 'tables', 'control' and 'counters', by which shares are given and"
-        " counted",
+        " counted"
+        if weights
+        else "an object with the map 'counters', by which connections are counted",
         f"{settings.program_choice} without them",
     )

@@ -24,6 +24,7 @@ from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.run.checks import Checks
 from segue.supervisor.run.ended import Ends
 from segue.supervisor.run.orders import Orders
+from segue.supervisor.run.recycling import Recycler
 from segue.supervisor.run.service import Service
 from segue.supervisor.run.upkeep import Upkeep
 from segue.supervisor.run.watched import OwnWorkers, thresholds
@@ -68,6 +69,7 @@ class Runner:
         self.performer = self.ends.performer
         self.orders = Orders(service, self.checks)
         self.upkeep = Upkeep(service)
+        self.recycler = Recycler(service)
         self._looked = 0.0
         self._discover_at = 0.0
         every = min(_REASON_PACE, service.limits.ready_timeout / 4)
@@ -183,6 +185,7 @@ class Runner:
             backlogs = partial(self.performer.listeners.give_backlogs, ready)
             attempt("giving listeners their backlog", backlogs)
             self.upkeep.look()
+            attempt("looking at what workers use", self.recycler.look)
             attempt("keeping the files of the instance", self.orders.keep_files)
 
     def _discover(self, now: float) -> None:

@@ -7,6 +7,7 @@ import os
 
 from segue.address import Address
 from segue.engine.duplicate import duplicate, supervised
+from segue.engine.select import EngineChoice
 from segue.errors import KernelError, NotSupported, SegueError, UsageError
 from segue.group import Listener
 from segue.linux import prctl, sysctl
@@ -165,7 +166,7 @@ def _fresh(asked: Asked, paths: Paths, lock: int, log: Log, world: World) -> Run
     settings = asked.settings
     with world.observer() as observer:
         refuse_strangers(observer, settings)
-    choice = world.choose(settings.wanted_engine)
+    choice = _choose(settings, world)
     instance = Instance(size=settings.workers, begun=world.now())
     service = Service(
         settings, paths, lock, log, choice, world, instance, asked.source, asked.reread
@@ -182,6 +183,16 @@ def _fresh(asked: Asked, paths: Paths, lock: int, log: Log, world: World) -> Run
         raise
     introduce(service)
     return runner
+
+
+def _choose(settings: Settings, world: World) -> EngineChoice:
+    try:
+        return world.choose(settings.wanted_engine)
+    except NotSupported as error:
+        if not settings.counting or settings.engine == "migrate":
+            raise
+        needs = f"the engine migrate, which needs {error.needs}"
+        raise NotSupported(settings.counting, needs, error.has) from None
 
 
 def _like_ours(listener: Listener) -> bool:

@@ -14,6 +14,7 @@ from segue.supervisor.control.status import (
     Status,
     WorkerStatus,
 )
+from segue.supervisor.lifecycle.recycling import sentence
 from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.lifecycle.turn import awaited
 from segue.supervisor.run.checks import Checks
@@ -134,6 +135,9 @@ def report(service: Service, checks: Checks) -> Status:
                 new=selected.get(one.id, (0, 0))[0],
                 migrated=selected.get(one.id, (0, 0))[1],
                 missing=one.missing if one.stage is Stage.STARTING else "",
+                memory=one.memory,
+                given=one.given,
+                recycling=sentence(instance, one),
                 left_out=left_out.get(one.id, 0),
                 slots=tuple(
                     (str(service.fronts[held.bind].bind.address), held.slot)

@@ -58,9 +58,7 @@ def prepare(service: Service) -> Upgrade:
         if getattr(settings, name) != getattr(service.settings, name):
             raise UsageError(f"--{name} cannot change while the instance runs: stop it and start")
     moves = all(moves_at_close(front.steering) for front in service.fronts)
-    needs = "--balance queue" if settings.balance == "queue" else ""
-    if settings.program_choice:
-        needs = str(settings.program_choice)
+    needs = str(settings.program_choice) if settings.program_choice else settings.counting
     if needs and not moves:
         raise UsageError(
             f"{needs} needs the engine migrate, and this instance runs {service.choice.engine}:"
