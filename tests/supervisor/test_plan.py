@@ -196,6 +196,23 @@ def test_a_restart_that_waits_begins_when_none_is_at_work(phase: Phase) -> None:
     assert (Renew() in steps(made)) is (phase is Phase.SERVING)
 
 
+@pytest.mark.parametrize(
+    ("stage", "now"), [(Stage.DRAINING, 1.0), (Stage.DRAINING, 100.0), (Stage.STOPPING, 100.0)]
+)
+def test_a_worker_that_waits_for_its_answer_is_not_ended(stage: Stage, now: float) -> None:
+    """Quiet, or beyond its limits; it is as soon as it has been answered."""
+    made = instance((1, stage), (2, Stage.SERVING), working=2)
+    for asking, due in (({1}, False), ((), True)):
+        found = plan(made, {1: Load()}, LIMITS, now, asking=asking)
+        assert any(isinstance(one, Stop | Kill) for one in found) is due
+
+
+def test_a_stop_ends_a_worker_that_waits_for_its_answer() -> None:
+    """The instance stops, and answers nobody any more."""
+    made = instance((1, Stage.SERVING), phase=Phase.STOPPING)
+    assert plan(made, {}, LIMITS, 1.0, asking={1}) == [Stop(1, "the instance stops")]
+
+
 def test_a_newcomer_that_dies_is_no_reason_to_touch_the_old() -> None:
     """Its generation is abandoned with the reason, and nothing else is due."""
     made = instance((1, Stage.SERVING), (2, Stage.GONE), phase=Phase.RENEWING, newcomer=2)

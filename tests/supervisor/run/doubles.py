@@ -394,7 +394,7 @@ class Run:
         )
         self.asked = Asked(self.settings, source, service.reread)
         self.clients: list[Asking] = []
-        service.leftovers = Quiet(world.now, service.say)
+        service.leftovers = Quiet(world.now, service.say, service.waiting.spared)
         self.own(Runner(service))
 
     def own(self, runner: Runner) -> None:

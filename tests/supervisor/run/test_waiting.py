@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import time
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +12,7 @@ from tests.supervisor.run.doubles import Asking, Run
 
 from segue.supervisor.control.server import Client
 from segue.supervisor.run.waiting import Awaited, Handed, Waiting
+from segue.supervisor.workers.processes import Processes
 
 
 def restarted(run: Run) -> None:
@@ -124,6 +127,40 @@ def test_a_client_waits_for_what_it_asks_for(
     assert client.end["exit"] == 0
 
 
+def test_a_worker_that_asks_is_answered_when_the_newcomers_serve(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would wait for its own end; what it runs is spared until it has had its answer."""
+    asking = run.worker(1)
+    monkeypatch.setattr(Processes, "of_process", lambda self, _: self.by_worker.get(1))
+    assert "its own end" in str(run.ask("restart", until="drained").end)
+    client = run.ask("restart")
+    assert os.getpid() not in run.service.waiting.spared(), "ours alone are never ended"
+    assert [one.worker for one in run.service.waiting.callers] == [asking]
+    run.ready()
+    assert client.end is not None
+    assert client.end["exit"] == 0
+    assert run.stages[1] == "DRAINING"
+    assert run.service.waiting.returning
+    run.round(0.9)
+    assert run.stages[1] == "DRAINING"
+    run.round(0.2)
+    run.round(0.1)
+    assert run.stages[1] == "STOPPING"
+    assert not run.service.waiting.returning
+
+
+def test_a_worker_that_is_starting_cannot_wait_for_a_restart(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The restart would wait for the start, and the start for the restart."""
+    renewing = run.ask("restart")
+    monkeypatch.setattr(Processes, "of_process", lambda self, _: self.by_worker.get(3))
+    assert "which is starting itself" in str(run.ask("restart").end)
+    assert not renewing.ends
+    assert run.instance.queued is None
+
+
 def test_a_canary_is_an_answer(run: Run) -> None:
     """The client hears which part the newcomers have got."""
     client = run.ask("restart", canary=10.0)
@@ -172,18 +209,18 @@ def test_a_client_for_whom_there_is_no_room_hears_so(run: Run) -> None:
     assert "no room for another client" in client.end["error"]
 
 
-def test_waits_are_handed_over() -> None:
+def test_waits_are_handed_over(run: Run) -> None:
     """New code goes on with every client, by its descriptor and what it waits for."""
     pairs = [socket.socketpair() for _ in range(3)]
-    before = Waiting()
+    before = Waiting(time.monotonic)
     before.for_generation(Client(pairs[0][0]), 7, until_drained=False)
     before.for_stop(Client(pairs[1][0]))
     before.for_new_code(Client(pairs[2][0]))
     handed = before.handed()
     assert [one.awaited for one in handed] == list(Awaited)
     assert [Handed.from_json(one.to_json()) for one in handed] == handed
-    after = Waiting()
-    after.adopt(handed)
+    after = Waiting(time.monotonic)
+    after.adopt(handed, run.service.processes)
     assert after.handed() == handed
     after.renewed()
     after.close()

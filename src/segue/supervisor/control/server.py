@@ -32,6 +32,11 @@ class Client:
         """For the selector."""
         return self.connection.fileno()
 
+    @property
+    def pid(self) -> int:
+        """The process that connected; 0 if it is not in our pid namespace.  Raises OSError."""
+        return peer_credentials(self.connection)[0]
+
     def request(self) -> dict[str, Any] | None:
         """The request, or None until it is whole.  Raises UsageError if it is not a request."""
         try:

@@ -69,8 +69,13 @@ def plan(
     limits: Limits,
     now: float,
     health: Health = Health(),  # noqa: B008  a frozen value
+    asking: Collection[int] = frozenset(),
 ) -> list[Step]:
-    """All steps that are due at ``now``, in their order."""
+    """All steps that are due at ``now``, in their order.
+
+    ``asking`` has the workers that wait for an answer to their own order, by id: unless the
+    instance stops, they are not ended before it.
+    """
     if instance.phase is Phase.ENDED:
         return []
     living = instance.living
@@ -100,7 +105,7 @@ def plan(
     steps += _stops(instance, living, loads, limits, now)
     steps += replacements(instance, limits, health, now)
     steps += _kills(instance, living, loads, limits, now)
-    return steps
+    return [one for one in steps if not (isinstance(one, Stop | Kill) and one.worker in asking)]
 
 
 def lasting(instance: Instance, step: Step) -> bool:

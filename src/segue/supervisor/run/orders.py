@@ -40,6 +40,7 @@ from segue.supervisor.run.checks import Checks
 from segue.supervisor.run.service import Service
 from segue.supervisor.run.status import report
 from segue.supervisor.run.waiting import SUPERSEDED
+from segue.supervisor.workers.callers import Caller
 from segue.supervisor.workers.passing import pass_on, unheard
 from segue.supervisor.workers.processes import part
 
@@ -164,6 +165,9 @@ class Orders:
     # Verbs
 
     def _restart(self, client: Client, request: Restart) -> None:
+        caller, until = self._caller(client, request), request.until
+        if caller is not None and caller.worker is not None:
+            until = "serving"
         usual = Renewal(keep=self.service.settings.keep)
         generation = self.restart(
             Renewal(
@@ -177,14 +181,32 @@ class Orders:
         waits = awaited(self.service.instance)
         if request.wait:
             # ``keep`` is for somebody who decides about it meanwhile.
-            until_drained = request.until == "drained" or not (request.until or request.keep)
-            self.service.waiting.for_generation(client, generation, until_drained=until_drained)
+            drained = until == "drained" or not (until or request.keep)
+            self.service.waiting.for_generation(
+                client, generation, until_drained=drained, caller=caller
+            )
             if waits:
                 client.say(f"this restart waits {waits}")
             return
         if stale := self.service.source.changed():
             client.say(stale)
         client.end(0, generation=generation, waits=waits)
+
+    def _caller(self, client: Client, request: Restart) -> Caller | None:
+        """The process that waits for a restart.  Raises UsageError if it would wait for its end."""
+        caller = Caller.of(client.pid, self.service.processes) if request.wait else None
+        worker = caller.worker if caller else None
+        if worker is not None and request.until == "drained":
+            raise UsageError(
+                f"{worker.name} asks, which would wait for its own end: --wait serving returns"
+                " when the new workers serve"
+            )
+        if worker is not None and worker.stage is Stage.STARTING:
+            raise UsageError(
+                f"{worker.name} asks, which is starting itself: a restart would wait for it"
+                " (--no-wait returns at once)"
+            )
+        return caller
 
     def _rollback(self, client: Client) -> None:
         service, instance = self.service, self.service.instance

@@ -68,7 +68,7 @@ def resume(handed: Handover, asked: Asked, paths: Paths, log: Log, world: World)
     service.processes.files = handed.files
     service.moved, service.cut, service.exit_code = handed.moved, handed.cut, handed.exit_code
     service.leftovers.adopt(handed.leftovers)
-    service.waiting.adopt(handed.clients)
+    service.waiting.adopt(handed.clients, service.processes)
     control, inbox = _socket(handed.control), _socket(handed.inbox)
     runner.open(
         Control.of(control, paths.control) if control else None,

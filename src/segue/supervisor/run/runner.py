@@ -104,6 +104,7 @@ class Runner:
                 service.limits,
                 service.world.now(),
                 self.checks.health,
+                self._asking(),
             )
             if not steps:
                 # Written once, at the end: between a flip and its shares there is no time to lose.
@@ -129,6 +130,11 @@ class Runner:
         if service.waiting.clients:
             service.waiting.answer(instance, service.cut)
 
+    def _asking(self) -> frozenset[int]:
+        """The workers that wait for an answer of ours."""
+        workers = (one.worker for one in self.service.waiting.callers)
+        return frozenset(one.id for one in workers if one is not None)
+
     def _looked_again(self, steps: list[Step]) -> bool:
         """Before a worker is stopped or killed: the last look may be seconds old, at a limit or at
         the end of ``--keep``.  True if there are new facts.
@@ -153,7 +159,8 @@ class Runner:
                 due = min(due, wanted)
         pace = _SELF_BOUND_PACE if service.settings.bind_by == "worker" else _IDLE_PACE
         nudging = bool(self.performer.listeners.nudges)
-        if nudging or any(one.stage is Stage.STARTING for one in service.instance.living):
+        starting = any(one.stage is Stage.STARTING for one in service.instance.living)
+        if nudging or starting or service.waiting.returning:
             pace = _PACE
         due = min(due, service.survey.due(service.instance))
         return min(due, self.checks.due, now + pace)

@@ -97,8 +97,8 @@ class Service:
     limits: Limits = field(init=False)  # the times and counts that the plan goes by
     tracing: Tracing = field(init=False)
     flow: Flow = field(init=False)
+    waiting: Waiting = field(init=False)
     leftovers: Leftovers = field(init=False)
-    waiting: Waiting = field(default_factory=Waiting)
     unclaimed: list[Unclaimed] = field(default_factory=list)
     flipped: Flipped = field(default_factory=Flipped)
     outage: Outage = field(default_factory=Outage)
@@ -110,6 +110,7 @@ class Service:
     def __post_init__(self, lock: int) -> None:
         settings, world = self.settings, self.world
         self.observer = world.observer()
+        self.waiting = Waiting(world.now)
         self.loop = world.loop(self.say, world.now)
         self.doors = Doors(self.paths, lock, self.loop)
         engine, program = self.choice.engine, settings.program_choice
@@ -129,7 +130,7 @@ class Service:
         self.limits = settings.limits
         self.tracing = Tracing(self.loop, program)
         self.flow = Flow(self.log, self.loop)
-        self.leftovers = Leftovers(world.now, self.say)
+        self.leftovers = Leftovers(world.now, self.say, self.waiting.spared)
 
     def say(self, text: str) -> None:
         """To the log, and to every client that waits."""

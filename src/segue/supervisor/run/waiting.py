@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
@@ -16,7 +16,10 @@ from segue.supervisor import notify
 from segue.supervisor.control.server import Client
 from segue.supervisor.lifecycle.instance import Instance
 from segue.supervisor.lifecycle.stages import Phase
+from segue.supervisor.workers.callers import Caller
+from segue.supervisor.workers.processes import Processes
 
+_RETURNS = 1.0  # seconds that a command has to end once it has its answer
 SUPERSEDED = 4  # the exit code of a restart in whose place a later one was asked for
 
 
@@ -53,18 +56,46 @@ class _Wait:
     awaited: Awaited
     generation: int | None = None  # with GENERATION
     until_drained: bool = True  # and the older ones to be gone
+    caller: Caller | None = None  # spared until it has its answer
 
 
 class Waiting:
     """Who waits; each is ended once, here."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
         self.clients: tuple[Client, ...] = ()  # who hears what is said
         self._waits: list[_Wait] = []
+        self._returning: dict[Caller, float] = {}  # those that have been answered, and until when
 
-    def for_generation(self, client: Client, generation: int, *, until_drained: bool) -> None:
+    def for_generation(
+        self,
+        client: Client,
+        generation: int,
+        *,
+        until_drained: bool,
+        caller: Caller | None = None,
+    ) -> None:
         """Until this generation serves, and the older ones are gone if so asked."""
-        self._add(_Wait(client, Awaited.GENERATION, generation, until_drained))
+        self._add(_Wait(client, Awaited.GENERATION, generation, until_drained, caller))
+
+    @property
+    def callers(self) -> list[Caller]:
+        """Those that wait for a restart, or have had their answer and not yet ended."""
+        now = self._now()
+        for one in [one for one, until in self._returning.items() if now >= until]:
+            del self._returning[one]
+        waiting = [one.caller for one in self._waits if one.caller]
+        return [one for one in (*waiting, *self._returning) if one.alive]
+
+    @property
+    def returning(self) -> bool:
+        """A caller has had its answer, and may not have ended yet."""
+        return bool(self._returning)
+
+    def spared(self) -> dict[int, int]:
+        """The processes that are not to be ended now, with their start times."""
+        return {pid: born for one in self.callers for pid, born in one.line().items()}
 
     def for_stop(self, client: Client) -> None:
         """Until the instance has ended."""
@@ -105,6 +136,7 @@ class Waiting:
         for one in list(self._waits):
             if one.awaited is Awaited.GENERATION:
                 self._end(one, code, error=why)
+        self._returning.clear()  # a stop has a limit of its own
 
     def answer(self, instance: Instance, cut: int) -> None:
         """End the waits that are over; ``cut`` counts connections that were cut so far."""
@@ -139,14 +171,16 @@ class Waiting:
             for one in self._waits
         ]
 
-    def adopt(self, handed: Iterable[Handed]) -> None:
+    def adopt(self, handed: Iterable[Handed], processes: Processes) -> None:
         """Go on with the clients of a predecessor in this process."""
         for one in handed:
             os.set_inheritable(one.descriptor, False)
             connection = socket.socket(fileno=one.descriptor)
             connection.setblocking(False)
-            client = Client(connection)
-            self._add(_Wait(client, one.awaited, one.generation, one.until_drained))
+            client, caller = Client(connection), None
+            if one.awaited is Awaited.GENERATION:
+                caller = Caller.of(client.pid, processes)
+            self._add(_Wait(client, one.awaited, one.generation, one.until_drained, caller))
 
     def close(self) -> None:
         """The instance has ended: end every wait."""
@@ -166,4 +200,6 @@ class Waiting:
     def _end(self, one: _Wait, code: int, **more: Any) -> None:
         self._waits.remove(one)
         self._list()
+        if one.caller is not None:
+            self._returning[one.caller] = self._now() + _RETURNS
         one.client.end(code, **more)

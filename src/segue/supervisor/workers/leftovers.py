@@ -16,8 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from segue.linux import pidfd, proc
-from segue.supervisor.workers.processes import Process, find_leftovers
-from segue.worker import VARIABLE
+from segue.supervisor.workers.processes import Process, find_leftovers, flag_of
 
 _PACE = 0.02
 _COST = 10  # looks at many processes take long; they may use a tenth of the time
@@ -59,14 +58,25 @@ class Left:
     flag: str  # the worker's
     limit: float  # when they are killed
     processes: dict[int, int]  # at the last look, with their start times
+    number: int = 0  # the signal that asks them to end, and their time after it in seconds
+    patience: float = 0.0
+    spared: frozenset[tuple[int, int]] = frozenset()  # those that have not been asked yet
     killed: bool = False
 
 
 class Leftovers:
     """The leftovers, looked at in intervals.  A process that cannot be ended is given up."""
 
-    def __init__(self, now: Callable[[], float], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        now: Callable[[], float],
+        say: Callable[[str], None],
+        spared: Callable[[], Mapping[int, int]],
+    ) -> None:
         self._now, self._say = now, say
+        # Processes that wait for an answer of ours, and those that wait for them.  They are asked
+        # to end once they have it.
+        self._spared = spared
         self._left: dict[int, Left] = {}  # by the leader of the dead worker's session
         # Those that are left alone: children of the program that became us by exec(2), such as a
         # shell; what is kept; what cannot be ended.
@@ -92,17 +102,20 @@ class Leftovers:
 
         Those that still run at ``limit`` are killed.
         """
-        left = find_leftovers(leader, flag)
+        left, spared = find_leftovers(leader, flag), self._spared().items()
+        patience = limit - self._now()
         if left:
-            self._left[leader] = Left(flag, limit, left)
+            waiting = frozenset(left.items() & spared)
+            self._left[leader] = Left(flag, limit, left, number, patience, waiting)
         others = {
             pid: born for pid, born in self._strays(processes).items() if left.get(pid) != born
         }
         if others:
-            self._left[_STRAYS] = Left("", limit, others)
+            waiting = frozenset(others.items() & spared)
+            self._left[_STRAYS] = Left("", limit, others, number, patience, waiting)
         everyone = left | others
         said = described(everyone)
-        _signal(everyone, number)
+        _signal(everyone.items() - spared, number)
         return said
 
     def step(self, processes: Iterable[Process]) -> None:
@@ -110,16 +123,17 @@ class Leftovers:
         begun = self._now()
         if not self._left or begun < self._due:
             return
-        for leader, one in list(self._left.items()):
+        for leader, before in list(self._left.items()):
             if leader == _STRAYS:
                 left = self._strays(processes)
             else:
-                left = find_leftovers(leader, one.flag, one.processes)
+                left = find_leftovers(leader, before.flag, before.processes)
+            one = self._asked(before, left, begun) if before.spared else before
             over = begun >= one.limit
             if over and left:
                 if not one.killed:
                     self._say(f"{described(left)} did not end in time: killed")
-                _signal(left, signal.SIGKILL)
+                _signal(left.items(), signal.SIGKILL)
             if left and begun < one.limit + _GIVE_UP:
                 self._left[leader] = replace(one, processes=left, killed=over)
                 continue
@@ -129,6 +143,12 @@ class Leftovers:
                 self._bystanders |= left.items()
         self._due = begun + max(_PACE, _COST * (self._now() - begun))
 
+    def _asked(self, one: Left, left: dict[int, int], now: float) -> Left:
+        """Those that have had their answer are asked to end.  The time begins with the last."""
+        still = frozenset(one.spared & left.items() & self._spared().items())
+        _signal((one.spared - still) & left.items(), one.number)
+        return replace(one, spared=still, limit=now + one.patience)
+
     def _strays(self, processes: Iterable[Process]) -> dict[int, int]:
         running = list(processes)
         if os.getpid() == 1:
@@ -137,7 +157,7 @@ class Leftovers:
         living = {one.flag: one.worker.start_ticks for one in running}
         known = {(one.child.pid, one.worker.start_ticks) for one in running} | self._bystanders
         orphans = {
-            pid: Orphan(born, _flag(pid))
+            pid: Orphan(born, flag_of(pid))
             for pid, born in proc.children_born(os.getpid()).items()
             if (pid, born) not in known
         }
@@ -147,7 +167,10 @@ class Leftovers:
         """Plain values for a successor in this process."""
         return {
             "left": [
-                [leader, one.flag, one.limit, list(one.processes.items())]
+                [
+                    *(leader, one.flag, one.limit, list(one.processes.items())),
+                    *(one.number, one.patience, list(one.spared)),
+                ]
                 for leader, one in self._left.items()
             ],
             "bystanders": list(self._bystanders),
@@ -160,7 +183,8 @@ class Leftovers:
         """
         if isinstance(plain, dict):
             self._left = {
-                leader: Left(flag, limit, dict(left)) for leader, flag, limit, left in plain["left"]
+                leader: Left(flag, limit, dict(left), *_spared(*more))
+                for leader, flag, limit, left, *more in plain["left"]
             }
             self._bystanders = frozenset((pid, born) for pid, born in plain["bystanders"])
 
@@ -171,12 +195,13 @@ def described(processes: Mapping[int, int]) -> str:
     return proc.describe(sorted(processes)) + (f" and {more} more" if more > 0 else "")
 
 
-def _signal(processes: Mapping[int, int], number: int) -> None:
-    for pid, born in processes.items():
+def _spared(
+    number: int = 0, patience: float = 0.0, spared: Iterable[tuple[int, int]] = ()
+) -> tuple[int, float, frozenset[tuple[int, int]]]:
+    """These fields, which an earlier version did not write."""
+    return number, patience, frozenset((pid, born) for pid, born in spared)
+
+
+def _signal(processes: Iterable[tuple[int, int]], number: int) -> None:
+    for pid, born in processes:
         pidfd.signal_same(pid, born, number)
-
-
-def _flag(pid: int) -> str:
-    mark = f"{VARIABLE}=".encode()
-    found = (one for one in proc.environment(pid) if one.startswith(mark))
-    return os.fsdecode(next(found, b"").removeprefix(mark))

@@ -291,6 +291,13 @@ class Processes:
             process.close()
 
 
+def flag_of(pid: int) -> str:
+    """The flag of the worker that this process's environment names; "" if it names none."""
+    mark = f"{VARIABLE}=".encode()
+    found = (one for one in proc.environment(pid) if one.startswith(mark))
+    return os.fsdecode(next(found, b"").removeprefix(mark))
+
+
 def rights_of(settings: Settings) -> Rights:
     """The rights of workers; with another user, no new privileges unless the settings allow them.
 
