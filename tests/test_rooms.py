@@ -36,7 +36,17 @@ BELOW_A_LEAF = {"errors", "address", "group", "visible"}
 BETWEEN_LEAVES = {("linux", "bpf"), ("model", "wire")}
 # Within the supervisor, in the same order; the last two never meet.
 SUPERVISOR = [
-    *("loop", "allowance", "lifecycle", "notify", "control", "settings", "source", "front"),
+    *(
+        "loop",
+        "allowance",
+        "lifecycle",
+        "notify",
+        "control",
+        "question",
+        "settings",
+        "source",
+        "front",
+    ),
     *("workers", "rescue", "world"),
 ]
 INSTANCES = ["attach", "run"]

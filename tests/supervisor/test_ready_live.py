@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.probe.servers import certificate
 from tests.supervisor.instance import Instance, load, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
@@ -47,6 +48,25 @@ tell(b"READY=1")
 print("said", flush=True)
 while True:
     time.sleep(1)
+"""
+
+
+# Answers 302 over TLS to a name and with a header, 400 to everything else; prints the name in SNI.
+SECURE = """
+import socket, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1])
+context.sni_callback = lambda _, name, __: print("SNI is", name, flush=True)
+listener = socket.socket(fileno=3)
+while True:
+    client, _ = listener.accept()
+    try:
+        with context.wrap_socket(client, server_side=True) as secure:
+            asked = secure.recv(1000)
+            right = b"\\r\\nHost: shop.example\\r\\n" in asked and b"\\r\\nX-Key: s\\r\\n" in asked
+            secure.sendall(b"HTTP/1.1 " + (b"302 Found" if right else b"400 No") + b"\\r\\n\\r\\n")
+    except OSError:
+        client.close()
 """
 
 
@@ -95,6 +115,23 @@ def test_output_can_be_json(netns: int, tmp_path: Path) -> None:
     worker = next(line for line in lines if line["line"] == "said")
     assert (worker["who"], worker["generation"], worker["worker"]) == ("worker 1.1", 1, 1)
     assert {"segue", "worker 1.1"} == {line["who"] for line in lines}
+
+
+@pytest.mark.program("openssl")
+def test_what_is_asked_has_a_name_headers_and_tls(netns: int, tmp_path: Path) -> None:
+    """All of them are needed here; a 302 is good because it was said to be."""
+    command = python(SECURE, certificate(tmp_path, "some"))
+    flags = ("--ready-http", "https:/h", "--ready-timeout", "2")
+    with Instance(tmp_path, *flags, command=command) as one:
+        assert one.wait() == 3
+        assert "not ready after 2 s: GET https:/h was answered 400" in one.said()
+    named = (*flags, "--ready-host", "shop.example", "--ready-header", "X-Key: s")
+    with Instance(tmp_path, *named, command=command) as one:
+        assert one.wait() == 3
+        assert "not ready after 2 s: GET https:/h was answered 302" in one.said()
+    with Instance(tmp_path, *named, "--ready-status", "200,302", command=command) as one:
+        one.wait_serving()
+        assert "SNI is shop.example" in one.said()
 
 
 def test_a_stop_during_a_restart_stops_everything(netns: int, tmp_path: Path) -> None:

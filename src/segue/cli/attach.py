@@ -36,7 +36,8 @@ from segue.observe.origin import RULES
 )  # fmt: skip
 @click.option(
     "--ready-http", default="", metavar="PATH",
-    help="Also require a 2xx response to GET PATH.",
+    help="Also require a 2xx response to GET PATH. https:/PATH asks by TLS, without a look at the"
+    " certificate.",
 )  # fmt: skip
 @click.option(
     "--trace/--no-trace", "traced", default=True,

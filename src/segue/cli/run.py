@@ -24,6 +24,12 @@ _PATHS = ("chdir", "env_file", "object", "output_file")  # settings that are pat
 _DEFAULTS = Settings((Bind.parse("127.0.0.1:1", 0),), ("true",))
 
 
+class _Lines(click.types.StringParamType):
+    """Strings that may have spaces; in the environment, one a line."""
+
+    envvar_list_splitter = "\n"
+
+
 def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
     """An option for a field of Settings, also read from SEGUE_<NAME>, with the choices it has."""
     field = flag.split("/", maxsplit=1)[0].removeprefix("--").replace("-", "_")
@@ -97,8 +103,27 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
 )
 @_option(
     "--ready-http",
-    "Also require a 2xx response to GET PATH before a worker is ready.",
+    "Also require a good response to GET PATH before a worker is ready. https:/PATH asks by TLS,"
+    " without a look at the certificate.",
     metavar="PATH",
+)
+@_option(
+    "--ready-host",
+    "The Host header of what --ready-http asks, and the name in SNI.  [default: the address]",
+    metavar="NAME",
+)
+@click.option(
+    "--ready-header",
+    multiple=True,
+    envvar="SEGUE_READY_HEADER",
+    type=_Lines(),
+    metavar="'NAME: VALUE'",
+    help="Send this header with what --ready-http asks. May be given several times.",
+)
+@_option(
+    "--ready-status",
+    "Which statuses are a good response: numbers and ranges, such as 200-399 or 200,204.",
+    metavar="STATUSES",
 )
 @_option(
     "--ready-timeout",
@@ -326,7 +351,7 @@ def read(
     chosen.update(by_name(asked, start))
     binds = chosen.pop("binds", ())
     chosen["command"] = tuple(chosen.get("command", ()))
-    for many in ("env", "keep_capability"):
+    for many in ("env", "keep_capability", "ready_header"):
         chosen[many] = tuple(chosen.get(many, ()))
     try:
         settings = Settings(tuple(Bind.parse(text, n) for n, text in enumerate(binds)), **chosen)

@@ -24,6 +24,8 @@ from segue.observe.stall import PATIENCE
 from segue.supervisor.control.paths import NAME, check_name, name_of
 from segue.supervisor.control.requests import LONGEST, MOST_WORKERS, shown
 from segue.supervisor.lifecycle.limits import Limits
+from segue.supervisor.question import USUAL as QUESTION_STATUS
+from segue.supervisor.question import Question
 
 TOKEN = re.compile(r"\{(fd|host|port|worker|generation)\}")
 _LONGEST_FILE = 1 << 16  # bytes of a segue.toml
@@ -106,6 +108,10 @@ class Settings:
     # auto needs both proofs: the worker accepts, and it has sent READY=1 if it uses sd_notify.
     ready: Literal["auto", "notify", "accept"] = "auto"
     ready_http: str = ""
+    # These are of what --ready-http and --live-http ask.
+    ready_host: str = ""
+    ready_header: tuple[str, ...] = field(default=())
+    ready_status: str = QUESTION_STATUS
     # Slow imports and database migrations take up to a minute.  The defaults of gunicorn and
     # Kubernetes are shorter, and people often have to raise them.
     ready_timeout: float = 60.0
@@ -208,10 +214,7 @@ class Settings:
                 f"--stop-limit must be more than --stop-delay (got {self.stop_limit:g} and"
                 f" {self.stop_delay:g})"
             )
-        if self.ready_http and not self.ready_http.startswith("/"):
-            raise UsageError(
-                f"--ready-http must be a path such as /health (got {self.ready_http!r})"
-            )
+        self._refuse_idle_questions()
         if self.name:
             check_name(self.name)
         if self.program_choice and self.engine not in {"auto", "migrate"}:
@@ -251,6 +254,24 @@ class Settings:
         _ = self.rescue_after
         self.signal_number()
         self.arguments([FIRST_FD + number for number in range(len(self.binds))], 1, 1)
+
+    def _refuse_idle_questions(self) -> None:
+        if self.ready_question is not None:
+            return
+        usual = {one.name: one.default for one in fields(Settings)}
+        for name in ("ready_host", "ready_header", "ready_status"):
+            if getattr(self, name) != usual[name]:
+                raise UsageError(f"--{name.replace('_', '-')} needs --ready-http")
+
+    @property
+    def ready_question(self) -> Question | None:
+        """What a worker must answer to be ready.  Raises UsageError."""
+        return self._question("--ready-http", self.ready_http)
+
+    def _question(self, flag: str, path: str) -> Question | None:
+        if not path:
+            return None
+        return Question.of(flag, path, self.ready_host, self.ready_header, self.ready_status)
 
     @property
     def limits(self) -> Limits:

@@ -60,7 +60,7 @@ class Follower:
         self._nudges = Nudges(self.attachment)
         self._rescues = Rescues(self.attachment, self._nudges.begin)
         self._account = Account(self.attachment)
-        self._newcomers = Newcomers(attached, self.attachment.front, settings.ready_http)
+        self._newcomers = Newcomers(attached, self.attachment.front, settings.ready_question)
         self.orders = Orders(self.attachment, self._account, self._rescues)
         self.doors = Doors(paths, lock, loop)
         self._kept = loop.now()

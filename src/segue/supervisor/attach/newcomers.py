@@ -6,6 +6,7 @@ from segue.engine.attached import Attached
 from segue.errors import SegueError
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.instance import HeldListener
+from segue.supervisor.question import Question
 from segue.supervisor.workers.readiness import Readiness
 
 _AT_ONCE = 32  # knocks; half of the pins that a program has
@@ -17,10 +18,10 @@ _LATE = 10.0
 
 
 class Newcomers:
-    """One proof for each member that is not ready; ``path`` must be answered 2xx if given."""
+    """One proof for each member that is not ready; ``question`` needs a good answer if given."""
 
-    def __init__(self, attached: Attached, front: Front, path: str) -> None:
-        self._attached, self._front, self._path = attached, front, path
+    def __init__(self, attached: Attached, front: Front, question: Question | None) -> None:
+        self._attached, self._front, self._question = attached, front, question
         self._proofs: dict[int, Readiness] = {}  # by cookie
         self._paused: dict[int, float] = {}  # by cookie: until when it is not asked again
         self._late: set[int] = set()
@@ -46,7 +47,7 @@ class Newcomers:
             crowd = cookie not in self._proofs and len(self._proofs) >= _AT_ONCE
             if crowd or cookie in self._paused:
                 continue
-            proof = self._proofs.setdefault(cookie, Readiness("accept", self._path))
+            proof = self._proofs.setdefault(cookie, Readiness("accept", self._question))
             try:
                 ready = proof.step([self._front], (HeldListener(0, member.slot, cookie),), now)
             except (SegueError, OSError) as error:

@@ -14,6 +14,7 @@ from segue.linux import netns
 from segue.observe.origin import Rule
 from segue.supervisor.control.paths import check_name, name_of
 from segue.supervisor.control.requests import LONGEST
+from segue.supervisor.question import Question
 from segue.supervisor.settings import patience
 
 
@@ -49,10 +50,12 @@ class AttachSettings:
                 "--together must be at least 0 and less than a day in seconds"
                 f" (got {self.together:g})"
             )
-        if self.ready_http and not self.ready_http.startswith("/"):
-            raise UsageError(
-                f"--ready-http must be a path such as /health (got {self.ready_http!r})"
-            )
+        _ = self.ready_question
+
+    @property
+    def ready_question(self) -> Question | None:
+        """What a new listener is asked.  Raises UsageError."""
+        return Question.of("--ready-http", self.ready_http) if self.ready_http else None
 
     @property
     def rescue_after(self) -> float:

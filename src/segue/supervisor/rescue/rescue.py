@@ -85,7 +85,7 @@ class Rescue:
         self._patience = FOREVER if thresholds.patience is None else thresholds.patience
         self._queues = Queues(watched, fronts, self._patience)
         self._knocks = Knocks(
-            knock or (lambda at, now: Knock(fronts[at.bind], at.slot, "", now)), self._patience
+            knock or (lambda at, now: Knock(fronts[at.bind], at.slot, None, now)), self._patience
         )
         self._hung_up: dict[int, int] = {}  # by worker, knocks in queues that will be moved now
         self._workers: dict[int, WatchedWorker] = {}

@@ -220,7 +220,7 @@ class Processes:
         if pipe is not None:
             pipe.label = f"worker {worker.generation}.{worker.id}"
             pipe.fields = {"generation": worker.generation, "worker": worker.id, "pid": child.pid}
-        readiness = Readiness(self.settings.ready, self.settings.ready_http)
+        readiness = Readiness(self.settings.ready, self.settings.ready_question)
         process = Process(worker, child, pipe, readiness, self.paths.flag(worker.id))
         self.by_worker[worker.id] = process
         if worker.stage in {Stage.STARTING, Stage.STANDBY}:

@@ -16,6 +16,8 @@ from segue.errors import SegueError
 from segue.linux.sockopt import near, socket_address
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.instance import HeldListener
+from segue.supervisor.question import Question
+from segue.supervisor.workers.asking import Asking
 
 NEVER = "it has not accepted a connection"
 NOWHERE = "it does not listen at the address of --bind"
@@ -25,19 +27,18 @@ _PATIENCE = 1.0  # for a connection over loopback; if it takes longer, its SYN w
 # What a listener with TCP_DEFER_ACCEPT waits for.  A server of HTTP skips an empty line before a
 # request (RFC 9112, 2.2); to others it is a client that hung up before its first message was whole.
 _HELLO = b"\r\n"
-_ENOUGH = 1 << 16  # bytes; the status line of a response ends long before
 
 
 class Knock:
     """One pinned connection to one listener.  The socket is this object's to close."""
 
-    def __init__(self, front: Front, slot: int, path: str, now: float) -> None:
-        self.front, self.path, self.since = front, path, now
+    def __init__(self, front: Front, slot: int, question: Question | None, now: float) -> None:
+        self.front, self.question, self.since = front, question, now
         self.accepted = False
+        self.reached = False  # a process has accepted it, as far as is known
         self.failed = ""
-        self._sent = False
-        self._owes_hello = not path and front.waits_for_data(slot)
-        self._answer = b""
+        self._asking: Asking | None = None
+        self._owes_hello = question is None and front.waits_for_data(slot)
         address = front.bind.address
         self._family, self._host = address.family, near(address)
         self.socket = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -63,7 +64,7 @@ class Knock:
                 self._owes_hello = self.socket.send(_HELLO) == 0
 
     def step(self, now: float) -> bool:
-        """Look once.  True if the worker has accepted (and, with a path, answered with 2xx).
+        """Look once.  True if the worker has accepted (and, if asked, has given a good answer).
 
         ``failed`` says why this knock cannot succeed any more.
         """
@@ -74,14 +75,11 @@ class Knock:
             # pinned.
             self.front.steering.unpin(self.port)
             self._pinned = False
-        if self.path:
-            return self._ask()
+        if self.question is not None:
+            return self._ask(self.question)
         self._hello()
         if not self.accepted:
-            seen = self.front.observer.diag.one(
-                self._family, self._there, (self._host, self.port), interface=self._interface
-            )
-            self.accepted = (seen is not None and seen.inode != 0) or self._hung_up()
+            self.accepted = self.taken() or self._hung_up()
         return self.accepted
 
     def _connected(self, now: float) -> bool:
@@ -108,31 +106,25 @@ class Knock:
             return False
         return True
 
-    def _ask(self) -> bool:
-        try:
-            if not self._sent:
-                host = self.front.bind.address
-                self.socket.send(
-                    f"GET {self.path} HTTP/1.1\r\nHost: {host}\r\n"
-                    "User-Agent: segue\r\nConnection: close\r\n\r\n".encode()
-                )
-                self._sent = True
-            data = self.socket.recv(_ENOUGH)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            self.failed = f"GET {self.path}: {error.strerror}"
-            return False
-        self._answer += data
-        status = self._answer.split(b"\r\n", 1)[0].split(b" ")
-        if len(status) < 2 or b"\r\n" not in self._answer:
-            if not data:
-                self.failed = f"GET {self.path}: it hung up without an answer"
-            return False
-        self.accepted = status[1].startswith(b"2")
-        if not self.accepted:
-            self.failed = f"GET {self.path} was answered {status[1].decode(errors='replace')}"
+    def _ask(self, question: Question) -> bool:
+        if self._asking is None:
+            self._asking = Asking(question, str(self.front.bind.address), self.socket)
+        asking = self._asking
+        self.reached = self.reached or self.taken()
+        asking.step()
+        self.failed = asking.failed
+        if asking.answered is not None:
+            self.accepted = question.accepts(asking.answered)
+            if not self.accepted:
+                self.failed = f"{question} was answered {asking.answered}"
         return self.accepted
+
+    def taken(self) -> bool:
+        """Ask the kernel whether a process has accepted this connection."""
+        seen = self.front.observer.diag.one(
+            self._family, self._there, (self._host, self.port), interface=self._interface
+        )
+        return seen is not None and seen.inode != 0
 
     def close(self) -> None:
         """Hang up and unpin."""
@@ -141,7 +133,7 @@ class Knock:
             with contextlib.suppress(SegueError):
                 self.front.steering.unpin(self.port)
             self._pinned = False
-        self.socket.close()
+        (self._asking or self.socket).close()
 
 
 @dataclass(slots=True)
@@ -149,7 +141,7 @@ class Readiness:
     """The proofs of readiness that one worker still lacks.  Notifications and ``step`` add them."""
 
     mode: Literal["auto", "notify", "accept"]
-    path: str = ""
+    question: Question | None = None
     said: bool = False  # READY=1 came
     speaks: bool = False  # it has sent a notification of any kind
     why: str = ""  # the proof that was missing last, in words
@@ -187,13 +179,15 @@ class Readiness:
     def _look(self, front: Front, held: HeldListener, now: float) -> None:
         knock = self._knocks.get(held.cookie)
         if knock is None:
-            knock = self._knocks[held.cookie] = Knock(front, held.slot, self.path, now)
+            knock = self._knocks[held.cookie] = Knock(front, held.slot, self.question, now)
         if knock.step(now):
             self._proven.add(held.cookie)
         elif knock.failed:
             self.why = knock.failed
             self._again = now + AGAIN
         else:
+            if knock.reached and self.why in {"", NEVER}:
+                self.why = f"{knock.question} has not been answered"
             return
         knock.close()
         del self._knocks[held.cookie]
