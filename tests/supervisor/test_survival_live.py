@@ -183,6 +183,17 @@ def test_a_removed_directory_is_made_again(netns: int, tmp_path: Path) -> None:
         assert json.loads((tmp_path / "run" / "t.json").read_text())["instance"]["working"] == 3
 
 
+def test_a_removed_record_is_written_again(netns: int, tmp_path: Path) -> None:
+    """Alone, while the sockets are there: within a second or two, and it is said once."""
+    record = tmp_path / "run" / "t.json"
+    with Instance(tmp_path) as one:
+        one.wait_serving()
+        record.unlink()
+        wait_until(lambda: "t.json had been removed: it is there again" in one.said(), "the word")
+        assert json.loads(record.read_text())["instance"]["working"] == 1
+        assert one.said().count("had been removed") == 1
+
+
 def test_a_full_disk_stops_nothing(netns: int, tmp_path: Path) -> None:
     """The record cannot be written: said once, and a restart works all the same."""
     with Instance(tmp_path) as one:

@@ -84,6 +84,9 @@ def test_files_that_somebody_removed_are_made_again(scene: Scene) -> None:
     scene.turn(2 * KEEP_EVERY)
     for name in (scene.paths.control, scene.paths.lock_file, scene.paths.record):
         assert os.path.exists(name)
+    os.unlink(scene.paths.record)
+    scene.turn(2 * KEEP_EVERY)
+    assert os.path.exists(scene.paths.record)
 
 
 def while_following(scene: Scene, do: Callable[[], object]) -> int:

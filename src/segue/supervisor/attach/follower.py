@@ -115,9 +115,11 @@ class Follower:
             self.loop.attempt(f"keeping {self.attachment.paths.control}", self._keep)
 
     def _keep(self) -> None:
-        if self.doors.keep():
-            self.say(f"{self.attachment.paths.control} had been removed: it is there again")
+        paths = self.attachment.paths
+        what = paths.control if self.doors.keep() else "" if paths.recorded else paths.record
+        if what:
             self._account.again()
+            self.say(f"{what} had been removed: it is there again")
 
     def _look(self) -> None:
         now, attached = self.loop.now(), self.attachment.attached

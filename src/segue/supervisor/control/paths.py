@@ -115,6 +115,15 @@ class Paths:
         except (FileNotFoundError, NotADirectoryError, UsageError):
             return False
 
+    @property
+    def recorded(self) -> bool:
+        """True if there is a record.  Raises OSError if that cannot be told, such as EMFILE."""
+        try:
+            with openat.around(self.record) as (here, name):
+                return here.holds(name)
+        except (FileNotFoundError, NotADirectoryError, UsageError):
+            return False
+
     def flag(self, worker: int) -> str:
         """The file whose first byte tells a worker its stage (segue.worker)."""
         return f"{self.base}.w{worker}"

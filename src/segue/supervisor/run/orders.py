@@ -157,10 +157,14 @@ class Orders:
 
     def keep_files(self) -> None:
         """Make anew what somebody removed.  Raises as ``Doors.keep``."""
-        if self.service.doors.keep():
-            where = self.service.paths.control
-            self.service.say(f"{where} had been removed: it is there again")
-            self.service.write_down()
+        service, paths = self.service, self.service.paths
+        if service.doors.keep():
+            service.say(f"{paths.control} had been removed: it is there again")
+            service.write_down()
+        elif service.instance.living and not paths.recorded:
+            service.write_down()
+            if paths.recorded:
+                service.say(f"{paths.record} had been removed: it is there again")
 
     # Verbs
 
