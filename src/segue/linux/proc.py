@@ -238,6 +238,14 @@ def files(pid: int) -> Iterator[str]:
                 yield os.readlink(f"/proc/{pid}/fd/{entry}")
 
 
+def reads_and_writes(pid: int, number: int) -> bool:
+    """It has this descriptor open with O_RDWR (proc_pid_fdinfo(5)); not when it is gone."""
+    for line in _read(f"/proc/{pid}/fdinfo/{number}").splitlines():
+        if line.startswith(b"flags:"):
+            return int(line.split()[1], 8) & os.O_ACCMODE == os.O_RDWR
+    return False
+
+
 def find_socket(pids: Iterable[int], inode: int) -> tuple[int, int] | None:
     """Which of these processes has the socket, and under which number."""
     for pid in pids:

@@ -13,6 +13,7 @@ import pytest
 from tests.supervisor.run.doubles import Run, Simulated, settings_of
 
 from segue.observe.snapshot import Observer
+from segue.supervisor.run.record import Record
 from segue.supervisor.run.takeover import take_over
 
 
@@ -61,7 +62,8 @@ def killed(simulated: Simulated, begin: Callable[..., Run]) -> Callable[[Run], N
         plain = run.paths.read_record()
         assert plain is not None
         world = run.simulated.world()
-        run.own(take_over(plain, asked, run.paths, run.paths.lock(), run.log, world))
+        record = Record.from_json(plain, run.paths.record)
+        run.own(take_over(record, asked, run.paths, run.paths.lock(), run.log, world))
 
     return kill
 

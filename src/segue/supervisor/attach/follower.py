@@ -116,7 +116,7 @@ class Follower:
 
     def _keep(self) -> None:
         paths = self.attachment.paths
-        what = paths.control if self.doors.keep() else "" if paths.recorded else paths.record
+        what = paths.control if self.doors.keep() else "" if paths.recorded() else paths.record
         if what:
             self._account.again()
             self.say(f"{what} had been removed: it is there again")

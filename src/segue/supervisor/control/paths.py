@@ -115,7 +115,6 @@ class Paths:
         except (FileNotFoundError, NotADirectoryError, UsageError):
             return False
 
-    @property
     def recorded(self) -> bool:
         """True if there is a record.  Raises OSError if that cannot be told, such as EMFILE."""
         try:

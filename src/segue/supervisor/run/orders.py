@@ -161,9 +161,9 @@ class Orders:
         if service.doors.keep():
             service.say(f"{paths.control} had been removed: it is there again")
             service.write_down()
-        elif service.instance.living and not paths.recorded:
+        elif service.instance.living and not paths.recorded():
             service.write_down()
-            if paths.recorded:
+            if paths.recorded():
                 service.say(f"{paths.record} had been removed: it is there again")
 
     # Verbs

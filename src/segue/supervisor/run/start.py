@@ -19,7 +19,9 @@ from segue.supervisor.control.paths import Paths
 from segue.supervisor.lifecycle.instance import Instance
 from segue.supervisor.lifecycle.stages import Phase
 from segue.supervisor.rescue.balancing import refuse_uncounted
+from segue.supervisor.run import unrecorded
 from segue.supervisor.run.handover import Handover, handed_over
+from segue.supervisor.run.record import Record
 from segue.supervisor.run.resume import resume, start_again
 from segue.supervisor.run.runner import Runner
 from segue.supervisor.run.service import Asked, Service
@@ -138,13 +140,21 @@ def _begin(asked: Asked, paths: Paths, log: Log, world: World) -> Runner:
     """Alone, or in place of a supervisor that died."""
     refuse_uncounted(asked.settings)
     lock = paths.lock()
-    record = paths.read_record()
-    if record is not None and anyone_alive(record):
+    plain = paths.read_record()
+    if plain is not None and anyone_alive(plain):
+        record = Record.from_json(plain, paths.record)
         runner = take_over(record, asked, paths, lock, log, world)
+    elif (left := _left(asked.settings, paths, world)) is not None:
+        runner = take_over(left.record, asked, paths, lock, log, world, left.said)
     else:
         runner = _fresh(asked, paths, lock, log, world)
     runner.service.processes.files = raise_file_limit()
     return runner
+
+
+def _left(settings: Settings, paths: Paths, world: World) -> unrecorded.Found | None:
+    with world.observer() as observer:
+        return unrecorded.find(settings, paths, observer, world.now())
 
 
 def _end_injection(service: Service) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import signal
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -47,20 +47,20 @@ def _runs(worker: Worker) -> bool:
 
 
 def take_over(
-    plain: dict[str, Any],
+    record: Record,
     asked: Asked,
     paths: Paths,
     lock: int,
     log: Log,
     world: World,
+    said: Sequence[str] = (),
 ) -> Runner:
     """A runner for the workers that a dead supervisor left.
 
-    A restart that was under way goes on where it stood.  Raises UsageError when the addresses
-    are not those that the workers serve, SegueError when the record cannot be read.
+    A restart that was under way goes on where it stood.  ``said`` is told instead of their number.
+    Raises UsageError when the addresses are not those that the workers serve.
     """
-    record, settings = Record.from_json(plain, paths.record), asked.settings
-    instance = record.instance
+    settings, instance = asked.settings, record.instance
     refuse_others(record.settings, settings, paths)
     wanted = settings.wanted_engine
     choice = world.choose(record.engine if wanted == "auto" else wanted)
@@ -83,7 +83,8 @@ def take_over(
     # The record has those of some moment; a few seconds tell who is slow now.
     instance.balance.clear()
     kept = sum(1 for one in instance.living)
-    service.say(f"took over {kept} worker(s) of a supervisor that died")
+    for text in said or [f"took over {kept} worker(s) of a supervisor that died"]:
+        service.say(text)
     follow(runner, record.settings)
     return runner
 
