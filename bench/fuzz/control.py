@@ -33,6 +33,7 @@ _ORDERS: tuple[dict[str, Any], ...] = (
     {"do": "status"},
     {"do": "restart", "wait": False, "now": False, "cut": False, "canary": 10, "keep": 1.5},
     {"do": "restart", "wait": False, "replace": True},
+    {"do": "restart", "wait": False, "step": 1},
     {"do": "rollback"},
     {"do": "promote"},
     {"do": "shift", "percent": 50},

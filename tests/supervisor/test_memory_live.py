@@ -73,6 +73,19 @@ def test_newcomers_are_ended_first_and_the_cause_is_named(
         assert [worker["pid"] for worker in one.workers("serving")] == served
 
 
+def test_a_restart_in_steps_fits_where_a_whole_generation_does_not(
+    netns: int, tmp_path: Path, limited: str
+) -> None:
+    """One worker more than serve is all that there is room for."""
+    into = ("sh", "-c", f'echo $$ > {limited}/cgroup.procs; exec "$@"', "sh")
+    command = (sys.executable, "-S", "-E", "-c", HOLDS)
+    with Instance(tmp_path, "--workers", "2", before=into, command=command) as one:
+        one.wait_serving(1, 2)
+        assert one.ask("restart", step=1)["exit"] == 0
+        one.wait_serving(2, 2)
+        assert "SIGKILL" not in one.said()
+
+
 def adjustments(pid: int) -> set[int | None]:
     """Of a process and all below it."""
     return {oom.adjustment(each) for each in proc.tree(pid)}

@@ -18,6 +18,7 @@ from segue.supervisor.lifecycle.plan import FOREVER, Load, deadline, lasting, pl
 from segue.supervisor.lifecycle.stages import InstanceInput, Phase, Stage, WorkerInput
 from segue.supervisor.lifecycle.steps import (
     Abandon,
+    Advance,
     End,
     Flip,
     GiveUp,
@@ -447,7 +448,7 @@ def perform(made: Instance, step: Step, now: float) -> None:
             assert made.phase is after.phase
             made.working, made.newcomer = after.working, after.newcomer
             perform(made, Share(weights), now)
-        case Share(weights):
+        case Share(weights) | Advance(weights):
             made.shared = weights
             given_share = dict(weights)
             for one in made.living:

@@ -67,6 +67,8 @@ def test_what_is_sent_is_what_is_read(request_: Request) -> None:
         ({"do": "restart", "canary": float("nan")}, "canary must be a number (got nan)"),
         ({"do": "restart", "keep": 10**400}, "keep must be a number (got 1000"),
         ({"do": "restart", "keep": -1}, "keep must be at least 0 and less than a day"),
+        ({"do": "restart", "step": 513}, "step must be between 0 and 512 (got 513)"),
+        ({"do": "restart", "step": 1.5}, "step must be whole numbers from 0 on (got 1.5)"),
         ({"do": "restart", "cut": None}, "cut must be true or false (got None)"),
         ({"do": "rollback", "now": True}, "rollback has no 'now'; it has none"),
         ({"do": "shift"}, "shift needs 'percent'"),

@@ -78,6 +78,8 @@ def test_numbers_are_those_of_the_worker_and_its_generation() -> None:
         ({"env": ("X",)}, "NAME=VALUE"),
         ({"keep_capability": ("net_bind",)}, "'net_bind' is not a capability"),
         ({"allow_new_privileges": True}, "needs --user or --group"),
+        ({"restart_step": -1}, r"--restart-step must be between 1 and 512, or 0 .* \(got -1\)"),
+        ({"restart_step": 1, "keep": 5.0}, "leave one of them out"),
         ({"stop_signal": "NOPE"}, "must be a signal"),
         ({"stop_signal": "99"}, "must be a signal"),
     ],

@@ -27,6 +27,13 @@ from segue.supervisor.control.requests import UNTIL, Restart
     help="Keep the old workers for SECONDS, so that a rollback is possible.",
 )
 @click.option(
+    "--step",
+    type=int,
+    metavar="N",
+    help="Replace N workers at a time: the next N start when the old ones of the step have ended."
+    " 0 replaces all at once.  [default: by --restart-step of the instance]",
+)
+@click.option(
     "--now",
     is_flag=True,
     help="Move connections that wait in old listeners to the new workers at once.",
@@ -57,6 +64,7 @@ def restart(
     *,
     canary: float | None,
     keep: float | None,
+    step: int | None,
     now: bool,
     cut: bool,
     replace: bool,
@@ -68,14 +76,14 @@ def restart(
 
     New workers are started. Once they are ready, they get all new connections, and the old workers
     finish theirs. If the new workers do not become ready, nothing changes for clients and the exit
-    code is 3.
+    code is 3. With --step, new workers serve until old ones are there again for them.
 
     If another restart is at work, this one waits until that is over. If a third is asked for
     meanwhile, it takes this one's place, and this one ends with exit code 4.
     """
     if until and no_wait:
         raise UsageError(f"--wait {until} and --no-wait contradict each other: leave one out")
-    order = Restart(canary, keep, now, cut, not no_wait, until, replace)
+    order = Restart(canary, keep, now, cut, not no_wait, until, replace, step)
     answer = request(name, control, order)
     if as_json:
         tell_json(answer, indent=2)

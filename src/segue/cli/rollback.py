@@ -14,9 +14,10 @@ from segue.supervisor.control.requests import Rollback
 def rollback(name: str, control: str) -> int:
     """Give all new connections to the previous generation again.
 
-    If the new generation is still starting, its workers are stopped.
+    If the new generation is still starting, its workers are stopped. In a restart in steps, those
+    that serve already are stopped when old workers are there again for them.
     """
     answer = request(name, control, Rollback())
     if answer["exit"] == 0:
-        tell(f"generation {answer['generation']} serves")
+        tell(answer.get("left") or f"generation {answer['generation']} serves")
     return int(answer["exit"])

@@ -170,6 +170,13 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
     metavar="SECONDS",
     type=float,
 )
+@_option(
+    "--restart-step",
+    "At a restart, replace N workers at a time, so that there is never more than the memory of N"
+    " workers more. 0: all at once.",
+    metavar="N",
+    type=int,
+)
 @_option("--stop-signal", "The signal that tells a worker to finish.", metavar="SIGNAL")
 @_option(
     "--leftovers",

@@ -97,6 +97,8 @@ def show(status: Status, console: Console) -> None:
         console.print("what workers leave running is left alone (--leftovers keep)", style="dim")
     if status.queued:
         console.print(f"a restart waits {cell(status.queued)}", style="yellow", highlight=False)
+    if status.progress:
+        console.print(cell(status.progress), style="yellow", highlight=False)
     if status.outage:
         console.print(cell(status.outage), style="red", highlight=False)
     for one in status.workers:

@@ -132,6 +132,8 @@ class Settings:
     gentle_start: float = 10.0
     # How long the old generation is kept for a rollback once the new one has all new connections.
     keep: float = 0.0
+    # 0 for all at once, which is the quickest.  Memory for two generations is mostly there.
+    restart_step: int = 0
     stop_signal: str = "TERM"
     # What a worker leaves running is mostly its server, or a part of it, that nobody would end.
     leftovers: Literal["end", "keep"] = "end"
@@ -209,6 +211,16 @@ class Settings:
                     f"--{limit.replace('_', '-')} must be at least 0 and less than a day in"
                     f" seconds (got {seconds:g})"
                 )
+        if not 0 <= self.restart_step <= MOST_WORKERS:
+            raise UsageError(
+                f"--restart-step must be between 1 and {MOST_WORKERS}, or 0 for all at once"
+                f" (got {self.restart_step})"
+            )
+        if self.restart_step and self.keep:
+            raise UsageError(
+                "--keep holds the old workers beside the new ones, and --restart-step must not have"
+                " room for both: leave one of them out"
+            )
         if self.stop_limit and self.stop_limit <= self.stop_delay:
             raise UsageError(
                 f"--stop-limit must be more than --stop-delay (got {self.stop_limit:g} and"

@@ -52,6 +52,7 @@ class Restart(Request):
     wait: bool = True
     until: str = ""  # what to wait for, a key of UNTIL; "" means drained, or serving with ``keep``
     replace: bool = False  # give up the restart at work, instead of waiting for it
+    step: int | None = None  # workers that are replaced at a time, 0 for all; None by the settings
 
     def __post_init__(self) -> None:
         if self.until not in {"", *UNTIL}:
@@ -71,6 +72,8 @@ class Restart(Request):
             raise UsageError(
                 f"keep must be at least 0 and less than a day in seconds (got {self.keep:g})"
             )
+        if self.step is not None and not 0 <= self.step <= MOST_WORKERS:
+            raise UsageError(f"step must be between 0 and {MOST_WORKERS} (got {self.step})")
 
 
 @dataclass(frozen=True, slots=True)

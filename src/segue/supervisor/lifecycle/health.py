@@ -67,9 +67,10 @@ class Health:
 def replacements(instance: Instance, limits: Limits, health: Health, now: float) -> list[Step]:
     """Replace a worker that has been unwell for too long.
 
-    During a restart nobody is replaced: the restart does it.  A canary is given up.
+    During a restart nobody is replaced: the restart does it.  A canary is given up, and so are the
+    newcomers of a restart in steps.
     """
-    if instance.phase not in {Phase.SERVING, Phase.CANARY}:
+    if instance.phase not in {Phase.SERVING, Phase.RENEWING, Phase.CANARY}:
         return []
     for one in instance.living:
         why = _hangs(one.id, limits, health)
@@ -78,7 +79,7 @@ def replacements(instance: Instance, limits: Limits, health: Health, now: float)
         if one.generation == instance.newcomer:
             return [Abandon(one.generation, f"{one.name}: {why}")]
         paced = not instance.replaced or now >= instance.replaced + limits.stall_kill
-        if paced and not instance.replacing:
+        if paced and not instance.replacing and instance.phase is not Phase.RENEWING:
             return [Replace(one.id, why, hangs=True)]
     return []
 

@@ -73,6 +73,7 @@ class Worker:
     memory: int = 0  # bytes of its processes at the last look, if they are limited
     given: int = 0  # connections that it was given up to the last look, if they are limited
     over_since: float = 0.0  # when it had reached a limit at which it is recycled; 0 if it has not
+    spent: bool = False  # it served, and exited with 0 unasked: its quota was used up
 
     def feed(self, given: WorkerInput, now: float) -> None:
         """Go one step of the table.  Raises IllegalInput and changes nothing without a row."""
@@ -104,6 +105,7 @@ class Renewal:
     keep: float = 0.0  # seconds for which the old generation is kept for a rollback
     at_once: bool = False  # move queued connections at the flip (--now)
     cut: bool = False  # also close accepted connections (--cut)
+    step: int = 0  # so many workers are replaced at a time (--step); 0 for all at once
 
 
 @dataclass(frozen=True, slots=True)

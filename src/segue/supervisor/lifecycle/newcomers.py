@@ -1,15 +1,24 @@
-"""The generation that starts: when its workers start, when it serves, and when it is given up."""
+"""The generation that starts: when its workers start, when it serves, and when it is given up.
+
+A restart starts all newcomers at once, and they take over together.  A restart in steps
+(``Renewal.step``) starts a few: these take over from as many old workers, and the next ones start
+when those have ended.  So there are never more than ``size + step`` workers.  If a newcomer fails
+before the last step, all of the new generation are given up.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 
 from segue.supervisor.lifecycle.instance import Instance, Worker
 from segue.supervisor.lifecycle.limits import Limits
-from segue.supervisor.lifecycle.seats import shares
+from segue.supervisor.lifecycle.seats import later, shares
 from segue.supervisor.lifecycle.stages import Phase, Stage
-from segue.supervisor.lifecycle.steps import Abandon, Flip, GiveUp, Spawn, Step
+from segue.supervisor.lifecycle.steps import Abandon, Advance, Flip, GiveUp, Spawn, Step
+
+_LEAVING = frozenset({Stage.DRAINING, Stage.STOPPING, Stage.KILLED})
 
 
 def flipped(instance: Instance, generation: int) -> Instance:
@@ -20,7 +29,11 @@ def flipped(instance: Instance, generation: int) -> Instance:
 
 
 def newcomers(
-    instance: Instance, limits: Limits, now: float, stalls: Collection[int]
+    instance: Instance,
+    limits: Limits,
+    now: float,
+    stalls: Collection[int],
+    asking: Collection[int] = frozenset(),
 ) -> list[Step]:
     """Steps for the starting generation: it is ready, it has failed, or it needs workers."""
     first = instance.phase is Phase.STARTING
@@ -30,7 +43,7 @@ def newcomers(
     everyone = [
         one
         for one in instance.workers.values()
-        if one.generation == generation and not retried(instance, one, limits)
+        if one.generation == generation and not excused(instance, one, limits)
     ]
     fallen = next((one for one in everyone if not one.live), None)
     late = next(
@@ -55,6 +68,8 @@ def newcomers(
         return [GiveUp(why)] if first else [Abandon(generation, why, reason)]
     if instance.phase is Phase.CANARY:
         return []
+    if instance.renewal.step and not first:
+        return _in_steps(instance, generation, stalls, asking)
     missing = instance.size - len(everyone)
     if missing > 0:
         return [Spawn(generation)] * missing if not first or now >= instance.not_before else []
@@ -63,14 +78,72 @@ def newcomers(
     return []
 
 
+def _in_steps(
+    instance: Instance, generation: int, stalls: Collection[int], asking: Collection[int]
+) -> list[Step]:
+    """Start newcomers, let them take over, or wait for one of both.
+
+    A worker that waits for this very restart is not ended before the last step, and so cannot be
+    waited for.
+    """
+    serving, coming = len(instance.of(generation, Stage.SERVING)), joining(instance)
+    if any(one.stage is Stage.STARTING for one in coming):
+        return []
+    if serving + len(coming) >= instance.size:
+        return [Flip(generation, shares(flipped(instance, generation), stalls))]
+    if coming:
+        return [Advance(shares(instance, stalls, asking, advancing=True))]
+    living = [one for one in instance.living if one.stage not in _LEAVING or one.id not in asking]
+    if len(living) > instance.size or any(one.stage in _LEAVING for one in living):
+        return []
+    return [Spawn(generation)] * min(instance.renewal.step, instance.size - serving)
+
+
+def joining(instance: Instance) -> list[Worker]:
+    """The newcomers that start, or wait until all of their step are ready."""
+    if instance.newcomer is None:
+        return []
+    return instance.of(instance.newcomer, Stage.STARTING, Stage.STANDBY)
+
+
+def progress(instance: Instance) -> str:
+    """How far a restart in steps is; "" if none is under way."""
+    step, generation = instance.renewal.step, instance.newcomer
+    if instance.phase is not Phase.RENEWING or not step or generation is None:
+        return ""
+    serving, coming = len(instance.of(generation, Stage.SERVING)), joining(instance)
+    steps = -(-instance.size // step)
+    number = -(-serving // step) + bool(coming or not serving)
+    return (
+        f"step {min(number, steps)} of {steps}: {serving} of {instance.size} worker(s) are of"
+        f" generation {generation}; {'new ones start' if coming else 'old ones finish'}"
+    )
+
+
+def mixture(instance: Instance) -> str:
+    """Who serves after a restart in steps was given up; "" if only the working generation does."""
+    if instance.phase is not Phase.SERVING or not later(instance):
+        return ""
+    serving = Counter(one.generation for one in instance.living if one.stage is Stage.SERVING)
+    parts = [f"{number} worker(s) of generation {one}" for one, number in sorted(serving.items())]
+    return f"{' and '.join(parts)} serve until generation {instance.working} is complete again"
+
+
 def was_late(worker: Worker, limits: Limits) -> str:
     """What is said of a worker that is not ready in time."""
     reason = f": {worker.missing}" if worker.missing else ""
     return f"was not ready after {limits.ready_timeout:g} s{reason}"
 
 
-def retried(instance: Instance, worker: Worker, limits: Limits) -> bool:
-    """It fell, or was told to stop and ended, while the first start was to be tried again."""
-    patient_until = instance.begun + limits.start_retry
-    starting = instance.phase is Phase.STARTING and worker.generation == instance.working
-    return starting and not worker.live and worker.draining_since < patient_until
+def excused(instance: Instance, worker: Worker, limits: Limits) -> bool:
+    """Its end is no reason to give its generation up, and another worker is started for it.
+
+    It fell while the first start was to be tried again; or, in a restart in steps, it had served
+    and then used up its quota, or was one too many.
+    """
+    if worker.live:
+        return False
+    if instance.phase is Phase.STARTING and worker.generation == instance.working:
+        return worker.draining_since < instance.begun + limits.start_retry
+    stepping = instance.phase is Phase.RENEWING and bool(instance.renewal.step)
+    return stepping and (worker.spent or worker.stop_requested)

@@ -13,8 +13,8 @@ from segue.supervisor.lifecycle.ending import ENDING, fitted
 from segue.supervisor.lifecycle.health import Health, Stall, replacements
 from segue.supervisor.lifecycle.instance import Instance, Worker
 from segue.supervisor.lifecycle.limits import Limits
-from segue.supervisor.lifecycle.newcomers import newcomers, was_late
-from segue.supervisor.lifecycle.seats import shares
+from segue.supervisor.lifecycle.newcomers import joining, newcomers, was_late
+from segue.supervisor.lifecycle.seats import seats, shares
 from segue.supervisor.lifecycle.stages import Phase, Stage
 from segue.supervisor.lifecycle.steps import (
     End,
@@ -90,10 +90,10 @@ def plan(
     given_up = _given_up(instance, living)
     if given_up:
         return given_up
-    verdict = newcomers(instance, limits, now, health.stalls)
+    verdict = newcomers(instance, limits, now, health.stalls, asking)
     if verdict:
         return verdict
-    weights = shares(instance, health.stalls)
+    weights = shares(instance, health.stalls, asking)
     if weights and weights != instance.shared:
         # Alone, so that a worker that gets its share back is not stopped as quiet at the same time.
         return [Share(weights)]
@@ -156,11 +156,16 @@ def _spawns(instance: Instance, living: list[Worker], limits: Limits, now: float
                 f"{len(recent)} workers died within {limits.crash_window:g} s and none is serving"
             )
         ]
-    missing = instance.size - len(active)
+    missing = seats(instance) - len(active)
     if missing < 0:
         # Serving workers lose their share first and drain.  These have nothing to drain.
         idle = [one for one in active if one.stage is not Stage.SERVING]
         return [Stop(one.id, "it is one too many") for one in idle[missing:]]
+    if instance.renewal.step:
+        # The newcomers that start get the places of those that died.
+        coming = joining(instance)
+        room = instance.size + instance.renewal.step - len(living)
+        missing = min(missing - len(coming), room)
     return [Spawn(instance.working)] * missing if missing > 0 and now >= instance.not_before else []
 
 

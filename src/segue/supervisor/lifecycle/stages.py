@@ -100,6 +100,7 @@ INSTANCE: Mapping[tuple[Phase, InstanceInput], Phase] = {
     (Phase.RENEWING, InstanceInput.CANARY): Phase.CANARY,
     (Phase.RENEWING, InstanceInput.ROLLBACK): Phase.SERVING,
     (Phase.RENEWING, InstanceInput.FAILED): Phase.SERVING,
+    (Phase.RENEWING, InstanceInput.SCALE): Phase.RENEWING,
     (Phase.RENEWING, InstanceInput.STOP): Phase.LEAVING,
     (Phase.CANARY, InstanceInput.PROMOTE): Phase.SERVING,
     (Phase.CANARY, InstanceInput.ROLLBACK): Phase.SERVING,

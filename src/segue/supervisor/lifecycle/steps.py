@@ -29,6 +29,13 @@ class Flip:
 
 
 @dataclass(frozen=True, slots=True)
+class Advance:
+    """One more step of a restart is ready: these newcomers take the places of older workers."""
+
+    weights: Weights
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
     """Give new connections only to these workers, by these weights."""
 
@@ -78,7 +85,11 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Abandon:
-    """Stop the new generation, because it cannot serve.  Nothing has changed for clients."""
+    """Stop the new generation, because it cannot serve.
+
+    Nothing has changed for clients, unless the restart is one in steps: then workers of the new
+    generation serve until the working one is complete again.
+    """
 
     generation: int
     why: str
@@ -106,6 +117,7 @@ Step: TypeAlias = (
     Spawn
     | Renew
     | Flip
+    | Advance
     | Share
     | Rescue
     | Retire

@@ -34,6 +34,8 @@ def busy(instance: Instance) -> str:
     """Why the number of workers cannot change now; "" if it can."""
     if instance.phase in ENDING:
         return "the instance stops"
+    if instance.phase is Phase.RENEWING and instance.renewal.step:
+        return ""  # its steps may take minutes, and each is planned by what is wanted then
     return f"wait {awaited(instance)}" if awaited(instance) else ""
 
 

@@ -64,6 +64,7 @@ class Ends:
         # A quota may be used up between two looks.
         accepted = before is Stage.STARTING and code == 0 and self._accepted(process, now)
         worker.outcome = outcome(code)
+        worker.spent = before is Stage.SERVING and code == 0
         if code == -signal.SIGKILL and before is not Stage.KILLED:
             worker.outcome += self.service.processes.kills.claim(worker.id)
         said = self._last_said(process)

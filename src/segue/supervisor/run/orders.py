@@ -31,6 +31,7 @@ from segue.supervisor.control.requests import (
     shown,
 )
 from segue.supervisor.control.server import Client
+from segue.supervisor.lifecycle import newcomers
 from segue.supervisor.lifecycle.ending import ENDING, Meaning, meaning
 from segue.supervisor.lifecycle.instance import Renewal, Worker
 from segue.supervisor.lifecycle.stages import InstanceInput, Phase, Stage, WorkerInput
@@ -110,7 +111,7 @@ class Orders:
         be done here or now.
         """
         service, instance = self.service, self.service.instance
-        renewal = renewal or Renewal(keep=service.settings.keep)
+        renewal = renewal or self._usual()
         self._judge(renewal, replace=replace)
         generation = instance.last_generation + 1
         if instance.queued is not None:
@@ -123,12 +124,20 @@ class Orders:
             service.write_down()
         return generation
 
+    def _usual(self) -> Renewal:
+        """By the settings.  One that comes in the middle of a restart in steps has its steps."""
+        under_way = self.service.instance.renewal.step
+        if under_way:
+            return Renewal(step=under_way)
+        settings = self.service.settings
+        return Renewal(keep=settings.keep, step=settings.restart_step)
+
     def _give_up(self, why: str, code: int) -> None:
         """Give the newcomers or the canary up, and end the clients that wait for them."""
         instance = self.service.instance
         gone = instance.newcomer
         instance.feed(InstanceInput.ROLLBACK)
-        instance.newcomer = None
+        self.service.go_back()
         if gone is not None:
             self.service.failed(gone, why, code)
 
@@ -141,6 +150,13 @@ class Orders:
                 "the first generation is still starting, and no other serves: leave --replace"
                 " out, and the restart begins afterwards (segue stop ends the instance)"
             )
+        if renewal.step and (renewal.percent < 100 or renewal.keep):
+            what = (
+                "a canary starts all its workers beside the old ones: leave --canary out"
+                if renewal.percent < 100
+                else "--keep holds the old workers beside the new ones: give --keep 0"
+            )
+            raise UsageError(f"{what}, or give --step 0, which restarts all workers at once")
         if (renewal.at_once or renewal.cut) and not all(one.steering.migrates for one in fronts):
             raise NotSupported(
                 "moving connections at once",
@@ -172,13 +188,14 @@ class Orders:
         caller, until = self._caller(client, request), request.until
         if caller is not None and caller.worker is not None:
             until = "serving"
-        usual = Renewal(keep=self.service.settings.keep)
+        usual = self._usual()
         generation = self.restart(
             Renewal(
                 percent=usual.percent if request.canary is None else request.canary,
                 keep=usual.keep if request.keep is None else request.keep,
                 at_once=request.now,
                 cut=request.cut,
+                step=usual.step if request.step is None else request.step,
             ),
             replace=request.replace,
         )
@@ -229,9 +246,11 @@ class Orders:
             instance.feed(InstanceInput.ROLLBACK)
             service.waiting.rolled_back(back)
             instance.working, instance.rolled_back = back, True
-            instance.renewal = Renewal()
-        client.end(0, generation=instance.working)
-        service.say(f"rolled back: generation {instance.working} takes all new connections{too}")
+            instance.renewal = Renewal(step=instance.renewal.step)
+        left = newcomers.mixture(instance)
+        client.end(0, generation=instance.working, **({"left": left} if left else {}))
+        takes = f"generation {instance.working} takes all new connections"
+        service.say(f"rolled back: {left or takes}{too}")
 
     def _promote(self, client: Client) -> None:
         service, instance = self.service, self.service.instance

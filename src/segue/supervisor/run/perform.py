@@ -40,6 +40,7 @@ class Performer:
         self.service, self.rescue, self._watch = service, rescue, watch
         self.listeners = Listeners(service)
         self.held_up = ""  # why no worker can be started now, as it was said
+        self._told = ""  # how far a restart in steps is, as it was said
 
     def perform(self, step: steps.Step) -> None:
         """One step, as the plan says it."""
@@ -50,6 +51,10 @@ class Performer:
                 self._renew()
             case steps.Flip(generation, weights):
                 self._flip(generation, weights)
+            case steps.Advance(weights):
+                self._share(weights)
+                self._tell()
+                notify.tell(STATUS=self._told)
             case steps.Share(weights):
                 self._share(weights)
             case steps.Rescue(worker):
@@ -118,6 +123,7 @@ class Performer:
                 worker.listeners = self.listeners.open()
             self._start(worker)
             self.held_up = ""
+            self._tell()
             self._began(worker, service.processes.by_worker[worker.id].runs)
         except (SegueError, OSError) as error:
             now = service.world.now()
@@ -225,8 +231,20 @@ class Performer:
         self._shared(weights)
 
     def _share(self, weights: steps.Weights) -> None:
+        instance = self.service.instance
+        mixed = newcomers.mixture(instance)
         self._steer(weights)
         self._shared(weights)
+        now = newcomers.mixture(instance)
+        if now != mixed:
+            self.service.say(now or f"generation {instance.working} is complete again")
+
+    def _tell(self) -> None:
+        """Say how far a restart in steps is, once."""
+        found = newcomers.progress(self.service.instance)
+        if found and found != self._told:
+            self.service.say(found)
+        self._told = found
 
     def _steer(self, weights: steps.Weights) -> None:
         """New connections go by these weights from here on.  Raises KernelError."""
@@ -290,6 +308,7 @@ class Performer:
     def stop(self, worker: Worker, why: str) -> None:
         """Send the stop signal, after what still waits has been moved if it can be."""
         process = self.service.processes.by_worker[worker.id]
+        drained = worker.stage is Stage.DRAINING
         held = self.service.survey.loads.get(worker.id, Load())
         others = self.service.instance.phase is not Phase.STOPPING
         if (held.queue or worker.hangs) and others:
@@ -298,7 +317,8 @@ class Performer:
         self.service.say(f"{worker.name} is told to stop: {why}")
         process.signal(self.service.settings.signal_number())
         if not others or (
-            self.listeners.move_themselves and worker.generation != self.service.instance.working
+            self.listeners.move_themselves
+            and (drained or worker.generation != self.service.instance.working)
         ):
             # From here on the worker's own close is the last: what comes late migrates by it, or
             # is refused at once when nobody is left to serve.
@@ -314,7 +334,7 @@ class Performer:
         instance = self.service.instance
         instance.rolled_back = instance.phase is Phase.CANARY  # it had served
         instance.feed(InstanceInput.FAILED)
-        instance.newcomer = None
+        self.service.go_back()
         self.service.failed(generation, why, reason=reason)
 
     def _give_up(self, why: str) -> None:
@@ -357,7 +377,7 @@ class Performer:
         instance.workers = {
             one.id: one
             for one in instance.workers.values()
-            if one.live or (one.generation == keep and not newcomers.retried(instance, one, limits))
+            if one.live or (one.generation == keep and not newcomers.excused(instance, one, limits))
         }
         for by_worker in (instance.factors, instance.balance):
             for gone in by_worker.keys() - instance.workers.keys():

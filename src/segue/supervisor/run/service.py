@@ -17,9 +17,11 @@ from segue.supervisor.control.output_file import redirect
 from segue.supervisor.control.paths import Paths
 from segue.supervisor.control.tracing import Tracing
 from segue.supervisor.front import Front
-from segue.supervisor.lifecycle.instance import HeldListener, Instance
+from segue.supervisor.lifecycle import newcomers
+from segue.supervisor.lifecycle.instance import HeldListener, Instance, Renewal
 from segue.supervisor.lifecycle.limits import Limits
 from segue.supervisor.lifecycle.outage import Outage
+from segue.supervisor.lifecycle.seats import later
 from segue.supervisor.loop import Loop
 from segue.supervisor.run.flow import Flow
 from segue.supervisor.run.record import Record
@@ -138,12 +140,21 @@ class Service:
         for client in self.waiting.clients:
             client.say(text)
 
+    def go_back(self) -> None:
+        """Give newcomers up; what the restart was asked to do must not befall those that serve."""
+        self.instance.newcomer = None
+        if later(self.instance):
+            self.instance.rolled_back = True
+            self.instance.renewal = Renewal(step=self.instance.renewal.step)
+
     def failed(self, generation: int, why: str, code: int = 3, *, reason: str = "") -> None:
         """The newcomers of this generation will not do: to the clients that wait for them, with
         the reason, and to the log, which has the reason already.
         """
-        self.waiting.failed(generation, why + reason, code)
-        self.say(f"generation {generation} is given up: {why}")
+        left = newcomers.mixture(self.instance)
+        tail = f"; {left}" if left else ""
+        self.waiting.failed(generation, why + reason + tail, code)
+        self.say(f"generation {generation} is given up: {why}{tail}")
 
     def reopen_output(self) -> None:
         """Open the output file by its name again, which may be another file's now."""

@@ -14,6 +14,7 @@ from segue.supervisor.control.status import (
     Status,
     WorkerStatus,
 )
+from segue.supervisor.lifecycle.newcomers import mixture, progress
 from segue.supervisor.lifecycle.recycling import sentence
 from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.lifecycle.turn import awaited
@@ -96,6 +97,7 @@ def report(service: Service, checks: Checks) -> Status:
         settings_changed=service.source.changed(),
         queued=awaited(instance) if instance.queued is not None else "",
         outage=service.outage.sentence(now),
+        progress=progress(instance) or mixture(instance),
         moved=service.moved,
         cut=service.cut,
         unread=service.log.lost,

@@ -8,6 +8,7 @@ again, and no queue is forgotten.
 from __future__ import annotations
 
 from segue.supervisor.lifecycle.instance import HeldListener, Worker
+from segue.supervisor.lifecycle.seats import seats
 from segue.supervisor.lifecycle.stages import Phase, Stage
 from segue.supervisor.run.listeners import Listeners
 from segue.supervisor.run.service import Service, Unclaimed
@@ -81,7 +82,7 @@ def for_nobody(service: Service, listeners: Listeners) -> list[Unclaimed]:
     """
     instance = service.instance
     by_supervisor = service.settings.bind_by == "supervisor"
-    enough = len(instance.of(instance.working, *_SUCCESSORS)) >= instance.size
+    enough = len(instance.of(instance.working, *_SUCCESSORS)) >= seats(instance)
     over = instance.phase in {Phase.STOPPING, Phase.ENDED}
     return [
         one

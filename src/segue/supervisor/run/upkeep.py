@@ -12,6 +12,7 @@ from segue.engine.steering import IndexAddressed
 from segue.group import Listener
 from segue.linux import proc
 from segue.supervisor.front import Front
+from segue.supervisor.lifecycle.seats import later
 from segue.supervisor.lifecycle.stages import Phase, Stage
 from segue.supervisor.run.service import Service
 from segue.supervisor.workers.survey import describe, unheld
@@ -102,7 +103,8 @@ class Upkeep:
     def _find_shut(self, front: Front, listening: frozenset[int]) -> None:
         """We held a descriptor of each listener, so only shutdown(2) ends its listening."""
         instance = self.service.instance
-        for worker in instance.of(instance.working, Stage.STANDBY, Stage.SERVING):
+        ours = instance.of(instance.working, Stage.STANDBY, Stage.SERVING)
+        for worker in (*ours, *later(instance)):
             holds = [held for held in worker.listeners if held.bind == front.number]
             if not worker.fault and any(held.cookie not in listening for held in holds):
                 worker.fault = f"has shut down its listener at {front.bind.address}"
