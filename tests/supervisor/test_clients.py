@@ -24,11 +24,13 @@ class Desk:
     def __init__(self, path: str) -> None:
         self.path, self.clock = path, 0.0
         self.said: list[str] = []
+        self.heard: list[str] = []
         self.loop = Loop(self.said.append, lambda: self.clock)
         self.clients = Clients(self.loop, self.do)
         self.clients.open(Control(path))
 
     def do(self, client: Client, request: Request) -> None:
+        self.heard.append(request.verb)
         if isinstance(request, Promote):
             raise UsageError("no such order")
         if isinstance(request, Rollback):
@@ -82,6 +84,25 @@ def test_who_takes_too_long_is_turned_away(desk: Desk) -> None:
     desk.clock = 5.0
     desk.clients.hurry()
     assert "no whole request" in answer(client)["error"]
+
+
+def test_a_request_of_a_client_that_has_gone_is_not_carried_out(desk: Desk) -> None:
+    """It gave up while the supervisor was busy; who only writes no more is still answered."""
+    with socket.socket(socket.AF_UNIX) as gone, socket.socket(socket.AF_UNIX) as half:
+        for client, verb in ((gone, b"restart"), (half, b"status")):
+            client.connect(desk.path)
+            client.sendall(b'{"do": "%s"}\n' % verb)
+        half.shutdown(socket.SHUT_WR)
+        gone.close()
+        desk.turn()
+    assert desk.heard == ["status"]
+
+
+def test_clients_without_a_whole_request_are_turned_away_with_the_reason(desk: Desk) -> None:
+    """None of them is left without an answer."""
+    clients = [desk.client(), desk.client(b'{"do": ')]
+    desk.clients.turn_away("not now")
+    assert [answer(one) for one in clients] == [{"exit": 1, "error": "not now"}] * 2
 
 
 def test_a_crowd_is_turned_away(desk: Desk) -> None:

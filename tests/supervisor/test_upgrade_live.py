@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.supervisor.instance import ROOT, Instance, wait_until
 
+from segue.supervisor.control import client
 from segue.supervisor.run import upgrade
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
@@ -117,6 +118,26 @@ def test_new_code_that_fails_after_exec_takes_over_by_the_record(
         wait_until(lambda: one.status().get("phase") == "serving", "it serves")
         assert pids(one) == had
         assert one.ask("restart")["exit"] == 0
+
+
+def test_a_restart_while_new_code_is_tried_waits_for_it(
+    netns: int, tmp_path: Path, code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The supervisor answers nobody meanwhile: the client says so, and the new code answers it."""
+    monkeypatch.setattr(client, "_SILENCE_SECONDS", 0.1)
+    trying = tmp_path / "trying"
+    slow = f"open({str(trying)!r}, 'w').close(); import time; time.sleep(1)"
+    with started(tmp_path, code) as one:
+        one.wait_serving(1, 2)
+        change(code, "supervisor/run/start.py", "Handover.from_json(handed)\n", f"{slow}\n")
+        reexec = [sys.executable, "-m", "segue", "reexec", "--control", one.control]
+        with subprocess.Popen(reexec, stderr=subprocess.DEVNULL) as reexecuting:
+            wait_until(trying.exists, "new code is tried")
+            said: list[str] = []
+            answer = client.converse(one.control, {"do": "restart"}, said.append)
+            assert reexecuting.wait() == 0
+        assert said[0].startswith("the supervisor has not answered for 0.1 s")
+        assert (answer["exit"], answer["generation"]) == (0, 2)
 
 
 def test_an_interpreter_that_is_gone_is_an_answer(netns: int, tmp_path: Path, code: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import select
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ _ANSWER_WITH_DESCRIPTORS = 1 << 16
 # Bytes.  The status of 512 workers at ten addresses has about 600 KB.
 _LONGEST_ANSWER = 1 << 22
 _SILENCE_SECONDS = 5.0  # a running supervisor answers within milliseconds
+_MORE_SECONDS = 20.0  # but it does nothing else while it tries new code, for so long at most
 
 
 def find(name: str = "", control: str = "") -> Running:
@@ -73,14 +75,14 @@ def ask(to: Running, request: Request, say: Callable[[str], None]) -> dict[str, 
 def converse(path: str, plain: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
     """As ``ask``, for a control socket by its path and a request as plain values of any kind.
 
-    Raises SegueError if no process answers within five seconds, if it is another user's, or if the
+    Raises SegueError if no process answers within 25 seconds, if it is another user's, or if the
     connection ends without a last answer.
     """
     return _converse(find(control=path), plain, say)
 
 
 def _converse(to: Running, plain: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
-    for answer in _answers(to, plain):
+    for answer in _answers(to, plain, say):
         if "exit" in answer:
             return answer
         say(str(answer.get("say", "")))
@@ -127,17 +129,33 @@ def borrow(to: Running, request: Request) -> Iterator[tuple[socket.socket, tuple
         yield connection, tuple(descriptors)
 
 
-def _answers(to: Running, plain: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _answers(
+    to: Running, plain: Mapping[str, Any], say: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
     path = to.control
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
         _connect(connection, to)
         # A supervisor that refuses may already have answered and closed: its answer can be read.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(json.dumps(plain).encode() + b"\n")
+        _await_answer(connection, path, say)
         with connection.makefile("rb") as lines, contextlib.suppress(ConnectionResetError):
             while line := _line(lines, path):
                 connection.settimeout(None)  # it has answered, and the work may take long
                 yield _answer(line, path)
+
+
+def _await_answer(connection: socket.socket, path: str, say: Callable[[str], None]) -> None:
+    """Wait until there is something to read.  If nobody does, the request is not carried out."""
+    ready = select.poll()
+    ready.register(connection, select.POLLIN)
+    if not ready.poll(1000 * _SILENCE_SECONDS):
+        say(
+            f"the supervisor has not answered for {_SILENCE_SECONDS:g} s, and may be trying new"
+            f" code: waiting for {_MORE_SECONDS:g} s more"
+        )
+        if not ready.poll(1000 * _MORE_SECONDS):
+            raise _silent(path)
 
 
 def _connect(connection: socket.socket, to: Running) -> None:

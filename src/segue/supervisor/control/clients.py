@@ -55,6 +55,12 @@ class Clients:
             self._forget(client)
             client.end(2, error=f"no whole request came within {_CLIENT_SECONDS:g} s")
 
+    def turn_away(self, why: str) -> None:
+        """End every client whose request is not whole."""
+        for client in list(self._clients):
+            self._forget(client)
+            client.end(1, error=why)
+
     def close(self) -> None:
         """Close every client and the control socket."""
         for client in list(self._clients):
@@ -84,6 +90,10 @@ class Clients:
             if request is None:
                 return
             self._forget(client)
+            if client.gone:
+                # It may have waited until it had enough, while we tried new code.
+                client.close()
+                return
             self._do(client, parse(request))
         except (SegueError, OSError) as error:
             self._forget(client)

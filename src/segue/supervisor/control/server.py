@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import socket
 from typing import Any
 
@@ -36,6 +37,13 @@ class Client:
     def pid(self) -> int:
         """The process that connected; 0 if it is not in our pid namespace.  Raises OSError."""
         return peer_credentials(self.connection)[0]
+
+    @property
+    def gone(self) -> bool:
+        """It has closed its connection, and reads no answer."""
+        ready = select.poll()
+        ready.register(self.connection, 0)
+        return any(event & select.POLLHUP for _, event in ready.poll(0))
 
     def request(self) -> dict[str, Any] | None:
         """The request, or None until it is whole.  Raises UsageError if it is not a request."""

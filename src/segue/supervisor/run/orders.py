@@ -114,13 +114,15 @@ class Orders:
         renewal = renewal or self._usual()
         self._judge(renewal, replace=replace)
         generation = instance.last_generation + 1
+        before = ""
         if instance.queued is not None:
+            before = ", in place of an earlier one"
             service.waiting.superseded(generation)
         instance.queued = renewal
         if replace and instance.newcomer is not None:
             self._give_up(f"generation {generation} takes its place", SUPERSEDED)
         if waits := awaited(instance):
-            service.say(f"a restart waits {waits}")
+            service.say(f"a restart waits {waits}{before}")
             service.write_down()
         return generation
 

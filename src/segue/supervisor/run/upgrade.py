@@ -184,6 +184,8 @@ def become(service: Service, upgrade: Upgrade) -> None:
         kept += handover.descriptors()
         for descriptor in kept:
             os.set_inheritable(descriptor, True)
+        if service.doors.clients is not None:
+            service.doors.clients.turn_away("the supervisor is just being replaced: ask again")
         service.loop.hold_signals()
         go_where_it_leads(upgrade.source.start)
         os.execv(upgrade.argv[0], upgrade.argv)
