@@ -9,6 +9,7 @@ SIGUSR1 makes it shut its listener down and listen again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -37,7 +38,7 @@ def main(host: str, port: str, work_ms: str = "0", hook_ms: str = "0") -> None:
             listener.listen(1024)
             continue
         client, _ = listener.accept()
-        with client:
+        with client, contextlib.suppress(ConnectionError):  # a client may reset it
             client.settimeout(5)
             if client.recv(65536):
                 time.sleep(int(work_ms) / 1000)

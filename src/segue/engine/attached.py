@@ -75,6 +75,7 @@ class Attached:
     stalled: frozenset[int] = frozenset()  # cookies
     _seen: frozenset[int] = frozenset()
     _changed: float = 0.0
+    _owners: frozenset[int] = frozenset()  # of members, as they were at the last ``borrow``
     _again: dict[int, float] = field(
         default_factory=dict
     )  # listeners that are left alone, until when
@@ -211,10 +212,18 @@ class Attached:
                     self.steering.rejoin(member.slot, taken)
 
     def borrow(self) -> socket.socket | None:
-        """A duplicate of a member's listener, the caller's to close; None when all have gone."""
-        for listener in self.observer.snapshot(self.address, Part.OWNERS).listeners:
-            if listener.cookie in self.members and (taken := duplicate(listener)) is not None:
-                return taken
+        """A duplicate of a member's listener, the caller's to close; None when all have gone.
+
+        Those that had one the last time are asked first: to look at every process takes long.
+        """
+        for known in (self._owners, frozenset[int]()):
+            parts = () if known else (Part.OWNERS,)
+            group = self.observer.snapshot(self.address, *parts, pids=known)
+            ours = [one for one in group.listeners if one.cookie in self.members and one.owners]
+            self._owners = frozenset(pid for one in ours for pid in one.owners)
+            for listener in ours:
+                if (taken := duplicate(listener)) is not None:
+                    return taken
         return None
 
     # Shares

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,9 +25,10 @@ from tests.supervisor.attaching import (
 from tests.supervisor.instance import load, wait_until
 
 from segue.address import Address
+from segue.engine import classic_program
 from segue.engine.duplicate import duplicate, find
 from segue.errors import KernelError
-from segue.linux import sysctl
+from segue.linux import cbpf, sysctl
 from segue.linux.bpf import detach_reuseport
 from segue.observe.snapshot import Observer
 
@@ -305,6 +306,41 @@ def attached_program() -> bool:
         except KernelError as error:
             return error.errno != errno.ENOENT
     return True
+
+
+def restored(one: Attach, times: int) -> bool:
+    return bool(one.front()["restored"] == times)
+
+
+def program_taken_off() -> None:
+    assert attached_program()
+
+
+def another_program_attached() -> None:
+    """As by a server that attaches its own: this one leaves everything to the kernel's hash."""
+    with Observer() as observer:
+        taken = duplicate(find(observer, HERE)[0])
+    assert taken is not None
+    with taken:
+        cbpf.attach_reuseport(taken, classic_program.steer({}, {}))
+
+
+@pytest.mark.parametrize("do", [program_taken_off, another_program_attached])
+def test_a_program_that_was_taken_off_or_exchanged_is_put_back(
+    pool: Servers, tmp_path: Path, bpf_directory: str, do: Callable[[], None]
+) -> None:
+    """Each time, and counted; until then some go to the old set, as the kernel's hash has it."""
+    pool.plain()
+    pool.plain()
+    with Attach(tmp_path, bpf_directory, *BY_RELEASE) as one:
+        one.wait_attached(2)
+        new = {pool.plain(release="2").pid, pool.plain(release="2").pid}
+        one.wait_attached(4).wait_share(2, 100)
+        for time in (1, 2):
+            do()
+            wait_until(functools.partial(restored, one, time), "the program is back")
+            assert set(answered_by(40)) == new
+        assert "was gone or exchanged, most likely by its server: it is back" in one.said()
 
 
 def test_shifts_and_weights_are_followed_at_once(

@@ -23,6 +23,7 @@ from segue.supervisor.attach.nudges import Nudges
 from segue.supervisor.attach.orders import Orders
 from segue.supervisor.attach.rescues import Rescues
 from segue.supervisor.attach.settings import AttachSettings
+from segue.supervisor.attach.upkeep import Upkeep
 from segue.supervisor.control.doors import KEEP_EVERY, Doors
 from segue.supervisor.control.log import Log
 from segue.supervisor.control.paths import Paths
@@ -63,6 +64,7 @@ class Follower:
         self._newcomers = Newcomers(attached, self.attachment.front, settings.ready_question)
         self.orders = Orders(self.attachment, self._account, self._rescues)
         self.doors = Doors(paths, lock, loop)
+        self._upkeep = Upkeep(self.attachment)
         self._kept = loop.now()
         membership = self.attachment.membership
         if membership.traced:
@@ -113,6 +115,8 @@ class Follower:
         if self.loop.now() >= self._kept + KEEP_EVERY:
             self._kept = self.loop.now()
             self.loop.attempt(f"keeping {self.attachment.paths.control}", self._keep)
+            where = self.attachment.settings.address
+            self.loop.attempt(f"looking for the program at {where}", self._upkeep.look)
 
     def _keep(self) -> None:
         paths = self.attachment.paths

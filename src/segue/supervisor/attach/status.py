@@ -97,6 +97,7 @@ def report(attachment: Attachment) -> Status:
                 half_open=len(group.requests),
                 counts=asdict(sum(counts.values(), attached.gone)),
                 by_hash=by_hash.new + by_hash.migrated,
+                restored=attachment.front.restored,
                 traced=attachment.tracing.traces(0),
                 strangers=tuple(
                     describe(one) for one in group.listeners if one.cookie not in known
