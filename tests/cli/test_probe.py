@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,7 @@ def test_the_page_is_written(
         (URL, ["hang"], "accepts connections and gives no whole answer within 0.5 s"),
         (URL, ["nonsense"], "does not answer in HTTP"),
         (URL, ["eof"], "ended the first connection without an answer"),
+        (URL, ["half"], "in the middle of an answer: FIN or RST after a part of the answer; it"),
         (URL, ["reset"], "if it speaks TLS, write https://"),
         (f"https://127.0.0.1:{PORT}/", ["nonsense_at_once"], "the server speaks no TLS"),
         (f"ws://127.0.0.1:{PORT}/", ["answer"], "with status 200, not with 101"),
@@ -221,6 +223,73 @@ def test_a_target_that_does_not_answer_is_said_before_the_load(
     assert (code, captured.out) == (1, "")
     assert sentence in captured.err
     assert captured.err.count("\n") == 1
+
+
+def answering_one_address(sock: socket.socket, _: int) -> None:
+    """As redis in its protected mode, and PostgreSQL with 127.0.0.1/32 in pg_hba.conf."""
+    sock.recv(100)
+    good = sock.getpeername()[0] == "127.0.0.1"
+    sock.sendall(b"+PONG\r\n" if good else b"-DENIED \x1b[2J" + b"x" * 300)
+
+
+def test_a_refusal_is_shown_and_another_source_can_be_given(
+    netns: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server may answer 127.0.0.1 alone: its words, at most 200 characters, and what to do."""
+    spoken = ("probe", f"127.0.0.1:{PORT}", "--send", "PING", "--expect", "+PONG", "--count", "4")
+    with serving(answering_one_address):
+        assert main(spoken) == 1
+        said = capsys.readouterr().err
+        assert main((*spoken, "--no-check", "--json")) == 0
+        (answer,) = found(capsys)["answers"].values()
+        assert main((*spoken, "--from", "127.0.0.1")) == 0
+    assert (
+        f'in the middle of an answer: FIN or RST after a part of the answer; it said "{answer}"'
+        in said
+    )
+    assert "asked from 127.0.0.2: if it answers 127.0.0.1 alone, give --from 127.0.0.1" in said
+    assert answer.startswith("-DENIED \\x1b[2Jxxx")
+    assert answer.endswith("x ...")
+    assert len(answer) == 204
+
+
+def test_sources_are_used_in_turn(netns: int) -> None:
+    """IPv6 too."""
+    came: list[str] = []
+
+    def note(sock: socket.socket, _: int) -> None:
+        came.append(sock.getpeername()[0])
+        sock.recv(1)
+
+    with serving(note):
+        sources = ("--from", "127.0.0.9, 127.0.0.8", "--count", "4", "--no-check")
+        assert main(("probe", f"127.0.0.1:{PORT}", *sources)) == 0
+    assert Counter(came) == {"127.0.0.9": 2, "127.0.0.8": 2}
+    with socket.create_server(("::1", PORT), family=socket.AF_INET6) as listener:
+        assert main(("probe", f"[::1]:{PORT}", "--from", "::1", "--count", "1", "--no-check")) == 0
+        with listener.accept()[0] as client:
+            assert client.getpeername()[0] == "::1"
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("here", "--from must be addresses such as 127.0.0.1 or ::1, with commas between"),
+        ("127.0.0.1,", "with commas between (got '')"),
+        ("127.0.0.1/32", "with commas between (got '127.0.0.1/32')"),
+        ("::1", "--from ::1 is IPv6, and 127.0.0.1:8080 is not: give one of its family"),
+        ("192.0.2.1", "--from 192.0.2.1 cannot be used (Cannot assign requested address): it must"),
+        ("0.0.0.0", "--from 0.0.0.0 is no address of one host"),
+        ("255.255.255.255", "is no address of one host"),
+        ("224.0.0.1", "is no address of one host"),
+    ],
+)
+def test_sources_that_cannot_be_are_refused(
+    netns: int, capsys: pytest.CaptureFixture[str], given: str, sentence: str
+) -> None:
+    """Before anything is asked, with exit code 2."""
+    assert main(("probe", f"127.0.0.1:{PORT}", "--from", given)) == 2
+    assert sentence in capsys.readouterr().err
 
 
 def test_an_address_without_a_route_is_unreachable(

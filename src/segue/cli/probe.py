@@ -17,7 +17,7 @@ from segue.cli.shared.console import output_console
 from segue.cli.shared.instance_at import status_at
 from segue.cli.shared.telling import tell, tell_json
 from segue.errors import KernelError, UsageError
-from segue.probe import page, screen, tls
+from segue.probe import page, screen, sources, tls
 from segue.probe.during import During
 from segue.probe.exchange import Exchange, Upload, http, raw, websocket
 from segue.probe.first_look import first_look
@@ -72,6 +72,10 @@ given; 4 if the command failed.
               " command that still count as the restart.")  # fmt: skip
 @click.option("--during-timeout", type=float, default=120.0, show_default=True, help="Stop the"
               " command after this many seconds.")  # fmt: skip
+@click.option("--from", "sources", metavar="ADDRESS[,ADDRESS...]", help="Connect from"
+              " these addresses of this machine, in turn.  [default: for a target at 127.x"
+              " 127.0.0.2 to 127.0.0.65, since one address has only some 28,000 ports; otherwise"
+              " what the system chooses]")  # fmt: skip
 @click.option("--method", default="", help="[default: GET; with --upload POST, or PUT where"
               " requests are pipelined]")  # fmt: skip
 @click.option("--upload", type=int, metavar="BYTES", help="Send a body of this size.")
@@ -158,10 +162,15 @@ def _settings(target: Target, given: dict[str, Any]) -> Settings:
         response_timeout_s=given["response_timeout"],
         pause_s=given["hold"],
         max_open=given["max_open"],
+        sources=_sources(target, given["sources"]),
         version_field=_version(given["version_from"]),
         keep_events=given["events"],
         tls=secure,
     )
+
+
+def _sources(target: Target, text: str | None) -> tuple[str, ...]:
+    return () if text is None else sources.parse(text, target.address)
 
 
 def _version(text: str | None) -> str:

@@ -392,6 +392,8 @@ class Client:
         if fate not in self._tally.examples:
             note = f"{note or end.value}, {connection.stage.value}"
             note += f", from {whence[0]} port {whence[1]}" if whence else ""
+            if connection.stage is Stage.ANSWERING:
+                self._tally.heard(fate, connection.heard)
         due, reused = connection.due if asked else now, connection.served > 0
         for one in fates:
             self._tally.failed(one, due, now, reused=reused, note=note)

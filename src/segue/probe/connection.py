@@ -58,12 +58,13 @@ class Connection:
 
     Of the requests that go out at once, ``owed`` were begun and are not answered, the oldest of
     them by ``reader``; ``behind`` were not begun.  ``pieces`` of an upload are still to come after
-    ``unsent``.  ``surplus`` came together with the answer before.
+    ``unsent``.  ``surplus`` came together with the answer before.  ``heard`` is how the answer
+    begins, as far as it came at once.
     """
 
     __slots__ = (
-        "behind", "broken", "due", "fd", "interest", "lane", "owed", "pieces", "reader", "served",
-        "sock", "stage", "surplus", "unsent", "waits",
+        "behind", "broken", "due", "fd", "heard", "interest", "lane", "owed", "pieces", "reader",
+        "served", "sock", "stage", "surplus", "unsent", "waits",
     )  # fmt: skip
 
     def __init__(
@@ -81,7 +82,7 @@ class Connection:
         self.stage = Stage.CONNECTING
         self.served = self.interest = 0
         self.waits: Timeouts[Connection] | None = None
-        self.surplus = b""
+        self.surplus = self.heard = b""
         self.broken: Ended | None = None  # why nothing more can be sent
         self.unsent: bytes | memoryview = b""
         self._begin(exchange, requests)

@@ -35,7 +35,7 @@ def first_look(settings: Settings, target: Target) -> None:
     ]
     if fate is not Fate.OK:
         note = result.examples.get(fate, "").partition(" s: ")[2]
-        raise Unanswered(sentence(fate, target, settings, note))
+        raise Unanswered(sentence(fate, target, settings, note, result.answers.get(fate, "")))
     _agreed(result, settings, target)
 
 
@@ -47,8 +47,11 @@ def _agreed(result: Result, settings: Settings, target: Target) -> None:
         )
 
 
-def sentence(fate: Fate, target: Target, settings: Settings, note: str) -> str:
-    """Why the target cannot be probed; ``note`` is what the client wrote down."""
+def sentence(fate: Fate, target: Target, settings: Settings, note: str, answer: str = "") -> str:
+    """Why the target cannot be probed; ``note`` is what the client wrote down, and ``answer`` how
+    the answer began.
+    """
+    said = f'; it said "{answer}"' if answer else ""
     where = target.text
     if target.text != str(target.address):
         where += f" ({target.address})"
@@ -62,7 +65,7 @@ def sentence(fate: Fate, target: Target, settings: Settings, note: str) -> str:
             return f"{where} does not answer: no connection within {limit:g} s"
         case Fate.RESPONSE_TIMEOUT:
             limit = settings.response_timeout_s
-            return f"{where} accepts connections and gives no whole answer within {limit:g} s"
+            return f"{where} accepts connections and gives no whole answer within {limit:g} s{said}"
         case Fate.TLS_FAILED:
             why = note.partition(", in the TLS")[0]
             advice = "give its authority with --ca FILE, or use --insecure"
@@ -75,4 +78,17 @@ def sentence(fate: Fate, target: Target, settings: Settings, note: str) -> str:
             return f"{where} was not asked: {fate.meaning}"
         case _:
             hint = "; if it speaks TLS, write https://" if target.http and not target.tls else ""
-            return f"{where} ended the first connection without an answer: {fate.meaning}{hint}"
+            how = "in the middle of an answer" if answer else "without an answer"
+            return (
+                f"{where} ended the first connection {how}: {fate.meaning}{said}{hint}"
+                f"{_from_elsewhere(settings)}"
+            )
+
+
+def _from_elsewhere(settings: Settings) -> str:
+    if settings.sources or not settings.local:
+        return ""
+    return (
+        f"; it was asked from {settings.local[0]}: if it answers {settings.target.near} alone, give"
+        f" --from {settings.target.near}"
+    )

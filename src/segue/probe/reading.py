@@ -13,6 +13,7 @@ from segue.probe.progress import Step
 from segue.probe.websocket import WebSocketReader
 
 CHUNK = 16384
+HEARD = 200  # bytes of an answer that are kept: enough for the reason of a refusal
 
 
 def read(connection: Connection, *, pausing: bool) -> Ended | None:
@@ -47,6 +48,8 @@ def behind(connection: Connection) -> Ended | None:
 
 
 def _feed(connection: Connection, data: bytes, *, pausing: bool) -> Ended | None:
+    if connection.stage is not Stage.ANSWERING:
+        connection.heard = data[:HEARD]
     connection.advance(Step.RECEIVED)
     try:
         # What comes during the pause may be whole; the pause goes on.

@@ -18,6 +18,7 @@ from segue.visible import visible
 
 # More distinct versions than this are no versions: a body with the time of day in it, say.
 VERSIONS = 100
+_LONGEST = 200  # characters of an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,8 @@ class Result:
     unbegun: int = 0
     most_open: int = 0
     examples: dict[Fate, str] = field(default_factory=dict)
+    # How the answer of such an example began, if a part of one came; at most 200 characters.
+    answers: dict[Fate, str] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
 
     @property
@@ -91,7 +94,8 @@ class Result:
         """For JSON.  Fates go by their names; an event is [seconds, milliseconds, fate]."""
         found = asdict(self)
         found["counts"] = {fate.value: count for fate, count in self.counts.items()}
-        found["examples"] = {fate.value: text for fate, text in self.examples.items()}
+        for name, texts in (("examples", self.examples), ("answers", self.answers)):
+            found[name] = {fate.value: text for fate, text in texts.items()}
         found["events"] = [[one.at_s, one.latency_ms, one.fate.value] for one in self.events]
         return found | {"total": self.total, "lost": self.lost, "rate": self.rate}
 
@@ -118,6 +122,7 @@ class Tally:
         # Our own addresses of connections that were reset: what the kernel's trace is matched by.
         self.reset_from: list[tuple[str, int]] = []
         self.examples: dict[Fate, str] = {}
+        self.answers: dict[Fate, str] = {}
         self.late = array("f")
         self.lost_reused = self.repeated = 0
         self.held_back = self.unbegun = self.most_open = 0
@@ -146,6 +151,11 @@ class Tally:
             self.lost_reused += 1
         self.examples.setdefault(fate, f"after {now - self.start:.3f} s: {visible(note)}")
         self._add(fate, due, now)
+
+    def heard(self, fate: Fate, answer: bytes) -> None:
+        """How the answer began of which the first example of this fate was a part."""
+        text = visible(answer.decode(errors="backslashreplace").strip())
+        self.answers.setdefault(fate, text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ...")
 
     def version(self, name: str, now: float) -> None:
         """An answer named its version; names beyond VERSIONS count together."""
@@ -212,6 +222,7 @@ class Tally:
             unbegun=self.unbegun,
             most_open=self.most_open,
             examples=dict(self.examples),
+            answers=dict(self.answers),
             events=tuple(self.events()) if events else (),
         )
 

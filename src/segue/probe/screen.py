@@ -82,6 +82,8 @@ def fate_rows(result: Result) -> Iterator[tuple[Fate, int, str]]:
     for fate in Fate:
         if count := result.count(fate):
             first = result.examples.get(fate)
+            answer = result.answers.get(fate)
+            first = f"{first}; the answer began: {answer}" if first and answer else first
             yield fate, count, f"first {first}" if first else fate.meaning
 
 

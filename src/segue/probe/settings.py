@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from dataclasses import dataclass
 
 from segue.address import Address
 from segue.errors import UsageError
+from segue.probe import sources
 from segue.probe.exchange import Exchange
 from segue.probe.schedule import KeepAlive, Pace
 from segue.probe.tls import Tls
-
-# One source address has 28,232 ports by default (ip_local_port_range), and each stays in TIME-WAIT
-# for 60 s when we are first to close.  64 of them last for 30,000 connections/s.
-SOURCES = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +21,8 @@ class Settings:
     when it is told to; attempts under way are waited for.  ``pause_s`` passes between connecting
     and sending: the connection waits, as one does behind a slow client, and what becomes of it is
     seen.  ``version_field`` names a header field of the answers (such as x-generation) whose
-    values are counted, or is ":body".  ``sources`` is how many 127.x addresses to connect from,
-    where the target is one itself.
+    values are counted, or is ":body".  ``sources`` are addresses of this machine to connect from,
+    in turn; without any ``probe.sources`` chooses for a target on the loopback, else the kernel.
 
     Raises UsageError for limits that make no sense together.
     """
@@ -42,7 +38,7 @@ class Settings:
     pause_s: float = 0.0
     # With what else a process has open it fits under the customary limit of 1,024 descriptors.
     max_open: int = 1000
-    sources: int = SOURCES
+    sources: tuple[str, ...] = ()
     version_field: str = ""
     keep_events: bool = False
     tls: Tls | None = None
@@ -56,8 +52,6 @@ class Settings:
             raise UsageError(f"a pause must be 0 or more seconds (got {self.pause_s})")
         if self.count is not None and self.count < 1:
             raise UsageError(f"a count must be at least 1 (got {self.count})")
-        if not 1 <= self.sources <= 250:
-            raise UsageError(f"source addresses must be between 1 and 250 (got {self.sources})")
         if self.max_open < max(1, self.pace.connections):
             raise UsageError(
                 f"{self.pace} need {self.pace.connections} connections open at once,"
@@ -79,9 +73,6 @@ class Settings:
         return target.near, target.port, 0, scope
 
     @property
-    def local(self) -> list[str]:
+    def local(self) -> tuple[str, ...]:
         """Addresses to connect from; none when the kernel is to choose."""
-        near = ipaddress.ip_address(self.target.near)
-        if near.version == 6 or not near.is_loopback:
-            return []
-        return [f"127.0.0.{2 + number}" for number in range(self.sources)]
+        return self.sources or sources.loopback(self.target)
