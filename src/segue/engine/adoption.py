@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from segue.address import Address
-from segue.engine.duplicate import GONE
+from segue.engine.duplicate import GONE, unreachable
 from segue.engine.examination import listeners_of
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.linux import pidfd, proc
@@ -86,22 +86,19 @@ def at_port(observer: Observer, port: int, address: Address | None = None) -> li
     listeners = listeners_of(
         observer, [observer.serving(address)] if address else sorted(addresses)
     )
-    if not listeners:
-        where = str(address) if address else f"port {port}"
-        raise UsageError(f"no process listens at {where} in this network namespace")
     found = []
     for listener in listeners:
         descriptor = proc.find_socket(listener.owners, listener.inode)
         if descriptor is None:
-            raise NotSupported(
-                f"reaching the listener at {listener.address}",
-                "the right to look into its process: the same user's and dumpable, or"
-                " CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
-                f"the process of uid {listener.uid} that has it cannot be seen",
-            )
+            if (why := unreachable(listener)) is not None:
+                raise why
+            continue  # it has ended just now
         reached = _owned_listener(*descriptor)
         if reached is not None and reached.cookie == listener.cookie:
             found.append(reached)
+    if not found:
+        where = str(address) if address else f"port {port}"
+        raise UsageError(f"no process listens at {where} in this network namespace")
     return found
 
 

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from segue.address import Address
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.group import Listener
-from segue.linux import pidfd, proc, sockopt
+from segue.linux import capability, pidfd, proc, sockopt
+from segue.linux.sock_diag import SockDiag
 from segue.observe.snapshot import Observer, Part
 from segue.worker import VARIABLE
 
 GONE = {errno.ESRCH, errno.EBADF, errno.ENOTSOCK}  # the process, or its descriptor
 _SUPERVISED = VARIABLE.encode()
+_EVERYWHERE = capability.bits(["sys_ptrace", "dac_read_search"])  # any process can be looked into
 
 
 def find(observer: Observer, address: Address) -> tuple[Listener, ...]:
@@ -43,10 +45,54 @@ def find(observer: Observer, address: Address) -> tuple[Listener, ...]:
 def duplicate(listener: Listener) -> socket.socket | None:
     """A duplicate of a listener from one of its ``owners``, the caller's to close; None when gone.
 
-    Raises NotSupported when no owner can be seen or looked into, KernelError.
+    To be called in the listener's network namespace.  Raises NotSupported when no owner can be
+    seen or looked into, KernelError.
     """
+    taken, refused = _from_one_of(listener.owners, listener)
+    if refused is None and not listener.owners:
+        # One that was started while the processes were looked at may have it.
+        owners = proc.owners({listener.inode}).get(listener.inode, ())
+        taken, refused = _from_one_of(owners, listener)
+    elif refused is None:
+        return taken
+    why = None if taken is not None else unreachable(listener, refused)
+    if why is not None:
+        raise why
+    return taken
+
+
+def unreachable(listener: Listener, refused: KernelError | None = None) -> NotSupported | None:
+    """Why a listener cannot be reached: for want of a right, or of a process that can be seen.
+
+    None when it has ended since it was seen.  ``refused`` is what the kernel said.  To be called in
+    the listener's network namespace.
+    """
+    with SockDiag() as diag:
+        there = diag.listeners(listener.address.port, listener.address.family)
+    if all(one.cookie != listener.cookie for one in there):
+        return None
+    reaching = f"reaching the listener at {listener.address}"
+    unseen = f"no process can be seen that has socket {listener.inode}, of uid {listener.uid}"
+    if refused is None and capability.mine().effective & _EVERYWHERE == _EVERYWHERE:
+        return NotSupported(
+            reaching,
+            "a process that has it, in this PID namespace",
+            f"{unseen}; it may be in a container, whose PID namespace nsenter(1) enters",
+        )
+    return NotSupported(
+        reaching,
+        "the right to look into its process: the same user's and dumpable, or CAP_SYS_PTRACE"
+        " and CAP_DAC_READ_SEARCH",
+        str(refused) if refused else unseen,
+    )
+
+
+def _from_one_of(
+    pids: Iterable[int], listener: Listener
+) -> tuple[socket.socket | None, KernelError | None]:
+    """A duplicate from one of these processes; or what the kernel said of the last that refused."""
     refused: KernelError | None = None
-    for pid in listener.owners:
+    for pid in pids:
         number = proc.sockets(pid).get(listener.inode)
         if number is None:
             continue
@@ -57,16 +103,9 @@ def duplicate(listener: Listener) -> socket.socket | None:
                 refused = error
             continue
         if sockopt.cookie(taken) == listener.cookie:
-            return taken
+            return taken, None
         taken.close()
-    if refused is None and listener.owners:
-        return None
-    raise NotSupported(
-        f"reaching a listener at {listener.address}",
-        "the right to look into its process: the same user's and dumpable, or CAP_SYS_PTRACE"
-        " and CAP_DAC_READ_SEARCH",
-        str(refused) if refused else f"no process can be seen that has socket {listener.inode}",
-    )
+    return None, refused
 
 
 def refuse(
