@@ -150,6 +150,17 @@ def test_a_worker_that_asks_is_answered_when_the_newcomers_serve(
     assert not run.service.waiting.returning
 
 
+def test_a_worker_that_stops_the_instance_is_answered_at_once(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would wait for its own end; whoever is no worker hears of the end."""
+    monkeypatch.setattr(Processes, "of_process", lambda self, _: self.by_worker.get(1))
+    assert run.ask("stop").end == {"exit": 0}
+    assert "stopping: every worker is told to finish" in run.log
+    monkeypatch.undo()
+    assert not run.ask("stop").ends
+
+
 def test_a_worker_that_is_starting_cannot_wait_for_a_restart(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -371,6 +371,12 @@ class Orders:
         worker.feed(WorkerInput.KILL, self.service.world.now())
 
     def _stop(self, client: Client, request: Stop) -> None:
+        caller = Caller.of(client.pid, self.service.processes)
+        if caller is not None and caller.worker is not None and not request.fast:
+            # It would wait for the end of what it is a part of.
+            self.stop()
+            client.end(0)
+            return
         self.service.waiting.for_stop(client)  # first, so that it hears how it goes
         try:
             if request.fast:

@@ -82,16 +82,15 @@ class Waiting:
     @property
     def callers(self) -> list[Caller]:
         """Those that wait for a restart, or have had their answer and not yet ended."""
-        now = self._now()
-        for one in [one for one, until in self._returning.items() if now >= until]:
-            del self._returning[one]
-        waiting = [one.caller for one in self._waits if one.caller]
-        return [one for one in (*waiting, *self._returning) if one.alive]
+        now, returning = self._now(), self._returning.items()
+        self._returning = {one: until for one, until in returning if now < until and one.alive}
+        waiting = [one.caller for one in self._waits if one.caller and one.caller.alive]
+        return [*waiting, *self._returning]
 
     @property
     def returning(self) -> bool:
-        """A caller has had its answer, and may not have ended yet."""
-        return bool(self._returning)
+        """A worker has had its answer, and may not have read it yet."""
+        return any(one.worker is not None for one in self._returning)
 
     def spared(self) -> dict[int, int]:
         """The processes that are not to be ended now, with their start times."""
