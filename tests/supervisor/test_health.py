@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from segue.supervisor.lifecycle.health import Hang, Health, Stall, replacements
+from segue.supervisor.lifecycle.health import Failing, Hang, Health, Stall, replacements
 from segue.supervisor.lifecycle.instance import Instance, Worker
 from segue.supervisor.lifecycle.limits import Limits
 from segue.supervisor.lifecycle.stages import Phase, Stage
@@ -73,3 +73,39 @@ def test_a_canary_that_hangs_is_given_up() -> None:
     assert due(made, {2: HUNG}) == [Abandon(2, f"worker 2.2 (pid 102): {WHY}")]
     made.replaced = 0.0
     assert due(made, {1: HUNG}) == [Replace(1, WHY, hangs=True)]
+
+
+ASKED = Limits(live_every=2.0, live_failures=3)
+BAD = Failing(3, "GET /live was answered 500")
+
+
+def failing(made: Instance, found: Mapping[int, Failing], now: float = 100.0) -> list[Step]:
+    return replacements(made, ASKED, Health(failing=found), now)
+
+
+def test_a_worker_that_fails_to_answer_well_is_replaced_and_drains() -> None:
+    """After so many failures in a row; it may still answer what it has, unless it hangs."""
+    made, why = serving(1, 1), "GET /live was answered 500 (failure 3 in a row)"
+    assert failing(made, {2: Failing(2, "GET /live was answered 500")}) == []
+    assert failing(made, {2: BAD}) == [Replace(2, why)]
+    assert failing(made, {2: Failing(3, "x", hangs=True)}) == [
+        Replace(2, "x (failure 3 in a row)", hangs=True)
+    ]
+
+
+def test_where_all_fail_there_is_the_same_pace() -> None:
+    """The next one no sooner than it takes to find one."""
+    made = serving(1, 1)
+    made.workers[1].outgoing, made.replaced = "it is old", 90.0
+    assert failing(made, {2: BAD}) == []
+    made.workers[1].stage = Stage.DRAINING
+    assert failing(made, {2: BAD}, now=95.0) == []
+    [step] = failing(made, {2: BAD}, now=96.0)
+    assert isinstance(step, Replace)
+
+
+def test_a_canary_that_fails_is_given_up() -> None:
+    """With what it answered."""
+    made = serving(1, 2, phase=Phase.CANARY, newcomer=2)
+    why = "worker 2.2 (pid 102): GET /live was answered 500 (failure 3 in a row)"
+    assert failing(made, {2: BAD}) == [Abandon(2, why)]

@@ -26,6 +26,7 @@ WORKER = WorkerStatus(
     memory=5 << 20, given=9, recycling="5 MB of 4 MB",
     slots=(("127.0.0.1:80", 3), ("[::1]:80", 0)), stalled=0.25, stalls=4, rescued=8,
     hangs="accepts nothing for 3 s, 2 wait", outgoing="it is old",
+    failing="GET /live was answered 500 (failure 2 in a row)",
 )  # fmt: skip
 FRONT = FrontStatus(
     name="web", address="127.0.0.1:80", listeners=3, half_open=1, counts={"new": 5}, by_hash=2,
@@ -148,6 +149,7 @@ def test_everything_has_a_line_of_its_own() -> None:
         "canary, generations 1 and 2, 3 worker(s), engine", "?", "0.50",
         "worker 2.7 stalled for 0.2 s: 4 stall(s), 8 connection(s) rescued",
         "worker 2.7 accepts nothing for 3 s, 2 wait",
+        "worker 2.7 is unwell: GET /live was answered",
         "worker 2.7 is recycled: 5 MB of 4 MB",
         "worker 2.7 prints too much: 1,000 line(s)", "6 line(s) were dropped",
         "7 notification(s) from", "1 time(s) and put back", "left alone: nginx (pid 9)",

@@ -122,7 +122,7 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
 )
 @_option(
     "--ready-status",
-    "Which statuses are a good response: numbers and ranges, such as 200-399 or 200,204.",
+    "Which statuses are good responses: numbers and ranges, such as 200-399 or 200,204.",
     metavar="STATUSES",
 )
 @_option(
@@ -263,6 +263,25 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
     " disables this.",
     metavar="SECONDS",
     type=float,
+)
+@_option(
+    "--live-http",
+    "Ask each serving worker GET PATH now and then, and replace one that does not answer well. Its"
+    " successor is started first. https:/PATH asks by TLS. --ready-host, --ready-header and"
+    " --ready-status go for this too.",
+    metavar="PATH",
+)
+@_option("--live-every", "Ask each worker every SECONDS.", metavar="SECONDS", type=float)
+@_option(
+    "--live-timeout",
+    "An answer must have begun within SECONDS.",
+    metavar="SECONDS",
+    type=float,
+)
+@_option(
+    "--live-failures",
+    "Replace a worker after so many bad answers in a row.",
+    type=int,
 )
 @_option(
     "--balance",

@@ -141,6 +141,8 @@ def _notes(worker: WorkerStatus, console: Console) -> None:
         notes.append((f"{now}: {moved}", colour))
     if worker.hangs:
         notes.append((worker.hangs, "red"))
+    if worker.failing:
+        notes.append((f"is unwell: {worker.failing}", "red"))
     if worker.recycling:
         notes.append((f"is recycled: {worker.recycling}", "yellow"))
     elif worker.outgoing:

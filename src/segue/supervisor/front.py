@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -63,6 +64,7 @@ class Front:
     # Slots of listeners that are not held here and have TCP_DEFER_ACCEPT.
     deferring: set[int] = field(default_factory=set)
     asked: Address = field(init=False)  # what the settings say; workers may serve it elsewhere
+    ours: Counter[int] = field(default_factory=Counter)  # questions to serving workers, by slot
     refusing: bool = False  # no new connection comes any more
 
     def __post_init__(self) -> None:
@@ -189,7 +191,7 @@ class Front:
             if worker:
                 self.left[cookie(listener)] = worker
             end = ended and self.may_end(listener)
-            self.gone += counted_of(self.steering, slot)
+            self.gone += counted_of(self.steering, slot) - Counts(new=self.ours.pop(slot, 0))
             self.steering.leave(slot, listener, end=end)
 
     def may_end(self, listener: socket.socket) -> bool:
@@ -234,9 +236,16 @@ class Front:
         return report
 
     @property
-    def counts(self) -> bool:
+    def counting(self) -> bool:
         """The program counts what it gives to each slot."""
         return bool(counts_of(self.steering))
+
+    def counts(self) -> dict[int | None, Counts]:
+        """What each slot has got since it joined, as in Counting, without our own questions."""
+        return {
+            slot: count - Counts(new=0 if slot is None else self.ours[slot])
+            for slot, count in counts_of(self.steering).items()
+        }
 
     def give_backlog(self, slot: int, wanted: Callable[[int], int | None]) -> None:
         """Listen again with the backlog that is ``wanted`` of a listener that has this one.
@@ -255,9 +264,12 @@ class Front:
                 raise KernelError("listen", error.errno or 0, doing) from error
 
     def selected(self, slot: int) -> int:
-        """How many connections the program has given to this slot; 0 if it does not count."""
+        """How many connections of others the program has given to this slot.
+
+        0 if it does not count.
+        """
         count = counted_of(self.steering, slot)
-        return count.new + count.migrated
+        return max(0, count.new + count.migrated - self.ours[slot])
 
     def half_open(self) -> int:
         """How many half-open requests there are at this port."""

@@ -35,6 +35,7 @@ _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _LONGEST_LIFE = 366 * 86400.0  # seconds
 # More than the 511 or 1024 that servers choose.  somaxconn (4096) still limits it.
 BACKLOG = 2048
+_MOST_FAILURES = 1000  # of a worker that is asked
 FIRST_FD = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 
 
@@ -108,7 +109,7 @@ class Settings:
     # auto needs both proofs: the worker accepts, and it has sent READY=1 if it uses sd_notify.
     ready: Literal["auto", "notify", "accept"] = "auto"
     ready_http: str = ""
-    # These are of what --ready-http and --live-http ask.
+    # These go for --live-http too.
     ready_host: str = ""
     ready_header: tuple[str, ...] = field(default=())
     ready_status: str = QUESTION_STATUS
@@ -161,6 +162,12 @@ class Settings:
     # A stalled worker may still answer the requests it has accepted, so only the user decides to
     # kill it.
     stall_kill: float = 0.0
+    live_http: str = ""
+    # A hang is found after three of them.  More often would find it sooner, and hit a moment's
+    # trouble more often.
+    live_every: float = 10.0
+    live_timeout: float = 2.0
+    live_failures: int = 3
     # Where workers differ, shares that change by themselves help.  Elsewhere they surprise.
     balance: Literal["off", "queue"] = "off"
     # Of each worker, at which it is recycled.  What a program leaks nobody but the user knows.
@@ -191,7 +198,9 @@ class Settings:
             raise UsageError(
                 f"--crash-limit must be at least 1, or 0 for none (got {self.crash_limit})"
             )
-        for limit in ("ready_timeout", "drain_timeout", "stop_timeout", "crash_window"):
+        for limit in (
+            "ready_timeout", "drain_timeout", "stop_timeout", "crash_window", "live_every",
+        ):  # fmt: skip
             if not 0 < (seconds := getattr(self, limit)) < LONGEST:
                 raise UsageError(
                     f"--{limit.replace('_', '-')} must be more than 0 and less than a day in"
@@ -268,17 +277,36 @@ class Settings:
         self.arguments([FIRST_FD + number for number in range(len(self.binds))], 1, 1)
 
     def _refuse_idle_questions(self) -> None:
-        if self.ready_question is not None:
-            return
+        ready, live = self.ready_question, self.live_question
         usual = {one.name: one.default for one in fields(Settings)}
-        for name in ("ready_host", "ready_header", "ready_status"):
-            if getattr(self, name) != usual[name]:
-                raise UsageError(f"--{name.replace('_', '-')} needs --ready-http")
+        if ready is None and live is None:
+            for name in ("ready_host", "ready_header", "ready_status"):
+                if getattr(self, name) != usual[name]:
+                    flag = name.replace("_", "-")
+                    raise UsageError(f"--{flag} needs --ready-http or --live-http")
+        if live is None:
+            for name in ("live_every", "live_timeout", "live_failures"):
+                if getattr(self, name) != usual[name]:
+                    raise UsageError(f"--{name.replace('_', '-')} needs --live-http")
+        if not 0 < self.live_timeout <= self.live_every:
+            raise UsageError(
+                "--live-timeout must be more than 0 and at most --live-every (got"
+                f" {self.live_timeout:g} and {self.live_every:g})"
+            )
+        if not 1 <= self.live_failures <= _MOST_FAILURES:
+            raise UsageError(
+                f"--live-failures must be between 1 and {_MOST_FAILURES} (got {self.live_failures})"
+            )
 
     @property
     def ready_question(self) -> Question | None:
         """What a worker must answer to be ready.  Raises UsageError."""
         return self._question("--ready-http", self.ready_http)
+
+    @property
+    def live_question(self) -> Question | None:
+        """What a serving worker must go on answering.  Raises UsageError."""
+        return self._question("--live-http", self.live_http)
 
     def _question(self, flag: str, path: str) -> Question | None:
         if not path:
@@ -299,6 +327,8 @@ class Settings:
             crash_limit=self.crash_limit,
             crash_window=self.crash_window,
             stall_kill=self.stall_kill,
+            live_every=self.live_every,
+            live_failures=self.live_failures,
             max_lifetime=self.max_lifetime,
             max_rss=size(self.max_rss, "--max-rss"),
             max_connections=self.max_connections,

@@ -32,7 +32,7 @@ class Knocked(Knock):
 
     def __init__(self, at: HeldListener, now: float) -> None:
         self.at, self.since = at, now
-        self.accepted, self.failed, self.closed = False, "", False
+        self.accepted, self.failed, self.closed, self.reached = False, "", False, False
 
     def step(self, now: float) -> bool:
         return self.accepted
@@ -64,10 +64,11 @@ class Counting(Front):
 
     def __init__(self) -> None:
         self.counted: Counter[int] = Counter()
+        self.ours = Counter()
         self.requests = 0
 
     @property
-    def counts(self) -> bool:
+    def counting(self) -> bool:
         return True
 
     def selected(self, slot: int) -> int:

@@ -98,7 +98,7 @@ FULL: dict[str, Any] = {
     "lock": 4,
     "control": 5,
     "inbox": 6,
-    "fronts": (HandedFront({1: 21, 2: 22}, {"maps": 23}, (98, 99)),),
+    "fronts": (HandedFront({1: 21, 2: 22}, {"maps": 23}, (98, 99), {1: 5}),),
     "workers": {7: HandedWorker(24, 25, "half a li\xff")},
     "unclaimed": (Unclaimed("worker 1.2", 1, (HELD,), False, True, True),),
     "source": Source("/srv/web", "/srv/web/segue.toml", "digest"),

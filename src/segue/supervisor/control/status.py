@@ -45,6 +45,7 @@ class WorkerStatus:
     hangs: str = (
         ""  # for how long it has accepted nothing, whatever the others do; "" if it accepts
     )
+    failing: str = ""  # why its last answer to ``--live-http`` was not good; "" if it was
     outgoing: str = ""  # why a successor is being started; "" if none is
 
 

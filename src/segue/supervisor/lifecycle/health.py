@@ -57,11 +57,25 @@ class Hang:
 
 
 @dataclass(frozen=True, slots=True)
+class Failing:
+    """A worker whose last answers to ``--live-http`` were not good."""
+
+    times: int  # in a row
+    why: str  # of the last one
+    hangs: bool = False  # it did not even accept
+
+    def __str__(self) -> str:
+        """What is said of the worker, as long as it lasts, and when it is replaced for it."""
+        return f"{self.why} (failure {self.times} in a row)"
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """What the last looks found, by worker id."""
 
     stalls: Mapping[int, Stall] = field(default_factory=dict)
     hangs: Mapping[int, Hang] = field(default_factory=dict)
+    failing: Mapping[int, Failing] = field(default_factory=dict)
 
 
 def replacements(instance: Instance, limits: Limits, health: Health, now: float) -> list[Step]:
@@ -73,15 +87,34 @@ def replacements(instance: Instance, limits: Limits, health: Health, now: float)
     if instance.phase not in {Phase.SERVING, Phase.RENEWING, Phase.CANARY}:
         return []
     for one in instance.living:
-        why = _hangs(one.id, limits, health)
-        if one.stage is not Stage.SERVING or not why:
+        found = _unwell(one.id, limits, health)
+        if one.stage is not Stage.SERVING or found is None:
             continue
         if one.generation == instance.newcomer:
-            return [Abandon(one.generation, f"{one.name}: {why}")]
-        paced = not instance.replaced or now >= instance.replaced + limits.stall_kill
+            return [Abandon(one.generation, f"{one.name}: {found.why}")]
+        paced = not instance.replaced or now >= instance.replaced + found.pace
         if paced and not instance.replacing and instance.phase is not Phase.RENEWING:
-            return [Replace(one.id, why, hangs=True)]
+            return [Replace(one.id, found.why, found.hangs)]
     return []
+
+
+@dataclass(frozen=True, slots=True)
+class _Unwell:
+    """Why a worker is to be replaced, and after how many seconds another one may be."""
+
+    why: str
+    hangs: bool
+    pace: float
+
+
+def _unwell(worker: int, limits: Limits, health: Health) -> _Unwell | None:
+    why = _hangs(worker, limits, health)
+    if why:
+        return _Unwell(why, hangs=True, pace=limits.stall_kill)
+    failing = health.failing.get(worker)
+    if failing and failing.times >= limits.live_failures:
+        return _Unwell(str(failing), failing.hangs, limits.live_failures * limits.live_every)
+    return None
 
 
 def _hangs(worker: int, limits: Limits, health: Health) -> str:

@@ -20,6 +20,8 @@ class Limits:
     crash_window: float = 60.0
     respawn: bool = True
     stall_kill: float = 0.0  # 0 means never
+    live_every: float = 10.0
+    live_failures: int = 3  # in a row, until the worker is replaced
     # A worker that reaches one of these is recycled; 0 means never.
     max_lifetime: float = 0.0
     max_rss: int = 0  # bytes

@@ -95,7 +95,7 @@ class Hangs:
             return None
         # In this order: a connection that comes in between must not look accepted.
         front = self._fronts[at.bind]
-        selected = front.selected(at.slot) if front.counts else None
+        selected = front.selected(at.slot) if front.counting else None
         queue = self._watched.depth(at).queue
         before = self._silences.get(at.cookie)
         if before is None or queue < before.last.queue:

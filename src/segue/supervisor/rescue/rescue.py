@@ -71,7 +71,11 @@ class Rescue:
         say: Callable[[str], None],
         saw: Saw | None = None,
         knock: Callable[[HeldListener, float], Knock] | None = None,
+        withdraw: Callable[[int], int] = lambda _: 0,
     ) -> None:
+        """``withdraw`` ends other connections of ours to a worker, whose queue will be moved, and
+        returns how many wait there.
+        """
         self.thresholds = thresholds
         self.stalls: dict[int, Stall] = {}
         self.histories: dict[int, StallHistory] = {}
@@ -87,6 +91,7 @@ class Rescue:
         self._knocks = Knocks(
             knock or (lambda at, now: Knock(fronts[at.bind], at.slot, None, now)), self._patience
         )
+        self._withdraw = withdraw
         self._hung_up: dict[int, int] = {}  # by worker, knocks in queues that will be moved now
         self._workers: dict[int, WatchedWorker] = {}
         self._registered: list[tuple[int, HeldListener]] = []
@@ -175,7 +180,7 @@ class Rescue:
         now, stall = self._loop.now(), self.stalls[worker]
         found = self._queues.fitting(self._watched.worker(worker), now, self.stalls)
         if found:
-            self._hung_up[worker] = self._knocks.hang_up(worker)
+            self._hung_up[worker] = self._knocks.hang_up(worker) + self._withdraw(worker)
         else:
             self.stalls[worker] = replace(stall, not_before=now + self._patience)
         return found

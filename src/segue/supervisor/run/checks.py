@@ -8,6 +8,7 @@ from functools import partial
 from segue.supervisor.lifecycle.health import Health
 from segue.supervisor.loop import Loop
 from segue.supervisor.rescue.hangs import Hangs
+from segue.supervisor.rescue.liveness import Liveness
 from segue.supervisor.rescue.rescue import Rescue
 
 
@@ -17,22 +18,26 @@ class Checks:
 
     rescue: Rescue
     hangs: Hangs
+    liveness: Liveness
 
     @property
     def health(self) -> Health:
         """What they have found."""
-        return Health(self.rescue.stalls, self.hangs.hangs)
+        return Health(self.rescue.stalls, self.hangs.hangs, self.liveness.failing)
 
     @property
     def due(self) -> float:
         """When to call ``step`` next.  The loop asks rescue itself."""
-        return self.hangs.due
+        return min(self.hangs.due, self.liveness.due)
 
     def step(self, loop: Loop) -> None:
         """Look at whatever is due; what is refused is said."""
         look = partial(self.hangs.step, loop.now, self.rescue.stalls)
         loop.attempt("looking for workers that hang", look)
+        ask = partial(self.liveness.step, loop.now(), self.rescue.stalls)
+        loop.attempt("asking workers whether they live", ask)
 
     def close(self) -> None:
         """Close what they have open."""
+        self.liveness.close()
         self.rescue.close()

@@ -35,6 +35,7 @@ class HandedFront:
     listeners: dict[int, int]
     steering: dict[str, int]
     opened: tuple[int, ...]  # cookies of listeners that this instance opened
+    ours: dict[int, int]  # questions to serving workers so far, by slot
     left: dict[int, str] = field(default_factory=dict)  # as ``Front.left``
 
 
@@ -102,6 +103,7 @@ class Handover:
                     "listeners": {str(slot): fd for slot, fd in one.listeners.items()},
                     "steering": one.steering,
                     "opened": list(one.opened),
+                    "ours": {str(slot): count for slot, count in one.ours.items()},
                     "left": {str(cookie): name for cookie, name in one.left.items()},
                 }
                 for one in self.fronts
@@ -156,6 +158,8 @@ class Handover:
                     {int(slot): int(fd) for slot, fd in one["listeners"].items()},
                     {str(name): int(fd) for name, fd in one["steering"].items()},
                     tuple(one["opened"]),
+                    # Earlier versions asked none.
+                    {int(slot): int(count) for slot, count in one.get("ours", {}).items()},
                     {int(cookie): str(name) for cookie, name in one.get("left", {}).items()},
                 )
                 for one in plain["fronts"]

@@ -399,6 +399,7 @@ class Orders:
     def reexec(self) -> None:
         """Hand everything to this program's new code.  Raises SegueError when that will not run."""
         self.service.upgrade = upgrade.prepare(self.service)
+        self.checks.liveness.close()  # its pins would outlive us
         self.service.tracing.close()  # whose programs would outlive us
 
     def _reexec(self, client: Client) -> None:

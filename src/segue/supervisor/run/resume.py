@@ -91,6 +91,7 @@ def _hold_listeners(service: Service, fronts: tuple[HandedFront, ...], *, anew: 
             front.bind = replace(front.bind, address=local_address(listener))
         front.shared = tuple(front.sockets)
         front.opened.update(handed.opened)
+        front.ours.update({} if anew else handed.ours)
         front.left.update(handed.left)
 
 

@@ -20,6 +20,7 @@ from segue.supervisor.lifecycle.steps import Kill, Step, Stop
 from segue.supervisor.notify import Inbox
 from segue.supervisor.rescue.balancing import Balancing
 from segue.supervisor.rescue.hangs import Hangs
+from segue.supervisor.rescue.liveness import Liveness, Pace
 from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.run.checks import Checks
 from segue.supervisor.run.ended import Ends
@@ -54,7 +55,11 @@ class Runner:
         instance, fronts = service.instance, service.fronts
         balanced = service.settings.balance == "queue"
         self.balancing = Balancing(instance, fronts) if balanced else None
-        workers = OwnWorkers(instance, service.processes, fronts)
+        settings = service.settings
+        live = settings.live_question
+        pace = Pace(settings.live_every, settings.live_timeout)
+        liveness = Liveness(instance, fronts, live, pace, service.say)
+        workers = OwnWorkers(instance, service.processes, fronts, liveness.waiting)
         self.rescue = Rescue(
             workers,
             fronts,
@@ -62,9 +67,10 @@ class Runner:
             loop=service.loop,
             say=service.say,
             saw=self.balancing.saw if self.balancing else None,
+            withdraw=liveness.withdraw,
         )
         hangs = Hangs(workers, fronts, service.limits.stall_kill, service.say)
-        self.checks = Checks(self.rescue, hangs)
+        self.checks = Checks(self.rescue, hangs, liveness)
         self.ends = Ends(service, self.rescue)
         self.performer = self.ends.performer
         self.orders = Orders(service, self.checks)
@@ -179,7 +185,7 @@ class Runner:
         self._prove_all(now)
         attempt("giving starting workers their weight", lambda: self._weigh(now))
         attempt("looking at connections", lambda: self._survey(service.survey.step))
-        attempt("asking workers whether they live", lambda: self.checks.step(service.loop))
+        self.checks.step(service.loop)
         self._outage(now)
         service.doors.hurry()
         if self.balancing is not None:

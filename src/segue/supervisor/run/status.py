@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import asdict
 
-from segue.engine.steering import counts_of, variables_of
+from segue.engine.steering import variables_of
 from segue.observe.snapshot import Part
 from segue.supervisor.control.status import (
     FrontStatus,
@@ -25,7 +25,7 @@ from segue.supervisor.workers.survey import describe, unheld
 
 def report(service: Service, checks: Checks) -> Status:
     """One look at everything."""
-    rescue, hangs = checks.rescue, checks.hangs.hangs
+    rescue, health = checks.rescue, checks.health
     instance, now = service.instance, service.world.now()
     weights = dict(instance.shared)
     total = sum(weights.values()) or 1.0
@@ -44,14 +44,15 @@ def report(service: Service, checks: Checks) -> Status:
         group = service.observer.snapshot(
             front.bind.address, Part.REQUESTS, Part.CONNECTIONS, pids=pids
         )
-        counts = counts_of(front.steering)
+        counts = front.counts()
         for worker, tree in trees.items():
             connections[worker] = connections.get(worker, 0) + len(group.held_by(tree))
         for worker_ in instance.living:
             for held in worker_.listeners:
                 listener = group.by_cookie(held.cookie)
                 if held.bind == front.number and listener is not None:
-                    queues[worker_.id] = queues.get(worker_.id, 0) + listener.queue
+                    queue = max(0, listener.queue - checks.liveness.waiting(held))
+                    queues[worker_.id] = queues.get(worker_.id, 0) + queue
                     before = drops.get(worker_.id, 0)
                     told = before is not None and not front.waits_for_data(held.slot)
                     drops[worker_.id] = (before or 0) + listener.drops if told else None
@@ -148,7 +149,8 @@ def report(service: Service, checks: Checks) -> Status:
                 stalled=rescue.stalled(one.id),
                 stalls=rescue.history(one.id).stalls,
                 rescued=rescue.history(one.id).rescued,
-                hangs=str(hangs.get(one.id, "")) if one.stage is Stage.SERVING else "",
+                hangs=str(health.hangs.get(one.id, "")) if one.stage is Stage.SERVING else "",
+                failing=str(health.failing.get(one.id, "")),
                 outgoing=one.outgoing,
             )
             for one in instance.living

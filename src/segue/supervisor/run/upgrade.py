@@ -152,6 +152,7 @@ def gather(
                 {slot: one.fileno() for slot, one in front.sockets.items()},
                 descriptors_of(front.steering),
                 tuple(front.opened),
+                dict(front.ours),
                 front.left,
             )
             for front in service.fronts

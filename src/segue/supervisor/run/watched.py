@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from segue.engine.steering import moves_at_close
 from segue.linux import proc
@@ -35,8 +35,16 @@ def thresholds(settings: Settings, fronts: Sequence[Front]) -> Thresholds:
 class OwnWorkers:
     """A ``Watched``: every listener is held here, so that a queue is a getsockopt away."""
 
-    def __init__(self, instance: Instance, processes: Processes, fronts: Sequence[Front]) -> None:
+    def __init__(
+        self,
+        instance: Instance,
+        processes: Processes,
+        fronts: Sequence[Front],
+        asked: Callable[[HeldListener], int] = lambda _: 0,
+    ) -> None:
+        """``asked`` says how many connections of our own wait at a listener."""
         self._instance, self._processes, self._fronts = instance, processes, fronts
+        self._asked = asked
 
     def watched(self) -> list[WatchedWorker]:
         """As in Watched: none while the instance stops."""
@@ -71,10 +79,12 @@ class OwnWorkers:
         """As in Watched: nothing to do."""
 
     def depth(self, listener: HeldListener) -> Depth:
-        """As in Watched, at the very moment."""
+        """As in Watched, at the very moment, without our own questions."""
         held = self._fronts[listener.bind].sockets.get(listener.slot)
         info = None if held is None else info_of(held)
-        return Depth() if info is None else Depth(info.unacked, info.sacked)
+        if info is None:
+            return Depth()
+        return Depth(max(0, info.unacked - self._asked(listener)), info.sacked)
 
     def shared(self, bind: int) -> Collection[int]:
         """As in Watched."""
