@@ -131,6 +131,24 @@ def test_a_release_that_is_gone_is_said_and_the_service_goes_on(
         assert one.said().count("no worker can be started until this is mended") == 1
 
 
+def test_a_restart_that_goes_back_starts_the_release_of_before(
+    netns: int, tmp_path: Path, current: Path
+) -> None:
+    """In steps: the second worker of the new release fails, and the link leads to it still."""
+    with started(tmp_path, current, "--workers", "2") as one:
+        one.wait_serving(1, 2)
+        (tmp_path / "releases/two/server.py").write_text(
+            f"import os\nos.link(__file__, '{tmp_path}/first')\n{SERVER}"
+        )
+        deploy(current, "two")
+        refused = one.ask("restart", step=1)
+        assert refused["exit"] == 3
+        assert "FileExistsError" in refused["error"]
+        one.wait_serving(1, 2)
+        assert {answer()[0] for _ in range(20)} == {"one"}
+        assert f"starts in {tmp_path}/releases/one, as others of its generation" in one.said()
+
+
 def test_a_restart_brings_what_the_file_of_variables_says_now(
     netns: int, tmp_path: Path, current: Path
 ) -> None:

@@ -49,6 +49,18 @@ def test_a_link_in_the_name_is_followed_at_each_start(current: Path) -> None:
     assert opened(place) == str(current.parent / "2")
 
 
+def test_what_the_name_led_to_once_is_found_again(current: Path) -> None:
+    """As long as it is there, and by the name if that leads there anyway."""
+    place, first = Place(str(current), chosen=True), str(current.parent / "1")
+    assert place.back_to(first) == place
+    switch(current, "2")
+    assert place.back_to(first) == Place(first, chosen=True)
+    (current.parent / "1").rmdir()
+    assert place.back_to(first) == place
+    current.unlink()
+    assert place.back_to(str(current.parent / "2")) == Place(str(current.parent / "2"), chosen=True)
+
+
 def test_the_name_of_the_shell_counts_if_it_leads_here(
     current: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,7 +72,7 @@ def test_a_directory_that_goes_between_look_and_start_is_no_crash(
 ) -> None:
     """The start itself finds it, too, and the listener waits for the next."""
     where.rmdir()
-    monkeypatch.setattr(run.service.processes, "check", lambda: None)
+    monkeypatch.setattr(run.service.processes, "check", lambda _: None)
     run.round(1.0)
     run.end(1, 1)
     for _ in range(3):

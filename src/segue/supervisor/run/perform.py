@@ -22,6 +22,7 @@ from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.run import unclaimed
 from segue.supervisor.run.listeners import Listeners
 from segue.supervisor.run.service import Service, Unclaimed
+from segue.supervisor.workers.place import Place
 from segue.supervisor.workers.processes import LOOKED_AT, Process
 from segue.supervisor.workers.survey import describe, strangers
 
@@ -105,23 +106,27 @@ class Performer:
 
     def _spawn(self, generation: int) -> None:
         service, instance = self.service, self.service.instance
+        place, ran = service.processes.place, instance.starts.get(generation)
+        returning = instance.rolled_back and generation == instance.working
+        if returning and ran is not None:
+            place = place.back_to(ran.resolved)
         if instance.phase is not Phase.STARTING and generation == instance.working:
             # Newcomers are abandoned for it.  The workers that serve are to be all again later.
             try:
-                service.processes.check()
+                service.processes.check(place)
             except StartRefused as refused:
                 self._hold_up(refused)
                 return
         worker = self._new_worker(generation, unclaimed.claim(service, generation))
-        if instance.rolled_back and generation == instance.working:
-            service.say(
-                f"worker {generation}.{worker.id} starts from what is installed now, which may be"
-                " the version that was rolled back"
-            )
+        if returning:
+            where = "from what is installed now, which may be the version that was rolled back"
+            if place != service.processes.place:
+                where = f"in {place.name}, as others of its generation"
+            service.say(f"worker {generation}.{worker.id} starts {where}")
         try:
             if not worker.listeners and service.settings.bind_by == "supervisor":
                 worker.listeners = self.listeners.open()
-            self._start(worker)
+            self._start(worker, place)
             self.held_up = ""
             self._tell()
             self._began(worker, service.processes.by_worker[worker.id].runs)
@@ -154,6 +159,11 @@ class Performer:
                 f"{worker.name} runs in {own.resolved}, and not in {of.resolved} as others of its"
                 f" generation: {own.directory} leads elsewhere now"
             )
+        elif of.program != own.program:
+            service.say(
+                f"{worker.name} runs {own.program}, and not {of.program} as others of its"
+                " generation"
+            )
 
     def _start_finisher(self, left: Unclaimed) -> None:
         """Nothing but a process can take what waits in these listeners: start one for them.
@@ -162,17 +172,17 @@ class Performer:
         """
         finisher = self._new_worker(left.generation, left.listeners, finisher=True)
         try:
-            self._start(finisher)
+            self._start(finisher, self.service.processes.place)
         except (SegueError, OSError):
             del self.service.instance.workers[finisher.id]
             raise
         self.service.say(f"{left.name} left connections waiting; another worker takes them")
 
-    def _start(self, worker: Worker) -> None:
+    def _start(self, worker: Worker, place: Place) -> None:
         """Raises SegueError or OSError when it cannot be started, with nothing left behind."""
         service = self.service
         others = any(one.stage is Stage.SERVING for one in service.instance.living)
-        process = service.processes.start(worker, service.fronts, gently=others)
+        process = service.processes.start(worker, service.fronts, place, gently=others)
         try:
             self._watch(process)
         except (SegueError, OSError):

@@ -183,7 +183,7 @@ def _fresh(asked: Asked, paths: Paths, lock: int, log: Log, world: World) -> Run
     )
     runner = Runner(service)
     try:
-        service.processes.check()
+        service.processes.check(service.processes.place)
         if settings.beside:
             _defer_to_incumbents(service)
         if settings.bind_by == "supervisor":

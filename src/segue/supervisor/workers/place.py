@@ -6,11 +6,12 @@ start to the next, or the directory that the name once led to, would start the o
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from segue.errors import StartRefused
 from segue.supervisor.settings import Settings
@@ -31,6 +32,13 @@ class Place:
     def of(cls, settings: Settings, start: str) -> Place:
         """The one that the settings mean, of a ``segue run`` that was started in ``start``."""
         return cls(settings.chdir or start, chosen=bool(settings.chdir))
+
+    def back_to(self, resolved: str) -> Place:
+        """Where the name once led.  This one if it leads there now, or if that one is gone."""
+        with contextlib.suppress(StartRefused):
+            if self.resolved() == resolved:
+                return self
+        return replace(self, name=resolved) if os.path.isdir(resolved) else self
 
     def open(self) -> int:
         """A descriptor of what the name leads to now, the caller's.  Raises StartRefused."""

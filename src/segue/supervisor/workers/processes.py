@@ -135,12 +135,12 @@ class Processes:
     def __iter__(self) -> Iterator[Process]:
         return iter(list(self.by_worker.values()))
 
-    def check(self) -> None:
-        """Whether what the settings name for a worker is there.  Raises StartRefused."""
-        os.close(self.place.open())
+    def check(self, place: Place) -> None:
+        """Whether what the settings name for a worker there is there.  Raises StartRefused."""
+        os.close(place.open())
         variables.given(self.settings)
 
-    def start(self, worker: Worker, fronts: list[Front], *, gently: bool) -> Process:
+    def start(self, worker: Worker, fronts: list[Front], place: Place, *, gently: bool) -> Process:
         """Spawn the command for this worker with its held listeners as descriptors from 3 on.
 
         ``gently``: with the lowest weight until it is ready, where that can be.
@@ -148,19 +148,19 @@ class Processes:
         Raises StartRefused for what the settings name, KernelError or OSError for the rest, and
         then leaves nothing behind.
         """
-        directory = self.place.open()
+        directory = place.open()
         try:
-            return self._start(worker, fronts, directory, gently=gently)
+            return self._start(worker, fronts, place, directory, gently=gently)
         except KernelError as error:
             if error.call == CHDIR:
                 name = f"the user {self.identity.name if self.identity else os.geteuid()}"
-                raise self.place.refused(name) from error
+                raise place.refused(name) from error
             raise
         finally:
             os.close(directory)
 
     def _start(
-        self, worker: Worker, fronts: list[Front], directory: int, *, gently: bool
+        self, worker: Worker, fronts: list[Front], place: Place, directory: int, *, gently: bool
     ) -> Process:
         settings = self.settings
         listeners = [
@@ -173,10 +173,10 @@ class Processes:
             for listener in listeners:
                 lock_filter(listener)
         inherit = [listener.fileno() for listener in listeners]
-        descriptors = [FIRST_FD + place for place in range(len(settings.binds))]
+        descriptors = [FIRST_FD + number for number in range(len(settings.binds))]
         argv = settings.arguments(descriptors, worker.generation, worker.id)
         flag = self.paths.flag(worker.id)
-        env = self._environment(worker, flag, len(inherit))
+        env = self._environment(worker, flag, len(inherit), place)
         self.paths.write_flag(worker.id, SERVING)
         pipe: Pipe | None = None
         try:
@@ -197,7 +197,7 @@ class Processes:
                 files=self.files,
                 cgroup_door=None if self.injection is None else self.injection.door,
                 directory=directory,
-                enter_as_user=self.place.chosen,
+                enter_as_user=place.chosen,
                 lowest=self.weights.newcomer() if gently else Lowest(),
             )
         except BaseException:
@@ -211,7 +211,7 @@ class Processes:
             pipe.started()
         process = self.add(worker, child, pipe)
         found = program(argv[0], env.get("PATH"), worker.directory) or argv[0]
-        process.runs = Start(self.place.name, worker.directory, found, worker.started)
+        process.runs = Start(place.name, worker.directory, found, worker.started)
         process.expose()
         return process
 
@@ -230,14 +230,16 @@ class Processes:
         self.kills.follow(worker.id, child.pid)
         return process
 
-    def _environment(self, worker: Worker, flag: str, inherited: int) -> dict[str, str]:
+    def _environment(
+        self, worker: Worker, flag: str, inherited: int, place: Place
+    ) -> dict[str, str]:
         env = dict(os.environ)
         for name in _OF_THE_SUPERVISOR:
             env.pop(name, None)
         env.update(variables.given(self.settings))
         env["NOTIFY_SOCKET"] = self.paths.notify
         env[VARIABLE] = flag
-        env["PWD"] = self.place.name
+        env["PWD"] = place.name
         env["SEGUE_GENERATION"] = str(worker.generation)
         env["SEGUE_WORKER_NUMBER"] = str(worker.id)
         env["SEGUE_NAME"] = self.paths.name
