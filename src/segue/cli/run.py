@@ -99,7 +99,8 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
 @_option(
     "--ready",
     "When a worker is ready. notify: it has sent READY=1. accept: it has accepted a test"
-    " connection. auto: it has accepted one, and sent READY=1 if it uses sd_notify.",
+    " connection (and gets no NOTIFY_SOCKET). auto: it has accepted one, and sent READY=1 if it"
+    " uses sd_notify.",
 )
 @_option(
     "--ready-http",

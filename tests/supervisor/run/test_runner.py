@@ -124,6 +124,13 @@ def test_a_notification_makes_a_worker_ready(run: Run) -> None:
     assert run.stages[3] == "STARTING"
 
 
+def test_who_need_not_notify_is_told_of_no_socket(begin: Callable[..., Run]) -> None:
+    """Puma, for one, says at each start that it lacks a gem for it."""
+    run = begin(ready="accept")
+    run.settle()
+    assert "NOTIFY_SOCKET" not in run.simulated.spawned[-1]["env"]
+
+
 def test_a_worker_that_shut_its_listener_is_replaced(run: Run) -> None:
     """Found at the look once a second: nothing announces it."""
     worker = run.worker(1)

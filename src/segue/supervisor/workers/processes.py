@@ -237,7 +237,9 @@ class Processes:
         for name in _OF_THE_SUPERVISOR:
             env.pop(name, None)
         env.update(variables.given(self.settings))
-        env["NOTIFY_SOCKET"] = self.paths.notify
+        if self.settings.ready != "accept":
+            # Some say at each start what they lack for sd_notify (puma, a gem).
+            env["NOTIFY_SOCKET"] = self.paths.notify
         env[VARIABLE] = flag
         env["PWD"] = place.name
         env["SEGUE_GENERATION"] = str(worker.generation)
