@@ -10,7 +10,7 @@ from segue.supervisor.control.status import FrontStatus, Status, WorkerStatus
 
 
 def look(
-    working: int,
+    working: int | None,
     newcomer: int | None,
     *generations: int,
     new: int = 0,
@@ -50,6 +50,16 @@ def test_a_restart_has_a_beginning_a_flip_and_an_end() -> None:
     )
     assert found.counts == {"new": 150, "child": 15}
     assert (found.by_hash, found.moved, found.cut, found.restarts) == (3, 4, 1, 1)
+
+
+def test_a_moment_without_listeners_names_no_generation() -> None:
+    """Of an attached group all may be gone for a while: no generation serves then."""
+    looks = [(0.0, look(1, None, 1)), (1.0, look(None, None)), (2.0, look(2, None, 2))]
+    assert [one.text for one in report_of(looks).marks] == [
+        "generation 1 is gone",
+        "generation 2 starts",
+        "generation 2 serves",
+    ]
 
 
 def test_a_flip_is_placed_by_its_age() -> None:
