@@ -224,6 +224,12 @@ def test_a_second_stall_is_said_later(desk: Desk) -> None:
     desk.stall()
     assert desk.world.said == said
     assert desk.rescue.histories[1].stalls == 2
+    desk.move()
+    desk.knocking.accept()
+    assert desk.look()
+    desk.world.time += 10.0
+    desk.stall()
+    assert desk.world.said[-1].endswith("; 1 stall(s) before this one were not logged")
 
 
 def test_stalls_add_up_to_a_kill(desk: Desk) -> None:

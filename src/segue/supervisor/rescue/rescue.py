@@ -51,6 +51,7 @@ class StallHistory:
     cycled: float = 0.0  # when its listeners were last cycled, in any stall
     ended: deque[tuple[float, float]] = field(default_factory=deque)
     said: float | None = None  # when its stall was last logged
+    untold: int = 0  # stalls since then that were not logged
 
     def stalled_since(self, begin: float) -> float:
         """The seconds of its past stalls after this moment.  Older stalls are forgotten."""
@@ -269,13 +270,16 @@ class Rescue:
         history.stalls += 1
         self.stalls[worker.id] = Stall(since, queue, history.cycled + CYCLE_AGAIN)
         if history.said is None or now >= history.said + _SAY_AGAIN:
-            history.said = now
+            untold, history.said, history.untold = history.untold, now, 0
             evidence = proc.doing(self._watched.processes(worker.id))
             self._say(
                 f"{worker.name} has accepted nothing for {1000 * (now - since):.0f} ms"
                 f"{f' ({evidence})' if evidence else ''}: {queue} waiting connection(s) are moved"
                 " to other workers"
+                f"{f'; {untold} stall(s) before this one were not logged' if untold else ''}"
             )
+        else:
+            history.untold += 1
         return True
 
     def _followed(self, worker: WatchedWorker, now: float) -> bool:
