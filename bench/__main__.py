@@ -1,5 +1,6 @@
 """The runner: ``python -m bench [CASE...] [OPTION=VALUE...]``; without a case, all of them.
-``python -m bench fuzz`` is no case: it sends nonsense (``bench.fuzz``).
+``python -m bench fuzz`` is no case: it sends nonsense (``bench.fuzz``).  Nor is ``python -m bench
+kernels``, which boots other kernels (``bench.kernels``).
 
 Each case runs in a process and a network namespace of its own, so a broken one stops no other.  It
 prints its table and writes bench/results/CASE.json; after the last one RESULTS.md is made from
@@ -28,6 +29,7 @@ from bench.case import Case
 from bench.cases import CASES
 from bench.fuzz.__main__ import main as fuzz
 from bench.harness import ROOT, apart, machine
+from bench.kernels.__main__ import main as kernels
 from bench.table import Report
 from bench.versions import versions
 from segue.errors import UsageError
@@ -45,6 +47,8 @@ def main() -> int:
     """0; 1 when a case could not run or a system that claims to lose none lost some."""
     if sys.argv[1:2] == ["fuzz"]:
         return fuzz(sys.argv[2:])
+    if sys.argv[1:2] == ["kernels"]:
+        return kernels(sys.argv[2:])
     reader = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     reader.add_argument("words", nargs="*", metavar="CASE|OPTION=VALUE")
     reader.add_argument("--list", action="store_true", help="name the cases and their options")

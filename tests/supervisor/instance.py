@@ -22,12 +22,13 @@ from segue.probe.result import Result
 from segue.supervisor.control.client import converse
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE = float(os.environ.get("SEGUE_TEST_PATIENCE") or 20.0)
 ADDRESS = "127.0.0.1:8080"
 # Drain is for kernels on which nothing migrates: its tests run on those too.
 DRAIN = pytest.param("drain", marks=pytest.mark.kernel("5.10"))
-# Slow machines: no test offers more connections a second, and each waits so long for something.
-MOST_RATE = float(os.environ.get("SEGUE_TEST_RATE") or "inf")
+# For slow machines: no test offers more connections a second, and each waits so long for something.
+# A name with SEGUE_ would be a setting of segue run.
+MOST_RATE = float(os.environ.get("LIVE_TEST_RATE") or "inf")
+PATIENCE = float(os.environ.get("LIVE_TEST_PATIENCE") or 20.0)
 # A worker that starts fast: no site, no environment of Python's.
 SERVER = (sys.executable, "-S", "-E", str(ROOT / "examples" / "asyncio_server.py"))
 

@@ -98,8 +98,8 @@ def load_program(
     except VerifierError as error:
         asked = features.ask("ebpf_reuseport")
         if attach_type is AttachType.SELECT_OR_MIGRATE and asked.answer is features.Answer.NO:
-            needs = "a kernel that asks a program about migration"
-            raise NotSupported("the engine migrate", needs, asked.reason) from error
+            needs = "Linux 5.14 or later, which asks a program about migration"
+            raise NotSupported("the engine migrate", needs, error.summary) from error
         raise
 
 

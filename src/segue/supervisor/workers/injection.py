@@ -26,10 +26,9 @@ _EMPTY_SECONDS = 5.0
 def check() -> None:
     """Raises NotSupported where no program can set the option at bind(2), or without cgroup2."""
     cgroup.mine()
-    found = features.ask("ebpf_bind")
-    if found.answer is features.Answer.NO:
-        needs = "a kernel that lets a program set options at bind(2)"
-        raise NotSupported("--inject", needs, found.reason)
+    if features.ask("ebpf_bind").answer is features.Answer.NO:
+        here = "the kernel refuses a program that sets options at bind(2)"
+        raise NotSupported("--inject", "Linux 5.15 or later", here)
 
 
 def directory_of(base: str, ports: Sequence[int], known: str = "") -> str:

@@ -1,0 +1,138 @@
+"""What was found on kernels, as rows for a person and for docs/KERNELS.md.  Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Found = dict[str, Any]  # of one kernel, as the JSON has it: "steps" are those of ``inside``
+
+STEPS = (
+    *("kernel", "choice", "policies", "restarts", "kills", "stall", "queue"),
+    *("tests/linux", "tests/engine"),
+)
+# Before it no program is asked about migration.
+_FIRST_TO_MIGRATE = (5, 14)
+
+
+def _numbers(kernel: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in kernel.split("."))
+
+
+def _choice(step: Found) -> str:
+    return f"{step['engine']}, with a nudge" if step["nudge"] else str(step["engine"])
+
+
+def _agree(step: Found) -> str:
+    return {True: "agree", False: "DIFFER", None: "-"}[step["agree"]]
+
+
+def _policies(step: Found) -> str:
+    return f"{step['policies'] - len(step['refused'])} of {step['policies']}"
+
+
+def _load(step: Found) -> str:
+    return f"{step['lost']} of {step['attempts']}"
+
+
+def _clients(step: Found) -> str:
+    lost = f", {step['lost']} lost" if step["lost"] else ""
+    longest = f"{step['longest_ms'] / 1e3:.2f} s"
+    return f"{step['answered']} of {step['asked']} in {longest}{lost}"
+
+
+def _tests(step: Found) -> str:
+    late = "" if step["in_time"] else ", out of time"
+    return f"{step['passed']} / {step['failed']} / {step['skipped']}{late}"
+
+
+# Heading, step, and what its cell says.
+_COLUMNS: tuple[tuple[str, str, Callable[[Found], str]], ...] = (
+    ("engine", "choice", _choice),
+    ("test and table", "choice", _agree),
+    ("policies", "policies", _policies),
+    ("restarts: lost", "restarts", _load),
+    ("kills: lost", "kills", _load),
+    ("stall: answered", "stall", _clients),
+    ("queue: answered", "queue", _clients),
+    ("tests/linux", "tests/linux", _tests),
+    ("tests/engine", "tests/engine", _tests),
+)
+
+
+def rows(found: Sequence[Found]) -> list[list[str]]:
+    """Headings, then the cells of each kernel, oldest first."""
+    asked = {name for one in found for name in one["steps"]}
+    columns = [column for column in _COLUMNS if column[1] in asked]
+    body = [
+        [one["kernel"], *(_cell(one["steps"].get(step), cell) for _, step, cell in columns)]
+        for one in sorted(found, key=lambda one: _numbers(one["kernel"]))
+    ]
+    return [["Linux", *(heading for heading, _, _ in columns)], *body]
+
+
+def _cell(step: Found | None, cell: Callable[[Found], str]) -> str:
+    if step is None:
+        return "-"
+    return "failed" if "error" in step else cell(step)
+
+
+def progress(line: str) -> str:
+    """A line of ``inside`` in a few words, while the others are awaited."""
+    try:
+        step = json.loads(line)
+        cells = [] if "error" in step else _cells(step)
+    except (ValueError, KeyError, TypeError):
+        return line
+    said = ", ".join(cells) or step.get("release", "")
+    return f"{step['step']}: {step.get('error') or said} ({step['took_s']:.0f} s)"
+
+
+def _cells(step: Found) -> list[str]:
+    return [cell(step) for _, name, cell in _COLUMNS if name == step["step"]]
+
+
+def markdown(found: Sequence[Found]) -> str:
+    """The table for docs/KERNELS.md, with when and of what each row was taken."""
+    heading, *body = rows(found)
+    taken = {one["kernel"]: f"{one['taken'][:10]} ({one['commit']})" for one in found}
+    lines = [[*heading, "booted"], ["---"] * (len(heading) + 1)]
+    lines += [[*cells, taken[cells[0]]] for cells in body]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def wrong(found: Found) -> list[str]:
+    """What is not as it should be on this kernel, a sentence each; empty if nothing is."""
+    steps, said = found["steps"], list[str]()
+    for name, step in steps.items():
+        if "error" in step:
+            said.append(f"{name}: {step['error']}")
+    steps = {name: step for name, step in steps.items() if "error" not in step}
+    missing = [name for name in found["asked"] if name not in found["steps"]]
+    if missing:
+        said.append(f"it ended before {missing[0]}")
+    if steps.get("choice", {}).get("agree") is False:
+        said.append("the live test and the table of versions differ")
+    migrates = _numbers(found["kernel"])[:2] >= _FIRST_TO_MIGRATE
+    if migrates:
+        for name, why in steps.get("policies", {}).get("refused", {}).items():
+            said.append(f"the policy {name} is refused: {why}")
+    if steps.get("restarts", {}).get("lost"):
+        said.append(f"restarts lost {steps['restarts']['lost']}: {steps['restarts']['kinds']}")
+    for name in ("stall", "queue"):
+        if steps.get(name, {}).get("lost"):
+            said.append(f"{name}: {steps[name]['lost']} clients had no answer")
+    for name in ("restarts", "kills"):
+        said += [
+            f"{name}: the supervisor said: {line}" for line in steps.get(name, {}).get("said", ())
+        ]
+    stalled = steps.get("stall")
+    if migrates and stalled and stalled["answered"] < stalled["asked"]:
+        said.append("stall: not everybody was answered while the worker was stopped")
+    for name, step in steps.items():
+        if name.startswith("tests/"):
+            said += step["failures"]
+            if not step["in_time"]:
+                said.append(f"{name} did not end in time")
+    return said + [f"the kernel said: {line}" for line in found["trouble"]]

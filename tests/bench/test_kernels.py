@@ -1,0 +1,200 @@
+"""Other kernels: which is meant by a name, and what is said of what was found on it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from typing import Any
+
+import pytest
+from bench.kernels import fetch, host, inside, table
+from bench.kernels.__main__ import PAGE, main, results
+from bench.kernels.fetch import Offer
+
+from segue.engine.defects import KernelRelease
+from segue.errors import NotSupported, UsageError
+
+OFFERS = [
+    Offer("bookworm", "linux-image-6.1.0-47-cloud-amd64", "6.1.170-3"),
+    Offer("bookworm", "linux-image-6.1.0-50-cloud-amd64", "6.1.176-1"),
+    Offer("trixie-backports", "linux-image-7.3.4+deb13-cloud-amd64", "7.3.4-1~bpo13+1"),
+    Offer("sid", "linux-image-7.2.13+deb14-cloud-amd64", "7.2.13-1"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "kernel"),
+    [
+        ("6.1", "6.1.176"),
+        ("6.1.170", "6.1.170"),
+        ("newest", "7.3.4"),
+        ("7.2", "7.2.13"),
+        ("bookworm/linux-image-6.1.0-47-cloud-amd64", "6.1.170"),
+    ],
+)
+def test_a_name_means_the_newest_kernel_that_has_it(name: str, kernel: str) -> None:
+    """By numbers and not by letters; a package by its own name."""
+    assert fetch.choose(name, OFFERS).kernel == kernel
+
+
+def test_a_kernel_that_is_not_offered_is_refused_with_those_that_are() -> None:
+    """6.1.17 is no 6.1.170, and a package of another suite is another."""
+    for name in ("6.1.17", "sid/linux-image-6.1.0-47-cloud-amd64"):
+        with pytest.raises(UsageError, match=r"it has 6\.1\.170, 6\.1\.176, 7\.2\.13, 7\.3\.4"):
+            fetch.choose(name, OFFERS)
+
+
+def test_where_a_kernel_is_looked_for() -> None:
+    """In the suite of its branch, in those of newer ones, or where its name says."""
+    assert fetch.suites("5.10.223") == fetch.suites("5.10") == ("bullseye",)
+    assert "sid" in fetch.suites("newest")
+    assert fetch.suites("forky/linux-image-7.2.12+deb14-cloud-amd64") == ("forky",)
+
+
+@pytest.mark.parametrize("name", ["6", "latest", "6.1-rc1", "sid/../x", "sid/bash", "", "6.1."])
+def test_what_is_no_kernels_name_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """2, and how one is written, before anything is fetched."""
+    assert main([name]) == 2
+    assert "write a version (6.1, 6.1.170), newest" in capsys.readouterr().err
+
+
+def test_a_step_that_there_is_not_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """By name, with those that there are."""
+    with pytest.raises(SystemExit) as ended:
+        main(["--only", "dance"])
+    assert ended.value.code == 2
+    assert "write some of kernel, choice" in capsys.readouterr().err
+
+
+def test_what_is_missing_is_said_with_the_command_that_gets_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All of it in one sentence."""
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(shutil, "which", lambda name: None if name in {"cpio", "busybox"} else name)
+    with pytest.raises(NotSupported, match=r"apt-get install busybox-static cpio"):
+        host.check()
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    with pytest.raises(NotSupported, match="an x86-64 machine; here: aarch64"):
+        host.check()
+
+
+@pytest.mark.parametrize(
+    ("release", "migrated", "woken", "agree"),
+    [
+        ("5.10.223", False, False, True),
+        ("5.10.223", True, True, False),
+        ("6.1.170", True, False, True),
+        ("6.1.170", True, True, False),
+        ("6.1.176", True, True, True),
+        ("6.1.176", False, False, False),
+        ("6.12.0-55.el10.x86_64", True, False, None),
+    ],
+)
+def test_the_live_test_is_held_against_the_table(
+    release: str, migrated: bool, woken: bool, agree: bool | None
+) -> None:
+    """Where the version says something; of a frozen one it says nothing."""
+    running = KernelRelease.parse(release)
+    assert running is not None
+    assert inside.agreement(running, migrated=migrated, woken=woken) is agree
+
+
+def test_the_last_words_of_pytest_are_counted() -> None:
+    """Also when it was interrupted, or said nothing."""
+    last = "2 failed, 41 passed, 3 skipped, 1 error in 9s"
+    said = f"FAILED tests/a.py::b - E\nERROR tests/c.py\n{last}\n"
+    assert inside.summary(said) == {
+        "passed": 41,
+        "failed": 3,
+        "skipped": 3,
+        "failures": ["FAILED tests/a.py::b - E", "ERROR tests/c.py"],
+    }
+    assert inside.summary("")["passed"] == 0
+
+
+def found(kernel: str, **changes: Any) -> table.Found:
+    """A kernel on which everything is as it should be, but for the changes by step."""
+    clients = {"asked": 24, "answered": 24, "longest_ms": 170.0, "lost": 0}
+    load = {"attempts": 305, "lost": 0, "max_ms": 9.0, "kinds": {}, "said": []}
+    tests = {"passed": 9, "failed": 0, "skipped": 1, "failures": [], "in_time": True}
+    steps: dict[str, Any] = {
+        "kernel": {"release": kernel},
+        "choice": {"engine": "migrate", "nudge": True, "agree": True},
+        "policies": {"policies": 7, "refused": {}},
+        "restarts": load,
+        "kills": load,
+        "stall": clients,
+        "queue": clients,
+        "tests/linux": tests,
+        "tests/engine": tests,
+    }
+    for name, change in changes.items():
+        step = name.replace("_", "/")
+        steps[step] = {**steps[step], **change}
+    made = {"kernel": kernel, "taken": "2026-11-28T18:00:00+00:00", "commit": "abc1234"}
+    return {**made, "asked": list(table.STEPS), "steps": steps, "trouble": []}
+
+
+def test_a_kernel_on_which_all_is_well_has_nothing_said_of_it() -> None:
+    """And one that cannot migrate may refuse policies, and leave a stalled worker's queue alone."""
+    assert table.wrong(found("6.1.170")) == []
+    old = found("5.10.223", policies={"refused": {"shares": "x"}}, stall={"answered": 10})
+    assert table.wrong(old) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"choice": {"agree": False}}, "the live test and the table of versions differ"),
+        ({"policies": {"refused": {"shares": "R1"}}}, "the policy shares is refused: R1"),
+        ({"restarts": {"lost": 2, "kinds": {"reset": 2}}}, "restarts lost 2: {'reset': 2}"),
+        ({"kills": {"said": ["x failed"]}}, "kills: the supervisor said: x failed"),
+        ({"stall": {"answered": 10}}, "stall: not everybody was answered"),
+        ({"queue": {"lost": 1}}, "queue: 1 clients had no answer"),
+        ({"tests_linux": {"failures": ["FAILED a"], "failed": 1}}, "FAILED a"),
+        ({"tests_engine": {"in_time": False}}, "tests/engine did not end in time"),
+        ({"stall": {"error": "TimeoutError: no"}}, "stall: TimeoutError: no"),
+    ],
+)
+def test_what_is_not_as_it_should_be_is_said(changes: dict[str, Any], said: str) -> None:
+    """Each in a sentence, and nothing else; a killed worker's losses are its own."""
+    (only,) = table.wrong(found("6.1.170", **changes))
+    assert said in only
+    assert table.wrong(found("6.1.170", kills={"lost": 1})) == []
+
+
+def test_a_machine_that_ended_early_or_complained_is_no_success() -> None:
+    """The first step that is missing, and the console's line."""
+    one = found("6.1.170") | {"trouble": ["BUG: x"]}
+    del one["steps"]["tests/linux"]
+    assert table.wrong(one) == ["it ended before tests/linux", "the kernel said: BUG: x"]
+
+
+def test_kernels_stand_in_the_order_of_their_versions() -> None:
+    """With the cells that a reader compares; a step that was not had is a dash."""
+    new, old = found("6.1.170"), found("5.10.223", stall={"error": "x"})
+    del new["steps"]["queue"]
+    heading, *lines = table.rows([new, old])
+    assert heading[:3] == ["Linux", "engine", "test and table"]
+    assert [line[0] for line in lines] == ["5.10.223", "6.1.170"]
+    assert lines[1][1:] == [
+        *("migrate, with a nudge", "agree", "7 of 7", "0 of 305", "0 of 305"),
+        *("24 of 24 in 0.17 s", "-", "9 / 0 / 1", "9 / 0 / 1"),
+    ]
+    assert lines[0][6] == "failed"
+
+
+def test_progress_is_said_in_the_words_of_the_table() -> None:
+    """And what is no step's line, as it is."""
+    step = {"step": "restarts", "lost": 0, "attempts": 305, "took_s": 21.2}
+    assert table.progress(json.dumps(step)) == "restarts: 0 of 305 (21 s)"
+    assert table.progress("a word") == "a word"
+
+
+def test_the_page_has_the_table_of_the_kept_results() -> None:
+    """``python -m bench kernels`` writes both."""
+    kept = results()
+    assert table.markdown(kept) in PAGE.read_text()
+    assert all(table.wrong(one) == [] for one in kept)
