@@ -60,7 +60,9 @@ def test_a_handler_may_wait_for_its_own_restart(
 def test_a_worker_that_waits_for_an_answer_is_spared_at_its_limits(
     netns: int, tmp_path: Path, clients: ExitStack
 ) -> None:
-    """Its restart waits for another one, which takes longer than a worker may drain."""
+    """Its restart waits for another one, which takes longer than a worker may drain.  New code
+    spares it too.
+    """
     limits = ("--drain-timeout", "0.2", "--stop-timeout", "0.2")
     with Instance(tmp_path, "--workers", "2", *limits, command=command(tmp_path)) as one:
         one.wait_serving(1, 2)
@@ -74,6 +76,7 @@ def test_a_worker_that_waits_for_an_answer_is_spared_at_its_limits(
         wait_until(lambda: one.workers("starting"), "generation 2")
         deploy = ask(clients, "/deploy")
         wait_until(lambda: one.status()["queued"], "the restart of the handler")
+        assert one.ask("reexec")["exit"] == 0
         go(tmp_path, 2)
         wait_until(lambda: "connections cut" in one.said(), "the end of the other worker")
         (caller,) = (worker for worker in one.status()["workers"] if worker["generation"] == 1)

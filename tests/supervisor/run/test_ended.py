@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 
 import pytest
+from tests.supervisor.instance import wait_until
 from tests.supervisor.run.doubles import Run, Simulated
 
 from segue.supervisor.lifecycle.instance import Renewal
@@ -152,9 +153,12 @@ def test_connections_of_a_killed_worker_are_cut(run: Run) -> None:
     for _ in range(3):
         run.round(0.1)  # nobody waits at their listeners
     run.settle(11.0)
-    run.round()
-    for worker in list(run.stages):
-        run.end(worker, -signal.SIGKILL)
+
+    def ended() -> bool:
+        run.round()
+        return not run.stages
+
+    wait_until(ended, "the end of their processes")
     assert "is killed: it did not stop in time" in run.log
     assert "was killed; 0 connections cut" in run.log
     assert run.runner.over()
