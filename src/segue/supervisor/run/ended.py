@@ -96,12 +96,13 @@ class Ends:
             how = "has stopped" if clean else worker.outcome + words
             said = f"{worker.name} {how}{tail}"
             if self.service.instance.phase is Phase.STARTING:
-                self.performer.crashed(now, said)  # late or faulty: the next start is put off
+                # Late or faulty: the next start is put off.
+                self.performer.starts.crashed(now, said)
             self.service.say(said)
         elif worker.generation == self.service.instance.working and before is not Stage.DRAINING:
             said = f"{worker.name} {during}"
             if is_crash(before, now - entered, code, accepted=accepted):
-                self.performer.crashed(now, said)
+                self.performer.starts.crashed(now, said)
             self.service.say(said)
         else:
             # Nobody asked a draining one to end: whatever it had is gone.

@@ -187,7 +187,7 @@ def _fresh(asked: Asked, paths: Paths, lock: int, log: Log, world: World) -> Run
         if settings.beside:
             _defer_to_incumbents(service)
         if settings.bind_by == "supervisor":
-            runner.performer.open_first()
+            runner.performer.starts.open_first()
     except BaseException:
         runner.close()
         raise
