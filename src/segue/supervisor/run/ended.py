@@ -12,6 +12,7 @@ from segue.supervisor.lifecycle.stages import Phase, Stage, WorkerInput
 from segue.supervisor.loop import Rank
 from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.run import unclaimed
+from segue.supervisor.run.occupied import connection_at
 from segue.supervisor.run.perform import Performer
 from segue.supervisor.run.service import Service
 from segue.supervisor.workers.processes import Process
@@ -84,6 +85,8 @@ class Ends:
                 " their daemon mode off"
             )
             left = ""
+        if code and before is Stage.STARTING and self.service.settings.bind_by == "worker":
+            worker.outcome += self._no_port()
         during = f"{worker.outcome} while {before.name.lower()}{words}"
         worker.reason = words
         if before is Stage.KILLED:
@@ -112,6 +115,15 @@ class Ends:
             self.service.say(f"{worker.name} left {left}")
         self.performer.release()
         self.performer.prune()
+
+    def _no_port(self) -> str:
+        """What may have kept a worker from its address, for its outcome."""
+        for front in self.service.fronts:
+            with contextlib.suppress(SegueError):
+                why = connection_at(self.service.observer, front.asked)
+                if why:
+                    return f" ({why})"
+        return ""
 
     def _left_by(self, process: Process, now: float) -> str:
         """What it left running and what becomes of that, in words; "" for nothing."""

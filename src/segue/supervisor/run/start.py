@@ -21,6 +21,7 @@ from segue.supervisor.lifecycle.stages import Phase
 from segue.supervisor.rescue.balancing import refuse_uncounted
 from segue.supervisor.run import unrecorded
 from segue.supervisor.run.handover import Handover, handed_over
+from segue.supervisor.run.occupied import wait_for_ports
 from segue.supervisor.run.record import Record
 from segue.supervisor.run.resume import resume, start_again
 from segue.supervisor.run.runner import Runner
@@ -187,7 +188,7 @@ def _fresh(asked: Asked, paths: Paths, lock: int, log: Log, world: World) -> Run
         if settings.beside:
             _defer_to_incumbents(service)
         if settings.bind_by == "supervisor":
-            runner.performer.starts.open_first()
+            wait_for_ports(service, runner.performer.starts.open_first)
     except BaseException:
         runner.close()
         raise
