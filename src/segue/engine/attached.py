@@ -33,6 +33,7 @@ SETTLED = 60.0
 # A listener that could not be added is tried again this much later: each try looks at every
 # process.
 _AGAIN = 10.0
+_NEAR = 256  # processes of one server in which a listener's owner is looked for first
 
 
 Kin = tuple[int, int, bool | None]  # uid, interface, V6ONLY: equal within a group
@@ -73,9 +74,11 @@ class Attached:
     weights: dict[int, float] = field(default_factory=dict)  # in force, by slot
     entitled: frozenset[int] = frozenset()  # slots that have a share unless their owner stalls
     stalled: frozenset[int] = frozenset()  # cookies
+    trusted: frozenset[int] = frozenset()  # cookies of newcomers that count as ready
     _seen: frozenset[int] = frozenset()
     _changed: float = 0.0
     _owners: frozenset[int] = frozenset()  # of members, as they were at the last ``borrow``
+    _masters: frozenset[int] = frozenset()  # the parents of these
     _again: dict[int, float] = field(
         default_factory=dict
     )  # listeners that are left alone, until when
@@ -89,6 +92,7 @@ class Attached:
         """
         for listener, generation in self._numbered(taken):
             self._join(listener, taken[listener], generation, now, ready=True)
+        self._know(taken)
         self.strength, self._changed = len(self.members), now
         self._reshare()
 
@@ -137,7 +141,7 @@ class Attached:
         said: list[str] = []
         if not newcomers:
             return said
-        owners = proc.owners({one.inode for one in newcomers})
+        owners = self._holders({one.inode for one in newcomers})
         owned = [replace(one, owners=owners.get(one.inode, ())) for one in newcomers]
         hidden = [one for one in owned if not one.owners]
         for listener, generation in self._numbered(owned):
@@ -204,7 +208,7 @@ class Attached:
         for cookie, member in self.members.items():
             if there.get(member.slot) == cookie:
                 continue
-            owners = proc.owners({listening[cookie].inode})
+            owners = self._holders({listening[cookie].inode})
             found = replace(listening[cookie], owners=owners.get(listening[cookie].inode, ()))
             taken = duplicate(found)
             if taken is not None:
@@ -220,11 +224,27 @@ class Attached:
             parts = () if known else (Part.OWNERS,)
             group = self.observer.snapshot(self.address, *parts, pids=known)
             ours = [one for one in group.listeners if one.cookie in self.members and one.owners]
-            self._owners = frozenset(pid for one in ours for pid in one.owners)
+            self._know(ours)
             for listener in ours:
                 if (taken := duplicate(listener)) is not None:
                     return taken
         return None
+
+    def _know(self, listeners: Iterable[Listener]) -> None:
+        self._owners = frozenset(pid for one in listeners for pid in one.owners)
+        parents = {proc.parent(pid) for pid in self._owners}
+        # Everybody's forefather is no server.
+        self._masters = frozenset(one for one in parents if one is not None and one > 1)
+
+    def _holders(self, inodes: set[int]) -> dict[int, tuple[int, ...]]:
+        """The processes that have these sockets.
+
+        A server's workers mostly have one parent, and are looked for below that first: until they
+        are found, a newcomer gets nothing, and among all processes that takes tens of milliseconds.
+        """
+        near = {pid for one in self._masters for pid in proc.tree(one, _NEAR)}
+        found = proc.owners(inodes, near)
+        return found | proc.owners(inodes - found.keys()) if inodes - found.keys() else found
 
     # Shares
 
@@ -270,6 +290,12 @@ class Attached:
         self.factors |= {by_slot[slot]: factor for slot, factor in factors.items()}
         self._reshare()
 
+    def trust(self, newcomers: frozenset[int]) -> None:
+        """Count just these as ready, by cookie, until they are or are trusted no more."""
+        before, self.trusted = self.trusted, newcomers
+        if before != newcomers:
+            self._reshare()
+
     def _numbers(self) -> list[int]:
         return sorted({one.generation for one in self.members.values()})
 
@@ -277,7 +303,8 @@ class Attached:
         """Slots of the ready members by generation, oldest first; of all if none is ready."""
         everyone = sorted(self.members.values(), key=lambda one: (one.generation, one.slot))
         found: dict[int, list[int]] = {}
-        for one in [one for one in everyone if one.ready] or everyone:
+        able = [one for one in everyone if one.ready or one.cookie in self.trusted]
+        for one in able or everyone:
             found.setdefault(one.generation, []).append(one.slot)
         return found
 

@@ -291,11 +291,14 @@ def polled(pid: int) -> set[int]:
     return found
 
 
-def owners(inodes: Iterable[int]) -> dict[int, tuple[int, ...]]:
-    """Socket inode -> the processes that have it open, as far as this user may see."""
+def owners(inodes: Iterable[int], among: Iterable[int] | None = None) -> dict[int, tuple[int, ...]]:
+    """Socket inode -> the processes that have it open, as far as this user may see.
+
+    Of all processes, which takes milliseconds, or of those ``among`` which they are looked for.
+    """
     wanted = set(inodes)
     found: dict[int, list[int]] = {}
-    for pid in everyone():
+    for pid in everyone() if among is None else among:
         for inode in wanted & set(sockets(pid)):
             found.setdefault(inode, []).append(pid)
     return {inode: tuple(sorted(pids)) for inode, pids in found.items()}
