@@ -44,12 +44,17 @@ def answer(client: socket.socket) -> str:
     return client.makefile("rb").read().decode().rpartition("\r\n\r\n")[2]
 
 
+@pytest.mark.parametrize("step", ["0", "1"])
 def test_a_handler_may_wait_for_its_own_restart(
-    netns: int, tmp_path: Path, clients: ExitStack
+    netns: int, tmp_path: Path, clients: ExitStack, step: str
 ) -> None:
-    """It is answered as soon as the new workers serve, answers its client, and ends."""
+    """It is answered as soon as the new workers serve, answers its client, and ends.
+
+    In steps its worker is replaced last.
+    """
     go(tmp_path, 2)
-    with Instance(tmp_path, "--workers", "2", command=command(tmp_path)) as one:
+    flags = ("--workers", "2", "--restart-step", step)
+    with Instance(tmp_path, *flags, command=command(tmp_path)) as one:
         one.wait_serving(1, 2)
         assert answer(ask(clients, "/deploy")).endswith(" rc 0")
         one.wait_serving(2, 2)

@@ -173,8 +173,8 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
 )
 @_option(
     "--restart-step",
-    "At a restart, replace N workers at a time, so that there is never more than the memory of N"
-    " workers more. 0: all at once.",
+    "At a restart, replace N workers at a time. It then needs the memory of N workers more, instead"
+    " of a second generation. 0: all at once.",
     metavar="N",
     type=int,
 )

@@ -227,8 +227,8 @@ class Settings:
             )
         if self.restart_step and self.keep:
             raise UsageError(
-                "--keep holds the old workers beside the new ones, and --restart-step must not have"
-                " room for both: leave one of them out"
+                "--keep holds the old workers beside the new ones, for which --restart-step leaves"
+                " no room: leave one of them out"
             )
         if self.stop_limit and self.stop_limit <= self.stop_delay:
             raise UsageError(
