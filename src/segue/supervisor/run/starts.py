@@ -134,7 +134,9 @@ class Starts:
         """Raises SegueError or OSError when it cannot be started, with nothing left behind."""
         service = self.service
         others = any(one.stage is Stage.SERVING for one in service.instance.living)
-        process = service.processes.start(worker, service.fronts, place, gently=others)
+        # A finisher's clients wait already, and nobody else can take them.
+        gently = others and not worker.finisher
+        process = service.processes.start(worker, service.fronts, place, gently=gently)
         try:
             self._watch(process)
         except (SegueError, OSError):
