@@ -30,7 +30,7 @@ WORKER = WorkerStatus(
 )  # fmt: skip
 FRONT = FrontStatus(
     name="web", address="127.0.0.1:80", listeners=3, half_open=1, counts={"new": 5}, by_hash=2,
-    variables={"seen": 9}, restored=1, traced=True, strangers=("nginx (pid 9)",),
+    variables={"seen": 9}, restored=1, traced=True, standby=True, strangers=("nginx (pid 9)",),
 )  # fmt: skip
 GENERATION = GenerationStatus(
     generation=2, directory="/srv/current", resolved="/srv/releases/2", program="/usr/bin/server",

@@ -124,6 +124,8 @@ def show(status: Status, console: Console) -> None:
                 style="red",
                 highlight=False,
             )
+        if front.standby:
+            console.print("  one of them is the service manager's, for when nothing runs")
         for stranger in front.strangers:
             console.print(f"  also listens and is left alone: {cell(stranger)}", style="yellow")
     if status.cut:

@@ -41,7 +41,7 @@ def somaxconn() -> int:
     try:
         return int(read("net.core.somaxconn"))
     except (NotSupported, KernelError):
-        return 1 << 31
+        return (1 << 31) - 1
 
 
 def write(name: str, value: str) -> None:

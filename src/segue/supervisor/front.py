@@ -25,6 +25,7 @@ from segue.linux.sockopt import (
     cookie,
     defers,
     is_listening,
+    local_address,
     open_listener,
     stop_listening,
     takes_no_ipv4,
@@ -35,6 +36,7 @@ from segue.supervisor.lifecycle.instance import HeldListener
 from segue.supervisor.settings import Bind
 
 SLOTS = 1024  # as many as the steering's table of sockets has
+STANDBY = SLOTS - 1  # the slot of a service manager's listener
 
 
 @dataclass(slots=True)
@@ -61,6 +63,10 @@ class Front:
     # Cookies of listeners that were closed here -> the worker that had them last: others may have
     # inherited them.
     left: dict[int, str] = field(default_factory=dict)
+    # The service manager's listener, and whether it is a member.  No worker has it.  It gets new
+    # connections when no worker is to get them, and then they wait there.
+    standby: socket.socket | None = None
+    _backlog: int = 0  # of that, which a worker that takes what waits there may change
     # Slots of listeners that are not held here and have TCP_DEFER_ACCEPT.
     deferring: set[int] = field(default_factory=set)
     asked: Address = field(init=False)  # what the settings say; workers may serve it elsewhere
@@ -111,11 +117,68 @@ class Front:
 
     def open(self, *, backlog: int, nodelay: bool) -> HeldListener:
         """A new listener in the group with no share.  Raises KernelError."""
-        made = self.listen(self.bind.address, backlog=backlog, nodelay=nodelay, v6only=self.v6only)
-        return self.adopt(made)
+        made = self.listen(
+            self.bind.address,
+            backlog=backlog,
+            nodelay=nodelay,
+            v6only=self.v6only,
+            like=self.standby,
+        )
+        held = self.adopt(made)
+        if self.standby is not None and not self.shared:
+            self.share({STANDBY: 1.0})
+        return held
+
+    def stand_by(self, listener: socket.socket) -> None:
+        """Hold the service manager's listener, which gets new connections until the first share.
+
+        The manager keeps it open too.  Raises KernelError.
+        """
+        if self.standby is not None:
+            return  # a worker that was taken over had it
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        except OSError as error:
+            doing = f"setting SO_REUSEPORT on the service manager's listener at {self.bind.address}"
+            raise KernelError("setsockopt", error.errno or 0, doing) from error
+        self.bind = replace(self.bind, address=local_address(listener))
+        self.v6only = takes_no_ipv4(listener)
+        self.hold_standby(listener)
+        if self.sockets:
+            self._join_standby()
+
+    def hold_standby(self, listener: socket.socket) -> None:
+        """The service manager's listener is this one, which has the manager's backlog."""
+        self.standby = listener
+        info = info_of(listener)
+        self._backlog = info.sacked if info else 0
+
+    def _join_standby(self) -> None:
+        """Once another listener is there: one that got SO_REUSEPORT late is in no group before."""
+        if self.standby is not None and STANDBY not in self.sockets:
+            self.steering.join(STANDBY, self.standby)
+            self.sockets[STANDBY] = self.standby
+
+    @property
+    def waiting(self) -> int:
+        """How many wait in the service manager's listener that workers could take."""
+        others = any(slot != STANDBY for slot in self.shared)
+        if self.standby is None or not others or not is_listening(self.standby):
+            return 0
+        return info.unacked if (info := info_of(self.standby)) else 0
 
     def adopt(self, listener: socket.socket, slot: int | None = None) -> HeldListener:
-        """Hold this listener, which the front then owns, in a slot without a share."""
+        """Hold this listener, which the front then owns, in a slot without a share.
+
+        In ``STANDBY`` it is the service manager's: a worker of an earlier supervisor has it.
+        """
+        if slot == STANDBY:
+            if self.standby is None:
+                self.hold_standby(listener)
+            else:
+                listener.close()
+            self._join_standby()
+            return HeldListener(self.number, slot, cookie(self.sockets[slot]))
         if slot is None:
             slot = next((one for one in range(SLOTS) if one not in self.sockets), None)
         if slot is None:
@@ -128,6 +191,7 @@ class Front:
             raise
         self.hold(slot, listener)
         self.opened.add(cookie(listener))
+        self._join_standby()
         return HeldListener(self.number, slot, cookie(listener))
 
     def hold(self, slot: int, listener: socket.socket) -> None:
@@ -169,8 +233,12 @@ class Front:
     def refuse(self) -> None:
         """From here on no new connection comes.  What came before is finished.
 
-        Does nothing if nobody listens here.  Raises KernelError, VerifierError.
+        Where a service manager holds the address, new ones wait there.  Does nothing if nobody
+        listens here.  Raises KernelError, VerifierError.
         """
+        if STANDBY in self.sockets:
+            self.share({STANDBY: 1.0})
+            return
         listening = [one for one in self.sockets.values() if is_listening(one)]
         if listening and isinstance(self.steering, Refusing):
             self.refusing = self.steering.refuse(listening)
@@ -180,8 +248,12 @@ class Front:
 
         If it was the last one, an engine that migrates moves the listener's connections.  If its
         ``worker`` has ended, a helper that has inherited the listener does not listen with it any
-        more, unless connections wait there that nobody else can take.
+        more, unless connections wait there that nobody else can take.  The service manager's is not
+        closed.
         """
+        if slot == STANDBY:
+            self.give_backlog(slot, lambda has: None if has == self._backlog else self._backlog)
+            return
         listener = self.sockets.pop(slot, None)
         if listener is None:
             return

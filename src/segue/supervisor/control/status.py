@@ -73,6 +73,7 @@ class FrontStatus:
     variables: dict[str, int] = field(default_factory=dict)  # of an object file's program
     restored: int = 0  # how often the program had to be put back
     traced: bool = False
+    standby: bool = False  # a service manager has a listener here, for when nothing runs
     strangers: tuple[str, ...] = ()  # other processes that listen there
 
 

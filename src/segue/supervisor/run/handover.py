@@ -37,6 +37,7 @@ class HandedFront:
     opened: tuple[int, ...]  # cookies of listeners that this instance opened
     ours: dict[int, int]  # questions to serving workers so far, by slot
     left: dict[int, str] = field(default_factory=dict)  # as ``Front.left``
+    standby: bool = False  # a service manager has one of the listeners
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ class Handover:
                     "steering": one.steering,
                     "opened": list(one.opened),
                     "ours": {str(slot): count for slot, count in one.ours.items()},
+                    "standby": one.standby,
                     "left": {str(cookie): name for cookie, name in one.left.items()},
                 }
                 for one in self.fronts
@@ -161,6 +163,7 @@ class Handover:
                     # Earlier versions asked none.
                     {int(slot): int(count) for slot, count in one.get("ours", {}).items()},
                     {int(cookie): str(name) for cookie, name in one.get("left", {}).items()},
+                    bool(one.get("standby", False)),
                 )
                 for one in plain["fronts"]
             ),

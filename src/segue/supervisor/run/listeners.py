@@ -10,6 +10,7 @@ from segue.engine.steering import moves_at_close
 from segue.errors import SegueError
 from segue.linux import pidfd, proc
 from segue.linux.sysctl import somaxconn
+from segue.supervisor.front import STANDBY, Front
 from segue.supervisor.lifecycle.instance import HeldListener, Worker
 from segue.supervisor.run.service import Service
 
@@ -69,6 +70,12 @@ class Listeners:
     def move(self, worker: Worker, owners: tuple[int, ...]) -> None:
         """Move what waits at this worker's listeners to those that share."""
         self.service.moved += self.cycle(worker, owners, worker.listeners)
+
+    def move_standby(self, front: Front) -> None:
+        """Move what waits at the service manager's listener.  Raises KernelError."""
+        report = front.move(STANDBY, ())
+        self.service.moved += report.moved if report else 0
+        self._nudge()
 
     def cycle(
         self, worker: Worker, owners: tuple[int, ...], listeners: tuple[HeldListener, ...]

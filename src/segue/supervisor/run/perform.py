@@ -245,6 +245,10 @@ class Performer:
                 who = describe(others[0])
                 self.service.say(f"{where} has a listener of {who} too, which serves on")
             else:
+                if front.standby is not None:
+                    self.service.say(
+                        f"new connections at {where} wait with the service manager now"
+                    )
                 doing = f"refusing new connections at {where} while the instance stops"
                 self.service.loop.attempt(doing, front.refuse)
 

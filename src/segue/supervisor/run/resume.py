@@ -21,7 +21,9 @@ from segue.linux.sockopt import local_address
 from segue.supervisor.control.log import Log
 from segue.supervisor.control.paths import Paths
 from segue.supervisor.control.server import Client, Control
+from segue.supervisor.front import STANDBY
 from segue.supervisor.notify import Inbox
+from segue.supervisor.run import activation
 from segue.supervisor.run.handover import HandedFront, HandedWorker, Handover
 from segue.supervisor.run.runner import Runner
 from segue.supervisor.run.service import Asked, Service
@@ -87,6 +89,8 @@ def _hold_listeners(service: Service, fronts: tuple[HandedFront, ...], *, anew: 
             front.hold(slot, socket.socket(fileno=descriptor))
             if anew:
                 front.steering.join(slot, front.sockets[slot])
+        if handed.standby and STANDBY in front.sockets:
+            front.hold_standby(front.sockets[STANDBY])
         for listener in front.sockets.values():
             front.bind = replace(front.bind, address=local_address(listener))
         front.shared = tuple(front.sockets)
@@ -123,7 +127,7 @@ def start_again(handed: dict[str, Any], error: Exception, log: Log) -> NoReturn:
             with contextlib.suppress(OSError):
                 Client(socket.socket(fileno=client.descriptor)).end(1, error=why)
     for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2:
+        if int(name) > 2 and int(name) not in activation.names(os.environ, os.getpid()):
             with contextlib.suppress(OSError):
                 os.set_inheritable(int(name), False)
     signal.set_wakeup_fd(-1)

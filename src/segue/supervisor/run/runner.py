@@ -22,6 +22,7 @@ from segue.supervisor.rescue.balancing import Balancing
 from segue.supervisor.rescue.hangs import Hangs
 from segue.supervisor.rescue.liveness import Liveness, Pace
 from segue.supervisor.rescue.rescue import Rescue
+from segue.supervisor.run import unclaimed
 from segue.supervisor.run.checks import Checks
 from segue.supervisor.run.ended import Ends
 from segue.supervisor.run.orders import Orders
@@ -43,6 +44,7 @@ _COST = 10
 _IDLE_PACE = 1.0
 _SELF_BOUND_PACE = 0.1
 _REASON_PACE = 1.0  # between two looks at what a starting worker does instead of accepting
+_LATE = 2.0
 _READY = (Stage.STANDBY, Stage.SERVING)
 _MOST_ROUNDS = 64  # of plan and perform for one event; more means the plan contradicts itself
 
@@ -166,7 +168,10 @@ class Runner:
         pace = _SELF_BOUND_PACE if service.settings.bind_by == "worker" else _IDLE_PACE
         nudging = bool(self.performer.listeners.nudges)
         starting = any(one.stage is Stage.STARTING for one in service.instance.living)
-        if nudging or starting or service.waiting.returning:
+        # The last half-open requests of before the flip end at the service manager's listener.
+        flipped = service.flipped.at is not None and now < service.flipped.at + _LATE
+        late = flipped and any(front.standby for front in service.fronts)
+        if nudging or starting or late or service.waiting.returning:
             pace = _PACE
         due = min(due, service.survey.due(service.instance))
         return min(due, self.checks.due, now + pace)
@@ -180,6 +185,7 @@ class Runner:
         # not keep the rest from being done.
         attempt("ending what workers left", lambda: service.leftovers.step(service.processes))
         attempt("waking workers", lambda: self.performer.listeners.step(now))
+        unclaimed.collect(service, self.performer.listeners)
         if service.settings.bind_by == "worker" and now >= self._discover_at:
             attempt("looking for listeners of workers", lambda: self._discover(now))
         self._prove_all(now)

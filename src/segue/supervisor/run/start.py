@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Collection
 
 from segue.address import Address
 from segue.engine.duplicate import duplicate, supervised
@@ -19,7 +20,9 @@ from segue.supervisor.control.paths import Paths
 from segue.supervisor.lifecycle.instance import Instance
 from segue.supervisor.lifecycle.stages import Phase
 from segue.supervisor.rescue.balancing import refuse_uncounted
+from segue.supervisor.run import activation as activations
 from segue.supervisor.run import unrecorded
+from segue.supervisor.run.activation import Activation
 from segue.supervisor.run.handover import Handover, handed_over
 from segue.supervisor.run.occupied import wait_for_ports
 from segue.supervisor.run.record import Record
@@ -141,14 +144,17 @@ def _begin(asked: Asked, paths: Paths, log: Log, world: World) -> Runner:
     """Alone, or in place of a supervisor that died."""
     refuse_uncounted(asked.settings)
     lock = paths.lock()
+    activation = activations.take(asked.settings, os.environ, os.getpid())
     plain = paths.read_record()
     if plain is not None and anyone_alive(plain):
         record = Record.from_json(plain, paths.record)
         runner = take_over(record, asked, paths, lock, log, world)
+        activations.adopt(runner.service, activation)
     elif (left := _left(asked.settings, paths, world)) is not None:
         runner = take_over(left.record, asked, paths, lock, log, world, left.said)
+        activations.adopt(runner.service, activation)
     else:
-        runner = _fresh(asked, paths, lock, log, world)
+        runner = _fresh(asked, paths, lock, log, world, activation)
     runner.service.processes.files = raise_file_limit()
     return runner
 
@@ -173,10 +179,13 @@ def _fill_standard_descriptors() -> None:
     os.close(number)
 
 
-def _fresh(asked: Asked, paths: Paths, lock: int, log: Log, world: World) -> Runner:
+def _fresh(
+    asked: Asked, paths: Paths, lock: int, log: Log, world: World, activation: Activation
+) -> Runner:
     settings = asked.settings
     with world.observer() as observer:
-        refuse_strangers(observer, settings)
+        activations.refuse_elsewhere(observer, activation, settings.binds)
+        refuse_strangers(observer, settings, activation.cookies)
     choice = _choose(settings, world)
     instance = Instance(size=settings.workers, begun=world.now())
     service = Service(
@@ -187,6 +196,7 @@ def _fresh(asked: Asked, paths: Paths, lock: int, log: Log, world: World) -> Run
         service.processes.check(service.processes.place)
         if settings.beside:
             _defer_to_incumbents(service)
+        activations.adopt(service, activation)
         if settings.bind_by == "supervisor":
             wait_for_ports(service, runner.performer.starts.open_first)
     except BaseException:
@@ -249,8 +259,12 @@ def introduce(service: Service) -> None:
         service.say(f"{service.settings.program_choice} selects")
 
 
-def refuse_strangers(observer: Observer, settings: Settings) -> None:
+def refuse_strangers(
+    observer: Observer, settings: Settings, ours: Collection[int] = frozenset()
+) -> None:
     """Raise SegueError when somebody listens at one of our addresses already.
+
+    ``ours`` are the cookies of listeners that were handed to us.
 
     The kernel would let two of one user's programs share it, and each would get half of the
     other's connections without a word, which ``beside`` asks for.  One at the wildcard of the same
@@ -261,6 +275,8 @@ def refuse_strangers(observer: Observer, settings: Settings) -> None:
         others = _beside(observer, bind.address, v6only=v6only)
         for where in dict.fromkeys((served, bind.address, *others)):
             for listener in observer.snapshot(where, Part.OWNERS).listeners:
+                if listener.cookie in ours:
+                    continue
                 advice = "stop it first, or choose another --bind"
                 if supervised(listener):
                     advice = f"{renewal(listener)} renews it"

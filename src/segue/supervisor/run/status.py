@@ -76,6 +76,7 @@ def report(service: Service, checks: Checks) -> Status:
                 variables=variables_of(front.steering),
                 traced=service.tracing.traces(front.number),
                 by_hash=0 if by_hash is None else by_hash.new + by_hash.migrated,
+                standby=front.standby is not None,
                 strangers=tuple(
                     f"left behind by {front.left[one.cookie]}: {describe(one)}"
                     if one.cookie in front.left

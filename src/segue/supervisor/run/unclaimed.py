@@ -7,6 +7,11 @@ again, and no queue is forgotten.
 
 from __future__ import annotations
 
+import functools
+import itertools
+
+from segue.linux.sockopt import cookie
+from segue.supervisor.front import STANDBY, Front
 from segue.supervisor.lifecycle.instance import HeldListener, Worker
 from segue.supervisor.lifecycle.seats import seats
 from segue.supervisor.lifecycle.stages import Phase, Stage
@@ -64,6 +69,36 @@ def _note(service: Service, worker: Worker, *, successor: bool) -> None:
                 half_open=any(requests.values()),
             )
         )
+
+
+def collect(service: Service, listeners: Listeners) -> None:
+    """Give workers what waits in listeners of the service manager, once workers can take it.
+
+    Where nothing migrates, another worker is started on these listeners, as for a dead worker's.
+    """
+    waiting = [front for front in service.fronts if front.waiting]
+    for front in [one for one in waiting if one.steering.migrates]:
+        moving = f"moving what waits at {front.bind.address} with the service manager"
+        service.loop.attempt(moving, functools.partial(listeners.move_standby, front))
+    others = [front for front in waiting if not front.steering.migrates]
+    taken = [one.listeners for one in service.unclaimed]
+    taken += [one.listeners for one in service.instance.living]
+    if others and not any(held.slot == STANDBY for held in itertools.chain(*taken)):
+        opening = "opening listeners beside those of the service manager"
+        service.loop.attempt(opening, lambda: _note_standby(service, others))
+
+
+def _note_standby(service: Service, waiting: list[Front]) -> None:
+    """A worker gets a listener at each address.  Raises KernelError."""
+    settings = service.settings
+    held = tuple(
+        HeldListener(front.number, STANDBY, cookie(front.sockets[STANDBY]))
+        if front in waiting
+        else front.open(backlog=settings.backlog, nodelay=settings.nodelay)
+        for front in service.fronts
+    )
+    name, generation = "the service manager", service.instance.working
+    service.unclaimed.append(Unclaimed(name, generation, held, successor=False))
 
 
 def claim(service: Service, generation: int) -> tuple[HeldListener, ...]:

@@ -154,6 +154,7 @@ def gather(
                 tuple(front.opened),
                 dict(front.ours),
                 front.left,
+                front.standby is not None,
             )
             for front in service.fronts
         ),
