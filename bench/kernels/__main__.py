@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -58,6 +59,8 @@ def main(args: Sequence[str] | None = None) -> int:
             fetch.suites(name)
         host.check()
         host.claim(asked.cache)
+        # So that the machine ends with us, and its directory is removed.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
         return _run(asked.kernels, steps, asked.cache, asked.accel, keep=not asked.only)
     except SegueError as error:
         sys.stderr.write(f"{error}\n")
