@@ -191,7 +191,7 @@ def test_it_keeps_its_pace() -> None:
 
 
 def test_it_gives_up_when_nobody_accepts() -> None:
-    """After six tries, ever further apart, and says how many wait; the pins are gone."""
+    """Six tries, ever further apart; after five seconds it says how many wait."""
     with sleepers(2) as group:
         group.queue(0, 3)
         nudge = nudged(group)
@@ -199,9 +199,24 @@ def test_it_gives_up_when_nobody_accepts() -> None:
         while not nudge.step(now):
             assert nudge.connects <= 6
             now = nudge.deadline()
-        assert 1.2 < now - START < 2
+        assert 5 < now - START < 6
         assert (nudge.connects, nudge.woken, nudge.waiting) == (6, 0, 3)
         assert group.queues()[0] == 9
+        nudge.close()
+
+
+def test_an_owner_that_accepts_late_is_no_sleeper() -> None:
+    """After all tries were made it is still looked at, and nothing is said of it."""
+    with sleepers(1) as group:
+        group.queue(0, 3)
+        nudge = nudged(group)
+        now = START
+        while now < START + 3:
+            assert not nudge.step(now)
+            now = nudge.deadline()
+        accept(group.listeners[0], 4)
+        assert nudge.step(now)
+        assert (nudge.connects, nudge.woken, nudge.waiting) == (6, 1, 0)
         nudge.close()
 
 

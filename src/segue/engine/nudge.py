@@ -25,6 +25,7 @@ from segue.observe.snapshot import Observer
 _TRIES = 6
 _AT_ONCE = 32  # half of the pins that a steering may have; readiness is proven by pins too
 _PACE_SECONDS = 0.02  # the first wait for an owner to accept; each one in vain doubles it
+_LATE_PACE_SECONDS = 0.25  # between looks when all tries were made
 _LIMIT_SECONDS = 5.0
 
 
@@ -95,16 +96,17 @@ class Nudge:
                 self.woken += 1
                 self._awake.update([slot] if queue else [])
         self.waiting = sum(one.queue - len(one.knocks) for one in self._deaf.values() if one.hangs)
-        due = [slot for slot, one in self._deaf.items() if now >= one.due and one.vain < _TRIES]
-        hoped = [one for one in self._deaf.values() if now < one.due]
-        if now > self.started + _LIMIT_SECONDS or not (due or hoped):
+        # An owner that is short of a processor accepts late: only the limit says that it will not.
+        if now > self.started + _LIMIT_SECONDS or not self._deaf:
             return True
+        due = [slot for slot, one in self._deaf.items() if now >= one.due and one.vain < _TRIES]
         for slot in due[:_AT_ONCE]:
             one = self._deaf[slot]
             one.due = now + _PACE_SECONDS * 2**one.vain
             one.vain += 1
             self._knock(slot)
-        self._next = now + _PACE_SECONDS
+        hoped = any(now < one.due for one in self._deaf.values())
+        self._next = now + (_PACE_SECONDS if hoped else _LATE_PACE_SECONDS)
         return False
 
     def deadline(self) -> float:
