@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.supervisor.test_dual_stack_live import SERVER
 from segue.address import Address
 from segue.cli.main import main
 from segue.observe.snapshot import Observer
+from segue.supervisor.control.paths import name_of
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14"), pytest.mark.program("mount")]
 CASES = pytest.mark.parametrize(
@@ -58,3 +60,37 @@ def test_it_is_attached_and_detached(
         one.process.terminate()
         assert one.wait() == 0
         assert subprocess.run(one.off, cwd=ROOT, env=one.env, check=False).returncode == 0
+
+
+@CASES
+def test_it_is_found_again_while_no_process_listens(
+    netns: int, asked: str, host: str, tmp_path: Path, bpf_directory: str
+) -> None:
+    """Where it was, though nothing there says so; its end says how to go on, by name."""
+    there, argv = Address(host, 8080), [*SERVER, host, "8080"]
+    with contextlib.ExitStack() as after, Observer() as observer:
+        running = after.enter_context(subprocess.Popen(argv, cwd=ROOT))
+        after.callback(running.kill)
+        wait_until(lambda: observer.snapshot(there).listeners, "a listener")
+        one = after.enter_context(Attach(tmp_path, bpf_directory, address=Address.parse(asked)))
+        one.wait_attached(1)
+        one.process.terminate()
+        assert one.wait() == 0
+        assert f"segue attach {there} --name t goes on" in one.said()
+        running.kill()
+        running.wait()
+        one.again()
+        wait_until(lambda: f"found again: {there}" in one.said(), "its word")
+        another = after.enter_context(subprocess.Popen(argv, cwd=ROOT))
+        after.callback(another.kill)
+        one.wait_attached(1)
+        one.process.terminate()
+        assert one.wait() == 0
+        assert subprocess.run(one.off, cwd=ROOT, env=one.env, check=False).returncode == 0
+
+
+def test_an_ipv6_address_gives_a_name_that_says_so() -> None:
+    """Nothing but the port would be left of [::]."""
+    assert name_of(Address.parse("[::]:8080")) == "ipv6_8080"
+    assert name_of(Address.parse("[fe80::1%eth0]:80"), "blue") == "ipv6_fe80_1_eth0_80@blue"
+    assert name_of(Address.parse(":8080")) == "0.0.0.0_8080"

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import ADDRESS, Instance
+from tests.supervisor.instance import ADDRESS, ROOT, Instance
 
 from segue.cli.main import main
 
@@ -46,6 +46,26 @@ def test_a_restart_is_told_from_both_sides(
     text = page.read_text()
     assert text.count("generation 2 serves") == 3  # both pictures and the table
     assert "segue (t, engine" in drawn
+
+
+@pytest.mark.kernel("5.14")
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_an_instance_that_serves_both_families_is_found_by_either(
+    netns: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    host: str,
+) -> None:
+    """It listens at [::], as Go and Java do for what comes by IPv4 too."""
+    command = (sys.executable, str(ROOT / "tests" / "supervisor" / "dual_stack_server.py"))
+    flags = ("--bind", "0.0.0.0:8080", "--bind-by", "worker")
+    with Instance(tmp_path, *flags, command=(*command, "::", "8080")) as instance:
+        instance.wait_serving()
+        monkeypatch.setenv("SEGUE_DIRECTORY", str(tmp_path / "run"))
+        args = ["--rate", "100", "--count", "5", "--json"]
+        assert main(["probe", f"http://{host}:8080/", *args]) == 0
+    assert json.loads(capsys.readouterr().out)["segue"]["name"] == "t"
 
 
 def test_an_instance_elsewhere_is_not_asked(

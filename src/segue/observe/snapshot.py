@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from enum import Enum, auto
 from typing import TypeVar
 
@@ -85,6 +86,12 @@ class Observer(Closing):
             self.diag.listeners(there.port, there.family),
         )
 
+    def reached(self, address: Address) -> Address | None:
+        """Where those listen who get what comes to this host and port; None if none do."""
+        port = address.port
+        ipv4 = self.diag.listeners(port, socket.AF_INET) if address.in_ipv6 else []
+        return reached(address, ipv4, self.diag.listeners(port, socket.AF_INET6))
+
     def again(self, one: Connection) -> Connection | None:
         """The same connection as it is now, None if it is no more: a look-up, 0.1 ms."""
         found = self.diag.connection(one.family, one.local, one.peer, one.interface)
@@ -144,6 +151,26 @@ def serving(address: Address, by_ipv4: Iterable[Entry], by_ipv6: Iterable[Entry]
         return address
     taken = any(one.host == there.host and not one.v6only for one in by_ipv6)
     return there if taken else address
+
+
+def reached(address: Address, by_ipv4: Iterable[Entry], by_ipv6: Iterable[Entry]) -> Address | None:
+    """Where those listen who get what comes to a host, among the listeners of its port by family.
+
+    The kernel prefers a listener at the host to one at the wildcard, and for what comes by IPv4 a
+    listener of that family to one of IPv6.
+    """
+    there = address.in_ipv6
+    ipv4, ipv6 = {one.host for one in by_ipv4}, {one.host for one in by_ipv6}
+    if there is None:
+        found = [host for host in (address.host, "::") if host in ipv6]
+    else:
+        dual = {one.host for one in by_ipv6 if not one.v6only}
+        own = [host for host in (address.host, "0.0.0.0") if host in ipv4]
+        mapped = [host for host in (there.host, "::") if host in dual]
+        found = [*own[:1], *mapped[:1]]
+        if own == ["0.0.0.0"] and mapped[:1] == [there.host]:
+            found = mapped
+    return replace(address, host=found[0]) if found else None
 
 
 class _Match:

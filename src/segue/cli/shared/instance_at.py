@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from segue.address import Address
 from segue.errors import SegueError
+from segue.observe.snapshot import Observer
 from segue.probe.target import Target
 from segue.supervisor.control import client
 from segue.supervisor.control.instances import Running, instances
@@ -42,14 +43,11 @@ def serves(status: Status, target: Target) -> bool:
             return False
     except OSError:
         return False
-    for front in status.fronts:
-        address = Address.parse(front.address)
-        if address == target.address:
-            return True
-        same = (address.port, address.family) == (target.address.port, target.address.family)
-        if address.wildcard and same and target.local:
-            return True
-    return False
+    addresses = [Address.parse(front.address) for front in status.fronts]
+    if target.address in addresses:
+        return True
+    with Observer() as observer:
+        return target.local and observer.reached(target.address) in addresses
 
 
 def _status(one: Running) -> Status | None:

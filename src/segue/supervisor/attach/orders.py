@@ -13,6 +13,7 @@ from segue.supervisor import notify
 from segue.supervisor.attach.account import Account
 from segue.supervisor.attach.attachment import Attachment
 from segue.supervisor.attach.rescues import Rescues
+from segue.supervisor.attach.settings import named
 from segue.supervisor.attach.status import parts_of, report, working
 from segue.supervisor.control import map_order
 from segue.supervisor.control.requests import (
@@ -98,9 +99,10 @@ class Orders:
             self._detach()
             return
         self.rescues.end()
+        again = named(address, attachment.paths.name)
         attachment.loop.say(
             f"no longer followed: the program stays attached with the shares as they are; segue"
-            f" attach {address} goes on, segue detach {address} takes it off"
+            f" attach {again} goes on, segue detach {again} takes it off"
         )
         attachment.over = True
 

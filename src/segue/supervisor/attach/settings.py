@@ -77,6 +77,11 @@ class AttachSettings:
         return self.name or name_of(self.address, self.netns)
 
 
+def named(address: Address, name: str) -> str:
+    """The arguments by which ``segue attach`` and ``segue detach`` find this instance again."""
+    return str(address) if name in {name_of(address), ""} else f"{address} --name {name}"
+
+
 def enter(namespace: str) -> None:
     """Move this process into a network namespace.  "" leaves it where it is.
 

@@ -6,6 +6,7 @@ import os
 import time
 from dataclasses import replace
 
+from segue.address import Address
 from segue.engine import attach as attaching
 from segue.engine.duplicate import find
 from segue.engine.generations import Generations
@@ -32,12 +33,21 @@ def attend(settings: AttachSettings) -> int:
     paths = Paths.of(settings.instance_name)
     with Observer() as observer:
         # The name stays that of the address that was asked for.
-        served = replace(settings, address=observer.serving(settings.address), name=paths.name)
+        served = replace(settings, address=_served(settings, paths, observer), name=paths.name)
         follower = _begin(served, paths, observer)
         try:
             return follower.run()
         finally:
             follower.close()
+
+
+def _served(settings: AttachSettings, paths: Paths, observer: Observer) -> Address:
+    """Where the group is: while no process listens, where the last one of this name had it."""
+    asked, there = settings.address, settings.address.in_ipv6
+    before = account.read(paths).get("address")
+    if there is not None and before == str(there) and not observer.snapshot(asked).listeners:
+        return there
+    return observer.serving(asked)
 
 
 def detach(settings: AttachSettings) -> bool:
@@ -51,7 +61,7 @@ def detach(settings: AttachSettings) -> bool:
         record = account.read(paths)
         enter(settings.netns or str(record.get("netns", "")))
         with Observer() as observer:
-            address = observer.serving(settings.address)
+            address = _served(settings, paths, observer)
             found = attaching.detach(address, observer, Pins(paths.name, settings.bpffs))
         if found:
             paths.remove()

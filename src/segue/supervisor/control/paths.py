@@ -39,10 +39,11 @@ def check_name(name: str) -> None:
 def name_of(address: Address, namespace: str = "") -> str:
     """The default name of an instance at this address.
 
-    ``_`` replaces characters that do not belong in a file name.  The network namespace follows an
-    ``@``.
+    ``_`` replaces characters that do not belong in a file name.  An IPv6 address says that it is
+    one, as nothing else would be left of ``[::]``.  The network namespace follows an ``@``.
     """
-    plain = [re.sub(r"[^A-Za-z0-9.]+", "_", text).strip("_") for text in (str(address), namespace)]
+    first = f"ipv6_{address}" if address.family == socket.AF_INET6 else str(address)
+    plain = [re.sub(r"[^A-Za-z0-9.]+", "_", text).strip("_") for text in (first, namespace)]
     return "@".join(text for text in plain if text)
 
 
