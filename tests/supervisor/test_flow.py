@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -25,6 +26,7 @@ class CountingLoop(Loop):
         self, file: HasFileno | int, handler: Callable[[], object], rank: Rank = Rank.ASKED
     ) -> None:
         self.scene.watched += 1
+        self.scene.files.append(file)
         super().watch(file, handler, rank)
 
     def unwatch(self, file: HasFileno | int) -> None:
@@ -38,6 +40,7 @@ class Scene:
     def __init__(self) -> None:
         self.clock = 100.0
         self.watched = 0
+        self.files: list[HasFileno | int] = []
         self.log, self._writer = os.pipe()
         os.set_blocking(self.log, False)
         self._saved: tuple[int, ...] = ()
@@ -200,3 +203,20 @@ def test_what_was_read_in_part_goes_to_a_successor(scene: Scene) -> None:
     scene.flow.round()
     assert scene.flow.hand_over() == {pipe.reader: "beg\xff"}
     assert scene.read() == ["a | x"] * 1000
+
+
+def test_a_worker_that_has_closed_its_output_wakes_nobody(scene: Scene) -> None:
+    """The end of a pipe is reported for ever; what was printed before is passed on."""
+    pipe = scene.worker("a")
+    os.write(pipe.writer, b"to the end\nhalf")
+    pipe.started()  # the last writer is gone
+    assert scene.rounds() == ["a | to the end"]
+    scene.flow.round()
+    woken = select.poll()
+    for file in scene.files:
+        woken.register(file, select.POLLIN)
+    assert woken.poll(0) == []
+    assert scene.flow.due is None
+    assert scene.flow.end(pipe) == "half"
+    assert scene.rounds() == ["a | half"]
+    assert not scene.flow.ending

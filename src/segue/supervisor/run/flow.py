@@ -39,6 +39,7 @@ class _Account:
     unsaid: int = 0  # of these
     paused_until: float = 0.0
     ended: bool = False  # the pipe is ours to close when it is empty
+    hung_up: bool = False  # no process can print into it any more
 
 
 @dataclass(slots=True)
@@ -80,7 +81,8 @@ class Flow:
             self._leave_out(one, pipe.keep_last())
             self._say(one)
         else:
-            self._ready.unregister(number)
+            if not one.hung_up:
+                self._ready.unregister(number)
             pipe.take_rest()
         self._turns.pop(number, None)
         words = pipe.last_words
@@ -115,7 +117,13 @@ class Flow:
         self._held = not self.log.flush()
         done = 0
         if not self._held:
-            for number, _ in self._ready.poll(0):
+            for number, events in self._ready.poll(0):
+                if not events & select.EPOLLIN:
+                    # It has closed its output, and all that it has printed is read.  The end of a
+                    # pipe would be reported for ever.
+                    self._ready.unregister(number)
+                    self._accounts[number].hung_up = True
+                    continue
                 self._turns.setdefault(number)
             for _ in range(len(self._turns)):
                 if done >= ROUND or self._held:
@@ -138,7 +146,7 @@ class Flow:
             if one.ended:
                 self._leave_out(one, one.pipe.keep_last())
                 self._say(one)
-            else:
+            elif not one.hung_up:
                 self._ready.unregister(one.pipe.reader)
                 one.paused_until = now + PAUSE
                 if not self._paused:
