@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.linux.unprivileged import as_user
 from tests.security.test_rights_live import PYTHON
-from tests.supervisor.instance import ADDRESS, ROOT, Instance
+from tests.supervisor.instance import ADDRESS, ROOT, Instance, wait_until
 
 pytestmark = [
     pytest.mark.root,
@@ -116,6 +116,26 @@ def test_the_workers_tell_where_its_files_are(place: Path) -> None:
         assert (code, f"t at {one.control}, which pid" in said) == (2, True), said
         code, said = segue(place, OURS, "restart", "--name", "t")
         assert (code, "generation 2 serves" in said) == (0, True), said
+
+
+@pytest.mark.program("unshare")
+@pytest.mark.program("mount")
+def test_root_reaches_one_in_a_mount_namespace_of_its_own(place: Path, tmp_path: Path) -> None:
+    """As with PrivateTmp= of systemd: its socket has no path here but by way of /proc."""
+    apart = ("unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {place}/tmp; exec "$@"', "sh")
+    elsewhere = {"SEGUE_DIRECTORY": f"{place}/tmp/segue"}
+    with Instance(tmp_path, before=apart, env=elsewhere) as one:
+
+        def found() -> bool:
+            code, said = segue(place, 0, "status", "--name", "t")
+            return (code, f"/proc/{one.process.pid}/root{place}/tmp/segue/t.sock" in said) == (0, 1)
+
+        wait_until(found, one.said())
+        code, said = segue(place, 0, "restart", "--name", "t")
+        assert (code, "generation 2 serves" in said) == (0, True), said
+        assert not os.listdir(place / "tmp")
+        code, said = segue(place, 0, "stop", "--name", "t")
+        assert (code, one.wait()) == (0, 0), said
 
 
 def test_a_successor_finds_the_record_of_another_login(place: Path, fallen_back: Theirs) -> None:
