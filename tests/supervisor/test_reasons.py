@@ -40,3 +40,13 @@ def test_processes_of_a_server_s_own_are_no_wrapper() -> None:
     assert "LISTEN_PID" not in sentence(tree)
     assert "LISTEN_PID" not in sentence([SHELL, Member(8, "gunicorn", "py", None, listens)])
     assert sentence([SHELL, Member(8, "gunicorn", "py", 7)]) == ""
+
+
+def test_a_wrapper_that_passes_no_descriptors_on_is_named() -> None:
+    """As npm: to write {fd} would not help."""
+    node = Member(9, "node", "node", 7, ("127.0.0.1:3000",), holds=False)
+    tree = [Member(7, "npm", "node"), Member(8, "sh", "dash", 7, holds=False), node]
+    assert sentence(tree) == (
+        "pid 9 (node) listens at 127.0.0.1:3000; pid 7 (npm) has not passed its descriptors on to"
+        " pid 9 (node): exec the server without it, or use --bind-by worker"
+    )

@@ -135,12 +135,13 @@ def test_a_first_worker_that_dies_ends_the_start(begin: Callable[..., Run]) -> N
     assert "its last words: no module named app" in run.log
 
 
-def test_whoever_was_told_to_stop_is_no_crash(run: Run) -> None:
-    """It is not counted, and not replaced."""
+@pytest.mark.parametrize("code", [0, -signal.SIGTERM, 128 + signal.SIGTERM])
+def test_whoever_was_told_to_stop_is_no_crash(run: Run, code: int) -> None:
+    """It is not counted, and not replaced; a wrapper says 128 + n where its server died of n."""
     run.ask("scale", workers=1)
     run.round(0.1)
     assert run.stages == {1: "SERVING", 2: "STOPPING"}
-    run.end(2, -signal.SIGTERM)
+    run.end(2, code)
     assert run.stages == {1: "SERVING"}
     assert not run.instance.crashes
     assert "worker 1.2" in run.log

@@ -95,8 +95,7 @@ class Ends:
         elif worker.stop_requested:
             self.service.cut += last.busy
             tail = f"; {last.busy} connections were in use when last seen" if last.busy else ""
-            clean = code in {0, -self.service.settings.signal_number()}
-            how = "has stopped" if clean else worker.outcome + words
+            how = "has stopped" if self._as_told(code) else worker.outcome + words
             said = f"{worker.name} {how}{tail}"
             if self.service.instance.phase is Phase.STARTING:
                 # Late or faulty: the next start is put off.
@@ -115,6 +114,11 @@ class Ends:
             self.service.say(f"{worker.name} left {left}")
         self.performer.release()
         self.performer.prune()
+
+    def _as_told(self, code: int | None) -> bool:
+        """A worker that was told to stop ended as it should."""
+        number = self.service.settings.signal_number()
+        return code in {0, -number, 128 + number}  # the last is a wrapper's word for the second
 
     def _no_port(self) -> str:
         """What may have kept a worker from its address, for its outcome."""

@@ -2,7 +2,8 @@
 
 Two reasons are common.  A server that was not told of its descriptor listens somewhere else.  And a
 server below a wrapper (a shell that forks, uv run, npm) finds the wrapper's pid in LISTEN_PID, so
-it takes LISTEN_FDS for another process's (sd_listen_fds(3)).
+it takes LISTEN_FDS for another process's (sd_listen_fds(3)).  Some
+wrappers (npm) do not pass descriptors on.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Member:
     program: str = ""  # the identity of its file; "" if it cannot be seen
     told: int | None = None  # the LISTEN_PID that it was started with
     listens: tuple[str, ...] = ()  # addresses, without those of the instance's own listeners
+    holds: bool = True  # a listener of the instance, as it was given to the worker
 
     def __str__(self) -> str:
         """For a sentence."""
@@ -50,10 +52,15 @@ def sentence(members: Sequence[Member]) -> str:
     if len({one.program for one in members}) > 1:
         top, *below = members
         server = next((one for one in below if one.listens and one.told == top.pid), None)
-        if server:
+        if server and server.holds:
             said.append(
                 f"LISTEN_PID is of {top}, and the server is {server}: write {{fd}} in the command,"
                 " or exec the server"
+            )
+        elif server:
+            said.append(
+                f"{top} has not passed its descriptors on to {server}: exec the server without it,"
+                " or use --bind-by worker"
             )
     return "; ".join(said)
 
@@ -80,26 +87,23 @@ class Reasons:
 
     def _members(self, process: Process, own: Collection[int], most: int) -> list[Member]:
         try:
-            listening = self._listening(own)
+            everywhere = self._observer.everywhere()
         except KernelError:
             return []  # it is a hint only
-        return [_member(pid, listening) for pid in process.tree(most)]
-
-    def _listening(self, own: Collection[int]) -> Mapping[int, str]:
-        return {
-            inode: str(address)
-            for inode, cookie, address in self._observer.everywhere()
-            if cookie not in own
-        }
+        given = {inode for inode, cookie, _ in everywhere if cookie in own}
+        listening = {inode: str(address) for inode, _, address in everywhere if inode not in given}
+        return [_member(pid, listening, given) for pid in process.tree(most)]
 
 
-def _member(pid: int, listening: Mapping[int, str]) -> Member:
+def _member(pid: int, listening: Mapping[int, str], given: Collection[int]) -> Member:
     told = [one for one in proc.environment(pid) if one.startswith(b"LISTEN_PID=")]
     number = told[0].partition(b"=")[2] if told else b""
+    sockets = proc.sockets(pid)
     return Member(
         pid,
         proc.command(pid),
         proc.file_identity(pid, "exe"),
         int(number) if number.isdigit() and len(number) < 10 else None,
-        tuple(sorted({listening[inode] for inode in proc.sockets(pid) if inode in listening})),
+        tuple(sorted({listening[inode] for inode in sockets if inode in listening})),
+        not sockets.keys().isdisjoint(given),
     )
