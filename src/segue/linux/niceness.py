@@ -64,14 +64,6 @@ def change_session(process: int, value: int) -> bool:
     return True
 
 
-def lower(*, threads: bool, session: bool) -> None:
-    """Give the calling thread, its session, or both the lowest value; what may not be stays."""
-    if threads:
-        os.setpriority(os.PRIO_PROCESS, 0, LOWEST)
-    if session:
-        change_session(os.getpid(), LOWEST)
-
-
 def can_return() -> bool:
     """Whether a thread of ours that has gone to the lowest value may come back.
 

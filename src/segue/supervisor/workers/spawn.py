@@ -34,7 +34,7 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class Lowest:
-    """Which nice values of a process are the lowest from its start on."""
+    """Which nice values of a process are the lowest from exec on."""
 
     threads: bool = False
     session: bool = False
@@ -109,8 +109,10 @@ def spawn(
             if directory is not None:
                 os.fchdir(directory)
             os.setsid()
-            niceness.lower(threads=lowest.threads, session=lowest.session)
-            _become(argv, dict(env), inherit, output, identity, rights, files, enter_as_user)
+            _become(
+                *(argv, dict(env), inherit, output, identity, rights, files, enter_as_user),
+                gently=lowest.threads,
+            )
         except OSError as error:
             os.write(tell, f"{error.errno or errno.EINVAL} {error.filename2 or ''}".encode())
         except BaseException as error:  # noqa: BLE001  nothing may unwind into the parent's code
@@ -128,6 +130,8 @@ def spawn(
         os.waitpid(pid, 0)
         number, _, what = trouble.partition(" ")
         raise _cannot(argv[0], int(number), what)
+    if lowest.session:
+        niceness.change_session(pid, niceness.LOWEST)
     try:
         with _refusals("pidfd_open", argv[0]):
             return Child(pid, os.pidfd_open(pid))
@@ -187,6 +191,8 @@ def _become(
     rights: Rights,
     files: tuple[int, int] | None,
     enter_as_user: bool,  # noqa: FBT001  as ``spawn`` has it
+    *,
+    gently: bool,
 ) -> None:  # pragma: no cover  runs in the child
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
@@ -218,6 +224,9 @@ def _become(
     if files is not None:
         # Last, because until here descriptors above the new limit are open.
         resource.setrlimit(resource.RLIMIT_NOFILE, files)
+    if gently:
+        # Not before: until exec the supervisor waits, and it would wait as long as the newcomer.
+        os.setpriority(os.PRIO_PROCESS, 0, niceness.LOWEST)
     os.execvpe(argv[0], list(argv), env)
 
 
