@@ -280,6 +280,29 @@ def strangers(count: int, address: Address = IPV4) -> Iterator[list[socket.socke
         ]
 
 
+def test_a_member_that_left_and_is_open_elsewhere_is_not_a_stranger() -> None:
+    """A worker that finishes at the end of an instance has it still; nobody is told of it."""
+    with bench() as group:
+        a, b = group.listen(), group.listen()
+        group.steering.share({a: 1})
+        with group.listeners[b].dup():
+            group.leave(b)
+            assert group.check() == []
+        assert group.check() == []
+
+
+def test_a_member_that_is_to_end_listens_nowhere() -> None:
+    """Whoever has it open too: the others keep their shares and indexes."""
+    with bench() as group:
+        a, b, c = group.listen(), group.listen(), group.listen()
+        group.steering.share({a: 1, c: 1})
+        with group.listeners[b].dup() as elsewhere:
+            group.steering.leave(b, group.listeners.pop(b), end=True)
+            assert not sockopt.is_listening(elsewhere)
+            assert group.check() == []
+            assert set(group.spread(20)) == {a, c}
+
+
 def test_strangers_are_told_and_get_nothing() -> None:
     """They stand behind us when they come, and move us when they go: both are noticed."""
     with bench() as group:

@@ -87,6 +87,7 @@ class Drain:
         self._attached = False  # a program of ours, that names indexes, is in force
         self._not_found: frozenset[int] = frozenset()  # adrift, and looked for in vain
         self._reported = _Oddities()
+        self._left: set[int] = set()  # by cookie: listeners that left, and may be open elsewhere
         self._reserved: socket.socket | None = None  # so that its port is nobody else's
         self._own: tuple[int, int] | None = None  # that port and an index, in force
 
@@ -155,6 +156,7 @@ class Drain:
             member = self._members.pop(slot, None)
             if member is None:
                 return
+            self._left.add(member.cookie)
             self._weights.pop(slot, None)
             self._pins = {port: to for port, to in self._pins.items() if to != slot}
             last = len(self._order.order) - 1
@@ -234,6 +236,7 @@ class Drain:
         if set(cookies) != self._order.members:
             self._look()
             self._refresh()
+        self._left &= self._order.members
         before, self._reported = self._reported, self._oddities()
         where = self._key.address
         joined = len(self._reported.strangers - before.strangers)
@@ -261,7 +264,9 @@ class Drain:
     def _oddities(self) -> _Oddities:
         ours = {member.cookie for member in self._members.values()}
         seen = self._order.members
-        return _Oddities(seen - ours, frozenset(ours - seen), self._order.adrift & ours)
+        return _Oddities(
+            seen - ours - self._left, frozenset(ours - seen), self._order.adrift & ours
+        )
 
     def _look(self) -> None:
         """Bring the picture up to date; ask the kernel for each index that is uncertain."""
