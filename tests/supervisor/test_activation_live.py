@@ -118,11 +118,15 @@ def test_nobody_is_lost_over_starts_restarts_and_stops(
         assert is_listening(manager)
 
 
-def test_the_death_of_everything_loses_no_connection_that_waits(netns: int, tmp_path: Path) -> None:
-    """With the engine migrate it moves to the manager's listener, and waits for the next start."""
+@pytest.mark.parametrize("engine", ["migrate", "hash"])
+def test_the_death_of_everything_loses_no_connection_that_waits(
+    netns: int, tmp_path: Path, engine: str
+) -> None:
+    """Where they migrate, they move to the manager's listener, and wait for the next start."""
+    sysctl.write("net.ipv4.tcp_migrate_req", "1" if engine == "hash" else "0")
     with (
         listening("127.0.0.1", 8080) as manager,
-        Instance(tmp_path, "--engine", "migrate", before=handed(manager)) as one,
+        Instance(tmp_path, "--engine", engine, before=handed(manager)) as one,
         contextlib.ExitStack() as held,
     ):
         one.wait_serving()
@@ -203,6 +207,19 @@ def test_what_is_not_a_listener_is_refused_or_left_alone(netns: int, tmp_path: P
         ):
             one.wait_serving()
             assert "descriptor 4 ('other') of the service manager is not a TCP" in one.said()
+
+
+def test_a_process_in_between_is_named(netns: int, tmp_path: Path) -> None:
+    """Its number is in LISTEN_PID, and segue has only inherited the listener."""
+    with (
+        listening("127.0.0.1", 8080) as manager,
+        Instance(tmp_path, before=(*handed(manager), "sh", "-c", '"$@"; exit $?', "sh")) as one,
+    ):
+        assert one.wait() == 1
+        assert f"{ADDRESS} is in use by segue itself: a service manager handed over the" in (
+            one.said()
+        )
+        assert "or by exec" in one.said()
 
 
 def test_a_second_listener_of_one_address_and_a_wrong_number(netns: int, tmp_path: Path) -> None:

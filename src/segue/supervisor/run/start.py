@@ -277,6 +277,8 @@ def refuse_strangers(
             for listener in observer.snapshot(where, Part.OWNERS).listeners:
                 if listener.cookie in ours:
                     continue
+                if os.getpid() in listener.owners:
+                    raise SegueError(f"{bind.address} is in use by segue itself: {inherited()}")
                 advice = "stop it first, or choose another --bind"
                 if supervised(listener):
                     advice = f"{renewal(listener)} renews it"
@@ -294,6 +296,17 @@ def refuse_strangers(
                 raise SegueError(
                     f"{bind.address} is in use: {where} belongs to {describe(listener)}; {advice}"
                 )
+
+
+def inherited() -> str:
+    """Why a listener that this process has was not handed to it, and what to do."""
+    named = os.environ.get("LISTEN_PID", "")
+    if "LISTEN_FDS" in os.environ and named.isdecimal():
+        return (
+            f"a service manager handed over the listener to pid {named[:20]} (LISTEN_PID), and"
+            f" segue is pid {os.getpid()}: let the service manager start segue itself, or by exec"
+        )
+    return "it has inherited a listener, and LISTEN_FDS and LISTEN_PID do not say so: close it"
 
 
 def _beside(observer: Observer, address: Address, *, v6only: bool | None) -> list[Address]:
