@@ -79,9 +79,9 @@ def test_workers_are_recycled_one_at_a_time(netns: int, tmp_path: Path) -> None:
         assert {worker["generation"] for worker in status["workers"]} == {1}
         assert not before & {worker["pid"] for worker in status["workers"]}
         assert all(why.endswith("(--max-connections 200)") for why in recycled(one))
-        order = re.findall(r"(is recycled|is ready|has stopped)", one.said())
+        order = re.findall(r"(is recycled:|is ready|has stopped)", one.said())
         # The two of the start, and then always a successor before a worker is gone.
-        assert order == ["is ready"] * 2 + ["is recycled", "is ready", "has stopped"] * len(
+        assert order == ["is ready"] * 2 + ["is recycled:", "is ready", "has stopped"] * len(
             recycled(one)
         )
 
