@@ -110,6 +110,20 @@ def test_two_generations_are_told_apart(tmp_path: Path) -> None:
     assert "workers of generations 1 and 2 run" in one.said()
 
 
+def test_workers_that_serve_elsewhere_are_named(tmp_path: Path) -> None:
+    """Without a record it cannot be known at which addresses; they are left alone."""
+    with Robbed(tmp_path) as one:
+        one.wait_serving()
+        (pid,) = one.rob()
+        one.argv[one.argv.index(ADDRESS)] = "127.0.0.1:8081"
+        one.again()
+        one.wait_serving()
+        assert f"pid {pid} (" in one.said()
+        assert "says that it is worker 1.1 of t, and serves none of its addresses" in one.said()
+        assert "no record" not in one.said()
+        assert proc.start_time(pid) is not None
+
+
 def test_a_supervisor_that_lives_keeps_its_workers(tmp_path: Path) -> None:
     """Only its files are gone: a second one ends with a sentence, the first makes them again."""
     with Instance(tmp_path) as one:

@@ -145,21 +145,23 @@ def _begin(asked: Asked, paths: Paths, log: Log, world: World) -> Runner:
     refuse_uncounted(asked.settings)
     lock = paths.lock()
     activation = activations.take(asked.settings, os.environ, os.getpid())
-    plain = paths.read_record()
-    if plain is not None and anyone_alive(plain):
-        record = Record.from_json(plain, paths.record)
-        runner = take_over(record, asked, paths, lock, log, world)
-        activations.adopt(runner.service, activation)
-    elif (left := _left(asked.settings, paths, world)) is not None:
+    left = _left(asked.settings, paths, world)
+    if left.record is not None:
         runner = take_over(left.record, asked, paths, lock, log, world, left.said)
         activations.adopt(runner.service, activation)
     else:
+        for text in left.said:
+            log.say(text)
         runner = _fresh(asked, paths, lock, log, world, activation)
     runner.service.processes.files = raise_file_limit()
     return runner
 
 
-def _left(settings: Settings, paths: Paths, world: World) -> unrecorded.Found | None:
+def _left(settings: Settings, paths: Paths, world: World) -> unrecorded.Found:
+    """What a predecessor has left: by its record, else by its workers."""
+    plain = paths.read_record()
+    if plain is not None and anyone_alive(plain):
+        return unrecorded.Found(Record.from_json(plain, paths.record))
     with world.observer() as observer:
         return unrecorded.find(settings, paths, observer, world.now())
 

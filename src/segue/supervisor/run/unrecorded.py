@@ -31,27 +31,26 @@ from segue.supervisor.workers.identity import Identity
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What takes the place of a record, and what is to be said of it."""
+    """What a predecessor has left, and what is to be said of it."""
 
-    record: Record
-    said: tuple[str, ...]
+    record: Record | None  # None if no worker of it serves our addresses
+    said: tuple[str, ...] = ()
 
 
-def find(settings: Settings, paths: Paths, observer: Observer, now: float) -> Found | None:
-    """The workers of this instance that serve its addresses; None if there are none.
+def find(settings: Settings, paths: Paths, observer: Observer, now: float) -> Found:
+    """The workers of this instance that serve its addresses.
 
     Raises SegueError if their supervisor lives, KernelError, UsageError as ``Identity.of``.
     """
     addresses = [observer.serving(bind.address) for bind in settings.binds]
     groups = [observer.snapshot(address).listeners for address in addresses]
-    if not any(groups):
-        return None
     identity = Identity.of(settings.user, settings.group)
     users = {os.geteuid()} | ({identity.uid} if identity else set())
     openers = users if settings.bind_by == "worker" else {os.geteuid()}
     own = [[one for one in group if one.uid in openers] for group in groups]
     workers: dict[int, Worker] = {}
     taken: set[int] = set()  # cookies
+    others: list[Claim] = []
     for claim in claims.everywhere():
         if claim.name != paths.name or claim.worker in workers or proc.uid(claim.pid) not in users:
             continue
@@ -60,13 +59,23 @@ def find(settings: Settings, paths: Paths, observer: Observer, now: float) -> Fo
             _refuse_supervised(claim)
             taken |= {one.cookie for one in listeners}
             workers[claim.worker] = _worker(claim, listeners, now)
+        elif claim.directory == os.path.dirname(paths.base) and not claims.supervisor(claim):
+            others.append(claim)
+    said = [
+        f"pid {one.pid} ({proc.command(one.pid)}) says that it is worker"
+        f" {one.generation}.{one.worker} of {one.name}, and serves none of its addresses: it is"
+        " left alone"
+        for one in others
+        # A take-over tells younger ones to stop.
+        if not workers or one.worker <= max(workers)
+    ]
     if not workers:
-        return None
+        return Found(None, tuple(said))
     # Which index a listener has is not known either: a negative one says so.
     orders = tuple(tuple(-one.cookie for one in group) for group in groups)
     instance = arranged(list(workers.values()), settings, now)
     record = Record(settings, instance, settings.wanted_engine, orders)
-    return Found(record, tuple(_said(instance)))
+    return Found(record, (*_said(instance), *said))
 
 
 def _held(claim: Claim, own: Sequence[list[Listener]], taken: set[int]) -> list[HeldListener]:
