@@ -34,7 +34,7 @@ def test_the_only_worker_is_replaced_and_its_clients_are_served(
         wait_until(lambda: not os.path.exists(f"/proc/{victim}"), "the end of the hung worker")
         one.wait_serving()
         assert f"(pid {victim}) is replaced: it accepted nothing for " in one.said()
-        assert "while 20 waited" in one.said()
+        assert " waited (pid " in one.said()
 
 
 def test_all_workers_are_replaced_one_after_the_other(netns: int, tmp_path: Path) -> None:

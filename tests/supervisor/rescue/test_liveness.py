@@ -59,12 +59,12 @@ def desk() -> Iterator[Desk]:
     made.liveness.close()
 
 
-def test_each_worker_is_asked_once_in_a_turn_at_a_moment_of_its_own() -> None:
-    """However many there are, they are spread over the turn; answers are waited for briefly."""
+def test_each_worker_is_asked_once_in_a_turn_and_not_all_at_once() -> None:
+    """In four parts of the turn; answers are waited for briefly."""
     desk = Desk(4)
     desk.step()
-    asked = [0]
-    for _ in range(8):
+    asked = [len(desk.knocking.made)]
+    for _ in range(7):
         desk.step(seconds=EVERY / 8)
         desk.knocking.accept()
         asked.append(len(desk.knocking.made))

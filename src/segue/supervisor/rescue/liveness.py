@@ -1,9 +1,8 @@
 """``--live-http``: serving workers are asked now and then, for hangs in which they still accept.
 
-A question goes to one listener, as in readiness: clients go elsewhere.  Workers are asked at
-different moments.  A question that waits in a queue is our own, so ``waiting`` says which queues
-have one: it is no client.  It stays there until it is accepted, and until then no other one is
-sent.  ``lifecycle.health`` decides what failures mean.
+A question goes to one listener, as in readiness: clients go elsewhere.  One that waits in a queue
+is our own and no client, so ``waiting`` says where there is one.  It stays until it is accepted,
+and until then no other one is sent.  ``lifecycle.health`` decides what failures mean.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from segue.supervisor.workers.readiness import Knock
 _MOST_OPEN = 16
 # Seconds between two looks at open questions: soon at first, since most are answered at once.
 _QUICK, _SLOW, _NEW = 0.02, 0.2, 0.2
-_GOLDEN = 0.618034  # multiples of it are spread evenly over a turn, however many there are
+_PARTS = 4  # of a turn: workers are not all asked at once, nor each by itself, which costs more
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +153,7 @@ class Liveness:
     def _ask(self, worker: Worker, now: float, *, stalled: bool) -> None:
         """Begin a round, if it is time."""
         every = self._pace.every
-        due = self._next.setdefault(worker.id, now + every * (worker.id * _GOLDEN % 1))
+        due = self._next.setdefault(worker.id, now + every * (worker.id % _PARTS) / _PARTS)
         crowd = sum(len(one.open) for one in self._rounds.values()) >= _MOST_OPEN
         if now < due or crowd:
             return
@@ -168,8 +167,9 @@ class Liveness:
         else:
             made = self._rounds[worker.id] = _Round(now)
             for at in worker.listeners:
-                made.open[at] = self._send(at, now)
+                made.open[at] = knock = self._send(at, now)
                 self._fronts[at.bind].ours[at.slot] += 1
+                knock.step(now)  # on this machine there is a connection at once
 
     def _failed(self, worker: Worker, why: str, *, hangs: bool = False) -> None:
         before = self.failing.get(worker.id)

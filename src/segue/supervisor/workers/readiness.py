@@ -110,9 +110,10 @@ class Knock:
         if self._asking is None:
             self._asking = Asking(question, str(self.front.bind.address), self.socket)
         asking = self._asking
-        self.reached = self.reached or self.taken()
         asking.step()
         self.failed = asking.failed
+        if asking.answered is None:
+            self.reached = self.reached or self.taken()
         if asking.answered is not None:
             self.accepted = question.accepts(asking.answered)
             if not self.accepted:
