@@ -123,9 +123,7 @@ def for_nobody(service: Service, listeners: Listeners) -> list[Unclaimed]:
         one
         for one in service.unclaimed
         if over
-        or (by_supervisor and (not one.successor or one.generation != instance.working))
-        # A worker that was recycled may have died before its successor has the share.
-        or (by_supervisor and enough and listeners.others_share(one.listeners))
+        or (by_supervisor and (enough or not one.successor or one.generation != instance.working))
         or (not by_supervisor and listeners.others_share(one.listeners))
     ]
 
