@@ -183,6 +183,28 @@ def test_the_only_worker_dies_before_its_successor_is_ready(
                 assert answer.read().startswith(b"HTTP/1.1 200")
 
 
+def test_orders_come_at_any_time(netns: int, tmp_path: Path) -> None:
+    """A restart, a scale, new code and a supervisor that is killed, each while one is recycled."""
+
+    def under_way() -> bool:
+        return any(worker["recycling"] for worker in one.workers("serving"))
+
+    with Instance(tmp_path, "--workers", "2", "--max-connections", "60") as one:
+        one.wait_serving(1, 2)
+        with none_lost():
+            for verb, more in (("restart", {}), ("scale", {"workers": 3}), ("reexec", {})):
+                wait_until(under_way, "a worker recycled")
+                assert one.ask(verb, **more)["exit"] == 0
+            wait_until(under_way, "a worker recycled")
+            os.kill(one.process.pid, signal.SIGKILL)
+            one.process.wait()
+            one.again()
+            before = len(recycled(one))
+            wait_until(lambda: len(recycled(one)) > before, "one more")
+            wait_until(lambda: gone(one, 3), "its successor")
+        assert one.status()["working"] == 2
+
+
 def test_limits_outlive_the_supervisor(netns: int, tmp_path: Path) -> None:
     """A next one, and new code, go on with the age and with most of what was counted."""
     with Instance(tmp_path, "--max-lifetime", "3600", "--max-connections", "500") as one:

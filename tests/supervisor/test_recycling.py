@@ -10,7 +10,7 @@ from tests.supervisor.test_plan import instance
 
 from segue.supervisor.lifecycle import recycling
 from segue.supervisor.lifecycle.health import Health, Stall
-from segue.supervisor.lifecycle.instance import Instance, Recycling
+from segue.supervisor.lifecycle.instance import Instance, Recycling, Renewal
 from segue.supervisor.lifecycle.limits import Limits
 from segue.supervisor.lifecycle.plan import Load, plan
 from segue.supervisor.lifecycle.stages import InstanceInput, Phase, Stage, WorkerInput
@@ -192,6 +192,17 @@ def test_recycling_waits_for_the_old_workers_of_a_restart() -> None:
     del made.workers[old]
     assert recycling.look(made, LIMITS, 101.0)
     assert not made.recycling.waits
+
+
+def test_recycling_waits_while_two_generations_serve() -> None:
+    """As after a restart in steps that was given up, until the working one is complete again."""
+    made = serving(512, 100)
+    made.workers[2].generation = 2
+    made.renewal = Renewal(step=1)
+    assert recycling.look(made, LIMITS, 100.0) == []
+    assert "other workers start or drain" in recycling.sentence(made, made.workers[1])
+    made.workers[2].generation = 1
+    assert recycling.look(made, LIMITS, 101.0)
 
 
 def test_recycling_waits_for_a_canary() -> None:
