@@ -292,8 +292,8 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
 @_option(
     "--max-lifetime",
     "Recycle a worker after SECONDS: a successor is started, and takes its place when it is ready."
-    " One worker at a time, and each up to a tenth earlier than the others (docs/RECYCLE.md). 0"
-    " disables this.",
+    " One worker at a time, each up to a tenth earlier by chance (docs/RECYCLE.md). 0 disables"
+    " this.",
     metavar="SECONDS",
     type=float,
 )
@@ -305,7 +305,8 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
 )
 @_option(
     "--max-connections",
-    "Recycle a worker when it was given N connections. Needs the engine migrate. 0 disables this.",
+    "Recycle a worker when it was given N connections, however many requests came on each. Needs"
+    " the engine migrate. 0 disables this.",
     metavar="N",
     type=int,
 )

@@ -100,6 +100,7 @@ def test_new_code_that_hangs_is_killed(
         ({"bind_by": "worker"}, "bound by the"),
         ({"binds": settings_of().binds}, "go on with the same --bind"),
         ({"balance": "queue"}, "needs the engine migrate"),
+        ({"max_connections": 9}, "--max-connections needs the engine migrate"),
     ],
 )
 def test_settings_that_cannot_change_are_refused(
