@@ -46,7 +46,9 @@ def main(args: Sequence[str] | None = None) -> int:
         help="a version (6.1, 6.1.170), newest, or Debian's SUITE/PACKAGE; without one:"
         f" {', '.join(USUAL)}",
     )
-    reader.add_argument("--only", metavar="STEP,...", help=f"some of: {known}; keeps no results")
+    reader.add_argument(
+        "--only", metavar="STEP,...", help=f"some of: {known}; what is kept of other steps stays"
+    )
     reader.add_argument("--cache", type=Path, default=CACHE, help=f"[default: {CACHE}]")
     reader.add_argument("--accel", choices=("auto", "kvm", "tcg"), default="auto")
     asked = reader.parse_args(args)
@@ -61,7 +63,7 @@ def main(args: Sequence[str] | None = None) -> int:
         host.claim(asked.cache)
         # So that the machine ends with us, and its directory is removed.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
-        return _run(asked.kernels, steps, asked.cache, asked.accel, keep=not asked.only)
+        return _run(asked.kernels, steps, asked.cache, asked.accel)
     except SegueError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
@@ -70,7 +72,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _run(names: Sequence[str], steps: list[str], cache: Path, accel: str, *, keep: bool) -> int:
+def _run(names: Sequence[str], steps: list[str], cache: Path, accel: str) -> int:
     found: list[table.Found] = []
     kernels = [fetch.fetch(name, cache) for name in names]
     image = root.image(cache)
@@ -92,13 +94,9 @@ def _run(names: Sequence[str], steps: list[str], cache: Path, accel: str, *, kee
             tell(f"{kernel.name}: {said}")
         if not one["steps"]:
             tell(f"{kernel.name}: its last words were\n{ran.console[-1000:]}")
-        if keep:
-            RESULTS.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(one, indent=1)
-            (RESULTS / f"{kernel.name}.json").write_text(f"{text}\n")
+        _keep(one)
     _print(found)
-    if keep:
-        write_page()
+    write_page()
     return 1 if any(table.wrong(one) for one in found) else 0
 
 
@@ -118,6 +116,14 @@ def _found(
         "steps": told,
         "trouble": ran.trouble,
     }
+
+
+def _keep(one: table.Found) -> None:
+    """Write down what was found, beside what is kept of this kernel."""
+    path = RESULTS / f"{one['kernel']}.json"
+    kept = table.merged(json.loads(path.read_text()) if path.exists() else None, one)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{json.dumps(kept, indent=1)}\n")
 
 
 def _print(found: Sequence[table.Found]) -> None:

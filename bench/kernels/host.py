@@ -32,10 +32,10 @@ def check() -> None:
     """Raises NotSupported: in one sentence, what is missing here and how to get it."""
     if platform.machine() != "x86_64":
         raise NotSupported("bench kernels", "an x86-64 machine", platform.machine())
-    packages = [package for name, package in NEEDED.items() if not _has(name)]
-    if packages:
-        how = f"apt-get install {' '.join(packages)}"
-        raise NotSupported("bench kernels", f"programs that Debian packages ({how})", "they lack")
+    missing = {name: package for name, package in NEEDED.items() if not _has(name)}
+    if missing:
+        needs = f"{', '.join(missing)} (apt-get install {' '.join(missing.values())})"
+        raise NotSupported("bench kernels", needs, "not installed")
     if os.geteuid() != 0:
         raise NotSupported("bench kernels", "root, for debootstrap", f"user {os.geteuid()}")
 

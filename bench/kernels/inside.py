@@ -132,7 +132,13 @@ def _under_load(server: Segue, rate: float, act: Callable[[], object]) -> Step:
 
 def _seen(found: Result) -> Step:
     kinds = {fate.value: count for fate, count in found.counts.items() if fate.lost and count}
-    return {"attempts": found.total, "lost": found.lost, "max_ms": found.max_ms, "kinds": kinds}
+    return {
+        "attempts": found.total,
+        "lost": found.lost,
+        "max_ms": found.max_ms,
+        "late_ms": found.late_ms,
+        "kinds": kinds,
+    }
 
 
 def _alarms(log: str) -> list[str]:

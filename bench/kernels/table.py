@@ -78,6 +78,14 @@ def _cell(step: Found | None, cell: Callable[[Found], str]) -> str:
     return "failed" if "error" in step else cell(step)
 
 
+def merged(old: Found | None, new: Found) -> Found:
+    """The new findings, beside older ones of other steps if kernel and project are the same."""
+    if old is None or any(old[name] != new[name] for name in ("version", "commit")):
+        return new
+    both = {name: list(dict.fromkeys(old[name] + new[name])) for name in ("asked", "trouble")}
+    return {**new, **both, "steps": {**old["steps"], **new["steps"]}}
+
+
 def progress(line: str) -> str:
     """A line of ``inside`` in a few words, while the others are awaited."""
     try:
@@ -94,12 +102,14 @@ def _cells(step: Found) -> list[str]:
 
 
 def markdown(found: Sequence[Found]) -> str:
-    """The table for docs/KERNELS.md, with when and of what each row was taken."""
+    """The table for docs/KERNELS.md, with when and of what each was taken, and what was wrong."""
     heading, *body = rows(found)
     taken = {one["kernel"]: f"{one['taken'][:10]} ({one['commit']})" for one in found}
     lines = [[*heading, "booted"], ["---"] * (len(heading) + 1)]
     lines += [[*cells, taken[cells[0]]] for cells in body]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    text = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    notes = [f"- {one['kernel']}: `{said}`\n" for one in found for said in wrong(one)]
+    return text + ("\nNot as it should be:\n\n" + "".join(notes) if notes else "")
 
 
 def wrong(found: Found) -> list[str]:

@@ -73,7 +73,8 @@ def test_what_is_missing_is_said_with_the_command_that_gets_it(
     """All of it in one sentence."""
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(shutil, "which", lambda name: None if name in {"cpio", "busybox"} else name)
-    with pytest.raises(NotSupported, match=r"apt-get install busybox-static cpio"):
+    said = r"busybox, cpio \(apt-get install busybox-static cpio\)"
+    with pytest.raises(NotSupported, match=said):
         host.check()
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     with pytest.raises(NotSupported, match="an x86-64 machine; here: aarch64"):
@@ -186,6 +187,19 @@ def test_kernels_stand_in_the_order_of_their_versions() -> None:
     assert lines[0][6] == "failed"
 
 
+def test_a_step_that_is_run_again_takes_its_own_place() -> None:
+    """Of the same kernel and project only: what another project did says nothing of this one."""
+    old = found("6.1.170", restarts={"lost": 2}) | {"version": "6.1.170-3"}
+    step = {"restarts": {"lost": 0}}
+    again = {**old, "asked": ["restarts"], "steps": step, "trouble": ["BUG: x"]}
+    kept = table.merged(old, again)
+    assert kept["steps"] == old["steps"] | step
+    assert (kept["asked"], kept["trouble"]) == (list(table.STEPS), ["BUG: x"])
+    other = again | {"commit": "def5678"}
+    assert table.merged(old, other) == other
+    assert table.merged(None, again) == again
+
+
 def test_progress_is_said_in_the_words_of_the_table() -> None:
     """And what is no step's line, as it is."""
     step = {"step": "restarts", "lost": 0, "attempts": 305, "took_s": 21.2}
@@ -197,4 +211,11 @@ def test_the_page_has_the_table_of_the_kept_results() -> None:
     """``python -m bench kernels`` writes both."""
     kept = results()
     assert table.markdown(kept) in PAGE.read_text()
-    assert all(table.wrong(one) == [] for one in kept)
+
+
+def test_the_page_says_what_was_wrong_on_a_kernel() -> None:
+    """Below the table, each in a line; and nothing where nothing was."""
+    bad = found("6.1.170", restarts={"lost": 2, "kinds": {"reset": 2}})
+    text = table.markdown([found("5.10.223"), bad])
+    assert text.endswith("\nNot as it should be:\n\n- 6.1.170: `restarts lost 2: {'reset': 2}`\n")
+    assert "Not as" not in table.markdown([found("5.10.223")])
