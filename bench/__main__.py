@@ -1,6 +1,7 @@
 """The runner: ``python -m bench [CASE...] [OPTION=VALUE...]``; without a case, all of them.
 ``python -m bench fuzz`` is no case: it sends nonsense (``bench.fuzz``).  Nor is ``python -m bench
-kernels``, which boots other kernels (``bench.kernels``).
+kernels``, which boots other kernels (``bench.kernels``), nor ``python -m bench servers [NAME...]``,
+which restarts every kind of server that is installed (``bench.catalogue``).
 
 Each case runs in a process and a network namespace of its own, so a broken one stops no other.  It
 prints its table and writes bench/results/CASE.json; after the last one RESULTS.md is made from
@@ -27,6 +28,7 @@ from rich.table import Table
 from bench import render
 from bench.case import Case
 from bench.cases import CASES
+from bench.catalogue.__main__ import main as servers
 from bench.fuzz.__main__ import main as fuzz
 from bench.harness import ROOT, apart, machine
 from bench.kernels.__main__ import main as kernels
@@ -49,6 +51,8 @@ def main() -> int:
         return fuzz(sys.argv[2:])
     if sys.argv[1:2] == ["kernels"]:
         return kernels(sys.argv[2:])
+    if sys.argv[1:2] == ["servers"]:
+        return servers(sys.argv[2:])
     reader = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     reader.add_argument("words", nargs="*", metavar="CASE|OPTION=VALUE")
     reader.add_argument("--list", action="store_true", help="name the cases and their options")
