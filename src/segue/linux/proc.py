@@ -188,6 +188,14 @@ def file_identity(pid: int, which: Literal["exe", "cwd"]) -> str:
     return f"{found.st_dev:x}:{found.st_ino}"
 
 
+def shares_namespace(pid: int, which: Literal["net", "mnt"]) -> bool:
+    """It is in this thread's namespace of this kind; not when it is gone or not ours to see."""
+    try:
+        return os.path.samefile(f"/proc/{pid}/ns/{which}", f"/proc/thread-self/ns/{which}")
+    except OSError:
+        return False
+
+
 def session_of(pid: int) -> int | None:
     """The leader of its session; None when it is gone."""
     fields = _stat(pid)

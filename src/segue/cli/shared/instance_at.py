@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 from segue.address import Address
 from segue.errors import SegueError
+from segue.linux import proc
 from segue.observe.snapshot import Observer
 from segue.probe.target import Target
 from segue.supervisor.control import client
@@ -38,10 +38,7 @@ def status_at(target: Target) -> Callable[[], Status | None]:
 
 def serves(status: Status, target: Target) -> bool:
     """True if the instance listens at the target, in this network namespace."""
-    try:
-        if not os.path.samefile(f"/proc/{status.pid}/ns/net", "/proc/thread-self/ns/net"):
-            return False
-    except OSError:
+    if not proc.shares_namespace(status.pid, "net"):
         return False
     addresses = [Address.parse(front.address) for front in status.fronts]
     if target.address in addresses:

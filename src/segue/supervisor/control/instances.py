@@ -109,10 +109,10 @@ def supervised_by(claim: Claim, users: Collection[int]) -> Running | None:
     if supervisor is None or uid is None or uid not in users:
         return None
     try:
-        if not _shares(supervisor, "net"):
+        if not proc.shares_namespace(supervisor, "net"):
             return None
         # The path is one of the supervisor's mount namespace.
-        through = "" if _shares(supervisor, "mnt") else f"/proc/{supervisor}/root"
+        through = "" if proc.shares_namespace(supervisor, "mnt") else f"/proc/{supervisor}/root"
         place = Place(through + claim.directory, uid)
         place.open().close()
     except (UsageError, OSError):
@@ -120,8 +120,3 @@ def supervised_by(claim: Claim, users: Collection[int]) -> Running | None:
     control = f"{place.path}/{claim.name}.sock"
     known = answers(control, uid, supervisor)
     return Running(claim.name, control, uid, claim.pid) if known else None
-
-
-def _shares(pid: int, kind: str) -> bool:
-    """That process is in the same namespace of this kind.  Raises OSError."""
-    return os.path.samefile(f"/proc/{pid}/ns/{kind}", f"/proc/thread-self/ns/{kind}")

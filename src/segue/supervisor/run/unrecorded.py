@@ -59,7 +59,11 @@ def find(settings: Settings, paths: Paths, observer: Observer, now: float) -> Fo
             _refuse_supervised(claim)
             taken |= {one.cookie for one in listeners}
             workers[claim.worker] = _worker(claim, listeners, now)
-        elif claim.directory == os.path.dirname(paths.base) and not claims.supervisor(claim):
+        elif (
+            claim.directory == os.path.dirname(paths.base)
+            and proc.shares_namespace(claim.pid, "net")
+            and not claims.supervisor(claim)
+        ):
             others.append(claim)
     said = [
         f"pid {one.pid} ({proc.command(one.pid)}) says that it is worker"
