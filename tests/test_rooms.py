@@ -45,6 +45,7 @@ SUPERVISOR = [
         "question",
         "settings",
         "source",
+        "inherited",
         "front",
     ),
     *("workers", "rescue", "world"),

@@ -17,6 +17,7 @@ from segue.linux import pidfd, proc
 from segue.linux.sockopt import is_listening
 from segue.observe.snapshot import Observer, Part
 from segue.supervisor.front import Front
+from segue.supervisor.inherited import end_left, may_end
 from segue.supervisor.settings import Bind
 
 pytestmark = pytest.mark.root
@@ -171,14 +172,14 @@ def test_what_waits_in_a_helpers_listener_is_not_reset(netns: int) -> None:
             front.open(backlog=10, nodelay=True)
             helper = socket.socket(fileno=os.dup(front.sockets[held.slot].fileno()))
             with helper, connected(front, held.slot):
-                assert not front.may_end(helper)
+                assert not may_end(helper, moves=front.moves)
                 front.leave(held.slot, worker="worker 1.1", ended=True)
                 assert is_listening(helper), "a connection waits there"
                 assert front.left == {held.cookie: "worker 1.1"}
                 helper.accept()[0].close()
                 seen = observer.snapshot(bind.address, Part.OWNERS).by_cookie(held.cookie)
                 assert seen is not None
-                assert front.end_left(seen)
+                assert end_left(seen, moves=front.moves)
                 assert not is_listening(helper)
         finally:
             front.close()

@@ -14,12 +14,9 @@ from dataclasses import dataclass, field, replace
 
 from segue.address import Address
 from segue.engine.cycle import CycleReport, cycle
-from segue.engine.duplicate import duplicate
 from segue.engine.own_member import OwnMember
 from segue.engine.steering import IndexAddressed, Refusing, Steering, counted_of, counts_of
-from segue.errors import InternalError, KernelError, SegueError, UsageError
-from segue.group import Listener
-from segue.linux import proc
+from segue.errors import InternalError, KernelError, UsageError
 from segue.linux.inet_diag import info_of
 from segue.linux.sockopt import (
     cookie,
@@ -27,11 +24,11 @@ from segue.linux.sockopt import (
     is_listening,
     local_address,
     open_listener,
-    stop_listening,
     takes_no_ipv4,
 )
-from segue.observe.snapshot import Observer, Part
+from segue.observe.snapshot import Observer
 from segue.policy.counts import Counts
+from segue.supervisor import inherited
 from segue.supervisor.lifecycle.instance import HeldListener
 from segue.supervisor.settings import Bind
 
@@ -262,30 +259,14 @@ class Front:
         with listener:
             if worker:
                 self.left[cookie(listener)] = worker
-            end = ended and self.may_end(listener)
+            end = ended and inherited.may_end(listener, moves=self.moves)
             self.gone += counted_of(self.steering, slot) - Counts(new=self.ours.pop(slot, 0))
             self.steering.leave(slot, listener, end=end)
 
-    def may_end(self, listener: socket.socket) -> bool:
-        """Nothing waits there, or it can migrate: no client notices when nobody listens with it."""
-        if self.steering.migrates and self.shared:
-            return True
-        info = info_of(listener) if is_listening(listener) else None
-        return info is None or not info.unacked
-
-    def end_left(self, listener: Listener) -> bool:
-        """Shut down a listener that an ended worker left in another process, if it ``may_end``.
-
-        Raises NotSupported when no owner can be looked into, KernelError.
-        """
-        taken = duplicate(listener)
-        if taken is None:
-            return True  # gone meanwhile
-        with taken:
-            may = self.may_end(taken)
-            if may:
-                stop_listening(taken)
-        return may
+    @property
+    def moves(self) -> bool:
+        """What waits at a listener that is shut down moves to another one."""
+        return self.steering.migrates and bool(self.shared)
 
     def move(
         self, slot: int, owners: Collection[int], same: Callable[[int], bool] = lambda _: True
@@ -358,50 +339,10 @@ class Front:
         return {slot: cookie(listener) for slot, listener in self.sockets.items()}
 
     def end(self) -> tuple[list[str], int]:
-        """Stop every listener that was ever held here, whichever process still has it.
-
-        Otherwise clients would hang with an escaped process, and the next start would be refused.
-        Call this only at the end of the instance.  Returns sentences for the log, and how many
-        connections still waited.  Raises KernelError if the kernel cannot be asked.
-        """
-        said, waited = [], 0
-        for left in self._still_there():
-            waited += left.queue
-            waiting = f"; {left.queue} connection(s) that waited there are lost" * bool(left.queue)
-            try:
-                taken = self._duplicate(left)
-            except SegueError as error:
-                said.append(f"a process still listens at {self.bind.address}: {error}")
-                continue
-            if taken is not None:
-                with taken:
-                    stop_listening(taken)
-            if left.owners:
-                said.append(
-                    f"{proc.describe(left.owners)} had kept a listener at {self.bind.address}: it"
-                    f" has been shut down{waiting}"
-                )
-        return said, waited
-
-    def _still_there(self) -> list[Listener]:
-        listening = self.observer.snapshot(self.bind.address).listeners
-        left = {one.cookie for one in listening} & self.opened
-        if not left:
-            return []
-        # This looks at every process of the machine, but only once in an instance's life.
-        owned = self.observer.snapshot(self.bind.address, Part.OWNERS).listeners
-        us = os.getpid()
-        return [
-            replace(one, owners=tuple(pid for pid in one.owners if pid != us))
-            for one in owned
-            if one.cookie in left
-        ]
-
-    def _duplicate(self, listener: Listener) -> socket.socket | None:
-        for held in self.sockets.values():
-            if cookie(held) == listener.cookie:
-                return socket.socket(fileno=os.dup(held.fileno()))
-        return duplicate(listener)
+        """Stop every listener that was ever held here: see ``inherited.end``."""
+        return inherited.end(
+            self.bind.address, self.opened, list(self.sockets.values()), self.observer
+        )
 
     def close(self) -> None:
         """Close every descriptor.  Listeners stay open in workers that have them."""

@@ -12,6 +12,7 @@ from segue.engine.steering import IndexAddressed
 from segue.group import Listener
 from segue.linux import proc
 from segue.supervisor.front import Front
+from segue.supervisor.inherited import end_left
 from segue.supervisor.lifecycle.seats import later
 from segue.supervisor.lifecycle.stages import Phase, Stage
 from segue.supervisor.run.service import Service
@@ -95,7 +96,7 @@ class Upkeep:
             return
         owners = proc.owners({listener.inode}).get(listener.inode, ())
         words = proc.describe(owners)
-        if owners and front.end_left(replace(listener, owners=owners)):
+        if owners and end_left(replace(listener, owners=owners), moves=front.moves):
             self.service.say(
                 f"{name} left its listener at {front.bind.address} open in {words}: it is shut down"
             )
