@@ -94,7 +94,7 @@ def test_workers_serve_on_while_the_instance_leaves(netns: int, tmp_path: Path) 
         assert flag.read_bytes() == bytes([DRAINING])
         assert one.workers("serving")
         assert rest(get("/0.01-0.01")).endswith(b"..")
-        assert "RESTART in LEAVING" in one.ask("restart")["error"]
+        assert "it restarts no more" in one.ask("restart")["error"]
         assert one.wait() == 0
         assert "stopping in 2 s" in one.said()
 
