@@ -27,6 +27,7 @@ PAGE = ROOT / "docs" / "KERNELS.md"
 # One that cannot migrate, one that wakes nobody (CVE-2026-46015), and whatever comes next.
 USUAL = ("5.10", "6.1.170", "newest")
 _RATE = 25.0  # what one processor without KVM can serve while it restarts
+_MOST_RATE = 1000.0
 _TESTS_LIMIT_S = 900.0
 _STEP_LIMIT_S = 240.0  # for the others, starts of servers without KVM included
 _WIDTH = 200
@@ -49,6 +50,13 @@ def main(args: Sequence[str] | None = None) -> int:
     reader.add_argument(
         "--only", metavar="STEP,...", help=f"some of: {known}; what is kept of other steps stays"
     )
+    reader.add_argument(
+        "--rate",
+        type=float,
+        default=_RATE,
+        metavar="N",
+        help=f"connections a second of restarts and kills  [default: {_RATE:g}]",
+    )
     reader.add_argument("--cache", type=Path, default=CACHE, help=f"[default: {CACHE}]")
     reader.add_argument("--accel", choices=("auto", "kvm", "tcg"), default="auto")
     asked = reader.parse_args(args)
@@ -56,6 +64,8 @@ def main(args: Sequence[str] | None = None) -> int:
     for step in steps:
         if step not in table.STEPS and not (step.startswith("tests/") and (ROOT / step).exists()):
             reader.error(f"there is no step {step!r}: write some of {known}, or a path in tests/")
+    if not 0 < asked.rate <= _MOST_RATE:
+        reader.error(f"--rate must be above 0 and at most {_MOST_RATE:g} (got {asked.rate:g})")
     try:
         for name in asked.kernels:
             fetch.suites(name)
@@ -63,7 +73,7 @@ def main(args: Sequence[str] | None = None) -> int:
         host.claim(asked.cache)
         # So that the machine ends with us, and its directory is removed.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
-        return _run(asked.kernels, steps, asked.cache, asked.accel)
+        return _run(asked.kernels, steps, asked.rate, asked.cache, asked.accel)
     except SegueError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
@@ -72,7 +82,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _run(names: Sequence[str], steps: list[str], cache: Path, accel: str) -> int:
+def _run(names: Sequence[str], steps: list[str], rate: float, cache: Path, accel: str) -> int:
     found: list[table.Found] = []
     kernels = [fetch.fetch(name, cache) for name in names]
     image = root.image(cache)
@@ -84,7 +94,7 @@ def _run(names: Sequence[str], steps: list[str], cache: Path, accel: str) -> int
         commit = call(["git", "-C", str(ROOT), "log", "-1", "--format=%h", "--", "src"]).strip()
         tell(f"booting {kernel.name}, with the project of {commit}")
         argv = ["python", "-m", "bench.kernels.inside", *steps]
-        argv += ["--rate", f"{_RATE:g}", "--limit", f"{_TESTS_LIMIT_S:g}"]
+        argv += ["--rate", f"{rate:g}", "--limit", f"{_TESTS_LIMIT_S:g}"]
         ran = machine.run(" ".join(argv), limit, lambda line: tell(f"  {table.progress(line)}"))
         accel = machine.accelerator
         one = _found(kernel, commit, steps, accel, ran)

@@ -127,7 +127,7 @@ def _under_load(server: Segue, rate: float, act: Callable[[], object]) -> Step:
             pass
     finally:
         found = load.stop()
-    return _seen(found) | {"said": _alarms(server.log())}
+    return _seen(found) | {"rate": rate, "said": _alarms(server.log())}
 
 
 def _seen(found: Result) -> Step:
