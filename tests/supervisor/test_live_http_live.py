@@ -13,7 +13,8 @@ from tests.supervisor.instance import Instance, load, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 
-FLAGS = ("--live-http", "/live", "--live-every", "0.2", "--live-timeout", "0.1")
+# On a busy machine, a worker that is well may need some tenths of a second.
+FLAGS = ("--live-http", "/live", "--live-every", "1", "--live-timeout", "1")
 # A thread for each connection.  While the file exists, this worker's answer to /live is as it says.
 SERVER = """
 import os, socket, sys, threading, time
@@ -41,16 +42,16 @@ def started(tmp_path: Path, *flags: str) -> tuple[Instance, Path]:
 
 @pytest.mark.parametrize(
     ("how", "why"),
-    [("ill", "GET /live was answered 500"), ("silent", "GET /live was not answered within 0.1 s")],
+    [("ill", "GET /live was answered 500"), ("silent", "GET /live was not answered within 1 s")],
 )
 def test_one_that_does_not_answer_well_is_replaced(
     netns: int, tmp_path: Path, how: str, why: str
 ) -> None:
-    """After three failures, successor first; the other one stays, and no client is lost.
+    """After two failures, successor first; the other one stays, and no client is lost.
 
     One that is silent holds our questions, so it is not quiet before its drain limit.
     """
-    flags = ("--workers", "2", "--live-failures", "3", "--drain-timeout", "1")
+    flags = ("--workers", "2", "--live-failures", "2", "--drain-timeout", "1")
     instance, sick = started(tmp_path, *flags)
     with instance as one:
         one.wait_serving(1, 2)
@@ -61,7 +62,7 @@ def test_one_that_does_not_answer_well_is_replaced(
             one.wait_serving(1, 2)
             assert finish().lost == 0
         assert other in {worker["pid"] for worker in one.workers("serving")}
-        assert f"(pid {victim}) is replaced: {why} (failure 3 in a row)" in one.said()
+        assert f"(pid {victim}) is replaced: {why} (failure 2 in a row)" in one.said()
 
 
 def test_where_all_fail_workers_are_replaced_one_after_the_other(
@@ -83,18 +84,34 @@ def test_where_all_fail_workers_are_replaced_one_after_the_other(
 
 
 def test_a_worker_that_is_stopped_is_replaced_without_clients(netns: int, tmp_path: Path) -> None:
-    """The question itself waits there, and is not taken for a client."""
+    """The question itself waits there, so no client need be kept waiting."""
     instance, _ = started(tmp_path, "--live-failures", "2", "--stop-timeout", "0.2")
     with instance as one:
         one.wait_serving()
         victim = one.workers("serving")[0]["pid"]
         os.kill(victim, signal.SIGSTOP)
-        wait_until(lambda: one.workers("serving")[0]["failing"], "a word in status")
-        assert one.workers("serving")[0]["queue"] == 0
         wait_until(lambda: not os.path.exists(f"/proc/{victim}"), f"its end\n{one.said()}")
         one.wait_serving()
+        assert "GET /live was not accepted within 1 s" in one.said()
         assert "has not been accepted for" in one.said()
-        assert "nothing for" not in one.said()
+
+
+def test_a_question_that_waits_is_no_client(netns: int, tmp_path: Path) -> None:
+    """Status says what fails until it is mended, and that nobody waits or hangs."""
+    instance, _ = started(tmp_path, "--live-failures", "1000")
+    with instance as one:
+        one.wait_serving()
+        victim = one.workers("serving")[0]["pid"]
+        os.kill(victim, signal.SIGSTOP)
+
+        def failing() -> str:
+            return str(one.workers("serving")[0]["failing"])
+
+        wait_until(lambda: "has not been accepted for" in failing(), "a question that waits on")
+        worker = one.workers("serving")[0]
+        assert (worker["queue"], worker["hangs"]) == (0, "")
+        os.kill(victim, signal.SIGCONT)
+        wait_until(lambda: not failing(), "an answer")
 
 
 def test_questions_are_not_counted_as_clients(netns: int, tmp_path: Path) -> None:
