@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.supervisor.attach import doubles
 
 from segue.engine.attached import AttachedListener
 from segue.supervisor.attach.newcomers import TRUSTED, trusted
@@ -46,3 +47,16 @@ def test_who_does_not_accept_is_trusted_for_a_moment_only() -> None:
     """A server that listens and then imports for long keeps nobody waiting but those who came."""
     assert not trusted(group(1, 3, age=TRUSTED), 4, NOW)
     assert trusted({**group(1, 1, age=TRUSTED), 7: member(7, ready=False)}, 4, NOW) == {7}
+
+
+def test_a_trusted_newcomer_has_its_part_until_it_is_trusted_no_more() -> None:
+    """Beside the proven one, by the seats that there were; then that one has everything again."""
+    attached, steering, _ = doubles.group(1, 1)
+    attached.strength = 4
+    attached.members[101].ready = False
+    attached.trust(frozenset({101}))
+    assert steering.shares[-1] == {0: 0.5, 1: 0.5}
+    attached.trust(frozenset({101}))
+    assert len(steering.shares) == 1
+    attached.trust(frozenset())
+    assert steering.shares[-1] == {0: 1.0}
