@@ -41,6 +41,15 @@ def test_the_kernel_tells_of_listeners_of_this_port_only(netns: int) -> None:
         with connect(IPV4):
             listener.accept()[0].close()
         assert not poll.poll(0)
+        # One of our own that opens and closes is no reason to look; another one beside it is.
+        with open_listener(IPV4, backlog=8):
+            pass
+        watch.notified(0.8, own=2)
+        assert watch.due(0.8) == (False, False)
+        with open_listener(IPV4, backlog=8), open_listener(IPV4, backlog=8):
+            pass
+        watch.notified(0.9, own=2)
+        assert watch.due(0.9) == (True, True)
         listener.close()
         assert poll.poll(LIMIT_MS)
     finally:

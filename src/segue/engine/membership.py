@@ -54,12 +54,15 @@ class MembershipWatch:
         """Readable when a listener came or went; -1 without the tracepoint."""
         return -1 if self._trace is None else self._trace.fileno()
 
-    def notified(self, now: float) -> None:
-        """The descriptor was readable.  A trace that cannot be read is given up: see ``traced``."""
+    def notified(self, now: float, own: int = 0) -> None:
+        """The descriptor was readable.  A trace that cannot be read is given up: see ``traced``.
+
+        So many of the events are our ``own`` and tell nothing.
+        """
         if self._trace is None:
             return
         try:
-            events = bool(self._trace.read())
+            events = len(self._trace.read()) > own
         except KernelError as error:
             self.close()
             self.why, self._pace, events = str(error), PACE, True

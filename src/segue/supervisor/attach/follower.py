@@ -23,7 +23,7 @@ from segue.supervisor.attach.nudges import Nudges
 from segue.supervisor.attach.orders import Orders
 from segue.supervisor.attach.rescues import Rescues
 from segue.supervisor.attach.settings import AttachSettings
-from segue.supervisor.attach.upkeep import Upkeep
+from segue.supervisor.attach.upkeep import OWN_EVENTS, Upkeep
 from segue.supervisor.control.doors import KEEP_EVERY, Doors
 from segue.supervisor.control.log import Log
 from segue.supervisor.control.paths import Paths
@@ -117,6 +117,7 @@ class Follower:
             self.loop.attempt(f"keeping {self.attachment.paths.control}", self._keep)
             where = self.attachment.settings.address
             self.loop.attempt(f"looking for the program at {where}", self._upkeep.look)
+            self._told(OWN_EVENTS)
 
     def _keep(self) -> None:
         paths = self.attachment.paths
@@ -148,9 +149,9 @@ class Follower:
         if found or changed or thorough:
             self._account.changed()
 
-    def _told(self) -> None:
+    def _told(self, own: int = 0) -> None:
         membership = self.attachment.membership
-        membership.notified(self.loop.now())
+        membership.notified(self.loop.now(), own)
         if not membership.traced:
             self.loop.unwatch(membership)
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from segue.supervisor.attach.attachment import Attachment
 
+# A look opens a listener of our own for an instant, and closes it.
+OWN_EVENTS = 2
+
 
 class Upkeep:
     """The looks at one attached group, and whether the last one has been told of."""
