@@ -144,14 +144,14 @@ http://{HERE} {{
     ),
     Entry(
         "Varnish",
-        f"sh -c 'exec varnishd -F -n varnish-{{worker}} -a {HERE} -f $PWD/web.vcl'",
+        f"sh -c 'exec varnishd -F -n $PWD/v{{worker}} -a {HERE} -f $PWD/web.vcl'",
         "--bind-by worker --inject",
         files={"web.vcl": """vcl 4.1;
 backend none none;
 sub vcl_recv { return (synth(200)); }
 """},
         needs="varnishd",
-        know="`-n` names a directory for each worker. `-f` takes an absolute path, or a name below"
-        " /etc/varnish. The cache is empty after a restart",
+        know="`-n` must name a directory of its own for each worker. `-f` takes an absolute path,"
+        " or a name below /etc/varnish. The cache is empty after a restart",
     ),
 )  # fmt: skip
