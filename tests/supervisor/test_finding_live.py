@@ -146,6 +146,9 @@ def test_a_successor_finds_the_record_of_another_login(place: Path, fallen_back:
     fallen_back.again()
     fallen_back.wait_serving()
     assert "took over 1 worker(s) of a supervisor that died" in fallen_back.said()
+    # The worker is no child of it, and would be left.
+    assert fallen_back.ask("stop")["exit"] == 0
+    assert fallen_back.wait() == 0
 
 
 def test_root_asks_nobody_behind_a_link_that_a_user_plants(place: Path, tmp_path: Path) -> None:
