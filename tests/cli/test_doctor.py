@@ -9,7 +9,7 @@ import pytest
 
 from segue.cli.main import main
 from segue.errors import KernelError
-from segue.linux import features
+from segue.linux import features, prctl
 from segue.linux.netlink import Netlink
 
 
@@ -47,6 +47,8 @@ def test_doctor_goes_on_where_sockets_are_not_listed(
 
     monkeypatch.setattr(features, "_known", {})
     monkeypatch.setattr(Netlink, "dump", dump)
+    # Of the process of all tests, for which it would be for good.
+    monkeypatch.setattr(prctl, "set_child_subreaper", lambda: None)
     assert main(["doctor"]) == 1
     first, *rest = capsys.readouterr().out.splitlines()
     assert "would not start" in first

@@ -250,7 +250,7 @@ def test_clients_that_say_nothing_are_sent_away(netns: int, tmp_path: Path) -> N
                 # No more may wait to be accepted than the supervisor has said: EAGAIN.
                 wait_until(functools.partial(connected, client, one.control), "a place")
                 answers.append(silent.enter_context(client.makefile("rb")))
-            assert one.status()["phase"] == "serving"  # the forty-first
+            wait_until(lambda: one.status().get("phase") == "serving", "the forty-first's answer")
             codes = [json.loads(answer.readline())["exit"] for answer in answers]
         assert codes == [1] * 9 + [2] * 31
 
