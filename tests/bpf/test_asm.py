@@ -144,3 +144,10 @@ def test_what_the_machine_does_not_have_is_refused() -> None:
         asm.atomic_add(Size.U8, R0, 0, R1)
     with pytest.raises(UsageError, match="64 bits"):
         asm.mov_imm64(R0, 1 << 64)
+
+
+def test_a_function_of_the_kernel_is_called_by_number() -> None:
+    """The source register tells it from a helper, and the listing says so."""
+    one = asm.call_kernel(65_594)
+    assert one.encode().hex() == "852000003a000100"
+    assert disassemble([one]).endswith("call function 65594 of the kernel")

@@ -118,3 +118,34 @@ def test_a_list_of_cpus_is_counted(listed: str, count: int) -> None:
 def test_a_ring_buffer_is_a_power_of_two_of_pages(size: int, whole: int) -> None:
     """Rounded up, as the kernel refuses the rest."""
     assert plausible_size(size) == whole
+
+
+def test_link_create() -> None:
+    """Program, interface, where, flags."""
+    data = bpf_attr.link_create(5, 2, AttachType.TCX_INGRESS)
+    assert data.hex(" ", 4) == "05000000 02000000 2e000000 00000000"
+
+
+def test_prog_test_run() -> None:
+    """Program, verdict, sizes, addresses, once; the verdict is read where it stands."""
+    data = bpf_attr.prog_test_run(5, 0x1122334455667788, 64)
+    assert data.hex(" ", 8) == (
+        "0500000000000000 4000000000000000 8877665544332211 0000000000000000 0100000000000000"
+    )
+    assert bpf_attr.decode_verdict(data[:4] + b"\x07\0\0\0" + data[8:]) == 7
+
+
+@pytest.mark.parametrize(
+    ("attach_type", "kind"),
+    [
+        (AttachType.SOCKET, 1),
+        (AttachType.TCX_INGRESS, 3),
+        (AttachType.INET4_BIND, 18),
+        (AttachType.INET6_BIND, 18),
+        (AttachType.SELECT, 21),
+        (AttachType.SELECT_OR_MIGRATE, 21),
+    ],
+)
+def test_a_way_to_attach_says_the_kind_of_program(attach_type: AttachType, kind: int) -> None:
+    """BPF_PROG_TYPE_ of include/uapi/linux/bpf.h."""
+    assert attach_type.program_type == kind

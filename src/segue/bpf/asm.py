@@ -126,6 +126,11 @@ def call(helper: int) -> Instruction:
     return Instruction(insn.JMP | Jump.CALL, imm=helper)
 
 
+def call_kernel(function: int) -> Instruction:
+    """The same, of a function of the kernel by its number in the kernel's BTF (a kfunc)."""
+    return Instruction(insn.JMP | Jump.CALL, 0, insn.PSEUDO_KFUNC_CALL, 0, function)
+
+
 def leave() -> Instruction:
     """End the program; R0 is its verdict."""
     return Instruction(insn.JMP | Jump.EXIT)

@@ -1,4 +1,5 @@
-"""BTF, the types that a compiler describes for BPF, as far as map definitions need it.
+"""BTF, the types that a compiler describes for BPF, as far as map definitions and the running
+kernel's own structures need it (those are for ``btf_fields``).
 
 A map is declared in C as a structure whose members are pointers: what they point to are the
 numbers.  ``__uint(max_entries, 8)`` is a member ``max_entries``, a pointer to an array of 8, and
@@ -91,6 +92,7 @@ class Type:
     kind: Kind
     refers: int
     rest: bytes
+    flagged: bool = False  # the members of a structure say how wide they are, for bit fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,13 @@ class Btf:
             raise WireError(".BTF", f"refers to type {number}, of {len(self._types)}")
         return self._types[number - 1]
 
+    def number(self, kind: Kind, name: str) -> int | None:
+        """The number of the first type of this kind and name; None when there is none."""
+        for number, one in enumerate(self._types, 1):
+            if one.kind is kind and one.name == name:
+                return number
+        return None
+
     def size(self, number: int) -> int:
         """How many bytes a value of this type takes.  Raises WireError when it takes none."""
         times = 1
@@ -183,7 +192,7 @@ class Btf:
             follows = fixed + each * (info & 0xFFFF)
             if at + follows > len(data):
                 raise WireError(".BTF", f"ends within type {number}")
-            yield Type(self.name(name), kind, refers, data[at : at + follows])
+            yield Type(self.name(name), kind, refers, data[at : at + follows], bool(info >> 31))
             at += follows
             number += 1
 

@@ -94,6 +94,8 @@ def _text(place: int, one: Instruction, labels: Mapping[int, str], maps: Mapping
         return f"call {_helper(one.imm)}#{one.imm}"
     if one.opcode == insn.JMP | Jump.CALL and one.src == insn.PSEUDO_CALL:
         return f"call slot {place + 1 + one.imm}"
+    if one.opcode == insn.JMP | Jump.CALL and one.src == insn.PSEUDO_KFUNC_CALL:
+        return f"call function {one.imm} of the kernel"
     if one.opcode == insn.JMP | Jump.EXIT:
         return "exit"
     return _raw(one)

@@ -68,6 +68,7 @@ PSEUDO_MAP_FD = 1  # a map's descriptor; the loaded program has the map's addres
 PSEUDO_MAP_VALUE = 2  # descriptor in the low half, offset into its one value in the high half
 
 PSEUDO_CALL = 1  # in a call's source register: a function of this program, by distance
+PSEUDO_KFUNC_CALL = 2  # the same: a function of the kernel, by its number in the kernel's BTF
 
 
 class Alu(IntEnum):
@@ -125,7 +126,8 @@ class Size(IntEnum):
 class Helper(IntEnum):
     """Kernel functions that our programs may call, by number (include/uapi/linux/bpf.h).
 
-    SETSOCKOPT is for a program at bind(2), the others are for SK_REUSEPORT ones.
+    SETSOCKOPT is for a program at bind(2), those about an SKC or SK for the carrying of accepted
+    connections, the others are for SK_REUSEPORT ones.
     """
 
     MAP_LOOKUP_ELEM = 1
@@ -145,8 +147,10 @@ class Helper(IntEnum):
     SKB_LOAD_BYTES_RELATIVE = 68
     GET_CURRENT_CGROUP_ID = 80
     SK_SELECT_REUSEPORT = 82
+    SK_RELEASE = 86
     SPIN_LOCK = 93
     SPIN_UNLOCK = 94
+    SKC_LOOKUP_TCP = 99
     PROBE_READ_KERNEL = 113
     JIFFIES64 = 118
     KTIME_GET_BOOT_NS = 125
@@ -155,6 +159,7 @@ class Helper(IntEnum):
     RINGBUF_SUBMIT = 132
     RINGBUF_DISCARD = 133
     RINGBUF_QUERY = 134
+    SKC_TO_TCP_SOCK = 137
     KTIME_GET_COARSE_NS = 160
     LOOP = 181
 

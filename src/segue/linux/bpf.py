@@ -1,9 +1,9 @@
 """bpf(2): programs loaded, attached to a reuseport group or to a cgroup's bind(2), and pinned.
 
 Maps are in ``bpf_maps``, ring buffers in ``ringbuf``, the bytes of a call in ``bpf_attr``.
-What is for a reuseport group needs CAP_BPF and nothing more, what is for a cgroup CAP_NET_ADMIN
-too; using a pinned object needs only its file mode (measured on 6.18).  Every descriptor made
-here closes on exec.
+What is for a reuseport group needs CAP_BPF and nothing more, what is for a cgroup or an interface
+CAP_NET_ADMIN too; using a pinned object needs only its file mode (measured on 6.18).  Every
+descriptor made here closes on exec.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _MEMORY = (
     "it needs CAP_BPF outside of a user namespace and, before Linux 5.11, a higher RLIMIT_MEMLOCK"
     " (LimitMEMLOCK=infinity, ulimit -l unlimited)"
 )
-_CGROUP_PERMISSION = "it needs CAP_BPF and CAP_NET_ADMIN, or root"
+_NET_PERMISSION = "it needs CAP_BPF and CAP_NET_ADMIN, or root"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -72,7 +72,13 @@ def address(buffer: ctypes.Array[ctypes.c_char]) -> int:
 
 def command(which: BpfCommand, attributes: bytes) -> int:
     """One bpf(2) call: its result, or -errno.  What the call means is the caller's to say."""
-    return _command(which, ctypes.create_string_buffer(attributes, len(attributes)))
+    return answered(which, attributes)[0]
+
+
+def answered(which: BpfCommand, attributes: bytes) -> tuple[int, bytes]:
+    """The same for a command that answers in its attributes, which follow."""
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    return _command(which, buffer), buffer.raw
 
 
 def _command(which: BpfCommand, attributes: ctypes.Array[ctypes.c_char]) -> int:
@@ -302,19 +308,21 @@ def attach_cgroup(cgroup: int, program: int, attach_type: AttachType) -> None:
 def attached_to_cgroup(cgroup: int, attach_type: AttachType) -> int:
     """How many programs are attached so to this very cgroup.  Raises KernelError."""
     attributes = bpf_attr.prog_query(cgroup, attach_type)
-    buffer = ctypes.create_string_buffer(attributes, len(attributes))
-    result = _command(BpfCommand.PROG_QUERY, buffer)
+    result, answer = answered(BpfCommand.PROG_QUERY, attributes)
     if result < 0:
         doing = f"looking for programs of a cgroup ({attach_type.name})"
         raise refused(BpfCommand.PROG_QUERY, -result, doing, _needs(attach_type, -result))
-    return bpf_attr.decode_count(buffer.raw)
+    return bpf_attr.decode_count(answer)
 
 
 def _needs(attach_type: AttachType, number: int) -> str:
     if attach_type is AttachType.SELECT_OR_MIGRATE and number == errno.EINVAL:
         return "a program that is asked about migration needs Linux 5.14"
-    of_cgroup = attach_type.program_type == bpf_attr.PROG_TYPE_CGROUP_SOCK_ADDR
-    return _CGROUP_PERMISSION if of_cgroup and number in {errno.EPERM, errno.EACCES} else ""
+    more = attach_type.program_type in {
+        bpf_attr.PROG_TYPE_CGROUP_SOCK_ADDR,
+        bpf_attr.PROG_TYPE_SCHED_CLS,
+    }
+    return _NET_PERMISSION if more and number in {errno.EPERM, errno.EACCES} else ""
 
 
 def _setsockopt(listener: int, option: int, value: ctypes.c_int, call: str, doing: str) -> None:

@@ -28,9 +28,11 @@ class BpfCommand(IntEnum):
     OBJ_PIN = 6
     OBJ_GET = 7
     PROG_ATTACH = 8
+    PROG_TEST_RUN = 10
     OBJ_GET_INFO_BY_FD = 15
     PROG_QUERY = 16
     MAP_FREEZE = 22
+    LINK_CREATE = 28
 
 
 class MapType(IntEnum):
@@ -59,23 +61,36 @@ class MapFlag(IntEnum):
     MMAPABLE = 1 << 10  # an ARRAY whose values user space maps into its memory (Linux 5.5)
 
 
+PROG_TYPE_SOCKET_FILTER = 1
+PROG_TYPE_SCHED_CLS = 3
 PROG_TYPE_CGROUP_SOCK_ADDR = 18
 PROG_TYPE_SK_REUSEPORT = 21
 
 
 class AttachType(IntEnum):
-    """What a program is asked about: at a cgroup's bind(2), or of a reuseport group."""
+    """What a program is asked about: a socket's packets, at a cgroup's bind(2), of a reuseport
+    group, or what comes in at an interface.
+    """
 
+    SOCKET = 0  # SO_ATTACH_BPF; kinds of program without such types have 0 there
     INET4_BIND = 8
     INET6_BIND = 9
     SELECT = 39  # new connections
     SELECT_OR_MIGRATE = 40  # those and, from Linux 5.14, the ones that migrate
+    TCX_INGRESS = 46  # Linux 6.6
 
     @property
     def program_type(self) -> int:
         """The only kind of program that can be asked."""
-        at_bind = self in {AttachType.INET4_BIND, AttachType.INET6_BIND}
-        return PROG_TYPE_CGROUP_SOCK_ADDR if at_bind else PROG_TYPE_SK_REUSEPORT
+        return _PROGRAM_TYPES.get(self, PROG_TYPE_SK_REUSEPORT)
+
+
+_PROGRAM_TYPES = {
+    AttachType.SOCKET: PROG_TYPE_SOCKET_FILTER,
+    AttachType.INET4_BIND: PROG_TYPE_CGROUP_SOCK_ADDR,
+    AttachType.INET6_BIND: PROG_TYPE_CGROUP_SOCK_ADDR,
+    AttachType.TCX_INGRESS: PROG_TYPE_SCHED_CLS,
+}
 
 
 ALLOW_MULTI = 2  # BPF_F_ALLOW_MULTI: beside programs of others, above and below
@@ -176,3 +191,19 @@ def obj_path(path: int, descriptor: int = 0) -> bytes:
 def obj_info(descriptor: int, size: int, info: int) -> bytes:
     """Attributes of OBJ_GET_INFO_BY_FD; ``info`` is the address of ``size`` bytes."""
     return struct.pack("=iIQ", descriptor, size, info)
+
+
+def link_create(program: int, interface: int, attach_type: AttachType) -> bytes:
+    """Attributes of LINK_CREATE for an interface, by its index."""
+    return struct.pack("=IIII", program, interface, attach_type, 0)
+
+
+def prog_test_run(program: int, packet: int, size: int) -> bytes:
+    """Attributes of PROG_TEST_RUN, once; ``packet`` is the address of ``size`` bytes."""
+    return struct.pack("=IIIIQQII", program, 0, size, 0, packet, 0, 1, 0)
+
+
+def decode_verdict(answered: bytes) -> int:
+    """What the program returned, in what PROG_TEST_RUN has answered."""
+    verdict: int = struct.unpack_from("=I", answered, 4)[0]
+    return verdict

@@ -197,6 +197,11 @@ def stop_listening(listener: socket.socket) -> None:
         listener.shutdown(socket.SHUT_RDWR)
 
 
+def bound(sock: socket.socket) -> bool:
+    """It is bound to one interface: by SO_BINDTODEVICE, or as one at a link-local address is."""
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 64).strip(b"\0"))
+
+
 def takes_no_ipv4(sock: socket.socket) -> bool | None:
     """IPV6_V6ONLY of an IPv6 socket; None for an IPv4 one."""
     if sock.family != socket.AF_INET6:

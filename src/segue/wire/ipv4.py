@@ -71,11 +71,17 @@ class Packet:
 
 
 def emit(
-    addresses: bytes, protocol: int, payload: bytes, *, identification: int = 0, ttl: int = 64
+    addresses: bytes,
+    protocol: int,
+    payload: bytes,
+    *,
+    identification: int = 0,
+    ttl: int = 64,
+    tos: int = 0,
 ) -> bytes:
     """A packet that is not to be fragmented; ``addresses`` is source and target together."""
     length = SHORTEST + len(payload)
     header = _SUMMED.pack(
-        0x45, 0, length, identification & 0xFFFF, _DONT_FRAGMENT, ttl, protocol, 0, addresses
+        0x45, tos, length, identification & 0xFFFF, _DONT_FRAGMENT, ttl, protocol, 0, addresses
     )
     return header[:10] + checksum.internet(header).to_bytes(2, "big") + addresses + payload

@@ -47,6 +47,6 @@ class Packet:
         return memoryview(self._data)[HEADER : HEADER + self.length]
 
 
-def emit(addresses: bytes, protocol: int, payload: bytes, *, hops: int = 64) -> bytes:
-    """A packet; ``addresses`` is source and target together, 32 bytes."""
-    return _FIRST.pack(_VERSION, len(payload), protocol, hops) + addresses + payload
+def emit(addresses: bytes, protocol: int, payload: bytes, *, hops: int = 64, tos: int = 0) -> bytes:
+    """A packet; ``addresses`` is source and target together, 32 bytes; ``tos`` its class."""
+    return _FIRST.pack(_VERSION | tos << 20, len(payload), protocol, hops) + addresses + payload

@@ -1,0 +1,51 @@
+"""What TCP has of a socket: its accept queue, what is unread, and what lies over it."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from segue.errors import KernelError
+
+_SO_PROTOCOL = 38
+_TCP_ULP = 31
+# struct tcp_info: of a listener tcpi_unacked is the queue, tcpi_sacked the backlog.
+_QUEUE_AT = 24
+
+
+def accepting(listener: socket.socket) -> tuple[int, int]:
+    """How many connections wait in a listener's accept queue, and its backlog."""
+    data = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _QUEUE_AT + 8)
+    queue, backlog = struct.unpack_from("=II", data, _QUEUE_AT)
+    return queue, backlog
+
+
+def peek(connection: socket.socket, most: int) -> bytes:
+    """The next unread bytes, left where they are; fewer when an urgent mark is among them.
+
+    Raises KernelError.
+    """
+    if not most:
+        return b""
+    try:
+        return connection.recv(most, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return b""
+    except OSError as error:
+        doing = "looking at what a connection has not read"
+        raise KernelError("recv", error.errno or 0, doing) from error
+
+
+def plain(connection: socket.socket) -> bool:
+    """It is TCP, neither MPTCP nor with a layer of the kernel over it such as TLS (TCP_ULP)."""
+    if connection.getsockopt(socket.SOL_SOCKET, _SO_PROTOCOL) != socket.IPPROTO_TCP:
+        return False
+    return not connection.getsockopt(socket.IPPROTO_TCP, _TCP_ULP, 16).strip(b"\0")
+
+
+def traffic_class(connection: socket.socket) -> int:
+    """What is in the header of its packets: IP_TOS, or IPV6_TCLASS."""
+    mapped = connection.getsockname()[0].startswith("::ffff:")
+    if connection.family == socket.AF_INET6 and not mapped:
+        return max(0, connection.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS))
+    return connection.getsockopt(socket.IPPROTO_IP, socket.IP_TOS)
