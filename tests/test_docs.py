@@ -18,6 +18,7 @@ TOP = {
     ".gitignore",
     "CONTRIBUTING.md",
     "LICENSE",
+    "LICENSE.MIT",
     "Makefile",
     "README.md",
     "SECURITY.md",

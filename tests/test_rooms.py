@@ -64,6 +64,7 @@ PURE_FILES = [
     "linux/bpf_attr.py",
     "linux/schedstat.py",
     "observe/balance.py",
+    "observe/carrying.py",
     "observe/stall.py",
     "supervisor/control/requests.py",
     "supervisor/control/status.py",

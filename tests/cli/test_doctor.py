@@ -9,7 +9,7 @@ import pytest
 
 from segue.cli.main import main
 from segue.errors import KernelError
-from segue.linux import features, prctl
+from segue.linux import features, prctl, sysctl
 from segue.linux.netlink import Netlink
 
 
@@ -28,6 +28,22 @@ def test_doctor_says_what_a_restart_would_lose(
     assert "the engine migrate" in said
     row = next(line for line in said.splitlines() if line.startswith("127.0.0.1:8080"))
     assert row.split()[-5:] == ["1", "3", "0", "0", "3"]
+
+
+@pytest.mark.root
+@pytest.mark.kernel("6.9")
+def test_doctor_says_whether_connections_can_be_carried(
+    netns: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Proven by carrying one; else why not."""
+    said = []
+    for syncookies in ("1", "0"):
+        sysctl.write("net.ipv4.tcp_syncookies", syncookies)
+        assert main(["doctor"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        said.append(next(one for one in lines if one.startswith("accepted connections can be")))
+    assert ": yes, one went to another listener" in said[0]
+    assert ": no, net.ipv4.tcp_syncookies is 0" in said[1]
 
 
 @pytest.mark.root

@@ -13,6 +13,7 @@ from rich.table import Table
 from segue.address import Address
 from segue.cli.shared.console import output_console
 from segue.cli.shared.telling import cell
+from segue.engine.carry_trial import try_carry
 from segue.engine.defects import KernelRelease, forbids_migration, wakes
 from segue.engine.select import (
     SYSCTL,
@@ -52,6 +53,7 @@ def doctor(address: str | None) -> int:
         trial = Experiment(error=forbidden) if forbidden and name != "drain" else attempt()
         table.add_row(name, *_judge(name, trial))
     console.print(table)
+    console.print(f"accepted connections can be carried: {_carries(try_carry())}", highlight=False)
     console.print()
     console.print(_features())
     console.print()
@@ -110,6 +112,14 @@ def _judge(name: str, trial: Experiment) -> tuple[str, str]:
             "a queued connection migrated, but did not wake the listener it came to",
         )
     return "[green]yes[/]", f"a queued connection migrated and was served {trial.where}"
+
+
+def _carries(trial: Experiment) -> str:
+    if trial.error:
+        return f"[red]no[/], {cell(trial.error)}"
+    return (
+        f"[green]yes[/], one went to another listener {trial.where}, and its client noticed nothing"
+    )
 
 
 def notes(*, migrates: bool) -> list[str]:

@@ -108,7 +108,7 @@ def _named(refusals: list[str]) -> list[tuple[str, str]]:
 
 def try_migrate() -> Experiment:
     """Whether an eBPF program migrates here; in a network namespace of its own if it may."""
-    return _apart(lambda: experiment(Migrate()))
+    return apart(lambda: experiment(Migrate()))
 
 
 def try_hash() -> Experiment:
@@ -128,7 +128,7 @@ def try_hash() -> Experiment:
 def try_drain() -> Experiment:
     """Whether classic BPF steers here; ``migrated`` then says that it went where it should."""
     steering, listeners = Drain(), []
-    address = _free_address()
+    address = free_address()
     try:
         for slot in (0, 1):
             listeners.append(open_listener(address, backlog=8))
@@ -157,8 +157,11 @@ def _arrives(steering: Steering, slot: int, listener: socket.socket, address: Ad
     return True
 
 
-def _apart(work: Callable[[], Experiment]) -> Experiment:
-    """Do it in a thread that enters a network namespace of its own, else right here."""
+def apart(work: Callable[[], Experiment]) -> Experiment:
+    """Do it in a thread that enters a network namespace of its own, else right here.
+
+    What ``work`` raises of Segue's errors becomes the ``error``.
+    """
     result: list[Experiment] = []
 
     def inside() -> None:
@@ -199,7 +202,7 @@ def experiment(steering: Steering) -> Experiment:
 
 
 def _experiment(steering: Steering, open_sockets: list[socket.socket]) -> Experiment:
-    address = _free_address()
+    address = free_address()
     first = open_listener(address, backlog=8)
     open_sockets.append(first)
     second = open_listener(address, backlog=8)
@@ -224,7 +227,7 @@ def _experiment(steering: Steering, open_sockets: list[socket.socket]) -> Experi
         return Experiment(migrated=child.recv(1) == b"?", woken=woken)
 
 
-def _free_address() -> Address:
+def free_address() -> Address:
     """A loopback address nobody has now.  A port the kernel chose is lost by a second listen(),
     so it is only asked which one is free.
     """

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: MIT OR GPL-2.0-only
+"""The classifier that puts a carried connection into an accept queue.
+
+This file is under the MIT licence or the GNU General Public License, version 2, at your choice
+(LICENSE.MIT), and says so to the kernel, which lets only such programs call
+``bpf_sk_assign_tcp_reqsk``.
+
+A packet whose addresses and ports are in the map makes the connection of which it is a part, once
+no socket has those any more, and if its sequence numbers are the right ones: the kernel takes its
+listener, makes a child with the attributes in the map, and queues it where its reuseport selection
+says.  What is not the right one, or comes while there is no room, is dropped, and comes again.  A
+reset takes the entry out.  An entry that is older than it says is none.  Other packets pass.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+
+from segue.bpf import asm
+from segue.bpf.insn import (
+    FP,
+    R0,
+    R1,
+    R2,
+    R3,
+    R4,
+    R5,
+    R6,
+    R7,
+    R8,
+    R9,
+    Alu,
+    Helper,
+    Instruction,
+    Jump,
+    Size,
+)
+
+LICENSE = "Dual MIT/GPL"
+FUNCTION = "bpf_sk_assign_tcp_reqsk"
+NEEDS = "Linux 6.9 or later"
+
+KEY_BYTES = 36
+VALUE_BYTES = 40
+# The value: struct bpf_tcp_req_attrs, then what follows.
+_ATTRIBUTES = 20
+_SEQ = 20  # of the first byte that the child gets, in network order
+_ACK = 24  # in network order
+_REFUSED = 28  # the negative error number of the kernel's function, the last one
+_UNTIL = 32  # nanoseconds of CLOCK_MONOTONIC
+
+# struct __sk_buff
+_PROTOCOL = 16
+_IPV4 = socket.htons(0x0800)
+_IPV6 = socket.htons(0x86DD)
+_STATE = 72  # of struct bpf_sock
+_LISTEN = 10
+_NAMESPACE_OF_THE_PACKET = -1  # BPF_F_CURRENT_NETNS
+_SYN, _RST, _ACK_FLAG = 0x02, 0x04, 0x10
+# On the stack.
+_KEY = -40  # addresses and ports as in the packet, which is what struct bpf_sock_tuple has
+_BYTES = -56
+_NEXT, _DROP = -1, 2  # TCX_NEXT, TCX_DROP
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A connection that is to be made; ``seq``, ``ack`` and the clocks are modulo 2**32."""
+
+    seq: int
+    ack: int
+    peer_clock: int  # the last timestamp of the client
+    own_clock: int  # ours
+    mss: int
+    receive_scale: int
+    send_scale: int
+    scaling: bool
+    sack: bool
+    timestamps: bool
+    until: int
+
+    def encode(self) -> bytes:
+        """The map's value."""
+        return b"".join(
+            (
+                self.peer_clock.to_bytes(4, "little"),
+                self.own_clock.to_bytes(4, "little"),
+                self.mss.to_bytes(2, "little"),
+                bytes((self.receive_scale, self.send_scale, 0)),  # no ECN: it was not looked at
+                bytes((self.scaling, self.sack, self.timestamps, 0, 0, 0, 0)),
+                self.seq.to_bytes(4, "big"),
+                self.ack.to_bytes(4, "big"),
+                bytes(4),
+                self.until.to_bytes(8, "little"),
+            )
+        )
+
+
+def key(addresses: bytes, ports: bytes) -> bytes:
+    """The map's key: the client's address and the server's, its port and the server's."""
+    return (addresses + ports).ljust(KEY_BYTES, b"\0")
+
+
+def refused(value: bytes) -> int:
+    """The error number with which the kernel refused the entry; 0 when it did not."""
+    return -int.from_bytes(value[_REFUSED : _REFUSED + 4], "little", signed=True)
+
+
+def program(entries: int, function: int, header: int) -> list[Instruction]:
+    """``entries`` is the map's descriptor, ``function`` FUNCTION by the kernel's number.
+
+    ``header`` is how many bytes the link has before a packet.
+    """
+    return asm.assemble(
+        [
+            asm.mov_reg(R6, R1),
+            *(asm.store_imm(Size.U64, FP, _KEY + at, 0) for at in range(0, 40, 8)),
+            asm.load(Size.U32, R2, R6, _PROTOCOL),
+            asm.jump_imm(Jump.EQ, R2, _IPV4, "IPv4"),
+            asm.jump_imm(Jump.EQ, R2, _IPV6, "IPv6"),
+            asm.jump("next"),
+            asm.Label("IPv4"),
+            *_bytes(header, _BYTES, 12),
+            asm.load(Size.U8, R2, FP, _BYTES),
+            asm.jump_imm(Jump.NE, R2, 0x45, "next"),  # no options
+            asm.load(Size.U8, R2, FP, _BYTES + 9),
+            asm.jump_imm(Jump.NE, R2, socket.IPPROTO_TCP, "next"),
+            asm.load(Size.U16, R2, FP, _BYTES + 6),
+            asm.jump_imm(Jump.SET, R2, socket.htons(0x3FFF), "next"),  # no fragment
+            *_bytes(header + 12, _KEY, 12),
+            asm.mov_imm(R9, header + 20),
+            asm.jump("known?"),
+            asm.Label("IPv6"),
+            *_bytes(header + 6, _BYTES, 1),
+            asm.load(Size.U8, R2, FP, _BYTES),
+            asm.jump_imm(Jump.NE, R2, socket.IPPROTO_TCP, "next"),
+            *_bytes(header + 8, _KEY, 36),
+            asm.mov_imm(R9, header + 40),
+            asm.Label("known?"),
+            *_entry(entries, Helper.MAP_LOOKUP_ELEM),
+            asm.jump_imm(Jump.EQ, R0, 0, "next"),
+            asm.mov_reg(R7, R0),
+            asm.call(Helper.KTIME_GET_NS),
+            asm.load(Size.U64, R2, R7, _UNTIL),
+            asm.jump_reg(Jump.GT, R0, R2, "next"),
+            *_listener(header + 20),
+            *_right_segment(entries),
+            *_child(function),
+            asm.Label("release and drop"),
+            *_release(),
+            asm.Label("drop"),
+            asm.mov_imm(R0, _DROP),
+            asm.leave(),
+            asm.Label("release and next"),
+            *_release(),
+            asm.Label("next"),
+            asm.mov_imm(R0, _NEXT),
+            asm.leave(),
+        ]
+    )
+
+
+def _bytes(offset: int, place: int, count: int) -> list[asm.Item]:
+    """So many bytes of the packet onto the stack."""
+    return [
+        asm.mov_reg(R1, R6),
+        asm.mov_imm(R2, offset),
+        asm.mov_reg(R3, FP),
+        asm.alu_imm(Alu.ADD, R3, place),
+        asm.mov_imm(R4, count),
+        asm.call(Helper.SKB_LOAD_BYTES),
+        asm.jump_imm(Jump.NE, R0, 0, "next"),
+    ]
+
+
+def _entry(entries: int, helper: Helper) -> list[asm.Item]:
+    return [
+        asm.load_map(R1, entries),
+        asm.mov_reg(R2, FP),
+        asm.alu_imm(Alu.ADD, R2, _KEY),
+        asm.call(helper),
+    ]
+
+
+def _listener(of_ipv4: int) -> list[asm.Item]:
+    """In R8 the listener; a connection with these ports has the packet to itself."""
+    return [
+        asm.mov_imm(R3, KEY_BYTES),
+        asm.jump_imm(Jump.NE, R9, of_ipv4, "look up"),
+        asm.mov_imm(R3, 12),
+        asm.Label("look up"),
+        asm.mov_reg(R1, R6),
+        asm.mov_reg(R2, FP),
+        asm.alu_imm(Alu.ADD, R2, _KEY),
+        asm.mov_imm(R4, _NAMESPACE_OF_THE_PACKET),
+        asm.mov_imm(R5, 0),
+        asm.call(Helper.SKC_LOOKUP_TCP),
+        asm.jump_imm(Jump.EQ, R0, 0, "drop"),
+        asm.mov_reg(R8, R0),
+        asm.load(Size.U32, R2, R8, _STATE),
+        asm.jump_imm(Jump.NE, R2, _LISTEN, "release and next"),
+    ]
+
+
+def _right_segment(entries: int) -> list[asm.Item]:
+    """An ACK with the entry's sequence numbers goes on."""
+    return [
+        asm.mov_reg(R1, R6),
+        asm.mov_reg(R2, R9),
+        asm.alu_imm(Alu.ADD, R2, 4),
+        asm.mov_reg(R3, FP),
+        asm.alu_imm(Alu.ADD, R3, _BYTES),
+        asm.mov_imm(R4, 12),
+        asm.call(Helper.SKB_LOAD_BYTES),
+        asm.jump_imm(Jump.NE, R0, 0, "release and next"),
+        asm.load(Size.U8, R2, FP, _BYTES + 9),
+        asm.jump_imm(Jump.SET, R2, _RST, "reset"),
+        asm.jump_imm(Jump.SET, R2, _SYN, "release and next"),
+        asm.jump_imm(Jump.SET, R2, _ACK_FLAG, "acknowledges"),
+        asm.jump("release and drop"),
+        asm.Label("reset"),
+        *_entry(entries, Helper.MAP_DELETE_ELEM),
+        asm.jump("release and next"),
+        asm.Label("acknowledges"),
+        asm.load(Size.U32, R2, FP, _BYTES),
+        asm.load(Size.U32, R3, R7, _SEQ),
+        asm.jump_reg(Jump.NE, R2, R3, "release and drop"),
+        asm.load(Size.U32, R2, FP, _BYTES + 4),
+        asm.load(Size.U32, R3, R7, _ACK),
+        asm.jump_reg(Jump.NE, R2, R3, "release and drop"),
+    ]
+
+
+def _child(function: int) -> list[asm.Item]:
+    copy: list[asm.Item] = []
+    for at in range(0, _ATTRIBUTES, 4):
+        copy += [
+            asm.load(Size.U32, R2, R7, at),
+            asm.store_reg(Size.U32, FP, _KEY + at, R2),
+        ]
+    return [
+        asm.mov_reg(R1, R8),
+        asm.call(Helper.SKC_TO_TCP_SOCK),
+        asm.jump_imm(Jump.EQ, R0, 0, "release and drop"),
+        *copy,
+        asm.mov_reg(R1, R6),
+        asm.mov_reg(R2, R0),
+        asm.mov_reg(R3, FP),
+        asm.alu_imm(Alu.ADD, R3, _KEY),
+        asm.mov_imm(R4, _ATTRIBUTES),
+        asm.call_kernel(function),
+        asm.jump_imm(Jump.EQ, R0, 0, "release and next"),
+        asm.store_reg(Size.U32, R7, _REFUSED, R0),
+    ]
+
+
+def _release() -> list[asm.Item]:
+    return [asm.mov_reg(R1, R8), asm.call(Helper.SK_RELEASE)]

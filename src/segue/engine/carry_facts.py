@@ -1,0 +1,112 @@
+"""What is known before a connection is carried: of the host, the targets, the connection."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+
+from segue.bpf.btf import Btf
+from segue.errors import KernelError, NotSupported
+from segue.linux import conntrack, socket_filter, sockopt, sysctl, tcp_queue, tcp_repair
+from segue.observe.carrying import Held, Host, Outside, Target
+from segue.wire import ipv4, ipv6, tcp
+
+_TYPES = "/sys/kernel/btf/vmlinux"
+_MAPPED = bytes(10) + b"\xff\xff"
+_WIDEST = 65_535
+_SETTINGS = {
+    "syncookies": "net.ipv4.tcp_syncookies",
+    "timestamps": "net.ipv4.tcp_timestamps",
+    "sack": "net.ipv4.tcp_sack",
+    "window_scaling": "net.ipv4.tcp_window_scaling",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The two ends as they are in a packet: the client's first."""
+
+    addresses: bytes
+    ports: bytes
+    here: str
+
+    @property
+    def version(self) -> int:
+        """Of IP: 4 or 6."""
+        return 4 if len(self.addresses) == 8 else 6
+
+    @classmethod
+    def of(cls, connection: socket.socket) -> Pair:
+        """Those of a connection, which its owner has accepted.  Raises KernelError."""
+        try:
+            peer, here = connection.getpeername(), connection.getsockname()
+        except OSError as error:
+            doing = "asking for the ends of a connection"
+            raise KernelError("getpeername", error.errno or 0, doing) from error
+        packed = [ipaddress.ip_address(end[0].partition("%")[0]).packed for end in (peer, here)]
+        if packed[1].startswith(_MAPPED):  # IPv4 at a dual-stack listener
+            packed = [one[12:] for one in packed]
+        ports = b"".join(end[1].to_bytes(2, "big") for end in (peer, here))
+        return cls(b"".join(packed), ports, str(ipaddress.ip_address(packed[1])))
+
+    def packet(self, held: Held, payload: bytes, tos: int) -> bytes:
+        """The client's last segment: what is unread, or an acknowledgement alone."""
+        window = min(_WIDEST, held.snd_wnd >> held.snd_wscale)
+        flags = tcp.ACK | (tcp.PSH if payload else 0)
+        segment = tcp.emit(
+            self.addresses,
+            self.ports,
+            held.copied_seq,
+            held.snd_nxt,
+            flags,
+            window,
+            payload=payload,
+        )
+        emit = ipv4.emit if self.version == 4 else ipv6.emit
+        return emit(self.addresses, socket.IPPROTO_TCP, segment, tos=tos)
+
+
+def types() -> Btf:
+    """The running kernel's.  Raises NotSupported."""
+    try:
+        with open(_TYPES, "rb") as file:
+            return Btf(file.read())
+    except OSError as error:
+        raise NotSupported(
+            "carrying connections",
+            "a kernel that describes its own types (CONFIG_DEBUG_INFO_BTF)",
+            f"{_TYPES} cannot be read ({error.strerror})",
+        ) from None
+
+
+def host() -> Host:
+    """The settings of this network namespace.  Raises KernelError, NotSupported."""
+    return Host(**{name: int(sysctl.read(setting)) for name, setting in _SETTINGS.items()})
+
+
+def target(listener: socket.socket) -> Target:
+    """A listener as one that a connection may come to."""
+    queue, backlog = tcp_queue.accepting(listener)
+    return Target(
+        queue=queue,
+        backlog=backlog,
+        receive_buffer=listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF),
+        bound=sockopt.bound(listener),
+        plain=tcp_queue.plain(listener),
+    )
+
+
+def outside(connection: socket.socket) -> Outside:
+    """What can be read of a connection by anybody who has it.  Raises KernelError."""
+    try:
+        original = conntrack.original_target(connection)
+        return Outside(
+            connected=tcp_repair.connected(connection),
+            plain=tcp_queue.plain(connection),
+            bound=sockopt.bound(connection),
+            filtered=socket_filter.present(connection),
+            translated=original is not None and original != connection.getsockname()[:2],
+        )
+    except OSError as error:
+        raise KernelError("getsockopt", error.errno or 0, "looking at a connection") from error

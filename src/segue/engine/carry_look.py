@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: MIT OR GPL-2.0-only
+"""The two programs that a carry needs beside the classifier: what looks, and what holds.
+
+This file is under the MIT licence or the GNU General Public License, version 2, at your choice
+(LICENSE.MIT), as the classifier is: the kernel shows its structures only to such programs.
+
+*Look* reads a connection's own structure in the kernel, without repair mode: it is run by hand, and
+writes into a map.  *Hold* is the connection's filter until a time in a map.  Until then, and for as
+long as the connection is in repair mode, its owner gets nothing, and the client sends again.
+"""
+
+from __future__ import annotations
+
+from segue.bpf import asm
+from segue.bpf.btf import Btf
+from segue.bpf.btf_fields import Field, field
+from segue.bpf.insn import (
+    FP,
+    R0,
+    R1,
+    R2,
+    R3,
+    R4,
+    R5,
+    R6,
+    R7,
+    R8,
+    R9,
+    Alu,
+    Helper,
+    Instruction,
+    Jump,
+    Size,
+)
+
+_NAMESPACE_OF_THE_PACKET = -1  # BPF_F_CURRENT_NETNS
+_SKB_SK = 168  # of struct __sk_buff
+_COMMON = "inet_conn.icsk_inet.sk.__sk_common."
+# In the order of ``Held``.
+_FIELDS = (
+    f"{_COMMON}skc_state",
+    "rcv_nxt",
+    "snd_nxt",
+    "snd_una",
+    "write_seq",
+    "copied_seq",
+    "snd_wl1",
+    "snd_wnd",
+    "urg_data",
+    "rx_opt.ts_recent",
+    "rx_opt.mss_clamp",
+    "rx_opt.snd_wscale",
+    "rx_opt.rcv_wscale",
+    "rx_opt.wscale_ok",
+    "rx_opt.sack_ok",
+    "rx_opt.tstamp_ok",
+    "tcp_usec_ts",
+)
+_TUPLE_BYTES = 40  # 36 are used
+LOOK_BYTES = _TUPLE_BYTES + 8 * len(_FIELDS)
+THERE, NOBODY, ENDING = 0, 1, 2  # verdicts of the look
+
+IPV4_TUPLE, IPV6_TUPLE = 12, 36
+
+
+def fields(btf: Btf) -> list[Field]:
+    """Where they are in this kernel's struct tcp_sock.  Raises NotSupported."""
+    return [field(btf, "tcp_sock", way) for way in _FIELDS]
+
+
+def asked(four: bytes) -> bytes:
+    """The map's value before a look at the connection with these addresses and ports."""
+    return four.ljust(LOOK_BYTES, b"\0")
+
+
+def seen(value: bytes) -> list[int]:
+    """The fields from the map's value after it."""
+    places = range(_TUPLE_BYTES, LOOK_BYTES, 8)
+    return [int.from_bytes(value[at : at + 8], "little") for at in places]
+
+
+def look(found: int, where: list[Field], tuple_bytes: int) -> list[Instruction]:
+    """A classifier that returns THERE; NOBODY when a packet would find neither a connection nor a
+    listener; or ENDING when it would find what is no full socket, such as TIME_WAIT.
+
+    ``found`` is the map's descriptor.  For packets of IPv4 or of IPv6, by how many bytes of the
+    map's value are the tuple.
+    """
+    items: list[asm.Item] = [
+        asm.mov_reg(R6, R1),
+        asm.store_imm(Size.U32, FP, -4, 0),
+        asm.load_map(R1, found),
+        asm.mov_reg(R2, FP),
+        asm.alu_imm(Alu.ADD, R2, -4),
+        asm.call(Helper.MAP_LOOKUP_ELEM),
+        asm.jump_imm(Jump.EQ, R0, 0, "none"),
+        asm.mov_reg(R7, R0),
+        asm.mov_reg(R1, R6),
+        asm.mov_reg(R2, R7),
+        asm.mov_imm(R3, tuple_bytes),
+        asm.mov_imm(R4, _NAMESPACE_OF_THE_PACKET),
+        asm.mov_imm(R5, 0),
+        asm.call(Helper.SKC_LOOKUP_TCP),
+        asm.jump_imm(Jump.EQ, R0, 0, "none"),
+        asm.mov_reg(R8, R0),
+        asm.mov_reg(R1, R8),
+        asm.call(Helper.SKC_TO_TCP_SOCK),
+        asm.jump_imm(Jump.EQ, R0, 0, "ending"),
+        asm.mov_reg(R9, R0),
+    ]
+    for number, one in enumerate(where):
+        items += [*_load(R2, R9, one), asm.store_reg(Size.U64, R7, _TUPLE_BYTES + 8 * number, R2)]
+    return asm.assemble(
+        [
+            *items,
+            asm.mov_reg(R1, R8),
+            asm.call(Helper.SK_RELEASE),
+            asm.mov_imm(R0, THERE),
+            asm.leave(),
+            asm.Label("ending"),
+            asm.mov_reg(R1, R8),
+            asm.call(Helper.SK_RELEASE),
+            asm.mov_imm(R0, ENDING),
+            asm.leave(),
+            asm.Label("none"),
+            asm.mov_imm(R0, NOBODY),
+            asm.leave(),
+        ]
+    )
+
+
+def hold(until: int, btf: Btf) -> list[Instruction]:
+    """A socket's filter; ``until`` is the descriptor of a map from cookies to a time in ns."""
+    return asm.assemble(
+        [
+            asm.mov_reg(R6, R1),
+            asm.call(Helper.GET_SOCKET_COOKIE),
+            asm.store_reg(Size.U64, FP, -8, R0),
+            asm.load_map(R1, until),
+            asm.mov_reg(R2, FP),
+            asm.alu_imm(Alu.ADD, R2, -8),
+            asm.call(Helper.MAP_LOOKUP_ELEM),
+            asm.jump_imm(Jump.EQ, R0, 0, "pass"),
+            asm.load(Size.U64, R7, R0, 0),
+            asm.call(Helper.KTIME_GET_NS),
+            asm.jump_reg(Jump.GT, R7, R0, "drop"),
+            asm.load(Size.U64, R1, R6, _SKB_SK),
+            asm.jump_imm(Jump.EQ, R1, 0, "pass"),
+            asm.call(Helper.SKC_TO_TCP_SOCK),
+            asm.jump_imm(Jump.EQ, R0, 0, "pass"),
+            *_load(R2, R0, field(btf, "tcp_sock", "repair")),
+            asm.jump_imm(Jump.NE, R2, 0, "drop"),
+            asm.Label("pass"),
+            asm.mov_imm(R0, -1),
+            asm.leave(),
+            asm.Label("drop"),
+            asm.mov_imm(R0, 0),
+            asm.leave(),
+        ]
+    )
+
+
+def _load(target: int, source: int, where: Field) -> list[asm.Item]:
+    loading: list[asm.Item] = [asm.load(where.size, target, source, where.offset)]
+    if not where.whole:
+        loading += [
+            asm.alu_imm(Alu.RSH, target, where.shift),
+            asm.alu_imm(Alu.AND, target, (1 << where.bits) - 1),
+        ]
+    return loading

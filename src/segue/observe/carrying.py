@@ -1,0 +1,169 @@
+"""Whether an accepted connection may be carried to another listener: a rule over values.
+
+*Carried*: it is taken out of the process that accepted it, and put into the accept queue of another
+listener of its group, with the same sequence numbers.  What is refused here is refused before
+anything is done to the connection.  Most of it could not be found out afterwards: the kernel makes
+the new connection without a word about what it cannot give it, or not at all, when there is no way
+back.
+
+An answer is *owed* unless the client's last segment acknowledged something and carried nothing.
+That an answer is whole, the kernel does not know: one in several writes looks finished in its
+pauses.  Whoever asks for a carry must know more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+ESTABLISHED, LISTEN = 1, 10  # enum tcp_state of the kernel
+# The first window of the connection that is made; what does not fit would be acknowledged and lost.
+MOST_UNREAD = 60_000
+# The kernel raises a smaller one to this (the defaults of RFC 9293 and of RFC 8200, less headers).
+LEAST_MSS = {4: 536, 6: 1220}
+
+
+class Refusal(Enum):
+    """Why a connection is left where it is; the value is the sentence."""
+
+    SYNCOOKIES_OFF = "net.ipv4.tcp_syncookies is 0: the kernel would reset what is carried"
+    TIMESTAMPS_OFF = "net.ipv4.tcp_timestamps is 0, and the connection has timestamps"
+    SACK_OFF = "net.ipv4.tcp_sack is 0, and the connection has selective acknowledgements"
+    SCALING_OFF = "net.ipv4.tcp_window_scaling is 0, and the connection has window scaling"
+    NO_TARGET = "no other listener is there for it"
+    TARGET_FULL = "a listener that it might come to has no room in its queue"
+    BOUND = "it, or a listener that it might come to, is bound to one interface"
+    NOT_TCP = (
+        "it, or a listener that it might come to, is not plain TCP: Multipath TCP, or with a layer"
+        " of the kernel such as TLS"
+    )
+    FILTERED = "it has a filter of its own, whose place the hold would take"
+    TRANSLATED = "its client connected to another address or port (NAT)"
+    NOT_FOUND = "no such connection is found here: it has ended, or is link-local"
+    NOT_ESTABLISHED = "it is not established: one side has ended it"
+    UNACKNOWLEDGED = "its client has not acknowledged all that was written"
+    URGENT = "it has urgent data, or data that cannot be looked at"
+    UNREAD = f"more of it is unread than fits in a first window ({MOST_UNREAD} bytes or less)"
+    OWED = "an answer is owed"
+    SMALL_MSS = "its client takes only segments smaller than the kernel's least"
+    MICROSECONDS = "its timestamps count microseconds"
+    OWNER_RUNS = "its owner could not be stopped (ptrace)"
+    LATE = "this machine was too busy: the hold was about to end"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The settings of the network namespace that count."""
+
+    syncookies: int = 1
+    timestamps: int = 1
+    sack: int = 1
+    window_scaling: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A listener that the connection might come to."""
+
+    queue: int  # connections that wait in its accept queue
+    backlog: int  # it holds one more
+    receive_buffer: int  # SO_RCVBUF, of which half is the window
+    bound: bool = False  # to an interface
+    plain: bool = True  # TCP, and not Multipath TCP
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What is known of a connection before it is held."""
+
+    connected: bool = True
+    plain: bool = True
+    bound: bool = False
+    filtered: bool = False
+    translated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the kernel has of a connection, read while nothing more reaches it.
+
+    Sequence numbers are as on the wire, modulo 2**32.  The names are those of struct tcp_sock.
+    """
+
+    state: int
+    rcv_nxt: int
+    snd_nxt: int
+    snd_una: int
+    write_seq: int
+    copied_seq: int  # up to here its owner has read
+    snd_wl1: int  # the first byte of the segment that last acknowledged or carried something
+    snd_wnd: int  # bytes
+    urg_data: int
+    ts_recent: int
+    mss_clamp: int  # the client's MSS option, and no more than the owner's
+    snd_wscale: int
+    rcv_wscale: int
+    wscale_ok: int
+    sack_ok: int
+    tstamp_ok: int
+    usec: int
+
+    @property
+    def unread(self) -> int:
+        """Bytes that its owner has not read."""
+        return (self.rcv_nxt - self.copied_seq) % (1 << 32)
+
+
+def before(host: Host, outside: Outside, targets: list[Target]) -> Refusal | None:
+    """Why it is not to be tried at all; None when it may be."""
+    if not host.syncookies:
+        return Refusal.SYNCOOKIES_OFF
+    if not outside.connected:
+        return Refusal.NOT_ESTABLISHED
+    if not outside.plain or not all(one.plain for one in targets):
+        return Refusal.NOT_TCP
+    if not targets:
+        return Refusal.NO_TARGET
+    if outside.bound or any(one.bound for one in targets):
+        return Refusal.BOUND
+    if any(one.queue > one.backlog for one in targets):
+        return Refusal.TARGET_FULL
+    if outside.filtered:
+        return Refusal.FILTERED
+    if outside.translated:
+        return Refusal.TRANSLATED
+    return None
+
+
+def room(targets: list[Target]) -> int:
+    """How much unread data any of them takes as the first of a connection."""
+    return min(MOST_UNREAD, *(one.receive_buffer // 2 for one in targets))
+
+
+def refusal(host: Host, held: Held, version: int, peeked: int, room: int) -> Refusal | None:
+    """Why it is let go again; None when it is to be carried.
+
+    ``version`` is 4 or 6, by the packets; of the unread bytes ``peeked`` could be looked at.
+    """
+    if held.state != ESTABLISHED:
+        return Refusal.NOT_ESTABLISHED
+    if held.snd_una != held.write_seq or held.snd_nxt != held.write_seq:
+        return Refusal.UNACKNOWLEDGED
+    if held.unread > room:
+        return Refusal.UNREAD
+    if held.urg_data or peeked != held.unread:
+        return Refusal.URGENT
+    # What is unread must be one segment, behind an answer that was acknowledged.
+    if held.snd_wl1 != held.copied_seq:
+        return Refusal.OWED
+    if held.usec:
+        return Refusal.MICROSECONDS
+    if held.mss_clamp < LEAST_MSS[version]:
+        return Refusal.SMALL_MSS
+    if held.tstamp_ok and not host.timestamps:
+        return Refusal.TIMESTAMPS_OFF
+    if held.sack_ok and not host.sack:
+        return Refusal.SACK_OFF
+    if held.wscale_ok and not host.window_scaling:
+        return Refusal.SCALING_OFF
+    return None

@@ -1,0 +1,145 @@
+"""Which connections are carried: the rule, refusal by refusal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segue.observe import carrying
+from segue.observe.carrying import Held, Host, Outside, Refusal, Target
+
+HOST = Host()
+TARGET = Target(queue=0, backlog=10, receive_buffer=131_072)
+IDLE = Held(
+    state=1,
+    rcv_nxt=1000,
+    snd_nxt=5000,
+    snd_una=5000,
+    write_seq=5000,
+    copied_seq=1000,
+    snd_wl1=1000,
+    snd_wnd=65_535,
+    urg_data=0,
+    ts_recent=7,
+    mss_clamp=1460,
+    snd_wscale=7,
+    rcv_wscale=7,
+    wscale_ok=1,
+    sack_ok=1,
+    tstamp_ok=1,
+    usec=0,
+)
+
+
+def judged(held: Held, host: Host = HOST, version: int = 4, peeked: int | None = None) -> Any:
+    seen = held.unread if peeked is None else peeked
+    return carrying.refusal(host, held, version, seen, carrying.MOST_UNREAD)
+
+
+@pytest.mark.parametrize(
+    ("host", "outside", "targets", "why"),
+    [
+        (HOST, Outside(), [TARGET], None),
+        (Host(syncookies=2), Outside(), [TARGET], None),
+        (Host(syncookies=0), Outside(), [TARGET], Refusal.SYNCOOKIES_OFF),
+        (HOST, Outside(connected=False), [TARGET], Refusal.NOT_ESTABLISHED),
+        (HOST, Outside(plain=False), [TARGET], Refusal.NOT_TCP),
+        (HOST, Outside(), [TARGET, replace(TARGET, plain=False)], Refusal.NOT_TCP),
+        (HOST, Outside(), [], Refusal.NO_TARGET),
+        (HOST, Outside(bound=True), [TARGET], Refusal.BOUND),
+        (HOST, Outside(), [TARGET, replace(TARGET, bound=True)], Refusal.BOUND),
+        (HOST, Outside(), [replace(TARGET, queue=10)], None),  # one more than the backlog
+        (HOST, Outside(), [TARGET, replace(TARGET, queue=11)], Refusal.TARGET_FULL),
+        (HOST, Outside(filtered=True), [TARGET], Refusal.FILTERED),
+        (HOST, Outside(translated=True), [TARGET], Refusal.TRANSLATED),
+    ],
+)
+def test_what_is_refused_before_anything(
+    host: Host, outside: Outside, targets: list[Target], why: Refusal | None
+) -> None:
+    """Of the host, of what can be read outside, and of the listeners."""
+    assert carrying.before(host, outside, targets) is why
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({}, None),
+        ({"state": 8}, Refusal.NOT_ESTABLISHED),  # CLOSE_WAIT
+        ({"state": 12}, Refusal.NOT_ESTABLISHED),
+        ({"snd_una": 4999}, Refusal.UNACKNOWLEDGED),
+        ({"write_seq": 5001}, Refusal.UNACKNOWLEDGED),  # written, and not sent yet
+        ({"snd_wl1": 900}, Refusal.OWED),
+        ({"rcv_nxt": 1100, "snd_wl1": 1000}, None),  # unread, behind a whole answer
+        ({"rcv_nxt": 1100, "snd_wl1": 900}, Refusal.OWED),
+        ({"rcv_nxt": 1000 + 60_001}, Refusal.UNREAD),
+        ({"urg_data": 0x100}, Refusal.URGENT),
+        ({"usec": 1}, Refusal.MICROSECONDS),
+        ({"mss_clamp": 535}, Refusal.SMALL_MSS),
+        ({"mss_clamp": 536}, None),
+        # Across the wrap.
+        ({"rcv_nxt": 10, "copied_seq": (1 << 32) - 10, "snd_wl1": (1 << 32) - 10}, None),
+    ],
+)
+def test_what_is_refused_once_it_is_held(change: dict[str, int], why: Refusal | None) -> None:
+    """Each by what the kernel has of the connection."""
+    assert judged(replace(IDLE, **change)) is why
+
+
+@pytest.mark.parametrize(
+    ("setting", "field", "why"),
+    [
+        ("timestamps", "tstamp_ok", Refusal.TIMESTAMPS_OFF),
+        ("sack", "sack_ok", Refusal.SACK_OFF),
+        ("window_scaling", "wscale_ok", Refusal.SCALING_OFF),
+    ],
+)
+def test_a_setting_counts_where_the_connection_has_the_option(
+    setting: str, field: str, why: Refusal
+) -> None:
+    """Turned off later, it takes the option from nobody else."""
+    host = Host(**{setting: 0})
+    assert judged(IDLE, host) is why
+    assert judged(replace(IDLE, **{field: 0}), host) is None
+
+
+def test_ipv6_has_a_larger_least_segment() -> None:
+    """1220 bytes, of which IPv4 knows nothing."""
+    assert judged(replace(IDLE, mss_clamp=1219), version=6) is Refusal.SMALL_MSS
+    assert judged(replace(IDLE, mss_clamp=1220), version=6) is None
+
+
+def test_data_that_cannot_be_looked_at_is_urgent() -> None:
+    """An urgent mark ends what can be peeked."""
+    assert judged(replace(IDLE, rcv_nxt=1100), peeked=40) is Refusal.URGENT
+
+
+@pytest.mark.parametrize(
+    ("buffers", "most"), [([131_072], 60_000), ([131_072, 8192], 4096), ([1 << 20], 60_000)]
+)
+def test_how_much_unread_data_finds_room(buffers: list[int], most: int) -> None:
+    """In the first window of whichever listener takes it."""
+    targets = [replace(TARGET, receive_buffer=one) for one in buffers]
+    assert carrying.room(targets) == most
+
+
+@given(st.builds(dict, **{name: st.integers(0, 3000) for name in (
+    "state", "rcv_nxt", "snd_nxt", "snd_una", "write_seq", "copied_seq", "snd_wl1"
+)}))  # fmt: skip
+def test_nothing_is_carried_that_is_not_idle(values: dict[str, int]) -> None:
+    """Established, all acknowledged, and the last segment acknowledged what was answered."""
+    held = replace(IDLE, **values)
+    if judged(held) is None:
+        assert held.state == carrying.ESTABLISHED
+        assert held.snd_una == held.snd_nxt == held.write_seq
+        assert held.snd_wl1 == held.copied_seq
+        assert held.unread <= carrying.MOST_UNREAD
+
+
+def test_each_refusal_says_something_else() -> None:
+    """A reason is counted by its sentence."""
+    assert len({one.value for one in Refusal}) == len(Refusal)
