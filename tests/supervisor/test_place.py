@@ -171,3 +171,20 @@ def test_a_source_comes_back_as_it_was() -> None:
     """Also one that a later version wrote, with more in it."""
     source = Source("/srv/current", "/srv/current/segue.toml", "d1")
     assert Source.from_json(source.to_json() | {"later": "x"}) == source
+
+
+def test_a_link_that_is_switched_during_the_look_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a look that finds nothing and the sentence about it."""
+    (tmp_path / "two").mkdir()
+    link = tmp_path / "current"
+    link.symlink_to("one")
+
+    def switched(place: Place) -> str:
+        link.unlink()
+        link.symlink_to("two")
+        return ""
+
+    monkeypatch.setattr(Place, "_link", switched)
+    assert Place(str(link)).resolved() == str(tmp_path / "two")

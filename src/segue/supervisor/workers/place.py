@@ -43,9 +43,17 @@ class Place:
     def open(self) -> int:
         """A descriptor of what the name leads to now, the caller's.  Raises StartRefused."""
         try:
-            return os.open(self.name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            return self._open()
         except OSError as error:
-            raise StartRefused(why_not(self.name, error.errno or 0, self._link())) from None
+            refused = StartRefused(why_not(self.name, error.errno or 0, self._link()))
+        # A deploy may have switched the link just now: then the sentence would be wrong.
+        try:
+            return self._open()
+        except OSError:
+            raise refused from None
+
+    def _open(self) -> int:
+        return os.open(self.name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def resolved(self) -> str:
         """The directory that the name leads to now, without links.  Raises StartRefused."""
