@@ -24,8 +24,9 @@ from segue.errors import SegueError, UsageError
 
 RESULTS = ROOT / "bench" / "results" / "kernels"
 PAGE = ROOT / "docs" / "KERNELS.md"
-# One that cannot migrate, one that wakes nobody (CVE-2026-46015), and whatever comes next.
-USUAL = ("5.10", "6.1.170", "newest")
+# One that cannot migrate, one that wakes nobody (CVE-2026-46015), one of long support that can
+# carry, and whatever comes next.
+USUAL = ("5.10", "6.1.170", "6.12", "newest")
 _RATE = 25.0  # what one processor without KVM can serve while it restarts
 _MOST_RATE = 1000.0
 _TESTS_LIMIT_S = 900.0

@@ -22,7 +22,9 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.harness import ROOT, Load, Segue, free_port, steady, wait_until
+from bench.kernels import missing
 from segue.engine import select
+from segue.engine.carry_trial import try_carry
 from segue.engine.defects import KernelRelease, forbids_migration, unwoken
 from segue.engine.loaded import load
 from segue.engine.select import EngineChoice
@@ -87,6 +89,12 @@ def policies() -> Step:
         except SegueError as error:
             refused[name] = str(error)
     return {"policies": len(LIBRARY), "refused": refused}
+
+
+def carry() -> Step:
+    """Whether an accepted connection is carried here, and why not, as ``segue doctor`` finds it."""
+    trial = try_carry()
+    return {"carried": trial.migrated, "woken": trial.woken, "why": trial.error}
 
 
 def restarts(chosen: EngineChoice, rate: float) -> Step:
@@ -227,7 +235,7 @@ def tests(where: str, limit: float) -> Step:
     begun = time.monotonic()
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rfE", where]
     running = subprocess.Popen(
-        [*argv, "--timeout", "240"],
+        [*argv, "--timeout", "240", "--durations", "15"],
         cwd=ROOT,
         env={**os.environ, **_SLOW},
         stdin=subprocess.DEVNULL,
@@ -288,10 +296,12 @@ def main(args: list[str]) -> None:
         "kernel": kernel,
         "choice": choice,
         "policies": policies,
+        "carry": carry,
         "restarts": lambda: restarts(engine(), asked.rate),
         "kills": lambda: kills(engine(), asked.rate),
         "stall": lambda: stall(engine()),
         "queue": lambda: queue(engine()),
+        "no-tcp-diag": missing.tcp_diag,
     }
     for name in asked.steps:
         begun = time.monotonic()

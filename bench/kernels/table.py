@@ -9,11 +9,13 @@ from typing import Any
 Found = dict[str, Any]  # of one kernel, as the JSON has it: "steps" are those of ``inside``
 
 STEPS = (
-    *("kernel", "choice", "policies", "restarts", "kills", "stall", "queue"),
-    *("tests/linux", "tests/engine"),
+    *("kernel", "choice", "policies", "carry", "restarts", "kills", "stall", "queue"),
+    *("tests/linux", "tests/engine", "no-tcp-diag"),
 )
 # Before it no program is asked about migration.
 _FIRST_TO_MIGRATE = (5, 14)
+# Before it no program can make an established connection (bpf_sk_assign_tcp_reqsk).
+_FIRST_TO_CARRY = (6, 9)
 
 
 def _numbers(kernel: str) -> tuple[int, ...]:
@@ -32,6 +34,10 @@ def _policies(step: Found) -> str:
     return f"{step['policies'] - len(step['refused'])} of {step['policies']}"
 
 
+def _carry(step: Found) -> str:
+    return "yes" if step["carried"] else "no"
+
+
 def _load(step: Found) -> str:
     return f"{step['lost']} of {step['attempts']}"
 
@@ -40,6 +46,10 @@ def _clients(step: Found) -> str:
     lost = f", {step['lost']} lost" if step["lost"] else ""
     longest = f"{step['longest_ms'] / 1e3:.2f} s"
     return f"{step['answered']} of {step['asked']} in {longest}{lost}"
+
+
+def _told(step: Found) -> str:
+    return "said" if not step["untold"] else "NOT SAID"
 
 
 def _tests(step: Found) -> str:
@@ -52,12 +62,14 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Found], str]], ...] = (
     ("engine", "choice", _choice),
     ("test and table", "choice", _agree),
     ("policies", "policies", _policies),
+    ("carry", "carry", _carry),
     ("restarts: lost", "restarts", _load),
     ("kills: lost", "kills", _load),
     ("stall: answered", "stall", _clients),
     ("queue: answered", "queue", _clients),
     ("tests/linux", "tests/linux", _tests),
     ("tests/engine", "tests/engine", _tests),
+    ("no tcp_diag", "no-tcp-diag", _told),
 )
 
 
@@ -76,6 +88,16 @@ def _cell(step: Found | None, cell: Callable[[Found], str]) -> str:
     if step is None:
         return "-"
     return "failed" if "error" in step else cell(step)
+
+
+def _wrong_carry(step: Found, *, can: bool) -> list[str]:
+    if can and not step["carried"]:
+        return [f"a connection was not carried: {step['why']}"]
+    if can and not step["woken"]:
+        return ["a connection that was carried did not wake the listener it came to"]
+    if not can and "Linux 6.9" not in step["why"]:
+        return [f"that nothing is carried before Linux 6.9 is not said: {step['why']}"]
+    return []
 
 
 def merged(old: Found | None, new: Found) -> Found:
@@ -108,8 +130,22 @@ def markdown(found: Sequence[Found]) -> str:
     lines = [[*heading, "booted"], ["---"] * (len(heading) + 1)]
     lines += [[*cells, taken[cells[0]]] for cells in body]
     text = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-    notes = [f"- {one['kernel']}: `{said}`\n" for one in found for said in wrong(one)]
-    return text + ("\nNot as it should be:\n\n" + "".join(notes) if notes else "")
+    text += _listed(
+        "Where accepted connections are not carried, `segue doctor` says why:",
+        [(one["kernel"], why) for one in found if (why := _uncarried(one))],
+    )
+    bad = [(one["kernel"], said) for one in found for said in wrong(one)]
+    return text + _listed("Not as it should be:", bad)
+
+
+def _uncarried(found: Found) -> str:
+    why: str = found["steps"].get("carry", {}).get("why", "")
+    return why
+
+
+def _listed(heading: str, lines: Sequence[tuple[str, str]]) -> str:
+    listed = "".join(f"- {kernel}: `{said}`\n" for kernel, said in lines)
+    return f"\n{heading}\n\n{listed}" if lines else ""
 
 
 def wrong(found: Found) -> list[str]:
@@ -128,6 +164,9 @@ def wrong(found: Found) -> list[str]:
     if migrates:
         for name, why in steps.get("policies", {}).get("refused", {}).items():
             said.append(f"the policy {name} is refused: {why}")
+    if "carry" in steps:
+        said += _wrong_carry(steps["carry"], can=_numbers(found["kernel"])[:2] >= _FIRST_TO_CARRY)
+    said += steps.get("no-tcp-diag", {}).get("untold", ())
     if steps.get("restarts", {}).get("lost"):
         said.append(f"restarts lost {steps['restarts']['lost']}: {steps['restarts']['kinds']}")
     for name in ("stall", "queue"):

@@ -8,7 +8,7 @@ import shutil
 from typing import Any
 
 import pytest
-from bench.kernels import fetch, host, inside, table
+from bench.kernels import fetch, host, inside, missing, table
 from bench.kernels.__main__ import PAGE, main, results
 from bench.kernels.fetch import Offer
 
@@ -115,6 +115,14 @@ def test_the_last_words_of_pytest_are_counted() -> None:
     assert inside.summary("")["passed"] == 0
 
 
+CARRIED = {"carried": True, "woken": True, "why": ""}
+
+
+def uncarried(why: str) -> dict[str, Any]:
+    """The step of a kernel on which nothing was carried."""
+    return {"carried": False, "woken": False, "why": why}
+
+
 def found(kernel: str, **changes: Any) -> table.Found:
     """A kernel on which everything is as it should be, but for the changes by step."""
     clients = {"asked": 24, "answered": 24, "longest_ms": 170.0, "lost": 0}
@@ -124,15 +132,17 @@ def found(kernel: str, **changes: Any) -> table.Found:
         "kernel": {"release": kernel},
         "choice": {"engine": "migrate", "nudge": True, "agree": True},
         "policies": {"policies": 7, "refused": {}},
+        "carry": uncarried("needs Linux 6.9") if kernel < "6.12" else CARRIED,
         "restarts": load,
         "kills": load,
         "stall": clients,
         "queue": clients,
         "tests/linux": tests,
         "tests/engine": tests,
+        "no-tcp-diag": {"untold": []},
     }
     for name, change in changes.items():
-        step = name.replace("_", "/")
+        step = name.replace("_", "/" if name.startswith("tests") else "-")
         steps[step] = {**steps[step], **change}
     made = {"kernel": kernel, "taken": "2026-11-28T18:00:00+00:00", "commit": "abc1234"}
     return {**made, "asked": list(table.STEPS), "steps": steps, "trouble": []}
@@ -157,6 +167,8 @@ def test_a_kernel_on_which_all_is_well_has_nothing_said_of_it() -> None:
         ({"tests_linux": {"failures": ["FAILED a"], "failed": 1}}, "FAILED a"),
         ({"tests_engine": {"in_time": False}}, "tests/engine did not end in time"),
         ({"stall": {"error": "TimeoutError: no"}}, "stall: TimeoutError: no"),
+        ({"carry": uncarried("EPERM")}, "before Linux 6.9 is not said: EPERM"),
+        ({"no_tcp_diag": {"untold": ["without tcp_diag, x"]}}, "without tcp_diag, x"),
     ],
 )
 def test_what_is_not_as_it_should_be_is_said(changes: dict[str, Any], said: str) -> None:
@@ -164,6 +176,39 @@ def test_what_is_not_as_it_should_be_is_said(changes: dict[str, Any], said: str)
     (only,) = table.wrong(found("6.1.170", **changes))
     assert said in only
     assert table.wrong(found("6.1.170", kills={"lost": 1})) == []
+
+
+def test_from_6_9_on_a_connection_has_to_be_carried() -> None:
+    """And its new listener to wake; why it was not carried is said, on old kernels too."""
+    (only,) = table.wrong(found("6.12.43", carry=uncarried("no types")))
+    assert only == "a connection was not carried: no types"
+    (only,) = table.wrong(found("7.3.4", carry={"woken": False}))
+    assert "did not wake" in only
+    text = table.markdown([found("6.1.170"), found("7.3.4")])
+    assert text.endswith("`segue doctor` says why:\n\n- 6.1.170: `needs Linux 6.9`\n")
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "why"),
+    [
+        (1, f"segue: listing needs {missing.NAMED}\n", ""),
+        (1, f"segue: listing needs\n{missing.NAMED}\n", "2 lines, and not one: segue: listing"),
+        (0, f"{missing.NAMED}\n", "the exit code was 0: tcp_diag"),
+        (1, "segue: ENOENT\n", "the module is not named: segue: ENOENT"),
+        (1, "Traceback (most\nKeyError: x\n", "a traceback: KeyError: x"),
+    ],
+)
+def test_a_command_without_tcp_diag_says_one_sentence(code: int, text: str, why: str) -> None:
+    """With the module's name, and the exit code that belongs to it."""
+    said = missing.fault(missing.Expected(1), code, text)
+    assert said.startswith(why)
+    assert bool(said) == bool(why)
+
+
+def test_the_modules_of_this_host_are_left_alone() -> None:
+    """The step that takes one out is for a virtual machine."""
+    with pytest.raises(RuntimeError, match="left alone"):
+        missing.tcp_diag()
 
 
 def test_a_machine_that_ended_early_or_complained_is_no_success() -> None:
@@ -181,10 +226,10 @@ def test_kernels_stand_in_the_order_of_their_versions() -> None:
     assert heading[:3] == ["Linux", "engine", "test and table"]
     assert [line[0] for line in lines] == ["5.10.223", "6.1.170"]
     assert lines[1][1:] == [
-        *("migrate, with a nudge", "agree", "7 of 7", "0 of 305", "0 of 305"),
-        *("24 of 24 in 0.17 s", "-", "9 / 0 / 1", "9 / 0 / 1"),
+        *("migrate, with a nudge", "agree", "7 of 7", "no", "0 of 305", "0 of 305"),
+        *("24 of 24 in 0.17 s", "-", "9 / 0 / 1", "9 / 0 / 1", "said"),
     ]
-    assert lines[0][6] == "failed"
+    assert lines[0][7] == "failed"
 
 
 def test_a_step_that_is_run_again_takes_its_own_place() -> None:

@@ -53,16 +53,22 @@ def test_doctor_on_a_free_address_says_so(netns: int, capsys: pytest.CaptureFixt
     assert "no process listens" in capsys.readouterr().out
 
 
-def test_doctor_goes_on_where_sockets_are_not_listed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """1, the module that is missing in the first line, and the tables all the same."""
+@pytest.fixture
+def no_tcp_diag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel lists no sockets."""
 
     def dump(*args: object) -> list[memoryview]:
         raise KernelError("netlink", errno.ENOENT, "listing TCP sockets")
 
     monkeypatch.setattr(features, "_known", {})
     monkeypatch.setattr(Netlink, "dump", dump)
+
+
+@pytest.mark.usefixtures("no_tcp_diag")
+def test_doctor_goes_on_where_sockets_are_not_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """1, the module that is missing in the first line, and the tables all the same."""
     # Of the process of all tests, for which it would be for good.
     monkeypatch.setattr(prctl, "set_child_subreaper", lambda: None)
     assert main(["doctor"]) == 1
@@ -73,6 +79,16 @@ def test_doctor_goes_on_where_sockets_are_not_listed(
     assert any(line.startswith("- net.core.somaxconn") for line in rest)
     assert main(["run", "--bind", "127.0.0.1:1", "--", "true"]) == 1
     assert "tcp_diag (CONFIG_INET_TCP_DIAG)" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_tcp_diag")
+def test_status_needs_no_list_of_sockets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Root's looks for instances of the users that listen; that there is none is what it says."""
+    monkeypatch.delenv("SEGUE_DIRECTORY", raising=False)
+    assert main(["status", "--name", "no-such-instance"]) == 1
+    assert "no instance of that name is running" in capsys.readouterr().err
 
 
 def test_doctor_refuses_what_is_no_address(capsys: pytest.CaptureFixture[str]) -> None:

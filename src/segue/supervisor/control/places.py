@@ -11,7 +11,7 @@ import socket
 import tempfile
 from dataclasses import dataclass
 
-from segue.errors import KernelError, UsageError
+from segue.errors import KernelError, NotSupported, UsageError
 from segue.linux import openat
 from segue.linux.sock_diag import SockDiag
 
@@ -87,5 +87,5 @@ def listening() -> frozenset[int]:
         with SockDiag() as diag:
             families = (socket.AF_INET, socket.AF_INET6)
             return frozenset(one.uid for of in families for one in diag.listeners(None, of))
-    except KernelError:
+    except (KernelError, NotSupported):
         return frozenset()
