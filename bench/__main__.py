@@ -1,7 +1,8 @@
 """The runner: ``python -m bench [CASE...] [OPTION=VALUE...]``; without a case, all of them.
 ``python -m bench fuzz`` is no case: it sends nonsense (``bench.fuzz``).  Nor is ``python -m bench
 kernels``, which boots other kernels (``bench.kernels``), nor ``python -m bench servers [NAME...]``,
-which restarts every kind of server that is installed (``bench.catalogue``).
+which restarts every kind of server that is installed (``bench.catalogue``), nor ``python -m bench
+carries [COUNT]``, which carries connections at random moments (``bench.carrying``).
 
 Each case runs in a process and a network namespace of its own, so a broken one stops no other.  It
 prints its table and writes bench/results/CASE.json; after the last one RESULTS.md is made from
@@ -26,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import render
+from bench.carrying.__main__ import main as carries
 from bench.case import Case
 from bench.cases import CASES
 from bench.catalogue.__main__ import main as servers
@@ -47,6 +49,8 @@ WIDTH = 200
 
 def main() -> int:
     """0; 1 when a case could not run or a system that claims to lose none lost some."""
+    if sys.argv[1:2] == ["carries"]:
+        return carries(sys.argv[2:])
     if sys.argv[1:2] == ["fuzz"]:
         return fuzz(sys.argv[2:])
     if sys.argv[1:2] == ["kernels"]:

@@ -1,0 +1,1 @@
+"""Carries by chance: servers that say what they were doing, clients that check every byte."""
