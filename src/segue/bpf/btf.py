@@ -12,7 +12,7 @@ Left out: everything that only a debugger or a relocation by types asks for.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from array import array
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -58,8 +58,12 @@ class Kind(IntEnum):
     ENUM64 = 19
 
 
+_KINDS = frozenset(Kind)
+# Of the second word of a type; and where ``_heads`` has a kind, above what locates the name.
+_KIND_SHIFT, _KIND_MASK, _COUNT_MASK = 24, 0x1F, 0xFFFF
+_KIND_ABOVE_NAME = 32
 # What follows a type's three words: so many bytes, and so many for each of its elements.
-_FOLLOWS = {
+_FOLLOWS: dict[int, tuple[int, int]] = {
     Kind.INT: (4, 0),
     Kind.ARRAY: (12, 0),
     Kind.STRUCT: (0, 12),
@@ -123,32 +127,48 @@ class Btf:
         if max(length + at + size, length + names_at + names_size) > len(data):
             raise WireError(".BTF", f"says that it is longer than its {len(data)} bytes")
         self._names = data[length + names_at : length + names_at + names_size]
-        self._types = list(self._read(data[length + at : length + at + size]))
+        self._types = data[length + at : length + at + size]
+        # A kernel has 150,000 types, of which a few are asked for: here is where each begins, and
+        # its kind with the place of its name.
+        self._starts, self._heads = array("I"), array("Q")
+        self._walk()
+        self._numbers: dict[tuple[Kind, str], int | None] = {}
 
     def maps(self) -> list[Declared]:
         """The maps that are declared in the section ``.maps``, in their order.
 
         Raises WireError for one that says what has no meaning here, such as maps in maps.
         """
-        for one in self._types:
-            if one.kind is Kind.DATASEC and one.name == ".maps":
-                return [self._declared(number) for number, _, _ in _LINE.iter_unpack(one.rest)]
-        return []
+        number = self.number(Kind.DATASEC, ".maps")
+        if number is None:
+            return []
+        return [self._declared(one) for one, _, _ in _LINE.iter_unpack(self.type(number).rest)]
 
     def type(self, number: int) -> Type:
         """The type of this number; 0 is void.  Raises WireError."""
         if not number:
             return Type("void", Kind.VOID, 0, b"")
-        if number > len(self._types):
-            raise WireError(".BTF", f"refers to type {number}, of {len(self._types)}")
-        return self._types[number - 1]
+        if number > len(self._starts):
+            raise WireError(".BTF", f"refers to type {number}, of {len(self._starts)}")
+        at = self._starts[number - 1]
+        name, info, refers = _TYPE.unpack_from(self._types, at)
+        kind = Kind(info >> _KIND_SHIFT & _KIND_MASK)
+        fixed, each = _FOLLOWS.get(kind, (0, 0))
+        at += _TYPE.size
+        rest = self._types[at : at + fixed + each * (info & _COUNT_MASK)]
+        return Type(self.name(name), kind, refers, rest, bool(info >> 31))
 
     def number(self, kind: Kind, name: str) -> int | None:
         """The number of the first type of this kind and name; None when there is none."""
-        for number, one in enumerate(self._types, 1):
-            if one.kind is kind and one.name == name:
-                return number
-        return None
+        if (kind, name) not in self._numbers:
+            sought = name.encode() + b"\0"
+            heads, at = set[int](), -1
+            # Also at the end of a longer name, which a linker may have found to be the same.
+            while (at := self._names.find(sought, at + 1)) >= 0:
+                heads.add(kind << _KIND_ABOVE_NAME | at)
+            found = (number for number, head in enumerate(self._heads, 1) if head in heads)
+            self._numbers[kind, name] = next(found, None) if heads else None
+        return self._numbers[kind, name]
 
     def size(self, number: int) -> int:
         """How many bytes a value of this type takes.  Raises WireError when it takes none."""
@@ -177,23 +197,24 @@ class Btf:
             raise WireError(".BTF", f"has no name within {LONGEST_NAME} bytes at {offset}")
         return self._names[offset:end].decode(errors="backslashreplace")
 
-    def _read(self, data: bytes) -> Iterator[Type]:
+    def _walk(self) -> None:
+        data, size = self._types, len(self._types)
         at, number = 0, 1
-        while at < len(data):
-            if at + _TYPE.size > len(data):
+        while at < size:
+            if at + _TYPE.size > size:
                 raise WireError(".BTF", f"ends within type {number}")
-            name, info, refers = _TYPE.unpack_from(data, at)
-            at += _TYPE.size
-            try:
-                kind = Kind(info >> 24 & 0x1F)
-            except ValueError:
-                raise WireError(".BTF", f"type {number} is of kind {info >> 24 & 0x1F}") from None
+            name, info, _ = _TYPE.unpack_from(data, at)
+            kind = info >> _KIND_SHIFT & _KIND_MASK
+            if kind not in _KINDS:
+                raise WireError(".BTF", f"type {number} is of kind {kind}")
+            if self._names.find(b"\0", name, name + LONGEST_NAME + 1) < 0:
+                self.name(name)  # raises
+            self._starts.append(at)
+            self._heads.append(kind << _KIND_ABOVE_NAME | name)
             fixed, each = _FOLLOWS.get(kind, (0, 0))
-            follows = fixed + each * (info & 0xFFFF)
-            if at + follows > len(data):
+            at += _TYPE.size + fixed + each * (info & _COUNT_MASK)
+            if at > size:
                 raise WireError(".BTF", f"ends within type {number}")
-            yield Type(self.name(name), kind, refers, data[at : at + follows], bool(info >> 31))
-            at += follows
             number += 1
 
     def _declared(self, number: int) -> Declared:
