@@ -44,13 +44,22 @@ def by_hup(kind: str, *more: str) -> Start:
     return start
 
 
-def under_segue(kind: str, engine: str = "migrate", *more: str, draining: bool = False) -> Start:
-    """The same server's command under ``segue run``; ``draining`` with the middleware."""
+def under_segue(
+    kind: str,
+    engine: str = "migrate",
+    *more: str,
+    draining: bool = False,
+    words: tuple[str, ...] = (),
+) -> Start:
+    """The same server's command, with some words, under ``segue run`` with ``more`` options.
+
+    ``draining`` with the middleware.
+    """
 
     def start(host: str, port: int) -> Restartable:
         one = kinds()[kind]
         return Segue(
-            list(one.draining if draining else one.command),
+            [*(one.draining if draining else one.command), *words],
             port,
             engine=engine,
             workers=one.workers,
@@ -87,12 +96,12 @@ def haproxy_reload(host: str, port: int) -> Restartable:
     return proxies.Reloaded(argv, port, where, write, host=host, by=signal.SIGUSR2)
 
 
-def nginx_under_segue(host: str, port: int) -> Restartable:
+def nginx_under_segue(host: str, port: int, *more: str) -> Restartable:
     """Two nginx of one worker each, which listen by themselves."""
     where = proxies.directory()
     proxies.nginx(where, host, port, workers=1, listen="reuseport")
-    more = ("--bind-by", "worker", "--stop-signal", "QUIT")
-    return proxies.SegueOver(proxies.nginx_argv(where), port, where, host=host, more=more)
+    options = ("--bind-by", "worker", "--stop-signal", "QUIT", *more)
+    return proxies.SegueOver(proxies.nginx_argv(where), port, where, host=host, more=options)
 
 
 def granians_under_segue(host: str, port: int) -> Restartable:
@@ -102,12 +111,12 @@ def granians_under_segue(host: str, port: int) -> Restartable:
     return Segue(command, port, engine="migrate", workers=2, more=one.more, host=host)
 
 
-def haproxy_under_segue(host: str, port: int) -> Restartable:
+def haproxy_under_segue(host: str, port: int, *more: str) -> Restartable:
     """Two HAProxy without a master, on descriptor 3; its soft stop is SIGUSR1."""
     where = proxies.directory()
     proxies.haproxy(where, "fd@3")
-    more = ("--stop-signal", "USR1")
-    return proxies.SegueOver(proxies.haproxy_argv(where), port, where, host=host, more=more)
+    options = ("--stop-signal", "USR1", *more)
+    return proxies.SegueOver(proxies.haproxy_argv(where), port, where, host=host, more=options)
 
 
 def overlapping(argv: list[str], *, processes: int = 2, inherit: bool = True) -> Start:
