@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from segue.lab.stories import STORIES
+from segue.model.profile import Difference, PostedError
 
 ROOT = Path(__file__).parent.parent
 
@@ -195,6 +196,14 @@ def test_what_a_guide_names_is_recognised() -> None:
     assert named_paths(text) == {"run/start.py", "linux/", "docs/X.md"}
     assert named_parts(text) == {"Loop.run", "Loop.fly", "Nothing.run", "nowhere"}
     assert missing_parts(named_parts(text)) == ["Loop.fly", "Nothing.run", "nowhere"]
+
+
+@pytest.mark.parametrize("page", ["MODEL.md", "SERIES.md"])
+def test_every_difference_from_the_series_is_written_down(page: str) -> None:
+    """Each by its name; where the posted code errs is on the page of the series."""
+    text = (ROOT / "docs" / page).read_text()
+    errors = [one.name for one in PostedError] if page == "SERIES.md" else []
+    assert [one for one in (*Difference.__members__, *errors) if f"`{one}`" not in text] == []
 
 
 def test_the_page_of_the_model_counts_the_stories() -> None:

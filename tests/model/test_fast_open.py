@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.model.peers import Bench, Peer
 
-from segue.model.profile import LINUX, SERIES, Profile
+from segue.model.profile import LINUX, SERIES, Difference, Profile
 from segue.model.states import State
 from segue.wire import options
 from segue.wire.options import Options
@@ -82,18 +82,31 @@ def test_without_the_switch_a_child_is_reset_at_once() -> None:
     assert peer.said() == ["RST"]
 
 
+MENDED = Profile("mended", LINUX.differences & ~Difference.FAST_OPEN_SLOT_STAYS)
+
+
 @pytest.mark.parametrize(
-    ("profile", "waiting", "finished"), [(SERIES, 1, 4), (LINUX, 4, 7)], ids=["series", "linux"]
+    ("profile", "waiting", "finished", "accepted"),
+    [(SERIES, 1, 1, 4), (LINUX, 4, 7, 7), (MENDED, 1, 4, 4)],
+    ids=lambda one: one.name if isinstance(one, Profile) else None,
 )
-def test_the_slots_of_migrated_children(profile: Profile, waiting: int, finished: int) -> None:
-    """Linux does not count them in and counts them out; the series does both (FACTS, slots)."""
-    for acknowledged, expected in ((False, waiting), (True, finished)):
+def test_the_slots_of_migrated_children(
+    profile: Profile, waiting: int, finished: int, accepted: int
+) -> None:
+    """Linux does not count them in and counts them out (FACTS, slots).
+
+    The series counts them in, and out where their request refers to: at the old listener, if their
+    handshake is over before they are accepted.
+    """
+    for step, expected in (("wait", waiting), ("finish", finished), ("accept", accepted)):
         bench = bench_for(profile)
         old = bench.listener(TCP_FASTOPEN=4)
         peers = pending(bench, 3)
-        bench.listener(64, TCP_FASTOPEN=4)
+        new = bench.listener(64, TCP_FASTOPEN=4)
         bench.close(old)
-        if acknowledged:
+        if step == "accept":
+            assert len(bench.accept_all(new)) == 3
+        if step != "wait":
             for one in peers:
                 one.final_ack()
         assert room(bench) == expected

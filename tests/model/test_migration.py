@@ -33,7 +33,7 @@ def test_children_go_to_a_sibling_in_their_order(profile: Profile, v6: bool, end
     assert [one.path.remote[1] for one in accepted] == [one.port for one in peers]
     assert bench.host.read(bench.now, accepted[3]) == b"early"
     assert [one.said() for one in peers] == [[]] * 5
-    assert bench.moved() == (5, 0)
+    assert bench.moved() == ((5, 0) if profile is LINUX else (0, 0))
 
 
 @either_end
@@ -223,7 +223,8 @@ def test_the_program_decides_and_sees_who_closes() -> None:
         (State.NEW_SYN_RECV, 0),
     ]
     assert {one.cookie for one in migrating} == {old.cookie}
-    assert [one.path.remote[1] for one in migrating] == [queued.port, half.port, late.port]
+    paths = [one.path for one in migrating]
+    assert [one and one.remote[1] for one in paths] == [queued.port, half.port, late.port]
     accepted = bench.accept_all(chosen)
     assert [one.cookie for one in accepted] == [one.migrating_cookie for one in migrating[:2]]
     assert bench.moved() == (3, 0)
@@ -285,18 +286,6 @@ def test_a_program_that_only_selects_has_no_say(switch: int, moves: int) -> None
     bench.close(old)
     assert len(bench.accept_all(new)) == moves
     assert bench.moved() == (moves, 0)
-
-
-@pytest.mark.parametrize(("profile", "moves"), [(SERIES, 0), (LINUX, 1)])
-def test_in_the_series_the_switch_is_the_only_one(profile: Profile, moves: int) -> None:
-    """A program alone makes nothing migrate there (Difference.PROGRAM_IS_A_SWITCH)."""
-    bench = Bench(profile)
-    old = bench.listener()
-    Peer(bench).connect()
-    new = bench.listener()
-    bench.host.attach(old, Program(lambda _: new.cookie))
-    bench.close(old)
-    assert len(bench.accept_all(new)) == moves
 
 
 def test_children_ignore_the_backlog_and_requests_do_not() -> None:

@@ -63,6 +63,9 @@ class PolicyProgram:
 
 
 def _conn(question: Question) -> Conn:
+    if question.path is None:
+        # As in the series, where no packet is all the sign there is that something migrates.
+        return Conn(hash=u32(question.hash), migrating=Migrating.CHILD, cookie=u64(question.cookie))
     here, port = question.path.local
     there, from_port = question.path.remote
     conn = Conn(

@@ -94,9 +94,29 @@ def _selftest() -> dict[str, str]:
     }
 
 
+def _posted_test() -> dict[str, str]:
+    """Patch 8/8: who has connected and closed is accepted by the one listener that is left."""
+    listeners, clients = "ABCDE", [f"c{number:02}" for number in range(25)]
+    found = {}
+    for version in (4, 6):
+        for stop in ("close", "shutdown"):
+            steps = ["ipv6"] if version == 6 else []
+            steps += ["sysctl tcp_migrate_req 1", "free TCPMigrateReqSuccess"]
+            steps += ["listen A 32", "program A by_cookie"]
+            steps += [f"listen {one} 32" for one in listeners[1:]]
+            # Its map has the last for each, itself included.
+            steps += [f"send {one} E" for one in listeners]
+            steps += [f"{verb} {one}" for one in clients for verb in ("syn", "ack", "fin")]
+            steps += [f"{stop} {one}" for one in listeners[:-1]]
+            steps += [f"accept E x{number:02}" for number in range(len(clients) + 1)]
+            found[f"the series' own test, {stop}, IPv{version}"] = "\n".join(steps)
+    return found
+
+
 PROGRAM_STORIES: dict[str, str] = {
     **_selftest(),
-    "the series' own test: each goes to the next": """
+    **_posted_test(),
+    "a chain of programs: each goes to the next": """
         listen A
         syn c
         ack c

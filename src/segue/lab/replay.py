@@ -26,12 +26,15 @@ def replay(story: str, side: Side) -> list[str]:
     jar = Jar()
     set_to: dict[str, dict[str, int]] = {}
     ports = count(42000)
+    free: set[str] = set()
     seen: list[str] = []
     for verb, *words in lines(story):
         seen.append(" ".join((verb, *words)))
         pause = STEP_S
         if verb == "wait":
             pause = float(words[0])
+        elif verb == "free":
+            free.add(words[0])
         elif verb == "option":
             set_to.setdefault(words[0], {})[words[1]] = int(words[2])
         elif verb in ("offer", "skip") or verb in SEGMENTS:
@@ -49,7 +52,8 @@ def replay(story: str, side: Side) -> list[str]:
             seen += _call(side, verb, words, set_to)
         heard = _heard(side.settle(pause), clients)
         seen += sorted(heard, key=lambda line: line.split()[0]) if verb == "wait" else heard
-    return [*seen, f"counted {side.counts()}"]
+    counted = {name: number for name, number in side.counts().items() if name not in free}
+    return [*seen, f"counted {counted}"]
 
 
 # The verbs of a story with which a client sends.

@@ -20,6 +20,7 @@ names; all listeners are at one address, with SO_REUSEPORT.
                             ``cookie=wrong``
     skip C NUMBER           its next segment is so far on, or, negative, back
     wait SECONDS
+    free COUNTER            it is not compared: it depends on the kernel's hash, which has a secret
 """
 
 from __future__ import annotations

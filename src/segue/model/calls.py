@@ -8,12 +8,14 @@ from __future__ import annotations
 import errno
 
 from segue.errors import KernelError
-from segue.model import migration
+from segue.model import migration, removal
 from segue.model.connection import Connection
 from segue.model.durations import retransmits_in
+from segue.model.events import Misstep
 from segue.model.group import Group
 from segue.model.listener import Endpoint, Listener
 from segue.model.net import Net
+from segue.model.profile import Difference, PostedError
 from segue.model.program import Program
 from segue.model.states import State
 
@@ -64,6 +66,7 @@ def listen(net: Net, listener: Listener, backlog: int) -> None:
 
     One that listened before comes back into its group, if there is still a live member; else it
     begins a new group, without the program of the old (reuseport_resurrect; FACTS, relisten).
+    In the profile SERIES it has its own group again, or none (Difference.LISTENS_AGAIN_ANYWHERE).
     Raises KernelError: EADDRINUSE, EINVAL without an address.
     """
     if listener.endpoint is None or listener.closed:
@@ -73,13 +76,17 @@ def listen(net: Net, listener: Listener, backlog: int) -> None:
         return
     group, old = net.groups.get(listener.endpoint), listener.group
     attached_before = old is not None and listener not in old.closed
+    anywhere = Difference.LISTENS_AGAIN_ANYWHERE in net.profile
+    elsewhere = old is not None and old is not group and not anywhere
     if group is None:
-        if not attached_before or old is None:
-            shared = bool(listener.options.get("SO_REUSEPORT"))
-            group = Group(listener.endpoint, listener.uid, shared)
-        else:
+        if old is not None and (attached_before or not anywhere):
             group = old
-    elif attached_before or not _may_share(group, listener):
+            if not attached_before:
+                net.events.append(Misstep(PostedError.ALONE_AGAIN_STAYS_CLOSED))
+        else:
+            shared = bool(listener.options.get("SO_REUSEPORT"))
+            group = _begin(net, listener.endpoint, listener.uid, shared=shared)
+    elif attached_before or elsewhere or not _may_share(group, listener):
         raise refuse("listen", errno.EADDRINUSE, "listening")
     if old is not None and old is not group:
         old.forget(listener)
@@ -90,7 +97,11 @@ def listen(net: Net, listener: Listener, backlog: int) -> None:
     listener.fast_open.penalties.clear()
 
 
-def attach(listener: Listener, program: Program | None) -> None:
+def _begin(net: Net, endpoint: Endpoint, uid: int, *, shared: bool) -> Group:
+    return Group(endpoint, uid, shared, switch=bool(net.sysctls.tcp_migrate_req))
+
+
+def attach(net: Net, listener: Listener, program: Program | None) -> None:
     """Attach a program to the whole group, in place of the one it has; None detaches.
 
     Raises KernelError: EINVAL on a listener without SO_REUSEPORT or that was shut down.
@@ -99,7 +110,7 @@ def attach(listener: Listener, program: Program | None) -> None:
     if listener.endpoint is None or not listener.options.get("SO_REUSEPORT"):
         raise refuse("setsockopt", errno.EINVAL, "attaching a program")
     if group is None:
-        group = Group(listener.endpoint, listener.uid, shared=True)
+        group = _begin(net, listener.endpoint, listener.uid, shared=True)
         listener.group = group
     elif listener in group.closed:
         raise refuse("setsockopt", errno.EINVAL, "attaching a program")
@@ -115,8 +126,15 @@ def accept(listener: Listener) -> Connection:
     child = listener.queue.popleft()
     child.listener = None
     request = child.request
+    if child.held is not None:
+        removal.release(child.held)
+        child.held = None
     if request is not None:
         request.child = None  # from now on a reset of it is held against its sender
+        if request.listener is not listener:  # it came with a whole queue: see whole_queue.py
+            removal.release(request.listener)
+            request.listener = listener
+            listener.references += 1
     return child
 
 

@@ -51,6 +51,7 @@ class Connection:
     listener: Listener | None  # whose accept queue it waits in; None once accepted
     request: Request | None = None  # of a Fast Open child whose handshake is not over
     saved_syn: bytes | None = None
+    held: Listener | None = None  # the one that stopped, and that its request still refers to
     # Of the peer's window: where it was last told (RFC 9293, 3.10.7.4).
     snd_wl1: Seq = field(default=Seq(0))
     snd_max_wnd: int = 0

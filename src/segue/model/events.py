@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from segue.model.profile import PostedError
 from segue.model.states import State
 
 
 @dataclass(frozen=True, slots=True)
 class Acceptable:
-    """A child has come into this listener's accept queue, also by migration (FACTS, wake)."""
+    """A child has come into this listener's accept queue, also by migration (FACTS, wake).
+
+    In the profile SERIES what migrates wakes nobody.
+    """
 
     listener: int
 
@@ -38,4 +42,11 @@ class Moved:
     target: int | None
 
 
-Event = Acceptable | Readable | Writable | Moved
+@dataclass(frozen=True, slots=True)
+class Misstep:
+    """Here the series' code, as posted, would not have done what its text says."""
+
+    error: PostedError
+
+
+Event = Acceptable | Readable | Writable | Moved | Misstep

@@ -23,6 +23,7 @@ class Group:
     endpoint: Endpoint
     uid: int
     shared: bool  # SO_REUSEPORT; without it there is one member and nothing migrates
+    switch: bool  # tcp_migrate_req when the group was made
     live: list[Listener] = field(default_factory=list)
     closed: list[Listener] = field(default_factory=list)
     program: Program | None = None
@@ -35,9 +36,12 @@ class Group:
         self.live.append(listener)
         listener.group = self
 
-    def stop(self, listener: Listener, *, keep: bool) -> None:
+    def stop(self, listener: Listener, *, keep: bool) -> Listener | None:
         """It listens no more.  With ``keep`` it goes to the closed section, else it is no member
         any more (reuseport_stop_listen_sock).
+
+        Returns its neighbour: the one that has its place now, or, if it was the last, the one
+        before it; None if it was alone.
         """
         at = self.live.index(listener)
         last = self.live.pop()
@@ -47,6 +51,7 @@ class Group:
             self.closed.append(listener)
         else:
             listener.group = None
+        return self.live[min(at, len(self.live) - 1)] if self.live else None
 
     def forget(self, listener: Listener) -> None:
         """Nothing refers to a closed listener any more."""
@@ -56,38 +61,44 @@ class Group:
 
     def migrates(self, profile: Profile, switch: int) -> bool:
         """Something may move at this instant; ``switch`` is tcp_migrate_req."""
-        return bool(switch) or (Difference.PROGRAM_IS_A_SWITCH in profile and self._asks)
-
-    @property
-    def _asks(self) -> bool:
+        on = bool(switch) if Difference.SWITCH_IS_READ_AT_CLOSE in profile else self.switch
+        if on or Difference.PROGRAM_IS_A_SWITCH not in profile:
+            return on
         return self.program is not None and self.program.migrates
 
     def select(self, question: Question) -> Listener | None:
         """Who gets a new connection; None when the program refuses it (reuseport_select_sock)."""
         if self.program is not None:
-            return self._ask(self.program, question)
+            return self._ask(self.program, question, None)
         return self._by_hash(question.hash)
 
-    def select_for_migration(self, question: Question) -> Listener | None:
+    def select_for_migration(
+        self, question: Question, profile: Profile, neighbour: Listener | None = None
+    ) -> Listener | None:
         """The listener that gets what moves; None if none listens or the program cancels it.
 
         A program that is not asked about migrations has no say in them: the hash decides
-        (reuseport_migrate_sock).
+        (reuseport_migrate_sock), or for a whole queue the ``neighbour`` gets it.
         """
         if not self.live:
             return None
-        if self.program is not None and self.program.migrates:
-            return self._ask(self.program, question)
-        return self._by_hash(question.hash)
+        program = self.program
+        if program is not None and not program.migrates:
+            program = None if Difference.ASKED_BY_ATTACH_TYPE in profile else program
+        if program is not None:
+            return self._ask(program, question, neighbour)
+        return neighbour or self._by_hash(question.hash)
 
-    def _ask(self, program: Program, question: Question) -> Listener | None:
+    def _ask(
+        self, program: Program, question: Question, neighbour: Listener | None
+    ) -> Listener | None:
         answer = program.decide(question)
         if answer is SkAction.DROP:
             return None
         for one in self.live:
             if one.cookie == answer:
                 return one
-        return self._by_hash(question.hash)
+        return neighbour or self._by_hash(question.hash)
 
     def _by_hash(self, number: int) -> Listener:
         return self.live[number * len(self.live) >> 32]  # reciprocal_scale

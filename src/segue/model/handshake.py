@@ -105,7 +105,7 @@ def _finish(net: Net, request: Request, listener: Listener, arrival: Arrival) ->
         net.counts["ListenOverflows"] += 1
         net.counts["ListenDrops"] += 1
         if listener is not request.listener:
-            net.counts[migration.FAILURE] += 1
+            migration.failed(net)
         if net.sysctls.tcp_abort_on_overflow:
             net.reset(arrival)
             net.counts["EmbryonicRsts"] += 1
@@ -139,7 +139,7 @@ def timer(net: Net, request: Request) -> None:
     net.counts["TCPTimeouts"] += 1
     if _expired(net, request, listener):
         if listener is not request.listener:
-            net.counts[migration.FAILURE] += 1
+            migration.failed(net)
         migration.drop(net, request)
         return
     waits_for_data = request.acked and request.timeouts < listener.defer_accept - 1

@@ -177,7 +177,7 @@ class Host:
 
     def attach(self, listener: Listener, program: Program | None) -> None:
         """Let a program decide for the listener's group, or None.  Raises KernelError."""
-        calls.attach(listener, program)
+        calls.attach(self._net, listener, program)
 
     def accept(self, listener: Listener) -> Connection:
         """The oldest connection that waits.  Raises KernelError: EAGAIN, EINVAL."""

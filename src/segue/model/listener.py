@@ -24,7 +24,7 @@ class FastOpen:
     """The slots for children whose handshake is not over (struct fastopen_queue)."""
 
     limit: int = 0  # TCP_FASTOPEN
-    used: int = 0  # may go below zero: see profile.Difference.FAST_OPEN_SLOT_STAYS
+    used: int = 0  # may go below zero: profile.Difference.FAST_OPEN_SLOT_STAYS
     penalties: deque[float] = field(default_factory=deque)  # when each may be forgotten
 
     def has_room(self, now: float) -> bool:
@@ -73,5 +73,5 @@ class Listener:
     def requests_full(self) -> bool:
         """No room for another half-open request (inet_csk_reqsk_queue_is_full)."""
         # More than the backlog, as in the accept queue: N + 1 are kept (measured on 6.18).  Below
-        # zero is full too: see profile.Difference.RESET_IS_COUNTED_AT_TARGET.
+        # zero is full too: see profile.Difference.MOVES_WITH_ITS_CHILD.
         return not 0 <= self.requests <= self.backlog

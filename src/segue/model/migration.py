@@ -2,7 +2,7 @@
 
 Three occasions, and nothing else ever moves (docs/MODEL.md has a section for each):
     1. ``stop``: close() and shutdown() empty the accept queue, oldest first
-       (inet_csk_listen_stop);
+       (inet_csk_listen_stop; in the series all of it at once: whole_queue.py);
     2. ``at_ack``: a final ACK finds that its request's listener no longer listens (tcp_v4_rcv);
     3. ``at_timer``: so does the SYN-ACK timer (reqsk_timer_handler).
 Half-open requests are not looked for at ``stop``: nothing lists them by listener.  That is why the
@@ -11,15 +11,15 @@ closed section exists, and why both the switch then and the switch now matter.
 
 from __future__ import annotations
 
-from collections import deque
+from dataclasses import replace
 from math import inf
 
-from segue.model import output, removal
+from segue.model import output, removal, whole_queue
 from segue.model.connection import Connection
-from segue.model.events import Acceptable, Moved
+from segue.model.events import Acceptable, Misstep, Moved
 from segue.model.listener import Listener
 from segue.model.net import Net
-from segue.model.profile import Difference
+from segue.model.profile import Difference, PostedError
 from segue.model.program import Question
 from segue.model.request import Request
 from segue.model.states import State
@@ -36,13 +36,31 @@ def stop(net: Net, listener: Listener) -> None:
     group = listener.group
     assert group is not None
     listener.state = State.CLOSE
-    group.stop(listener, keep=group.migrates(net.profile, net.sysctls.tcp_migrate_req))
+    keep = group.migrates(net.profile, net.sysctls.tcp_migrate_req)
+    neighbour = group.stop(listener, keep=keep)
     if not group.live:
         # Who listens here next finds no group to join, and begins another without the program.
         net.groups.pop(group.endpoint, None)
+    heir = neighbour if keep and group.shared else None
+    if Difference.CHILD_BY_CHILD in net.profile:
+        while listener.queue:
+            _move_child(net, listener, listener.queue.popleft())
+    elif heir is not None:
+        heir = group.select_for_migration(_nothing_seen(listener), net.profile, heir)
+        if heir is not None:
+            whole_queue.move(net, listener, heir)
+    if heir is not None and Difference.FAST_OPEN_PENALTY_ENDS not in net.profile:
+        whole_queue.move_penalties(net, listener, heir)
     while listener.queue:
-        _move_child(net, listener, listener.queue.popleft())
-    _move_penalties(net, listener)
+        child = listener.queue.popleft()
+        net.events.append(Moved(child.cookie, child.state, listener.cookie, None))
+        _forget_child(net, child)
+    removal.take_penalties(listener)  # those that did not move end here
+
+
+def _nothing_seen(listener: Listener) -> Question:
+    """What the series asks: no packet, and the hash of a listener, which is 0."""
+    return Question(0, None, listener.cookie)
 
 
 def target_for(
@@ -63,13 +81,29 @@ def target_for(
         return None
     found = None
     if group.migrates(net.profile, net.sysctls.tcp_migrate_req):
-        question = Question(
-            number, migrating.path, listener.cookie, state, migrating.cookie, length, flags
-        )
-        found = group.select_for_migration(question)
+        question = _nothing_seen(listener)
+        if Difference.HASH_IS_THE_REQUESTS in net.profile:
+            question = replace(question, hash=number)
+        if Difference.TOLD_WHAT_MIGRATES in net.profile:
+            question = Question(
+                question.hash, migrating.path, listener.cookie, state, migrating.cookie, length,
+                flags,
+            )  # fmt: skip
+        found = group.select_for_migration(question, net.profile)
     if found is None:
-        net.counts[FAILURE] += 1
+        failed(net)
     return found
+
+
+def failed(net: Net) -> None:
+    """Nobody took it, or not now."""
+    if Difference.MIGRATIONS_ARE_COUNTED in net.profile:
+        net.counts[FAILURE] += 1
+
+
+def _succeeded(net: Net) -> None:
+    if Difference.MIGRATIONS_ARE_COUNTED in net.profile:
+        net.counts[SUCCESS] += 1
 
 
 def _move_child(net: Net, source: Listener, child: Connection) -> None:
@@ -87,8 +121,9 @@ def _move_child(net: Net, source: Listener, child: Connection) -> None:
     # No look at target.full: what migrates may fill a queue past its backlog (FACTS, backlog).
     child.listener = target
     target.queue.append(child)
-    net.counts[SUCCESS] += 1
-    net.events.append(Acceptable(target.cookie))
+    _succeeded(net)
+    if Difference.TARGET_IS_WOKEN in net.profile:
+        net.events.append(Acceptable(target.cookie))
 
 
 def _forget_child(net: Net, child: Connection) -> None:
@@ -100,6 +135,9 @@ def _forget_child(net: Net, child: Connection) -> None:
     request, child.request = child.request, None
     if request is not None:
         removal.release(request.listener)
+    if child.held is not None:
+        removal.release(child.held)
+        child.held = None
     if child.state is not State.CLOSE:
         removal.end(net, child)
 
@@ -114,18 +152,14 @@ def _move_slot(net: Net, request: Request, target: Listener) -> None:
         target.fast_open.used += 1
 
 
-def _move_penalties(net: Net, source: Listener) -> None:
-    penalties = removal.take_penalties(source)
-    group = source.group
-    if Difference.FAST_OPEN_PENALTY_ENDS in net.profile or group is None or not group.live:
-        return
-    if not group.migrates(net.profile, net.sysctls.tcp_migrate_req):
-        return
-    # They are of no connection any more that a program could be asked about: the listener that
-    # would be first in a group's order gets them all, as one list.
-    heir = group.live[0].fast_open
-    heir.penalties = deque(sorted([*heir.penalties, *penalties]))
-    heir.used += len(penalties)
+def _target_of(net: Net, request: Request, length: int = 0, flags: int = 0) -> Listener | None:
+    """Of a half-open request whose listener has stopped."""
+    source = request.listener
+    found = target_for(net, source, request.hash, request, State.NEW_SYN_RECV, length, flags)
+    cancelled = found is None and source.group is not None and bool(source.group.live)
+    if cancelled and Difference.MOVES_WITH_ITS_CHILD not in net.profile:
+        net.events.append(Misstep(PostedError.CANCELLED_REQUEST_IS_A_LISTENER))
+    return found
 
 
 def at_ack(net: Net, request: Request, length: int, flags: int) -> Listener | None:
@@ -133,10 +167,12 @@ def at_ack(net: Net, request: Request, length: int, flags: int) -> Listener | No
     source = request.listener
     if source.listening:
         return source
-    target = target_for(net, source, request.hash, request, State.NEW_SYN_RECV, length, flags)
+    target = _target_of(net, request, length, flags)
     if target is None:
         net.events.append(Moved(request.cookie, State.NEW_SYN_RECV, source.cookie, None))
         drop(net, request)
+    elif Difference.MOVES_WITH_ITS_CHILD not in net.profile:
+        settle(net, request, target)
     return target
 
 
@@ -145,11 +181,17 @@ def at_timer(net: Net, request: Request) -> Listener | None:
     source = request.listener
     if source.listening:
         return source
-    return target_for(net, source, request.hash, request, State.NEW_SYN_RECV)
+    target = _target_of(net, request)
+    if target is not None and Difference.MOVES_WITH_ITS_CHILD not in net.profile:
+        settle(net, request, target)
+    return target
 
 
 def settle(net: Net, request: Request, target: Listener) -> None:
-    """The request refers to its target from now on (inet_reqsk_clone at the timer)."""
+    """The request refers to its target from now on (inet_reqsk_clone at the timer).
+
+    Where it does already, nothing happens.
+    """
     source = request.listener
     if target is source:
         return
@@ -159,7 +201,7 @@ def settle(net: Net, request: Request, target: Listener) -> None:
     target.references += 1
     if not request.timeouts:
         target.young += 1
-    net.counts[SUCCESS] += 1
+    _succeeded(net)
     net.events.append(Moved(request.cookie, State.NEW_SYN_RECV, source.cookie, target.cookie))
 
 
@@ -175,19 +217,19 @@ def count_out(request: Request, counted: Listener | None = None) -> None:
 def drop(net: Net, request: Request, target: Listener | None = None) -> None:
     """Forget a half-open request; no packet is sent (inet_csk_reqsk_queue_drop).
 
-    ``target`` is the listener that was about to get it.
+    ``target`` is the listener that was about to get it: Linux counts it out there, though it was
+    counted in at the old one (Difference.MOVES_WITH_ITS_CHILD).
     """
     if net.flows.get(request.flow) is request:
         del net.flows[request.flow]
-    wrong = Difference.RESET_IS_COUNTED_AT_TARGET in net.profile
-    count_out(request, target if wrong else None)
+    count_out(request, target)
     net.timers.set(request, inf)
 
 
 def joined(net: Net, request: Request, target: Listener) -> None:
     """A child has taken the place of a request: count it if it came from elsewhere."""
     if target is not request.listener:
-        net.counts[SUCCESS] += 1
+        _succeeded(net)
         source = request.listener.cookie
         net.events.append(Moved(request.cookie, State.NEW_SYN_RECV, source, target.cookie))
     count_out(request)

@@ -25,10 +25,13 @@ class Question:
     closing.  ``migrating`` is the state of what migrates, None for a new connection;
     ``migrating_cookie`` is its cookie, the one that the accepted socket will have.  ``length`` is
     that of the segment, 0 when no segment is the occasion.
+
+    In the profile SERIES a program that is asked about a migration sees ``cookie`` alone, and no
+    packet: ``path`` is None (profile.Difference.TOLD_WHAT_MIGRATES).
     """
 
     hash: int
-    path: Path
+    path: Path | None
     cookie: int
     migrating: State | None = None
     migrating_cookie: int = 0

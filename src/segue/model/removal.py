@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from math import inf
 
 from segue.model.connection import Connection
@@ -77,9 +76,7 @@ def release(listener: Listener) -> None:
         listener.group.forget(listener)
 
 
-def take_penalties(listener: Listener) -> deque[float]:
-    """The slots that are held against spoofers, which the listener gives up."""
-    penalties = listener.fast_open.penalties
-    listener.fast_open.used -= len(penalties)
-    listener.fast_open.penalties = deque()
-    return penalties
+def take_penalties(listener: Listener) -> None:
+    """The slots that were held against spoofers are free (the end of inet_csk_listen_stop)."""
+    listener.fast_open.used -= len(listener.fast_open.penalties)
+    listener.fast_open.penalties.clear()
