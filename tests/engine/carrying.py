@@ -13,8 +13,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from segue.address import Address
-from segue.engine.carry import Carrier, Report
+from segue.engine.carry import Carrier
 from segue.engine.carry_guard import Guard
+from segue.engine.carry_wish import Report
 from segue.engine.migrate import Migrate
 from segue.linux import netns, pidfd, socket_filter, tcp_queue, tcp_repair
 from segue.linux.raw_ip import RawIp
@@ -151,6 +152,7 @@ def servers(address: str, names: str = "AB", backlog: int = 50) -> Iterator[Scen
                 [sys.executable, "-c", _SERVER, str(number), name],
                 pass_fds=[number],
                 stdout=subprocess.PIPE,
+                bufsize=0,  # what is read ahead is not seen by select
             )
             stack.callback(_end, process)
             steering.join(slot, listener)

@@ -130,7 +130,7 @@ def test_prog_test_run() -> None:
     """Program, verdict, sizes, addresses, once; the verdict is read where it stands."""
     data = bpf_attr.prog_test_run(5, 0x1122334455667788, 64)
     assert data.hex(" ", 8) == (
-        "0500000000000000 4000000000000000 8877665544332211 0000000000000000 0100000000000000"
+        "0500000000000000 4000000040000000 8877665544332211 8877665544332211 0100000000000000"
     )
     assert bpf_attr.decode_verdict(data[:4] + b"\x07\0\0\0" + data[8:]) == 7
 

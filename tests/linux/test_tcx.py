@@ -48,7 +48,7 @@ def test_a_classifier_is_there_as_long_as_its_link() -> None:
 def test_a_run_by_hand_has_a_verdict() -> None:
     """The number that the program returned."""
     with verdict(7) as program:
-        assert tcx.run(program) == 7
+        assert tcx.run(program, bytearray(64)) == 7
 
 
 def test_interfaces_are_told_by_their_link() -> None:

@@ -54,7 +54,6 @@ def judged(held: Held, host: Host = HOST, version: int = 4, peeked: int | None =
         (HOST, Outside(), [TARGET, replace(TARGET, bound=True)], Refusal.BOUND),
         (HOST, Outside(), [replace(TARGET, queue=10)], None),  # one more than the backlog
         (HOST, Outside(), [TARGET, replace(TARGET, queue=11)], Refusal.TARGET_FULL),
-        (HOST, Outside(filtered=True), [TARGET], Refusal.FILTERED),
         (HOST, Outside(translated=True), [TARGET], Refusal.TRANSLATED),
     ],
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from segue.bpf.btf import Btf
 from segue.errors import KernelError, NotSupported
-from segue.linux import conntrack, socket_filter, sockopt, sysctl, tcp_queue, tcp_repair
+from segue.linux import conntrack, sockopt, sysctl, tcp_queue, tcp_repair
 from segue.observe.carrying import Held, Host, Outside, Target
 from segue.wire import ipv4, ipv6, tcp
 
@@ -105,7 +105,6 @@ def outside(connection: socket.socket) -> Outside:
             connected=tcp_repair.connected(connection),
             plain=tcp_queue.plain(connection),
             bound=sockopt.bound(connection),
-            filtered=socket_filter.present(connection),
             translated=original is not None and original != connection.getsockname()[:2],
         )
     except OSError as error:

@@ -13,6 +13,7 @@ import contextlib
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from segue.errors import KernelError, SegueError
 from segue.linux import scm_rights, tcp_repair
@@ -35,12 +36,14 @@ class Guard(Closing):
             )
         self._connection = ours
 
-    def take(self, connection: socket.socket) -> None:
-        """From here on it is looked after, even if the process is not there yet.
+    def take(self, connections: Sequence[socket.socket]) -> None:
+        """From here on they are looked after, even if the process is not there yet.
 
         Raises KernelError.
         """
-        scm_rights.send(self._connection, _TAKE, [connection.fileno()])
+        for start in range(0, len(connections), scm_rights.MOST):
+            some = connections[start : start + scm_rights.MOST]
+            scm_rights.send(self._connection, _TAKE, [one.fileno() for one in some])
 
     def let_go(self) -> None:
         """What was taken is over.  That the process is gone is said by the next ``take``."""
@@ -59,7 +62,7 @@ def main() -> None:
     with socket.socket(fileno=sys.stdin.fileno()) as connection:
         while True:
             try:
-                payload, numbers = scm_rights.receive(connection, 1, 1)
+                payload, numbers = scm_rights.receive(connection, 1)
             except SegueError:
                 break
             if not payload:

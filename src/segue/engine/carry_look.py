@@ -5,11 +5,14 @@ This file is under the MIT licence or the GNU General Public License, version 2,
 (LICENSE.MIT), as the classifier is: the kernel shows its structures only to such programs.
 
 *Look* reads a connection's own structure in the kernel, without repair mode: it is run by hand, and
-writes into a map.  *Hold* is the connection's filter until a time in a map.  Until then, and for as
-long as the connection is in repair mode, its owner gets nothing, and the client sends again.
+writes into the packet that it is run with.  *Hold* is the connection's filter until a time in a
+map.  Until then, and for as long as the connection is in repair mode, its owner gets nothing, and
+the client sends again.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from segue.bpf import asm
 from segue.bpf.btf import Btf
@@ -56,47 +59,67 @@ _FIELDS = (
     "rx_opt.tstamp_ok",
     "tcp_usec_ts",
 )
-_TUPLE_BYTES = 40  # 36 are used
-LOOK_BYTES = _TUPLE_BYTES + 8 * len(_FIELDS)
+# From a socket to the number of the program that is its filter.
+_FILTER = (
+    ("tcp_sock", "inet_conn.icsk_inet.sk.sk_filter"),
+    ("sk_filter", "prog"),
+    ("bpf_prog", "aux"),
+    ("bpf_prog_aux", "id"),
+)
+# The packet with which a look is run has no header that counts: at these places are the addresses
+# and ports, and then what was found.
+_TUPLE_AT = 16
+_FOUND_AT = 56
+LOOK_BYTES = _FOUND_AT + 8 * (len(_FIELDS) + 1)
 THERE, NOBODY, ENDING = 0, 1, 2  # verdicts of the look
+# struct __sk_buff
+_DATA, _DATA_END = 76, 80
 
 IPV4_TUPLE, IPV6_TUPLE = 12, 36
 
 
-def fields(btf: Btf) -> list[Field]:
-    """Where they are in this kernel's struct tcp_sock.  Raises NotSupported."""
-    return [field(btf, "tcp_sock", way) for way in _FIELDS]
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Where the kernel has what a look reads."""
+
+    of_tcp: list[Field]
+    to_filter: list[Field]
 
 
-def asked(four: bytes) -> bytes:
-    """The map's value before a look at the connection with these addresses and ports."""
-    return four.ljust(LOOK_BYTES, b"\0")
+def fields(btf: Btf) -> Fields:
+    """As they are in this kernel.  Raises NotSupported."""
+    return Fields(
+        [field(btf, "tcp_sock", way) for way in _FIELDS],
+        [field(btf, structure, way) for structure, way in _FILTER],
+    )
 
 
-def seen(value: bytes) -> list[int]:
-    """The fields from the map's value after it."""
-    places = range(_TUPLE_BYTES, LOOK_BYTES, 8)
-    return [int.from_bytes(value[at : at + 8], "little") for at in places]
+def asked(four: bytes) -> bytearray:
+    """The packet for a look at the connection with these addresses and ports."""
+    return bytearray(bytes(_TUPLE_AT) + four).ljust(LOOK_BYTES, b"\0")
 
 
-def look(found: int, where: list[Field], tuple_bytes: int) -> list[Instruction]:
+def seen(packet: bytearray) -> memoryview[int]:
+    """The fields from the packet after it, in the order of ``Held``."""
+    return memoryview(packet)[_FOUND_AT:].cast("Q")
+
+
+def look(where: Fields, tuple_bytes: int) -> list[Instruction]:
     """A classifier that returns THERE; NOBODY when a packet would find neither a connection nor a
     listener; or ENDING when it would find what is no full socket, such as TIME_WAIT.
 
-    ``found`` is the map's descriptor.  For packets of IPv4 or of IPv6, by how many bytes of the
-    map's value are the tuple.
+    For packets of IPv4 or of IPv6, by how many bytes are the tuple.
     """
     items: list[asm.Item] = [
         asm.mov_reg(R6, R1),
-        asm.store_imm(Size.U32, FP, -4, 0),
-        asm.load_map(R1, found),
-        asm.mov_reg(R2, FP),
-        asm.alu_imm(Alu.ADD, R2, -4),
-        asm.call(Helper.MAP_LOOKUP_ELEM),
-        asm.jump_imm(Jump.EQ, R0, 0, "none"),
-        asm.mov_reg(R7, R0),
+        asm.load(Size.U32, R7, R6, _DATA),
+        asm.load(Size.U32, R2, R6, _DATA_END),
+        asm.mov_reg(R3, R7),
+        asm.alu_imm(Alu.ADD, R3, LOOK_BYTES),
+        asm.jump_reg(Jump.GT, R3, R2, "none"),
         asm.mov_reg(R1, R6),
         asm.mov_reg(R2, R7),
+        asm.alu_imm(Alu.ADD, R2, _TUPLE_AT),
         asm.mov_imm(R3, tuple_bytes),
         asm.mov_imm(R4, _NAMESPACE_OF_THE_PACKET),
         asm.mov_imm(R5, 0),
@@ -108,11 +131,13 @@ def look(found: int, where: list[Field], tuple_bytes: int) -> list[Instruction]:
         asm.jump_imm(Jump.EQ, R0, 0, "ending"),
         asm.mov_reg(R9, R0),
     ]
-    for number, one in enumerate(where):
-        items += [*_load(R2, R9, one), asm.store_reg(Size.U64, R7, _TUPLE_BYTES + 8 * number, R2)]
+    for number, one in enumerate(where.of_tcp):
+        items += [*load(R2, R9, one), asm.store_reg(Size.U64, R7, _FOUND_AT + 8 * number, R2)]
     return asm.assemble(
         [
             *items,
+            *_filter_id(where.to_filter),
+            asm.store_reg(Size.U64, R7, _FOUND_AT + 8 * len(where.of_tcp), R2),
             asm.mov_reg(R1, R8),
             asm.call(Helper.SK_RELEASE),
             asm.mov_imm(R0, THERE),
@@ -127,6 +152,24 @@ def look(found: int, where: list[Field], tuple_bytes: int) -> list[Instruction]:
             asm.leave(),
         ]
     )
+
+
+def _filter_id(way: list[Field]) -> list[asm.Item]:
+    """In R2 the number of the program; CLASSIC is what has no number."""
+    items: list[asm.Item] = [asm.mov_reg(R3, R9)]
+    for one in way[:-1]:
+        items += [
+            asm.mov_imm(R2, 0),
+            *load(R3, R3, one),
+            asm.jump_imm(Jump.EQ, R3, 0, "filter known"),
+        ]
+    return [
+        *items,
+        *load(R2, R3, way[-1]),
+        asm.jump_imm(Jump.NE, R2, 0, "filter known"),
+        asm.alu32_imm(Alu.MOV, R2, -1),
+        asm.Label("filter known"),
+    ]
 
 
 def hold(until: int, btf: Btf) -> list[Instruction]:
@@ -148,7 +191,7 @@ def hold(until: int, btf: Btf) -> list[Instruction]:
             asm.jump_imm(Jump.EQ, R1, 0, "pass"),
             asm.call(Helper.SKC_TO_TCP_SOCK),
             asm.jump_imm(Jump.EQ, R0, 0, "pass"),
-            *_load(R2, R0, field(btf, "tcp_sock", "repair")),
+            *load(R2, R0, field(btf, "tcp_sock", "repair")),
             asm.jump_imm(Jump.NE, R2, 0, "drop"),
             asm.Label("pass"),
             asm.mov_imm(R0, -1),
@@ -160,7 +203,8 @@ def hold(until: int, btf: Btf) -> list[Instruction]:
     )
 
 
-def _load(target: int, source: int, where: Field) -> list[asm.Item]:
+def load(target: int, source: int, where: Field) -> list[asm.Item]:
+    """A field of what ``source`` points to."""
     loading: list[asm.Item] = [asm.load(where.size, target, source, where.offset)]
     if not where.whole:
         loading += [

@@ -199,8 +199,10 @@ def link_create(program: int, interface: int, attach_type: AttachType) -> bytes:
 
 
 def prog_test_run(program: int, packet: int, size: int) -> bytes:
-    """Attributes of PROG_TEST_RUN, once; ``packet`` is the address of ``size`` bytes."""
-    return struct.pack("=IIIIQQII", program, 0, size, 0, packet, 0, 1, 0)
+    """Attributes of PROG_TEST_RUN, once; ``packet`` is the address of ``size`` bytes, and there
+    the kernel puts it afterwards.
+    """
+    return struct.pack("=IIIIQQII", program, 0, size, size, packet, packet, 1, 0)
 
 
 def decode_verdict(answered: bytes) -> int:

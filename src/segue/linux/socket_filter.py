@@ -22,16 +22,26 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def present(sock: socket.socket) -> bool:
     """It has a filter.  Raises KernelError."""
+    return _length(sock) != 0
+
+
+def classic(sock: socket.socket) -> bool:
+    """It has one in classic BPF.  Raises KernelError."""
+    return _length(sock) > 0
+
+
+def _length(sock: socket.socket) -> int:
+    """Instructions of a classic one, 0 for none, -1 for one that cannot be read: extended."""
     size = ctypes.c_uint32(0)  # no room: the kernel only says how long it is
     result = _libc.getsockopt(
         sock.fileno(), socket.SOL_SOCKET, _SO_GET_FILTER, None, ctypes.byref(size)
     )
     if result != 0:
         code = ctypes.get_errno()
-        if code == errno.EACCES:  # one that did not come as classic BPF cannot be read
-            return True
+        if code == errno.EACCES:
+            return -1
         raise KernelError("getsockopt(SO_GET_FILTER)", code, "looking for a socket's filter")
-    return size.value > 0
+    return size.value
 
 
 def attach(sock: socket.socket, program: Program) -> None:

@@ -34,6 +34,14 @@ def leave(connection: socket.socket) -> None:
     _set(connection, _QUIETLY, "taking a connection out of repair mode")
 
 
+def catch_up(connection: socket.socket) -> None:
+    """What had come while the socket was in use is put away: this takes its lock, and no more.
+
+    Raises KernelError: EPERM when it is neither established nor closed.
+    """
+    _set(connection, _QUIETLY, "taking the lock of a connection")
+
+
 def repaired(connection: socket.socket) -> bool:
     """It is in repair mode."""
     return connection.getsockopt(socket.IPPROTO_TCP, _TCP_REPAIR) == 1

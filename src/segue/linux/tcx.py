@@ -20,7 +20,6 @@ from segue.linux.bpf_attr import AttachType, BpfCommand
 _SIOCGIFHWADDR = 0x8927
 # Bytes before the packet, by ARPHRD_: ETHER and LOOPBACK; NONE (TUN, WireGuard) and PPP.
 _HEADERS = {1: 14, 772: 14, 0xFFFE: 0, 512: 0}
-_PACKET_BYTES = 64
 
 
 def interfaces() -> dict[int, int]:
@@ -57,13 +56,13 @@ def attach(program: Program, interface: int) -> Descriptor:
     return Descriptor(result)
 
 
-def run(program: Program) -> int:
-    """Run a classifier once in this network namespace, over a packet of zeros; its verdict.
+def run(program: Program, packet: bytearray) -> int:
+    """Run a classifier once in this network namespace, over a packet; its verdict.
 
-    Raises KernelError.
+    What it has written into the packet is there afterwards.  Raises KernelError.
     """
-    packet = ctypes.create_string_buffer(_PACKET_BYTES)
-    attributes = bpf_attr.prog_test_run(program.fileno(), address(packet), _PACKET_BYTES)
+    where = (ctypes.c_char * len(packet)).from_buffer(packet)
+    attributes = bpf_attr.prog_test_run(program.fileno(), address(where), len(packet))
     result, answer = answered(BpfCommand.PROG_TEST_RUN, attributes)
     if result < 0:
         raise KernelError("bpf(BPF_PROG_TEST_RUN)", -result, "running a program")

@@ -13,12 +13,14 @@ pauses.  Whoever asks for a carry must know more.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 ESTABLISHED, LISTEN = 1, 10  # enum tcp_state of the kernel
 # The first window of the connection that is made; what does not fit would be acknowledged and lost.
 MOST_UNREAD = 60_000
+CLASSIC = (1 << 32) - 1  # a filter in classic BPF has no number
 # The kernel raises a smaller one to this (the defaults of RFC 9293 and of RFC 8200, less headers).
 LEAST_MSS = {4: 536, 6: 1220}
 
@@ -38,6 +40,7 @@ class Refusal(Enum):
         " of the kernel such as TLS"
     )
     FILTERED = "it has a filter of its own, whose place the hold would take"
+    LOCKED = "its owner has locked its filter (SO_LOCK_FILTER), so that it cannot be held"
     TRANSLATED = "its client connected to another address or port (NAT)"
     NOT_FOUND = "no such connection is found here: it has ended, or is link-local"
     NOT_ESTABLISHED = "it is not established: one side has ended it"
@@ -49,6 +52,8 @@ class Refusal(Enum):
     MICROSECONDS = "its timestamps count microseconds"
     OWNER_RUNS = "its owner could not be stopped (ptrace)"
     LATE = "this machine was too busy: the hold was about to end"
+    KERNEL = "the kernel refused a step of it"
+    NO_TIME = "its owner had been stopped for as long as it may be"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,6 @@ class Outside:
     connected: bool = True
     plain: bool = True
     bound: bool = False
-    filtered: bool = False
     translated: bool = False
 
 
@@ -107,6 +111,7 @@ class Held:
     sack_ok: int
     tstamp_ok: int
     usec: int
+    filter_id: int = 0  # the program that is its filter, CLASSIC, or 0
 
     @property
     def unread(self) -> int:
@@ -114,7 +119,7 @@ class Held:
         return (self.rcv_nxt - self.copied_seq) % (1 << 32)
 
 
-def before(host: Host, outside: Outside, targets: list[Target]) -> Refusal | None:
+def before(host: Host, outside: Outside, targets: Sequence[Target]) -> Refusal | None:
     """Why it is not to be tried at all; None when it may be."""
     if not host.syncookies:
         return Refusal.SYNCOOKIES_OFF
@@ -128,14 +133,12 @@ def before(host: Host, outside: Outside, targets: list[Target]) -> Refusal | Non
         return Refusal.BOUND
     if any(one.queue > one.backlog for one in targets):
         return Refusal.TARGET_FULL
-    if outside.filtered:
-        return Refusal.FILTERED
     if outside.translated:
         return Refusal.TRANSLATED
     return None
 
 
-def room(targets: list[Target]) -> int:
+def room(targets: Sequence[Target]) -> int:
     """How much unread data any of them takes as the first of a connection."""
     return min(MOST_UNREAD, *(one.receive_buffer // 2 for one in targets))
 

@@ -1,0 +1,182 @@
+"""One connection is taken out of its owner's hands, in two parts.
+
+What can be done while the owner runs is done by ``prepare``, the rest by ``take`` while it is
+stopped.  In between everything may change, so ``take`` looks again.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from segue.engine import carry_classifier, carry_facts
+from segue.engine.carry_facts import Pair
+from segue.engine.carry_programs import Programs
+from segue.engine.carry_wish import Wish
+from segue.errors import KernelError
+from segue.linux import socket_filter, sockopt, tcp_queue, tcp_repair
+from segue.linux.raw_ip import RawIp
+from segue.observe import carrying
+from segue.observe.carrying import Held, Host, Refusal, Target
+
+HOLD_NS = 100_000_000
+# What must be left of it when the connection is taken: the rest takes microseconds.
+_SPARE_NS = 10_000_000
+ENTRY_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A connection that nothing speaks against so far."""
+
+    wish: Wish
+    pair: Pair
+    cookie: bytes
+    where: bytes  # the key of its entry
+    traffic_class: int
+    inherited: bool  # our filter is there already
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A connection that no process has, and the packet that makes it again."""
+
+    wish: Wish
+    pair: Pair
+    where: bytes
+    packet: bytes
+    unread: int
+    limit: float  # of its entry, by time.monotonic
+    errno: int = 0  # with which the packet was refused
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What counts for all connections of a batch."""
+
+    host: Host
+    targets: Sequence[Target]
+    programs: Programs
+    raw: RawIp
+
+    @property
+    def room(self) -> int:
+        """How many unread bytes may go along."""
+        return carrying.room(self.targets)
+
+    def prepare(self, wish: Wish) -> Candidate | Refusal:
+        """Before the owner is stopped.  Raises KernelError."""
+        connection = wish.connection
+        why = carrying.before(self.host, carry_facts.outside(connection), self.targets)
+        if why is not None:
+            return why
+        pair = Pair.of(connection)
+        held = self.programs.look(pair)
+        if held is None or held.state == carrying.LISTEN:
+            return Refusal.NOT_FOUND
+        why = carrying.refusal(self.host, held, pair.version, held.unread, self.room)
+        if why is not None:
+            return why
+        if held.filter_id not in {0, self.programs.filter_id}:
+            return Refusal.FILTERED
+        return Candidate(
+            wish,
+            pair,
+            sockopt.cookie(connection).to_bytes(8, "little"),
+            carry_classifier.key(pair.addresses, pair.ports),
+            tcp_queue.traffic_class(connection),
+            held.filter_id != 0,
+        )
+
+    def take(self, one: Candidate) -> Taken | Refusal:
+        """Hold it, and take it out of its owner's hands; or let it go again, and why.
+
+        The owner is stopped.  Raises KernelError, and it is then as it was.
+        """
+        if one.wish.refusal is not None:
+            why = one.wish.refusal()
+            if why is not None:
+                return why
+        until = time.clock_gettime_ns(time.CLOCK_MONOTONIC) + HOLD_NS
+        self.programs.until.update(one.cookie, until.to_bytes(8, "little"))
+        found: Refusal | Taken | None = None
+        try:
+            try:
+                if not one.inherited:
+                    self.programs.hold(one.wish.connection)
+                tcp_repair.catch_up(one.wish.connection)
+            except KernelError as error:
+                if error.errno != errno.EPERM:
+                    raise
+                return Refusal.NOT_ESTABLISHED if one.inherited else Refusal.LOCKED
+            found = self._take(one, until)
+        finally:
+            if not isinstance(found, Taken) and not one.inherited:
+                with suppress(KernelError):  # locked: it was not attached
+                    socket_filter.detach(one.wish.connection)
+            self.programs.until.delete(one.cookie)
+        return found
+
+    def _take(self, one: Candidate, until: int) -> Taken | Refusal:
+        """From the look to the disconnect; or the connection as it was, and why."""
+        connection = one.wish.connection
+        held = self.programs.look(one.pair)
+        if held is None or held.state == carrying.LISTEN:
+            return Refusal.NOT_FOUND
+        if held.filter_id != self.programs.filter_id:
+            return Refusal.FILTERED
+        payload = tcp_queue.peek(connection, min(held.unread, self.room))
+        why = carrying.refusal(self.host, held, one.pair.version, len(payload), self.room)
+        if why is not None:
+            return why
+        packet = one.pair.packet(held, payload, one.traffic_class)
+        self.programs.entries.update(one.where, entry(held, tcp_repair.clock(connection)))
+        limit = time.monotonic() + ENTRY_SECONDS
+        taken = False
+        try:
+            if time.clock_gettime_ns(time.CLOCK_MONOTONIC) > until - _SPARE_NS:
+                return Refusal.LATE
+            tcp_repair.enter(connection)
+            try:
+                tcp_repair.disconnect(connection)
+                taken = True
+            finally:
+                if not taken:
+                    tcp_repair.leave(connection)
+        finally:
+            if not taken:
+                self.programs.entries.delete(one.where)
+        refused = inject(self.raw, packet, one.pair)
+        # Also where that was refused: nobody has the connection any more.
+        tcp_repair.leave(connection)
+        tcp_repair.finish(connection)
+        return Taken(one.wish, one.pair, one.where, packet, len(payload), limit, refused)
+
+
+def inject(raw: RawIp, packet: bytes, pair: Pair) -> int:
+    """The client's last segment once more; the error number if it may not be sent."""
+    try:
+        raw.send(packet, pair.here)
+    except KernelError as error:
+        return error.errno or 0
+    return 0
+
+
+def entry(held: Held, clock: int) -> bytes:
+    """The classifier's, of a connection as it is now."""
+    return carry_classifier.Entry(
+        seq=held.copied_seq,
+        ack=held.snd_nxt,
+        peer_clock=held.ts_recent,
+        own_clock=clock,
+        mss=held.mss_clamp,
+        receive_scale=held.rcv_wscale,
+        send_scale=held.snd_wscale,
+        scaling=bool(held.wscale_ok),
+        sack=bool(held.sack_ok),
+        timestamps=bool(held.tstamp_ok),
+        until=time.clock_gettime_ns(time.CLOCK_MONOTONIC) + int(ENTRY_SECONDS * 1e9),
+    ).encode()

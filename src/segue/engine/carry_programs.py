@@ -1,0 +1,117 @@
+"""The programs and maps that carry in one network namespace, and where they are attached."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from contextlib import ExitStack
+
+from segue.bpf.btf_fields import function
+from segue.bpf.insn import Instruction
+from segue.engine import carry_classifier, carry_facts, carry_look
+from segue.engine.carry_facts import Pair
+from segue.errors import KernelError
+from segue.linux import socket_filter, tcx
+from segue.linux.bpf import Descriptor, Program
+from segue.linux.bpf_attr import AttachType, MapType
+from segue.linux.bpf_maps import Map
+from segue.linux.closing import Closing
+from segue.observe.carrying import Held
+
+_ENTRIES = 4096
+_LOOK = "segue_look"
+_GONE = {errno.ENODEV, errno.ENOENT}  # an interface that went meanwhile
+
+
+class Programs(Closing):
+    """The classifier at the interfaces, the looks, and the filter that holds.
+
+    ``entries`` are the connections that are to be made, ``until`` says until when one is held.
+    What has the filter keeps it, with its maps, when this is closed; nothing is held then.
+    """
+
+    def __init__(self) -> None:
+        """Raises NotSupported, VerifierError, KernelError."""
+        with ExitStack() as stack:
+            own = stack.enter_context
+            self.entries = own(
+                _map("segue_carry", carry_classifier.KEY_BYTES, carry_classifier.VALUE_BYTES)
+            )
+            self.until = own(_map("segue_hold", 8, 8))
+            types = carry_facts.types()  # half a second: permission is asked for first
+            kernel = function(types, carry_classifier.FUNCTION, carry_classifier.NEEDS)
+            where = carry_look.fields(types)
+            self._looks = {
+                4: own(_classifier(_LOOK, carry_look.look(where, carry_look.IPV4_TUPLE))),
+                6: own(_classifier(_LOOK, carry_look.look(where, carry_look.IPV6_TUPLE))),
+            }
+            self._filter = own(
+                Program.load(
+                    carry_look.hold(self.until.fileno(), types),
+                    name="segue_hold",
+                    attach_type=AttachType.SOCKET,
+                    license_text=carry_classifier.LICENSE,
+                )
+            )
+            self.filter_id = self._filter.info().id
+            # By the bytes of an interface's link header.
+            self._kernel, self._classifiers = kernel, dict[int, Program]()
+            self._links: dict[int, Descriptor] = {}
+            stack.callback(self._detach)
+            self.follow_interfaces()
+            self._owned = stack.pop_all()
+
+    def follow_interfaces(self) -> None:
+        """Attach the classifier to interfaces that are new; a tenth of a millisecond.
+
+        Raises KernelError.
+        """
+        there = tcx.interfaces()
+        for index in self._links.keys() - there.keys():
+            self._links.pop(index).close()
+        for index in there.keys() - self._links.keys():
+            try:
+                self._links[index] = tcx.attach(self._classifier_after(there[index]), index)
+            except KernelError as error:
+                if error.errno not in _GONE:
+                    raise
+
+    def _classifier_after(self, header: int) -> Program:
+        if header not in self._classifiers:
+            code = carry_classifier.program(self.entries.fileno(), self._kernel, header)
+            self._classifiers[header] = _classifier("segue_carry", code)
+        return self._classifiers[header]
+
+    def hold(self, sock: socket.socket) -> None:
+        """The filter becomes the socket's.  Raises KernelError: EPERM when its own is locked."""
+        socket_filter.attach(sock, self._filter)
+
+    def look(self, pair: Pair) -> Held | None:
+        """What a packet of the client would find; a listener too.  Raises KernelError."""
+        packet = carry_look.asked(pair.addresses + pair.ports)
+        if tcx.run(self._looks[pair.version], packet) != carry_look.THERE:
+            return None
+        return Held(*carry_look.seen(packet))
+
+    def close(self) -> None:
+        """Take the classifier away; twice is no error."""
+        self._owned.close()
+
+    def _detach(self) -> None:
+        for one in (*self._links.values(), *self._classifiers.values()):
+            one.close()
+        self._links.clear()
+        self._classifiers.clear()
+
+
+def _classifier(name: str, code: list[Instruction]) -> Program:
+    return Program.load(
+        code,
+        name=name,
+        attach_type=AttachType.TCX_INGRESS,
+        license_text=carry_classifier.LICENSE,
+    )
+
+
+def _map(name: str, key: int, value: int) -> Map:
+    return Map.create(MapType.HASH, key_size=key, value_size=value, entries=_ENTRIES, name=name)
