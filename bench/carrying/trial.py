@@ -28,7 +28,8 @@ from bench.carrying import clients
 from bench.carrying.clients import Habits
 from bench.carrying.telling import PORTS, WORD, Doing, Mark
 from segue.address import Address
-from segue.engine.carry import Carrier, Report
+from segue.engine.carry import Carrier
+from segue.engine.carry_wish import Report
 from segue.engine.migrate import Migrate
 from segue.errors import KernelError
 from segue.linux import netns, pidfd, sysctl
