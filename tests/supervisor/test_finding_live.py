@@ -108,6 +108,18 @@ def test_root_finds_that_of_a_user_who_listens(place: Path, fallen_back: Theirs)
     assert (code, "no instance of yours is running" in said) == (2, True), said
 
 
+def test_an_instance_in_a_place_with_two_paths_is_one(place: Path) -> None:
+    """As everywhere where TMPDIR is /tmp: root finds it without being asked for a name."""
+    usual = Path(f"/tmp/segue-{OURS}")
+    try:
+        with Theirs(place, usual, TMPDIR="/tmp") as one:
+            one.wait_serving()
+            code, said = segue(place, 0, "status", TMPDIR="/tmp")
+            assert (code, f"this is t of uid {OURS} at {usual}/t.sock" in said) == (0, True), said
+    finally:
+        shutil.rmtree(usual, ignore_errors=True)
+
+
 def test_the_workers_tell_where_its_files_are(place: Path) -> None:
     """With another SEGUE_DIRECTORY, or in a mount namespace of its own, it is in no usual place."""
     with Theirs(place, place / "run", SEGUE_DIRECTORY=str(place / "run")) as one:

@@ -51,7 +51,8 @@ def instances() -> list[Running]:
 
     This user's are first.  Raises as ``places.directory``.
     """
-    found = [one for place in places() for one in _in(place)]
+    seen: set[tuple[int, int]] = set()
+    found = [one for place in places() for one in _in(place, seen)]
     return sorted(found, key=lambda one: (not one.own, one.name))
 
 
@@ -60,10 +61,17 @@ def own(name: str) -> Running | None:
     return next((one for one in instances() if one.own and one.name == name), None)
 
 
-def _in(place: Place) -> list[Running]:
+def _in(place: Place, seen: set[tuple[int, int]]) -> list[Running]:
+    """The running instances there.
+
+    Nothing of a directory that was ``seen`` by another path: two places may be one, such as /tmp
+    and TMPDIR.
+    """
     try:
         with place.open() as here:
-            entries = here.names()
+            status = os.fstat(here.fileno())
+            entries = [] if (status.st_dev, status.st_ino) in seen else here.names()
+            seen.add((status.st_dev, status.st_ino))
     except (UsageError, OSError):
         return []  # another user's, or not there
     names = (entry.removesuffix(".sock") for entry in entries if entry.endswith(".sock"))
