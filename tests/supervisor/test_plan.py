@@ -271,6 +271,18 @@ def test_a_stop_signal_that_is_not_followed_ends_in_a_kill() -> None:
     assert steps(made, now=10.0) == [Kill(1)]
 
 
+def test_the_stop_timeout_is_for_what_comes_after_the_last_connection() -> None:
+    """A response that ended late leaves a worker as much time for its own end as any other."""
+    made = instance((1, Stage.STOPPING), (2, Stage.SERVING), working=2)
+    assert steps(made, now=15.0, w1=Load(busy=1)) == []
+    assert steps(made, now=15.1, w1=Load(empty_since=15.1)) == []
+    assert steps(made, now=25.0, w1=Load(empty_since=15.1)) == []
+    assert steps(made, now=25.1, w1=Load(empty_since=15.1)) == [Kill(1)]
+    # No longer than it was promised for its connections.
+    assert steps(made, now=29.9, w1=Load(empty_since=25.0)) == []
+    assert steps(made, now=30.0, w1=Load(empty_since=25.0)) == [Kill(1)]
+
+
 def test_a_kept_generation_is_not_stopped_while_kept() -> None:
     """--keep: quiet or not, it stays for a rollback, and the drain limit starts after it."""
     made = instance((1, Stage.DRAINING), (2, Stage.SERVING), working=2, renewal=Renewal(keep=20.0))

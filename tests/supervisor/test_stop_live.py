@@ -68,6 +68,22 @@ def test_whoever_waits_is_served_before_the_stop(netns: int, tmp_path: Path, eng
             wait_until(refused, "a refusal")
 
 
+def test_after_a_long_response_a_worker_has_time_for_its_own_end(
+    netns: int, tmp_path: Path
+) -> None:
+    """The stop timeout had passed when its last connection ended; it is not killed then."""
+    tidy = SLOW.replace("os._exit(0)", "time.sleep(0.3), print('tidied up', flush=True), os._exit(0)")
+    with Instance(tmp_path, "--stop-timeout", "1.5", command=(*PYTHON, tidy)) as one:
+        one.wait_serving()
+        client = get("/0.01-2.0")
+        wait_until(lambda: one.workers("serving")[0]["connections"], "an accepted request")
+        os.kill(one.process.pid, signal.SIGTERM)
+        assert rest(client).endswith(b"..")
+        assert one.wait() == 0
+        assert "tidied up" in one.said()
+        assert "is killed" not in one.said()
+
+
 @ENGINES
 def test_a_stop_under_load_resets_nobody(netns: int, tmp_path: Path, engine: str) -> None:
     """Each client is answered or refused, whatever the moment at which it came."""

@@ -133,6 +133,17 @@ def test_when_a_witness_has_fallen_everything_is_looked_at(scene: Scene, gone: b
     assert scene.survey.loads[1].idle == 2 - gone
 
 
+def test_a_look_tells_since_when_a_worker_has_had_no_connection(scene: Scene) -> None:
+    """The first look that found none, however many have found none since."""
+    scene.worker(1, Stage.STOPPING)
+    scene.holds, scene.moved = {11: 1}, {11: math.inf}
+    scene.run(2.0)
+    del scene.moved[11]
+    gone = scene.now
+    scene.run(2.0)
+    assert gone <= scene.survey.loads[1].empty_since <= gone + 0.1
+
+
 def test_another_connection_in_use_is_the_next_witness(scene: Scene) -> None:
     """A worker is quiet only when a look at all of its connections says so."""
     scene.worker(1)

@@ -146,8 +146,8 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
 )
 @_option(
     "--stop-timeout",
-    "Kill a worker that still runs SECONDS after the stop signal. A worker that has connections"
-    " also gets the whole of its drain time.",
+    "Kill a worker that still runs SECONDS after the stop signal and its last connection. A worker"
+    " that has connections gets the whole of its drain time.",
     metavar="SECONDS",
     type=float,
 )

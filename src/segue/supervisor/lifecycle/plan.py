@@ -46,6 +46,7 @@ class Load:
     untouched: int = 0  # accepted connections of which the worker has not read a request yet
     busy: int = 0  # connections with an open request, bytes in flight, or not idle long enough
     idle: int = 0
+    empty_since: float = 0.0  # when it was first seen without an accepted connection
 
     @property
     def quiet(self) -> bool:
@@ -260,7 +261,7 @@ def _kills(
                 now >= one.stage_since + limits.stop_timeout
                 and (
                     now >= _patience(instance, one, limits)
-                    or not _has_connections(loads.get(one.id))
+                    or now >= _empty_since(loads.get(one.id)) + limits.stop_timeout
                 )
             )
         )
@@ -280,8 +281,14 @@ def _patience(instance: Instance, worker: Worker, limits: Limits) -> float:
     )
 
 
-def _has_connections(load: Load | None) -> bool:
-    return load is not None and load.connections > 0
+def _empty_since(load: Load | None) -> float:
+    """From then on the worker ends its own affairs: it closes a database, writes what it has left.
+
+    It has the whole stop timeout for that, however long its last response took.
+    """
+    if load is None:
+        return 0.0
+    return FOREVER if load.connections else load.empty_since
 
 
 def deadline(instance: Instance, limits: Limits, now: float) -> float:

@@ -6,7 +6,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from segue.group import Connection, Group, Listener
 from segue.linux import proc
@@ -144,6 +144,7 @@ class Survey:
             everybody, _ = processes.trees()
         pids = frozenset().union(*everybody.values())
         whose = {pid: worker for worker, tree in trees.items() for pid in tree}
+        before = self.loads
         found = {one.id: Load() for one in near}
         self.witnesses = {}
         for front in fronts:
@@ -157,7 +158,10 @@ class Survey:
                 found[one.id] = self._add(found[one.id], one, front, group, its, now)
                 if its.witness is not None and one.stage is Stage.DRAINING:
                     self.witnesses[one.id] = Witness(front, its.witness)
-        self.loads = found
+        self.loads = {
+            one: replace(load, empty_since=_empty_since(before.get(one), now))
+            for one, load in found.items()
+        }
         for gone in set(self.pending) - set(found):
             del self.pending[gone]
         self._known = self.clock()
@@ -207,6 +211,11 @@ class Survey:
 
 def _ending(instance: Instance) -> list[Worker]:
     return [one for one in instance.living if one.stage in {Stage.DRAINING, Stage.STOPPING}]
+
+
+def _empty_since(before: Load | None, now: float) -> float:
+    """For a worker that has no connection now; what it says of another is not asked for."""
+    return now if before is None or before.connections else before.empty_since
 
 
 def strangers(front: Front, processes: Processes) -> tuple[Listener, ...]:
