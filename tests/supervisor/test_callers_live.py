@@ -83,7 +83,7 @@ def test_a_worker_that_waits_for_an_answer_is_spared_at_its_limits(
         wait_until(lambda: one.status()["queued"], "the restart of the handler")
         assert one.ask("reexec")["exit"] == 0
         go(tmp_path, 2)
-        wait_until(lambda: "connections cut" in one.said(), "the end of the other worker")
+        wait_until(lambda: "connection(s) cut" in one.said(), "the end of the other worker")
         (caller,) = (worker for worker in one.status()["workers"] if worker["generation"] == 1)
         go(tmp_path, 3)
         assert answer(deploy) == f"{caller['id']} rc 0"

@@ -12,7 +12,7 @@ import pytest
 
 from segue.errors import KernelError
 from segue.supervisor.control.log import Log, pieces
-from segue.supervisor.workers.pipe import Pipe
+from segue.supervisor.workers.pipe import Pipe, telling
 
 
 @pytest.fixture
@@ -33,6 +33,36 @@ def test_lines_come_whole_however_they_were_written(pipe: Pipe) -> None:
     assert pipe.last_words == "three"
     assert pipe.lines(9) == ["three"]
     assert list(pipe.last) == ["one", "two", "three"]
+
+
+STACKS = {
+    "ruby": ["x.rb:1:in `bind': in use (Errno::EADDRINUSE)", "\tfrom x.rb:9:in `<main>'"],
+    "python": ["Traceback (most recent call last):", '  File "x.py", line 1', "OSError: in use"],
+    "java": ["Exception in thread", "\tat a.B", "Caused by: java.net: in use", "\t... 12 more"],
+    "node": [
+        "Error: in use", "    at Module", "  code: 'E',", "}", "", "Node.js v20.2.0",
+    ],
+    "go": ["panic: in use", "", "goroutine 1 [running]:", "main.main()", "\t/x/main.go:5 +0x1d"],
+    "rust": ["thread 'main' panicked:", "in use", "note: run with `RUST_BACKTRACE=1`"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("language", STACKS)
+def test_the_last_words_are_not_of_a_stack(pipe: Pipe, language: str) -> None:
+    """They are the reason, wherever the language prints it, and whether it was passed on or not."""
+    os.write(pipe.writer, "\n".join(["ready", *STACKS[language], ""]).encode())
+    assert pipe.lines(2)[0] == "ready"
+    pipe.take_rest()
+    assert "in use" in pipe.last_words
+    while pipe.whole:
+        pipe.lines(9)
+    assert "in use" in pipe.last_words
+
+
+def test_where_nothing_says_why_the_last_line_is_repeated() -> None:
+    """A stack is better than nothing."""
+    assert telling(["  a frame", "  another"]) == "  another"
+    assert telling([]) == ""
 
 
 def test_a_line_without_an_end_does_not_grow_for_ever(pipe: Pipe) -> None:

@@ -16,6 +16,15 @@ def test_where_a_server_listens_instead_is_said() -> None:
     assert sentence([Member(7, "python3", "py")]) == sentence([]) == ""
 
 
+def test_one_that_binds_the_port_itself_is_told_how_it_is_run() -> None:
+    """It has the listener that it was given, and another one of its own at that port."""
+    member = Member(7, "python3", "py", 7, ("[::]:8080",), beside=True)
+    assert sentence([member]) == (
+        "pid 7 (python3) listens at [::]:8080; it has opened that itself, and has not taken the"
+        " listener that it was given: give --bind-by worker, or have it take descriptor 3 ({fd})"
+    )
+
+
 def test_a_wrapper_between_is_named() -> None:
     """LISTEN_PID is that of the shell, and the server below it is another process."""
     master = Member(8, "gunicorn", "py", 7, ("127.0.0.1:8000",))

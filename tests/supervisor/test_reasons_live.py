@@ -23,6 +23,7 @@ while True:
 ELSEWHERE = """
 import os, socket, time
 listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 listener.bind(("127.0.0.1", 8000))
 listener.listen()
 time.sleep(60)
@@ -55,6 +56,17 @@ def test_a_server_below_a_shell_is_told_of(netns: int, tmp_path: Path) -> None:
         assert ") listens at 127.0.0.1:8000; LISTEN_PID is of pid" in missing(one)
         assert one.wait() == 3
         assert "it has not accepted a connection; pid" in one.said()
+
+
+def test_one_that_binds_the_address_itself_is_told_how_it_is_run(
+    netns: int, tmp_path: Path
+) -> None:
+    """It serves, and clients may even come to it; but not by the listener that it was given."""
+    itself = ELSEWHERE.replace("8000", "8080")
+    assert itself != ELSEWHERE
+    with Instance(tmp_path, "--ready-timeout", "2", command=python(itself)) as one:
+        assert one.wait() == 3
+        assert "listens at 127.0.0.1:8080; it has opened that itself, and has not" in one.said()
 
 
 def test_a_restart_that_fails_says_the_same(netns: int, tmp_path: Path) -> None:

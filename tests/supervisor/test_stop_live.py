@@ -72,7 +72,9 @@ def test_after_a_long_response_a_worker_has_time_for_its_own_end(
     netns: int, tmp_path: Path
 ) -> None:
     """The stop timeout had passed when its last connection ended; it is not killed then."""
-    tidy = SLOW.replace("os._exit(0)", "time.sleep(0.3), print('tidied up', flush=True), os._exit(0)")
+    tidy = SLOW.replace(
+        "os._exit(0)", "time.sleep(0.3), print('tidied up', flush=True), os._exit(0)"
+    )
     with Instance(tmp_path, "--stop-timeout", "1.5", command=(*PYTHON, tidy)) as one:
         one.wait_serving()
         client = get("/0.01-2.0")

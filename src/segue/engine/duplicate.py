@@ -121,14 +121,15 @@ def refuse(
         who = proc.describe(listener.owners)
         if not taken.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
             raise UsageError(
-                f"{who} listens at {listener.address} without SO_REUSEPORT, so nothing can join"
-                " it and take over what it holds: turn that on in the server (see also segue"
+                f"the listener of {who} at {listener.address} lacks SO_REUSEPORT, so nothing can"
+                " join it and take over what it holds: turn that on in the server (see also segue"
                 " adopt), or start it with segue run"
             )
         if supervised(listener):
             raise UsageError(
-                f"{who} at {listener.address} is run by segue run, which keeps its connections"
-                " already, and rescues them from workers that stall (segue run --rescue):"
+                f"the listener of {who} at {listener.address} is one of segue run, which keeps its"
+                " connections already, and rescues them from workers that stall (segue run"
+                " --rescue):"
                 f" {renewal(listener)}"
             )
 

@@ -91,10 +91,10 @@ class Ends:
         worker.reason = words
         if before is Stage.KILLED:
             self.service.cut += last.connections
-            self.service.say(f"{worker.name} was killed; {last.connections} connections cut")
+            self.service.say(f"{worker.name} was killed; {last.connections} connection(s) cut")
         elif worker.stop_requested:
             self.service.cut += last.busy
-            tail = f"; {last.busy} connections were in use when last seen" if last.busy else ""
+            tail = f"; {last.busy} connection(s) in use when last seen" if last.busy else ""
             how = "has stopped" if self._as_told(code) else worker.outcome + words
             said = f"{worker.name} {how}{tail}"
             if self.service.instance.phase is Phase.STARTING:

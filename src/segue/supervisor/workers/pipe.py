@@ -11,8 +11,10 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import stat
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from segue.errors import KernelError
@@ -157,10 +159,12 @@ class Pipe:
 
     @property
     def last_words(self) -> str:
-        """The last line, given out or not; "" if there was none."""
+        """The last line that is not of a stack, given out or not; "" if there was none."""
+        lines = [*self.last]
         if self.whole:
-            return _text(self._all().rsplit(b"\n", 2)[-2])
-        return self.last[-1] if self.last else ""
+            rest = self._all().rsplit(b"\n", _LAST_LINES + 1)
+            lines += map(_text, rest[-_LAST_LINES - 1 : -1])
+        return telling(lines[-_LAST_LINES:])
 
     def _all(self) -> bytes:
         return self.pending + b"".join(self.rest)
@@ -183,6 +187,19 @@ class Pipe:
         """Close what is open."""
         os.close(self.reader)
         self.started()
+
+
+# What stands after the reason in what a program prints when it dies: frames of Java, Ruby and node
+# are indented (in Python they stand before it), node adds the rest of an object and its version.
+_AFTER = re.compile(r"\s|\}$|Node\.js v\d|note: run with `RUST_BACKTRACE|$")
+_GOROUTINE = re.compile(r"goroutine \d+ \[")  # frames of Go, down to the end
+
+
+def telling(lines: Sequence[str]) -> str:
+    """The last of these lines that says something of itself; "" for none."""
+    frames = next((at for at, one in enumerate(lines) if _GOROUTINE.match(one)), len(lines))
+    said = [one for one in lines[:frames] if not _AFTER.match(one)]
+    return (said or [*lines] or [""])[-1]
 
 
 def _text(line: bytes) -> str:

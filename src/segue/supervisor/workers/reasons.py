@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from segue.address import Address
 from segue.errors import KernelError
 from segue.linux import proc
 from segue.observe.snapshot import Observer
@@ -29,6 +30,7 @@ class Member:
     told: int | None = None  # the LISTEN_PID that it was started with
     listens: tuple[str, ...] = ()  # addresses, without those of the instance's own listeners
     holds: bool = True  # a listener of the instance, as it was given to the worker
+    beside: bool = False  # it listens at the port of such a one too, by a listener of its own
 
     def __str__(self) -> str:
         """For a sentence."""
@@ -62,6 +64,11 @@ def sentence(members: Sequence[Member]) -> str:
                 f"{top} has not passed its descriptors on to {server}: exec the server without it,"
                 " or use --bind-by worker"
             )
+    elif any(one.beside for one in members):
+        said.append(
+            "it has opened that itself, and has not taken the listener that it was given: give"
+            " --bind-by worker, or have it take descriptor 3 ({fd})"
+        )
     return "; ".join(said)
 
 
@@ -90,20 +97,23 @@ class Reasons:
             everywhere = self._observer.everywhere()
         except KernelError:
             return []  # it is a hint only
-        given = {inode for inode, cookie, _ in everywhere if cookie in own}
-        listening = {inode: str(address) for inode, _, address in everywhere if inode not in given}
+        given = {inode: address.port for inode, cookie, address in everywhere if cookie in own}
+        listening = {inode: address for inode, _, address in everywhere if inode not in given}
         return [_member(pid, listening, given) for pid in process.tree(most)]
 
 
-def _member(pid: int, listening: Mapping[int, str], given: Collection[int]) -> Member:
+def _member(pid: int, listening: Mapping[int, Address], given: Mapping[int, int]) -> Member:
     told = [one for one in proc.environment(pid) if one.startswith(b"LISTEN_PID=")]
     number = told[0].partition(b"=")[2] if told else b""
     sockets = proc.sockets(pid)
+    elsewhere = [listening[inode] for inode in sockets if inode in listening]
+    held = {given[inode] for inode in sockets if inode in given}
     return Member(
         pid,
         proc.command(pid),
         proc.file_identity(pid, "exe"),
         int(number) if number.isdigit() and len(number) < 10 else None,
-        tuple(sorted({listening[inode] for inode in sockets if inode in listening})),
-        not sockets.keys().isdisjoint(given),
+        tuple(sorted(set(map(str, elsewhere)))),
+        bool(held),
+        any(one.port in held for one in elsewhere),
     )
