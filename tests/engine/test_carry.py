@@ -151,8 +151,10 @@ def test_a_client_that_speaks_between_two_steps_is_heard(step: str) -> None:
             settled(old)
             with after(step, lambda: client.sendall(b"two")):
                 report = carry(carrier, old, owner.listener, owner.process.pid)
-        assert report.carried
-        owner.accepted().close()
+        if report.carried:
+            owner.accepted().close()
+        else:  # before its owner was stopped, which may have answered by then
+            assert step == "guard"
         assert client.recv(99) == b"Atwo"
 
 

@@ -141,6 +141,9 @@ class Scene:
                 return Refusal.LATE
             tcp_repair.enter(connection)
             try:
+                # A reset passes the hold until here.
+                if not tcp_repair.connected(connection):
+                    return Refusal.NOT_ESTABLISHED
                 tcp_repair.disconnect(connection)
                 taken = True
             finally:

@@ -144,8 +144,9 @@ def program(entries: int, function: int, header: int) -> list[Instruction]:
             asm.call(Helper.KTIME_GET_NS),
             asm.load(Size.U64, R2, R7, _UNTIL),
             asm.jump_reg(Jump.GT, R0, R2, "next"),
+            *_reset(entries),
             *_listener(header + 20),
-            *_right_segment(entries),
+            *_right_segment(),
             *_child(function),
             asm.Label("release and drop"),
             *_release(),
@@ -203,8 +204,11 @@ def _listener(of_ipv4: int) -> list[asm.Item]:
     ]
 
 
-def _right_segment(entries: int) -> list[asm.Item]:
-    """An ACK with the entry's sequence numbers goes on."""
+def _reset(entries: int) -> list[asm.Item]:
+    """The header's middle onto the stack; a reset takes the entry out, whoever it comes to.
+
+    A connection that has been made and reset would be made again otherwise.
+    """
     return [
         asm.mov_reg(R1, R6),
         asm.mov_reg(R2, R9),
@@ -213,15 +217,24 @@ def _right_segment(entries: int) -> list[asm.Item]:
         asm.alu_imm(Alu.ADD, R3, _BYTES),
         asm.mov_imm(R4, 12),
         asm.call(Helper.SKB_LOAD_BYTES),
-        asm.jump_imm(Jump.NE, R0, 0, "release and next"),
+        asm.jump_imm(Jump.NE, R0, 0, "next"),
         asm.load(Size.U8, R2, FP, _BYTES + 9),
         asm.jump_imm(Jump.SET, R2, _RST, "reset"),
+        asm.jump("no reset"),
+        asm.Label("reset"),
+        *_entry(entries, Helper.MAP_DELETE_ELEM),
+        asm.jump("next"),
+        asm.Label("no reset"),
+    ]
+
+
+def _right_segment() -> list[asm.Item]:
+    """An ACK with the entry's sequence numbers goes on."""
+    return [
+        asm.load(Size.U8, R2, FP, _BYTES + 9),
         asm.jump_imm(Jump.SET, R2, _SYN, "release and next"),
         asm.jump_imm(Jump.SET, R2, _ACK_FLAG, "acknowledges"),
         asm.jump("release and drop"),
-        asm.Label("reset"),
-        *_entry(entries, Helper.MAP_DELETE_ELEM),
-        asm.jump("release and next"),
         asm.Label("acknowledges"),
         asm.load(Size.U32, R2, FP, _BYTES),
         asm.load(Size.U32, R3, R7, _SEQ),

@@ -38,6 +38,7 @@ from segue.bpf.insn import (
 
 _NAMESPACE_OF_THE_PACKET = -1  # BPF_F_CURRENT_NETNS
 _SKB_SK = 168  # of struct __sk_buff
+_FLAGS_AT, _RST = 13, 0x04  # in the header of TCP, which is what a socket's filter sees first
 _COMMON = "inet_conn.icsk_inet.sk.__sk_common."
 # In the order of ``Held``.
 _FIELDS = (
@@ -185,14 +186,25 @@ def hold(until: int, btf: Btf) -> list[Instruction]:
             asm.call(Helper.MAP_LOOKUP_ELEM),
             asm.jump_imm(Jump.EQ, R0, 0, "pass"),
             asm.load(Size.U64, R7, R0, 0),
-            asm.call(Helper.KTIME_GET_NS),
-            asm.jump_reg(Jump.GT, R7, R0, "drop"),
             asm.load(Size.U64, R1, R6, _SKB_SK),
             asm.jump_imm(Jump.EQ, R1, 0, "pass"),
             asm.call(Helper.SKC_TO_TCP_SOCK),
             asm.jump_imm(Jump.EQ, R0, 0, "pass"),
             *load(R2, R0, field(btf, "tcp_sock", "repair")),
             asm.jump_imm(Jump.NE, R2, 0, "drop"),
+            asm.call(Helper.KTIME_GET_NS),
+            asm.jump_reg(Jump.LE, R7, R0, "pass"),
+            # A reset does not come again.
+            asm.mov_reg(R1, R6),
+            asm.mov_imm(R2, _FLAGS_AT),
+            asm.mov_reg(R3, FP),
+            asm.alu_imm(Alu.ADD, R3, -16),
+            asm.mov_imm(R4, 1),
+            asm.call(Helper.SKB_LOAD_BYTES),
+            asm.jump_imm(Jump.NE, R0, 0, "drop"),
+            asm.load(Size.U8, R2, FP, -16),
+            asm.jump_imm(Jump.SET, R2, _RST, "pass"),
+            asm.jump("drop"),
             asm.Label("pass"),
             asm.mov_imm(R0, -1),
             asm.leave(),

@@ -1,0 +1,111 @@
+"""What a client does between two steps of a carry: it ends, resets, probes, or says its window."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+import time
+from collections.abc import Callable
+
+import pytest
+from tests.engine.carrying import LIMIT, PORT, STEPS, after, ask, carry, dial, servers, settled
+
+from segue.engine.carry import Carrier
+from segue.linux.raw_ip import RawIp
+from segue.linux.sock_diag import SockDiag
+from segue.wire import ipv4, tcp
+
+pytestmark = [pytest.mark.root, pytest.mark.kernel("6.9"), pytest.mark.usefixtures("netns")]
+
+HOST = "127.0.0.1"
+_TCP_REPAIR, _TCP_REPAIR_QUEUE, _TCP_QUEUE_SEQ = 19, 20, 21
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_client_that_ends_is_answered_with_the_end(step: str) -> None:
+    """Its FIN comes to the old server or to the new one, which closes; never a reset."""
+    with servers(HOST) as scene, Carrier() as carrier, dial(HOST) as client:
+        with scene.servers[0].accepted() as old:
+            ask(client, b"one")
+            settled(old)
+            scene.steering.share({1: 1.0})
+            owner, target = scene.servers[0].process.pid, scene.servers[1].listener
+            with after(step, lambda: client.shutdown(socket.SHUT_WR)):
+                report = carry(carrier, old, target, owner)
+        assert report.carried or report.refused is not None
+        assert client.recv(9) == b""
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_client_that_resets_leaves_nothing_behind(step: str) -> None:
+    """No server keeps a connection whose client is gone, and both go on serving."""
+    with servers(HOST) as scene, Carrier() as carrier:
+        client = dial(HOST)
+        port = client.getsockname()[1]
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with scene.servers[0].accepted() as old:
+            ask(client, b"one")
+            settled(old)
+            scene.steering.share({1: 1.0})
+            owner, target = scene.servers[0].process.pid, scene.servers[1].listener
+            with after(step, client.close):
+                carry(carrier, old, target, owner)
+        wait_without(port)
+        for server, share in zip(scene.servers, (0, 1), strict=True):
+            scene.steering.share({share: 1.0})
+            with dial(HOST) as another:
+                assert ask(another, b"two") == b"AB"[share : share + 1] + b"two"
+            assert server.process.poll() is None
+
+
+def wait_without(port: int) -> None:
+    """Until nothing is connected to this port."""
+    limit = time.monotonic() + LIMIT
+    with SockDiag() as diag:
+        while left := [
+            one for one in diag.connections(PORT, socket.AF_INET) if one.peer_port == port
+        ]:
+            assert time.monotonic() < limit, left
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize("kind", ["probe", "window", "old"])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_segment_without_data_changes_nothing(step: str, kind: str) -> None:
+    """A keep-alive probe, a window update, and a segment that comes twice."""
+    with servers(HOST) as scene, Carrier() as carrier, dial(HOST) as client, RawIp() as raw:
+        with scene.servers[0].accepted() as old:
+            ask(client, b"one")
+            settled(old)
+            send = speaker(client, raw, kind)
+            scene.steering.share({1: 1.0})
+            owner, target = scene.servers[0].process.pid, scene.servers[1].listener
+            with after(step, send):
+                report = carry(carrier, old, target, owner)
+        assert report.carried, report
+        assert ask(client, b"two") == b"Btwo"
+
+
+def speaker(client: socket.socket, raw: RawIp, kind: str) -> Callable[[], None]:
+    """What sends such a segment, as if the client did: its numbers are read in repair mode."""
+    numbers = []
+    client.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)
+    for queue in (2, 1):  # TCP_SEND_QUEUE, TCP_RECV_QUEUE
+        client.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR_QUEUE, queue)
+        numbers.append(client.getsockopt(socket.IPPROTO_TCP, _TCP_QUEUE_SEQ) & 0xFFFFFFFF)
+    client.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, -1)
+    seq, ack = numbers
+    payload = b""
+    if kind == "probe":
+        seq -= 1
+    elif kind == "old":
+        seq, payload = seq - 3, b"one"
+    addresses = b"".join(ipaddress.ip_address(HOST).packed for _ in range(2))
+    ports = client.getsockname()[1].to_bytes(2, "big") + PORT.to_bytes(2, "big")
+    segment = tcp.emit(
+        addresses, ports, seq % (1 << 32), ack, tcp.ACK, 40 if kind == "window" else 60,
+        payload=payload,
+    )  # fmt: skip
+    packet = ipv4.emit(addresses, socket.IPPROTO_TCP, segment)
+    return lambda: raw.send(packet, HOST)
