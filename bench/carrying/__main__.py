@@ -17,6 +17,7 @@ from bench.harness import apart
 
 _EACH = 1000
 _SECONDS = 120.0  # for these
+_MOST_SHOWN = 10
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -26,7 +27,7 @@ def main(args: Sequence[str] | None = None) -> int:
     )
     reader.add_argument("count", nargs="?", type=int, default=10_000, help="carries (%(default)s)")
     reader.add_argument("--first", type=int, default=0, metavar="SEED")
-    reader.add_argument("--rule", choices=RULES, default="kernel")
+    reader.add_argument("--rule", choices=RULES, default="marks")
     reader.add_argument("--pause", type=float, default=0.0, metavar="MS", help="within an answer")
     reader.add_argument("--hints", action="store_true", help="with 100 and 103 before an answer")
     reader.add_argument("--clients", type=int, default=24)
@@ -41,7 +42,7 @@ def main(args: Sequence[str] | None = None) -> int:
         judged = carried_apart(wanted, _SECONDS, habits, RULES[asked.rule])
         if judged.carried < wanted:
             judged.findings.append(f"only {judged.carried} carried in {_SECONDS:g} s")
-        for one in judged.findings:
+        for one in judged.findings[:_MOST_SHOWN]:
             print(f"seed {seed}: {one}", flush=True)
         total.add(judged)
         if judged.carried < wanted:

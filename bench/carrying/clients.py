@@ -110,7 +110,7 @@ class Client:
             return Plan(
                 self._serial, int(chance.random() * habits.work_ms * 1000), size,
                 chance.choice((1, 1, 2, 3)), int(chance.random() * habits.pause_ms * 1000),
-                habits.hints and chance.random() < 0.1,
+                int(habits.hints and chance.random() < 0.1),
             )  # fmt: skip
         return Plan(self._serial, int(chance.random() * habits.work_ms * 1000), size)
 

@@ -2,7 +2,8 @@
 
 A carry was wrong when the server that had the connection was not idle with it (``telling.Doing``):
 it says that at the end of the connection, which for one that was carried is the carry's.  Whatever
-is lost or doubled on the way, a client sees.
+is lost or doubled on the way, a client sees: a connection that is lost because its client has just
+reset it is no finding.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,33 +30,38 @@ from bench.carrying.clients import Habits
 from bench.carrying.telling import PORTS, WORD, Doing, Mark
 from segue.address import Address
 from segue.engine.carry import Carrier
-from segue.engine.carry_wish import Report
+from segue.engine.carry_wish import Report, Wish
 from segue.engine.migrate import Migrate
 from segue.errors import KernelError
 from segue.linux import netns, pidfd, sysctl
 from segue.linux.sockopt import open_listener
+from segue.observe.carrying import Refusal
 
 ROOT = Path(__file__).resolve().parents[2]
 PORT = 8080
 # Few enough to look at all of them often.
 _FIRST, _LAST = 20_000, 21_999
-_FLIP_EACH = 16  # carries, after which the other way is the way
+_TOGETHER = 8  # connections, after which the other way is the way
 _END_SECONDS = 30.0
 _CARRIED, _WITH_UNREAD = "carried", "carried, with unread bytes"
 
-Carry = Callable[[Carrier, socket.socket, Sequence[socket.socket], int, Mark], Report]
+Rule = Callable[[socket.socket, "_Server", Mark], Wish]
 
 
-def by_kernel(
-    carrier: Carrier, connection: socket.socket, targets: Sequence[socket.socket], owner: int,
-    mark: Mark,
-) -> Report:  # fmt: skip
+def by_kernel(connection: socket.socket, server: _Server, mark: Mark) -> Wish:
     """What the kernel knows decides."""
-    del mark
-    return carrier.carry(connection, targets, [owner])
+    del server, mark
+    return Wish(connection)
 
 
-RULES: dict[str, Carry] = {"kernel": by_kernel}
+def by_marks(connection: socket.socket, server: _Server, mark: Mark) -> Wish:
+    """The server's own word decides, read while it is stopped."""
+    idle = Mark(mark.serial, mark.descriptor, Doing.IDLE).word()
+    port = connection.getpeername()[1]
+    return Wish(connection, lambda: None if server.words[port] == idle else Refusal.OWED)
+
+
+RULES: dict[str, Rule] = {"kernel": by_kernel, "marks": by_marks}
 
 
 @dataclass(slots=True)
@@ -119,7 +125,7 @@ class _Server:
         )
         stack.callback(_killed, self.process)
         self.pidfd = stack.enter_context(pidfd.opened(self.process.pid))
-        self.carried: dict[int, Doing] = {}  # before it, by the connection's number
+        self.carried = set[int]()  # connections, by their numbers
 
     def ends(self) -> dict[int, Doing]:
         """What it was doing with each connection that has ended."""
@@ -154,7 +160,7 @@ class Trial:
         )
         stack.callback(_killed, self._clients)
 
-    def go(self, count: int, seconds: float, carry: Carry = by_kernel) -> Judged:
+    def go(self, count: int, seconds: float, rule: Rule = by_marks) -> Judged:
         """Until so many were carried, or so long; what became of everything."""
         judged, begun = Judged(), time.monotonic()
         # A client that has just been answered is idle for a moment: some are taken then, and
@@ -163,48 +169,55 @@ class Trial:
         while judged.carried < count and time.monotonic() - begun < seconds:
             turn += 1
             self._steering.share({turn % 2: 1.0})
-            self._some(self._servers[1 - turn % 2], self._servers[turn % 2], judged, carry)
+            self._some(self._servers[1 - turn % 2], self._servers[turn % 2], judged, rule)
         judged.seconds = time.monotonic() - begun
         self._end(judged)
         return judged
 
-    def _some(self, old: _Server, new: _Server, judged: Judged, carry: Carry) -> None:
+    def _some(self, old: _Server, new: _Server, judged: Judged, rule: Rule) -> None:
         """A few of what one server has, whatever it does with them."""
         there = [word for word in old.words[_FIRST : _LAST + 1] if word]
         if not there:
             time.sleep(0.001)
-        for word in self._chance.sample(there, min(len(there), _FLIP_EACH)):
-            mark = Mark.of(word)
-            with self._duplicate(old, mark) as connection:
-                if connection is None:
-                    continue
-                try:
-                    report = carry(self._carrier, connection, [new.listener], old.process.pid, mark)
-                except KernelError as error:
-                    judged.findings.append(str(error))
-                    continue
-                what = _WITH_UNREAD if report.unread else str(report)
-                judged.reports[what] += 1
-                if report.carried:
-                    old.carried[mark.serial] = mark.doing
-                elif report.refused is None:
-                    judged.findings.append(f"{what} (the server was {mark.doing.name})")
+        with ExitStack() as stack:
+            wishes: dict[Wish, Mark] = {}
+            for word in self._chance.sample(there, min(len(there), _TOGETHER)):
+                mark = Mark.of(word)
+                connection = self._duplicate(old, mark)
+                if connection is not None:
+                    stack.enter_context(connection)
+                    with contextlib.suppress(OSError):  # its client has reset it
+                        wishes[rule(connection, old, mark)] = mark
+            reports = self._carrier.batch(list(wishes), [new.listener], [old.process.pid])
+            while self._carrier.due is not None:
+                time.sleep(max(0.0, self._carrier.due - time.monotonic()))
+                reports += self._carrier.settle()
+            for report in reports:
+                if not report.pending:
+                    self._note(report, wishes[report.wish], old, judged)
 
-    @contextlib.contextmanager
-    def _duplicate(self, server: _Server, mark: Mark) -> Iterator[socket.socket | None]:
+    def _note(self, report: Report, mark: Mark, old: _Server, judged: Judged) -> None:
+        what = _WITH_UNREAD if report.unread else str(report)
+        judged.reports[what] += 1
+        if report.carried:
+            old.carried.add(mark.serial)
+        elif report.error is not None:
+            judged.findings.append(f"{what} ({report.error}; the server was {mark.doing.name})")
+
+    @staticmethod
+    def _duplicate(server: _Server, mark: Mark) -> socket.socket | None:
         """Of the connection that the mark names; None when that has ended."""
         try:
-            number = pidfd.getfd(server.pidfd, mark.descriptor)
+            connection = socket.socket(fileno=pidfd.getfd(server.pidfd, mark.descriptor))
         except KernelError:
-            yield None
-            return
-        with socket.socket(fileno=number) as connection:
-            try:
-                word = server.words[connection.getpeername()[1]]
-            except OSError:
-                word = 0
-            same = word and Mark.of(word).serial == mark.serial
-            yield connection if same else None
+            return None
+        word = 0
+        with contextlib.suppress(OSError):  # it is another's, or has ended
+            word = server.words[connection.getpeername()[1]]
+        if word and Mark.of(word).serial == mark.serial:
+            return connection
+        connection.close()
+        return None
 
     def _end(self, judged: Judged) -> None:
         said, _ = self._clients.communicate(timeout=2 * _END_SECONDS)
@@ -213,10 +226,9 @@ class Trial:
         judged.findings += found["findings"]
         limit = time.monotonic() + _END_SECONDS
         for server in self._servers:
-            while (ends := server.ends()).keys() < server.carried.keys():
+            while missing := server.carried - (ends := server.ends()).keys():
                 if time.monotonic() > limit:
-                    missing = len(server.carried.keys() - ends.keys())
-                    judged.findings.append(f"{missing} ends of carried connections were not seen")
+                    judged.findings.append(f"the old server did not see the end of {len(missing)}")
                     break
                 time.sleep(0.01)
             for serial in server.carried:
@@ -224,7 +236,7 @@ class Trial:
                     judged.wrong[doing] += 1
 
 
-def carried_apart(count: int, seconds: float, habits: Habits, carry: Carry = by_kernel) -> Judged:
+def carried_apart(count: int, seconds: float, habits: Habits, rule: Rule = by_marks) -> Judged:
     """A whole trial in a namespace that is made for it and goes with it."""
     with netns.fresh(), ExitStack() as stack:
-        return Trial(stack, habits).go(count, seconds, carry)
+        return Trial(stack, habits).go(count, seconds, rule)

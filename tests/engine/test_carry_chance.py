@@ -1,0 +1,32 @@
+"""Carries at random moments: none of a connection that is not idle, and no byte lost or doubled."""
+
+from __future__ import annotations
+
+import pytest
+from bench.carrying.clients import Habits
+from bench.carrying.trial import RULES, carried_apart
+
+pytestmark = [pytest.mark.root, pytest.mark.kernel("6.9")]
+
+CARRIES, SECONDS = 300, 60.0
+
+
+@pytest.mark.parametrize("pause_ms", [0.0, 20.0])
+def test_what_the_server_says_is_idle_is_carried_and_nothing_else(pause_ms: float) -> None:
+    """Requests in pieces, pipelined, too early, half-closed, aborted; answers with pauses."""
+    habits = Habits(seed=1, pause_ms=pause_ms, hints=bool(pause_ms))
+    judged = carried_apart(CARRIES, SECONDS, habits, RULES["marks"])
+    assert judged.carried >= CARRIES
+    assert not judged.wrong
+    assert judged.findings == []
+
+
+def test_what_the_kernel_knows_is_not_enough() -> None:
+    """The judgement works: by the kernel's word alone, connections are carried that are not idle.
+
+    One that was half through a request ends at its old server, and at the new one the request makes
+    no sense.
+    """
+    judged = carried_apart(CARRIES, SECONDS, Habits(seed=1), RULES["kernel"])
+    assert judged.wrong
+    assert judged.findings
