@@ -162,6 +162,38 @@ def test_nobody_listens_with_what_a_helper_has_inherited(
                 os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("told", [False, True])
+def test_a_next_supervisor_shuts_down_what_a_helper_has_inherited(
+    netns: int, tmp_path: Path, *, told: bool
+) -> None:
+    """The worker ends while there is no supervisor: it was ``told`` to stop before, or crashes."""
+    where = Address.parse(ADDRESS)
+    stubborn = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{FORKING}"
+    command = (sys.executable, "-S", "-E", "-c", stubborn, str(tmp_path / "pids"))
+    with Instance(tmp_path, "--leftovers", "keep", "--workers", "2", command=command) as one:
+        one.wait_serving(workers=2)
+        try:
+            if told:
+                assert one.ask("scale", workers=1)["exit"] == 0
+                wait_until(lambda: one.workers("stopping"), one.said())
+            ending = one.workers("stopping" if told else "serving")[0]["pid"]
+            one.process.kill()
+            one.process.wait()
+            os.kill(ending, signal.SIGKILL)
+            wait_until(lambda: proc.start_time(ending) is None, "the worker ended")
+            assert listeners(where) == 2
+            one.again()
+            serving = 1 if told else 2
+            wait_until(lambda: len(one.workers("serving")) == serving, one.said())
+            wait_until(lambda: listeners(where) == serving, one.said())
+            wait_until(lambda: "open in pid" in one.said(), one.said())
+            assert "not this instance's" not in one.said()
+            assert all(proc.start_time(pid) is not None for pid in left(tmp_path))
+        finally:
+            for pid in left(tmp_path):
+                os.kill(pid, signal.SIGKILL)
+
+
 def test_what_waits_in_a_helpers_listener_is_not_reset(netns: int) -> None:
     """Where nothing can migrate, it is shut down only once it is empty."""
     bind = Bind.parse(ADDRESS, 0)

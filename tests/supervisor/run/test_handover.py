@@ -86,6 +86,7 @@ FULL: dict[str, Any] = {
         "migrate",
         ((1, 2), (3,)),
         "/sys/fs/cgroup/web",
+        ({97: "worker 1.3"}, {}),
     ),
     "before": replace(SETTINGS, workers=5),
     "nudge": True,

@@ -52,6 +52,18 @@ def test_a_worker_that_died_meanwhile_is_replaced(served: Run, killed: Callable[
     assert served.stages == {2: "SERVING", 3: "STARTING"}
 
 
+def test_what_workers_left_is_known(served: Run, killed: Callable[..., None]) -> None:
+    """Listeners that may be in their helpers: what was known before, and those of dead workers."""
+    served.service.fronts[1].left[4711] = "worker 1.9"
+    served.service.write_down()
+    dead = served.worker(1)
+    served.simulated.end(dead.pid, 1)
+    killed(served)
+    first, second = (held.cookie for held in dead.listeners)
+    assert served.service.fronts[0].left == {first: dead.name}
+    assert served.service.fronts[1].left == {4711: "worker 1.9", second: dead.name}
+
+
 def test_a_restart_goes_on_where_it_stood(served: Run, killed: Callable[..., None]) -> None:
     """The newcomers are asked again whether they are ready, and then get their part."""
     served.orders.restart(Renewal(percent=25.0))
@@ -116,6 +128,9 @@ def test_other_addresses_are_refused(served: Run) -> None:
         {"settings": {}},
         {"orders": [[1]]},
         {"orders": [["x"], []]},
+        {"left": [{}]},
+        {"left": [{"x": "worker 1.1"}, {}]},
+        {"left": 3},
         {"instance": {"size": 1}},
     ],
 )

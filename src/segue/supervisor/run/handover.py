@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from segue.errors import SegueError, UsageError
@@ -36,7 +36,6 @@ class HandedFront:
     steering: dict[str, int]
     opened: tuple[int, ...]  # cookies of listeners that this instance opened
     ours: dict[int, int]  # questions to serving workers so far, by slot
-    left: dict[int, str] = field(default_factory=dict)  # as ``Front.left``
     standby: bool = False  # a service manager has one of the listeners
 
 
@@ -106,7 +105,6 @@ class Handover:
                     "opened": list(one.opened),
                     "ours": {str(slot): count for slot, count in one.ours.items()},
                     "standby": one.standby,
-                    "left": {str(cookie): name for cookie, name in one.left.items()},
                 }
                 for one in self.fronts
             ],
@@ -162,7 +160,6 @@ class Handover:
                     tuple(one["opened"]),
                     # Earlier versions asked none.
                     {int(slot): int(count) for slot, count in one.get("ours", {}).items()},
-                    {int(cookie): str(name) for cookie, name in one.get("left", {}).items()},
                     bool(one.get("standby", False)),
                 )
                 for one in plain["fronts"]

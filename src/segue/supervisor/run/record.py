@@ -17,13 +17,17 @@ UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueErro
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """An instance at one moment; ``orders`` has the kernel's order of members by address."""
+    """An instance at one moment.
+
+    By address, ``orders`` has the kernel's order of members, and ``left`` what ``Front.left`` has.
+    """
 
     settings: Settings
     instance: Instance
     engine: str
     orders: tuple[tuple[int, ...], ...]
     cgroup: str = ""  # of workers, with --inject
+    left: tuple[dict[int, str], ...] = ()  # () in a record of an earlier version
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -34,6 +38,7 @@ class Record:
             "orders": [list(order) for order in self.orders],
             "pid": os.getpid(),
             "cgroup": self.cgroup,
+            "left": [{str(cookie): name for cookie, name in one.items()} for one in self.left],
         }
 
     @classmethod
@@ -49,6 +54,10 @@ class Record:
                 str(plain.get("engine", "auto")),
                 tuple(tuple(order) for order in plain["orders"]),
                 str(plain.get("cgroup", "")),
+                tuple(
+                    {int(cookie): str(name) for cookie, name in one.items()}
+                    for one in plain.get("left", ())
+                ),
             )
             made._check()
         except (*UNREADABLE, UsageError) as error:
@@ -65,6 +74,8 @@ class Record:
             raise TypeError("the orders are no lists of cookies")
         if len(self.orders) != binds:
             raise ValueError("the orders are not those of the addresses")
+        if len(self.left) not in {0, binds}:
+            raise ValueError("what workers left is not at the addresses")
         held = [one for worker in self.instance.living for one in worker.listeners]
         if not all(0 <= one.bind < binds and 0 <= one.slot < SLOTS for one in held):
             raise ValueError("a listener is held at no address of it")

@@ -61,6 +61,7 @@ def resume(handed: Handover, asked: Asked, paths: Paths, log: Log, world: World)
     # Where maps went over, members are in them; else they join a new steering again.
     anew = bool(settings.program_choice) or not all(one.steering for one in handed.fronts)
     _hold_listeners(service, handed.fronts, anew=anew)
+    service.remember_left(record)
     if anew:
         instance.shared = ()
     service.unclaimed = list(handed.unclaimed)
@@ -96,7 +97,6 @@ def _hold_listeners(service: Service, fronts: tuple[HandedFront, ...], *, anew: 
         front.shared = tuple(front.sockets)
         front.opened.update(handed.opened)
         front.ours.update({} if anew else handed.ours)
-        front.left.update(handed.left)
 
 
 def _process(pid: int, handed: HandedWorker) -> tuple[Child, Pipe | None]:

@@ -175,7 +175,13 @@ class Service:
         """The instance as a next supervisor would find it."""
         orders = tuple(tuple(order_of(front.steering)) for front in self.fronts)
         cgroup = self.processes.injection.path if self.processes.injection else ""
-        return Record(self.settings, self.instance, self.choice.engine, orders, cgroup)
+        left = tuple(dict(front.left) for front in self.fronts)
+        return Record(self.settings, self.instance, self.choice.engine, orders, cgroup, left)
+
+    def remember_left(self, record: Record) -> None:
+        """The listeners that workers had left when this record was made."""
+        for front, left in zip(self.fronts, record.left, strict=False):
+            front.left.update(left)
 
     def close(self) -> None:
         """Close everything that is held."""

@@ -71,6 +71,7 @@ def take_over(
     for front, order in zip(service.fronts, record.orders, strict=True):
         if isinstance(front.steering, IndexAddressed):
             front.steering.adopt_order(order)
+    service.remember_left(record)
     for worker in list(instance.workers.values()):
         if worker.live:
             _readopt(runner, worker)
@@ -114,6 +115,8 @@ def _readopt(runner: Runner, worker: Worker) -> None:
     if holder is None:
         worker.outcome = outcome(None)
         worker.feed(WorkerInput.EXIT, service.world.now())
+        for held in worker.listeners:  # a helper of it may have inherited them
+            service.fronts[held.bind].left[held.cookie] = worker.name
         worker.listeners = ()
         return
     for pid, born in {worker.pid: worker.start_ticks, **proc.below(worker.pid)}.items():

@@ -153,7 +153,6 @@ def gather(
                 descriptors_of(front.steering),
                 tuple(front.opened),
                 dict(front.ours),
-                front.left,
                 front.standby is not None,
             )
             for front in service.fronts

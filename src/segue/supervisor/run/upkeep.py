@@ -25,6 +25,7 @@ class Upkeep:
     def __init__(self, service: Service) -> None:
         self.service = service
         self._strangers: frozenset[int] = frozenset()
+        self._left: dict[int, set[int]] = {}  # as ``Front.left`` was at the last look, by front
         self._gone: set[int] = set()  # fronts whose program was not in force at the last look
 
     def look(self) -> None:
@@ -41,6 +42,10 @@ class Upkeep:
         listening = service.observer.snapshot(front.bind.address).listeners
         cookies = frozenset(one.cookie for one in listening)
         front.left = {one: name for one, name in front.left.items() if one in cookies}
+        if front.left.keys() != self._left.get(front.number, set()):
+            # A next supervisor must know whose they are, and they came after the last record.
+            self._left[front.number] = set(front.left)
+            service.write_down()
         if isinstance(front.steering, IndexAddressed):
             for said in front.steering.check(cookies):
                 service.say(said)
