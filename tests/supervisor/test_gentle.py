@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from segue.linux.schedstat import Scheduled
-from segue.supervisor.lifecycle.gentle import Gentle, enough
+from segue.supervisor.lifecycle.gentle import STOPPING, Gentle, enough
 
 SECOND = 1_000_000_000
 
@@ -24,7 +24,9 @@ def test_a_newcomer_that_gets_its_processor_starts_gently() -> None:
     assert round(runs.ran, 3) == 5.0
     assert enough([runs], 2, 10.0) == ""
     assert enough([runs], 2, 5.0) == "they have been starting for 5 s"
+    assert enough([runs], 2, 5.0, STOPPING) == "they have been stopping for 5 s"
     assert enough([], 2, 5.0) == ""
+    assert enough([], 2, 0.0) == ""
 
 
 def test_a_newcomer_that_starves_competes() -> None:

@@ -1,10 +1,11 @@
-"""Newcomers give way to workers that serve until they are ready, by their nice values."""
+"""Newcomers, and workers that stop, give way to workers that serve, by their nice values."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -20,6 +21,12 @@ def waits_for(go: Path) -> tuple[str, ...]:
     """A server that has a child, and serves once the file is there."""
     script = f"sleep 60 & while [ ! -e {go} ]; do sleep 0.02; done; exec {shlex.join(SERVER)}"
     return ("sh", "-c", script)
+
+
+def waits_at_its_end(go: Path) -> tuple[str, ...]:
+    """A server that is told to stop, and ends once the file is there."""
+    until = f"while [ ! -e {go} ]; do sleep 0.02; done"
+    return ("sh", "-c", f"trap 'kill $!' TERM; {shlex.join(SERVER)} & wait; wait; {until}")
 
 
 def weights(pid: int) -> set[tuple[int | None, int | None]]:
@@ -75,3 +82,47 @@ def test_after_the_limit_a_newcomer_competes(netns: int, tmp_path: Path) -> None
         pid, usual = newcomer(one), os.getpriority(os.PRIO_PROCESS, 0)
         wait_until(lambda: "they have been starting for" in one.said(), "the limit")
         assert niceness.of(pid) == usual
+
+
+def test_a_worker_that_stops_gives_way(netns: int, tmp_path: Path) -> None:
+    """With the processes that it started, also under the next code of the supervisor."""
+    go = tmp_path / "go"
+    lowest = (niceness.LOWEST, niceness.LOWEST if grouped() else None)
+    with Instance(tmp_path, command=waits_at_its_end(go)) as one:
+        one.wait_serving()
+        old = int(one.workers("serving")[0]["pid"])
+        one.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: one.workers("stopping"), "the order to stop")
+        assert weights(old) == {lowest}
+        assert one.ask("reexec") == {"exit": 0}
+        assert weights(old) == {lowest}
+        go.touch()
+        one.wait_serving(2)
+
+
+def test_after_the_limit_a_worker_that_stops_competes(netns: int, tmp_path: Path) -> None:
+    """And the log says so."""
+    go = tmp_path / "go"
+    usual = (os.getpriority(os.PRIO_PROCESS, 0), 0 if grouped() else None)
+    with Instance(tmp_path, "--gentle-start", "0.3", command=waits_at_its_end(go)) as one:
+        one.wait_serving()
+        old = int(one.workers("serving")[0]["pid"])
+        one.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "they have been stopping for" in one.said(), "the limit")
+        assert weights(old) == {usual}
+        go.touch()
+        one.wait_serving(2)
+
+
+def test_a_worker_that_has_a_client_keeps_its_weight(netns: int, tmp_path: Path) -> None:
+    """When it is told to stop at its drain limit."""
+    usual = (os.getpriority(os.PRIO_PROCESS, 0), 0 if grouped() else None)
+    with Instance(tmp_path, "--drain-timeout", "0.2") as one:
+        one.wait_serving()
+        old = int(one.workers("serving")[0]["pid"])
+        with socket.create_connection(("127.0.0.1", 8080)) as client:
+            client.sendall(b"GET / HTTP/1.1\r\n")
+            one.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: one.workers("stopping"), "the order to stop")
+            assert weights(old) == {usual}
+        one.wait_serving(2)

@@ -234,7 +234,7 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
 @_option(
     "--gentle-start",
     "Until a newcomer is ready, and for SECONDS at most, it gives way to workers that serve when"
-    " both want a processor (nice 19). 0: never.",
+    " both want a processor (nice 19). So does a worker that stops and has no client. 0: never.",
     metavar="SECONDS",
     type=float,
 )

@@ -128,7 +128,7 @@ class Settings:
     stop_delay: float = 0.0
     # For the whole of a stop.  Whoever stops us has a limit of his own, of which we know nothing.
     stop_limit: float = 0.0
-    # The longest that newcomers leave the processors to workers that serve.  Imports that take
+    # The longest that those that start or stop leave the processors to others.  Imports that take
     # longer than this on an idle machine are rare, and a deploy is waited for.
     gentle_start: float = 10.0
     # How long the old generation is kept for a rollback once the new one has all new connections.

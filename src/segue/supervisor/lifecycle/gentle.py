@@ -1,8 +1,9 @@
-"""For how long newcomers leave the processors to the workers that serve.
+"""For how long workers that start or stop leave the processors to the workers that serve.
 
-A program that starts wants a whole processor for a second or more.  Where none is spare, it takes
-that from workers with clients.  So newcomers start with the lowest weight.  But where those that
-serve want every processor all the time, newcomers would never be ready.
+A program that starts wants a whole processor for a second or more, and an interpreter that ends
+wants one for tens of milliseconds.  Where none is spare, they take that from workers with clients.
+So both have the lowest weight.  But where those that serve want every processor all the time, they
+would never be ready or gone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from dataclasses import dataclass, field, replace
 from segue.linux.schedstat import Scheduled
 from segue.observe.stall import Baseline
 
-# Newcomers that get less than this part of what they could use would start several times as late.
+STARTING, STOPPING = "starting", "stopping"
+
+# Those that get less than this part of what they could use would need several times as long.
 # Beside workers of the same weight they would not get more than about two thirds of it either.
 _PART = 1 / 3
 _FIRST_SECONDS = 0.5  # of waiting by each: at a start much happens at once
@@ -21,7 +24,7 @@ _FIRST_SECONDS = 0.5  # of waiting by each: at a start much happens at once
 
 @dataclass(frozen=True, slots=True)
 class Gentle:
-    """What a newcomer with the lowest weight has had of the processors.  Times are in seconds."""
+    """What a worker with the lowest weight has had of the processors.  Times are in seconds."""
 
     since: float
     looked: float
@@ -31,7 +34,7 @@ class Gentle:
 
     @classmethod
     def begin(cls, now: float) -> Gentle:
-        """It starts now."""
+        """It starts to start or to stop now."""
         return cls(now, now)
 
     def look(self, now: float, threads: Mapping[int, Scheduled]) -> Gentle:
@@ -51,17 +54,19 @@ class Gentle:
         )
 
 
-def enough(newcomers: Collection[Gentle], processors: int, limit: float) -> str:
-    """Why newcomers get their full weight although they are not ready; "" while they do not.
+def enough(
+    workers: Collection[Gentle], processors: int, limit: float, doing: str = STARTING
+) -> str:
+    """Why all of these get their full weight before they are ready or gone; "" while they do not.
 
     They are judged together, because they wait for one another too.
     """
-    ran = sum(one.ran for one in newcomers)
-    waited = sum(one.waited for one in newcomers)
-    longest = max((one.looked - one.since for one in newcomers), default=0.0)
+    ran = sum(one.ran for one in workers)
+    waited = sum(one.waited for one in workers)
+    longest = max((one.looked - one.since for one in workers), default=0.0)
     usable = min(ran + waited, processors * longest)
-    if waited > _FIRST_SECONDS * len(newcomers) and ran < _PART * usable:
+    if waited > _FIRST_SECONDS * len(workers) and ran < _PART * usable:
         return f"they ran for {ran:.1f} s, and waited {waited:.1f} s for a processor"
-    if longest >= limit:
-        return f"they have been starting for {longest:.0f} s"
+    if workers and longest >= limit:
+        return f"they have been {doing} for {longest:.0f} s"
     return ""

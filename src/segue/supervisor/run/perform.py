@@ -195,6 +195,11 @@ class Performer:
             self.listeners.move(worker, process.tree())
         self._feed(worker, WorkerInput.STOP)
         self.service.say(f"{worker.name} is told to stop: {why}")
+        served = any(one.stage is Stage.SERVING for one in self.service.instance.living)
+        # It has an interpreter to end.  With connections it would need the processor for those.
+        idle = worker.id in self.service.survey.loads and held.quiet and not held.connections
+        if drained and others and served and idle:
+            self.service.processes.weights.leave(worker.id, process.child.pid, worker.stage_since)
         process.signal(self.service.settings.signal_number())
         if not others or (
             self.listeners.move_themselves

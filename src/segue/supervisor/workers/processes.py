@@ -13,6 +13,7 @@ from segue.linux import oom, openat, pidfd, proc
 from segue.linux.sockopt import lock_filter
 from segue.supervisor.control.paths import Paths
 from segue.supervisor.front import Front
+from segue.supervisor.lifecycle.gentle import STOPPING
 from segue.supervisor.lifecycle.instance import Start, Worker
 from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.settings import FIRST_FD, Settings
@@ -130,7 +131,7 @@ class Processes:
         self.injection: Injection | None = None  # with --inject, from before the first start
         self.by_worker: dict[int, Process] = {}
         self.kills = Kills()
-        self.weights = Weights(settings.gentle_start)
+        self.weights = Weights(settings.gentle_start, settings.stop_timeout)
 
     def __iter__(self) -> Iterator[Process]:
         return iter(list(self.by_worker.values()))
@@ -227,6 +228,8 @@ class Processes:
             if oom.adjustment(child.pid) == oom.FIRST:
                 process.spared = oom.adjustment(os.getpid())  # of a predecessor
             self.weights.follow(worker.id, child.pid, worker.started)
+        elif worker.stage is Stage.STOPPING:
+            self.weights.follow(worker.id, child.pid, worker.stage_since, STOPPING)
         self.kills.follow(worker.id, child.pid)
         return process
 

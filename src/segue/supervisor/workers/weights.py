@@ -1,7 +1,8 @@
-"""The weights with which workers compete for processors: newcomers get the lowest until ready.
+"""The weights with which workers compete for processors: those that start or stop have the lowest.
 
-The weight is a nice value: of the threads, and of the worker's session where the kernel groups
-threads by that.  A control group would do the same only where one is delegated, and no better.
+A newcomer has it until it is ready, and a worker without clients from when it is told to stop.  The
+weight is a nice value: of the threads, and of the worker's session where the kernel groups threads
+by that.  A control group would do the same only where one is delegated, and no better.
 """
 
 from __future__ import annotations
@@ -14,29 +15,34 @@ from functools import cached_property
 from segue.linux import niceness, proc
 from segue.linux.niceness import LOWEST
 from segue.linux.schedstat import Scheduled
-from segue.supervisor.lifecycle.gentle import Gentle, enough
+from segue.supervisor.lifecycle.gentle import STARTING, STOPPING, Gentle, enough
 from segue.supervisor.workers.spawn import Lowest
 
-_PACE = 0.1  # between two looks at newcomers
+_PACE = 0.1  # between two looks at them
 _COST = 50  # a look that takes long is made again after so many times that
 
 
 @dataclass(slots=True)
 class _Held:
-    """A newcomer with the lowest weight."""
+    """A worker with the lowest weight."""
 
     pid: int
+    doing: str  # STARTING or STOPPING
     threads: int | None  # the nice value that its threads get back; None if they have it
     session: int | None  # the same of its session
     account: Gentle
 
 
 class Weights:
-    """Which newcomers have the lowest weight, and whether each can get its own back."""
+    """Which workers have the lowest weight, and whether each can get its own back."""
 
-    def __init__(self, limit: float) -> None:
-        """``limit`` in seconds: for how long at most.  With 0 nobody gets the lowest weight."""
-        self._limit = limit
+    def __init__(self, limit: float, stop_timeout: float) -> None:
+        """``limit`` in seconds: for how long at most.  With 0 nobody gets the lowest weight.
+
+        A worker that stops gets its own back after half of ``stop_timeout``, since it is killed
+        after the whole.
+        """
+        self._limits = {STARTING: limit, STOPPING: min(limit, stop_timeout / 2)}
         self._held: dict[int, _Held] = {}  # by worker
         self._back: dict[int, _Held] = {}  # those that could not be given back at once
         self.due: float | None = None  # when to look again; None if nobody is held
@@ -49,15 +55,28 @@ class Weights:
     def newcomer(self) -> Lowest:
         """What a newcomer is to begin with: as far as it can be taken back."""
         own = niceness.of(os.getpid())
-        if not self._limit or own is None:
+        if not self._limits[STARTING] or own is None:
             return Lowest()
         # The kernel lets everybody take a session back to 0 (proc_sched_autogroup_set_nice).
         return Lowest(threads=own < LOWEST and self._returns, session=True)
 
-    def follow(self, worker: int, pid: int, now: float) -> None:
-        """A process that starts, of ours or of an earlier supervisor: it may have the lowest."""
+    def leave(self, worker: int, pid: int, now: float) -> None:
+        """This worker is about to be told to stop, and has no clients."""
+        lowest, own = self.newcomer(), niceness.of(os.getpid())
+        if not self._limits[STOPPING] or own is None:
+            return
+        if lowest.threads:
+            for each in proc.tree(pid):
+                niceness.change(each, own, LOWEST)
+        # A value that somebody chose for it is left alone.
+        if lowest.session and niceness.of_session(pid) == 0:
+            niceness.change_session(pid, LOWEST)
+        self.follow(worker, pid, now, STOPPING)
+
+    def follow(self, worker: int, pid: int, now: float, doing: str = STARTING) -> None:
+        """A process of ours or of an earlier supervisor: it may have the lowest since ``now``."""
         own = niceness.of(os.getpid())
-        held = _Held(pid, None, None, Gentle.begin(now))
+        held = _Held(pid, doing, None, None, Gentle.begin(now))
         if own is not None and own < LOWEST == niceness.of(pid):
             held.threads = own
         if niceness.of_session(pid) == LOWEST:
@@ -67,28 +86,32 @@ class Weights:
             self.due = now + _PACE if self.due is None else self.due
 
     def look(self, now: float, clock: Callable[[], float]) -> str:
-        """Whether newcomers have to wait too long: then all get their own weight back.
+        """Whether those that start, or those that stop, have to wait too long.
 
-        The sentence to say, or "".
+        Then all of these get their own weight back.  The sentence to say, or "".
         """
         if self.due is None or now < self.due:
             return ""
         self._return()
         for held in self._held.values():
             held.account = held.account.look(now, _threads(held.pid))
-        why = enough([one.account for one in self._held.values()], self._processors, self._limit)
-        names = list(self._held)
-        if why:
-            for worker in names:
-                self.release(worker)
+        said = "; ".join(filter(None, map(self._judge, (STARTING, STOPPING))))
         self.due = now + max(_PACE, _COST * (clock() - now)) if self._held or self._back else None
+        return said
+
+    def _judge(self, doing: str) -> str:
+        these = {key: held.account for key, held in self._held.items() if held.doing == doing}
+        why = enough(these.values(), self._processors, self._limits[doing], doing)
         if not why:
             return ""
-        who = ", ".join(map(str, names))
-        return f"newcomers compete for processors from now on (worker {who}): {why}"
+        for worker in these:
+            self.release(worker)
+        who = ", ".join(map(str, these))
+        what = "newcomers" if doing == STARTING else "workers that stop"
+        return f"{what} compete for processors from now on (worker {who}): {why}"
 
     def release(self, worker: int) -> None:
-        """This worker is ready: it gets its own weight back, with all its processes."""
+        """This worker gets its own weight back, with all its processes."""
         held = self._held.pop(worker, None)
         if held is not None:
             self._back[worker] = held
