@@ -21,6 +21,7 @@ from segue.linux import cbpf, netns, ptrace, socket_filter, sysctl, tcp_queue, t
 from segue.linux.sockopt import open_listener
 from segue.observe.carrying import Refusal
 
+_ECN_SEEN = 0x10  # TCPI_OPT_ECN_SEEN: in a segment that has come since
 pytestmark = [pytest.mark.root, pytest.mark.kernel("6.9"), pytest.mark.usefixtures("netns")]
 
 
@@ -88,6 +89,7 @@ def test_a_hundred_carries_and_the_client_sees_no_segment() -> None:
         ("tcp_timestamps", "0", 1500),
         ("tcp_sack", "0", 1500),
         ("tcp_window_scaling", "0", 1500),
+        ("tcp_ecn", "1", 1500),  # asked for by the client
         ("tcp_rmem", "4096 131072 1073741824", 9000),  # a window scale of 14
         ("tcp_timestamps", "1", 576),  # an MSS of 536
     ],
@@ -271,6 +273,16 @@ def test_what_is_refused_is_as_it_was(make: str, why: Refusal) -> None:
         assert client.recv(6) == b"answer"
 
 
+@pytest.mark.kernel("7.3")
+def test_accurate_ecn_is_left_alone() -> None:
+    """Where both ends ask for it; no attribute of a connection that is made says it."""
+    sysctl.write("net.ipv4.tcp_ecn", "3")
+    with alone() as (carrier, listener, client, old):
+        assert carrier.carry(old, [listener]).refused is Refusal.ACCURATE_ECN
+        client.sendall(b"x")
+        assert old.recv(9) == b"x"
+
+
 def give(name: str, address: str, namespace: int | None) -> None:
     """An address to an interface, usable at once."""
     home = netns.current()
@@ -347,7 +359,7 @@ def agreed(connection: socket.socket) -> tuple[int, int, int, int]:
     """Options and scales (TCP_INFO), the maximum segment size, and the size of those sent."""
     data = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
     maximum = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
-    return data[5], data[6], maximum, int.from_bytes(data[16:20], "little")
+    return data[5] & ~_ECN_SEEN, data[6], maximum, int.from_bytes(data[16:20], "little")
 
 
 def talk(client: socket.socket, data: bytes) -> bytes:

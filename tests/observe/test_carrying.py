@@ -31,6 +31,7 @@ IDLE = Held(
     wscale_ok=1,
     sack_ok=1,
     tstamp_ok=1,
+    ecn_flags=0,
     usec=0,
 )
 
@@ -78,6 +79,8 @@ def test_what_is_refused_before_anything(
         ({"rcv_nxt": 1000 + 60_001}, Refusal.UNREAD),
         ({"urg_data": 0x100}, Refusal.URGENT),
         ({"usec": 1}, Refusal.MICROSECONDS),
+        ({"ecn_flags": 0x09}, None),  # agreed on, and seen
+        ({"ecn_flags": 0x10}, Refusal.ACCURATE_ECN),
         ({"mss_clamp": 535}, Refusal.SMALL_MSS),
         ({"mss_clamp": 536}, None),
         # Across the wrap.

@@ -181,5 +181,6 @@ def entry(held: Held, clock: int) -> bytes:
         scaling=bool(held.wscale_ok),
         sack=bool(held.sack_ok),
         timestamps=bool(held.tstamp_ok),
+        ecn=held.ecn,
         until=time.clock_gettime_ns(time.CLOCK_MONOTONIC) + int(ENTRY_SECONDS * 1e9),
     ).encode()

@@ -78,6 +78,7 @@ class Entry:
     scaling: bool
     sack: bool
     timestamps: bool
+    ecn: bool
     until: int
 
     def encode(self) -> bytes:
@@ -87,7 +88,7 @@ class Entry:
                 self.peer_clock.to_bytes(4, "little"),
                 self.own_clock.to_bytes(4, "little"),
                 self.mss.to_bytes(2, "little"),
-                bytes((self.receive_scale, self.send_scale, 0)),  # no ECN: it was not looked at
+                bytes((self.receive_scale, self.send_scale, self.ecn)),
                 bytes((self.scaling, self.sack, self.timestamps, 0, 0, 0, 0)),
                 self.seq.to_bytes(4, "big"),
                 self.ack.to_bytes(4, "big"),

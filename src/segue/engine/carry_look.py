@@ -58,6 +58,7 @@ _FIELDS = (
     "rx_opt.wscale_ok",
     "rx_opt.sack_ok",
     "rx_opt.tstamp_ok",
+    "ecn_flags",
     "tcp_usec_ts",
 )
 # From a socket to the number of the program that is its filter.

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 ESTABLISHED, LISTEN = 1, 10  # enum tcp_state of the kernel
+_ECN, _ACCURATE_ECN = 0x01, 0x10  # TCP_ECN_MODE_RFC3168, TCP_ECN_MODE_ACCECN (include/net/tcp.h)
 # The first window of the connection that is made; what does not fit would be acknowledged and lost.
 MOST_UNREAD = 60_000
 CLASSIC = (1 << 32) - 1  # a filter in classic BPF has no number
@@ -50,6 +51,7 @@ class Refusal(Enum):
     OWED = "an answer is owed"
     SMALL_MSS = "its client takes only segments smaller than the kernel's least"
     MICROSECONDS = "its timestamps count microseconds"
+    ACCURATE_ECN = "its ends have agreed on accurate ECN, which the kernel would not go on with"
     OWNER_RUNS = "its owner could not be stopped (ptrace)"
     LATE = "this machine was too busy: the hold was about to end"
     KERNEL = "the kernel refused a step of it"
@@ -110,8 +112,14 @@ class Held:
     wscale_ok: int
     sack_ok: int
     tstamp_ok: int
+    ecn_flags: int
     usec: int
     filter_id: int = 0  # the program that is its filter, CLASSIC, or 0
+
+    @property
+    def ecn(self) -> bool:
+        """Its ends have agreed on ECN as in RFC 3168."""
+        return bool(self.ecn_flags & _ECN)
 
     @property
     def unread(self) -> int:
@@ -161,6 +169,8 @@ def refusal(host: Host, held: Held, version: int, peeked: int, room: int) -> Ref
         return Refusal.OWED
     if held.usec:
         return Refusal.MICROSECONDS
+    if held.ecn_flags & _ACCURATE_ECN:
+        return Refusal.ACCURATE_ECN
     if held.mss_clamp < LEAST_MSS[version]:
         return Refusal.SMALL_MSS
     if held.tstamp_ok and not host.timestamps:
