@@ -65,6 +65,7 @@ PURE_FILES = [
     "linux/schedstat.py",
     "observe/balance.py",
     "observe/carrying.py",
+    "observe/request_head.py",
     "observe/stall.py",
     "supervisor/control/requests.py",
     "supervisor/control/status.py",

@@ -136,7 +136,7 @@ def test_an_unread_request_goes_along() -> None:
             settled(old)
             with ptrace.stopped([owner.pid]) as stopped:
                 assert stopped
-                client.sendall(b"two" * 5000)
+                client.sendall(b"GET " + b"two" * 4998 + b" ?")
                 wait_unread(old, 15_000)
                 # Stopped already, by us; a second tracer would be refused.
                 report = carrier.carry(old, [scene.servers[1].listener])
@@ -151,13 +151,13 @@ def test_a_client_that_speaks_between_two_steps_is_heard(step: str) -> None:
         with owner.accepted() as old:
             ask(client, b"one")
             settled(old)
-            with after(step, lambda: client.sendall(b"two")):
+            with after(step, lambda: client.sendall(b"GET ")):
                 report = carry(carrier, old, owner.listener, owner.process.pid)
         if report.carried:
             owner.accepted().close()
         else:  # before its owner was stopped, which may have answered by then
             assert step == "guard"
-        assert client.recv(99) == b"Atwo"
+        assert client.recv(99) == b"AGET "
 
 
 def test_a_queue_that_is_full_meanwhile() -> None:
@@ -218,6 +218,7 @@ def test_a_guard_that_is_gone_is_no_loss() -> None:
         ("filter", Refusal.FILTERED),
         ("device", Refusal.BOUND),
         ("owed", Refusal.OWED),
+        ("no request", Refusal.NO_REQUEST_LINE),
         ("urgent", Refusal.URGENT),
         ("closed", Refusal.NOT_ESTABLISHED),
         ("unacknowledged", Refusal.UNACKNOWLEDGED),
@@ -250,6 +251,8 @@ def test_what_is_refused_is_as_it_was(make: str, why: Refusal) -> None:
         elif make == "owed":
             client.sendall(b"request")
             old.recv(9)
+        elif make == "no request":
+            client.sendall(b"request")
         elif make == "urgent":
             client.send(b"!", socket.MSG_OOB)
         elif make == "closed":

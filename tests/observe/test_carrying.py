@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segue.observe import carrying
-from segue.observe.carrying import Held, Host, Outside, Refusal, Target
+from segue.observe.carrying import Held, Host, Note, Outside, Refusal, Target
+from segue.observe.request_head import Seen
 
 HOST = Host()
 TARGET = Target(queue=0, backlog=10, receive_buffer=131_072)
@@ -36,9 +37,11 @@ IDLE = Held(
 )
 
 
-def judged(held: Held, host: Host = HOST, version: int = 4, peeked: int | None = None) -> Any:
-    seen = held.unread if peeked is None else peeked
-    return carrying.refusal(host, held, version, seen, carrying.MOST_UNREAD)
+NOTE = Note(time_ns=1, written=4000, start=900, seen=Seen.LINE)
+
+
+def judged(held: Held, host: Host = HOST, version: int = 4, note: Note | None = None) -> Any:
+    return carrying.refusal(host, held, version, carrying.MOST_UNREAD, note)
 
 
 @pytest.mark.parametrize(
@@ -115,9 +118,67 @@ def test_ipv6_has_a_larger_least_segment() -> None:
     assert judged(replace(IDLE, mss_clamp=1220), version=6) is None
 
 
-def test_data_that_cannot_be_looked_at_is_urgent() -> None:
-    """An urgent mark ends what can be peeked."""
-    assert judged(replace(IDLE, rcv_nxt=1100), peeked=40) is Refusal.URGENT
+@pytest.mark.parametrize(
+    ("change", "note", "why"),
+    [
+        ({}, NOTE, None),
+        ({}, replace(NOTE, written=5000), Refusal.OWED),
+        # A window update: without a note it would look answered.
+        ({"snd_wl1": 1000}, replace(NOTE, written=5000), Refusal.OWED),
+        # Noted is better than what the last segment says.
+        ({"snd_wl1": 900}, NOTE, None),
+        ({}, replace(NOTE, seen=Seen.LINE | Seen.EARLY), Refusal.EARLY),
+        # Unread from the beginning of the last request on, in as many segments as it took.
+        ({"rcv_nxt": 3000, "snd_wl1": 2000}, replace(NOTE, written=5000, start=1000), None),
+        ({"rcv_nxt": 3000}, replace(NOTE, written=5000, start=900), Refusal.OWED),
+    ],
+)
+def test_what_is_owed_by_a_note(change: dict[str, int], note: Note, why: Refusal | None) -> None:
+    """Something was written since, or nothing of the request was read."""
+    assert judged(replace(IDLE, **change), note=note) is why
+
+
+@pytest.mark.parametrize(
+    ("payload", "unread", "why"),
+    [
+        (b"", 0, None),
+        (b"GET / HTTP/1.1\r\n\r\n", 18, None),
+        (b"POST", 4, None),
+        (b"ET / HTTP/1.1\r\n\r\n", 17, Refusal.NO_REQUEST_LINE),
+        (b"GET ", 8, Refusal.URGENT),  # an urgent mark ends what can be peeked
+    ],
+)
+def test_what_is_unread_begins_a_request(payload: bytes, unread: int, why: Refusal | None) -> None:
+    """All of it goes along, or nothing."""
+    assert carrying.with_unread(payload, unread) is why
+
+
+READ = replace(IDLE, bytes_received=100)
+
+
+@pytest.mark.parametrize(
+    ("held", "note", "quiet", "why"),
+    [
+        (READ, NOTE, 1.0, None),
+        (READ, NOTE, 0.1, Refusal.RECENT),
+        (READ, None, 1.0, Refusal.NO_NOTES),
+        (IDLE, None, 1.0, None),  # nothing has been asked
+        (IDLE, None, 0.1, Refusal.RECENT),
+        (READ, replace(NOTE, seen=Seen(0)), 1.0, Refusal.NO_REQUEST_LINE),
+        (READ, replace(NOTE, seen=Seen.PREFACE), 1.0, Refusal.HTTP2),
+        (READ, replace(NOTE, seen=Seen.LINE | Seen.UPGRADE), 1.0, Refusal.UPGRADED),
+        (READ, replace(NOTE, seen=Seen.LINE | Seen.STREAM), 1.0, Refusal.STREAM),
+        (READ, replace(NOTE, seen=Seen.LINE | Seen.EXPECT), 1.0, Refusal.EXPECTED),
+        (READ, replace(NOTE, seen=Seen.LINE | Seen.UNFINISHED), 1.0, Refusal.LONG_HEAD),
+        # Nobody works on what nobody has read.
+        (replace(READ, rcv_nxt=1100), NOTE, 0.0, None),
+    ],
+)
+def test_the_rule_for_http(
+    held: Held, note: Note | None, quiet: float, why: Refusal | None
+) -> None:
+    """What cannot be told is left alone."""
+    assert carrying.by_notes(held, note, quiet, 0.5) is why
 
 
 @pytest.mark.parametrize(

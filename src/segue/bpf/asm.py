@@ -121,6 +121,15 @@ def jump_reg(when: Jump, dst: int, src: int, target: str) -> Branch:
     return Branch(Instruction(insn.JMP | _condition(when) | insn.X, dst, src), target)
 
 
+def may_goto(target: str) -> Branch:
+    """Go there when this has been passed some millions of times, which the kernel counts.
+
+    A loop that has it is verified once, not once for each time: the numbers that differ between
+    two times must not be known beforehand.  Linux 6.9.
+    """
+    return Branch(Instruction(insn.MAY_GOTO), target)
+
+
 def call(helper: int) -> Instruction:
     """Call a kernel helper: arguments in R1 to R5, which are lost; the answer is in R0."""
     return Instruction(insn.JMP | Jump.CALL, imm=helper)

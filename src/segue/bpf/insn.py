@@ -67,6 +67,8 @@ PSEUDO_NUMBER = 0  # a number
 PSEUDO_MAP_FD = 1  # a map's descriptor; the loaded program has the map's address
 PSEUDO_MAP_VALUE = 2  # descriptor in the low half, offset into its one value in the high half
 
+MAY_GOTO = JMP | 0xE0  # the end of a loop that the kernel bounds (Linux 6.9)
+
 PSEUDO_CALL = 1  # in a call's source register: a function of this program, by distance
 PSEUDO_KFUNC_CALL = 2  # the same: a function of the kernel, by its number in the kernel's BTF
 

@@ -23,7 +23,7 @@ import signal
 import socket
 import time
 from collections.abc import Collection, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 from segue.engine import carry_classifier, carry_facts
@@ -35,6 +35,7 @@ from segue.errors import KernelError
 from segue.linux import ptrace, socket_filter
 from segue.linux.closing import Closing
 from segue.linux.raw_ip import RawIp
+from segue.linux.sock_diag import SockDiag
 from segue.observe import carrying
 from segue.observe.carrying import Refusal
 
@@ -61,6 +62,7 @@ class Carrier(Closing):
         with ExitStack() as stack:
             self._programs = stack.enter_context(Programs())
             self._raw = stack.enter_context(RawIp())
+            self._diag = stack.enter_context(SockDiag())
             self._guard = stack.enter_context(Guard())
             self._owned = stack.pop_all()
         self._pending: list[Taken] = []
@@ -72,22 +74,16 @@ class Carrier(Closing):
         return self._due if self._pending else None
 
     def watch(self, listener: socket.socket) -> Refusal | None:
-        """The filter that holds becomes the listener's, and that of what it accepts from now on.
+        """Our filter becomes the listener's, and that of what it accepts from now on.
 
-        Such a connection is held without a change to it.  Until then the filter passes everything,
-        also when this object is gone.  A filter in classic BPF is its owner's and stays, and so
-        does what is locked: it is said which.  One in eBPF is taken for that of a carrier that is
-        gone, and replaced.  Raises KernelError.
+        Of such a connection it is noted what its client sends, and it is held without a change to
+        it.  Otherwise the filter passes everything, also when this object is gone.  A filter in
+        classic BPF is its owner's and stays, and so does what is locked: it is said which.  One in
+        eBPF is taken for that of a carrier that is gone, and replaced.  Raises KernelError.
         """
         if socket_filter.classic(listener):
             return Refusal.FILTERED
-        try:
-            self._programs.hold(listener)
-        except KernelError as error:
-            if not isinstance(error.__cause__, PermissionError):
-                raise
-            return Refusal.LOCKED
-        return None
+        return self._programs.hold(listener)
 
     def follow_interfaces(self) -> None:
         """To be called now and then, once a second: interfaces that are new get the classifier.
@@ -191,7 +187,7 @@ class Carrier(Closing):
         Otherwise as ``batch``.  Raises KernelError where the kernel refuses a step; the connection
         is then as it was.
         """
-        wish = Wish(connection)
+        wish = Wish(connection, unread=True)
         (report,) = self.batch([wish], targets, owners)
         if report.error is not None:
             raise report.error
@@ -209,6 +205,7 @@ class Carrier(Closing):
         wish, entries = taken.wish, self._programs.entries
         if self._made(taken):
             entries.delete(taken.where)
+            self._note(taken)
             reports[wish] = Report(wish, carried=True, unread=taken.unread)
         elif time.monotonic() < taken.limit:
             self._pending.append(taken)
@@ -221,6 +218,16 @@ class Carrier(Closing):
             inject(self._raw, taken.packet, taken.pair)
             said = taken.errno or (carry_classifier.refused(value) if value else 0)
             reports[wish] = Report(wish, errno=said)
+
+    def _note(self, taken: Taken) -> None:
+        """Of a request that went along, for whoever carries its connection next."""
+        if taken.along is None:
+            return
+        family = socket.AF_INET if taken.pair.version == 4 else socket.AF_INET6
+        with suppress(KernelError):  # without a note it is left alone, and no more
+            found = self._diag.one(family, *taken.pair.ends)
+            if found is not None:
+                self._programs.write_note(found.cookie, taken.along)
 
     def _made(self, taken: Taken) -> bool:
         """The client has somebody to talk to, who may have ended the connection already.

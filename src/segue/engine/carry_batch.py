@@ -6,7 +6,6 @@ stopped.  In between everything may change, so ``take`` looks again.
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,8 +18,8 @@ from segue.engine.carry_wish import Wish
 from segue.errors import KernelError
 from segue.linux import socket_filter, sockopt, tcp_queue, tcp_repair
 from segue.linux.raw_ip import RawIp
-from segue.observe import carrying
-from segue.observe.carrying import Held, Host, Refusal, Target
+from segue.observe import carrying, request_head
+from segue.observe.carrying import Held, Host, Note, Refusal, Target
 
 HOLD_NS = 100_000_000
 # What must be left of it when the connection is taken: the rest takes microseconds.
@@ -50,6 +49,7 @@ class Taken:
     packet: bytes
     unread: int
     limit: float  # of its entry, by time.monotonic
+    along: Note | None  # of a request that goes along: the filter does not see it
     errno: int = 0  # with which the packet was refused
 
 
@@ -74,22 +74,47 @@ class Scene:
         if why is not None:
             return why
         pair = Pair.of(connection)
+        cookie = sockopt.cookie(connection).to_bytes(8, "little")
         held = self.programs.look(pair)
-        if held is None or held.state == carrying.LISTEN:
+        if held is None:
             return Refusal.NOT_FOUND
-        why = carrying.refusal(self.host, held, pair.version, held.unread, self.room)
+        why, inherited = self._filter(wish, held)
+        if why is None:
+            note = self.programs.note(cookie) if inherited else None
+            why = self._judged(wish, pair, held, note)
         if why is not None:
             return why
-        if held.filter_id not in {0, self.programs.filter_id}:
-            return Refusal.FILTERED
         return Candidate(
             wish,
             pair,
-            sockopt.cookie(connection).to_bytes(8, "little"),
+            cookie,
             carry_classifier.key(pair.addresses, pair.ports),
             tcp_queue.traffic_class(connection),
-            held.filter_id != 0,
+            inherited,
         )
+
+    def _filter(self, wish: Wish, held: Held) -> tuple[Refusal | None, bool]:
+        """Whether it can be held, and whether our filter is there to stay."""
+        if held.filter_id == self.programs.filter_id:
+            return None, True
+        if held.filter_id and not self.programs.earlier(held.filter_id):
+            return Refusal.FILTERED, False
+        if wish.grace is None:
+            return None, False
+        # From here on it is noted what comes.
+        return self.programs.hold(wish.connection), True
+
+    def _judged(self, wish: Wish, pair: Pair, held: Held, note: Note | None) -> Refusal | None:
+        """By what the kernel has of it, and what was noted."""
+        if held.state == carrying.LISTEN:
+            return Refusal.NOT_FOUND
+        why = carrying.refusal(self.host, held, pair.version, self.room, note)
+        if why is None and held.unread and not wish.unread:
+            return Refusal.WAITING
+        if why is None and wish.grace is not None:
+            quiet = tcp_queue.quiet(wish.connection)
+            why = carrying.by_notes(held, note, quiet, wish.grace)
+        return why
 
     def take(self, one: Candidate) -> Taken | Refusal:
         """Hold it, and take it out of its owner's hands; or let it go again, and why.
@@ -104,14 +129,11 @@ class Scene:
         self.programs.until.update(one.cookie, until.to_bytes(8, "little"))
         found: Refusal | Taken | None = None
         try:
-            try:
-                if not one.inherited:
-                    self.programs.hold(one.wish.connection)
-                tcp_repair.catch_up(one.wish.connection)
-            except KernelError as error:
-                if error.errno != errno.EPERM:
-                    raise
-                return Refusal.NOT_ESTABLISHED if one.inherited else Refusal.LOCKED
+            if not one.inherited:
+                why = self.programs.hold(one.wish.connection)
+                if why is not None:
+                    return why
+            tcp_repair.catch_up(one.wish.connection)
             found = self._take(one, until)
         finally:
             if not isinstance(found, Taken) and not one.inherited:
@@ -124,12 +146,16 @@ class Scene:
         """From the look to the disconnect; or the connection as it was, and why."""
         connection = one.wish.connection
         held = self.programs.look(one.pair)
-        if held is None or held.state == carrying.LISTEN:
+        if held is None:
             return Refusal.NOT_FOUND
         if held.filter_id != self.programs.filter_id:
             return Refusal.FILTERED
-        payload = tcp_queue.peek(connection, min(held.unread, self.room))
-        why = carrying.refusal(self.host, held, one.pair.version, len(payload), self.room)
+        note = self.programs.note(one.cookie) if one.inherited else None
+        why = self._judged(one.wish, one.pair, held, note)
+        if why is not None:
+            return why
+        payload = tcp_queue.peek(connection, held.unread)
+        why = carrying.with_unread(payload, held.unread)
         if why is not None:
             return why
         packet = one.pair.packet(held, payload, one.traffic_class)
@@ -156,7 +182,13 @@ class Scene:
         # Also where that was refused: nobody has the connection any more.
         tcp_repair.leave(connection)
         tcp_repair.finish(connection)
-        return Taken(one.wish, one.pair, one.where, packet, len(payload), limit, refused)
+        along = _note(held, payload) if payload else None
+        return Taken(one.wish, one.pair, one.where, packet, len(payload), limit, along, refused)
+
+
+def _note(held: Held, payload: bytes) -> Note:
+    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    return Note(now, held.write_seq, held.copied_seq, request_head.read(payload))
 
 
 def inject(raw: RawIp, packet: bytes, pair: Pair) -> int:

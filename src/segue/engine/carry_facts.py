@@ -36,6 +36,14 @@ class Pair:
         """Of IP: 4 or 6."""
         return 4 if len(self.addresses) == 8 else 6
 
+    @property
+    def ends(self) -> tuple[tuple[str, int], tuple[str, int]]:
+        """Ours and the client's, as the kernel lists them."""
+        host = len(self.addresses) // 2
+        peer = str(ipaddress.ip_address(self.addresses[:host]))
+        theirs, ours = (int.from_bytes(self.ports[at : at + 2], "big") for at in (0, 2))
+        return (self.here, ours), (peer, theirs)
+
     @classmethod
     def of(cls, connection: socket.socket) -> Pair:
         """Those of a connection, which its owner has accepted.  Raises KernelError."""

@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: MIT OR GPL-2.0-only
-"""The two programs that a carry needs beside the classifier: what looks, and what holds.
+"""The look: a connection's own structure in the kernel is read, without repair mode.
 
 This file is under the MIT licence or the GNU General Public License, version 2, at your choice
 (LICENSE.MIT), as the classifier is: the kernel shows its structures only to such programs.
 
-*Look* reads a connection's own structure in the kernel, without repair mode: it is run by hand, and
-writes into the packet that it is run with.  *Hold* is the connection's filter until a time in a
-map.  Until then, and for as long as the connection is in repair mode, its owner gets nothing, and
-the client sends again.
+It is run by hand, and writes into the packet that it is run with.
 """
 
 from __future__ import annotations
@@ -18,7 +15,6 @@ from segue.bpf import asm
 from segue.bpf.btf import Btf
 from segue.bpf.btf_fields import Field, field
 from segue.bpf.insn import (
-    FP,
     R0,
     R1,
     R2,
@@ -37,12 +33,10 @@ from segue.bpf.insn import (
 )
 
 _NAMESPACE_OF_THE_PACKET = -1  # BPF_F_CURRENT_NETNS
-_SKB_SK = 168  # of struct __sk_buff
-_FLAGS_AT, _RST = 13, 0x04  # in the header of TCP, which is what a socket's filter sees first
-_COMMON = "inet_conn.icsk_inet.sk.__sk_common."
+COMMON = "inet_conn.icsk_inet.sk.__sk_common."
 # In the order of ``Held``.
 _FIELDS = (
-    f"{_COMMON}skc_state",
+    f"{COMMON}skc_state",
     "rcv_nxt",
     "snd_nxt",
     "snd_una",
@@ -60,6 +54,7 @@ _FIELDS = (
     "rx_opt.tstamp_ok",
     "ecn_flags",
     "tcp_usec_ts",
+    "bytes_received",
 )
 # From a socket to the number of the program that is its filter.
 _FILTER = (
@@ -172,48 +167,6 @@ def _filter_id(way: list[Field]) -> list[asm.Item]:
         asm.alu32_imm(Alu.MOV, R2, -1),
         asm.Label("filter known"),
     ]
-
-
-def hold(until: int, btf: Btf) -> list[Instruction]:
-    """A socket's filter; ``until`` is the descriptor of a map from cookies to a time in ns."""
-    return asm.assemble(
-        [
-            asm.mov_reg(R6, R1),
-            asm.call(Helper.GET_SOCKET_COOKIE),
-            asm.store_reg(Size.U64, FP, -8, R0),
-            asm.load_map(R1, until),
-            asm.mov_reg(R2, FP),
-            asm.alu_imm(Alu.ADD, R2, -8),
-            asm.call(Helper.MAP_LOOKUP_ELEM),
-            asm.jump_imm(Jump.EQ, R0, 0, "pass"),
-            asm.load(Size.U64, R7, R0, 0),
-            asm.load(Size.U64, R1, R6, _SKB_SK),
-            asm.jump_imm(Jump.EQ, R1, 0, "pass"),
-            asm.call(Helper.SKC_TO_TCP_SOCK),
-            asm.jump_imm(Jump.EQ, R0, 0, "pass"),
-            *load(R2, R0, field(btf, "tcp_sock", "repair")),
-            asm.jump_imm(Jump.NE, R2, 0, "drop"),
-            asm.call(Helper.KTIME_GET_NS),
-            asm.jump_reg(Jump.LE, R7, R0, "pass"),
-            # A reset does not come again.
-            asm.mov_reg(R1, R6),
-            asm.mov_imm(R2, _FLAGS_AT),
-            asm.mov_reg(R3, FP),
-            asm.alu_imm(Alu.ADD, R3, -16),
-            asm.mov_imm(R4, 1),
-            asm.call(Helper.SKB_LOAD_BYTES),
-            asm.jump_imm(Jump.NE, R0, 0, "drop"),
-            asm.load(Size.U8, R2, FP, -16),
-            asm.jump_imm(Jump.SET, R2, _RST, "pass"),
-            asm.jump("drop"),
-            asm.Label("pass"),
-            asm.mov_imm(R0, -1),
-            asm.leave(),
-            asm.Label("drop"),
-            asm.mov_imm(R0, 0),
-            asm.leave(),
-        ]
-    )
 
 
 def load(target: int, source: int, where: Field) -> list[asm.Item]:

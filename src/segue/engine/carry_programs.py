@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import errno
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from segue.bpf.btf_fields import function
 from segue.bpf.insn import Instruction
-from segue.engine import carry_classifier, carry_facts, carry_look
+from segue.engine import carry_classifier, carry_facts, carry_look, carry_notes
 from segue.engine.carry_facts import Pair
 from segue.errors import KernelError
-from segue.linux import socket_filter, tcx
+from segue.linux import bpf, socket_filter, tcx
 from segue.linux.bpf import Descriptor, Program
-from segue.linux.bpf_attr import AttachType, MapType
+from segue.linux.bpf_attr import AttachType, MapType, Update
 from segue.linux.bpf_maps import Map
 from segue.linux.closing import Closing
-from segue.observe.carrying import Held
+from segue.observe.carrying import CLASSIC, Held, Note, Refusal
 
 _ENTRIES = 4096
-_LOOK = "segue_look"
+_NOTES = 65_536
+_LOOK, _FILTER = "segue_look", "segue_watch"
 _GONE = {errno.ENODEV, errno.ENOENT}  # an interface that went meanwhile
 
 
 class Programs(Closing):
-    """The classifier at the interfaces, the looks, and the filter that holds.
+    """The classifier at the interfaces, the looks, and the filter that holds and takes notes.
 
     ``entries`` are the connections that are to be made, ``until`` says until when one is held.
     What has the filter keeps it, with its maps, when this is closed; nothing is held then.
@@ -38,6 +39,23 @@ class Programs(Closing):
                 _map("segue_carry", carry_classifier.KEY_BYTES, carry_classifier.VALUE_BYTES)
             )
             self.until = own(_map("segue_hold", 8, 8))
+            self._notes = own(
+                Map.create(
+                    MapType.LRU_HASH,
+                    key_size=8,
+                    value_size=carry_notes.NOTE_BYTES,
+                    entries=_NOTES,
+                    name="segue_notes",
+                )
+            )
+            block = own(
+                Map.create(
+                    MapType.PERCPU_ARRAY,
+                    value_size=carry_notes.BLOCK_BYTES,
+                    entries=1,
+                    name="segue_block",
+                )
+            )
             types = carry_facts.types()  # half a second: permission is asked for first
             kernel = function(types, carry_classifier.FUNCTION, carry_classifier.NEEDS)
             where = carry_look.fields(types)
@@ -47,13 +65,16 @@ class Programs(Closing):
             }
             self._filter = own(
                 Program.load(
-                    carry_look.hold(self.until.fileno(), types),
-                    name="segue_hold",
+                    carry_notes.program(
+                        self.until.fileno(), self._notes.fileno(), block.fileno(), types
+                    ),
+                    name=_FILTER,
                     attach_type=AttachType.SOCKET,
                     license_text=carry_classifier.LICENSE,
                 )
             )
             self.filter_id = self._filter.info().id
+            self._others: dict[int, bool] = {}  # programs of others are the filter, by number
             # By the bytes of an interface's link header.
             self._kernel, self._classifiers = kernel, dict[int, Program]()
             self._links: dict[int, Descriptor] = {}
@@ -82,9 +103,24 @@ class Programs(Closing):
             self._classifiers[header] = _classifier("segue_carry", code)
         return self._classifiers[header]
 
-    def hold(self, sock: socket.socket) -> None:
-        """The filter becomes the socket's.  Raises KernelError: EPERM when its own is locked."""
-        socket_filter.attach(sock, self._filter)
+    def hold(self, sock: socket.socket) -> Refusal | None:
+        """The filter becomes the socket's, unless its owner has locked its own.
+
+        Raises KernelError.
+        """
+        try:
+            socket_filter.attach(sock, self._filter)
+        except KernelError as error:
+            if error.errno != errno.EPERM:
+                raise
+            return Refusal.LOCKED
+        return None
+
+    def earlier(self, number: int) -> bool:
+        """The program with this number is the filter of a carrier that is gone, by its name."""
+        if number not in self._others:
+            self._others[number] = number != CLASSIC and bpf.program_name(number) == _FILTER
+        return self._others[number]
 
     def look(self, pair: Pair) -> Held | None:
         """What a packet of the client would find; a listener too.  Raises KernelError."""
@@ -92,6 +128,18 @@ class Programs(Closing):
         if tcx.run(self._looks[pair.version], packet) != carry_look.THERE:
             return None
         return Held(*carry_look.seen(packet))
+
+    def note(self, cookie: bytes) -> Note | None:
+        """What was noted of the connection with this cookie.  Raises KernelError."""
+        value = self._notes.lookup(cookie)
+        return None if value is None else carry_notes.decode(value)
+
+    def write_note(self, cookie: int, note: Note) -> None:
+        """For a connection of which the filter has noted nothing.  Raises KernelError."""
+        with suppress(FileExistsError):
+            self._notes.update(
+                cookie.to_bytes(8, "little"), carry_notes.encode(note), Update.NOEXIST
+            )
 
     def close(self) -> None:
         """Take the classifier away; twice is no error."""

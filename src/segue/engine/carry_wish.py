@@ -16,11 +16,16 @@ class Wish:
 
     ``connection`` is a duplicate and stays the caller's, who may close it once there is a report.
     ``refusal`` is asked while the owners are stopped, so it must be quick: what it returns leaves
-    the connection alone.
+    the connection alone.  With ``grace`` the rule for HTTP/1.x decides too: a connection of a
+    watched listener whose last answer may be whole, and that has been quiet for so many seconds.
+    Without it, the caller knows that the answer is whole.  ``unread`` says that a request may go
+    along that its owner has not begun to read, as behind a worker that stalls.
     """
 
     connection: socket.socket
     refusal: Callable[[], Refusal | None] | None = None
+    grace: float | None = None
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,6 +232,15 @@ class Program(Descriptor):
         return ProgramInfo(kind, number, verified, tag.hex(), name.rstrip(b"\0").decode())
 
 
+def program_name(number: int) -> str:
+    """The name of the program with this number; "" when it is gone, or without CAP_SYS_ADMIN."""
+    descriptor = command(BpfCommand.PROG_GET_FD_BY_ID, bpf_attr.by_id(number))
+    if descriptor < 0:
+        return ""
+    with Program(descriptor) as program:
+        return program.info().name
+
+
 @dataclass(frozen=True, slots=True)
 class _Loading:
     code: bytes

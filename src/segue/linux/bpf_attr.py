@@ -29,6 +29,7 @@ class BpfCommand(IntEnum):
     OBJ_GET = 7
     PROG_ATTACH = 8
     PROG_TEST_RUN = 10
+    PROG_GET_FD_BY_ID = 13
     OBJ_GET_INFO_BY_FD = 15
     PROG_QUERY = 16
     MAP_FREEZE = 22
@@ -186,6 +187,11 @@ def decode_count(answered: bytes) -> int:
 def obj_path(path: int, descriptor: int = 0) -> bytes:
     """Attributes of OBJ_PIN and OBJ_GET; ``path`` is the address of its bytes."""
     return struct.pack("=QiI", path, descriptor, 0)
+
+
+def by_id(number: int) -> bytes:
+    """Attributes of PROG_GET_FD_BY_ID."""
+    return struct.pack("=III", number, 0, 0)
 
 
 def obj_info(descriptor: int, size: int, info: int) -> bytes:

@@ -11,6 +11,7 @@ _SO_PROTOCOL = 38
 _TCP_ULP = 31
 # struct tcp_info: of a listener tcpi_unacked is the queue, tcpi_sacked the backlog.
 _QUEUE_AT = 24
+_SENT_AT, _RECEIVED_AT = 44, 52  # tcpi_last_data_sent, tcpi_last_data_recv
 
 
 def accepting(listener: socket.socket) -> tuple[int, int]:
@@ -18,6 +19,13 @@ def accepting(listener: socket.socket) -> tuple[int, int]:
     data = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _QUEUE_AT + 8)
     queue, backlog = struct.unpack_from("=II", data, _QUEUE_AT)
     return queue, backlog
+
+
+def quiet(connection: socket.socket) -> float:
+    """For how many seconds neither side has sent data; of one that is new, how old it is."""
+    data = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED_AT + 4)
+    ago: list[int] = [struct.unpack_from("=I", data, at)[0] for at in (_SENT_AT, _RECEIVED_AT)]
+    return min(ago) / 1000
 
 
 def peek(connection: socket.socket, most: int) -> bytes:

@@ -6,9 +6,11 @@ anything is done to the connection.  Most of it could not be found out afterward
 the new connection without a word about what it cannot give it, or not at all, when there is no way
 back.
 
-An answer is *owed* unless the client's last segment acknowledged something and carried nothing.
-That an answer is whole, the kernel does not know: one in several writes looks finished in its
-pauses.  Whoever asks for a carry must know more.
+An answer is *owed* unless something was written since the client last sent something.  Where that
+was not noted, it is owed unless the client's last segment acknowledged something and carried
+nothing.  That an answer is whole, the kernel does not know: one in several writes looks finished in
+its pauses.  Whoever asks for a carry knows more, or asks for the rule of HTTP/1.x (``by_notes``):
+its notes tell requests whose answers may pause, and beyond that time decides.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+
+from segue.observe.request_head import METHODS, Seen
 
 ESTABLISHED, LISTEN = 1, 10  # enum tcp_state of the kernel
 _ECN, _ACCURATE_ECN = 0x01, 0x10  # TCP_ECN_MODE_RFC3168, TCP_ECN_MODE_ACCECN (include/net/tcp.h)
@@ -49,6 +53,16 @@ class Refusal(Enum):
     URGENT = "it has urgent data, or data that cannot be looked at"
     UNREAD = f"more of it is unread than fits in a first window ({MOST_UNREAD} bytes or less)"
     OWED = "an answer is owed"
+    WAITING = "its owner has not read what its client sent last"
+    NO_REQUEST_LINE = "what its client sent last does not begin with a request line of HTTP/1.x"
+    NO_NOTES = "what its client sent was not noted: it was accepted before its listener was watched"
+    HTTP2 = "it speaks HTTP/2"
+    UPGRADED = "its last request asked for another protocol (Upgrade, CONNECT)"
+    STREAM = "its last request asked for events without an end (text/event-stream)"
+    EXPECTED = "its last request has two answers (Expect)"
+    LONG_HEAD = "the head of its last request came in pieces, or is longer than what is looked at"
+    EARLY = "its client has sent a request before it had the answer to the one before"
+    RECENT = "something was sent or came a moment ago"
     SMALL_MSS = "its client takes only segments smaller than the kernel's least"
     MICROSECONDS = "its timestamps count microseconds"
     ACCURATE_ECN = "its ends have agreed on accurate ECN, which the kernel would not go on with"
@@ -114,6 +128,7 @@ class Held:
     tstamp_ok: int
     ecn_flags: int
     usec: int
+    bytes_received: int = 0  # since it was accepted here, also by a carry
     filter_id: int = 0  # the program that is its filter, CLASSIC, or 0
 
     @property
@@ -125,6 +140,16 @@ class Held:
     def unread(self) -> int:
         """Bytes that its owner has not read."""
         return (self.rcv_nxt - self.copied_seq) % (1 << 32)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What the filter noted when the client last sent something."""
+
+    time_ns: int  # CLOCK_MONOTONIC
+    written: int  # write_seq then
+    start: int  # the number of the first byte of its last request
+    seen: Seen
 
 
 def before(host: Host, outside: Outside, targets: Sequence[Target]) -> Refusal | None:
@@ -151,10 +176,12 @@ def room(targets: Sequence[Target]) -> int:
     return min(MOST_UNREAD, *(one.receive_buffer // 2 for one in targets))
 
 
-def refusal(host: Host, held: Held, version: int, peeked: int, room: int) -> Refusal | None:
-    """Why it is let go again; None when it is to be carried.
+def refusal(
+    host: Host, held: Held, version: int, room: int, note: Note | None = None
+) -> Refusal | None:
+    """Why it is let go again; None when it is to be carried, if what is unread can be.
 
-    ``version`` is 4 or 6, by the packets; of the unread bytes ``peeked`` could be looked at.
+    ``version`` is 4 or 6, by the packets.
     """
     if held.state != ESTABLISHED:
         return Refusal.NOT_ESTABLISHED
@@ -162,11 +189,12 @@ def refusal(host: Host, held: Held, version: int, peeked: int, room: int) -> Ref
         return Refusal.UNACKNOWLEDGED
     if held.unread > room:
         return Refusal.UNREAD
-    if held.urg_data or peeked != held.unread:
+    if held.urg_data:
         return Refusal.URGENT
-    # What is unread must be one segment, behind an answer that was acknowledged.
-    if held.snd_wl1 != held.copied_seq:
+    if _owed(held, note):
         return Refusal.OWED
+    if note is not None and note.seen & Seen.EARLY:
+        return Refusal.EARLY
     if held.usec:
         return Refusal.MICROSECONDS
     if held.ecn_flags & _ACCURATE_ECN:
@@ -179,4 +207,53 @@ def refusal(host: Host, held: Held, version: int, peeked: int, room: int) -> Ref
         return Refusal.SACK_OFF
     if held.wscale_ok and not host.window_scaling:
         return Refusal.SCALING_OFF
+    return None
+
+
+def _owed(held: Held, note: Note | None) -> bool:
+    """Of what its owner has read; what is unread must be all of a request."""
+    if note is None:
+        # One segment, behind an answer that was acknowledged.
+        return held.snd_wl1 != held.copied_seq
+    if held.unread:
+        return note.start != held.copied_seq
+    return note.written == held.write_seq
+
+
+def with_unread(payload: bytes, unread: int) -> Refusal | None:
+    """Why what is unread cannot go along; ``payload`` is what could be looked at of it."""
+    if len(payload) != unread:
+        return Refusal.URGENT
+    if payload and not payload.startswith(METHODS):
+        return Refusal.NO_REQUEST_LINE
+    return None
+
+
+# In the order in which they are said.
+_SPOKEN = {
+    Seen.PREFACE: Refusal.HTTP2,
+    Seen.UPGRADE: Refusal.UPGRADED,
+    Seen.STREAM: Refusal.STREAM,
+    Seen.EXPECT: Refusal.EXPECTED,
+}
+
+
+def by_notes(held: Held, note: Note | None, quiet: float, grace: float) -> Refusal | None:
+    """The rule for HTTP/1.x, after ``refusal``: why its last answer may not be whole yet.
+
+    ``quiet`` is for how many seconds neither side has sent data.
+    """
+    if held.bytes_received:
+        if note is None:
+            return Refusal.NO_NOTES
+        for seen, why in _SPOKEN.items():
+            if note.seen & seen:
+                return why
+        if not note.seen & Seen.LINE:
+            return Refusal.NO_REQUEST_LINE
+        if note.seen & Seen.UNFINISHED:
+            return Refusal.LONG_HEAD
+    # What is unread nobody works on.
+    if quiet < grace and not held.unread:
+        return Refusal.RECENT
     return None

@@ -1,0 +1,394 @@
+# SPDX-License-Identifier: MIT OR GPL-2.0-only
+"""The filter that connections inherit from a listener: it holds them, and takes notes.
+
+This file is under the MIT licence or the GNU General Public License, version 2, at your choice
+(LICENSE.MIT), as the classifier is: the kernel shows its structures only to such programs.
+
+*Hold*: until a time in a map, and for as long as the connection is in repair mode, its owner gets
+nothing, and the client sends again.  *Note*: what had been written when the client last sent
+something, and what the first bytes of its last request were (``observe/request_head.py``).  A
+request begins with the first bytes that come after something has been written.  Bytes that came
+before are no news.
+
+A listener's packets are not noted, so a request that comes with the last segment of a handshake is
+not seen.
+"""
+
+from __future__ import annotations
+
+from segue.bpf import asm
+from segue.bpf.btf import Btf
+from segue.bpf.btf_fields import Field, field
+from segue.bpf.insn import (
+    FP,
+    R0,
+    R1,
+    R2,
+    R3,
+    R4,
+    R5,
+    R6,
+    R7,
+    R8,
+    R9,
+    Alu,
+    Helper,
+    Instruction,
+    Jump,
+    Size,
+)
+from segue.engine.carry_look import COMMON, load
+from segue.observe import request_head
+from segue.observe.carrying import LISTEN, Note
+from segue.observe.request_head import BLOCK, Seen
+
+NOTE_BYTES = 24
+# A block of payload, behind as many bytes as a version has and before as many as a header.
+BLOCK_BYTES = 8 + BLOCK + 24
+_AT_BLOCK = 8
+# struct __sk_buff
+_SKB_LEN, _SKB_SK = 0, 168
+# On the stack: the cookie; from the sequence number to the window, of the packet's header; what had
+# been written; flags that stay; a key and the block; the note that is new.
+_COOKIE, _HEADER, _WRITTEN, _KEPT, _ZERO, _BLOCK, _NOTE = -8, -24, -28, -32, -36, -48, -72
+_FLAGS_AT, _RST = 13, 0x04  # in the header of TCP, which is what a socket's filter sees first
+_CR = 0x0D
+_LINE_END = int.from_bytes(b"\r\n\r\n", "little")
+_LOW, _HIGH = 0x0101010101010101, 0x8080808080808080
+_SMALL = 0x2020202020202020
+_STAY = Seen.EARLY | Seen.PREFACE
+
+
+def encode(note: Note) -> bytes:
+    """The map's value."""
+    words = (note.written, note.start, note.seen, 0)
+    return note.time_ns.to_bytes(8, "little") + b"".join(one.to_bytes(4, "little") for one in words)
+
+
+def decode(value: bytes) -> Note:
+    """From the map's value."""
+    written, start, seen = (int.from_bytes(value[at : at + 4], "little") for at in (8, 12, 16))
+    return Note(int.from_bytes(value[:8], "little"), written, start, Seen(seen))
+
+
+def program(until: int, notes: int, block: int, btf: Btf) -> list[Instruction]:
+    """The filter, by the descriptors of its maps: from cookies to a time in ns, from cookies to
+    notes, and a block for each processor.  Raises NotSupported.
+    """
+    return asm.assemble(
+        [
+            asm.mov_reg(R6, R1),
+            asm.call(Helper.GET_SOCKET_COOKIE),
+            asm.store_reg(Size.U64, FP, _COOKIE, R0),
+            *_hold(until, field(btf, "tcp_sock", "repair")),
+            *_payload(btf),
+            *_same_request(notes),
+            *_read_block(block),
+            *_first_words(),
+            *_request_line(),
+            *_header_lines(),
+            *_write_down(notes),
+            asm.Label("pass"),
+            asm.mov_imm(R0, -1),
+            asm.leave(),
+            asm.Label("drop"),
+            asm.mov_imm(R0, 0),
+            asm.leave(),
+        ]
+    )
+
+
+def _hold(until: int, repair: Field) -> list[asm.Item]:
+    """In R7 the connection."""
+    return [
+        *_by_cookie(until, Helper.MAP_LOOKUP_ELEM),
+        asm.mov_imm(R8, 0),
+        asm.jump_imm(Jump.EQ, R0, 0, "never held"),
+        asm.load(Size.U64, R8, R0, 0),
+        asm.Label("never held"),
+        asm.load(Size.U64, R1, R6, _SKB_SK),
+        asm.jump_imm(Jump.EQ, R1, 0, "pass"),
+        asm.call(Helper.SKC_TO_TCP_SOCK),
+        asm.jump_imm(Jump.EQ, R0, 0, "pass"),
+        asm.mov_reg(R7, R0),
+        *load(R2, R7, repair),
+        asm.jump_imm(Jump.NE, R2, 0, "drop"),
+        asm.jump_imm(Jump.EQ, R8, 0, "not held"),
+        asm.call(Helper.KTIME_GET_NS),
+        asm.jump_reg(Jump.LE, R8, R0, "not held"),
+        # A reset does not come again.
+        *_bytes(_FLAGS_AT, 1, _HEADER),
+        asm.load(Size.U8, R2, FP, _HEADER),
+        asm.jump_imm(Jump.SET, R2, _RST, "pass"),
+        asm.jump("drop"),
+        asm.Label("not held"),
+    ]
+
+
+def _payload(btf: Btf) -> list[asm.Item]:
+    """In R8 where it begins, in R9 how long it is; on the stack its numbers and what is written."""
+    return [
+        *_bytes(4, 12, _HEADER),
+        asm.load(Size.U8, R8, FP, _HEADER + 8),
+        asm.alu_imm(Alu.RSH, R8, 4),
+        asm.alu_imm(Alu.LSH, R8, 2),
+        asm.load(Size.U32, R9, R6, _SKB_LEN),
+        asm.alu_reg(Alu.SUB, R9, R8),
+        asm.jump_imm(Jump.SLE, R9, 0, "pass"),
+        *load(R2, R7, field(btf, "tcp_sock", f"{COMMON}skc_state")),
+        asm.jump_imm(Jump.EQ, R2, LISTEN, "pass"),
+        asm.load(Size.U32, R2, FP, _HEADER),
+        asm.network_order(R2, 32),
+        asm.store_reg(Size.U32, FP, _HEADER, R2),
+        asm.alu_reg(Alu.ADD, R2, R9),
+        *load(R3, R7, field(btf, "tcp_sock", "rcv_nxt")),
+        asm.alu_reg(Alu.SUB, R2, R3),
+        asm.alu_imm(Alu.LSH, R2, 32),
+        asm.alu_imm(Alu.ARSH, R2, 32),
+        asm.jump_imm(Jump.SLE, R2, 0, "pass"),  # had come before
+        *load(R2, R7, field(btf, "tcp_sock", "write_seq")),
+        asm.store_reg(Size.U32, FP, _WRITTEN, R2),
+    ]
+
+
+def _same_request(notes: int) -> list[asm.Item]:
+    """In R7 the note, or 0.  More of the same request ends here."""
+    another: list[asm.Item] = []
+    for method in request_head.METHODS:
+        another += [asm.jump_imm(Jump.EQ, R2, int.from_bytes(method, "little"), "another")]
+    return [
+        asm.store_imm(Size.U32, FP, _KEPT, 0),
+        *_by_cookie(notes, Helper.MAP_LOOKUP_ELEM),
+        asm.mov_imm(R7, 0),
+        asm.jump_imm(Jump.EQ, R0, 0, "begins"),
+        asm.mov_reg(R7, R0),
+        asm.load(Size.U32, R2, R7, 16),
+        asm.alu_imm(Alu.AND, R2, _STAY),
+        asm.store_reg(Size.U32, FP, _KEPT, R2),
+        asm.load(Size.U32, R2, FP, _WRITTEN),
+        asm.load(Size.U32, R3, R7, 8),
+        asm.jump_reg(Jump.NE, R2, R3, "begins"),
+        asm.call(Helper.KTIME_GET_NS),
+        asm.store_reg(Size.U64, R7, 0, R0),
+        asm.jump_imm(Jump.SLT, R9, 4, "pass"),
+        asm.mov_reg(R1, R6),
+        asm.mov_reg(R2, R8),
+        asm.mov_reg(R3, FP),
+        asm.alu_imm(Alu.ADD, R3, _BLOCK),
+        asm.mov_imm(R4, 4),
+        asm.call(Helper.SKB_LOAD_BYTES),
+        asm.jump_imm(Jump.NE, R0, 0, "pass"),
+        asm.load(Size.U32, R2, FP, _BLOCK),
+        *another,
+        asm.jump("pass"),
+        asm.Label("another"),
+        asm.load(Size.U32, R2, R7, 16),
+        asm.alu_imm(Alu.OR, R2, Seen.EARLY),
+        asm.store_reg(Size.U32, R7, 16, R2),
+        asm.jump("pass"),
+        asm.Label("begins"),
+        asm.load(Size.U32, R2, FP, _HEADER + 4),
+        asm.network_order(R2, 32),
+        asm.load(Size.U32, R3, FP, _WRITTEN),
+        asm.jump_reg(Jump.EQ, R2, R3, "after the answer"),
+        asm.load(Size.U32, R2, FP, _KEPT),
+        asm.alu_imm(Alu.OR, R2, Seen.EARLY),
+        asm.store_reg(Size.U32, FP, _KEPT, R2),
+        asm.Label("after the answer"),
+    ]
+
+
+def _read_block(block: int) -> list[asm.Item]:
+    """In R6 the block, in R8 how much of it was read, in R9 what was seen: nothing."""
+    return [
+        asm.store_imm(Size.U32, FP, _ZERO, 0),
+        asm.load_map(R1, block),
+        asm.mov_reg(R2, FP),
+        asm.alu_imm(Alu.ADD, R2, _ZERO),
+        asm.call(Helper.MAP_LOOKUP_ELEM),
+        asm.jump_imm(Jump.EQ, R0, 0, "pass"),
+        asm.store_reg(Size.U64, FP, _BLOCK, R0),
+        asm.mov_reg(R1, R6),
+        asm.mov_reg(R2, R8),
+        asm.mov_reg(R3, R0),
+        asm.alu_imm(Alu.ADD, R3, _AT_BLOCK),
+        asm.jump_imm(Jump.LE, R9, BLOCK, "as long as it is"),
+        asm.mov_imm(R9, BLOCK),
+        asm.Label("as long as it is"),
+        asm.mov_reg(R4, R9),
+        asm.mov_reg(R8, R9),
+        asm.call(Helper.SKB_LOAD_BYTES),
+        asm.jump_imm(Jump.NE, R0, 0, "pass"),
+        asm.load(Size.U64, R6, FP, _BLOCK),
+        asm.mov_imm(R9, 0),
+    ]
+
+
+def _first_words() -> list[asm.Item]:
+    return [
+        asm.load(Size.U64, R2, R6, _AT_BLOCK),
+        asm.mov_imm64(R3, int.from_bytes(request_head.PREFACE, "little")),
+        asm.jump_reg(Jump.NE, R2, R3, "no preface"),
+        asm.alu_imm(Alu.OR, R9, Seen.PREFACE),
+        asm.jump("unfinished"),
+        asm.Label("no preface"),
+        asm.load(Size.U32, R2, R6, _AT_BLOCK),
+        asm.jump_imm(Jump.NE, R2, int.from_bytes(request_head.CONNECT, "little"), "line"),
+        asm.alu_imm(Alu.OR, R9, Seen.UPGRADE),
+        asm.Label("line"),
+    ]
+
+
+def _request_line() -> list[asm.Item]:
+    return [
+        # Zero: nobody writes there.  A number that is known would have each time verified.
+        asm.load(Size.U32, R1, R6, BLOCK_BYTES - 4),
+        *_line_end("in the request line"),
+        asm.load(Size.U64, R3, R2, 0),  # what is before it
+        asm.mov_imm64(R4, int.from_bytes(b"HTTP/1.1", "little")),
+        asm.jump_reg(Jump.EQ, R3, R4, "of HTTP"),
+        asm.mov_imm64(R4, int.from_bytes(b"HTTP/1.0", "little")),
+        asm.jump_reg(Jump.NE, R3, R4, "unfinished"),
+        asm.Label("of HTTP"),
+        asm.alu_imm(Alu.OR, R9, Seen.LINE),
+    ]
+
+
+def _header_lines() -> list[asm.Item]:
+    items: list[asm.Item] = [
+        *_line_end("in the head"),
+        asm.load(Size.U32, R3, R2, _AT_BLOCK),
+        asm.jump_imm(Jump.EQ, R3, _LINE_END, "an empty line"),
+        asm.Label("a header"),
+        asm.load(Size.U64, R3, R2, _AT_BLOCK + 2),
+        asm.mov_imm64(R4, _SMALL),
+        asm.alu_reg(Alu.OR, R3, R4),
+    ]
+    labels: dict[Seen, str] = {}
+    for name, seen in request_head.HEADERS.items():
+        labels[seen] = f"has {seen.name}"
+        items += [
+            asm.mov_imm64(R4, int.from_bytes(name, "little") | _SMALL),
+            asm.jump_reg(Jump.EQ, R3, R4, labels[seen]),
+        ]
+    for name in request_head.ACCEPT:
+        items += [
+            asm.mov_imm64(R4, int.from_bytes(name, "little") | _SMALL),
+            asm.jump_reg(Jump.EQ, R3, R4, f"has {name!r}"),
+        ]
+    items += [asm.Label("next line"), asm.alu_imm(Alu.ADD, R1, 1), asm.jump("in the head")]
+    for seen, label in labels.items():
+        items += [asm.Label(label), asm.alu_imm(Alu.OR, R9, seen), asm.jump("next line")]
+    for name, value in request_head.ACCEPT.items():
+        items += [
+            asm.Label(f"has {name!r}"),
+            asm.load(Size.U64, R3, R2, _AT_BLOCK + 10),
+            asm.mov_imm64(R4, _SMALL),
+            asm.alu_reg(Alu.OR, R3, R4),
+            asm.mov_imm64(R4, int.from_bytes(value, "little") | _SMALL),
+            asm.jump_reg(Jump.NE, R3, R4, "next line"),
+            asm.alu_imm(Alu.OR, R9, Seen.STREAM),
+            asm.jump("next line"),
+        ]
+    first = [int.from_bytes(method, "little") for method in request_head.BODILESS]
+    return [
+        *items,
+        asm.Label("an empty line"),
+        asm.mov_reg(R3, R1),
+        asm.alu_imm(Alu.ADD, R3, 4),
+        asm.jump_reg(Jump.GT, R3, R8, "a header"),  # of an earlier block, in part
+        asm.jump_reg(Jump.EQ, R3, R8, "read"),
+        asm.load(Size.U32, R2, R6, _AT_BLOCK),
+        *(asm.jump_imm(Jump.EQ, R2, one, "more") for one in first),
+        asm.jump("read"),
+        asm.Label("more"),
+        asm.alu_imm(Alu.OR, R9, Seen.EARLY),
+        asm.jump("read"),
+        asm.Label("unfinished"),
+        asm.alu_imm(Alu.OR, R9, Seen.UNFINISHED),
+        asm.Label("read"),
+    ]
+
+
+def _line_end(here: str) -> list[asm.Item]:
+    """From R1 on, the place of the next CR; in R2 the block from there on."""
+    return [
+        asm.Label(here),
+        asm.may_goto("unfinished"),
+        asm.jump_imm(Jump.GE, R1, BLOCK, "unfinished"),
+        asm.jump_reg(Jump.GE, R1, R8, "unfinished"),
+        asm.mov_reg(R2, R6),
+        asm.alu_reg(Alu.ADD, R2, R1),
+        asm.load(Size.U64, R3, R2, _AT_BLOCK),
+        asm.mov_imm64(R4, _CR * _LOW),
+        asm.alu_reg(Alu.XOR, R4, R3),
+        # A byte of R4 is zero where one of R3 is CR: its highest bit comes up in R5.
+        asm.mov_reg(R5, R4),
+        asm.mov_imm64(R0, _LOW),
+        asm.alu_reg(Alu.SUB, R5, R0),
+        asm.alu_imm(Alu.XOR, R4, -1),
+        asm.alu_reg(Alu.AND, R5, R4),
+        asm.mov_imm64(R0, _HIGH),
+        asm.jump_reg(Jump.SET, R5, R0, f"near, {here}"),
+        asm.alu_imm(Alu.ADD, R1, 8),
+        asm.jump(here),
+        asm.Label(f"near, {here}"),
+        asm.alu_imm(Alu.AND, R3, 0xFF),
+        asm.jump_imm(Jump.EQ, R3, _CR, f"found, {here}"),
+        asm.alu_imm(Alu.ADD, R1, 1),
+        asm.jump(here),
+        asm.Label(f"found, {here}"),
+    ]
+
+
+def _write_down(notes: int) -> list[asm.Item]:
+    return [
+        asm.load(Size.U32, R2, FP, _KEPT),
+        asm.alu_reg(Alu.OR, R9, R2),
+        asm.call(Helper.KTIME_GET_NS),
+        asm.jump_imm(Jump.EQ, R7, 0, "first"),
+        *_fill(R7, 0),
+        asm.jump("pass"),
+        asm.Label("first"),
+        asm.store_imm(Size.U32, FP, _NOTE + 20, 0),
+        *_fill(FP, _NOTE),
+        asm.load_map(R1, notes),
+        asm.mov_reg(R2, FP),
+        asm.alu_imm(Alu.ADD, R2, _COOKIE),
+        asm.mov_reg(R3, FP),
+        asm.alu_imm(Alu.ADD, R3, _NOTE),
+        asm.mov_imm(R4, 0),
+        asm.call(Helper.MAP_UPDATE_ELEM),
+    ]
+
+
+def _fill(target: int, at: int) -> list[asm.Item]:
+    return [
+        asm.store_reg(Size.U64, target, at, R0),
+        asm.load(Size.U32, R2, FP, _WRITTEN),
+        asm.store_reg(Size.U32, target, at + 8, R2),
+        asm.load(Size.U32, R2, FP, _HEADER),
+        asm.store_reg(Size.U32, target, at + 12, R2),
+        asm.store_reg(Size.U32, target, at + 16, R9),
+    ]
+
+
+def _bytes(offset: int, count: int, place: int) -> list[asm.Item]:
+    return [
+        asm.mov_reg(R1, R6),
+        asm.mov_imm(R2, offset),
+        asm.mov_reg(R3, FP),
+        asm.alu_imm(Alu.ADD, R3, place),
+        asm.mov_imm(R4, count),
+        asm.call(Helper.SKB_LOAD_BYTES),
+        asm.jump_imm(Jump.NE, R0, 0, "pass"),
+    ]
+
+
+def _by_cookie(which: int, helper: Helper) -> list[asm.Item]:
+    return [
+        asm.load_map(R1, which),
+        asm.mov_reg(R2, FP),
+        asm.alu_imm(Alu.ADD, R2, _COOKIE),
+        asm.call(helper),
+    ]
