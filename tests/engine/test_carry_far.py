@@ -30,7 +30,7 @@ class Asking(threading.Thread):
 
     def run(self) -> None:
         for number in range(REQUESTS):
-            request = b"%d-%d " % (self._number, number) * (1 + 20 * (number % 5))
+            request = b"GET %d-%d " % (self._number, number) * (1 + 20 * (number % 5))
             self.client.sendall(request)
             answer = b""
             while len(answer) <= len(request) and (piece := self.client.recv(4096)):
