@@ -19,7 +19,7 @@ from itertools import count
 from bench.shrinking import shrunk
 from segue.lab.chance import story
 from segue.lab.replay import replay
-from segue.lab.sides import ModelSide, kernel
+from segue.lab.sides import ModelSide, kernel, linux_here
 
 LONGEST = 14  # steps
 
@@ -34,7 +34,7 @@ def both(told: str) -> tuple[list[str], list[str]]:
     """What Linux and what the model tell."""
     with kernel() as linux:
         seen = replay(told, linux)
-    return seen, replay(told, ModelSide(steps=linux.steps))
+    return seen, replay(told, ModelSide(linux_here(), linux.steps))
 
 
 def differs(told: str) -> bool:

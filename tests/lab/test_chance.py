@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from segue.lab.chance import story
 from segue.lab.replay import replay
-from segue.lab.sides import ModelSide, kernel
+from segue.lab.sides import ModelSide, kernel, linux_here
 
 BOUNDED = settings(
     max_examples=30,
@@ -38,7 +38,7 @@ def test_what_nobody_thought_of_is_told_alike(told: str) -> None:
     """Calls, losses, repetitions, settings, waits and generations in any order."""
     with kernel() as linux:
         expected = replay(told, linux)
-    assert replay(told, ModelSide(steps=linux.steps)) == expected
+    assert replay(told, ModelSide(linux_here(), linux.steps)) == expected
 
 
 @given(stories())

@@ -7,7 +7,7 @@ import pytest
 from segue.errors import UsageError
 from segue.lab.program_stories import PROGRAM_STORIES
 from segue.lab.replay import replay
-from segue.lab.sides import ModelSide, kernel
+from segue.lab.sides import ModelSide, kernel, linux_here
 from segue.lab.stories import STORIES
 from segue.model.profile import LINUX, SERIES, Profile
 
@@ -22,7 +22,7 @@ def alike(story: str) -> None:
     """Told to both."""
     with kernel() as linux:
         expected = replay(story, linux)
-    assert replay(story, ModelSide(steps=linux.steps)) == expected
+    assert replay(story, ModelSide(linux_here(), linux.steps)) == expected
 
 
 @pytest.mark.root

@@ -17,7 +17,7 @@ from segue.errors import KernelError, NotSupported, UsageError
 from segue.lab import diagram
 from segue.lab.replay import replay
 from segue.lab.serving import Serving
-from segue.lab.sides import ModelSide, kernel, unlike_until
+from segue.lab.sides import ModelSide, kernel, linux_here, unlike_until
 from segue.lab.stories import STORIES
 from segue.linux.tun import Tun
 
@@ -104,7 +104,7 @@ def explain(story: str | None, picture: str | None) -> int:
     try:
         with kernel() as linux:
             seen = replay(STORIES[story], linux)
-            model = ModelSide(steps=linux.steps)
+            model = ModelSide(linux_here(), linux.steps)
     except (KernelError, NotSupported) as error:
         why_not = str(error)
     shown = diagram.diagram(story, seen, replay(STORIES[story], model), why_not)

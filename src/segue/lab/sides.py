@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 from segue.address import Address
+from segue.engine.defects import KernelRelease
 from segue.engine.loaded import Loaded, load
 from segue.lab.policies import named
 from segue.lab.policy_program import PolicyProgram
@@ -22,7 +23,7 @@ from segue.model.connection import Connection
 from segue.model.events import Acceptable
 from segue.model.host import Host
 from segue.model.listener import Listener
-from segue.model.profile import LINUX, Profile
+from segue.model.profile import LINUX, LINUX_7_3, Profile
 from segue.model.program import Program
 from segue.policy.builtin import encode_number, encode_socket
 from segue.policy.compile import compile_policy
@@ -95,6 +96,12 @@ class Side(Protocol):
 
     def counts(self) -> dict[str, int]:
         """Those of COUNTED since the beginning."""
+
+
+def linux_here() -> Profile:
+    """The profile of the kernel that runs, by its release."""
+    kernel = KernelRelease.running()
+    return LINUX_7_3 if kernel is not None and kernel.version >= (7, 3) else LINUX
 
 
 class ModelSide:
