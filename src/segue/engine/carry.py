@@ -41,6 +41,7 @@ from segue.observe.carrying import Refusal
 
 _AGAIN_SECONDS = 0.01
 _BUDGET_SECONDS = 0.002
+_FIT = 16  # connections in the first batch, if there is time for so many
 # Those whose handlers raise, in a command line or a test: not between two steps.
 _RAISING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM})
 
@@ -65,6 +66,8 @@ class Carrier(Closing):
             self._diag = stack.enter_context(SockDiag())
             self._guard = stack.enter_context(Guard())
             self._owned = stack.pop_all()
+        self._fit = _FIT
+        self.longest_stop = 0.0  # seconds for which owners were stopped, the longest so far
         self._pending: list[Taken] = []
         self._due = 0.0
 
@@ -105,15 +108,20 @@ class Carrier(Closing):
         ``targets`` are the listeners among which the group's selection chooses, as it does for a
         new connection: a steering's share or pin is the choice.  ``owners`` are the processes that
         have the connections; nobody else may use them meanwhile.  They are stopped for ``budget``
-        seconds at most, and for the one connection that is begun then, or for the time in which
-        they stop; at least one is tried.  Those for which no time was left are ``Report.later``.
+        seconds at most, and for the one connection that is begun then.  Where it takes long until
+        they have stopped, half of it is left from then on.  Those for which no time was left are
+        ``Report.later``.
         Raises KernelError where the kernel refuses what all need; nothing is done then.
         """
-        targets_now = [carry_facts.target(one) for one in targets]
-        scene = Scene(carry_facts.host(), targets_now, self._programs, self._raw)
+        known = [carry_facts.target(one) for one in targets]
+        room = carrying.room(known)
+        scene = Scene(carry_facts.host(), known, self._programs, self._raw, room)
         reports: dict[Wish, Report] = {}
         candidates: list[Candidate] = []
         for wish in wishes:
+            if len(candidates) >= self._fit:
+                reports[wish] = Report(wish, refused=Refusal.NO_TIME)
+                continue
             try:
                 found = scene.prepare(wish)
             except KernelError as error:
@@ -123,8 +131,10 @@ class Carrier(Closing):
                 reports[wish] = Report(wish, refused=found)
             else:
                 candidates.append(found)
-        for taken in self._stopped(scene, candidates, owners, budget, reports):
-            self._check(taken, reports)
+        taken = self._stopped(scene, candidates, owners, budget, reports)
+        for one in taken:
+            self._programs.until.delete(one.cookie)
+            self._check(one, reports)
         return [reports[wish] for wish in wishes]
 
     def _stopped(
@@ -139,11 +149,13 @@ class Carrier(Closing):
         taken: list[Taken] = []
         if not candidates:
             return taken
+        reached = 0
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _RAISING)
         try:
             self._guard.take([one.wish.connection for one in candidates])
-            limit = time.monotonic() + budget
+            began = time.monotonic()
             with ptrace.stopped(owners) as all_stopped:
+                limit = max(began + budget, time.monotonic() + budget / 2)
                 for number, one in enumerate(candidates):
                     if not all_stopped:
                         reports[one.wish] = Report(one.wish, refused=Refusal.OWNER_RUNS)
@@ -151,6 +163,7 @@ class Carrier(Closing):
                     if number and time.monotonic() > limit:
                         reports[one.wish] = Report(one.wish, refused=Refusal.NO_TIME)
                         continue
+                    reached = number + 1
                     try:
                         found = scene.take(one)
                     except KernelError as error:
@@ -160,6 +173,9 @@ class Carrier(Closing):
                         reports[one.wish] = Report(one.wish, refused=found)
                     else:
                         taken.append(found)
+            self.longest_stop = max(self.longest_stop, time.monotonic() - began)
+            # As many as there is time for, and some more, since the next may be quicker.
+            self._fit = reached + max(2, reached // 4) if reached else _FIT
         finally:
             self._guard.let_go()
             signal.pthread_sigmask(signal.SIG_SETMASK, before)

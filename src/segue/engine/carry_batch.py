@@ -37,6 +37,8 @@ class Candidate:
     where: bytes  # the key of its entry
     traffic_class: int
     inherited: bool  # our filter is there already
+    held: Held  # as it was, and with it the packet for a connection that is still so
+    packet: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Taken:
 
     wish: Wish
     pair: Pair
+    cookie: bytes
     where: bytes
     packet: bytes
     unread: int
@@ -61,11 +64,7 @@ class Scene:
     targets: Sequence[Target]
     programs: Programs
     raw: RawIp
-
-    @property
-    def room(self) -> int:
-        """How many unread bytes may go along."""
-        return carrying.room(self.targets)
+    room: int  # how many unread bytes may go along
 
     def prepare(self, wish: Wish) -> Candidate | Refusal:
         """Before the owner is stopped.  Raises KernelError."""
@@ -84,13 +83,16 @@ class Scene:
             why = self._judged(wish, pair, held, note)
         if why is not None:
             return why
+        traffic_class = tcp_queue.traffic_class(connection)
         return Candidate(
             wish,
             pair,
             cookie,
             carry_classifier.key(pair.addresses, pair.ports),
-            tcp_queue.traffic_class(connection),
+            traffic_class,
             inherited,
+            held,
+            pair.packet(held, b"", traffic_class),
         )
 
     def _filter(self, wish: Wish, held: Held) -> tuple[Refusal | None, bool]:
@@ -119,7 +121,8 @@ class Scene:
     def take(self, one: Candidate) -> Taken | Refusal:
         """Hold it, and take it out of its owner's hands; or let it go again, and why.
 
-        The owner is stopped.  Raises KernelError, and it is then as it was.
+        The owner is stopped.  The hold of what is taken stays in its map.  Raises KernelError, and
+        it is then as it was.
         """
         if one.wish.refusal is not None:
             why = one.wish.refusal()
@@ -136,10 +139,11 @@ class Scene:
             tcp_repair.catch_up(one.wish.connection)
             found = self._take(one, until)
         finally:
-            if not isinstance(found, Taken) and not one.inherited:
-                with suppress(KernelError):  # locked: it was not attached
-                    socket_filter.detach(one.wish.connection)
-            self.programs.until.delete(one.cookie)
+            if not isinstance(found, Taken):
+                if not one.inherited:
+                    with suppress(KernelError):  # locked: it was not attached
+                        socket_filter.detach(one.wish.connection)
+                self.programs.until.delete(one.cookie)
         return found
 
     def _take(self, one: Candidate, until: int) -> Taken | Refusal:
@@ -158,7 +162,9 @@ class Scene:
         why = carrying.with_unread(payload, held.unread)
         if why is not None:
             return why
-        packet = one.pair.packet(held, payload, one.traffic_class)
+        packet = one.packet
+        if payload or held != one.held:
+            packet = one.pair.packet(held, payload, one.traffic_class)
         self.programs.entries.update(one.where, entry(held, tcp_repair.clock(connection)))
         limit = time.monotonic() + ENTRY_SECONDS
         taken = False
@@ -183,7 +189,17 @@ class Scene:
         tcp_repair.leave(connection)
         tcp_repair.finish(connection)
         along = _note(held, payload) if payload else None
-        return Taken(one.wish, one.pair, one.where, packet, len(payload), limit, along, refused)
+        return Taken(
+            one.wish,
+            one.pair,
+            one.cookie,
+            one.where,
+            packet,
+            len(payload),
+            limit,
+            along,
+            refused,
+        )
 
 
 def _note(held: Held, payload: bytes) -> Note:

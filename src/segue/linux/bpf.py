@@ -17,6 +17,7 @@ import struct
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from segue.bpf.disasm import disassemble
 from segue.bpf.insn import SLOT_BYTES, Instruction, encode
@@ -60,6 +61,7 @@ _libc.setsockopt.argtypes = [
 ]
 
 
+@cache
 def syscall_number(machine: str = "") -> int:
     """The number of bpf(2) on this architecture, or on the one named as uname(2) names it."""
     return _NUMBERS.get(machine or platform.machine(), _GENERIC)
