@@ -10,6 +10,7 @@ from segue.address import Address
 from segue.cli.shared.group import group_options
 from segue.engine.generations import TOGETHER
 from segue.observe.origin import RULES
+from segue.supervisor.question import USUAL
 
 
 @click.command()
@@ -36,8 +37,20 @@ from segue.observe.origin import RULES
 )  # fmt: skip
 @click.option(
     "--ready-http", default="", metavar="PATH",
-    help="Also require a 2xx response to GET PATH. https:/PATH asks by TLS, without a look at the"
+    help="Also require a good response to GET PATH. https:/PATH asks by TLS, without a look at the"
     " certificate.",
+)  # fmt: skip
+@click.option(
+    "--ready-host", default="", metavar="NAME",
+    help="The Host header of what --ready-http asks, and the name in SNI.  [default: the address]",
+)  # fmt: skip
+@click.option(
+    "--ready-header", multiple=True, metavar="'NAME: VALUE'",
+    help="Send this header with what --ready-http asks. May be given several times.",
+)  # fmt: skip
+@click.option(
+    "--ready-status", default=USUAL, metavar="STATUSES", show_default=True,
+    help="Which statuses are good responses: numbers and ranges, such as 200-399 or 200,204.",
 )  # fmt: skip
 @click.option(
     "--trace/--no-trace", "traced", default=True,

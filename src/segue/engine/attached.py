@@ -48,6 +48,7 @@ class AttachedListener:
     generation: int
     since: float
     ready: bool
+    missing: str = ""  # the proof of readiness that it lacked at the last look
 
 
 @dataclass(slots=True)

@@ -31,6 +31,7 @@ from segue.errors import KernelError
 from segue.linux import cbpf, sysctl
 from segue.linux.bpf import detach_reuseport
 from segue.observe.snapshot import Observer
+from segue.supervisor.workers.readiness import NEVER
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14"), pytest.mark.program("mount")]
 
@@ -44,6 +45,24 @@ def pool(netns: int) -> Iterator[Servers]:
     sysctl.write("net.ipv4.tcp_migrate_req", "0")
     with servers() as made:
         yield made
+
+
+# A server that answers well only who asks for its name, with a header of the service's own.
+CHOOSY = """
+import socket, sys
+listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+listener.bind((sys.argv[1], int(sys.argv[2])))
+listener.listen(100)
+while True:
+    client = listener.accept()[0]
+    asked = client.recv(65536).lower()
+    if asked:
+        known = b"host: shop.example\\r" in asked and b"x-from: balancer\\r" in asked
+        status = b"302 Found" if known else b"400 Bad Request"
+        client.sendall(b"HTTP/1.1 %s\\r\\nContent-Length: 0\\r\\n\\r\\n" % status)
+    client.close()
+"""
 
 
 def restart_in_turn(pool: Servers, rounds: int) -> None:
@@ -157,7 +176,10 @@ def test_a_newcomer_gets_nothing_before_it_accepts(
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             slow.bind((HERE.host, HERE.port))
             slow.listen()
-            wait_until(lambda: one.workers("starting"), "the newcomer")
+            wait_until(
+                lambda: [it["missing"] for it in one.workers("starting")] == [NEVER],
+                "the newcomer, and what it lacks",
+            )
             assert answered_by(40) == {old.pid: 40}
             knock, _ = slow.accept()
             with knock:
@@ -548,3 +570,15 @@ def test_gunicorns_workers_recycle(pool: Servers, tmp_path: Path, bpf_directory:
             result = finish()
         assert result.lost == 0, (result.counts, result.examples, one.said())
         assert list(one.shares()) == [1]
+
+
+def test_a_newcomer_is_asked_as_the_flags_say(
+    pool: Servers, tmp_path: Path, bpf_directory: str
+) -> None:
+    """By a name, with a header, for a status; without any of them it would never be ready."""
+    flags = ("--ready-http", "/h", "--ready-host", "shop.example", "--ready-status", "200,302")
+    pool.plain()
+    with Attach(tmp_path, bpf_directory, *flags, "--ready-header", "X-From: balancer") as one:
+        one.wait_attached(1)
+        pool.start(sys.executable, "-S", "-E", "-c", CHOOSY, HERE.host, str(HERE.port))
+        one.wait_attached(2)

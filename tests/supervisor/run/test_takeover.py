@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -138,6 +138,26 @@ def test_a_damaged_record_is_said(served: Run, damage: dict[str, Any]) -> None:
     """With what to do about it."""
     plain = {**served.service.record().to_json(), **damage}
     with pytest.raises(SegueError, match="cannot be read"):
+        Record.from_json(plain, served.paths.record)
+
+
+@pytest.mark.parametrize("where", ["renewal", "queued"])
+@pytest.mark.parametrize(
+    ("numbers", "why"),
+    [
+        ({"step": -1}, "cannot replace -1 worker"),
+        ({"percent": -1.0}, "-1 percent"),
+        ({"percent": 101.0}, "101 percent"),
+        ({"keep": -0.5}, "kept for -0.5 s"),
+    ],
+)
+def test_a_restart_that_nobody_can_have_asked_for_is_refused(
+    served: Run, where: str, numbers: dict[str, float], why: str
+) -> None:
+    """In one sentence, before anything is done by it."""
+    plain = served.service.record().to_json()
+    plain["instance"][where] = {**asdict(Renewal()), **numbers}
+    with pytest.raises(SegueError, match=f"cannot be read .*{why}"):
         Record.from_json(plain, served.paths.record)
 
 

@@ -83,6 +83,7 @@ class Newcomers:
                 ready, proof.why = False, str(error)
                 self._proofs.pop(cookie).close()
                 self._paused[cookie] = now + _PAUSE
+            member.missing = "" if ready else proof.why
             if ready:
                 self._proofs.pop(cookie).close()
                 self._attached.set_ready(cookie)

@@ -14,6 +14,7 @@ from segue.linux import netns
 from segue.observe.origin import Rule
 from segue.supervisor.control.paths import check_name, name_of
 from segue.supervisor.control.requests import LONGEST
+from segue.supervisor.question import USUAL as QUESTION_STATUS
 from segue.supervisor.question import Question
 from segue.supervisor.settings import patience
 
@@ -30,6 +31,9 @@ class AttachSettings:
     canary: float | None = None
     ready: str = "accept"  # or "listen": a new listener gets a share as soon as it listens
     ready_http: str = ""
+    ready_host: str = ""
+    ready_header: tuple[str, ...] = ()
+    ready_status: str = QUESTION_STATUS
     replace: bool = False
     bpffs: str = USUAL
     traced: bool = True
@@ -50,12 +54,23 @@ class AttachSettings:
                 "--together must be at least 0 and less than a day in seconds"
                 f" (got {self.together:g})"
             )
-        _ = self.ready_question
+        if self.ready_question is None:
+            for flag, given, usual in (
+                ("--ready-host", self.ready_host, ""),
+                ("--ready-header", self.ready_header, ()),
+                ("--ready-status", self.ready_status, QUESTION_STATUS),
+            ):
+                if given != usual:
+                    raise UsageError(f"{flag} needs --ready-http")
 
     @property
     def ready_question(self) -> Question | None:
         """What a new listener is asked.  Raises UsageError."""
-        return Question.of("--ready-http", self.ready_http) if self.ready_http else None
+        if not self.ready_http:
+            return None
+        return Question.of(
+            "--ready-http", self.ready_http, self.ready_host, self.ready_header, self.ready_status
+        )
 
     @property
     def rescue_after(self) -> float:

@@ -62,6 +62,7 @@ def report(attachment: Attachment) -> Status:
                 new=count.new,
                 migrated=count.migrated,
                 slots=((str(settings.address), member.slot),),
+                missing="" if member.ready else member.missing,
                 stalled=rescue.stalled(member.slot) if rescue else None,
                 stalls=rescue.history(member.slot).stalls if rescue else 0,
                 rescued=rescue.history(member.slot).rescued if rescue else 0,

@@ -107,6 +107,15 @@ class Renewal:
     cut: bool = False  # also close accepted connections (--cut)
     step: int = 0  # so many workers are replaced at a time (--step); 0 for all at once
 
+    def check(self) -> None:
+        """Raise ValueError for numbers that no restart can have been asked for with."""
+        if self.step < 0:
+            raise ValueError(f"a restart cannot replace {self.step} worker(s) at a time")
+        if not 0 <= self.percent <= 100:
+            raise ValueError(f"a canary cannot have {self.percent:g} percent")
+        if self.keep < 0:
+            raise ValueError(f"a generation cannot be kept for {self.keep:g} s")
+
 
 @dataclass(frozen=True, slots=True)
 class Recycling:

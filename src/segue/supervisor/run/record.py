@@ -76,6 +76,9 @@ class Record:
             raise ValueError("the orders are not those of the addresses")
         if len(self.left) not in {0, binds}:
             raise ValueError("what workers left is not at the addresses")
+        for renewal in (self.instance.renewal, self.instance.queued):
+            if renewal is not None:
+                renewal.check()
         held = [one for worker in self.instance.living for one in worker.listeners]
         if not all(0 <= one.bind < binds and 0 <= one.slot < SLOTS for one in held):
             raise ValueError("a listener is held at no address of it")
