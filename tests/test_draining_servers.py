@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from segue.page import DRAINING, SERVING
 from segue.probe.exchange import http
 from segue.probe.http1 import ResponseReader
-from segue.worker import DRAINING, SERVING, VARIABLE
+from segue.worker import VARIABLE
 
 pytestmark = pytest.mark.root
 

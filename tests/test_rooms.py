@@ -13,6 +13,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "segue"
 ROOMS = [
     "visible",
     "errors",
+    "page",
     "worker",
     "address",
     "group",
@@ -55,8 +56,8 @@ INSTANCES = ["attach", "run"]
 KERNEL_CIRCLE = {f"segue.model.{one}" for one in ("connection", "group", "listener", "request")}
 # Pure rooms decide; they cannot do I/O.
 PURE = [
-    "visible.py", "errors.py", "address.py", "group.py", "shares.py", "policy", "bpf", "wire",
-    "model",
+    "visible.py", "errors.py", "page.py", "address.py", "group.py", "shares.py", "policy", "bpf",
+    "wire", "model",
 ]  # fmt: skip
 PURE_FILES = [
     "engine/audit.py",
@@ -65,6 +66,7 @@ PURE_FILES = [
     "linux/schedstat.py",
     "observe/balance.py",
     "observe/carrying.py",
+    "observe/kept.py",
     "observe/request_head.py",
     "observe/stall.py",
     "supervisor/control/requests.py",

@@ -111,7 +111,7 @@ def close(made: Control | Inbox) -> None:
 USES: dict[str, tuple[str, Callable[[Paths], object]]] = {
     "lock": ("t.lock", lambda paths: os.close(paths.lock())),
     "record": ("t.json.new", lambda paths: paths.write_record({"settings": 1})),
-    "flag": ("t.w1", lambda paths: paths.write_flag(1, 0)),
+    "flag": ("t.w1", lambda paths: paths.write_flag(1, b"\0", 1)),
     "control": ("t.sock", lambda paths: close(Control(paths.control))),
     "inbox": ("t.notify", lambda paths: close(Inbox(paths.notify))),
     "end": ("t.json", lambda paths: paths.remove()),

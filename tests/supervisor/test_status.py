@@ -42,6 +42,8 @@ STATUS = Status(
     settings_changed="segue.toml has changed", queued="until 2 serves",
     outage="no worker has served for 70 s", progress="step 2 of 4",
     cut=5, unread=6, notifications_dropped=7, rescue=0.05, rescued=8, balance="queue",
+    carry="app", carry_reason="r", carried=30, carried_unread=2, carry_lost=1,
+    left_alone={"its request is being answered": 3},
     leftovers="keep", flip_ms=1.5,
     flip_age=9.0, generations=(GENERATION,), fronts=(FRONT,), workers=(WORKER,),
 )  # fmt: skip
@@ -72,6 +74,17 @@ def test_a_status_comes_back_as_it_was() -> None:
         for it in fields(one):
             assert getattr(one, it.name) != it.default, it.name
     assert Status.from_json(over_the_socket(STATUS.to_json())) == STATUS
+
+
+def test_what_became_of_kept_connections_is_shown() -> None:
+    """What was carried, lost and left alone; and why nothing is carried."""
+    text = shown(STATUS)
+    assert "30 kept connection(s) carried to other workers, 2 with an unread request" in text
+    assert "1 lost: no listener took them" in text
+    assert "3 left alone: its request is being answered" in text
+    off = replace(STATUS, carry="off", carry_reason="Linux 6.1")
+    assert "kept connections are not carried: Linux 6.1" in shown(off)
+    assert "kept conn" not in shown(replace(off, carry_reason=""))
 
 
 def test_what_people_read_as_json_is_flat_and_by_name() -> None:

@@ -15,8 +15,8 @@ from tests.supervisor.test_survival_live import PYTHON, SLOW, get, rest
 from segue.address import Address
 from segue.linux import proc, sysctl
 from segue.linux.sockopt import open_listener
+from segue.page import DRAINING, SERVING
 from segue.probe.fates import Fate
-from segue.worker import DRAINING, SERVING
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 ENGINES = pytest.mark.parametrize("engine", ["migrate", "hash", DRAIN])

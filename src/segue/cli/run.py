@@ -290,6 +290,12 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
     " rate. Needs the engine migrate (docs/BALANCE.md).",
 )
 @_option(
+    "--carry",
+    "Carry kept connections of old workers to new ones. app: those that the application's"
+    " middleware says are between two requests; refused where that does not work. auto: app where"
+    " it works. Needs Linux 6.9 and CAP_NET_ADMIN (docs/CARRY.md).",
+)
+@_option(
     "--max-lifetime",
     "Recycle a worker after SECONDS: a successor is started, and takes its place when it is ready."
     " One worker at a time, each up to a tenth earlier by chance (docs/RECYCLE.md). 0 disables"

@@ -109,6 +109,8 @@ def show(status: Status, console: Console) -> None:
     ):
         if counted:
             console.print(f"{counted:,} {what}", style="yellow", highlight=False)
+    for text, style in carrying(status):
+        console.print(cell(text), style=style, highlight=False)
     for front in status.fronts:
         console.print(
             f"{cell(front.address)}: {front.listeners} listener(s),"
@@ -130,6 +132,21 @@ def show(status: Status, console: Console) -> None:
             console.print(f"  also listens and is left alone: {cell(stranger)}", style="yellow")
     if status.cut:
         console.print(f"{status.cut} accepted connection(s) were cut so far", style="red")
+
+
+def carrying(status: Status) -> list[tuple[str, str]]:
+    """What has become of kept connections, in lines with their styles."""
+    if status.carry == "off":
+        why = status.carry_reason
+        return [(f"kept connections are not carried: {why}", "dim")] if why else []
+    unread = f", {status.carried_unread} with an unread request" if status.carried_unread else ""
+    lines = [(f"{status.carried} kept connection(s) carried to other workers{unread}", "")]
+    if status.carry_lost:
+        lines.append((f"{status.carry_lost} lost: no listener took them", "red"))
+    lines += [
+        (f"  {count} left alone: {why}", "dim") for why, count in sorted(status.left_alone.items())
+    ]
+    return lines
 
 
 def _notes(worker: WorkerStatus, console: Console) -> None:

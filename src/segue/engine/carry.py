@@ -212,6 +212,11 @@ class Carrier(Closing):
             report = next((one for one in self.settle() if one.wish is wish), report)
         return report
 
+    @property
+    def helper(self) -> int:
+        """The pid of the process that it has started."""
+        return self._guard.pid
+
     def close(self) -> None:
         """Take the classifier away and end the guard; twice is no error."""
         self._owned.close()

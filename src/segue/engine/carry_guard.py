@@ -36,6 +36,11 @@ class Guard(Closing):
             )
         self._connection = ours
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def take(self, connections: Sequence[socket.socket]) -> None:
         """From here on they are looked after, even if the process is not there yet.
 

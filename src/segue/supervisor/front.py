@@ -78,6 +78,11 @@ class Front:
         listener = self.sockets.get(slot)
         return slot in self.deferring if listener is None else defers(listener)
 
+    def takers(self) -> list[socket.socket]:
+        """The listeners of ours that have a share of new connections."""
+        there = [self.sockets[slot] for slot in self.shared if slot in self.sockets]
+        return [one for one in there if is_listening(one)]
+
     def find(self) -> bool:
         """Look where those listen who serve what was asked for, while nothing is held here.
 

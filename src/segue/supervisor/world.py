@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from segue.engine.carry import Carrier
 from segue.engine.drain import Drain
 from segue.engine.hash import Hash
 from segue.engine.migrate import Migrate
@@ -57,3 +58,4 @@ class World:
     observer: Callable[[], Observer] = Observer
     listen: Callable[..., socket.socket] = open_listener
     loop: Callable[[Callable[[str], None], Callable[[], float]], Loop] = Loop
+    carrier: Callable[[], Carrier] = Carrier

@@ -208,9 +208,9 @@ class Disk(Paths):
         self.refusals.ask("lock")
         return Paths.lock(self)
 
-    def write_flag(self, worker: int, value: int) -> None:
+    def write_flag(self, worker: int, page: bytes, size: int, owner: int | None = None) -> None:
         self.refusals.ask("write flag")
-        Paths.write_flag(self, worker, value)
+        Paths.write_flag(self, worker, page, size, owner)
 
 
 class Quiet(Leftovers):

@@ -94,6 +94,7 @@ FULL: dict[str, Any] = {
     "files": (1024, 4096),
     "clients": (Handed(20, Awaited.GENERATION, 3, until_drained=False),),
     "moved": 1,
+    "carried": (7, 8, 9),
     "cut": 2,
     "exit_code": 3,
     "lock": 4,
@@ -132,7 +133,7 @@ def test_every_descriptor_is_named() -> None:
     assert sorted(given.descriptors()) == [4, 5, 6, 20, 21, 22, 23, 24, 25]
 
 
-@pytest.mark.parametrize("missing", sorted(set(EMPTY.to_json()) - {"source"}))
+@pytest.mark.parametrize("missing", sorted(set(EMPTY.to_json()) - {"source", "carried"}))
 def test_a_handover_without_a_key_is_refused(missing: str) -> None:
     """In one sentence, before exec: whichever key it is."""
     plain = EMPTY.to_json()

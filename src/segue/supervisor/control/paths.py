@@ -125,7 +125,7 @@ class Paths:
             return False
 
     def flag(self, worker: int) -> str:
-        """The file whose first byte tells a worker its stage (segue.worker)."""
+        """The page that a worker shares with us (segue.page)."""
         return f"{self.base}.w{worker}"
 
     def lock(self) -> int:
@@ -167,13 +167,21 @@ class Paths:
             return None
         return plain if isinstance(plain, dict) else None
 
-    def write_flag(self, worker: int, value: int) -> None:
-        """Make a worker's flag.  Raises OSError, and UsageError as ``directory``."""
+    def write_flag(self, worker: int, page: bytes, size: int, owner: int | None = None) -> None:
+        """Make a worker's page of this ``size``, which begins so.
+
+        Its user, who may write into it, is ours or this ``owner``.  Raises OSError, and UsageError
+        as ``directory``.
+        """
         with openat.around(self.flag(worker)) as (here, name):
             with openat.exactly(0o644):  # with any umask, because a worker of another user maps it
                 made = here.file(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
             with open(made, "wb") as file:
-                file.write(bytes([value]))
+                file.write(page)
+                file.truncate(size)
+                if owner is not None:
+                    with contextlib.suppress(PermissionError):  # then it only reads
+                        os.fchown(made, owner, -1)
 
     def remove(self) -> None:
         """Remove every file of this instance but the lock, which must keep its file."""

@@ -103,6 +103,12 @@ class Status:
     rescue: float = 0.0  # seconds without an accept until a worker is stalled; 0 means never
     rescued: int = 0
     balance: str = "off"
+    carry: str = "off"  # how kept connections are carried to the next workers: app, or off
+    carry_reason: str = ""  # why they are not
+    carried: int = 0
+    carried_unread: int = 0  # of these, with a request that its worker had not read
+    carry_lost: int = 0  # no listener took them, and their clients were reset
+    left_alone: dict[str, int] = field(default_factory=dict)  # by the reason why
     leftovers: str = "end"  # what becomes of processes that a worker leaves running
     flip_ms: float | None = None  # from the moment when all workers are ready to the new shares
     flip_age: float | None = None

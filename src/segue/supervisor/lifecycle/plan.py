@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from segue.supervisor.lifecycle import carrying
+from segue.supervisor.lifecycle.carrying import Carries
 from segue.supervisor.lifecycle.ending import ENDING, fitted
 from segue.supervisor.lifecycle.health import Health, Stall, replacements
 from segue.supervisor.lifecycle.instance import Instance, Worker
@@ -17,9 +20,11 @@ from segue.supervisor.lifecycle.newcomers import joining, newcomers, was_late
 from segue.supervisor.lifecycle.seats import seats, shares
 from segue.supervisor.lifecycle.stages import Phase, Stage
 from segue.supervisor.lifecycle.steps import (
+    Carry,
     End,
     GiveUp,
     Kill,
+    LetGo,
     Refuse,
     Renew,
     Rescue,
@@ -71,11 +76,13 @@ def plan(
     now: float,
     health: Health = Health(),  # noqa: B008  a frozen value
     asking: Collection[int] = frozenset(),
+    carries: Mapping[int, Carries] = MappingProxyType({}),
 ) -> list[Step]:
     """All steps that are due at ``now``, in their order.
 
     ``asking`` has the workers that wait for an answer to their own order, by id: unless the
-    instance stops, they are not ended before it.
+    instance stops, they are not ended before it.  ``carries`` has the draining workers whose kept
+    connections can be carried.
     """
     if instance.phase is Phase.ENDED:
         return []
@@ -103,7 +110,9 @@ def plan(
     ]
     steps += _rescues(instance, health.stalls, now)
     steps += _spawns(instance, living, limits, now)
-    steps += _stops(instance, living, loads, limits, now)
+    quiet = frozenset(one.id for one in living if _quiet(instance, one, loads, now))
+    steps += carrying.looks(instance, carries, quiet, now)
+    steps += _stops(instance, living, quiet, carries, limits, now)
     steps += replacements(instance, limits, health, now)
     steps += _kills(instance, living, loads, limits, now)
     return [one for one in steps if not (isinstance(one, Stop | Kill) and one.worker in asking)]
@@ -113,10 +122,11 @@ def lasting(instance: Instance, step: Step) -> bool:
     """True if this step changes state that a later supervisor needs.
 
     To be asked before the step is performed; the record is written after all steps that are due.
-    It need not have stalls: a later supervisor finds them again, and writes the shares again.
+    It need not have stalls: a later supervisor finds them again, and writes the shares again.  Nor
+    what was carried: it goes on with what is left.
     """
     match step:
-        case Rescue():
+        case Rescue() | Carry() | LetGo():
             return False
         case Share(weights):
             return {worker for worker, _ in weights} != {worker for worker, _ in instance.shared}
@@ -182,8 +192,20 @@ def due_rescues(sharing: Collection[int], stalls: Mapping[int, Stall], now: floa
     return [one for one, stall in stalls.items() if stall.queue and now >= stall.not_before]
 
 
+def _quiet(instance: Instance, worker: Worker, loads: Mapping[int, Load], now: float) -> bool:
+    """A draining worker that nobody is served by any more."""
+    has = loads.get(worker.id)
+    since = worker.stage_since + instance.renewal.keep
+    return worker.stage is Stage.DRAINING and has is not None and has.quiet and now >= since
+
+
 def _stops(
-    instance: Instance, living: list[Worker], loads: Mapping[int, Load], limits: Limits, now: float
+    instance: Instance,
+    living: list[Worker],
+    quiet: Collection[int],
+    carries: Mapping[int, Carries],
+    limits: Limits,
+    now: float,
 ) -> list[Step]:
     steps: list[Step] = []
     for one in living:
@@ -197,14 +219,17 @@ def _stops(
                 steps.append(Stop(one.id, "its generation serves no more"))
         if one.stage is not Stage.DRAINING:
             continue
-        has = loads.get(one.id)
         if one.hangs:
             steps.append(Stop(one.id, one.outgoing))
         elif now >= one.stage_since + limits.drain_timeout + instance.renewal.keep:
             steps.append(Stop(one.id, f"the drain limit of {limits.drain_timeout:g} s passed"))
-        elif has and has.quiet and now >= one.stage_since + instance.renewal.keep:
+        elif one.id in quiet and not carrying.waits(instance, one, carries, now):
             steps.append(Stop(one.id, "it is quiet"))
-        elif instance.renewal.cut and now >= one.stage_since + instance.renewal.keep:
+        elif (
+            instance.renewal.cut
+            and now >= one.stage_since + instance.renewal.keep
+            and not carrying.unseen(instance, one, carries)
+        ):
             steps.append(Stop(one.id, "accepted connections are to be cut"))
     return steps
 
@@ -291,12 +316,17 @@ def _empty_since(load: Load | None) -> float:
     return FOREVER if load.connections else load.empty_since
 
 
-def deadline(instance: Instance, limits: Limits, now: float) -> float:
+def deadline(
+    instance: Instance,
+    limits: Limits,
+    now: float,
+    carries: Mapping[int, Carries] = MappingProxyType({}),
+) -> float:
     """When the plan must be asked again if no event comes before; FOREVER means never.
 
     How often draining workers are looked at is not part of this; the runner chooses it.
     """
-    times = [instance.refuse_at, instance.stop_by]
+    times = [instance.refuse_at, instance.stop_by, carrying.deadline(instance, carries)]
     if instance.phase in ENDING:
         limits = fitted(limits)
         times.append(instance.stop_by - limits.stop_timeout)

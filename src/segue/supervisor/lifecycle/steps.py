@@ -50,6 +50,20 @@ class Rescue:
 
 
 @dataclass(frozen=True, slots=True)
+class Carry:
+    """Carry the kept connections of this draining worker to workers that serve."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class LetGo:
+    """Have this worker tell clients to go: their connections are not carried."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
 class Retire:
     """This finisher is ready; let it finish its queue."""
 
@@ -120,6 +134,8 @@ Step: TypeAlias = (
     | Advance
     | Share
     | Rescue
+    | Carry
+    | LetGo
     | Retire
     | Replace
     | Stop

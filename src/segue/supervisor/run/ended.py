@@ -76,6 +76,7 @@ class Ends:
         # Before anything that the kernel may refuse: a worker is judged once.
         unclaimed.leave(self.service, self.performer.listeners, worker, before)
         self.service.processes.remove(worker.id)
+        self.service.carrying.forget(worker.id)
         self.rescue.ended(worker.id)
         worker.missing = ""
         left = self._left_by(process, now)

@@ -69,6 +69,8 @@ class Handover:
     unclaimed: tuple[Unclaimed, ...]
     leftovers: Any  # as ``Leftovers.to_json`` has them
     source: Source | None = None  # of the record's settings; earlier versions did not say
+    # Of kept connections: those that were carried, of these with an unread request, and lost.
+    carried: tuple[int, int, int] = (0, 0, 0)
 
     def descriptors(self) -> Iterator[int]:
         """Every descriptor that has to stay open over exec."""
@@ -93,6 +95,7 @@ class Handover:
             "files": None if self.files is None else list(self.files),
             "clients": [one.to_json() for one in self.clients],
             "moved": self.moved,
+            "carried": list(self.carried),
             "cut": self.cut,
             "exit_code": self.exit_code,
             "lock": self.lock,
@@ -140,6 +143,7 @@ class Handover:
     @classmethod
     def _read(cls, plain: dict[str, Any]) -> Handover:
         files = plain["files"]
+        carried, unread, lost = plain.get("carried", (0, 0, 0))  # earlier versions carried none
         return cls(
             record=Record.from_json(plain["record"], "the handover"),
             before=Settings.from_json(plain["before"]),
@@ -175,6 +179,7 @@ class Handover:
                 for one in plain["unclaimed"]
             ),
             leftovers=plain["leftovers"],
+            carried=(int(carried), int(unread), int(lost)),
             source=None if plain.get("source") is None else Source.from_json(plain["source"]),
         )
 

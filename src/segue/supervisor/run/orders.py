@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 from segue.errors import NotSupported, UsageError
+from segue.page import DRAINING
 from segue.supervisor import notify
 from segue.supervisor.control import map_order
 from segue.supervisor.control.requests import (
@@ -325,7 +326,7 @@ class Orders:
         service.waiting.stopped("the instance was stopped while it restarted")
         service.say(status)
         for process in service.processes:
-            process.set_draining(draining=True)
+            process.tell(DRAINING)
 
     def _end(self, number: int) -> None:
         """A signal asks for the end."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from segue.errors import SegueError
+from segue.page import CARRYING, DRAINING, SERVING
 from segue.supervisor import notify
 from segue.supervisor.lifecycle import newcomers, steps
 from segue.supervisor.lifecycle.ending import ENDING
@@ -57,6 +58,11 @@ class Performer:
                 self._share(weights)
             case steps.Rescue(worker):
                 self._rescue(self.service.instance.workers[worker])
+            case steps.Carry(worker):
+                self._carry(self.service.instance.workers[worker])
+            case steps.LetGo(worker):
+                self.service.processes.by_worker[worker].tell(DRAINING)
+                self.service.carrying.told(worker)
             case steps.Retire(worker):
                 self._feed(self.service.instance.workers[worker], WorkerInput.UNSHARE)
             case steps.Replace(worker, why, hangs):
@@ -166,10 +172,32 @@ class Performer:
             self.service.survey.forget(worker.id)
         process = self.service.processes.by_worker.get(worker.id)
         if process is not None:
-            leaving = self.service.instance.phase in ENDING
-            process.set_draining(draining=leaving or worker.stage is not Stage.SERVING)
+            process.tell(self._stage(worker, process))
             if given in {WorkerInput.SHARE, WorkerInput.UNSHARE}:
                 process.spare(LOOKED_AT)
+
+    def _stage(self, worker: Worker, process: Process) -> int:
+        """What the worker is told of itself."""
+        service = self.service
+        if service.instance.phase in ENDING:
+            return DRAINING
+        if worker.stage is Stage.SERVING:
+            service.carrying.forget(worker.id)
+            return SERVING
+        drains = worker.stage is Stage.DRAINING and not worker.finisher
+        return CARRYING if drains and service.carrying.begin(worker, process) else DRAINING
+
+    def go_on(self) -> None:
+        """Tell workers that drained under another supervisor what becomes of their connections."""
+        for worker in self.service.instance.living:
+            if worker.stage is Stage.DRAINING:
+                process = self.service.processes.by_worker[worker.id]
+                process.tell(self._stage(worker, process))
+
+    def _carry(self, worker: Worker) -> None:
+        service = self.service
+        process = service.processes.by_worker[worker.id]
+        service.carrying.carry(worker, process, service.fronts)
 
     def _rescue(self, worker: Worker) -> None:
         rescue = self.rescue
@@ -194,7 +222,9 @@ class Performer:
         if (held.queue or worker.hangs) and others:
             self.listeners.move(worker, process.tree())
         self._feed(worker, WorkerInput.STOP)
-        self.service.say(f"{worker.name} is told to stop: {why}")
+        carried = self.service.carrying.forget(worker.id)
+        tail = f"; of its connections {carried}" if carried else ""
+        self.service.say(f"{worker.name} is told to stop: {why}{tail}")
         served = any(one.stage is Stage.SERVING for one in self.service.instance.living)
         # It has an interpreter to end.  With connections it would need the processor for those.
         idle = worker.id in self.service.survey.loads and held.quiet and not held.connections

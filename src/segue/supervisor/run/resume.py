@@ -70,6 +70,7 @@ def resume(handed: Handover, asked: Asked, paths: Paths, log: Log, world: World)
         runner.ends.watch(service.processes.add(worker, child, pipe))
     service.processes.files = handed.files
     service.moved, service.cut, service.exit_code = handed.moved, handed.cut, handed.exit_code
+    service.carrying.account.adopt(handed.carried)
     service.leftovers.adopt(handed.leftovers)
     service.waiting.adopt(handed.clients, service.processes)
     control, inbox = _socket(handed.control), _socket(handed.inbox)

@@ -87,6 +87,7 @@ class Runner:
         """Take orders, by the sockets that a predecessor hands over if it does."""
         self.service.loop.on_signals({**self.orders.signals, signal.SIGCHLD: self.ends.reap})
         self.service.doors.open(self.orders.do, self._notified, control, inbox)
+        self.performer.go_on()
 
     # As in Subject
 
@@ -113,6 +114,7 @@ class Runner:
                 service.world.now(),
                 self.checks.health,
                 self._asking(),
+                service.carrying.carries,
             )
             if not steps:
                 # Written once, at the end: between a flip and its shares there is no time to lose.
@@ -161,7 +163,8 @@ class Runner:
     def deadline(self) -> float:
         """The next limit, or the next look at whatever is watched."""
         service, now = self.service, self.service.world.now()
-        due = plan.deadline(service.instance, service.limits, now)
+        carries = service.carrying.carries
+        due = plan.deadline(service.instance, service.limits, now, carries)
         for wanted in (service.flow.due, service.leftovers.due, service.processes.weights.due):
             if wanted is not None:
                 due = min(due, wanted)
@@ -173,7 +176,7 @@ class Runner:
         late = flipped and any(front.standby for front in service.fronts)
         if nudging or starting or late or service.waiting.returning:
             pace = _PACE
-        due = min(due, service.survey.due(service.instance))
+        due = min(due, service.survey.due(service.instance), service.carrying.due)
         return min(due, self.checks.due, now + pace)
 
     def tick(self) -> None:
@@ -191,6 +194,7 @@ class Runner:
         self._prove_all(now)
         attempt("giving starting workers their weight", lambda: self._weigh(now))
         attempt("looking at connections", lambda: self._survey(service.survey.step))
+        attempt("looking at carried connections", service.carrying.settle)
         self.checks.step(service.loop)
         self._outage(now)
         service.doors.hurry()
@@ -205,7 +209,14 @@ class Runner:
             attempt("giving listeners their backlog", backlogs)
             self.upkeep.look()
             attempt("looking at what workers use", self.recycler.look)
+            attempt("preparing to carry connections", self._prepare_to_carry)
             attempt("keeping the files of the instance", self.orders.keep_files)
+
+    def _prepare_to_carry(self) -> None:
+        service = self.service
+        if said := service.carrying.prepare(service.processes):
+            service.say(said)
+        service.carrying.follow_interfaces()
 
     def _discover(self, now: float) -> None:
         service = self.service

@@ -28,6 +28,7 @@ from segue.supervisor.run.record import Record
 from segue.supervisor.run.waiting import Waiting
 from segue.supervisor.settings import Settings
 from segue.supervisor.source import Source
+from segue.supervisor.workers.carrying import Carrying
 from segue.supervisor.workers.leftovers import Leftovers
 from segue.supervisor.workers.processes import Processes
 from segue.supervisor.workers.survey import Survey
@@ -96,6 +97,7 @@ class Service:
     fronts: list[Front] = field(init=False)
     processes: Processes = field(init=False)
     survey: Survey = field(init=False)
+    carrying: Carrying = field(init=False)
     limits: Limits = field(init=False)  # the times and counts that the plan goes by
     tracing: Tracing = field(init=False)
     flow: Flow = field(init=False)
@@ -133,6 +135,9 @@ class Service:
         self.tracing = Tracing(self.loop, program)
         self.flow = Flow(self.log, self.loop)
         self.leftovers = Leftovers(world.now, self.say, self.waiting.spared)
+        self.carrying = Carrying(
+            settings, self.observer, world.now, world.carrier, self.leftovers.spare
+        )
 
     def say(self, text: str) -> None:
         """To the log, and to every client that waits."""
@@ -187,6 +192,7 @@ class Service:
         """Close everything that is held."""
         for process in self.processes:
             self.processes.remove(process.worker.id)
+        self.carrying.close()
         self.tracing.close()
         self.flow.close()
         for front in self.fronts:

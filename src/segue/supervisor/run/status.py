@@ -34,6 +34,7 @@ def report(service: Service, checks: Checks) -> Status:
     queues: dict[int, int] = {}
     drops: dict[int, int | None] = {}
     selected: dict[int, tuple[int, int]] = {}
+    carried = service.carrying.total
     by_slot = {
         (held.bind, held.slot): worker.id for worker in instance.living for held in worker.listeners
     }
@@ -106,6 +107,12 @@ def report(service: Service, checks: Checks) -> Status:
         notifications_dropped=service.doors.inbox.dropped if service.doors.inbox else 0,
         rescue=rescue.thresholds.patience or 0.0,
         balance=service.settings.balance,
+        carry="app" if service.carrying.works else "off",
+        carry_reason=service.carrying.why,
+        carried=carried.carried,
+        carried_unread=carried.unread,
+        carry_lost=carried.lost,
+        left_alone={why.value: count for why, count in carried.left.items()},
         leftovers=service.settings.leftovers,
         rescued=rescue.rescued,
         flip_ms=service.flipped.ms,

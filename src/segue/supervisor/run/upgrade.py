@@ -142,6 +142,7 @@ def gather(
         files=service.processes.files,
         clients=tuple(service.waiting.handed()),
         moved=service.moved,
+        carried=service.carrying.total.numbers,
         cut=service.cut,
         exit_code=service.exit_code,
         lock=doors.lock,

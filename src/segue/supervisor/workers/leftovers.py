@@ -88,6 +88,12 @@ class Leftovers:
         """When to look next; None while nothing is left."""
         return self._due if self._left else None
 
+    def spare(self, pid: int) -> None:
+        """This child of ours is no worker's."""
+        born = proc.start_time(pid)
+        if born is not None:
+            self._bystanders |= {(pid, born)}
+
     def keep(self, leader: int, flag: str, processes: Iterable[Process]) -> str:
         """Leave the processes alone that an ended worker left running; which, in words."""
         found = find_leftovers(leader, flag) | self._strays(processes)

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+from segue import page
 from segue.errors import KernelError, UsageError
 from segue.linux import oom, openat, pidfd, proc
 from segue.linux.sockopt import lock_filter
@@ -26,7 +27,7 @@ from segue.supervisor.workers.place import Place, path_of, program
 from segue.supervisor.workers.readiness import Readiness
 from segue.supervisor.workers.spawn import CHDIR, Child, Lowest, Spawning
 from segue.supervisor.workers.weights import Weights
-from segue.worker import DRAINING, SERVING, VARIABLE
+from segue.worker import VARIABLE
 
 # Variables that a service manager set for the supervisor, and that would be wrong for a worker
 # (sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3)).
@@ -57,15 +58,26 @@ class Process:
     runs: Start | None = None  # None if an earlier supervisor started it
     spared: int | None = None  # the oom_score_adj that it gets back when it serves
 
-    def set_draining(self, draining: bool) -> None:  # noqa: FBT001  the flag's two values
-        """Tell the worker, which has the file mapped (segue.worker)."""
-        value = DRAINING if draining else SERVING
+    def tell(self, stage: int) -> None:
+        """Tell the worker its stage, which has the file mapped (segue.worker)."""
         with (
             contextlib.suppress(OSError, UsageError),
             openat.around(self.flag) as (here, name),
             open(here.file(name, os.O_WRONLY), "wb", buffering=0) as file,
         ):
-            file.write(bytes([value]))
+            file.write(bytes([stage]))
+
+    def page(self) -> int | None:
+        """The file of what it says of its peers (segue.page), the caller's to close.
+
+        None if it cannot be read.
+        """
+        with (
+            contextlib.suppress(OSError, UsageError),
+            openat.around(self.flag) as (here, name),
+        ):
+            return here.file(name, os.O_RDONLY)
+        return None
 
     def tree(self, most: int | None = None) -> tuple[int, ...]:
         """The worker and all its descendants; () if it has ended, because its pid may be reused.
@@ -178,7 +190,11 @@ class Processes:
         argv = settings.arguments(descriptors, worker.generation, worker.id)
         flag = self.paths.flag(worker.id)
         env = self._environment(worker, flag, len(inherit), place)
-        self.paths.write_flag(worker.id, SERVING)
+        if settings.carry == "off":
+            self.paths.write_flag(worker.id, bytes([page.SERVING]), 1)
+        else:
+            owner = self.identity.uid if self.identity is not None else None
+            self.paths.write_flag(worker.id, page.new(os.urandom(16)), page.BYTES, owner)
         pipe: Pipe | None = None
         try:
             if settings.output != "raw":

@@ -1,0 +1,85 @@
+"""Whether an accepted connection waits between two requests: a rule over values.
+
+The kernel knows whether an answer is owed, not whether one is whole.  The application knows the
+second, and says it in a mark (``page.py``).  So both are asked: this rule compares the mark with
+what the kernel last saw, and ``carrying.py`` has the last word while nothing moves.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from segue.group import Connection
+from segue.observe.carrying import Refusal
+from segue.page import Mark, Says
+
+# A server may have read the next request already, and begins it only now (pipelining).
+SETTLED_MS = 20
+# The kernel counts in ticks, of 4 ms mostly; a server may write a moment after the application.
+_SLACK_MS = 20
+
+
+class Left(Enum):
+    """Why a connection is left where it is; the value is the sentence."""
+
+    UNMARKED = "the application has said nothing of it"
+    BUSY = "its request is being answered"
+    JUST_ANSWERED = "its answer has only just ended"
+    SENT_SINCE = "something was sent that is no answer of the application"
+    CAME_SINCE = "a request has come that the application has not seen"
+    GONE = "it has ended meanwhile"
+
+
+# What does not pass: such a connection is told to go with its next answer.
+FOR_GOOD = frozenset(
+    {
+        Left.UNMARKED,
+        Left.SENT_SINCE,
+        Refusal.SYNCOOKIES_OFF,
+        Refusal.TIMESTAMPS_OFF,
+        Refusal.SACK_OFF,
+        Refusal.SCALING_OFF,
+        Refusal.BOUND,
+        Refusal.NOT_TCP,
+        Refusal.FILTERED,
+        Refusal.TRANSLATED,
+        Refusal.SMALL_MSS,
+        Refusal.MICROSECONDS,
+        Refusal.ACCURATE_ECN,
+        Refusal.LOCKED,
+        Refusal.EARLY,
+    }
+)
+
+
+def untouched(seen: Connection) -> bool:
+    """Not a byte has gone either way: whoever has it, it is as it was accepted."""
+    return not seen.bytes_received and not seen.unread and not seen.answered
+
+
+def left(seen: Connection, mark: Mark | None) -> Left | None:
+    """Why it is left alone by what is known of it; None if it waits for its next request.
+
+    ``mark`` is its owner's, with its age when the kernel was asked.
+    """
+    if untouched(seen):
+        return None
+    if mark is None:
+        return Left.UNMARKED
+    if mark.says is not Says.KEPT:
+        return Left.BUSY
+    if mark.age_ms < SETTLED_MS:
+        return Left.JUST_ANSWERED
+    since = mark.age_ms - _SLACK_MS
+    if seen.sent_ms < since:
+        return Left.SENT_SINCE
+    if seen.received_ms < since and not seen.unread:
+        return Left.CAME_SINCE
+    return None
+
+
+def changed(mark: Mark | None) -> Left:
+    """Why a connection is left alone of which the mark is another by now."""
+    if mark is None:
+        return Left.UNMARKED
+    return Left.JUST_ANSWERED if mark.says is Says.KEPT else Left.BUSY

@@ -1,0 +1,89 @@
+"""When kept connections of a draining worker are carried to workers that serve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from segue.supervisor.lifecycle.instance import Instance, Worker
+from segue.supervisor.lifecycle.stages import Phase, Stage
+from segue.supervisor.lifecycle.steps import Carry, LetGo, Step
+
+# Somebody serves on to whom they may go.  At the last stop there is nobody.
+_PHASES = frozenset({Phase.SERVING, Phase.RENEWING, Phase.CANARY})
+# A connection that seems about to be carried is waited for so long, from the last that was.
+_PATIENCE = 2.0
+# From the same moment clients are told to go that would stay until the drain limit.
+_LET_GO_AFTER = 1.0
+_LOOKS = 10  # a client that is between two requests in none of these will hardly be
+_FRESH = 0.1  # new enough for a decision
+
+
+@dataclass(frozen=True, slots=True)
+class Carries:
+    """What the last look at a draining worker's connections has come to."""
+
+    looked: float = 0.0  # when it ended; 0 for never
+    due: float = 0.0  # when the next is
+    progress: float = 0.0  # when the last connection was carried
+    looks: int = 0  # without one that was carried
+    soon: int = 0  # connections that may be carried soon
+    restless: int = 0  # those whose clients had hardly paused
+    staying: int = 0  # those that will not be
+    told: bool = False  # the worker tells them to go with their next answer
+
+
+def looks(
+    instance: Instance, carries: Mapping[int, Carries], quiet: frozenset[int], now: float
+) -> list[Step]:
+    """The looks that are due, each of which carries what it finds, and what follows from them.
+
+    ``quiet`` are the workers that would be told to stop now.
+    """
+    found: list[Step] = []
+    for one in _draining(instance):
+        its = carries.get(one.id)
+        if its is None:
+            continue
+        if now >= its.due or (one.id in quiet and _old(its, now)):
+            found.append(Carry(one.id))
+        restless = its.restless and its.looks >= _LOOKS
+        late = now >= _since(one, its) + _LET_GO_AFTER
+        if (its.staying or restless) and late and not its.told:
+            found.append(LetGo(one.id))
+    return found
+
+
+def waits(instance: Instance, worker: Worker, carries: Mapping[int, Carries], now: float) -> bool:
+    """It is not told to stop yet, although it is quiet: connections of it may still be carried."""
+    its = carries.get(worker.id)
+    if its is None or worker not in _draining(instance):
+        return False
+    return _old(its, now) or (its.soon > 0 and now < _since(worker, its) + _PATIENCE)
+
+
+def unseen(instance: Instance, worker: Worker, carries: Mapping[int, Carries]) -> bool:
+    """Nothing of it was carried yet that may be."""
+    its = carries.get(worker.id)
+    return its is not None and not its.looked and worker in _draining(instance)
+
+
+def deadline(instance: Instance, carries: Mapping[int, Carries]) -> float:
+    """When a look is due; infinity for never."""
+    there = [its for one in _draining(instance) if (its := carries.get(one.id)) is not None]
+    return min((its.due for its in there), default=float("inf"))
+
+
+def _old(its: Carries, now: float) -> bool:
+    return now >= its.looked + _FRESH
+
+
+def _since(worker: Worker, its: Carries) -> float:
+    return max(its.progress, worker.draining_since)
+
+
+def _draining(instance: Instance) -> list[Worker]:
+    """The workers whose connections may go to others."""
+    if instance.phase not in _PHASES or not any(weight for _, weight in instance.shared):
+        return []
+    return [one for one in instance.living if one.stage is Stage.DRAINING and not one.finisher]

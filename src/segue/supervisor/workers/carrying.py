@@ -1,0 +1,433 @@
+"""Kept connections of draining workers, carried to workers that serve; what became of them."""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from segue import page
+from segue.engine.carry import Carrier
+from segue.engine.carry_trial import try_carry
+from segue.engine.carry_wish import Report, Wish
+from segue.engine.duplicate import GONE
+from segue.errors import KernelError, NotSupported, SegueError
+from segue.group import Connection
+from segue.linux import pidfd, proc, sockopt
+from segue.observe import kept
+from segue.observe.carrying import Refusal
+from segue.observe.kept import Left
+from segue.observe.snapshot import Observer, Part
+from segue.page import Mark
+from segue.supervisor.front import Front
+from segue.supervisor.lifecycle.carrying import Carries
+from segue.supervisor.lifecycle.instance import Worker
+from segue.supervisor.settings import Settings
+from segue.supervisor.workers.processes import LOOKED_AT, Process
+
+_MOST = 64  # of one batch: each is a descriptor
+_STEP_SECONDS = 0.05  # for which nothing else is done here
+_BREATH = 0.002  # for everything else, when there is more to carry at once
+_PACE = 0.02
+_COST = 10  # a look is made again after so many times what it took
+_LONGEST = 0.1  # where something is to be carried soon
+_SLOW_PACE = 0.5  # where nothing is about to pause
+# A request that is served for less may be one of a client that hardly pauses.
+_SHORT_MS = 1000
+
+Why = Left | Refusal
+
+
+@dataclass(slots=True)
+class Account:
+    """What became of kept connections."""
+
+    carried: int = 0
+    unread: int = 0  # of these, with a request that their worker had not read
+    lost: int = 0  # no listener took them: their clients were reset
+    left: Counter[Why] = field(default_factory=Counter)  # they stayed until their worker ended
+    seconds: float = 0.0  # what it took
+
+    def note(self, report: Report) -> None:
+        """One that was carried or lost."""
+        self.carried += report.carried
+        self.unread += report.carried and report.unread > 0
+        self.lost += not report.carried
+
+    def add(self, other: Account) -> None:
+        """This as well."""
+        self.carried += other.carried
+        self.unread += other.unread
+        self.lost += other.lost
+        self.left += other.left
+        self.seconds += other.seconds
+
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """For a next supervisor; not what was left alone, which it looks at again."""
+        return self.carried, self.unread, self.lost
+
+    def adopt(self, numbers: tuple[int, int, int]) -> None:
+        """Go on from these."""
+        self.carried, self.unread, self.lost = numbers
+
+    def sentence(self) -> str:
+        """For the log; "" if there was nothing."""
+        said = []
+        if self.carried:
+            more = f", {self.unread} with an unread request" if self.unread else ""
+            said.append(f"{self.carried} carried to others in {1000 * self.seconds:.0f} ms{more}")
+        if self.lost:
+            said.append(f"{self.lost} lost: no listener took them")
+        said += [f"{count} left alone: {why.value}" for why, count in self.left.most_common()]
+        return "; ".join(said)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A connection, its peer as the page has it, and by which numbers which processes have it."""
+
+    seen: Connection
+    who: bytes
+    owners: tuple[tuple[int, int], ...]
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The processes, in ascending order."""
+        return tuple(sorted({pid for pid, _ in self.owners}))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """One that waited for its next request when the kernel and its worker were asked."""
+
+    held: _Held
+    mark: Mark | None
+    asked: int  # when, in ms
+
+
+@dataclass(slots=True)
+class _Left:
+    """What one look has left alone."""
+
+    reasons: Counter[Why] = field(default_factory=Counter)
+    soon: int = 0  # what will pass
+    restless: int = 0  # clients that hardly pause, as it seems
+    staying: int = 0  # what will not pass
+    late: int = 0  # there was no time for these
+
+    def add(self, why: Why, mark: Mark | None) -> None:
+        """One for this reason, which has this mark."""
+        self.reasons[why] += 1
+        if why in kept.FOR_GOOD:
+            self.staying += 1
+            return
+        short = mark is not None and mark.age_ms < _SHORT_MS
+        self.soon += why is not Left.BUSY
+        self.restless += short and why in {Left.BUSY, Left.JUST_ANSWERED}
+
+    def pause(self, took: float, *, progress: bool) -> float:
+        """How long until the next look, after one that took so long."""
+        if self.late:
+            return _BREATH
+        if progress:
+            return _PACE
+        if self.soon or self.restless:
+            return max(_PACE, min(_COST * took, _LONGEST))
+        return max(_PACE if Left.BUSY in self.reasons else _SLOW_PACE, _COST * took)
+
+
+class Carrying:
+    """What carries for one instance; owns the carrier once there is one."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        observer: Observer,
+        now: Callable[[], float],
+        make: Callable[[], Carrier],
+        spare: Callable[[int], None],
+    ) -> None:
+        self.wanted, self._observer, self._now, self._make = settings.carry, observer, now, make
+        self._spare = spare  # called with the pid of a process that is no worker's
+        self._carrier: Carrier | None = None
+        self._why = "--carry off" if self.wanted == "off" else ""  # it will not be done
+        self.carries: dict[int, Carries] = {}
+        self.account = Account()
+        self._of: dict[int, Account] = {}
+        self._pending: dict[Wish, Account] = {}
+
+    @property
+    def works(self) -> bool:
+        """Kept connections are carried."""
+        return self._carrier is not None
+
+    @property
+    def total(self) -> Account:
+        """Up to now, also of workers that drain still."""
+        found = Account()
+        for one in (self.account, *self._of.values()):
+            found.add(one)
+        return found
+
+    @property
+    def why(self) -> str:
+        """Why kept connections are not carried; "" if they are."""
+        if self._carrier is not None:
+            return ""
+        return self._why or "no worker's application has the middleware"
+
+    def prepare(self, processes: Iterable[Process]) -> str:
+        """Make what carries, once a worker's middleware is there; what there is to say of it."""
+        if self._carrier is not None or self._why or not any(map(_marks, processes)):
+            return ""
+        try:
+            self._carrier = self._make()
+        except (SegueError, OSError) as error:
+            self._why = str(error)
+            return f"accepted connections are not carried: {error}" if self.wanted == "app" else ""
+        self._spare(self._carrier.helper)
+        return "accepted connections will be carried to the next workers"
+
+    def begin(self, worker: Worker, process: Process) -> bool:
+        """This worker drains from now on.  True if its kept connections can be carried."""
+        self.forget(worker.id)
+        if not self._asked_for(process):
+            return False
+        self.carries[worker.id] = Carries(due=self._now())
+        self._of[worker.id] = Account()
+        return True
+
+    def _asked_for(self, process: Process) -> bool:
+        self.prepare([process])
+        if self._carrier is None or not _marks(process):
+            return False
+        # Of what cannot be seen nobody would be told to go.
+        tree = process.tree(LOOKED_AT)
+        return len(tree) <= LOOKED_AT and not any(map(proc.hides_descriptors, tree))
+
+    def told(self, worker: int) -> None:
+        """It tells its clients to go."""
+        self.carries[worker] = replace(self.carries[worker], told=True)
+
+    def forget(self, worker: int) -> str:
+        """It drains no more; what became of its connections, in words."""
+        self.carries.pop(worker, None)
+        its = self._of.pop(worker, Account())
+        self.account.add(its)
+        for wish in [wish for wish, account in self._pending.items() if account is its]:
+            self._pending[wish] = self.account
+        return its.sentence()
+
+    def carry(self, worker: Worker, process: Process, fronts: Iterable[Front]) -> None:
+        """Carry what is between two requests, for a short time, and note what is left.
+
+        Raises KernelError where the kernel refuses to show something.
+        """
+        its, account = self.carries[worker.id], self._of[worker.id]
+        began, before = self._now(), account.carried + account.lost
+        left = _Left()
+        try:
+            for front in fronts:
+                self._front(process, front, account, left)
+        finally:
+            ended = self._now()
+            progress = account.carried + account.lost > before
+            account.seconds += ended - began if progress else 0.0
+            account.left = left.reasons
+            self.carries[worker.id] = replace(
+                its,
+                looked=ended,
+                due=ended + left.pause(ended - began, progress=progress),
+                progress=ended if progress else its.progress,
+                looks=0 if progress else its.looks + 1,
+                soon=left.soon + left.late,
+                restless=left.restless,
+                staying=left.staying,
+            )
+
+    def _front(self, process: Process, front: Front, account: Account, left: _Left) -> None:
+        began = self._now()
+        held, asked = self._held(process, front), _now_ms()
+        with _Page(process) as marks:
+            ready: defaultdict[tuple[int, ...], list[_Ready]] = defaultdict(list)
+            for one in held:
+                # Read after the kernel was asked: a mark that has changed meanwhile is too young.
+                mark = marks.of(one, asked)
+                why = kept.left(one.seen, mark)
+                if why is None:
+                    ready[one.pids].append(_Ready(one, mark, asked))
+                else:
+                    left.add(why, mark)
+            targets = front.takers()
+            # No shorter than it takes to list them.
+            limit = max(self._now() + _STEP_SECONDS, 2 * self._now() - began)
+            for owners, those in ready.items():
+                waiting = deque(those)
+                while waiting and self._now() < limit:
+                    self._batch(marks, owners, waiting, targets, account, left)
+                left.late += len(waiting)
+
+    def _held(self, process: Process, front: Front) -> list[_Held]:
+        """The connections at this address that the worker has accepted."""
+        numbers: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        for pid in process.tree(LOOKED_AT):
+            for inode, number in proc.sockets(pid).items():
+                numbers[inode].append((pid, number))
+        group = self._observer.snapshot(front.bind.address, Part.CONNECTIONS)
+        return [
+            _Held(one, who, tuple(numbers[one.inode]))
+            for one in group.connections
+            if one.inode in numbers and (who := page.peer(*one.peer)) is not None
+        ]
+
+    def _batch(
+        self,
+        marks: _Page,
+        owners: Collection[int],
+        waiting: deque[_Ready],
+        targets: Sequence[socket.socket],
+        account: Account,
+        left: _Left,
+    ) -> None:
+        """One stop of the owners.  What there was no time for waits on.
+
+        What a worker says while it stands still is true until it goes on.
+        """
+        assert self._carrier is not None
+        with ExitStack() as taken:
+            asked: dict[Wish, _Check] = {}
+            while waiting and len(asked) < _MOST:
+                one = waiting.popleft()
+                connection = _duplicate(one.held)
+                if connection is None:
+                    left.add(Left.GONE, one.mark)
+                    continue
+                check = _Check(one, marks)
+                wish = Wish(taken.enter_context(connection), check, unread=True)
+                asked[wish] = check
+            reports = self._carrier.batch(list(asked), targets, owners) if asked else []
+            later = []
+            for report in reports:
+                check = asked[report.wish]
+                if report.later:
+                    later.append(check.one)
+                elif report.pending:
+                    self._pending[report.wish] = account
+                elif report.refused is not None:
+                    left.add(check.changed or report.refused, check.one.mark)
+                else:
+                    account.note(report)
+            waiting.extendleft(reversed(later))
+
+    @property
+    def due(self) -> float:
+        """When ``settle`` has something to do; infinity for never."""
+        due = self._carrier.due if self._carrier is not None else None
+        return math.inf if due is None else due
+
+    def settle(self) -> None:
+        """Find out what became of connections whose listener had no room.  Raises KernelError."""
+        if self._carrier is not None and self._now() >= self.due:
+            for report in self._carrier.settle():
+                self._pending.pop(report.wish, self.account).note(report)
+
+    def follow_interfaces(self) -> None:
+        """Look for new ones, once a second.  Raises KernelError."""
+        if self._carrier is not None:
+            self._carrier.follow_interfaces()
+
+    def close(self) -> None:
+        """Take the programs away; twice is no error."""
+        if self._carrier is not None:
+            self._carrier.close()
+            self._carrier = None
+
+
+def refuse_impossible(settings: Settings) -> None:
+    """Raise NotSupported if carrying was asked for and does not work here: one is carried."""
+    if settings.carry in {"off", "auto"}:
+        return
+    trial = try_carry()
+    if trial.error:
+        raise NotSupported(
+            f"--carry {settings.carry}",
+            "Linux 6.9 or later with CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_NET_RAW",
+            trial.error,
+        )
+
+
+class _Page:
+    """A worker's page, open for reading; what it says of the peers of connections."""
+
+    def __init__(self, process: Process) -> None:
+        self._file = process.page()
+        header = b"" if self._file is None else os.pread(self._file, page.HEADER_BYTES, 0)
+        self.there = page.present(header)
+        self._key = page.key_of(header)
+
+    def of(self, held: _Held, now: int) -> Mark | None:
+        """What the connection's owners say of it; busy if one of them says so."""
+        if self._file is None or not self.there:
+            return None
+        found = []
+        for pid in held.pids:
+            where = page.place(self._key, held.who, pid)
+            bucket = os.pread(self._file, page.BUCKET_BYTES, where.start)
+            if (mark := page.said(bucket, where, now)) is not None:
+                found.append(mark)
+        return min(found, key=lambda mark: mark.says, default=None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def _marks(process: Process) -> bool:
+    with _Page(process) as found:
+        return found.there
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+@dataclass(slots=True)
+class _Check:
+    """Asked while the owners stand still: the mark must be the same as before."""
+
+    one: _Ready
+    marks: _Page
+    changed: Left | None = None
+
+    def __call__(self) -> Refusal | None:
+        mark = self.marks.of(self.one.held, self.one.asked)
+        if mark == self.one.mark:
+            return None
+        self.changed = kept.changed(mark)
+        return Refusal.OWED
+
+
+def _duplicate(held: _Held) -> socket.socket | None:
+    """The caller's to close; None if it is gone.  Raises KernelError."""
+    for pid, number in held.owners:
+        try:
+            taken = pidfd.duplicate_socket(pid, number)
+        except KernelError as error:
+            if error.errno in GONE:
+                continue
+            raise
+        if sockopt.cookie(taken) == held.seen.cookie:
+            return taken
+        taken.close()
+    return None

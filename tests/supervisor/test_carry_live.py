@@ -1,0 +1,115 @@
+"""Kept connections over restarts: the same socket of the client, answered by the next workers."""
+
+from __future__ import annotations
+
+import random
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from tests.supervisor.instance import ADDRESS, PATIENCE, Instance, wait_until
+
+from segue.address import Address
+from segue.probe.exchange import http
+from segue.probe.http1 import ResponseReader
+
+pytestmark = [pytest.mark.root, pytest.mark.kernel("6.9")]
+
+BIN = Path(sys.executable).parent
+QUIET = ("--log-level", "warning")
+UVICORN = (str(BIN / "uvicorn"), "--fd", "{fd}", *QUIET, "--timeout-keep-alive", "60")
+GTHREAD = (
+    str(BIN / "gunicorn"), "--bind", "fd://{fd}", "--no-control-socket", *QUIET, "--threads", "8",
+    "--keep-alive", "60",
+)  # fmt: skip
+ASGI, WSGI = "examples.draining:app", "examples.draining:wsgi"
+SERVERS = {"uvicorn": (*UVICORN, ASGI), "gunicorn": (*GTHREAD, WSGI)}
+WHERE = Address.parse(ADDRESS)
+
+
+@dataclass
+class Client:
+    """One that keeps its connection, and never makes another."""
+
+    pauses: random.Random
+    connection: socket.socket = field(init=False)
+    answers: int = 0
+    pids: list[str] = field(default_factory=list)
+    failed: str = ""
+
+    def __post_init__(self) -> None:
+        self.connection = socket.create_connection((WHERE.host, WHERE.port), timeout=PATIENCE)
+
+    def ask(self) -> None:
+        """One request, and its whole answer on the same connection."""
+        self.connection.sendall(http(ADDRESS, keep_alive=True).request)
+        reader = ResponseReader()
+        while not reader.complete:
+            data = self.connection.recv(4096)
+            assert data, "closed by the server"
+            reader.feed(data)
+        assert reader.status == 200
+        assert reader.reusable, "told to go"
+        pid = reader.field(b"x-pid").decode()
+        self.answers += 1
+        if self.pids[-1:] != [pid]:
+            self.pids.append(pid)
+
+    def run(self, over: threading.Event) -> None:
+        """Ask, and pause as a person or a balancer does."""
+        try:
+            while not over.wait(self.pauses.random() * 0.4):
+                self.ask()
+        except (AssertionError, OSError) as error:
+            self.failed = f"{type(error).__name__}: {error} after {self.answers}, {self.pids}"
+
+
+@contextmanager
+def kept(count: int) -> Iterator[list[Client]]:
+    """So many clients at work, until the end of the block."""
+    over = threading.Event()
+    clients = [Client(random.Random(number)) for number in range(count)]
+    threads = [threading.Thread(target=one.run, args=(over,)) for one in clients]
+    for one in threads:
+        one.start()
+    try:
+        yield clients
+    finally:
+        over.set()
+        for one in threads:
+            one.join()
+        for client in clients:
+            client.connection.close()
+
+
+def answered_again(clients: list[Client]) -> None:
+    """Each, or it has failed."""
+    before = [client.answers for client in clients]
+    for client, count in zip(clients, before, strict=True):
+        wait_until(lambda: client.failed or client.answers > count + 1, "an answer")  # noqa: B023
+
+
+def prepared(one: Instance) -> None:
+    """The supervisor has seen the middleware."""
+    wait_until(lambda: "will be carried" in one.said(), "the middleware is seen")
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_no_client_notices_five_restarts(netns: int, tmp_path: Path, server: str) -> None:
+    """Not one connection is closed, or told to go; each is answered by every generation."""
+    with Instance(tmp_path, "--carry", "app", command=SERVERS[server]) as one:
+        one.wait_serving()
+        with kept(30) as clients:
+            wait_until(lambda: all(client.answers for client in clients), "all are answered")
+            prepared(one)
+            for generation in range(2, 7):
+                assert one.ask("restart")["exit"] == 0, one.said()
+                one.wait_serving(generation)
+                answered_again(clients)
+        assert not [client.failed for client in clients if client.failed], one.said()
+        assert all(len(client.pids) == 6 for client in clients), [c.pids for c in clients]
