@@ -89,7 +89,7 @@ class SockDiag(Closing):
                 raise
             # The kernel loads its module by itself where there is one and it may.
             needs = "the kernel module tcp_diag (CONFIG_INET_TCP_DIAG): install it, or modprobe it"
-            raise NotSupported("listing TCP sockets", needs, error.name) from error
+            raise NotSupported("listing TCP sockets", needs, f"none ({error.name})") from error
 
     def listeners(self, port: int | None, family: int) -> list[Entry]:
         """Sockets in TCP_LISTEN, with their drops; about 0.1 ms."""
