@@ -166,6 +166,17 @@ def test_any_tcp_service(netns: int, capsys: pytest.CaptureFixture[str]) -> None
         assert found(capsys)["counts"] == {"eof": 20}
 
 
+@pytest.mark.parametrize("more", [(), ("--hold", "0.01"), ("--send", "x", "--expect", "x")])
+def test_that_nothing_is_asked_is_said(
+    netns: int, more: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of HOST:PORT alone, which one may take for a URL; not of who says what to do there."""
+    with serving(lambda sock, _: sock.sendall(sock.recv(1))):
+        assert main(["probe", f"127.0.0.1:{PORT}", "--count", "2", *more]) == 0
+    said = capsys.readouterr().err
+    assert (f"asked nothing: http://127.0.0.1:{PORT}/ gets requests" in said) == (not more)
+
+
 def test_a_banner_does_not_end_a_hold(netns: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Bytes that come while the connection is held are read, and the hold goes on."""
     ends = []

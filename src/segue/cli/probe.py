@@ -125,6 +125,12 @@ def probe(target: str, **given: Any) -> int:
     session = Session(found, settings, during, given["settle"], ask=status_at(found))
     if given["check"]:
         first_look(settings, found)
+    if not found.http and not any(given[name] for name in ("send", "expect", "hold")):
+        tell(
+            f"segue: {target} is only connected to, and asked nothing: http://{target}/ gets"
+            " requests; other services, --send and --expect",
+            err=True,
+        )
     report = _run(session)
     _tell(report, given)
     if report.interrupted:
