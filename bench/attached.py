@@ -21,6 +21,11 @@ class Attached:
         self.port, self.flags = port, flags
         self.directory = ""
 
+    @property
+    def pid(self) -> int:
+        """The process of ``segue attach``."""
+        return self._process.pid
+
     def ask(self, verb: str, **more: Any) -> dict[str, Any]:
         """One order to its end.  Raises RuntimeError when it is refused."""
         answer = converse(f"{self.directory}/bench.sock", {"do": verb, **more}, lambda _: None)

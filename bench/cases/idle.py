@@ -1,12 +1,13 @@
-"""What the supervisor itself costs: 64 workers, its memory and its share of a core."""
+"""What Segue itself costs over 64 workers or listeners: its memory and its share of a core."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 
+from bench.attached import Attached
 from bench.case import Case, Sample, Tally
-from bench.harness import Load, Segue, free_port, steady
+from bench.harness import Load, Segue, Server, free_port, steady
 from bench.rounds import told
 from bench.table import Column, Row
 from bench.usage import cpu_seconds, resident_bytes
@@ -18,16 +19,33 @@ _WORKER = (
     f"while True: c, _ = s.accept(); c.sendall({_ANSWER}); c.close()"
 )
 
+# All listeners of the group, in one process.
+_LISTENERS = (
+    "import select, socket, sys; port, number = map(int, sys.argv[1:]); group = []\n"
+    "for _ in range(number):\n"
+    " s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)\n"
+    " s.bind(('127.0.0.1', port)); s.listen(); group.append(s)\n"
+    "while True:\n"
+    " for s in select.select(group, [], [])[0]:\n"
+    f"  c, _ = s.accept(); c.sendall({_ANSWER}); c.close()"
+)
+
 
 def measure(
     *, workers: int = 64, seconds: float = 10.0, repetitions: int = 3, rate: int = 200
 ) -> list[Row]:
-    """With and without looks for stalls, at rest and under a light load; so many times each."""
+    """With and without looks for stalls, at rest and under a light load; so many times each.
+
+    And ``segue attach``, at rest.
+    """
     tally = Tally()
     for load in (0, rate):
         for rescue, title in (("30ms", "segue run"), ("off", "segue run --rescue off")):
             name = f"{title}, {workers} workers, {f'{load} connections/s' if load else 'at rest'}"
             _look(tally, name, rescue, load, workers, seconds, repetitions)
+    _look_attached(
+        tally, f"segue attach, {workers} listeners, at rest", workers, seconds, repetitions
+    )
     return tally.rows()
 
 
@@ -48,22 +66,35 @@ def _look(
         if rate:
             load = Load(server.port, "--rate", str(rate))
             stack.callback(load.stop)
-        pid = server.process.pid
-        for _ in range(repetitions):
-            before, begun = cpu_seconds(pid), time.monotonic()
-            with steady(seconds):
-                pass
-            used = (cpu_seconds(pid) - before) / (time.monotonic() - begun)
-            resident = resident_bytes(pid) / 1e6
-            tally.add(name, Sample({"resident_mb": resident, "core_percent": 100 * used}, {}))
-            told(name, Sample({"core_percent": 100 * used}, {}))
+        _use(tally, name, server.process.pid, seconds, repetitions)
+
+
+def _look_attached(
+    tally: Tally, name: str, listeners: int, seconds: float, repetitions: int
+) -> None:
+    port = free_port()
+    command = ["python3", "-S", "-E", "-c", _LISTENERS, str(port), str(listeners)]
+    with Server(command, port), Attached(port) as group:
+        group.wait_ready(listeners)
+        _use(tally, name, group.pid, seconds, repetitions)
+
+
+def _use(tally: Tally, name: str, pid: int, seconds: float, repetitions: int) -> None:
+    for _ in range(repetitions):
+        before, begun = cpu_seconds(pid), time.monotonic()
+        with steady(seconds):
+            pass
+        used = (cpu_seconds(pid) - before) / (time.monotonic() - begun)
+        resident = resident_bytes(pid) / 1e6
+        tally.add(name, Sample({"resident_mb": resident, "core_percent": 100 * used}, {}))
+        told(name, Sample({"core_percent": 100 * used}, {}))
 
 
 CASE = Case(
     "idle",
     "What the supervisor costs",
     "64 workers that have nothing to do, or 200 new connections a second among them, so that it"
-    " looks for stalls all the time; three times 10 s.",
+    " looks for stalls all the time; three times 10 s. And 64 listeners that segue attach follows.",
     measure,
     (Column("resident_mb", "resident MB"), Column("core_percent", "% of a core", digits=2)),
 )

@@ -131,7 +131,7 @@ def show(status: Status, console: Console) -> None:
         for stranger in front.strangers:
             console.print(f"  also listens and is left alone: {cell(stranger)}", style="yellow")
     if status.cut:
-        console.print(f"{status.cut} accepted connection(s) were cut so far", style="red")
+        console.print(f"{status.cut} connection(s) were cut so far", style="red")
 
 
 def carrying(status: Status) -> list[tuple[str, str]]:
