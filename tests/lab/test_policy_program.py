@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +22,7 @@ FOUR = Path(
 )
 SIX = Path(ipaddress.ip_address("fd00::1").packed + ipaddress.ip_address("fd00::2").packed, PORTS)
 NEW = Question(hash=7, path=FOUR, cookie=11, length=20, flags=2)
-CHILD = replace(NEW, migrating=State.ESTABLISHED, migrating_cookie=99, length=0, flags=0)
+CHILD = NEW._replace(migrating=State.ESTABLISHED, migrating_cookie=99, length=0, flags=0)
 
 
 @pytest.mark.parametrize("path", [FOUR, SIX])
@@ -31,7 +30,7 @@ def test_what_leaves_a_listener_goes_where_it_is_sent(path: Path) -> None:
     """By the cookie of the one in that slot; nowhere while the policy knows of no successor."""
     program = PolicyProgram(named("by_cookie"))
     program.cookies.update({0: 11, 3: 33})
-    asked = replace(CHILD, path=path)
+    asked = CHILD._replace(path=path)
     assert program(NEW) is SkAction.PASS
     assert program(asked) is SkAction.DROP
     program.put("successors", 11, 3)

@@ -82,7 +82,7 @@ def test_without_the_switch_a_child_is_reset_at_once() -> None:
     assert peer.said() == ["RST"]
 
 
-MENDED = Profile("mended", LINUX.differences & ~Difference.FAST_OPEN_SLOT_STAYS)
+MENDED = Profile("mended", LINUX.differences - {Difference.FAST_OPEN_SLOT_STAYS})
 
 
 @pytest.mark.parametrize(

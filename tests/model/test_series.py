@@ -210,7 +210,7 @@ def test_nobody_is_told_of_a_queue_that_was_linked_over(profile: Profile) -> Non
 
 def test_linux_without_its_mend_wakes_nobody_either() -> None:
     """A kernel with CVE-2026-46015 is a profile, too."""
-    bench = switched_on(Profile("deaf", LINUX.differences & ~Difference.TARGET_IS_WOKEN))
+    bench = switched_on(Profile("deaf", LINUX.differences - {Difference.TARGET_IS_WOKEN}))
     old = bench.listener()
     Peer(bench).connect()
     new = bench.listener()
@@ -222,7 +222,7 @@ def test_linux_without_its_mend_wakes_nobody_either() -> None:
 
 def test_a_series_that_wakes() -> None:
     """The queue as a whole: one word for all of it, and none for an empty one."""
-    bench = switched_on(Profile("woken", SERIES.differences | Difference.TARGET_IS_WOKEN))
+    bench = switched_on(Profile("woken", SERIES.differences | {Difference.TARGET_IS_WOKEN}))
     old = bench.listener()
     for _ in range(3):
         Peer(bench).connect()

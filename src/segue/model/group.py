@@ -61,7 +61,9 @@ class Group:
 
     def migrates(self, profile: Profile, switch: int) -> bool:
         """Something may move at this instant; ``switch`` is tcp_migrate_req."""
-        on = bool(switch) if Difference.SWITCH_IS_READ_AT_CLOSE in profile else self.switch
+        on = bool(switch)
+        if on is not self.switch and Difference.SWITCH_IS_READ_AT_CLOSE not in profile:
+            on = self.switch
         if on or Difference.PROGRAM_IS_A_SWITCH not in profile:
             return on
         return self.program is not None and self.program.migrates

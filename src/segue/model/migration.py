@@ -11,7 +11,6 @@ closed section exists, and why both the switch then and the switch now matter.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import inf
 
 from segue.model import output, removal, whole_queue
@@ -25,6 +24,7 @@ from segue.model.request import Request
 from segue.model.states import State
 
 SUCCESS, FAILURE = "TCPMigrateReqSuccess", "TCPMigrateReqFailure"
+_HASH_OF_LISTENER = 0  # sk_hash is of connections
 # States in which a peer must be told that its connection is gone (tcp_need_reset).
 _NEED_RESET = frozenset(
     {State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT1, State.FIN_WAIT2, State.SYN_RECV}
@@ -46,7 +46,8 @@ def stop(net: Net, listener: Listener) -> None:
         while listener.queue:
             _move_child(net, listener, listener.queue.popleft())
     elif heir is not None:
-        heir = group.select_for_migration(_nothing_seen(listener), net.profile, heir)
+        question = Question(_HASH_OF_LISTENER, None, listener.cookie)
+        heir = group.select_for_migration(question, net.profile, heir)
         if heir is not None:
             whole_queue.move(net, listener, heir)
     if heir is not None and Difference.FAST_OPEN_PENALTY_ENDS not in net.profile:
@@ -56,11 +57,6 @@ def stop(net: Net, listener: Listener) -> None:
         net.events.append(Moved(child.cookie, child.state, listener.cookie, None))
         _forget_child(net, child)
     removal.take_penalties(listener)  # those that did not move end here
-
-
-def _nothing_seen(listener: Listener) -> Question:
-    """What the series asks: no packet, and the hash of a listener, which is 0."""
-    return Question(0, None, listener.cookie)
 
 
 def target_for(
@@ -81,14 +77,14 @@ def target_for(
         return None
     found = None
     if group.migrates(net.profile, net.sysctls.tcp_migrate_req):
-        question = _nothing_seen(listener)
-        if Difference.HASH_IS_THE_REQUESTS in net.profile:
-            question = replace(question, hash=number)
+        if Difference.HASH_IS_THE_REQUESTS not in net.profile:
+            number = _HASH_OF_LISTENER
         if Difference.TOLD_WHAT_MIGRATES in net.profile:
             question = Question(
-                question.hash, migrating.path, listener.cookie, state, migrating.cookie, length,
-                flags,
-            )  # fmt: skip
+                number, migrating.path, listener.cookie, state, migrating.cookie, length, flags
+            )
+        else:
+            question = Question(number, None, listener.cookie)
         found = group.select_for_migration(question, net.profile)
     if found is None:
         failed(net)

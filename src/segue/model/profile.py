@@ -8,10 +8,10 @@ the model knows only these names.  So a profile of any other set can be made.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, Flag, auto
+from enum import Enum, auto
 
 
-class Difference(Flag):
+class Difference(Enum):
     """What Linux does otherwise than the series.  The patch is named from which it departs."""
 
     # 2/8: a group remembers tcp_migrate_req from the moment it was made (reuseport_alloc).  Linux
@@ -80,13 +80,13 @@ class Profile:
     """A name and the differences that are in force."""
 
     name: str
-    differences: Difference
+    differences: frozenset[Difference]
 
     def __contains__(self, difference: Difference) -> bool:
         return difference in self.differences
 
 
-SERIES = Profile("series", Difference(0))
-LINUX = Profile("linux", ~Difference(0))
+SERIES = Profile("series", frozenset())
+LINUX = Profile("linux", frozenset(Difference))
 # Seen on 7.3.4: a migrated Fast Open child is counted at its new listener.
-LINUX_7_3 = Profile("linux-7.3", ~Difference.FAST_OPEN_SLOT_STAYS)
+LINUX_7_3 = Profile("linux-7.3", LINUX.differences - {Difference.FAST_OPEN_SLOT_STAYS})

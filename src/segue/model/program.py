@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 from segue.model.arrival import Path
 from segue.model.states import State
@@ -17,8 +18,7 @@ class SkAction(Enum):
     DROP = auto()  # refuse a new connection; cancel a migration
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """What the program sees (struct sk_reuseport_md).
 
     ``cookie`` is of the listener that is asked for: when something migrates, the one that is
