@@ -54,7 +54,7 @@ def test_a_story_is_written_down_packet_by_packet() -> None:
     assert replay("listen A\n syn c\n accept A x\n ack c", ModelSide()) == [
         "listen A",
         "syn c",
-        "  c < SYN ACK seq +0 ack +1 win 65160 mss 1460 scale 7 sack True stamps",
+        "  c < SYN ACK seq +0 ack +1 win 65160 mss 1460 scale 7 sack True stamps +0",
         "accept A x",
         "  = EAGAIN",
         "ack c",

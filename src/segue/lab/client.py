@@ -7,6 +7,7 @@ numbers, the stamp to echo and a Fast Open cookie.
 from __future__ import annotations
 
 import ipaddress
+import zlib
 
 from segue.errors import UsageError
 from segue.lab.sides import PORT, SERVERS
@@ -22,6 +23,8 @@ _ADDRESSES = {
     for version in (4, 6)
 }
 _STAMP = 1000
+_WINDOW = 500
+_SHORT = 32  # a longer text is told by its length and a checksum
 _WRONG = b"nobody's"  # as long as a cookie is
 
 
@@ -42,6 +45,7 @@ class Client:
         self._offer = Options(mss=1460, window_scale=7, sack_permitted=True, stamps=(_STAMP, 0))
         self._first, self.seq, self._ack, self._theirs = 7000, 7000, 0, 0
         self._seen, self._echo = 0, 0
+        self.window, self.stamp, self.claim = _WINDOW, _STAMP, 0
 
     def offer(self, words: list[str]) -> None:
         """What its SYN is to say, and nothing else (segue.lab.stories has the words)."""
@@ -66,10 +70,11 @@ class Client:
         """Its next segment."""
         said = self._offer
         if flags != SYN:
-            said = Options(stamps=(_STAMP, self._echo)) if said.stamps else Options()
+            said = Options(stamps=(self.stamp, self._echo)) if said.stamps else Options()
         addresses = _ADDRESSES[self._version]
+        ack, self.claim = (self._ack + self.claim) & _MASK if flags & ACK else 0, 0
         made = tcp.emit(
-            addresses, self.ports, self.seq & _MASK, self._ack if flags & ACK else 0, flags, 500,
+            addresses, self.ports, self.seq & _MASK, ack, flags, self.window,
             options.emit(said), payload,
         )  # fmt: skip
         self.seq += len(payload) + bool(flags & (SYN | FIN))
@@ -89,7 +94,7 @@ class Client:
             self._ack = end
         news = segment.ack != self._seen
         self._seen = segment.ack if flags & ACK else self._seen
-        if flags == ACK and not size and news:
+        if flags == ACK and not size and news and not found.sack:
             # Nor is its stamp echoed: it may be what a SYN cookie's options are read from again.
             return None
         if found.stamps is not None:
@@ -103,17 +108,26 @@ class Client:
         names = str(segment).split(" ", 3)[3].split(" seq")[0]
         # The answer to a segment without a connection has no number of one: RST with ACK says zero.
         known = self._theirs and (segment.seq or not flags & RST)
+        if size > _SHORT:
+            names = names.replace("PSH ", "")  # which of several segments has it is free
         words = [names, f"seq +{(segment.seq - self._theirs) & _MASK}" if known else ""]
         words.append(f"ack +{(segment.ack - self._first) & _MASK}" if flags & ACK else "")
         if size:
-            words.append(repr(bytes(segment.payload)))
+            text = bytes(segment.payload)
+            words.append(repr(text) if size <= _SHORT else f"{size} bytes {zlib.crc32(text):08x}")
         if flags & SYN:
             words.append(
                 f"win {segment.window} mss {found.mss} scale {found.window_scale}"
                 f" sack {found.sack_permitted}"
             )
-        words.append("stamps" if found.stamps else "")
-        words.append(f"sack {len(found.sack)}" if found.sack else "")
+        if found.stamps is not None:
+            words.append(f"stamps +{(found.stamps[1] - _STAMP) & _MASK}")
+        if found.sack:
+            ranges = (
+                f"{(low - self._first) & _MASK}-{(high - self._first) & _MASK}"
+                for low, high in found.sack
+            )
+            words.append(f"sack {' '.join(ranges)}")
         if found.fast_open is not None:
             words.append(f"cookie of {len(found.fast_open)}")
         return " ".join(word for word in words if word)

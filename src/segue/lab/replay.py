@@ -1,15 +1,18 @@
 """A story is replayed on Linux or on the model, and what is seen is written down so that it can be
 compared.
 
-Free, and so not written down: initial sequence numbers, the values of timestamps and of Fast Open
-cookies, windows after the SYN-ACK's, identifications; in what order the timers of several clients
-fire during a wait; and an ACK by itself that acknowledges something new, since when it is sent, and
-whether with data, is the receiver's choice (RFC 9293, 3.8.6.3).
+Free, and so not written down: initial sequence numbers, the values of timestamps (but which stamp
+of the client is echoed is), those of Fast Open cookies, windows after the SYN-ACK's,
+identifications; which of several long segments has PSH; in what order the timers of several
+clients fire during a wait; and an ACK by itself that acknowledges something new and has no SACK
+range, since when it is sent, and whether with data, is the receiver's choice (RFC 9293, 3.8.6.3).
 """
 
 from __future__ import annotations
 
 import errno
+import socket
+import zlib
 from itertools import count
 
 from segue.errors import UsageError
@@ -37,7 +40,7 @@ def replay(story: str, side: Side) -> list[str]:
             free.add(words[0])
         elif verb == "option":
             set_to.setdefault(words[0], {})[words[1]] = int(words[2])
-        elif verb in ("offer", "skip") or verb in SEGMENTS:
+        elif verb in _SETTINGS or verb in SEGMENTS:
             if words[0] not in clients:
                 clients[words[0]] = Client(next(ports), side.version, jar)
             speaker = clients[words[0]]
@@ -45,8 +48,10 @@ def replay(story: str, side: Side) -> list[str]:
                 speaker.offer(words[1:])
             elif verb == "skip":
                 speaker.seq += int(words[1])
+            elif verb in _SETTINGS:
+                setattr(speaker, verb, int(words[1]))
             else:
-                payload = words[1].encode() if len(words) > 1 else b""
+                payload = _text(words[1]) if len(words) > 1 else b""
                 side.packet(speaker.packet(SEGMENTS[verb], payload))
         else:
             seen += _call(side, verb, words, set_to)
@@ -57,7 +62,22 @@ def replay(story: str, side: Side) -> list[str]:
 
 
 # The verbs of a story with which a client sends.
-SEGMENTS = {"syn": SYN, "ack": ACK, "data": ACK | PSH, "fin": ACK | FIN, "rst": RST}
+SEGMENTS = {
+    "syn": SYN, "ack": ACK, "data": ACK | PSH, "fin": ACK | FIN, "rst": RST,
+    "synfin": SYN | FIN, "rstack": RST | ACK,
+}  # fmt: skip
+# Those with which it only says what it will send.
+_SETTINGS = ("offer", "skip", "claim", "window", "stamp")
+_SHORT = 32  # what is longer is told by its length and a checksum
+_SIDES = {"read": socket.SHUT_RD, "write": socket.SHUT_WR}
+
+
+def _text(word: str) -> bytes:
+    """What a story sends: the word, or as many bytes as it says, all of which differ nearby."""
+    if not word.startswith("@"):
+        return word.encode()
+    size = int(word[1:])
+    return b"".join(b"%08d" % at for at in range(0, size, 8))[:size]
 
 
 def _call(side: Side, verb: str, words: list[str], set_to: dict[str, dict[str, int]]) -> list[str]:
@@ -76,15 +96,17 @@ def _call(side: Side, verb: str, words: list[str], set_to: dict[str, dict[str, i
         elif verb == "woken":
             return [f"  = {'woken' if side.woken(words[0]) else 'not woken'}"]
         elif verb == "shutdown":
-            side.shutdown(words[0])
+            side.shutdown(words[0], _SIDES[words[1]] if len(words) > 1 else socket.SHUT_RDWR)
         elif verb == "close":
             side.close(words[0])
         elif verb == "accept":
             side.accept(words[0], words[1])
         elif verb == "read":
-            return [f"  = {side.read(words[0])!r}"]
+            data = side.read(words[0])
+            short = len(data) <= _SHORT
+            return [f"  = {data!r}" if short else f"  = {len(data)} bytes {zlib.crc32(data):08x}"]
         elif verb == "write":
-            side.write(words[0], words[1].encode())
+            side.write(words[0], _text(words[1]))
         else:
             raise UsageError(f"no story has the verb {verb!r}")
     except KeyError as error:

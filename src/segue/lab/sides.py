@@ -70,8 +70,8 @@ class Side(Protocol):
     def listen(self, name: str, backlog: int, set_to: dict[str, int]) -> None:
         """Make a listener, if there is none of that name, and let it listen."""
 
-    def shutdown(self, name: str) -> None:
-        """Of a listener."""
+    def shutdown(self, name: str, how: int) -> None:
+        """Of a listener, or of one side of a connection."""
 
     def close(self, name: str) -> None:
         """Of anything."""
@@ -162,10 +162,13 @@ class ModelSide:
         if self._policy_program is not None and name in self._slots:
             self._policy_program.cookies.pop(self._slots[name], None)
 
-    def shutdown(self, name: str) -> None:
-        """Of a listener."""
+    def shutdown(self, name: str, how: int) -> None:
+        """Of a listener, or of one side of a connection."""
         self._leave(name)
-        self._host.shutdown(self._now, self._named[name])
+        self._host.shutdown(
+            self._now, self._named[name],
+            receive=how != socket.SHUT_WR, send=how != socket.SHUT_RD,
+        )  # fmt: skip
 
     def close(self, name: str) -> None:
         """Of anything."""
@@ -285,10 +288,10 @@ class KernelSide:
             self._loaded.maps["sockets"].update(key, encode_socket(number))
             self._members.add(name)
 
-    def shutdown(self, name: str) -> None:
-        """Of a listener."""
+    def shutdown(self, name: str, how: int) -> None:
+        """Of a listener, or of one side of a connection."""
         self._members.discard(name)
-        self._named[name].shutdown(socket.SHUT_RDWR)
+        self._named[name].shutdown(how)
 
     def close(self, name: str) -> None:
         """Of anything."""

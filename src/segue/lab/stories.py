@@ -7,6 +7,7 @@ names; all listeners are at one address, with SO_REUSEPORT.
     listen L [BACKLOG]      a new listener, or one that was shut down, or a new backlog
     option L NAME VALUE     of a listener to be: before its first ``listen``
     close L|X               shutdown L
+    shutdown X read|write   one side of a connection
     program L POLICY [select]   for the group of L: by name (segue.lab.policies); ``select``
                             attaches it for new connections alone
     send L M                what leaves L is to go to M, where the policy is ``by_cookie``
@@ -14,13 +15,18 @@ names; all listeners are at one address, with SO_REUSEPORT.
     accept L X              the oldest child, as X
     read X                  write X TEXT
     syn C [TEXT]            ack C          data C TEXT     fin C     rst C
+    synfin C                rstack C       with two flags
     offer C [WORD ...]      before its ``syn``, which then has these options alone: ``mss=NUMBER``,
                             ``scale=NUMBER``, ``sack``, ``stamps``, and ``cookie``, the Fast Open
                             cookie that was given last (if none was, one is asked for), or
                             ``cookie=wrong``
     skip C NUMBER           its next segment is so far on, or, negative, back
+    claim C NUMBER          its next segment acknowledges so much more than it has heard, or less
+    window C NUMBER         what its next segments have in their window field; 500 before
+    stamp C NUMBER          what the clock in its next segments says; 1000 before
     wait SECONDS
     free COUNTER            it is not compared: it depends on the kernel's hash, which has a secret
+A TEXT of @NUMBER is so many bytes.
 """
 
 from __future__ import annotations
@@ -28,6 +34,7 @@ from __future__ import annotations
 from segue.lab.connection_stories import CONNECTION_STORIES
 from segue.lab.handshake_stories import HANDSHAKE_STORIES
 from segue.lab.program_stories import PROGRAM_STORIES
+from segue.lab.segment_stories import SEGMENT_STORIES
 
 STORIES: dict[str, str] = {
     "a queued child goes to a sibling": """
@@ -254,6 +261,7 @@ STORIES: dict[str, str] = {
         """,
     **HANDSHAKE_STORIES,
     **CONNECTION_STORIES,
+    **SEGMENT_STORIES,
     **PROGRAM_STORIES,
 }
 

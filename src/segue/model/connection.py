@@ -15,13 +15,17 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from segue.model.arrival import Path
+from segue.model.durations import TIMEOUT_FALLBACK
 from segue.model.request import STAMPS_SIZE, Request, Terms
 from segue.model.states import Input, State, after
-from segue.wire.seq import Seq, add, before, distance
+from segue.wire.seq import Seq, add, before, distance, later
 
 if TYPE_CHECKING:
     from segue.model.listener import Listener
 
+_MOST_RANGES = 4  # that a receiver remembers (TCP_NUM_SACKS)
+_SMALL_WINDOW = 536  # up to which one segment may fill it (tcp_bound_to_half_wnd)
+_LEAST_SIZE = 48  # TCP_MIN_SND_MSS
 INITIAL_WINDOW = 10  # segments (RFC 6928, TCP_INIT_CWND)
 QUICK_ACKS = 16  # segments that are acknowledged at once (TCP_MAX_QUICKACKS)
 # Pieces kept before their turn: five windows of full segments.  Linux bounds the memory instead
@@ -59,7 +63,8 @@ class Connection:
     incoming: bytearray = field(default_factory=bytearray)
     early: list[tuple[int, bytes]] = field(default_factory=list)  # by distance from ``origin``
     origin: Seq = field(default=Seq(0))
-    latest: Seq = field(default=Seq(0))  # where the last early data began
+    ranges: tuple[tuple[int, int], ...] = ()  # of these, the latest first
+    repeated: tuple[Seq, Seq] | None = None  # what came though we had it, until the peer is told
     offered_edge: Seq = field(default=Seq(0))  # the right edge of the window we offered
     sent_ack: Seq = field(default=Seq(0))
     fin_at: Seq | None = None  # where the peer's first FIN is, if it came early
@@ -67,11 +72,13 @@ class Connection:
     quick: int = QUICK_ACKS
     interactive: bool = False  # the program answers what it reads: ACKs may wait for the answer
     heard_at: float = -inf  # when data last arrived
+    ack_now: bool = False  # something is to be said, if no data says it
     # What goes out.
     outgoing: bytearray = field(default_factory=bytearray)
     fin_wanted: bool = False
     fin_sent: bool = False
     tail: Seq = field(default=Seq(0))  # where the last segment that was new began
+    small: Seq = field(default=Seq(0))  # where the last one that was not full ended
     cwnd: int = INITIAL_WINDOW
     ssthresh: int = 1 << 30
     credit: int = 0  # towards one more segment in cwnd
@@ -83,9 +90,10 @@ class Connection:
     # Time.
     srtt: float | None = None
     rttvar: float = 0.0
-    rto: float = 1.0
+    rto: float = TIMEOUT_FALLBACK
     timed: tuple[Seq, float] | None = None  # a number, and when it was sent for the first time
     backoff: int = 0
+    probes: int = 0  # of a shut window, since the peer was heard last
     retransmit_at: float = inf
     ack_at: float = inf
     end_at: float = inf  # of TIME_WAIT or of an orphan's FIN_WAIT2
@@ -102,6 +110,19 @@ class Connection:
     def segment_size(self) -> int:
         """The most data that fits into a segment beside its options."""
         return max(1, self.terms.mss - (STAMPS_SIZE if self.terms.stamps else 0))
+
+    @property
+    def sending_size(self) -> int:
+        """The same for the next segment: less the SACK ranges that go along, and at most half of
+        the largest window that the peer ever had (tcp_current_mss, tcp_bound_to_half_wnd).
+        """
+        size, most = self.segment_size, self.snd_max_wnd
+        if most < 2 * size and most:
+            half = most // 2 if most > _SMALL_WINDOW else most
+            size = min(size, max(half, _LEAST_SIZE))
+        if self.early and self.terms.sack:
+            size = max(1, size - 4 - 8 * len(self.blocks()))
+        return size
 
     @property
     def end(self) -> Seq:
@@ -134,33 +155,51 @@ class Connection:
         self.sent_ack = self.rcv_nxt
         return value
 
-    def note_early(self, seq: Seq) -> None:
-        """Something came before its turn: the next ACK begins with it."""
-        if not self.early:
-            self.origin = self.rcv_nxt  # so that distances stay small, however long it lives
-        self.latest = seq
+    def note_repeated(self, low: Seq, high: Seq) -> None:
+        """Say with the next segment that this came again (D-SACK, RFC 2883; tcp_dsack_extend)."""
+        if not self.terms.sack:
+            return
+        if self.repeated is None:
+            self.repeated = (low, high)
+            return
+        start, end = self.repeated
+        if not before(end, low) and not before(high, start):
+            self.repeated = (low if before(low, start) else start, later(end, high))
 
-    @property
-    def gaps(self) -> bool:
-        """Something waits for what should have come before it."""
-        return bool(self.early)
-
-    def put_early(self, seq: Seq, data: bytes, *, fin: bool = False) -> tuple[Seq, Seq] | None:
+    def put_early(self, seq: Seq, data: bytes, *, fin: bool = False) -> None:
         """Keep what is not its turn yet, cut to what is not held already; a FIN as one byte more.
 
         Within the window each byte is held once, in ``MOST_EARLY`` pieces: what is more is dropped,
-        as if it had been lost on the way.  Returns the first range of it that was held before, for
-        the peer to be told (tcp_data_queue_ofo).
+        as if it had been lost on the way.  The peer is told of the range that it now belongs to,
+        and first of what of it was held before (tcp_data_queue_ofo).
         """
+        if not self.early:
+            self.origin = self.rcv_nxt  # so that distances stay small, however long it lives
         if fin:
-            end = add(seq, len(data))
-            if self.fin_at is None or before(end, self.fin_at):
-                self.fin_at = end
+            after_data = add(seq, len(data))
+            if self.fin_at is None or before(after_data, self.fin_at):
+                self.fin_at = after_data
             data += b"\0"
         at = distance(self.origin, seq)
-        known = self._held(at, at + len(data))
+        end = at + len(data)
+        known = self._held(at, end)
         self._keep(at, data)
-        return known and (add(self.origin, known[0]), add(self.origin, known[1]))
+        if known is not None:
+            self.note_repeated(add(self.origin, known[0]), add(self.origin, known[1]))
+        if self._held(at, end) == (at, end):
+            self._note_range(at, end)
+
+    def _note_range(self, low: int, high: int) -> None:
+        """It comes first, with all that it touches; of more than four the oldest is forgotten
+        (tcp_sack_new_ofo_skb).
+        """
+        rest: list[tuple[int, int]] = []
+        for start, end in self.ranges:
+            if start <= high and low <= end:
+                low, high = min(low, start), max(high, end)
+            else:
+                rest.append((start, end))
+        self.ranges = ((low, high), *rest)[:_MOST_RANGES]
 
     def _held(self, low: int, high: int) -> tuple[int, int] | None:
         """The first range between the two that is held, pieces that touch as one."""
@@ -190,12 +229,21 @@ class Connection:
             place += 1
 
     def join_early(self) -> None:
-        """What was early and is due now is read after the rest, up to the peer's FIN."""
+        """What was early and is due now is read after the rest, up to the peer's FIN.
+
+        Where the first of it overlaps what has come now, the peer is told (tcp_ofo_queue).
+        """
+        if not self.early:
+            return
+        high = distance(self.origin, self.rcv_nxt)
+        first = self._held(0, high)
+        if first is not None:
+            self.note_repeated(add(self.origin, first[0]), add(self.origin, first[1]))
         while self.early and self.rcv_nxt != self.fin_at:
             at, data = self.early[0]
             gap = at - distance(self.origin, self.rcv_nxt)
             if gap > 0:
-                return
+                break
             self.early.pop(0)
             if len(data) + gap > 0:
                 fresh = data[-gap:] if gap else data
@@ -203,16 +251,12 @@ class Connection:
                     fresh = fresh[: distance(self.rcv_nxt, self.fin_at)]
                 self.incoming += fresh
                 self.rcv_nxt = add(self.rcv_nxt, len(fresh))
+        due = distance(self.origin, self.rcv_nxt)
+        self.ranges = tuple(one for one in self.ranges if one[0] > due) if self.early else ()
 
     def blocks(self) -> tuple[tuple[int, int], ...]:
-        """The ranges of what was early, the latest first, at most four (RFC 2018, 4)."""
-        ranges: list[list[int]] = []
-        for at, data in self.early:
-            if ranges and ranges[-1][1] == at:
-                ranges[-1][1] = at + len(data)
-            else:
-                ranges.append([at, at + len(data)])
-        last = distance(self.origin, self.latest)
-        ranges.sort(key=lambda one: not one[0] <= last < one[1])
+        """The ranges of what was early, the latest first, as many as an ACK has room for."""
         most = 3 if self.terms.stamps else 4
-        return tuple((add(self.origin, low), add(self.origin, high)) for low, high in ranges[:most])
+        return tuple(
+            (add(self.origin, low), add(self.origin, high)) for low, high in self.ranges[:most]
+        )

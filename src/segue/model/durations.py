@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 SYNACK_TIMEOUT = 1.0  # TCP_TIMEOUT_INIT (RFC 6298, 2.1)
+TIMEOUT_FALLBACK = 3.0  # where the handshake has not told the round trip (RFC 6298, 5.7)
 RTO_MAX = 120.0
 RTO_MIN = 0.2
 PROBE_MIN = 0.002  # TCP_TIMEOUT_MIN_US

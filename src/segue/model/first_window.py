@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from segue.model.arrival import Arrival
-from segue.model.durations import OUT_OF_WINDOW_PAUSE
+from segue.model.durations import OUT_OF_WINDOW_PAUSE, backed_off
 from segue.model.net import Net
 from segue.model.request import Request
 from segue.wire.options import aligned_stamps
 from segue.wire.seq import Seq, add, before
 from segue.wire.tcp import ACK, RST, SYN
 
+_RECENT = 60.0  # TCP_PAWS_MSL
+
 
 def is_stale(request: Request, arrival: Arrival) -> bool:
-    """Its stamp is older than the SYN's; of a reset that does not count (RFC 7323, 5.2)."""
+    """Its stamp is older than the SYN's.
+
+    Of a reset that counts too, unless the SYN is a minute old, which Linux reckons from the timeout
+    of the SYN-ACK (tcp_paws_reject).
+    """
     stamps = arrival.options.stamps if request.terms.stamps else None
-    if stamps is None or arrival.flags & RST:
+    if stamps is None or (arrival.flags & RST and backed_off(request.timeouts) >= _RECENT):
         return False
     return before(Seq(stamps[0]), Seq(request.ts_recent))
 

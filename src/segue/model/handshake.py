@@ -14,7 +14,6 @@ from segue.model.durations import (
     COOKIE_COUNTS,
     COOKIE_PERIOD,
     OUT_OF_WINDOW_PAUSE,
-    STAMP_TICK,
     backed_off,
 )
 from segue.model.events import Acceptable
@@ -23,11 +22,10 @@ from segue.model.net import Chance, Net
 from segue.model.request import Request, Terms
 from segue.model.states import State
 from segue.wire.seq import add, before
-from segue.wire.tcp import ACK, FIN, RST, SYN
+from segue.wire.tcp import ACK, RST, SYN
 
 _LEAST_RETRIES = 2  # a crowded listener does not go below (reqsk_timer_handler)
 _CROWD = 8
-_OLDEST_ECHO = ((1 << 31) - 1) // 1000  # milliseconds; older ones tell nothing (tcp_rtt_tsopt_us)
 
 
 def arrived(net: Net, request: Request, arrival: Arrival) -> bool:
@@ -41,10 +39,10 @@ def arrived(net: Net, request: Request, arrival: Arrival) -> bool:
     stale = first_window.is_stale(request, arrival)
     # The number of our next byte, and of the peer's.
     seq, first = add(request.iss, 1), add(request.irs, 1)
-    if arrival.seq == request.irs and flags & (SYN | ACK | RST | FIN) == SYN and not stale:
+    if arrival.seq == request.irs and flags & (SYN | ACK | RST) == SYN and not stale:
         _answer_again(net, request)
         return True
-    if flags & ACK and arrival.ack != seq:
+    if flags & (ACK | RST) == ACK and arrival.ack != seq:
         return False
     within = first_window.is_within(request, arrival, first)
     if stale or _alien_echo(request, stamps) or not within:
@@ -121,8 +119,12 @@ def _adopt(net: Net, request: Request, listener: Listener, arrival: Arrival) -> 
     window = arrival.window << request.terms.scale_out
     child = syn.connection(request, listener, State.ESTABLISHED, window)
     net.flows[child.flow] = child
+    child.snd_wl1 = arrival.seq
+    stamps = arrival.options.stamps if request.terms.stamps else None
     if request.sent_at and not request.retransmitted and not request.timeouts:
         output.measure(child, net.now - request.sent_at)
+    elif stamps is not None:
+        output.measure_echo(net, child, stamps[1])
     listener.queue.append(child)
     net.events.append(Acceptable(listener.cookie))
     if arrival.length or arrival.seq != child.rcv_nxt:
@@ -204,11 +206,7 @@ def with_cookie(net: Net, listener: Listener, arrival: Arrival, chance: Chance) 
         ts_offset=chance.stamp_offset,
         due=inf,
     )
-    child = _adopt(net, request, listener, arrival)
-    if stamps is not None:
-        # When the SYN-ACK was sent is not known, but its stamp comes back, though with options in
-        # its low bits, so that it seems older (tcp_ack_update_rtt).
-        behind = (net.stamp(chance.stamp_offset) - stamps[1]) & 0xFFFFFFFF
-        if behind < _OLDEST_ECHO:
-            output.measure(child, max(1, behind) * STAMP_TICK)
+    # When the SYN-ACK was sent is not known, but its stamp comes back, though with options in its
+    # low bits, so that it seems older (tcp_ack_update_rtt).
+    _adopt(net, request, listener, arrival)
     return True

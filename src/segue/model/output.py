@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 
 from segue.model.connection import Connection
-from segue.model.durations import DELAYED_ACK, PROBE_MIN, RTO_MAX, RTO_MIN
+from segue.model.durations import DELAYED_ACK, PROBE_MIN, RTO_MAX, RTO_MIN, STAMP_TICK
 from segue.model.net import Net
 from segue.model.request import Request
 from segue.model.states import CAN_SEND, Input, State
@@ -14,6 +14,7 @@ from segue.wire.seq import Seq, add, before, distance, later
 from segue.wire.tcp import ACK, FIN, PSH, RST, SYN
 
 _UNSCALED = 0xFFFF
+_OLDEST_ECHO = ((1 << 31) - 1) // 1000  # milliseconds
 
 
 def syn_ack(net: Net, request: Request, *, cookie: bool = False) -> None:
@@ -42,20 +43,11 @@ def syn_ack(net: Net, request: Request, *, cookie: bool = False) -> None:
     net.send(request.path, request.iss, taken, SYN | ACK, window, emit(said))
 
 
-def segment(
-    net: Net, connection: Connection, seq: Seq, flags: int, payload: bytes = b"",
-    repeated: tuple[Seq, Seq] | None = None,
-) -> None:  # fmt: skip
-    """One segment with the present acknowledgement and window; no ACK is owed after it.
-
-    ``repeated`` is what the peer sent though we had it (D-SACK, RFC 2883).
-    """
+def segment(net: Net, connection: Connection, seq: Seq, flags: int, payload: bytes = b"") -> None:
+    """One segment with the present acknowledgement and window; no ACK is owed after it."""
     blocks: tuple[tuple[int, int], ...] = ()
-    if connection.terms.sack and (connection.gaps or repeated):
-        blocks = connection.blocks()
-        if repeated is not None:
-            blocks = ((repeated[0], repeated[1]), *blocks)
-        blocks = blocks[: 3 if connection.terms.stamps else 4]
+    if connection.early or connection.repeated is not None:
+        blocks = _said_of_gaps(connection)
     stamp = (net.stamp(connection.ts_offset), connection.ts_recent)
     if blocks:
         said = emit(Options(stamps=stamp if connection.terms.stamps else None, sack=blocks))
@@ -66,18 +58,30 @@ def segment(
     if connection.quick:
         connection.quick -= 1
     connection.ack_at = inf
+    connection.ack_now = False
 
 
-def acknowledge(net: Net, connection: Connection, repeated: tuple[Seq, Seq] | None = None) -> None:
+def _said_of_gaps(connection: Connection) -> tuple[tuple[int, int], ...]:
+    """What came again, which is said once, and what came early."""
+    if not connection.terms.sack:
+        return ()
+    blocks, repeated = connection.blocks() if connection.early else (), connection.repeated
+    if repeated is not None:
+        connection.repeated = None
+        blocks = ((repeated[0], repeated[1]), *blocks)
+    return blocks[: 3 if connection.terms.stamps else 4]
+
+
+def acknowledge(net: Net, connection: Connection) -> None:
     """An ACK by itself, now."""
-    segment(net, connection, connection.snd_nxt, ACK, b"", repeated)
+    segment(net, connection, connection.snd_nxt, ACK)
 
 
 def acknowledge_soon(net: Net, connection: Connection) -> None:
     """An ACK now, or, when the program is likely to answer, a little later."""
     unsaid = distance(connection.sent_ack, connection.rcv_nxt)
     hurried = connection.quick and not connection.interactive
-    if hurried or connection.gaps or unsaid > connection.segment_size:
+    if hurried or connection.early or unsaid > connection.segment_size:
         acknowledge(net, connection)
     elif connection.ack_at == inf:
         # Linux learns how long to wait from data; before the first there is no delay (tcp_fin).
@@ -88,9 +92,7 @@ def transmit(net: Net, connection: Connection) -> None:
     """Send what may be sent of what the program has written, and its FIN after that."""
     if not connection.fin_wanted and (not connection.outgoing or connection.state not in CAN_SEND):
         return
-    size = connection.segment_size
-    end = connection.end
-    limit = min(connection.snd_wnd, connection.cwnd * size)
+    size, end, limit = connection.sending_size, connection.end, connection.snd_wnd
     had = connection.snd_nxt
     while not connection.fin_sent and _in_flight(connection) < connection.cwnd:
         at = connection.snd_nxt
@@ -99,9 +101,14 @@ def transmit(net: Net, connection: Connection) -> None:
         take = min(waiting, size, room)
         last = take == waiting
         fin = last and connection.fin_wanted and room >= 0
-        if not fin and (take <= 0 or not _may_go(connection, take, size, last=last)):
-            break
-        _send_new(net, connection, at, max(take, 0), fin=fin, push=last)
+        if take < size:
+            # What the peer's window cuts goes only after a full segment: else a probe takes it.
+            cut = take <= 0 or (not last and at == had)
+            if not fin and (cut or not _may_be_small(connection)):
+                break
+            take = max(take, 0)
+            connection.small = add(at, take)
+        _send_new(net, connection, at, take, fin=fin, push=last)
     waits = before(connection.snd_una, connection.snd_nxt) or before(connection.snd_nxt, end)
     if connection.retransmit_at == inf and waits:
         restart_timer(net, connection)
@@ -121,23 +128,38 @@ def held_back(net: Net, connection: Connection) -> bool:
     """Send one segment of what waits for ACKs of others; False when there is none that may go."""
     waiting = distance(connection.snd_nxt, connection.end)
     room = connection.snd_wnd - distance(connection.snd_una, connection.snd_nxt)
-    take = min(waiting, connection.segment_size, room)
-    if take <= 0 or connection.fin_sent:
+    take = min(waiting, connection.sending_size)
+    if take <= 0 or take > room or connection.fin_sent:
         return False
     fin = take == waiting and connection.fin_wanted
+    if take < connection.sending_size:
+        connection.small = add(connection.snd_nxt, take)
     _send_new(net, connection, connection.snd_nxt, take, fin=fin, push=take == waiting)
     return True
 
 
-def _may_go(connection: Connection, take: int, size: int, *, last: bool) -> bool:
-    """A small segment waits for ACKs of earlier ones (RFC 9293, 3.7.4), unless TCP_NODELAY."""
-    if take == size:
+def fill(net: Net, connection: Connection) -> bool:
+    """Send as much as a window that is too small has room for; False if it has none."""
+    waiting = distance(connection.snd_nxt, connection.end)
+    take = min(waiting, connection.sending_size, connection.snd_wnd)
+    if take <= 0:
+        return False
+    fin = take == waiting and connection.fin_wanted
+    connection.small = add(connection.snd_nxt, take)
+    _send_new(net, connection, connection.snd_nxt, take, fin=fin, push=True)
+    return True
+
+
+def _may_be_small(connection: Connection) -> bool:
+    """A small segment waits while an earlier *small* one is not acknowledged, unless TCP_NODELAY.
+
+    That is Minshall's form of Nagle's rule (tcp_minshall_check): with the rule of RFC 9293, 3.7.4
+    the end of each answer of some segments would wait for a delayed ACK.  A SYN-ACK in flight is no
+    earlier segment.
+    """
+    if connection.fin_wanted or connection.options.get("TCP_NODELAY"):
         return True
-    if not last:  # the peer's window cuts it: silly unless it is a good part of that window
-        return take * 2 >= connection.snd_max_wnd
-    # A SYN-ACK in flight is no earlier segment (tcp_nagle_check).
-    quiet = distance(connection.snd_una, connection.snd_nxt) == (connection.request is not None)
-    return quiet or connection.fin_wanted or bool(connection.options.get("TCP_NODELAY"))
+    return not connection.flying or not before(connection.snd_una, connection.small)
 
 
 def _send_new(
@@ -162,7 +184,7 @@ def again(net: Net, connection: Connection, at: Seq | None = None) -> None:
     start = distance(connection.base, first)
     held = len(connection.outgoing) - start
     flying = distance(first, connection.snd_nxt) - connection.fin_sent
-    size = min(held, flying, connection.segment_size)
+    size = min(held, flying, connection.sending_size)
     fin = connection.fin_sent and size == held
     payload = bytes(connection.outgoing[start : start + size])
     whole = size in {held, flying}
@@ -179,12 +201,23 @@ def restart_timer(net: Net, connection: Connection) -> None:
 def _patience(connection: Connection) -> float:
     """Until the tail is asked about, or else the timeout (tcp_schedule_loss_probe)."""
     timeout = min(connection.rto * (1 << connection.backoff), RTO_MAX)
+    if connection.snd_una == connection.snd_nxt:
+        return timeout  # of a probe of the window
     if not connection.terms.sack or connection.probed or connection.backoff:
         return timeout
     if connection.recover is not None or connection.srtt is None or connection.request is not None:
         return timeout
     alone = len(connection.flying) < 2
     return min(timeout, 2 * connection.srtt + (RTO_MIN if alone else PROBE_MIN))
+
+
+def measure_echo(net: Net, connection: Connection, echo: int) -> None:
+    """The same from a stamp of ours that came back, where that is not too old to tell
+    (tcp_rtt_tsopt_us).
+    """
+    behind = (net.stamp(connection.ts_offset) - echo) & 0xFFFFFFFF
+    if echo and behind < _OLDEST_ECHO:
+        measure(connection, max(1, behind) * STAMP_TICK)
 
 
 def measure(connection: Connection, took: float) -> None:

@@ -25,7 +25,7 @@ def end(net: Net, connection: Connection, error: int = 0) -> None:
     connection.error = error or connection.error
     connection.outgoing = bytearray()
     connection.flying.clear()
-    connection.early = []
+    connection.early, connection.ranges = [], ()
     net.flows.pop(connection.flow, None)
     connection.retransmit_at = connection.ack_at = connection.end_at = inf
     net.timers.set(connection, inf)

@@ -33,13 +33,13 @@ def _retransmit(net: Net, connection: Connection) -> None:
     if connection.request is not None:
         _repeat_syn_ack(net, connection)
         return
-    retries = net.sysctls.tcp_orphan_retries if connection.orphan else net.sysctls.tcp_retries2
-    if connection.backoff >= retries:
-        removal.end(net, connection, errno.ETIMEDOUT)
-        return
     if not before(connection.snd_una, connection.snd_nxt):
         if before(connection.snd_nxt, connection.end):
             _probe(net, connection)
+        return
+    retries = net.sysctls.tcp_orphan_retries if connection.orphan else net.sysctls.tcp_retries2
+    if connection.backoff >= retries:
+        removal.end(net, connection, errno.ETIMEDOUT)
         return
     if _tail_probe(net, connection):
         return
@@ -72,10 +72,25 @@ def _tail_probe(net: Net, connection: Connection) -> bool:
 
 
 def _probe(net: Net, connection: Connection) -> None:
-    """Ask a peer whose window is shut whether it still is (RFC 9293, 3.8.6.1)."""
-    connection.backoff += 1
-    output.segment(net, connection, add(connection.snd_una, -1), ACK)
-    connection.retransmit_at = net.now + min(connection.rto * (1 << connection.backoff), RTO_MAX)
+    """Ask a peer whose window is too small with what fits, or, where it is shut, without data.
+
+    A peer that answers may keep it shut for ever (RFC 9293, 3.8.6.1), if there still is a program.
+    """
+    most, gone = net.sysctls.tcp_retries2, False
+    if connection.orphan:
+        most = net.sysctls.tcp_orphan_retries
+        gone = connection.rto * (1 << connection.backoff) >= RTO_MAX
+    if gone or connection.probes >= most:
+        removal.end(net, connection, errno.ETIMEDOUT)
+        return
+    if output.fill(net, connection):
+        connection.backoff = connection.probes = 0
+        connection.probed = True  # what fills a window is followed by a timeout, not by a question
+    else:
+        connection.probes += 1
+        connection.backoff = min(connection.backoff + 1, net.sysctls.tcp_retries2)
+        output.segment(net, connection, add(connection.snd_una, -1), ACK)
+    output.restart_timer(net, connection)
 
 
 def _repeat_syn_ack(net: Net, connection: Connection) -> None:

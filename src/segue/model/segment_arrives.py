@@ -23,6 +23,7 @@ from segue.wire.seq import Seq, add, before, distance, later
 from segue.wire.tcp import ACK, FIN, RST, SYN
 
 _DUPLICATES = 3  # RFC 5681, 3.2
+_OVERTAKEN = 1200  # milliseconds for each second of the timeout (tcp_tsval_replay)
 _AFTER_FIN = frozenset({State.CLOSE_WAIT, State.LAST_ACK, State.CLOSING})
 
 
@@ -54,7 +55,9 @@ def _say(net: Net, connection: Connection, *, owed: bool) -> None:
     if connection.over:
         return
     output.transmit(net, connection)
-    if owed and distance(connection.sent_ack, connection.rcv_nxt) > 0:
+    if connection.ack_now:
+        output.acknowledge(net, connection)
+    elif owed and distance(connection.sent_ack, connection.rcv_nxt) > 0:
         output.acknowledge_soon(net, connection)
     if connection.orphan and connection.state is State.FIN_WAIT2 and connection.end_at == inf:
         time_wait.begin_orphan(net, connection)
@@ -66,7 +69,7 @@ def _fast_open_agrees(net: Net, connection: Connection, arrival: Arrival) -> boo
     request = connection.request
     assert request is not None
     flags = arrival.flags
-    if arrival.seq == request.irs and flags & (SYN | ACK | RST | FIN) == SYN:
+    if arrival.seq == request.irs and flags & (SYN | ACK | RST) == SYN:
         if net.now - request.answered_at >= OUT_OF_WINDOW_PAUSE:
             request.answered_at = net.now
             request.retransmitted = True
@@ -91,10 +94,8 @@ def _acceptable(net: Net, connection: Connection, arrival: Arrival) -> bool:
     stamps = arrival.options.stamps if connection.terms.stamps else None
     if stamps is not None:
         # One tick older is let pass, as is a reset (RFC 7323, 5.2 and TCP_PAWS_WINDOW).
-        old = distance(Seq(stamps[0]), Seq(connection.ts_recent)) > 1
-        if old and not flags & RST:
-            net.counts["PAWSEstab"] += 1
-            _answer(net, connection, arrival)
+        age = distance(Seq(stamps[0]), Seq(connection.ts_recent))
+        if age > 1 and not flags & RST and not _late_ack(net, connection, arrival, age):
             return False
     if before(arrival.end, connection.sent_ack) or before(connection.offered_edge, arrival.seq):
         if flags & RST:
@@ -107,13 +108,10 @@ def _acceptable(net: Net, connection: Connection, arrival: Arrival) -> bool:
         return False
     if flags & RST:
         # Anything but the exact number might be a blind guess (RFC 5961, 3.2).
-        blocks = connection.blocks() if connection.terms.sack and connection.gaps else ()
-        edge = max(
-            (high for _, high in blocks),
-            key=lambda high: distance(arrival.seq, Seq(high)),
-            default=None,
-        )
-        exact = arrival.seq in {connection.rcv_nxt, edge}
+        exact = arrival.seq == connection.rcv_nxt
+        if connection.ranges and connection.terms.sack:
+            edge = max(high for _, high in connection.ranges)
+            exact = exact or arrival.seq == add(connection.origin, edge)
         if exact or _resets_after_fin(connection, arrival):
             _reset(net, connection)
         else:
@@ -122,9 +120,27 @@ def _acceptable(net: Net, connection: Connection, arrival: Arrival) -> bool:
     if flags & SYN:
         _challenge(net, connection)  # RFC 5961, 4.2
         return False
-    if stamps is not None and not before(connection.sent_ack, arrival.seq):
-        connection.ts_recent = stamps[0]
     return True
+
+
+def _late_ack(net: Net, connection: Connection, arrival: Arrival, age: int) -> bool:
+    """What has an old stamp is refused, unless it is an ACK that another has overtaken.
+
+    ``age`` is in milliseconds (tcp_disordered_ack_check).
+    """
+    flags = arrival.flags
+    if flags & SYN:
+        _challenge(net, connection)
+        return False
+    if flags & ACK and not arrival.length:
+        if before(arrival.seq, connection.rcv_nxt):
+            return False  # it can only be old, and so is no news to either side
+        same = arrival.seq == connection.rcv_nxt and arrival.ack == connection.snd_una
+        if same and age <= connection.rto * _OVERTAKEN and not _tells_window(connection, arrival):
+            return True
+    net.counts["PAWSEstab"] += 1
+    _answer(net, connection, arrival)
+    return False
 
 
 def _resets_after_fin(connection: Connection, arrival: Arrival) -> bool:
@@ -133,10 +149,14 @@ def _resets_after_fin(connection: Connection, arrival: Arrival) -> bool:
 
 
 def _reset(net: Net, connection: Connection) -> None:
-    error = errno.EPIPE if connection.state is State.CLOSE_WAIT else errno.ECONNRESET
+    error = _error_of_reset(connection)
     net.counts["EstabResets"] += 1
     removal.finish_fast_open(net, connection, reset=True)
     removal.end(net, connection, error)
+
+
+def _error_of_reset(connection: Connection) -> int:
+    return errno.EPIPE if connection.state is State.CLOSE_WAIT else errno.ECONNRESET
 
 
 def _answer(net: Net, connection: Connection, arrival: Arrival) -> None:
@@ -145,18 +165,17 @@ def _answer(net: Net, connection: Connection, arrival: Arrival) -> None:
         if net.now - connection.answered_at < OUT_OF_WINDOW_PAUSE:
             return
         connection.answered_at = net.now
-    repeated = None
     if arrival.length and before(arrival.seq, connection.rcv_nxt):
-        repeated = _repeated(connection, arrival)
+        _note_repeated(connection, arrival)
         connection.quick = connection.quick or 1
-    output.acknowledge(net, connection, repeated)
+    output.acknowledge(net, connection)
     output.rearm(net, connection)
 
 
-def _repeated(connection: Connection, arrival: Arrival) -> tuple[Seq, Seq]:
-    """The part of it that we have, where there is one."""
+def _note_repeated(connection: Connection, arrival: Arrival) -> None:
+    """The part of it that we have."""
     end, nxt = arrival.end, connection.rcv_nxt
-    return arrival.seq, nxt if before(nxt, end) else end
+    connection.note_repeated(arrival.seq, nxt if before(nxt, end) else end)
 
 
 def _challenge(net: Net, connection: Connection) -> None:
@@ -173,12 +192,13 @@ def _acknowledged(net: Net, connection: Connection, arrival: Arrival) -> bool:
     """Take note of the acknowledgement and the window; False when the segment is over (tcp_ack)."""
     ack, una = arrival.ack, connection.snd_una
     if before(connection.snd_nxt, ack):
-        # Of what was never sent.  Outside of ESTABLISHED Linux answers it, inside it does not.
+        # Of what was never sent.
         if connection.state is State.SYN_RECV:
             net.reset(arrival)
-        elif connection.state is not State.ESTABLISHED:
+        else:
             _challenge(net, connection)
         return False
+    connection.probes = 0
     if before(ack, una):
         if connection.state is State.SYN_RECV:
             net.reset(arrival)
@@ -188,36 +208,66 @@ def _acknowledged(net: Net, connection: Connection, arrival: Arrival) -> bool:
             _challenge(net, connection)
             return False
         return True
+    stamps = arrival.options.stamps if connection.terms.stamps else None
+    if stamps is not None and stamps[0] != connection.ts_recent:
+        _remember_stamp(connection, arrival.seq, stamps[0])
     request = connection.request
     if request is not None:
-        if connection.srtt is None and not request.retransmitted and not request.timeouts:
-            output.measure(connection, net.now - request.sent_at)
+        if connection.srtt is None:
+            if not request.retransmitted and not request.timeouts:
+                output.measure(connection, net.now - request.sent_at)
+            elif stamps is not None:
+                output.measure_echo(net, connection, stamps[1])
         removal.finish_fast_open(net, connection, reset=False)
         connection.retransmit_at = inf
         if connection.state is State.SYN_RECV:
             connection.feed(Input.HANDSHAKE_ENDED)
+        connection.snd_wl1 = add(arrival.seq, -1)  # the window of the SYN is not scaled
     updated = _update_window(connection, arrival)
     if ack == una:
+        if una == connection.snd_nxt and connection.outgoing:
+            _answers_probe(net, connection)
         _maybe_duplicate(net, connection, arrival, updated=updated)
     else:
         _advance(net, connection, ack)
     return True
 
 
-def _update_window(connection: Connection, arrival: Arrival) -> bool:
-    """Believe the newest word about the peer's window (tcp_may_update_window)."""
+def _answers_probe(net: Net, connection: Connection) -> None:
+    """Nothing is in flight, and something waits for the window: has it opened (tcp_ack_probe)?"""
+    waiting = distance(connection.snd_nxt, connection.end)
+    if not waiting:
+        return
+    if connection.snd_wnd >= min(waiting, connection.sending_size):
+        connection.backoff = 0
+        connection.retransmit_at = inf  # transmit() sets it anew
+    else:
+        output.restart_timer(net, connection)
+
+
+def _tells_window(connection: Connection, arrival: Arrival) -> bool:
+    """It is the newest word about the peer's window (tcp_may_update_window)."""
+    if before(connection.snd_wl1, arrival.seq) or before(connection.snd_una, arrival.ack):
+        return True
     window = arrival.window << connection.terms.scale_out
-    newer = before(connection.snd_wl1, arrival.seq) or before(connection.snd_una, arrival.ack)
-    same = arrival.seq == connection.snd_wl1 and (window > connection.snd_wnd or not window)
-    if not newer and not same:
+    return arrival.seq == connection.snd_wl1 and (window > connection.snd_wnd or not window)
+
+
+def _remember_stamp(connection: Connection, seq: Seq, stamp: int) -> None:
+    """It is to be echoed, unless it is older or not of the next segment (tcp_replace_ts_recent)."""
+    if not before(connection.sent_ack, seq) and before(Seq(connection.ts_recent), Seq(stamp)):
+        connection.ts_recent = stamp
+
+
+def _update_window(connection: Connection, arrival: Arrival) -> bool:
+    """Believe the newest word about it; True if it has changed."""
+    if not _tells_window(connection, arrival):
         return False
+    window = arrival.window << connection.terms.scale_out
     connection.snd_wl1 = arrival.seq
     changed = window != connection.snd_wnd
     connection.snd_wnd = window
     connection.snd_max_wnd = max(connection.snd_max_wnd, window)
-    if window and changed and connection.snd_una == connection.snd_nxt:
-        connection.backoff = 0
-        connection.retransmit_at = inf  # it was for a window probe; transmit() sets it anew
     return changed
 
 
@@ -285,36 +335,41 @@ def _take(net: Net, connection: Connection, arrival: Arrival) -> bool:
     if connection.state not in CAN_RECEIVE:
         # All after a FIN is nonsense, and dropped without a word (tcp_rcv_state_process); but what
         # comes again, a FIN too, must be acknowledged again.
-        if before(arrival.seq, connection.rcv_nxt):
-            output.acknowledge(net, connection, _repeated(connection, arrival))
+        if not before(arrival.seq, connection.rcv_nxt):
+            return False
+        if before(connection.rcv_nxt, add(arrival.seq, len(arrival.payload))):
+            _refuse_data(net, connection, arrival)
+            return False
+        _note_repeated(connection, arrival)
+        connection.ack_now = True
         return False
     start, data, fin = arrival.seq, bytes(arrival.payload), bool(arrival.flags & FIN)
     end = add(start, len(data))
     nxt = connection.rcv_nxt
-    if connection.receive_shut and before(nxt, end):
-        # Nobody can ever read it, and the peer must know (RFC 2525, 2.17); a FIN that is not in
-        # its turn says that there is more.
-        net.counts["TCPAbortOnData"] += 1
-        net.reset(arrival)
-        removal.end(net, connection, errno.EPIPE)
+    if connection.receive_shut and connection.fin_wanted and before(nxt, end):
+        # Both sides are shut: nobody can ever read it, and the peer must know (RFC 2525, 2.17); a
+        # FIN that is not in its turn says that there is more.
+        _refuse_data(net, connection, arrival)
         return False
     if not before(nxt, arrival.end):
         connection.quick = connection.quick or 1
-        output.acknowledge(net, connection, (arrival.seq, arrival.end))
+        connection.note_repeated(arrival.seq, arrival.end)
+        connection.ack_now = True
         return False
     edge = connection.offered_edge
     if before(edge, end):
         if connection.incoming:
-            output.acknowledge(net, connection)
+            connection.ack_now = True
             return False
         data = data[: max(0, distance(start, edge))]
         end, fin = add(start, len(data)), False
     if before(start, nxt):
         known = distance(start, nxt)
+        connection.note_repeated(start, nxt)
         start, data = nxt, data[known:]
     if start != connection.rcv_nxt:
-        connection.note_early(start)
-        output.acknowledge(net, connection, connection.put_early(start, data, fin=fin))
+        connection.put_early(start, data, fin=fin)
+        connection.ack_now = True
         return False
     if fin:
         connection.fin_at = end
@@ -332,11 +387,17 @@ def _take(net: Net, connection: Connection, arrival: Arrival) -> bool:
     return before(had, connection.rcv_nxt)
 
 
+def _refuse_data(net: Net, connection: Connection, arrival: Arrival) -> None:
+    net.counts["TCPAbortOnData"] += 1
+    net.reset(arrival)
+    removal.end(net, connection, _error_of_reset(connection))
+
+
 def _peer_ends(net: Net, connection: Connection) -> None:
     connection.fin_at = None
     connection.peer_ended = True
     connection.rcv_nxt = later(connection.rcv_nxt, add(connection.rcv_nxt, 1))
-    connection.early = []
+    connection.early, connection.ranges = [], ()
     # Linux says that at once, whatever waits: the program may never write again.
     connection.interactive = connection.state in CAN_SEND
     connection.feed(Input.FIN_ARRIVED)

@@ -35,12 +35,13 @@ def read(net: Net, connection: Connection, most: int) -> bytes:
 
 
 def _window_opened(net: Net, connection: Connection) -> None:
-    """Tell the peer when there is twice as much room as it thinks (tcp_cleanup_rbuf)."""
+    """Tell the peer when there is twice as much room as it thinks, and it thinks that there is
+    little (tcp_cleanup_rbuf).
+    """
     if connection.state is State.CLOSE:
         return
     offered = distance(connection.rcv_nxt, connection.offered_edge)
-    gained = connection.space - offered
-    if gained >= 2 * connection.segment_size or (gained > 0 and connection.space >= 2 * offered):
+    if 2 * offered <= min(connection.space, connection.terms.window):
         output.acknowledge(net, connection)
         output.rearm(net, connection)
 

@@ -171,6 +171,7 @@ def connection(request: Request, maker: Listener, state: State, window: int) -> 
         ts_offset=request.ts_offset,
         listener=maker,
         saved_syn=request.saved_syn,
+        small=iss,
         offered_edge=add(first, min(request.terms.window, 0xFFFF)),
         sent_ack=first,
     )

@@ -1,0 +1,443 @@
+"""Stories of segments: windows, sizes, what is said of gaps, stamps, and doubtful numbers."""
+
+from __future__ import annotations
+
+SEGMENT_STORIES: dict[str, str] = {
+    # What the peer's window allows.
+    "a window smaller than what waits is probed with what fits": """
+        listen A
+        syn c
+        ack c
+        accept A x
+        window c 5
+        data c ab
+        read x
+        write x @1000
+        wait 0.5
+        ack c
+        wait 1.0
+        window c 500
+        ack c
+        ack c
+        """,
+    "a window that shrinks is filled by a probe": """
+        listen A
+        offer c mss=1460
+        syn c
+        window c 2000
+        ack c
+        accept A x
+        write x @1400
+        window c 600
+        ack c
+        write x @1000
+        wait 0.3
+        ack c
+        wait 0.3
+        window c 2000
+        ack c
+        """,
+    "a segment takes half of the largest window at most": """
+        listen A
+        syn c
+        window c 20
+        ack c
+        accept A x
+        write x @4000
+        ack c
+        ack c
+        wait 0.6
+        ack c
+        """,
+    "a shut window is asked about as long as somebody answers": """
+        sysctl tcp_retries2 2
+        listen A
+        syn c
+        ack c
+        accept A x
+        window c 0
+        ack c
+        write x hello
+        wait 0.25
+        ack c
+        wait 0.45
+        ack c
+        wait 0.9
+        ack c
+        wait 1.0
+        ack c
+        wait 1.0
+        ack c
+        window c 500
+        ack c
+        read x
+        """,
+    "a shut window about which nobody answers ends it": """
+        sysctl tcp_retries2 2
+        listen A
+        syn c
+        ack c
+        accept A x
+        window c 0
+        ack c
+        write x hello
+        wait 4.5
+        read x
+        """,
+    "a smaller window in the first data is not believed": """
+        listen A
+        syn c
+        ack c
+        window c 1
+        data c hi
+        accept A x
+        read x
+        write x @1000
+        ack c
+        """,
+    "the first window of a Fast Open child is that of its final ACK": """
+        sysctl tcp_fastopen 515
+        option A TCP_FASTOPEN 5
+        listen A
+        syn c hello
+        accept A x
+        window c 10
+        ack c
+        data c more
+        window c 5
+        data c less
+        read x
+        write x @1000
+        ack c
+        """,
+    # Small segments.
+    "the end of a write goes at once": """
+        listen A
+        offer c mss=1000
+        syn c
+        window c 5000
+        ack c
+        accept A x
+        write x @1500
+        ack c
+        write x @2500
+        write x ab
+        write x cd
+        ack c
+        ack c
+        """,
+    "a small write waits for a small one": """
+        listen A
+        syn c
+        ack c
+        accept A x
+        write x ab
+        write x cd
+        write x @2000
+        ack c
+        ack c
+        ack c
+        """,
+    "reading much tells the peer nothing": """
+        listen A
+        syn c
+        ack c
+        data c @1448
+        data c @1448
+        data c @1448
+        accept A x
+        wait 0.2
+        read x
+        read x
+        """,
+    # Gaps.
+    "segments make room for SACK ranges": """
+        listen A
+        syn c
+        ack c
+        accept A x
+        skip c 4
+        data c cc
+        skip c 2
+        data c ee
+        skip c 2
+        data c gg
+        write x @1448
+        ack c
+        ack c
+        """,
+    "ranges are told by recency": """
+        listen A
+        syn c
+        ack c
+        accept A x
+        skip c 4
+        data c cc
+        skip c 2
+        data c ee
+        skip c 2
+        data c gg
+        skip c 2
+        data c ii
+        skip c 2
+        data c kk
+        skip c -16
+        data c ff
+        skip c -4
+        data c dd
+        """,
+    "of five ranges the oldest is forgotten": """
+        listen A
+        offer c mss=1460 sack
+        syn c
+        ack c
+        accept A x
+        skip c 4
+        data c cc
+        skip c 2
+        data c ee
+        skip c 2
+        data c gg
+        skip c 2
+        data c ii
+        skip c 2
+        data c kk
+        skip c -22
+        data c xxxx
+        """,
+    "of new data the part that was known is told": """
+        listen A
+        syn c
+        ack c
+        accept A x
+        data c hello
+        skip c -3
+        data c llo_world
+        read x
+        """,
+    "what fills a gap and more is told": """
+        listen A
+        syn c
+        ack c
+        accept A x
+        skip c 4
+        data c cccc
+        skip c -8
+        data c bbbbbb
+        read x
+        read x
+        """,
+    "of what fills two gaps the first is told": """
+        listen A
+        syn c
+        ack c
+        accept A x
+        skip c 4
+        data c bb
+        skip c 2
+        data c dd
+        skip c -10
+        data c aaaabbccdd
+        read x
+        """,
+    "data that may go takes the ranges along": """
+        listen A
+        offer c mss=1000 sack
+        syn c
+        ack c
+        accept A x
+        write x ab
+        write x cd
+        skip c 4
+        data c ee
+        ack c
+        """,
+    # Sides that are shut.
+    "a connection whose read side is shut still reads": """
+        listen A
+        syn c
+        ack c
+        accept A x
+        shutdown x read
+        read x
+        data c hello
+        read x
+        read x
+        write x bye
+        fin c
+        read x
+        """,
+    "where both sides are shut data is reset": """
+        listen A
+        syn c
+        ack c
+        accept A x
+        shutdown x read
+        shutdown x write
+        ack c
+        data c hello
+        write x oops
+        """,
+    "what goes past the FIN is reset": """
+        listen A
+        syn c
+        ack c
+        accept A x
+        data c hello
+        fin c
+        skip c -4
+        data c lotsandlots
+        read x
+        read x
+        write x oops
+        """,
+    # The round trip.
+    "where no round trip was measured the timeout is three seconds": """
+        listen A
+        offer c mss=1460
+        syn c
+        wait 1.2
+        ack c
+        accept A x
+        write x hello
+        wait 1.3
+        wait 2.0
+        ack c
+        """,
+    "a stamp tells the round trip of a repeated SYN-ACK": """
+        listen A
+        syn c
+        wait 1.2
+        ack c
+        accept A x
+        write x hello
+        wait 1.0
+        ack c
+        """,
+    "a cookie without stamps tells no round trip": """
+        sysctl tcp_syncookies 2
+        listen A
+        offer c mss=1460
+        syn c
+        ack c
+        accept A x
+        write x hello
+        wait 1.3
+        wait 2.0
+        ack c
+        """,
+    # Stamps.
+    "a stamp one older is not remembered": """
+        listen A
+        syn c
+        stamp c 1010
+        ack c
+        accept A x
+        data c ab
+        read x
+        write x one
+        ack c
+        stamp c 1009
+        data c cd
+        read x
+        write x two
+        ack c
+        """,
+    "the stamp of what is refused is not remembered": """
+        listen A
+        syn c
+        ack c
+        accept A x
+        stamp c 1020
+        claim c 100
+        data c ef
+        read x
+        write x three
+        """,
+    "old ACKs with old stamps get no answer": """
+        listen A
+        syn c
+        stamp c 1010
+        ack c
+        accept A x
+        data c hello
+        stamp c 1005
+        skip c -3
+        ack c
+        skip c 3
+        ack c
+        stamp c 10
+        ack c
+        wait 0.6
+        skip c 10
+        ack c
+        """,
+    "a SYN with an old stamp is asked about": """
+        listen A
+        syn c
+        stamp c 1010
+        ack c
+        accept A x
+        stamp c 10
+        syn c
+        """,
+    "an exact reset with a stale stamp ends no handshake": """
+        listen A
+        syn c
+        stamp c 990
+        rst c
+        stamp c 1000
+        ack c
+        accept A x
+        """,
+    # Doubtful numbers.
+    "an ACK of what was never sent is asked about": """
+        listen A
+        syn c
+        ack c
+        accept A x
+        claim c 10
+        ack c
+        wait 0.6
+        claim c 10
+        data c hello
+        read x
+        """,
+    "a reset with a wrong ACK ends a handshake": """
+        listen A
+        syn c
+        claim c 7
+        rstack c
+        ack c
+        accept A x
+        """,
+    "a reset with a wrong ACK out of place is asked about": """
+        listen A
+        syn c
+        skip c 5
+        claim c 7
+        rstack c
+        """,
+    "a SYN with a FIN repeats a SYN": """
+        listen A
+        syn c
+        skip c -1
+        wait 0.6
+        synfin c
+        ack c
+        accept A x
+        """,
+    "too old an ACK is asked about": """
+        listen A
+        syn c
+        ack c
+        accept A x
+        data c one
+        read x
+        write x abc
+        ack c
+        claim c -100000
+        data c two
+        read x
+        """,
+}
