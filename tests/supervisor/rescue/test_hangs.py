@@ -33,7 +33,7 @@ class Desk(World):
         """So many looks."""
         for _ in range(times):
             self.time += 1.0
-            self.hangs.step(self.now, stalled)
+            self.hangs.step(self.time, stalled)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ what to do.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -60,12 +61,17 @@ class Hangs:
         """When to call ``step`` next; FOREVER if the usual time is soon enough."""
         return self._next if self._silences or self._every < EVERY else FOREVER
 
-    def step(self, now: Callable[[], float], stalled: Collection[int]) -> None:
+    def step(
+        self,
+        begun: float,
+        stalled: Collection[int],
+        spent: Callable[[], float] = time.thread_time,
+    ) -> None:
         """Look, if it is time.  ``stalled`` are those that rescue looks after.
 
-        Raises KernelError or OSError.
+        ``spent`` is processor time.  Raises KernelError or OSError.
         """
-        begun = now()
+        before_it = spent()
         if begun < self._next:
             return
         self._next = begun + self._every  # also when something is refused
@@ -87,7 +93,7 @@ class Hangs:
         for worker in workers:
             self._tell(worker, begun)
         self._told = {one.id: self._told[one.id] for one in workers if one.id in self._told}
-        self._next = begun + max(self._every, _COST * (now() - begun))
+        self._next = begun + max(self._every, _COST * (spent() - before_it))
 
     def _sight(self, worker: WatchedWorker, at: HeldListener, now: float) -> Sight | None:
         """What there is to see of this listener; None if nobody waits there."""

@@ -32,7 +32,7 @@ class Checks:
 
     def step(self, loop: Loop) -> None:
         """Look at whatever is due; what is refused is said."""
-        look = partial(self.hangs.step, loop.now, self.rescue.stalls)
+        look = partial(self.hangs.step, loop.now(), self.rescue.stalls)
         loop.attempt("looking for workers that hang", look)
         ask = partial(self.liveness.step, loop.now(), self.rescue.stalls)
         loop.attempt("asking workers whether they live", ask)

@@ -7,6 +7,7 @@ is asked what is due and its steps are performed, until there are none.
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from functools import cache, partial
 
@@ -219,16 +220,16 @@ class Runner:
         service.carrying.follow_interfaces()
 
     def _discover(self, now: float) -> None:
-        service = self.service
+        service, spent = self.service, time.thread_time()
         try:
             for said in discover(service.instance, service.processes, service.fronts):
                 service.say(said)
         finally:
-            took = service.world.now() - now
-            self._discover_at = now + max(_SELF_BOUND_PACE, _COST * took)
+            cost = _COST * (time.thread_time() - spent)
+            self._discover_at = now + max(_SELF_BOUND_PACE, cost)
 
     def _weigh(self, now: float) -> None:
-        if said := self.service.processes.weights.look(now, self.service.world.now):
+        if said := self.service.processes.weights.look(now):
             self.service.say(said)
 
     def _prove_all(self, now: float) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -124,9 +125,14 @@ class Leftovers:
         _signal(everyone.items() - spared, number)
         return said
 
-    def step(self, processes: Iterable[Process]) -> None:
-        """Look, if a look is due, and kill the leftovers whose time is over."""
-        begun = self._now()
+    def step(
+        self, processes: Iterable[Process], spent: Callable[[], float] = time.thread_time
+    ) -> None:
+        """Look, if a look is due, and kill the leftovers whose time is over.
+
+        ``spent`` is processor time.
+        """
+        begun, before_it = self._now(), spent()
         if not self._left or begun < self._due:
             return
         for leader, before in list(self._left.items()):
@@ -147,7 +153,7 @@ class Leftovers:
             if left:
                 self._say(f"{described(left)} cannot be ended and is left running")
                 self._bystanders |= left.items()
-        self._due = begun + max(_PACE, _COST * (self._now() - begun))
+        self._due = begun + max(_PACE, _COST * (spent() - before_it))
 
     def _asked(self, one: Left, left: dict[int, int], now: float) -> Left:
         """Those that have had their answer are asked to end.  The time begins with the last."""

@@ -8,6 +8,7 @@ by that.  A control group would do the same only where one is delegated, and no 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -85,18 +86,23 @@ class Weights:
             self._held[worker] = held
             self.due = now + _PACE if self.due is None else self.due
 
-    def look(self, now: float, clock: Callable[[], float]) -> str:
+    def look(self, now: float, spent: Callable[[], float] = time.thread_time) -> str:
         """Whether those that start, or those that stop, have to wait too long.
 
-        Then all of these get their own weight back.  The sentence to say, or "".
+        Then all of these get their own weight back.  The sentence to say, or "".  ``spent`` is
+        processor time: where processors are wanted most, a cheap look may take seconds.
         """
         if self.due is None or now < self.due:
             return ""
+        begun = spent()
         self._return()
         for held in self._held.values():
             held.account = held.account.look(now, _threads(held.pid))
         said = "; ".join(filter(None, map(self._judge, (STARTING, STOPPING))))
-        self.due = now + max(_PACE, _COST * (clock() - now)) if self._held or self._back else None
+        after = now + max(_PACE, _COST * (spent() - begun))
+        # Never later than the first limit.
+        ends = [it.account.since + self._limits[it.doing] for it in self._held.values()]
+        self.due = min([after, *ends]) if self._held or self._back else None
         return said
 
     def _judge(self, doing: str) -> str:
