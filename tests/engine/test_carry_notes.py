@@ -109,6 +109,7 @@ def test_the_filter_reads_what_the_rule_reads() -> None:
     pieces = [
         *(b"\r\n", b"\r", b"\n", b"\r\n\r\n", b" HTTP/1.1\r\n", b"GET ", b"x" * 40, b"y" * 300),
         *(b"upgrade:", b"Accept: text/event-stream", b"Host: here\r\n", b"expect: 1"),
+        *(b"\r\nContent-Length: 12\r\n", b"content-length:", b"\r\ntransfer-encoding: x"),
     ]
     chance = random.Random(7)
     made = [b"".join(chance.choices(pieces, k=chance.randrange(1, 12))) for _ in range(300)]
@@ -118,10 +119,13 @@ def test_the_filter_reads_what_the_rule_reads() -> None:
                 ends = scene.connect()
                 ends.ask(head)
                 # What a header seems to be in the rest of an earlier head only adds to it.
-                seen, here = ends.seen(), read(head)
-                assert seen & here == here, head
+                note, here = ends.note(), read(head)
+                assert note is not None
+                assert note.seen & here.seen == here.seen, head
+                if here.size:
+                    assert (note.end - note.start) % (1 << 32) == here.size, head
                 if head in HEADS:
-                    assert seen == here, head
+                    assert note.seen == here.seen, head
                 ends.client.close()
 
 
@@ -225,6 +229,25 @@ def test_what_the_rule_for_http_carries(request_: bytes, why: Refusal | None) ->
         ends.answer()
         ends.carry()
         assert ends.carry().carried != (why is Refusal.HTTP2)
+
+
+def test_a_part_of_a_request_keeps_it_where_it_is() -> None:
+    """Behind a whole one, or before its end has come, whatever the owner has answered."""
+    head = b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n"
+    with watched() as scene:
+        ends = scene.connect()
+        ends.ask(head + b"body" + head[:20])
+        ends.answer()
+        for grace in (0.0, None):
+            assert ends.carry(grace).refused is Refusal.NOT_ONE
+        early = scene.connect()
+        early.ask(head + b"bo")
+        early.answer()
+        assert early.carry().refused is Refusal.NOT_ONE
+        whole = scene.connect()
+        whole.ask(head, b"bo", b"dy")
+        whole.answer()
+        assert whole.carry().carried
 
 
 def test_a_connection_that_was_carried_can_be_carried_again() -> None:

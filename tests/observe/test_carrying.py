@@ -37,7 +37,7 @@ IDLE = Held(
 )
 
 
-NOTE = Note(time_ns=1, written=4000, start=900, seen=Seen.LINE)
+NOTE = Note(time_ns=1, written=4000, start=900, end=1000, seen=Seen.LINE)
 
 
 def judged(held: Held, host: Host = HOST, version: int = 4, note: Note | None = None) -> Any:
@@ -128,6 +128,11 @@ def test_ipv6_has_a_larger_least_segment() -> None:
         # Noted is better than what the last segment says.
         ({"snd_wl1": 900}, NOTE, None),
         ({}, replace(NOTE, seen=Seen.LINE | Seen.EARLY), Refusal.EARLY),
+        # A part of a second request is with its owner, or of the first is yet to come.
+        ({}, replace(NOTE, end=990), Refusal.NOT_ONE),
+        ({}, replace(NOTE, end=1010), Refusal.NOT_ONE),
+        ({}, replace(NOTE, end=0, seen=Seen.LINE | Seen.CHUNKED), None),
+        ({}, replace(NOTE, end=0, seen=Seen.UNFINISHED), None),
         # Unread from the beginning of the last request on, in as many segments as it took.
         ({"rcv_nxt": 3000, "snd_wl1": 2000}, replace(NOTE, written=5000, start=1000), None),
         ({"rcv_nxt": 3000}, replace(NOTE, written=5000, start=900), Refusal.OWED),
@@ -169,6 +174,7 @@ READ = replace(IDLE, bytes_received=100)
         (READ, replace(NOTE, seen=Seen.LINE | Seen.UPGRADE), 1.0, Refusal.UPGRADED),
         (READ, replace(NOTE, seen=Seen.LINE | Seen.STREAM), 1.0, Refusal.STREAM),
         (READ, replace(NOTE, seen=Seen.LINE | Seen.EXPECT), 1.0, Refusal.EXPECTED),
+        (READ, replace(NOTE, seen=Seen.LINE | Seen.CHUNKED), 1.0, Refusal.CHUNKED),
         (READ, replace(NOTE, seen=Seen.LINE | Seen.UNFINISHED), 1.0, Refusal.LONG_HEAD),
         # Nobody works on what nobody has read.
         (replace(READ, rcv_nxt=1100), NOTE, 0.0, None),

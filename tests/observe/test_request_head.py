@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from segue.observe.request_head import BLOCK, Seen, read
+from segue.observe.request_head import BLOCK, Head, Seen, read
 
 LONG = b"X-Long: " + b"x" * BLOCK + b"\r\n"
 HEADS: dict[bytes, Seen] = {
@@ -27,6 +27,11 @@ HEADS: dict[bytes, Seen] = {
     b"GET /text/event-stream HTTP/1.1\r\nHost: here\r\n\r\n": Seen.LINE,
     b"PUT / HTTP/1.1\r\nExpect: 100-continue\r\n\r\n": Seen.LINE | Seen.EXPECT,
     b"PUT / HTTP/1.1\r\nExpect:100-continue\r\n\r\n": Seen.LINE | Seen.EXPECT,
+    b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n": Seen.LINE | Seen.CHUNKED,
+    b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n": Seen.LINE | Seen.CHUNKED,
+    b"POST / HTTP/1.1\r\nContent-Length: 1234567890\r\n\r\n": Seen.LINE | Seen.CHUNKED,
+    b"POST / HTTP/1.1\r\ncontent-length:123456789\r\n\r\n": Seen.LINE,
+    b"POST / HTTP/1.1\r\nContent-Encoding: br\r\n\r\n": Seen.LINE,
     # A body, and a second request.
     b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello": Seen.LINE,
     b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n": Seen.LINE | Seen.EARLY,
@@ -41,4 +46,21 @@ HEADS: dict[bytes, Seen] = {
 @pytest.mark.parametrize("head", HEADS)
 def test_what_a_head_says(head: bytes) -> None:
     """Lines of HTTP/1.x, and the headers after which an answer may not end."""
-    assert read(head) == HEADS[head]
+    assert read(head).seen == HEADS[head]
+
+
+@pytest.mark.parametrize(
+    ("header", "body"),
+    [
+        (b"Host: here", 0),
+        (b"Content-Length: 5", 5),
+        (b"CONTENT-LENGTH:0", 0),
+        (b"content-length:123456789", 123_456_789),
+        (b"Content-Length: 40 ", 40),
+    ],
+)
+def test_where_a_request_ends(header: bytes, body: int) -> None:
+    """Behind its body, whether that has come or not."""
+    head = b"POST / HTTP/1.1\r\n" + header + b"\r\n\r\n"
+    assert read(head) == Head(Seen.LINE, len(head) + body)
+    assert read(head + b"more") == Head(Seen.LINE, len(head) + body)

@@ -204,7 +204,9 @@ class Scene:
 
 def _note(held: Held, payload: bytes) -> Note:
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    return Note(now, held.write_seq, held.copied_seq, request_head.read(payload))
+    head = request_head.read(payload)
+    end = (held.copied_seq + head.size) % (1 << 32)
+    return Note(now, held.write_seq, held.copied_seq, end, head.seen)
 
 
 def inject(raw: RawIp, packet: bytes, pair: Pair) -> int:

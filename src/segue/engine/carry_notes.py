@@ -26,7 +26,6 @@ from segue.bpf.insn import (
     R2,
     R3,
     R4,
-    R5,
     R6,
     R7,
     R8,
@@ -37,38 +36,36 @@ from segue.bpf.insn import (
     Jump,
     Size,
 )
+from segue.engine import carry_head
 from segue.engine.carry_look import COMMON, load
 from segue.observe import request_head
 from segue.observe.carrying import LISTEN, Note
 from segue.observe.request_head import BLOCK, Seen
 
 NOTE_BYTES = 24
-# A block of payload, behind as many bytes as a version has and before as many as a header.
-BLOCK_BYTES = 8 + BLOCK + 24
-_AT_BLOCK = 8
 # struct __sk_buff
 _SKB_LEN, _SKB_SK = 0, 168
 # On the stack: the cookie; from the sequence number to the window, of the packet's header; what had
-# been written; flags that stay; a key and the block; the note that is new.
+# been written; flags that stay; a key and the block; the note that is new; then what is read of the
+# head.
 _COOKIE, _HEADER, _WRITTEN, _KEPT, _ZERO, _BLOCK, _NOTE = -8, -24, -28, -32, -36, -48, -72
+_BODY, _END = -80, -84
 _FLAGS_AT, _RST = 13, 0x04  # in the header of TCP, which is what a socket's filter sees first
-_CR = 0x0D
-_LINE_END = int.from_bytes(b"\r\n\r\n", "little")
-_LOW, _HIGH = 0x0101010101010101, 0x8080808080808080
-_SMALL = 0x2020202020202020
 _STAY = Seen.EARLY | Seen.PREFACE
 
 
 def encode(note: Note) -> bytes:
     """The map's value."""
-    words = (note.written, note.start, note.seen, 0)
+    words = (note.written, note.start, note.seen, note.end)
     return note.time_ns.to_bytes(8, "little") + b"".join(one.to_bytes(4, "little") for one in words)
 
 
 def decode(value: bytes) -> Note:
     """From the map's value."""
-    written, start, seen = (int.from_bytes(value[at : at + 4], "little") for at in (8, 12, 16))
-    return Note(int.from_bytes(value[:8], "little"), written, start, Seen(seen))
+    written, start, seen, end = (
+        int.from_bytes(value[at : at + 4], "little") for at in (8, 12, 16, 20)
+    )
+    return Note(int.from_bytes(value[:8], "little"), written, start, end, Seen(seen))
 
 
 def program(until: int, notes: int, block: int, btf: Btf) -> list[Instruction]:
@@ -84,9 +81,7 @@ def program(until: int, notes: int, block: int, btf: Btf) -> list[Instruction]:
             *_payload(btf),
             *_same_request(notes),
             *_read_block(block),
-            *_first_words(),
-            *_request_line(),
-            *_header_lines(),
+            *carry_head.read(_HEADER, _BODY, _END),
             *_write_down(notes),
             asm.Label("pass"),
             asm.mov_imm(R0, -1),
@@ -199,7 +194,7 @@ def _same_request(notes: int) -> list[asm.Item]:
 
 
 def _read_block(block: int) -> list[asm.Item]:
-    """In R6 the block, in R8 how much of it was read, in R9 what was seen: nothing."""
+    """In R6 the block, and in R8 how much of it was read."""
     return [
         asm.store_imm(Size.U32, FP, _ZERO, 0),
         asm.load_map(R1, block),
@@ -211,7 +206,7 @@ def _read_block(block: int) -> list[asm.Item]:
         asm.mov_reg(R1, R6),
         asm.mov_reg(R2, R8),
         asm.mov_reg(R3, R0),
-        asm.alu_imm(Alu.ADD, R3, _AT_BLOCK),
+        asm.alu_imm(Alu.ADD, R3, carry_head.AT_BLOCK),
         asm.jump_imm(Jump.LE, R9, BLOCK, "as long as it is"),
         asm.mov_imm(R9, BLOCK),
         asm.Label("as long as it is"),
@@ -220,124 +215,6 @@ def _read_block(block: int) -> list[asm.Item]:
         asm.call(Helper.SKB_LOAD_BYTES),
         asm.jump_imm(Jump.NE, R0, 0, "pass"),
         asm.load(Size.U64, R6, FP, _BLOCK),
-        asm.mov_imm(R9, 0),
-    ]
-
-
-def _first_words() -> list[asm.Item]:
-    return [
-        asm.load(Size.U64, R2, R6, _AT_BLOCK),
-        asm.mov_imm64(R3, int.from_bytes(request_head.PREFACE, "little")),
-        asm.jump_reg(Jump.NE, R2, R3, "no preface"),
-        asm.alu_imm(Alu.OR, R9, Seen.PREFACE),
-        asm.jump("unfinished"),
-        asm.Label("no preface"),
-        asm.load(Size.U32, R2, R6, _AT_BLOCK),
-        asm.jump_imm(Jump.NE, R2, int.from_bytes(request_head.CONNECT, "little"), "line"),
-        asm.alu_imm(Alu.OR, R9, Seen.UPGRADE),
-        asm.Label("line"),
-    ]
-
-
-def _request_line() -> list[asm.Item]:
-    return [
-        # Zero: nobody writes there.  A number that is known would have each time verified.
-        asm.load(Size.U32, R1, R6, BLOCK_BYTES - 4),
-        *_line_end("in the request line"),
-        asm.load(Size.U64, R3, R2, 0),  # what is before it
-        asm.mov_imm64(R4, int.from_bytes(b"HTTP/1.1", "little")),
-        asm.jump_reg(Jump.EQ, R3, R4, "of HTTP"),
-        asm.mov_imm64(R4, int.from_bytes(b"HTTP/1.0", "little")),
-        asm.jump_reg(Jump.NE, R3, R4, "unfinished"),
-        asm.Label("of HTTP"),
-        asm.alu_imm(Alu.OR, R9, Seen.LINE),
-    ]
-
-
-def _header_lines() -> list[asm.Item]:
-    items: list[asm.Item] = [
-        *_line_end("in the head"),
-        asm.load(Size.U32, R3, R2, _AT_BLOCK),
-        asm.jump_imm(Jump.EQ, R3, _LINE_END, "an empty line"),
-        asm.Label("a header"),
-        asm.load(Size.U64, R3, R2, _AT_BLOCK + 2),
-        asm.mov_imm64(R4, _SMALL),
-        asm.alu_reg(Alu.OR, R3, R4),
-    ]
-    labels: dict[Seen, str] = {}
-    for name, seen in request_head.HEADERS.items():
-        labels[seen] = f"has {seen.name}"
-        items += [
-            asm.mov_imm64(R4, int.from_bytes(name, "little") | _SMALL),
-            asm.jump_reg(Jump.EQ, R3, R4, labels[seen]),
-        ]
-    for name in request_head.ACCEPT:
-        items += [
-            asm.mov_imm64(R4, int.from_bytes(name, "little") | _SMALL),
-            asm.jump_reg(Jump.EQ, R3, R4, f"has {name!r}"),
-        ]
-    items += [asm.Label("next line"), asm.alu_imm(Alu.ADD, R1, 1), asm.jump("in the head")]
-    for seen, label in labels.items():
-        items += [asm.Label(label), asm.alu_imm(Alu.OR, R9, seen), asm.jump("next line")]
-    for name, value in request_head.ACCEPT.items():
-        items += [
-            asm.Label(f"has {name!r}"),
-            asm.load(Size.U64, R3, R2, _AT_BLOCK + 10),
-            asm.mov_imm64(R4, _SMALL),
-            asm.alu_reg(Alu.OR, R3, R4),
-            asm.mov_imm64(R4, int.from_bytes(value, "little") | _SMALL),
-            asm.jump_reg(Jump.NE, R3, R4, "next line"),
-            asm.alu_imm(Alu.OR, R9, Seen.STREAM),
-            asm.jump("next line"),
-        ]
-    first = [int.from_bytes(method, "little") for method in request_head.BODILESS]
-    return [
-        *items,
-        asm.Label("an empty line"),
-        asm.mov_reg(R3, R1),
-        asm.alu_imm(Alu.ADD, R3, 4),
-        asm.jump_reg(Jump.GT, R3, R8, "a header"),  # of an earlier block, in part
-        asm.jump_reg(Jump.EQ, R3, R8, "read"),
-        asm.load(Size.U32, R2, R6, _AT_BLOCK),
-        *(asm.jump_imm(Jump.EQ, R2, one, "more") for one in first),
-        asm.jump("read"),
-        asm.Label("more"),
-        asm.alu_imm(Alu.OR, R9, Seen.EARLY),
-        asm.jump("read"),
-        asm.Label("unfinished"),
-        asm.alu_imm(Alu.OR, R9, Seen.UNFINISHED),
-        asm.Label("read"),
-    ]
-
-
-def _line_end(here: str) -> list[asm.Item]:
-    """From R1 on, the place of the next CR; in R2 the block from there on."""
-    return [
-        asm.Label(here),
-        asm.may_goto("unfinished"),
-        asm.jump_imm(Jump.GE, R1, BLOCK, "unfinished"),
-        asm.jump_reg(Jump.GE, R1, R8, "unfinished"),
-        asm.mov_reg(R2, R6),
-        asm.alu_reg(Alu.ADD, R2, R1),
-        asm.load(Size.U64, R3, R2, _AT_BLOCK),
-        asm.mov_imm64(R4, _CR * _LOW),
-        asm.alu_reg(Alu.XOR, R4, R3),
-        # A byte of R4 is zero where one of R3 is CR: its highest bit comes up in R5.
-        asm.mov_reg(R5, R4),
-        asm.mov_imm64(R0, _LOW),
-        asm.alu_reg(Alu.SUB, R5, R0),
-        asm.alu_imm(Alu.XOR, R4, -1),
-        asm.alu_reg(Alu.AND, R5, R4),
-        asm.mov_imm64(R0, _HIGH),
-        asm.jump_reg(Jump.SET, R5, R0, f"near, {here}"),
-        asm.alu_imm(Alu.ADD, R1, 8),
-        asm.jump(here),
-        asm.Label(f"near, {here}"),
-        asm.alu_imm(Alu.AND, R3, 0xFF),
-        asm.jump_imm(Jump.EQ, R3, _CR, f"found, {here}"),
-        asm.alu_imm(Alu.ADD, R1, 1),
-        asm.jump(here),
-        asm.Label(f"found, {here}"),
     ]
 
 
@@ -350,7 +227,6 @@ def _write_down(notes: int) -> list[asm.Item]:
         *_fill(R7, 0),
         asm.jump("pass"),
         asm.Label("first"),
-        asm.store_imm(Size.U32, FP, _NOTE + 20, 0),
         *_fill(FP, _NOTE),
         asm.load_map(R1, notes),
         asm.mov_reg(R2, FP),
@@ -370,6 +246,8 @@ def _fill(target: int, at: int) -> list[asm.Item]:
         asm.load(Size.U32, R2, FP, _HEADER),
         asm.store_reg(Size.U32, target, at + 12, R2),
         asm.store_reg(Size.U32, target, at + 16, R9),
+        asm.load(Size.U32, R2, FP, _END),
+        asm.store_reg(Size.U32, target, at + 20, R2),
     ]
 
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 
 from segue.bpf.btf_fields import function
 from segue.bpf.insn import Instruction
-from segue.engine import carry_classifier, carry_facts, carry_look, carry_notes
+from segue.engine import carry_classifier, carry_facts, carry_head, carry_look, carry_notes
 from segue.engine.carry_facts import Pair
 from segue.errors import KernelError
 from segue.linux import bpf, socket_filter, tcx
@@ -51,7 +51,7 @@ class Programs(Closing):
             block = own(
                 Map.create(
                     MapType.PERCPU_ARRAY,
-                    value_size=carry_notes.BLOCK_BYTES,
+                    value_size=carry_head.BLOCK_BYTES,
                     entries=1,
                     name="segue_block",
                 )

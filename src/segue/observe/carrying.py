@@ -60,6 +60,8 @@ class Refusal(Enum):
     UPGRADED = "its last request asked for another protocol (Upgrade, CONNECT)"
     STREAM = "its last request asked for events without an end (text/event-stream)"
     EXPECTED = "its last request has two answers (Expect)"
+    NOT_ONE = "what its client sent since the last answer is not one whole request"
+    CHUNKED = "the head of its last request does not say where it ends"
     LONG_HEAD = "the head of its last request came in pieces, or is longer than what is looked at"
     EARLY = "its client has sent a request before it had the answer to the one before"
     RECENT = "something was sent or came a moment ago"
@@ -149,6 +151,7 @@ class Note:
     time_ns: int  # CLOCK_MONOTONIC
     written: int  # write_seq then
     start: int  # the number of the first byte of its last request
+    end: int  # the number after its last byte, if its head was seen whole
     seen: Seen
 
 
@@ -195,6 +198,8 @@ def refusal(
         return Refusal.OWED
     if note is not None and note.seen & Seen.EARLY:
         return Refusal.EARLY
+    if note is not None and not held.unread and _torn(held, note):
+        return Refusal.NOT_ONE
     if held.usec:
         return Refusal.MICROSECONDS
     if held.ecn_flags & _ACCURATE_ECN:
@@ -218,6 +223,12 @@ def _owed(held: Held, note: Note | None) -> bool:
     if held.unread:
         return note.start != held.copied_seq
     return note.written == held.write_seq
+
+
+def _torn(held: Held, note: Note) -> bool:
+    """A part of a request is in its owner's hands, as far as heads tell where requests end."""
+    told = note.seen & (Seen.LINE | Seen.UNFINISHED | Seen.CHUNKED) == Seen.LINE
+    return told and note.end != held.copied_seq
 
 
 def with_unread(payload: bytes, unread: int) -> Refusal | None:
@@ -253,6 +264,8 @@ def by_notes(held: Held, note: Note | None, quiet: float, grace: float) -> Refus
             return Refusal.NO_REQUEST_LINE
         if note.seen & Seen.UNFINISHED:
             return Refusal.LONG_HEAD
+        if note.seen & Seen.CHUNKED:
+            return Refusal.CHUNKED
     # What is unread nobody works on.
     if quiet < grace and not held.unread:
         return Refusal.RECENT

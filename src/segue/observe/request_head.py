@@ -1,13 +1,14 @@
-"""What the first bytes of a request say of it: is it HTTP/1.x, and will its answer end?
+"""What the first bytes of a request say of it: is it HTTP/1.x, where does it end, will its answer?
 
 The filter of a connection reads the same in the kernel (``engine/carry_notes.py``), once a request,
 so what is read here is only what can be read there at little cost: lines of the head as far as it
 came in one piece and fits into BLOCK bytes.  Not seen are ``text/event-stream`` that is not the
-first word of ``Accept``, and a second request behind one that may have a body.
+first word of ``Accept``, and headers with more than one space before their value.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntFlag
 
 BLOCK = 1024
@@ -29,6 +30,7 @@ class Seen(IntFlag):
     EXPECT = 8  # a header Expect: its answer may be two
     UNFINISHED = 16  # the end of its head was not seen
     PREFACE = 32  # of HTTP/2
+    CHUNKED = 128  # its head does not say how long its body is
     # Of any request so far: it came before the answer to the one before it was there.
     EARLY = 64
 
@@ -40,31 +42,54 @@ HEADERS = {
     b"expect:1": Seen.EXPECT,
 }
 # Two machine words.
-ACCEPT = {b"accept: ": b"text/eve", b"accept:t": b"ext/even"}
+PAIRS = {
+    b"accept: ": (b"text/eve", Seen.STREAM),
+    b"accept:t": (b"ext/even", Seen.STREAM),
+    b"transfer": (b"-encodin", Seen.CHUNKED),
+}
+# Two machine words but for a byte; then a space or none, and at most so many digits.
+LENGTH = (b"content-", b"length:")
+DIGITS = 9
 
 
-def read(payload: bytes) -> Seen:
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What was seen, and how long the request is with its body; 0 when its head's end was not."""
+
+    seen: Seen
+    size: int = 0
+
+
+def read(payload: bytes) -> Head:
     """What the first bytes of a request say."""
     if payload.startswith(PREFACE):
-        return Seen.PREFACE | Seen.UNFINISHED
+        return Head(Seen.PREFACE | Seen.UNFINISHED)
     seen = Seen.UPGRADE if payload.startswith(CONNECT) else Seen(0)
     block = payload[:BLOCK]
     line, end, _ = block.partition(b"\r")
     if not end or line[-_NAME_BYTES:] not in _VERSIONS:
-        return seen | Seen.UNFINISHED
+        return Head(seen | Seen.UNFINISHED)
     seen |= Seen.LINE
-    at = len(line)
+    at, body = len(line), 0
     while at >= 0:
         if block[at : at + 4] == b"\r\n\r\n":
             more = len(block) > at + 4 and payload.startswith(BODILESS)
-            return seen | (Seen.EARLY if more else Seen(0))
-        seen |= _header(block[at + 2 : at + 2 + 2 * _NAME_BYTES].lower())
+            return Head(seen | (Seen.EARLY if more else Seen(0)), at + 4 + body)
+        header = block[at + 2 : at + 3 + 2 * _NAME_BYTES + DIGITS].lower()
+        first, second = header[:_NAME_BYTES], header[_NAME_BYTES : 2 * _NAME_BYTES]
+        if first in PAIRS and second == PAIRS[first][0]:
+            seen |= PAIRS[first][1]
+        elif header.startswith(b"".join(LENGTH)):
+            digits = _digits(header[2 * _NAME_BYTES - 1 :].removeprefix(b" "))
+            body = int(digits or b"0")
+            seen |= Seen(0) if digits else Seen.CHUNKED
+        else:
+            seen |= HEADERS.get(first, Seen(0))
         at = block.find(b"\r", at + 1)
-    return seen | Seen.UNFINISHED
+    return Head(seen | Seen.UNFINISHED)
 
 
-def _header(line: bytes) -> Seen:
-    first, second = line[:_NAME_BYTES], line[_NAME_BYTES:]
-    if first in ACCEPT and second == ACCEPT[first]:
-        return Seen.STREAM
-    return HEADERS.get(first, Seen(0))
+def _digits(value: bytes) -> bytes:
+    """Those that it begins with; none when there are too many."""
+    count = next((at for at, one in enumerate(value) if not chr(one).isdigit()), len(value))
+    return value[:count] if count <= DIGITS else b""
