@@ -19,6 +19,7 @@ answer or an end that it sees (docs/ARCHITECTURE.md, "A carry"):
 
 from __future__ import annotations
 
+import errno
 import signal
 import socket
 import time
@@ -228,16 +229,18 @@ class Carrier(Closing):
             entries.delete(taken.where)
             self._note(taken)
             reports[wish] = Report(wish, carried=True, unread=taken.unread)
+        elif (value := entries.lookup(taken.where)) is None:
+            # Its client's reset took the entry out.
+            reports[wish] = Report(wish, refused=Refusal.NOT_FOUND)
         elif time.monotonic() < taken.limit:
             self._pending.append(taken)
             self._due = time.monotonic() + _AGAIN_SECONDS
             reports[wish] = Report(wish, pending=True, unread=taken.unread)
         else:
-            value = entries.lookup(taken.where)
             entries.delete(taken.where)
             # Once more: the kernel answers this one with a reset to the client.
             inject(self._raw, taken.packet, taken.pair)
-            said = taken.errno or (carry_classifier.refused(value) if value else 0)
+            said = taken.errno or carry_classifier.refused(value)
             reports[wish] = Report(wish, errno=said)
 
     def _note(self, taken: Taken) -> None:
@@ -260,4 +263,6 @@ class Carrier(Closing):
 
 
 def _failed(wish: Wish, error: KernelError) -> Report:
+    if error.errno == errno.ENOTCONN:  # it has ended since
+        return Report(wish, refused=Refusal.NOT_ESTABLISHED)
     return Report(wish, refused=Refusal.KERNEL, error=error)
