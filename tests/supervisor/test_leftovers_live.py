@@ -65,6 +65,24 @@ def test_it_is_named_and_ended(netns: int, tmp_path: Path) -> None:
         assert f"pid {script} (deploy.sh) did not end in time: killed" in one.said()
 
 
+def test_what_a_script_has_started_is_told_too(netns: int, tmp_path: Path) -> None:
+    """It is found once the script has ended, and is not merely killed in the end."""
+    with started(tmp_path) as one:
+        one.wait_serving()
+        (tmp_path / "deploy.sh").write_text("#!/bin/sh\nsleep 601\n")
+        assert one.ask("restart")["exit"] == 0
+        one.wait_serving(2)
+        first, _, script, _ = left(tmp_path)
+        wait_until(lambda: proc.below(script), "the script has started something")
+        (job,) = proc.below(script)
+        assert one.ask("restart")["exit"] == 0
+        wait_until(lambda: proc.start_time(job) is None, one.said())
+        assert f"also left running: pid {job} (sleep): told to stop" in one.said()
+        assert f"pid {job} (sleep) did not end in time" not in one.said()
+        assert f"left pid {first} (deploy.sh)" in one.said()
+        assert one.said().count(f"left pid {first} ") == 1, "the first worker left it"
+
+
 def test_it_is_kept(netns: int, tmp_path: Path) -> None:
     """Also over new code, and over the end of the instance."""
     with started(tmp_path, "--leftovers", "keep") as one:

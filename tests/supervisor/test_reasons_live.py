@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import SERVER, Instance, wait_until
+from tests.supervisor.instance import ADDRESS, SERVER, Instance, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 
@@ -79,3 +79,13 @@ def test_a_restart_that_fails_says_the_same(netns: int, tmp_path: Path) -> None:
         answer = one.ask("restart")
         assert answer["exit"] == 3
         assert answer["error"].endswith("not ready after 2 s: it has not accepted a connection")
+
+
+def test_where_it_does_not_accept_is_said(netns: int, tmp_path: Path) -> None:
+    """Of two addresses it serves one, as with one --fd too few."""
+    second = "127.0.0.1:8081"
+    flags = ("--bind", ADDRESS, "--bind", second, "--ready-timeout", "2")
+    with Instance(tmp_path, *flags, command=SERVER) as one:
+        wait_until(lambda: missing(one).endswith(f"a connection at {second}"), "the status")
+        assert one.wait() == 3
+        assert f"it has not accepted a connection at {second}" in one.said()

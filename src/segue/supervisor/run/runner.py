@@ -33,7 +33,6 @@ from segue.supervisor.run.upkeep import Upkeep
 from segue.supervisor.run.watched import OwnWorkers, thresholds
 from segue.supervisor.workers.discovery import discover
 from segue.supervisor.workers.processes import Process, Processes, part
-from segue.supervisor.workers.readiness import NEVER, NOWHERE
 from segue.supervisor.workers.reasons import Reasons
 
 # While a worker is awaited: soon enough that a restart of a quick server takes tens of
@@ -282,7 +281,7 @@ class Runner:
             self.service.say(f"{worker.name} is ready after {now - worker.started:.2f} s")
 
     def _reason(self, process: Process, now: float) -> str:
-        if process.readiness.why not in {NEVER, NOWHERE}:
+        if not process.readiness.silent:
             return ""
         own = frozenset().union(*(front.cookies for front in self.service.fronts))
         return self._reasons.of(process, own, part(len(self.service.processes.by_worker)), now)

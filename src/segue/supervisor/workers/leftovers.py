@@ -62,6 +62,7 @@ class Left:
     number: int = 0  # the signal that asks them to end, and their time after it in seconds
     patience: float = 0.0
     spared: frozenset[tuple[int, int]] = frozenset()  # those that have not been asked yet
+    told: int = 0  # how often others that were found later were said
     killed: bool = False
 
 
@@ -95,6 +96,10 @@ class Leftovers:
         if born is not None:
             self._bystanders |= {(pid, born)}
 
+    @property
+    def _followed(self) -> set[tuple[int, int]]:
+        return {each for one in self._left.values() for each in one.processes.items()}
+
     def keep(self, leader: int, flag: str, processes: Iterable[Process]) -> str:
         """Leave the processes alone that an ended worker left running; which, in words."""
         found = find_leftovers(leader, flag) | self._strays(processes)
@@ -114,12 +119,13 @@ class Leftovers:
         if left:
             waiting = frozenset(left.items() & spared)
             self._left[leader] = Left(flag, limit, left, number, patience, waiting)
-        others = {
-            pid: born for pid, born in self._strays(processes).items() if left.get(pid) != born
-        }
+        # Those that are followed already are other workers'.
+        others = dict(self._strays(processes).items() - left.items() - self._followed)
         if others:
-            waiting = frozenset(others.items() & spared)
-            self._left[_STRAYS] = Left("", limit, others, number, patience, waiting)
+            before = self._left.get(_STRAYS)
+            every = others | (before.processes if before else {})
+            waiting = frozenset(every.items() & spared)
+            self._left[_STRAYS] = Left("", limit, every, number, patience, waiting)
         everyone = left | others
         said = described(everyone)
         _signal(everyone.items() - spared, number)
@@ -140,7 +146,7 @@ class Leftovers:
                 left = self._strays(processes)
             else:
                 left = find_leftovers(leader, before.flag, before.processes)
-            one = self._asked(before, left, begun) if before.spared else before
+            one = self._asked(before, left, begun) if begun < before.limit else before
             over = begun >= one.limit
             if over and left:
                 if not one.killed:
@@ -156,10 +162,23 @@ class Leftovers:
         self._due = begun + max(_PACE, _COST * (spent() - before_it))
 
     def _asked(self, one: Left, left: dict[int, int], now: float) -> Left:
-        """Those that have had their answer are asked to end.  The time begins with the last."""
-        still = frozenset(one.spared & left.items() & self._spared().items())
-        _signal((one.spared - still) & left.items(), one.number)
-        return replace(one, spared=still, limit=now + one.patience)
+        """Those that are found now, and those that have had their answer, are asked to end.
+
+        A process is found once it is a child of ours: when the one that has started it has ended.
+        The time begins with the last answer.
+        """
+        found = left.items() - one.processes.items()
+        if not found and not one.spared:
+            return one
+        asked = (one.spared | found) & left.items()
+        still = frozenset(asked & self._spared().items())
+        told = one.told
+        if found and told < _NAMED:  # a script that ignores us may start one after the other
+            told += 1
+            self._say(f"also left running: {described(dict(found))}: told to stop")
+        _signal(asked - still, one.number)
+        limit = now + one.patience if one.spared else one.limit
+        return replace(one, spared=still, limit=limit, told=told)
 
     def _strays(self, processes: Iterable[Process]) -> dict[int, int]:
         running = list(processes)
@@ -181,7 +200,7 @@ class Leftovers:
             "left": [
                 [
                     *(leader, one.flag, one.limit, list(one.processes.items())),
-                    *(one.number, one.patience, list(one.spared)),
+                    *(one.number, one.patience, list(one.spared), one.told),
                 ]
                 for leader, one in self._left.items()
             ],
@@ -208,10 +227,10 @@ def described(processes: Mapping[int, int]) -> str:
 
 
 def _spared(
-    number: int = 0, patience: float = 0.0, spared: Iterable[tuple[int, int]] = ()
-) -> tuple[int, float, frozenset[tuple[int, int]]]:
+    number: int = 0, patience: float = 0.0, spared: Iterable[tuple[int, int]] = (), told: int = 0
+) -> tuple[int, float, frozenset[tuple[int, int]], int]:
     """These fields, which an earlier version did not write."""
-    return number, patience, frozenset((pid, born) for pid, born in spared)
+    return number, patience, frozenset((pid, born) for pid, born in spared), told
 
 
 def _signal(processes: Iterable[tuple[int, int]], number: int) -> None:

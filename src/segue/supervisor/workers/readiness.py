@@ -150,6 +150,11 @@ class Readiness:
     _proven: set[int] = field(default_factory=set)
     _again: float = 0.0
 
+    @property
+    def silent(self) -> bool:
+        """Nothing was heard of the worker, so only others can tell ``why``."""
+        return self.why == NOWHERE or self.why.startswith(NEVER)
+
     def notified(self, *, ready: bool) -> None:
         """Take a notification of this worker."""
         self.speaks = True
@@ -169,8 +174,8 @@ class Readiness:
                 self._look(fronts[held.bind], held, now)
         missing = [held for held in holds if held.cookie not in self._proven]
         if missing or not holds:
-            if not self.why or self.why in {NEVER, NOWHERE}:
-                self.why = NEVER if holds else NOWHERE
+            if not self.why or self.silent:
+                self.why = _never(fronts, missing) if holds else NOWHERE
             return False
         if self.mode == "auto" and self.speaks and not self.said:
             self.why = "it uses sd_notify but has not sent READY=1"
@@ -187,7 +192,7 @@ class Readiness:
             self.why = knock.failed
             self._again = now + AGAIN
         else:
-            if knock.reached and self.why in {"", NEVER}:
+            if knock.reached and (not self.why or self.silent):
                 self.why = f"{knock.question} has not been answered"
             return
         knock.close()
@@ -198,3 +203,9 @@ class Readiness:
         for knock in self._knocks.values():
             knock.close()
         self._knocks.clear()
+
+
+def _never(fronts: list[Front], missing: list[HeldListener]) -> str:
+    """Where it has not accepted, if it has at other addresses."""
+    where = [str(fronts[bind].bind.address) for bind in sorted({held.bind for held in missing})]
+    return NEVER if len(where) == len(fronts) else f"{NEVER} at {' and '.join(where)}"
