@@ -15,9 +15,13 @@ import pytest
 from tests.engine.carrying import STEPS, after, ask, carry, dial, other_host, servers, settled
 
 from segue.address import Address
+from segue.bpf import asm
+from segue.bpf.insn import R0
 from segue.engine.carry import Carrier
 from segue.errors import KernelError
-from segue.linux import cbpf, netns, ptrace, socket_filter, sysctl, tcp_queue, tcp_repair
+from segue.linux import cbpf, netns, ptrace, socket_filter, sysctl, tcp_queue, tcp_repair, tcx
+from segue.linux.bpf import Program
+from segue.linux.bpf_attr import AttachType
 from segue.linux.sockopt import open_listener
 from segue.observe.carrying import Refusal
 
@@ -274,6 +278,19 @@ def test_what_is_refused_is_as_it_was(make: str, why: Refusal) -> None:
             assert old.recv(99)
         old.sendall(b"answer")
         assert client.recv(6) == b"answer"
+
+
+def test_a_classifier_that_was_there_first_is_no_loss() -> None:
+    """One of somebody else's, which passes everything: ours is before it."""
+    code = asm.assemble([asm.mov_imm(R0, 0), asm.leave()])
+    with Program.load(code, attach_type=AttachType.TCX_INGRESS) as theirs, ExitStack() as stack:
+        for index in tcx.interfaces():
+            stack.enter_context(tcx.attach(theirs, index))
+        carrier, listener, client, old = stack.enter_context(alone())
+        assert carrier.carry(old, [listener]).carried
+        with listener.accept()[0] as new:
+            client.sendall(b"x")
+            assert new.recv(9) == b"x"
 
 
 @pytest.mark.kernel("7.3")

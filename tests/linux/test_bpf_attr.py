@@ -123,7 +123,7 @@ def test_a_ring_buffer_is_a_power_of_two_of_pages(size: int, whole: int) -> None
 def test_link_create() -> None:
     """Program, interface, where, flags."""
     data = bpf_attr.link_create(5, 2, AttachType.TCX_INGRESS)
-    assert data.hex(" ", 4) == "05000000 02000000 2e000000 00000000"
+    assert data.hex(" ", 4) == "05000000 02000000 2e000000 08000000"
 
 
 def test_prog_test_run() -> None:

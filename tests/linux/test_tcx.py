@@ -45,6 +45,18 @@ def test_a_classifier_is_there_as_long_as_its_link() -> None:
         assert reaches()
 
 
+def test_it_is_before_one_that_passes_everything() -> None:
+    """TCX_PASS ends the chain: nothing behind it is run."""
+    index = socket.if_nametoindex("lo")
+    with verdict(0) as passes, verdict(2) as drops:
+        with tcx.attach(passes, index):
+            assert reaches()
+            with tcx.attach(drops, index):
+                assert not reaches()
+        with tcx.attach(drops, index), tcx.attach(passes, index):
+            assert reaches()
+
+
 def test_a_run_by_hand_has_a_verdict() -> None:
     """The number that the program returned."""
     with verdict(7) as program:

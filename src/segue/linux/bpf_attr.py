@@ -13,6 +13,7 @@ from enum import IntEnum
 from segue.errors import UsageError
 
 # Names are 16 bytes with their closing zero; the kernel refuses other characters with EINVAL.
+_BPF_F_BEFORE = 1 << 3
 _NAME = re.compile(r"[A-Za-z0-9_.]{0,15}")
 
 
@@ -200,8 +201,8 @@ def obj_info(descriptor: int, size: int, info: int) -> bytes:
 
 
 def link_create(program: int, interface: int, attach_type: AttachType) -> bytes:
-    """Attributes of LINK_CREATE for an interface, by its index."""
-    return struct.pack("=IIII", program, interface, attach_type, 0)
+    """Attributes of LINK_CREATE for an interface, by its index: before all that is there."""
+    return struct.pack("=IIII", program, interface, attach_type, _BPF_F_BEFORE)
 
 
 def prog_test_run(program: int, packet: int, size: int) -> bytes:

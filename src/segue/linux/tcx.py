@@ -41,8 +41,9 @@ def interfaces() -> dict[int, int]:
 
 
 def attach(program: Program, interface: int) -> Descriptor:
-    """The program sees what comes in at the interface, after those that are there already.
+    """The program sees what comes in at the interface, before those that are there already.
 
+    Behind one that passes a packet (TCX_PASS, as TC_ACT_OK) it would not see that packet.
     It is there until the link that is returned is closed.  Raises NotSupported before Linux 6.6,
     KernelError.
     """
