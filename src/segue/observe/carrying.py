@@ -176,7 +176,7 @@ def before(host: Host, outside: Outside, targets: Sequence[Target]) -> Refusal |
 
 def room(targets: Sequence[Target]) -> int:
     """How much unread data any of them takes as the first of a connection."""
-    return min(MOST_UNREAD, *(one.receive_buffer // 2 for one in targets))
+    return min((MOST_UNREAD, *(one.receive_buffer // 2 for one in targets)))
 
 
 def refusal(
