@@ -27,7 +27,7 @@ def main(args: Sequence[str] | None = None) -> int:
     )
     reader.add_argument("count", nargs="?", type=int, default=10_000, help="carries (%(default)s)")
     reader.add_argument("--first", type=int, default=0, metavar="SEED")
-    reader.add_argument("--rule", choices=RULES, default="marks")
+    reader.add_argument("--rule", choices=RULES, default="notes")
     reader.add_argument("--pause", type=float, default=0.0, metavar="MS", help="within an answer")
     reader.add_argument("--hints", action="store_true", help="with 100 and 103 before an answer")
     reader.add_argument("--clients", type=int, default=24)

@@ -22,7 +22,7 @@ _LINGER_RESETS = struct.pack("ii", 1, 0)
 _ANSWER_SECONDS = 20.0
 _MOST_FINDINGS = 20
 _HINTS = (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\n\r\n")
-_WRITES = ("whole", "whole", "pieces", "pipelined", "early", "expect", "upload")
+_WRITES = (*("whole",) * 9, *("pieces",) * 2, *("upload",) * 2, "pipelined", "early", "expect")
 _ENDS = ("keep",) * 40 + ("close", "half", "abort")
 
 

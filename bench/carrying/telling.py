@@ -37,11 +37,13 @@ class Plan:
     hint: int = 0  # 103 first
 
     def request(self, body: bytes = b"", *, expect: bool = False) -> bytes:
-        """Its bytes, with those of the body."""
+        """Its bytes, with those of the body; POST where there is one."""
         numbers = (self.serial, self.work_us, self.size, self.pieces, self.pause_us, self.hint)
         line = "/".join(str(one) for one in numbers)
-        fields = f"Content-Length: {len(body)}\r\n" + "Expect: 100-continue\r\n" * expect
-        return f"POST /{line} HTTP/1.1\r\nHost: x\r\n{fields}\r\n".encode() + body
+        method = "POST" if body else "GET"
+        fields = f"Content-Length: {len(body)}\r\n" * bool(body)
+        fields += "Expect: 100-continue\r\n" * expect
+        return f"{method} /{line} HTTP/1.1\r\nHost: x\r\n{fields}\r\n".encode() + body
 
     def answer(self, body: bytes) -> bytes:
         """All of it: it repeats the request's number, and has the sum of its body."""
@@ -58,7 +60,7 @@ def read_head(head: bytes) -> tuple[Plan, int, bool]:
     """What a request's head asks for, how long its body is, and whether it waits for a 100."""
     line, _, fields = head.decode().partition("\r\n")
     plan = Plan(*(int(number) for number in line.split()[1][1:].split("/")))
-    length = int(fields.partition("Content-Length: ")[2].partition("\r\n")[0])
+    length = int(fields.partition("Content-Length: ")[2].partition("\r\n")[0] or 0)
     return plan, length, "Expect:" in fields
 
 

@@ -43,6 +43,7 @@ PORT = 8080
 _FIRST, _LAST = 20_000, 21_999
 _TOGETHER = 8  # connections, after which the other way is the way
 _END_SECONDS = 30.0
+GRACE_SECONDS = 0.05
 _CARRIED, _WITH_UNREAD = "carried", "carried, with unread bytes"
 
 Rule = Callable[[socket.socket, "_Server", Mark], Wish]
@@ -51,23 +52,35 @@ Rule = Callable[[socket.socket, "_Server", Mark], Wish]
 def by_kernel(connection: socket.socket, server: _Server, mark: Mark) -> Wish:
     """What the kernel knows decides."""
     del server, mark
-    return Wish(connection)
+    return Wish(connection, unread=True)
 
 
 def by_marks(connection: socket.socket, server: _Server, mark: Mark) -> Wish:
     """The server's own word decides, read while it is stopped."""
     idle = Mark(mark.serial, mark.descriptor, Doing.IDLE).word()
     port = connection.getpeername()[1]
-    return Wish(connection, lambda: None if server.words[port] == idle else Refusal.OWED)
+
+    def refusal() -> Refusal | None:
+        return None if server.words[port] == idle else Refusal.OWED
+
+    return Wish(connection, refusal, unread=True)
+
+
+def by_http(connection: socket.socket, server: _Server, mark: Mark) -> Wish:
+    """The rule of HTTP/1.x, by the notes of the filter; what is unread may go along."""
+    del server, mark
+    return Wish(connection, grace=GRACE_SECONDS, unread=True)
 
 
 def by_notes(connection: socket.socket, server: _Server, mark: Mark) -> Wish:
-    """What the filter noted of requests of HTTP/1.x decides, without waiting."""
+    """The same without a time in which nothing moves."""
     del server, mark
-    return Wish(connection, grace=0.0)
+    return Wish(connection, grace=0.0, unread=True)
 
 
-RULES: dict[str, Rule] = {"kernel": by_kernel, "marks": by_marks, "http": by_notes}
+RULES: dict[str, Rule] = {
+    "kernel": by_kernel, "marks": by_marks, "http": by_http, "notes": by_notes,
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -169,7 +182,7 @@ class Trial:
     def go(self, count: int, seconds: float, rule: Rule = by_marks) -> Judged:
         """Until so many were carried, or so long; what became of everything."""
         judged, begun = Judged(), time.monotonic()
-        if rule is by_notes:
+        if rule in {by_http, by_notes}:
             for one in self._servers:
                 self._carrier.watch(one.listener)
         # A client that has just been answered is idle for a moment: some are taken then, and

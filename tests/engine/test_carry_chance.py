@@ -21,12 +21,16 @@ def test_what_the_server_says_is_idle_is_carried_and_nothing_else(pause_ms: floa
     assert judged.findings == []
 
 
-def test_what_the_kernel_knows_is_not_enough() -> None:
-    """The judgement works: by the kernel's word alone, connections are carried that are not idle.
+def test_what_was_noted_of_requests_is_enough_where_answers_do_not_pause() -> None:
+    """By the rule of HTTP/1.x alone, without a time in which nothing moves."""
+    judged = carried_apart(CARRIES, SECONDS, Habits(seed=1), RULES["notes"])
+    assert judged.carried >= CARRIES
+    assert not judged.wrong
+    assert judged.findings == []
 
-    One that was half through a request ends at its old server, and at the new one the request makes
-    no sense.
-    """
+
+def test_what_the_kernel_knows_is_not_enough() -> None:
+    """The judgement works: by the kernel's word alone, connections are carried half through."""
     judged = carried_apart(CARRIES, SECONDS, Habits(seed=1), RULES["kernel"])
     assert judged.wrong
     assert judged.findings
