@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import sys
@@ -12,13 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.security.test_rights_live import PYTHON, place
 from tests.supervisor.instance import ADDRESS, PATIENCE, Instance, wait_until
 
 from segue.address import Address
+from segue.linux import sysctl
 from segue.probe.exchange import http
 from segue.probe.http1 import ResponseReader
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("6.9")]
+
+__all__ = ["place"]  # a fixture
 
 BIN = Path(sys.executable).parent
 QUIET = ("--log-level", "warning")
@@ -113,3 +118,85 @@ def test_no_client_notices_five_restarts(netns: int, tmp_path: Path, server: str
                 answered_again(clients)
         assert not [client.failed for client in clients if client.failed], one.said()
         assert all(len(client.pids) == 6 for client in clients), [c.pids for c in clients]
+
+
+def test_connections_that_only_look_kept_are_carried(netns: int, tmp_path: Path) -> None:
+    """By what the kernel saw, without a word of the application."""
+    command = (*UVICORN, "examples.hello:app")
+    flags = ("--carry", "http", "--idle-grace", "0.1")
+    with Instance(tmp_path, *flags, command=command) as one:
+        one.wait_serving()
+        with kept(20) as clients:
+            wait_until(lambda: all(client.answers for client in clients), "all are answered")
+            for generation in (2, 3, 4):
+                assert one.ask("restart")["exit"] == 0, one.said()
+                one.wait_serving(generation)
+                answered_again(clients)
+        assert not [client.failed for client in clients if client.failed], one.said()
+        assert all(len(client.pids) == 4 for client in clients), [c.pids for c in clients]
+        assert one.status()["carried"] == 60
+        assert one.status()["carry"] == "http"
+
+
+def test_workers_of_another_user_are_carried_from(place: Path, netns: int) -> None:
+    """Their filters are locked, and so their listeners have ours before."""
+    command = (PYTHON, "-S", "-E", str(Path(__file__).parent / "keeping_server.py"))
+    os.rmdir(place / "run")
+    with Instance(place, "--carry", "app", "--user", "nobody", command=command) as one:
+        one.wait_serving()
+        with kept(10) as clients:
+            wait_until(lambda: all(client.answers for client in clients), "all are answered")
+            assert one.ask("restart")["exit"] == 0, one.said()
+            one.wait_serving(2)
+            answered_again(clients)
+        assert not [client.failed for client in clients if client.failed], one.said()
+        assert one.status()["carried"] == 10
+
+
+def test_without_the_right_it_is_refused_or_left(netns: int, tmp_path: Path) -> None:
+    """What was asked for is refused before anything is started; else the status says why."""
+    sysctl.write("net.ipv4.tcp_syncookies", "0")
+    with Instance(tmp_path, "--carry", "app") as one:
+        assert one.wait() == 1
+        assert "--carry app needs" in one.said()
+        assert "net.ipv4.tcp_syncookies is 0" in one.said()
+        assert "is starting" not in one.said()
+
+
+def test_an_application_without_the_middleware_is_drained_as_ever(
+    netns: int, tmp_path: Path
+) -> None:
+    """And the status says so."""
+    with Instance(tmp_path) as one:
+        one.wait_serving()
+        assert one.ask("restart")["exit"] == 0
+        one.wait_serving(2)
+        found = one.status()
+    assert (found["carry"], found["carried"]) == ("off", 0)
+    assert found["carry_reason"] == "no worker's application has the middleware"
+
+
+@pytest.mark.parametrize("way", ["reexec", "kill"])
+def test_a_next_supervisor_goes_on(netns: int, tmp_path: Path, way: str) -> None:
+    """New code, or another process after kill -9: it carries what its workers keep."""
+    with Instance(tmp_path, "--carry", "app", command=SERVERS["uvicorn"]) as one:
+        one.wait_serving()
+        with kept(10) as clients:
+            wait_until(lambda: all(client.answers for client in clients), "all are answered")
+            prepared(one)
+            assert one.ask("restart")["exit"] == 0, one.said()
+            one.wait_serving(2)
+            if way == "reexec":
+                assert one.ask("reexec")["exit"] == 0, one.said()
+            else:
+                one.process.kill()
+                one.process.wait()
+                one.again()
+                one.wait_serving(2)
+            wait_until(lambda: one.said().count("will be carried") == 2, "the middleware is seen")
+            assert one.ask("restart")["exit"] == 0, one.said()
+            one.wait_serving(3)
+            answered_again(clients)
+            # What was carried before is counted on, where somebody could tell.
+            assert one.status()["carried"] == (20 if way == "reexec" else 10)
+        assert not [client.failed for client in clients if client.failed], one.said()

@@ -292,8 +292,9 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
 @_option(
     "--carry",
     "Carry kept connections of old workers to new ones. app: those that the application's"
-    " middleware says are between two requests; refused where that does not work. auto: app where"
-    " it works. Needs Linux 6.9 and CAP_NET_ADMIN (docs/CARRY.md).",
+    " middleware says are between two requests. http: also those that look so; you promise that"
+    " clients speak HTTP/1.x here, and that TLS ends elsewhere. Both are refused where they do not"
+    " work. auto: app where it works. Needs Linux 6.9 and CAP_NET_ADMIN (docs/CARRY.md).",
 )
 @_option(
     "--max-lifetime",

@@ -48,6 +48,9 @@ FOR_GOOD = frozenset(
         Refusal.ACCURATE_ECN,
         Refusal.LOCKED,
         Refusal.EARLY,
+        Refusal.NO_NOTES,
+        Refusal.HTTP2,
+        Refusal.UPGRADED,
     }
 )
 
@@ -76,6 +79,20 @@ def left(seen: Connection, mark: Mark | None) -> Left | None:
     if seen.received_ms < since and not seen.unread:
         return Left.CAME_SINCE
     return None
+
+
+def looks_kept(seen: Connection, grace: float) -> Left | Refusal | None:
+    """Why it is left alone by what the kernel saw, where the application says nothing of it.
+
+    None if it has been quiet for ``grace`` seconds with no answer owed: then what its client sent
+    decides (``carrying.by_notes``).
+    """
+    if untouched(seen):
+        return None
+    idle = seen.idle_ms
+    if idle is None:
+        return Left.BUSY
+    return Refusal.RECENT if idle < grace * 1000 else None
 
 
 def changed(mark: Mark | None) -> Left:

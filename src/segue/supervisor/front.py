@@ -69,6 +69,7 @@ class Front:
     asked: Address = field(init=False)  # what the settings say; workers may serve it elsewhere
     ours: Counter[int] = field(default_factory=Counter)  # questions to serving workers, by slot
     refusing: bool = False  # no new connection comes any more
+    watch: Callable[[socket.socket], None] = lambda _: None  # called with each that is held
 
     def __post_init__(self) -> None:
         self.asked = self.bind.address
@@ -152,6 +153,7 @@ class Front:
     def hold_standby(self, listener: socket.socket) -> None:
         """The service manager's listener is this one, which has the manager's backlog."""
         self.standby = listener
+        self.watch(listener)
         info = info_of(listener)
         self._backlog = info.sacked if info else 0
 
@@ -200,6 +202,7 @@ class Front:
         """Keep this descriptor; what is opened here later gets into the listener's group."""
         self.sockets[slot] = listener
         self.v6only = takes_no_ipv4(listener)
+        self.watch(listener)
 
     def defer_to(self, incumbents: Sequence[socket.socket], *, backlog: int) -> None:
         """Give new connections to these listeners of other processes until the first ``share``.

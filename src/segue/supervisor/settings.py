@@ -171,7 +171,7 @@ class Settings:
     # Where workers differ, shares that change by themselves help.  Elsewhere they surprise.
     balance: Literal["off", "queue"] = "off"
     # auto: app where it works and a worker's middleware asks for it, for nobody else is concerned.
-    carry: Literal["auto", "app", "off"] = "auto"
+    carry: Literal["auto", "app", "http", "off"] = "auto"
     # Of each worker, at which it is recycled.  What a program leaks nobody but the user knows.
     max_lifetime: float = 0.0
     max_rss: str = ""

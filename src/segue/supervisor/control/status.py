@@ -103,7 +103,7 @@ class Status:
     rescue: float = 0.0  # seconds without an accept until a worker is stalled; 0 means never
     rescued: int = 0
     balance: str = "off"
-    carry: str = "off"  # how kept connections are carried to the next workers: app, or off
+    carry: str = "off"  # how kept connections are carried to the next workers: app, http or off
     carry_reason: str = ""  # why they are not
     carried: int = 0
     carried_unread: int = 0  # of these, with a request that its worker had not read

@@ -185,6 +185,7 @@ class Performer:
             service.carrying.forget(worker.id)
             return SERVING
         drains = worker.stage is Stage.DRAINING and not worker.finisher
+        service.carrying.prepare([process] if drains else [], service.fronts)
         return CARRYING if drains and service.carrying.begin(worker, process) else DRAINING
 
     def go_on(self) -> None:

@@ -214,8 +214,7 @@ class Runner:
 
     def _prepare_to_carry(self) -> None:
         service = self.service
-        if said := service.carrying.prepare(service.processes):
-            service.say(said)
+        service.carrying.prepare(service.processes, service.fronts)
         service.carrying.follow_interfaces()
 
     def _discover(self, now: float) -> None:

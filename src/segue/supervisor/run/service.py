@@ -117,6 +117,10 @@ class Service:
         self.waiting = Waiting(world.now)
         self.loop = world.loop(self.say, world.now)
         self.doors = Doors(self.paths, lock, self.loop)
+        self.leftovers = Leftovers(world.now, self.say, self.waiting.spared)
+        self.carrying = Carrying(
+            settings, self.observer, world.now, world.carrier, self.leftovers.spare, self.say
+        )
         engine, program = self.choice.engine, settings.program_choice
         self.fronts = [
             Front(
@@ -126,18 +130,16 @@ class Service:
                 self.observer,
                 world.listen,
                 settings.v6only(bind.address),
+                watch=self.carrying.watch,
             )
             for number, bind in enumerate(settings.binds)
         ]
         self.processes = Processes(settings, self.paths, world.spawn, self.source.start)
+        self.carrying.open(locked=self.processes.locks)
         self.survey = Survey(settings.idle_grace, world.now)
         self.limits = settings.limits
         self.tracing = Tracing(self.loop, program)
         self.flow = Flow(self.log, self.loop)
-        self.leftovers = Leftovers(world.now, self.say, self.waiting.spared)
-        self.carrying = Carrying(
-            settings, self.observer, world.now, world.carrier, self.leftovers.spare
-        )
 
     def say(self, text: str) -> None:
         """To the log, and to every client that waits."""

@@ -107,7 +107,7 @@ def report(service: Service, checks: Checks) -> Status:
         notifications_dropped=service.doors.inbox.dropped if service.doors.inbox else 0,
         rescue=rescue.thresholds.patience or 0.0,
         balance=service.settings.balance,
-        carry="app" if service.carrying.works else "off",
+        carry=service.carrying.how,
         carry_reason=service.carrying.why,
         carried=carried.carried,
         carried_unread=carried.unread,

@@ -110,6 +110,7 @@ class _Ready:
     held: _Held
     mark: Mark | None
     asked: int  # when, in ms
+    grace: float | None  # how long it must have been quiet, where nobody has said that it waits
 
 
 @dataclass(slots=True)
@@ -153,20 +154,25 @@ class Carrying:
         now: Callable[[], float],
         make: Callable[[], Carrier],
         spare: Callable[[int], None],
+        say: Callable[[str], None],
     ) -> None:
         self.wanted, self._observer, self._now, self._make = settings.carry, observer, now, make
         self._spare = spare  # called with the pid of a process that is no worker's
+        self._say, self._grace = say, settings.idle_grace
         self._carrier: Carrier | None = None
         self._why = "--carry off" if self.wanted == "off" else ""  # it will not be done
         self.carries: dict[int, Carries] = {}
         self.account = Account()
         self._of: dict[int, Account] = {}
         self._pending: dict[Wish, Account] = {}
+        self._unwatched: set[str] = set()  # why some listeners are not, as it was said
 
     @property
-    def works(self) -> bool:
-        """Kept connections are carried."""
-        return self._carrier is not None
+    def how(self) -> str:
+        """By whose word connections are between two requests; "off" if they are not carried."""
+        if self._carrier is None:
+            return "off"
+        return "http" if self.wanted == "http" else "app"
 
     @property
     def total(self) -> Account:
@@ -183,34 +189,61 @@ class Carrying:
             return ""
         return self._why or "no worker's application has the middleware"
 
-    def prepare(self, processes: Iterable[Process]) -> str:
-        """Make what carries, once a worker's middleware is there; what there is to say of it."""
+    def open(self, *, locked: bool) -> None:
+        """Before there is a listener: make what carries, if listeners have to be watched from then.
+
+        That is so where notes are needed of what clients send, and where filters are ``locked``.
+        """
+        if locked and self.wanted == "auto":
+            self._why = "workers of another user write no page unless --carry app is given"
+        elif self.wanted == "http" or (locked and self.wanted == "app"):
+            self._begin()
+
+    def prepare(self, processes: Iterable[Process], fronts: Iterable[Front]) -> None:
+        """Make what carries, once a worker's middleware is there."""
         if self._carrier is not None or self._why or not any(map(_marks, processes)):
-            return ""
+            return
+        self._begin()
+        for front in fronts:
+            for listener in front.sockets.values():
+                self.watch(listener)
+
+    def _begin(self) -> None:
         try:
             self._carrier = self._make()
         except (SegueError, OSError) as error:
             self._why = str(error)
-            return f"accepted connections are not carried: {error}" if self.wanted == "app" else ""
+            if self.wanted != "auto":
+                self._say(f"kept connections are not carried: {error}")
+            return
         self._spare(self._carrier.helper)
-        return "accepted connections will be carried to the next workers"
+        self._say("kept connections will be carried to the next workers")
+
+    def watch(self, listener: socket.socket) -> None:
+        """What clients of this listener send is noted from now on, if anything is carried."""
+        if self._carrier is None:
+            return
+        try:
+            refused = self._carrier.watch(listener)
+            why = refused.value if refused is not None else ""
+        except SegueError as error:
+            why = str(error)
+        if why and why not in self._unwatched:
+            self._unwatched.add(why)
+            self._say(f"connections of a listener will not be carried: {why}")
 
     def begin(self, worker: Worker, process: Process) -> bool:
         """This worker drains from now on.  True if its kept connections can be carried."""
         self.forget(worker.id)
-        if not self._asked_for(process):
+        if self._carrier is None or not (self.wanted == "http" or _marks(process)):
+            return False
+        # Of what cannot be seen nobody would be told to go.
+        tree = process.tree(LOOKED_AT)
+        if len(tree) > LOOKED_AT or any(map(proc.hides_descriptors, tree)):
             return False
         self.carries[worker.id] = Carries(due=self._now())
         self._of[worker.id] = Account()
         return True
-
-    def _asked_for(self, process: Process) -> bool:
-        self.prepare([process])
-        if self._carrier is None or not _marks(process):
-            return False
-        # Of what cannot be seen nobody would be told to go.
-        tree = process.tree(LOOKED_AT)
-        return len(tree) <= LOOKED_AT and not any(map(proc.hides_descriptors, tree))
 
     def told(self, worker: int) -> None:
         """It tells its clients to go."""
@@ -260,9 +293,12 @@ class Carrying:
             for one in held:
                 # Read after the kernel was asked: a mark that has changed meanwhile is too young.
                 mark = marks.of(one, asked)
-                why = kept.left(one.seen, mark)
+                why: Why | None = kept.left(one.seen, mark)
+                grace = None
+                if why is Left.UNMARKED and self.wanted == "http":
+                    grace, why = self._grace, kept.looks_kept(one.seen, self._grace)
                 if why is None:
-                    ready[one.pids].append(_Ready(one, mark, asked))
+                    ready[one.pids].append(_Ready(one, mark, asked, grace))
                 else:
                     left.add(why, mark)
             targets = front.takers()
@@ -310,7 +346,7 @@ class Carrying:
                     left.add(Left.GONE, one.mark)
                     continue
                 check = _Check(one, marks)
-                wish = Wish(taken.enter_context(connection), check, unread=True)
+                wish = Wish(taken.enter_context(connection), check, one.grace, unread=True)
                 asked[wish] = check
             reports = self._carrier.batch(list(asked), targets, owners) if asked else []
             later = []

@@ -148,6 +148,11 @@ class Processes:
     def __iter__(self) -> Iterator[Process]:
         return iter(list(self.by_worker.values()))
 
+    @property
+    def locks(self) -> bool:
+        """Filters of listeners, and of what they accept, cannot be changed from their start on."""
+        return self.identity is not None and self.identity.uid != os.geteuid()
+
     def check(self, place: Place) -> None:
         """Whether what the settings name for a worker there is there.  Raises StartRefused."""
         os.close(place.open())
@@ -180,7 +185,7 @@ class Processes:
             fronts[held.bind].sockets[held.slot]
             for held in sorted(worker.listeners, key=lambda held: held.bind)
         ]
-        if self.identity is not None and self.identity.uid != os.geteuid():
+        if self.locks:
             # It would not help against a worker of our own user, which may open another listener in
             # the group and look into the supervisor.
             for listener in listeners:
@@ -190,9 +195,10 @@ class Processes:
         argv = settings.arguments(descriptors, worker.generation, worker.id)
         flag = self.paths.flag(worker.id)
         env = self._environment(worker, flag, len(inherit), place)
-        if settings.carry == "off":
+        if settings.carry == "off" or (settings.carry == "auto" and self.locks):
             self.paths.write_flag(worker.id, bytes([page.SERVING]), 1)
         else:
+            # Its user may then write there, and make it longer: that is asked for.
             owner = self.identity.uid if self.identity is not None else None
             self.paths.write_flag(worker.id, page.new(os.urandom(16)), page.BYTES, owner)
         pipe: Pipe | None = None
