@@ -76,6 +76,24 @@ def test_an_outage_is_said_once_a_minute_with_its_cause() -> None:
     assert outage.look(serving, 201.0) == outage.sentence(201.0) == ""
 
 
+def test_workers_that_cannot_be_started_beside_others_are_counted() -> None:
+    """With the cause, until all of them serve; nothing is missing while nothing has failed."""
+    outage, instance = Outage(), Instance(size=3, phase=Phase.SERVING)
+    instance.workers[1] = Worker(1, 1, 100, 0.0, stage=Stage.SERVING)
+    assert outage.look(instance, 0.0) == outage.sentence(0.0) == ""
+    outage.death("worker 1.2 was killed by SIGKILL")
+    assert outage.look(instance, 1.0) == ""
+    why = "worker(s) are missing; the last start failed: worker 1.2 was killed by SIGKILL"
+    assert outage.sentence(1.0) == f"2 of 3 {why}"
+    instance.workers[1].stage = Stage.GONE
+    assert outage.look(instance, 2.0) == ""
+    assert outage.sentence(3.0).startswith("no worker has served for 1 s; 1 start(s) have failed")
+    for number in (3, 4, 5):
+        instance.workers[number] = Worker(number, 1, 100, 0.0, stage=Stage.SERVING)
+        assert outage.look(instance, float(number)) == ""
+        assert outage.sentence(5.0) == {3: f"2 of 3 {why}", 4: f"1 of 3 {why}", 5: ""}[number]
+
+
 def test_a_replacement_in_time_is_no_outage() -> None:
     """A worker that dies and is back within ten seconds; so is the end of the instance."""
     outage, serving = Outage(), nobody()

@@ -25,6 +25,14 @@ def test_one_that_binds_the_port_itself_is_told_how_it_is_run() -> None:
     )
 
 
+def test_a_listener_that_was_closed_is_said() -> None:
+    """By the worker, or by a wrapper whose server is still loading."""
+    closed = Member(7, "python3", "py", holds=False)
+    assert sentence([closed]) == "it has closed the listener that it was given"
+    assert sentence([closed, Member(8, "node", "node", 7, holds=False)]) == sentence([closed])
+    assert sentence([closed, Member(8, "python3", "py", 7)]) == "", "a child may still accept"
+
+
 def test_a_wrapper_between_is_named() -> None:
     """LISTEN_PID is that of the shell, and the server below it is another process."""
     master = Member(8, "gunicorn", "py", 7, ("127.0.0.1:8000",))

@@ -81,6 +81,20 @@ def test_a_restart_that_fails_says_the_same(netns: int, tmp_path: Path) -> None:
         assert answer["error"].endswith("not ready after 2 s: it has not accepted a connection")
 
 
+def test_a_server_that_closes_its_listener_is_told_of(netns: int, tmp_path: Path) -> None:
+    """As a script does that closes all descriptors; one that binds was given none."""
+    closing = python("import os, time; os.closerange(3, 100); time.sleep(60)")
+    closed = "it has not accepted a connection; it has closed the listener that it was given"
+    with Instance(tmp_path, command=closing) as one:
+        wait_until(lambda: missing(one) == closed, "the status")
+    (tmp_path / "output").unlink()
+    flags = ("--bind-by", "worker", "--ready-timeout", "1.5")
+    with Instance(tmp_path, *flags, command=closing) as one:
+        assert one.wait() == 3
+        assert "it does not listen at the address of --bind" in one.said()
+        assert "was given" not in one.said()
+
+
 def test_where_it_does_not_accept_is_said(netns: int, tmp_path: Path) -> None:
     """Of two addresses it serves one, as with one --fd too few."""
     second = "127.0.0.1:8081"

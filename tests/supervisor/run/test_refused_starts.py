@@ -62,6 +62,8 @@ def test_a_dead_worker_is_replaced_once_the_directory_is_there(run: Run, where: 
     assert run.instance.crashes == []
     assert sum(GONE in one for one in run.log.lines) == 1
     assert run.instance.last_worker == 2
+    missing = f"1 of 2 worker(s) are missing; the last start failed: workers start in {where}"
+    assert run.ask("status").ends[0]["status"]["outage"].startswith(missing)
     where.mkdir()
     run.round(1.0)
     assert run.stages == {2: "SERVING", 3: "STARTING"}

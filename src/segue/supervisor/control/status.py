@@ -94,7 +94,8 @@ class Status:
     command: tuple[str, ...] = ()
     settings_changed: str = ""  # what has become of their file since it was read; "" for nothing
     queued: str = ""  # what a restart waits for, as "until ..."; "" if none waits
-    outage: str = ""  # for how long no worker has served, and why; "" while one serves
+    # For how long no worker has served, or how many are missing, and why; "" for neither.
+    outage: str = ""
     progress: str = ""  # of a restart in steps; "" if none is under way
     moved: int = 0  # connections, by closing and cycling listeners
     cut: int = 0  # accepted connections that were closed before they were finished

@@ -1,4 +1,7 @@
-"""The time in which no worker serves although workers have served: what is said of it, and when."""
+"""The time in which workers are missing: what is said of it, and when.
+
+Where none serves although workers have served, it is an outage, and is said once a minute.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,10 @@ _GOING = frozenset({Phase.SERVING, Phase.RENEWING, Phase.CANARY})
 class Outage:
     """One outage after the other.  Time and deaths come in, sentences go out."""
 
-    since: float | None = None
-    failed: int = 0  # starts
+    since: float | None = None  # when no worker served any more
+    missing: int = 0  # of so many workers that are wanted, at the last look
+    wanted: int = 0
+    failed: int = 0  # starts, since not all served
     last: str = ""  # how the last of them failed
     _due: float = 0.0
     _said: bool = False
@@ -30,11 +35,15 @@ class Outage:
 
     def look(self, instance: Instance, now: float) -> str:
         """The sentence that is due now; "" if there is none."""
-        serving = any(one.stage is Stage.SERVING for one in instance.living)
-        if serving or instance.phase not in _GOING:
+        going = instance.phase in _GOING
+        serving = sum(one.stage is Stage.SERVING for one in instance.living)
+        self.wanted, self.missing = instance.size, max(0, instance.size - serving) if going else 0
+        if not self.missing:
+            self.failed, self.last = 0, ""
+        if serving or not going:
             over = self._said and serving
             lasted = 0.0 if self.since is None else now - self.since
-            self.since, self.failed, self.last, self._said = None, 0, "", False
+            self.since, self._said = None, False
             return f"workers serve again, after {lasted:.0f} s without any" if over else ""
         if self.since is None:
             self.since, self._due = now, now + _FIRST
@@ -44,9 +53,12 @@ class Outage:
         return self.sentence(now)
 
     def sentence(self, now: float) -> str:
-        """What there is to know of this outage; "" while a worker serves."""
+        """What there is to know of this outage, or of the workers that are missing; "" if none is
+        missing, or if no start of one has failed.
+        """
         if self.since is None:
-            return ""
+            said = f"{self.missing} of {self.wanted} worker(s) are missing"
+            return f"{said}; the last start failed: {self.last}" if self.last else ""
         last = f" (the last: {self.last})" if self.last else ""
         return (
             f"no worker has served for {now - self.since:.0f} s; {self.failed} start(s) have"

@@ -9,7 +9,7 @@ wrappers (npm) do not pass descriptors on.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from segue.address import Address
 from segue.errors import KernelError
@@ -29,7 +29,7 @@ class Member:
     program: str = ""  # the identity of its file; "" if it cannot be seen
     told: int | None = None  # the LISTEN_PID that it was started with
     listens: tuple[str, ...] = ()  # addresses, without those of the instance's own listeners
-    holds: bool = True  # a listener of the instance, as it was given to the worker
+    holds: bool = True  # a listener of the instance, as it was given to the worker, if one was
     beside: bool = False  # it listens at the port of such a one too, by a listener of its own
 
     def __str__(self) -> str:
@@ -50,7 +50,7 @@ def sentence(members: Sequence[Member]) -> str:
         if not known.issuperset(one.listens):  # else it has inherited what another one opened
             known.update(one.listens)
             said.append(f"{one} listens at {' and '.join(one.listens)}")
-    said = said[:_SHOWN]
+    said, server = said[:_SHOWN], None
     if len({one.program for one in members}) > 1:
         top, *below = members
         server = next((one for one in below if one.listens and one.told == top.pid), None)
@@ -69,6 +69,8 @@ def sentence(members: Sequence[Member]) -> str:
             "it has opened that itself, and has not taken the listener that it was given: give"
             " --bind-by worker, or have it take descriptor 3 ({fd})"
         )
+    if members and server is None and not any(one.holds for one in members):
+        said.append("it has closed the listener that it was given")
     return "; ".join(said)
 
 
@@ -99,7 +101,12 @@ class Reasons:
             return []  # it is a hint only
         given = {inode: address.port for inode, cookie, address in everywhere if cookie in own}
         listening = {inode: address for inode, _, address in everywhere if inode not in given}
-        return [_member(pid, listening, given) for pid in process.tree(most)]
+        tree = process.tree(most)
+        found = [_member(pid, listening, given) for pid in tree]
+        if process.worker.listeners and len(tree) < most:
+            return found
+        # One that binds was given none; and others than these may have it.
+        return [replace(one, holds=True) for one in found]
 
 
 def _member(pid: int, listening: Mapping[int, Address], given: Mapping[int, int]) -> Member:
@@ -114,6 +121,6 @@ def _member(pid: int, listening: Mapping[int, Address], given: Mapping[int, int]
         proc.file_identity(pid, "exe"),
         int(number) if number.isdigit() and len(number) < 10 else None,
         tuple(sorted(set(map(str, elsewhere)))),
-        bool(held),
+        bool(held) or not any(proc.files(pid)),  # or what it has open is not ours to see
         any(one.port in held for one in elsewhere),
     )
