@@ -30,6 +30,7 @@ def replay(story: str, side: Side) -> list[str]:
     set_to: dict[str, dict[str, int]] = {}
     ports = count(42000)
     free: set[str] = set()
+    made: set[str] = set()  # names of what has options
     seen: list[str] = []
     for verb, *words in lines(story):
         seen.append(" ".join((verb, *words)))
@@ -38,7 +39,7 @@ def replay(story: str, side: Side) -> list[str]:
             pause = float(words[0])
         elif verb == "free":
             free.add(words[0])
-        elif verb == "option":
+        elif verb == "option" and words[0] not in made:
             set_to.setdefault(words[0], {})[words[1]] = int(words[2])
         elif verb in _SETTINGS or verb in SEGMENTS:
             if words[0] not in clients:
@@ -55,6 +56,9 @@ def replay(story: str, side: Side) -> list[str]:
                 side.packet(speaker.packet(SEGMENTS[verb], payload))
         else:
             seen += _call(side, verb, words, set_to)
+            made |= (
+                {words[0]} if verb == "listen" else set(words[1:]) if verb == "accept" else set()
+            )
         heard = _heard(side.settle(pause), clients)
         seen += sorted(heard, key=lambda line: line.split()[0]) if verb == "wait" else heard
     counted = {name: number for name, number in side.counts().items() if name not in free}
@@ -89,6 +93,12 @@ def _call(side: Side, verb: str, words: list[str], set_to: dict[str, dict[str, i
             side.listen(words[0], backlog, set_to.get(words[0], {}))
         elif verb == "ipv6":
             side.version = 6
+        elif verb == "mtu":
+            side.mtu(int(words[0]))
+        elif verb == "option":
+            side.set_option(words[0], words[1], int(words[2]))
+        elif verb == "ask":
+            return [f"  = {side.option(words[0], words[1])}"]
         elif verb == "program":
             side.program(words[0], words[1], migrates=words[2:] != ["select"])
         elif verb == "send":

@@ -85,6 +85,15 @@ class Side(Protocol):
     def write(self, name: str, data: bytes) -> None:
         """All of it."""
 
+    def mtu(self, size: int) -> None:
+        """Of the interface."""
+
+    def set_option(self, name: str, option: str, value: int) -> None:
+        """Of a listener or a connection."""
+
+    def option(self, name: str, option: str) -> int:
+        """The same, read."""
+
     def program(self, listener: str, policy: str, *, migrates: bool) -> None:
         """Let this policy decide for the group of a listener."""
 
@@ -187,6 +196,18 @@ class ModelSide:
         """Raises OSError."""
         self._host.write(self._now, self._connection(name), data)
 
+    def mtu(self, size: int) -> None:
+        """Of the way to the clients."""
+        self._host.mtu = size
+
+    def set_option(self, name: str, option: str, value: int) -> None:
+        """Raises OSError."""
+        self._host.setsockopt(self._named[name], option, value, self._now)
+
+    def option(self, name: str, option: str) -> int:
+        """Raises OSError."""
+        return self._host.getsockopt(self._named[name], option)
+
     def program(self, listener: str, policy: str, *, migrates: bool) -> None:
         """As plain Python and in the interpreter."""
         self._policy_program = PolicyProgram(named(policy))
@@ -273,7 +294,7 @@ class KernelSide:
             made.setblocking(False)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             for option, value in set_to.items():
-                made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+                _set(made, option, value)
             made.bind((SERVERS[self.version], PORT))
         self._named[name].listen(backlog)
         self._join(name)
@@ -312,6 +333,23 @@ class KernelSide:
         """Raises OSError."""
         self._named[name].sendall(data)
 
+    def mtu(self, size: int) -> None:
+        """Of the interface."""
+        self._tun.configure(f"{SERVERS[4]}/24", mtu=size)
+
+    def set_option(self, name: str, option: str, value: int) -> None:
+        """Raises OSError."""
+        _set(self._named[name], option, value)
+
+    def option(self, name: str, option: str) -> int:
+        """Raises OSError."""
+        sock = self._named[name]
+        if option != "SO_LINGER":
+            return sock.getsockopt(_level(option), getattr(socket, option))
+        told = sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)
+        on, seconds = (int.from_bytes(told[at : at + 4], sys.byteorder) for at in (0, 4))
+        return seconds if on else -1
+
     def program(self, listener: str, policy: str, *, migrates: bool) -> None:
         """In the kernel."""
         compiled = compile_policy(named(policy))
@@ -344,6 +382,19 @@ class KernelSide:
         for one in self._named.values():
             one.close()
         self._undo.close()
+
+
+def _level(option: str) -> int:
+    return socket.IPPROTO_TCP if option.startswith("TCP_") else socket.SOL_SOCKET
+
+
+def _set(sock: socket.socket, option: str, value: int) -> None:
+    """SO_LINGER's number is its seconds, -1 for off (struct linger)."""
+    given: int | bytes = value
+    if option == "SO_LINGER":
+        words = (int(value >= 0), max(value, 0))
+        given = b"".join(one.to_bytes(4, sys.byteorder) for one in words)
+    sock.setsockopt(_level(option), getattr(socket, option), given)
 
 
 @contextmanager

@@ -5,7 +5,9 @@ names; all listeners are at one address, with SO_REUSEPORT.
     ipv6                    before anything else: all of it is IPv6
     sysctl NAME VALUE       under net.ipv4
     listen L [BACKLOG]      a new listener, or one that was shut down, or a new backlog
-    option L NAME VALUE     of a listener to be: before its first ``listen``
+    mtu NUMBER              before anything else: of the interface
+    option L|X NAME VALUE   also of a listener to be, before its first ``listen``
+    ask L|X NAME            what an option is
     close L|X               shutdown L
     shutdown X read|write   one side of a connection
     program L POLICY [select]   for the group of L: by name (segue.lab.policies); ``select``
@@ -33,6 +35,7 @@ from __future__ import annotations
 
 from segue.lab.connection_stories import CONNECTION_STORIES
 from segue.lab.handshake_stories import HANDSHAKE_STORIES
+from segue.lab.option_stories import OPTION_STORIES
 from segue.lab.program_stories import PROGRAM_STORIES
 from segue.lab.segment_stories import SEGMENT_STORIES
 
@@ -262,6 +265,7 @@ STORIES: dict[str, str] = {
     **HANDSHAKE_STORIES,
     **CONNECTION_STORIES,
     **SEGMENT_STORIES,
+    **OPTION_STORIES,
     **PROGRAM_STORIES,
 }
 

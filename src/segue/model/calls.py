@@ -10,7 +10,6 @@ import errno
 from segue.errors import KernelError
 from segue.model import migration, removal
 from segue.model.connection import Connection
-from segue.model.durations import retransmits_in
 from segue.model.events import Misstep
 from segue.model.group import Group
 from segue.model.listener import Endpoint, Listener
@@ -19,32 +18,10 @@ from segue.model.profile import Difference, PostedError
 from segue.model.program import Program
 from segue.model.states import State
 
-# All but the first line are inherited by children.
-KNOWN = {
-    "TCP_DEFER_ACCEPT", "TCP_FASTOPEN",
-    "SO_REUSEPORT", "TCP_NODELAY", "TCP_MAXSEG", "TCP_SYNCNT", "TCP_SAVE_SYN",
-    "TCP_FASTOPEN_NO_COOKIE",
-}  # fmt: skip
-
 
 def refuse(call: str, code: int, doing: str) -> KernelError:
     """The error for a call; the caller raises it."""
     return KernelError(call, code, doing)
-
-
-def set_option(listener: Listener, name: str, value: int) -> None:
-    """setsockopt: by the name of its constant.  Raises KernelError: ENOPROTOOPT, EINVAL."""
-    if name not in KNOWN:
-        raise refuse("setsockopt", errno.ENOPROTOOPT, f"setting {name}")
-    if name == "TCP_FASTOPEN":
-        if value < 0:
-            raise refuse("setsockopt", errno.EINVAL, f"setting {name}")
-        listener.fast_open.limit = value
-        return
-    if name == "TCP_DEFER_ACCEPT":
-        listener.defer_accept = retransmits_in(value)
-        return
-    listener.options[name] = value
 
 
 def bind(net: Net, listener: Listener, endpoint: Endpoint) -> None:

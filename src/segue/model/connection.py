@@ -72,6 +72,7 @@ class Connection:
     quick: int = QUICK_ACKS
     interactive: bool = False  # the program answers what it reads: ACKs may wait for the answer
     heard_at: float = -inf  # when data last arrived
+    acked_at: float = -inf  # when an ACK last arrived, or the connection was made
     ack_now: bool = False  # something is to be said, if no data says it
     # What goes out.
     outgoing: bytearray = field(default_factory=bytearray)
@@ -96,6 +97,8 @@ class Connection:
     probes: int = 0  # of a shut window, since the peer was heard last
     retransmit_at: float = inf
     ack_at: float = inf
+    keep_at: float = inf  # SO_KEEPALIVE asks
+    repeating_since: float | None = None  # the first timeout of what waits for its ACK now
     end_at: float = inf  # of TIME_WAIT or of an orphan's FIN_WAIT2
     answered_at: float = -inf
     # The program.

@@ -117,7 +117,7 @@ def _finish(net: Net, request: Request, listener: Listener, arrival: Arrival) ->
 
 def _adopt(net: Net, request: Request, listener: Listener, arrival: Arrival) -> Connection:
     window = arrival.window << request.terms.scale_out
-    child = syn.connection(request, listener, State.ESTABLISHED, window)
+    child = syn.connection(request, listener, State.ESTABLISHED, window, net.now)
     net.flows[child.flow] = child
     child.snd_wl1 = arrival.seq
     stamps = arrival.options.stamps if request.terms.stamps else None
@@ -125,6 +125,8 @@ def _adopt(net: Net, request: Request, listener: Listener, arrival: Arrival) -> 
         output.measure(child, net.now - request.sent_at)
     elif stamps is not None:
         output.measure_echo(net, child, stamps[1])
+    if child.keep_at != inf:
+        output.rearm(net, child)
     listener.queue.append(child)
     net.events.append(Acceptable(listener.cookie))
     if arrival.length or arrival.seq != child.rcv_nxt:
@@ -188,7 +190,6 @@ def with_cookie(net: Net, listener: Listener, arrival: Arrival, chance: Chance) 
     stamps = arrival.options.stamps
     echo = stamps[1] if stamps else None
     said = cookies.options_in(echo, stamps, mss)
-    limit = listener.options.get("TCP_MAXSEG", 0)
     if listener.full:
         net.counts["ListenOverflows"] += 1
         net.counts["ListenDrops"] += 1
@@ -201,7 +202,9 @@ def with_cookie(net: Net, listener: Listener, arrival: Arrival, chance: Chance) 
         listener=listener,
         irs=irs,
         iss=iss,
-        terms=Terms.of(said, ipv6=path.is_ipv6, limit=limit, sysctls=net.sysctls),
+        terms=Terms.of(
+            said, ipv6=path.is_ipv6, mtu=net.mtu, options=listener.options, sysctls=net.sysctls
+        ),
         ts_recent=stamps[0] if stamps else 0,
         ts_offset=chance.stamp_offset,
         due=inf,

@@ -12,7 +12,16 @@ from collections import Counter
 
 from segue.address import Address
 from segue.errors import WireError
-from segue.model import calls, handshake, retransmission, segment_arrives, stream, syn, time_wait
+from segue.model import (
+    calls,
+    handshake,
+    retransmission,
+    segment_arrives,
+    socket_options,
+    stream,
+    syn,
+    time_wait,
+)
 from segue.model.arrival import Arrival, read
 from segue.model.connection import Connection
 from segue.model.events import Event
@@ -33,7 +42,7 @@ class Host:
     """A host that listens.  ``secret`` is all the chance there is: 16 to 32 bytes.
 
     ``now`` is in seconds since any instant, and never goes back.  A packet for an address that is
-    not among ``addresses`` is dropped.
+    not among ``addresses`` is dropped.  ``mtu`` is of the way to the clients, the largest packet.
     """
 
     def __init__(
@@ -42,14 +51,24 @@ class Host:
         secret: bytes,
         profile: Profile = LINUX,
         sysctls: Sysctls | None = None,
+        mtu: int = 1500,
     ) -> None:
         self._addresses = {ipaddress.ip_address(one).packed for one in addresses}
-        self._net = Net(profile, sysctls or Sysctls(), secret)
+        self._net = Net(profile, sysctls or Sysctls(), secret, mtu)
 
     @property
     def sysctls(self) -> Sysctls:
         """May be changed at any time."""
         return self._net.sysctls
+
+    @property
+    def mtu(self) -> int:
+        """The largest packet on the way to the clients; a change is for handshakes to come."""
+        return self._net.mtu
+
+    @mtu.setter
+    def mtu(self, size: int) -> None:
+        self._net.mtu = size
 
     @property
     def counts(self) -> Counter[str]:
@@ -162,10 +181,6 @@ class Host:
         """A socket that can be made to listen."""
         return Listener(next(self._net.cookies), uid)
 
-    def setsockopt(self, listener: Listener, name: str, value: int) -> None:
-        """By the name of the option's constant.  Raises KernelError."""
-        calls.set_option(listener, name, value)
-
     def bind(self, listener: Listener, address: Address) -> None:
         """Raises KernelError: EADDRINUSE, EINVAL."""
         packed = ipaddress.ip_address(address.host).packed
@@ -184,6 +199,22 @@ class Host:
         return calls.accept(listener)
 
     # Calls on either.
+
+    def setsockopt(
+        self, sock: Listener | Connection, name: str, value: int, now: float | None = None
+    ) -> None:
+        """By the name of the option's constant; SO_LINGER's value is its seconds, -1 for off.
+
+        What a connection was told may send something, so that it needs the time.  Raises
+        KernelError.
+        """
+        if now is not None:
+            self._net.now = now
+        socket_options.set_to(self._net, sock, name, value)
+
+    def getsockopt(self, sock: Listener | Connection, name: str) -> int:
+        """By the name of the option's constant.  Raises KernelError."""
+        return socket_options.get(self._net, sock, name)
 
     def shutdown(
         self, now: float, sock: Listener | Connection, *, receive: bool = True, send: bool = True

@@ -21,14 +21,10 @@ from segue.model.net import Net
 from segue.model.profile import Difference, PostedError
 from segue.model.program import Question
 from segue.model.request import Request
-from segue.model.states import State
+from segue.model.states import NEED_RESET, State
 
 SUCCESS, FAILURE = "TCPMigrateReqSuccess", "TCPMigrateReqFailure"
 _HASH_OF_LISTENER = 0  # sk_hash is of connections
-# States in which a peer must be told that its connection is gone (tcp_need_reset).
-_NEED_RESET = frozenset(
-    {State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT1, State.FIN_WAIT2, State.SYN_RECV}
-)
 
 
 def stop(net: Net, listener: Listener) -> None:
@@ -124,7 +120,7 @@ def _move_child(net: Net, source: Listener, child: Connection) -> None:
 
 def _forget_child(net: Net, child: Connection) -> None:
     """Nobody takes it: its peer is reset (inet_child_forget)."""
-    if child.state in _NEED_RESET:
+    if child.state in NEED_RESET:
         output.abort(net, child)
     child.listener = None
     removal.orphan(net, child)

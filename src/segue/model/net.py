@@ -46,6 +46,7 @@ class Net:
     profile: Profile
     sysctls: Sysctls
     secret: bytes
+    mtu: int = 1500
     now: float = 0.0
     flows: dict[bytes, Request | Connection] = field(default_factory=dict)
     groups: dict[Endpoint, Group] = field(default_factory=dict)  # of those with a live listener

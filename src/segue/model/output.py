@@ -88,8 +88,11 @@ def acknowledge_soon(net: Net, connection: Connection) -> None:
         connection.ack_at = net.now + (DELAYED_ACK if connection.heard_at > -inf else 0.0)
 
 
-def transmit(net: Net, connection: Connection) -> None:
-    """Send what may be sent of what the program has written, and its FIN after that."""
+def transmit(net: Net, connection: Connection, *, push: bool = False) -> None:
+    """Send what may be sent of what the program has written, and its FIN after that.
+
+    With ``push`` nothing waits for being small.
+    """
     if not connection.fin_wanted and (not connection.outgoing or connection.state not in CAN_SEND):
         return
     size, end, limit = connection.sending_size, connection.end, connection.snd_wnd
@@ -104,7 +107,7 @@ def transmit(net: Net, connection: Connection) -> None:
         if take < size:
             # What the peer's window cuts goes only after a full segment: else a probe takes it.
             cut = take <= 0 or (not last and at == had)
-            if not fin and (cut or not _may_be_small(connection)):
+            if not fin and (cut or not (push or _may_be_small(connection))):
                 break
             take = max(take, 0)
             connection.small = add(at, take)
@@ -157,7 +160,10 @@ def _may_be_small(connection: Connection) -> bool:
     the end of each answer of some segments would wait for a delayed ACK.  A SYN-ACK in flight is no
     earlier segment.
     """
-    if connection.fin_wanted or connection.options.get("TCP_NODELAY"):
+    options = connection.options
+    if connection.fin_wanted or options.get("TCP_CORK"):
+        return connection.fin_wanted
+    if options.get("TCP_NODELAY"):
         return True
     return not connection.flying or not before(connection.snd_una, connection.small)
 
@@ -238,6 +244,6 @@ def abort(net: Net, connection: Connection) -> None:
 
 def rearm(net: Net, connection: Connection) -> None:
     """Tell the heap when this connection next wants the time."""
-    due = min(connection.retransmit_at, connection.ack_at, connection.end_at)
+    due = min(connection.retransmit_at, connection.ack_at, connection.end_at, connection.keep_at)
     if due != connection.due and connection.state is not State.CLOSE:
         net.timers.set(connection, due)

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING
 
 from segue.model.arrival import Path
 from segue.model.sysctls import Sysctls
-from segue.wire import options
-from segue.wire.options import Options
+from segue.wire.options import MAX_WINDOW_SCALE, Options
 from segue.wire.seq import Seq
 
 if TYPE_CHECKING:
     from segue.model.connection import Connection
     from segue.model.listener import Listener
 
-MTU = 1500
 _HEADERS = {False: 40, True: 60}  # IPv4 or IPv6, and TCP without options
 _NO_MSS_SAID = {False: 536, True: 1220}  # RFC 9293, 3.7.1 (TCP_MSS_DEFAULT, IPV6_MIN_MTU - 60)
 STAMPS_SIZE = 12
@@ -40,16 +38,19 @@ class Terms:
     sack: bool
 
     @classmethod
-    def of(cls, said: Options, *, ipv6: bool, limit: int, sysctls: Sysctls) -> Terms:
-        """From a SYN's options; ``limit`` is the listener's TCP_MAXSEG, 0 for none."""
-        advertised = MTU - _HEADERS[ipv6]
+    def of(
+        cls, said: Options, *, ipv6: bool, mtu: int, options: dict[str, int], sysctls: Sysctls
+    ) -> Terms:
+        """From a SYN's options, and the listener's."""
+        advertised, limit = mtu - _HEADERS[ipv6], options.get("TCP_MAXSEG", 0)
         if limit:
             advertised = min(advertised, limit)
         stamps = said.stamps is not None and bool(sysctls.tcp_timestamps)
         scaling = said.window_scale is not None and bool(sysctls.tcp_window_scaling)
         window, scale = offer(
-            advertised - (STAMPS_SIZE if stamps else 0), scaling=scaling, sysctls=sysctls
-        )
+            advertised - (STAMPS_SIZE if stamps else 0), scaling=scaling, sysctls=sysctls,
+            buffer=options.get("SO_RCVBUF", 0),
+        )  # fmt: skip
         theirs = said.mss if said.mss is not None else _NO_MSS_SAID[ipv6]
         return cls(
             mss=max(sysctls.tcp_min_snd_mss, min(theirs, advertised)),  # __tcp_mtu_to_mss
@@ -62,15 +63,19 @@ class Terms:
         )
 
 
-def offer(mss: int, *, scaling: bool, sysctls: Sysctls) -> tuple[int, int]:
-    """The first window, in bytes, and its scale (tcp_select_initial_window)."""
-    space = sysctls.tcp_rmem_default // 2  # the half that is not for the kernel's own records
+def offer(mss: int, *, scaling: bool, sysctls: Sysctls, buffer: int = 0) -> tuple[int, int]:
+    """The first window, in bytes, and its scale (tcp_select_initial_window).
+
+    ``buffer`` is SO_RCVBUF, beyond which the window will not grow; 0 for none.
+    """
+    full = (buffer or sysctls.tcp_rmem_default) // 2  # half is for the kernel's own records
+    space = full
     if space > mss > 0:
         space -= space % mss
     if not scaling:
         return min(space, _UNSCALED), 0
-    most = max(space, sysctls.tcp_rmem_max, sysctls.rmem_max)
-    scale = min(max(most.bit_length() - 16, 0), options.MAX_WINDOW_SCALE)
+    most = full if buffer else max(space, sysctls.tcp_rmem_max, sysctls.rmem_max)
+    scale = min(max(most.bit_length() - 16, 0), MAX_WINDOW_SCALE)
     return space, scale
 
 

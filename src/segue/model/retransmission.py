@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from math import inf
 
-from segue.model import output, removal
+from segue.model import keepalive, output, removal
 from segue.model.connection import Connection
 from segue.model.durations import RTO_MAX, backed_off
 from segue.model.net import Net
@@ -25,6 +25,8 @@ def timer(net: Net, connection: Connection) -> None:
     if connection.retransmit_at <= now:
         connection.retransmit_at = inf
         _retransmit(net, connection)
+    if connection.keep_at <= now and not connection.over:
+        keepalive.timer(net, connection)
     if not connection.over:
         output.rearm(net, connection)
 
@@ -37,22 +39,36 @@ def _retransmit(net: Net, connection: Connection) -> None:
         if before(connection.snd_nxt, connection.end):
             _probe(net, connection)
         return
-    retries = net.sysctls.tcp_orphan_retries if connection.orphan else net.sysctls.tcp_retries2
-    if connection.backoff >= retries:
-        removal.end(net, connection, errno.ETIMEDOUT)
-        return
     if _tail_probe(net, connection):
+        return
+    net.counts["TCPTimeouts"] += 1
+    retries = net.sysctls.tcp_orphan_retries if connection.orphan else net.sysctls.tcp_retries2
+    if connection.backoff >= retries or _out_of_time(net, connection):
+        removal.end(net, connection, errno.ETIMEDOUT)
         return
     flying = distance(connection.snd_una, connection.snd_nxt)
     if not connection.backoff:
+        connection.repeating_since = net.now
         connection.ssthresh = max(flying // connection.segment_size // 2, 2)
     connection.cwnd = 1
     connection.recover = connection.snd_nxt
     connection.duplicates = 0
-    net.counts["TCPTimeouts"] += 1
     connection.backoff += 1
     output.again(net, connection)
     output.restart_timer(net, connection)
+    connection.retransmit_at = min(connection.retransmit_at, _end_of_time(connection))
+
+
+def _end_of_time(connection: Connection) -> float:
+    """When TCP_USER_TIMEOUT has passed since the first timeout (tcp_clamp_rto_to_user_timeout)."""
+    patience = connection.options.get("TCP_USER_TIMEOUT", 0) / 1000
+    if not patience or connection.repeating_since is None:
+        return inf
+    return connection.repeating_since + patience
+
+
+def _out_of_time(net: Net, connection: Connection) -> bool:
+    return net.now >= _end_of_time(connection)
 
 
 def _tail_probe(net: Net, connection: Connection) -> bool:
@@ -80,7 +96,9 @@ def _probe(net: Net, connection: Connection) -> None:
     if connection.orphan:
         most = net.sysctls.tcp_orphan_retries
         gone = connection.rto * (1 << connection.backoff) >= RTO_MAX
-    if gone or connection.probes >= most:
+    if connection.repeating_since is None:
+        connection.repeating_since = net.now
+    if gone or connection.probes >= most or _out_of_time(net, connection):
         removal.end(net, connection, errno.ETIMEDOUT)
         return
     if output.fill(net, connection):
@@ -91,6 +109,7 @@ def _probe(net: Net, connection: Connection) -> None:
         connection.backoff = min(connection.backoff + 1, net.sysctls.tcp_retries2)
         output.segment(net, connection, add(connection.snd_una, -1), ACK)
     output.restart_timer(net, connection)
+    connection.retransmit_at = min(connection.retransmit_at, _end_of_time(connection))
 
 
 def _repeat_syn_ack(net: Net, connection: Connection) -> None:

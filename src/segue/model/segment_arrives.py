@@ -199,6 +199,7 @@ def _acknowledged(net: Net, connection: Connection, arrival: Arrival) -> bool:
             _challenge(net, connection)
         return False
     connection.probes = 0
+    connection.acked_at = net.now
     if before(ack, una):
         if connection.state is State.SYN_RECV:
             net.reset(arrival)
@@ -239,7 +240,7 @@ def _answers_probe(net: Net, connection: Connection) -> None:
     if not waiting:
         return
     if connection.snd_wnd >= min(waiting, connection.sending_size):
-        connection.backoff = 0
+        connection.backoff, connection.repeating_since = 0, None
         connection.retransmit_at = inf  # transmit() sets it anew
     else:
         output.restart_timer(net, connection)
@@ -298,6 +299,7 @@ def _advance(net: Net, connection: Connection, ack: Seq) -> None:
     connection.base = add(connection.base, data)
     connection.duplicates = connection.backoff = 0
     connection.probed = False
+    connection.repeating_since = None
     if connection.timed is not None and not before(ack, connection.timed[0]):
         output.measure(connection, net.now - connection.timed[1])
         connection.timed = None

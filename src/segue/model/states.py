@@ -63,6 +63,10 @@ TRANSITIONS: dict[tuple[State, Input], State] = {
 # The program may still send; the peer may still send.
 CAN_SEND = frozenset({State.SYN_RECV, State.ESTABLISHED, State.CLOSE_WAIT})
 CAN_RECEIVE = frozenset({State.SYN_RECV, State.ESTABLISHED, State.FIN_WAIT1, State.FIN_WAIT2})
+# A peer must be told that the connection is gone (tcp_need_reset).
+NEED_RESET = frozenset(
+    {State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT1, State.FIN_WAIT2, State.SYN_RECV}
+)
 
 
 def after(state: State, given: Input) -> State:

@@ -10,8 +10,10 @@ from segue.model import output, removal, time_wait
 from segue.model.connection import Connection
 from segue.model.durations import DELAYED_ACK
 from segue.model.net import Net
-from segue.model.states import CAN_SEND, State
-from segue.wire.seq import distance
+from segue.model.states import CAN_SEND, NEED_RESET, State
+from segue.wire.seq import before, distance
+
+_CLOSING = frozenset({State.CLOSING, State.LAST_ACK})
 
 
 def read(net: Net, connection: Connection, most: int) -> bytes:
@@ -94,6 +96,15 @@ def close(net: Net, connection: Connection) -> None:
     if unread:
         net.counts["TCPAbortOnClose"] += 1
         output.abort(net, connection)
+        removal.end(net, connection)
+        return
+    if connection.options.get("SO_LINGER", -1) == 0 and connection.state is not State.TIME_WAIT:
+        # It is to be gone at once, and its peer to know (tcp_disconnect).
+        net.counts["TCPAbortOnData"] += 1
+        if connection.state in NEED_RESET or (
+            before(connection.snd_nxt, connection.end) and connection.state in _CLOSING
+        ):
+            output.abort(net, connection)
         removal.end(net, connection)
         return
     _end_sending(net, connection)

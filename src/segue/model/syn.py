@@ -5,7 +5,7 @@ Stands for tcp_conn_request.
 
 from __future__ import annotations
 
-from segue.model import cookies, output
+from segue.model import cookies, keepalive, output
 from segue.model.arrival import Arrival
 from segue.model.connection import Connection
 from segue.model.durations import SYNACK_TIMEOUT
@@ -70,7 +70,6 @@ def _request(
         # There is nowhere to remember them (FACTS, cookies).
         said = Options(mss=said.mss)
     path = arrival.path
-    limit = listener.options.get("TCP_MAXSEG", 0)
     return Request(
         cookie=next(net.cookies),
         path=path,
@@ -79,7 +78,9 @@ def _request(
         listener=listener,
         irs=arrival.seq,
         iss=Seq(0),
-        terms=Terms.of(said, ipv6=path.is_ipv6, limit=limit, sysctls=net.sysctls),
+        terms=Terms.of(
+            said, ipv6=path.is_ipv6, mtu=net.mtu, options=listener.options, sysctls=net.sysctls
+        ),
         ts_recent=said.stamps[0] if said.stamps else 0,
         ts_offset=chance.stamp_offset,
         saved_syn=arrival.packet if listener.options.get("TCP_SAVE_SYN") else None,
@@ -129,7 +130,7 @@ def _fast_open(net: Net, listener: Listener, arrival: Arrival, request: Request)
 
 
 def _fast_open_child(net: Net, listener: Listener, arrival: Arrival, request: Request) -> None:
-    child = connection(request, listener, State.SYN_RECV, arrival.window)
+    child = connection(request, listener, State.SYN_RECV, arrival.window, net.now)
     if arrival.payload:
         child.incoming += arrival.payload
         child.rcv_nxt = add(child.rcv_nxt, len(arrival.payload))
@@ -148,11 +149,13 @@ def _fast_open_child(net: Net, listener: Listener, arrival: Arrival, request: Re
     net.events.append(Acceptable(listener.cookie))
 
 
-def connection(request: Request, maker: Listener, state: State, window: int) -> Connection:
+def connection(
+    request: Request, maker: Listener, state: State, window: int, now: float
+) -> Connection:
     """The child of a request, with the options of the listener that makes it."""
     first = add(request.irs, 1)
     iss = request.iss
-    return Connection(
+    made = Connection(
         cookie=request.cookie,
         path=request.path,
         flow=request.flow,
@@ -174,4 +177,8 @@ def connection(request: Request, maker: Listener, state: State, window: int) -> 
         small=iss,
         offered_edge=add(first, min(request.terms.window, 0xFFFF)),
         sent_ack=first,
+        acked_at=now,
     )
+    if maker.options.get("SO_KEEPALIVE"):
+        made.keep_at = now + maker.options.get("TCP_KEEPIDLE", keepalive.DEFAULTS["TCP_KEEPIDLE"])
+    return made

@@ -29,7 +29,7 @@ def waits(connection: Connection) -> bool:
 
 def begin(net: Net, connection: Connection) -> None:
     """From now on for a minute; where too many do so already, it is over instead."""
-    connection.retransmit_at = connection.ack_at = inf
+    connection.retransmit_at = connection.ack_at = connection.keep_at = inf
     _wait(net, connection, TIME_WAIT)
 
 

@@ -1,0 +1,106 @@
+"""setsockopt and getsockopt, by the names of the constants and with one number as the value.
+
+SO_LINGER's number is its seconds, or -1 for off.  What a listener was told is inherited by the
+connections that it makes.  Refusals are KernelErrors with the errno that Linux gives.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from segue.errors import KernelError
+from segue.model import keepalive, output
+from segue.model.connection import Connection
+from segue.model.durations import RTO_MAX, SYNACK_TIMEOUT, retransmits_in
+from segue.model.listener import Listener
+from segue.model.net import Net
+
+_LEAST_BUFFER = 2304  # SOCK_MIN_RCVBUF
+_NO_MSS_SET = 536  # TCP_MSS_DEFAULT
+# What getsockopt says where nothing was set.
+_DEFAULTS = {
+    "SO_REUSEPORT": 0, "SO_KEEPALIVE": 0, "SO_LINGER": -1, "TCP_NODELAY": 0, "TCP_CORK": 0,
+    "TCP_USER_TIMEOUT": 0, "TCP_SAVE_SYN": 0, "TCP_FASTOPEN_NO_COOKIE": 0,
+    "TCP_SYNCNT": 6, **keepalive.DEFAULTS,
+}  # fmt: skip
+# Only listeners have these, and only they take these.
+_OF_LISTENERS = {"TCP_DEFER_ACCEPT", "TCP_FASTOPEN", "SO_RCVBUF", "TCP_MAXSEG", "SO_REUSEPORT"}
+# The least and the most that Linux takes; of others the least is 0, or there is none.
+_RANGES = {
+    "TCP_KEEPIDLE": (1, 32767), "TCP_KEEPINTVL": (1, 32767), "TCP_KEEPCNT": (1, 127),
+    "TCP_SYNCNT": (1, 127), "TCP_FASTOPEN": (0, 1 << 31), "TCP_USER_TIMEOUT": (0, 1 << 31),
+    "TCP_SAVE_SYN": (0, 2),
+}  # fmt: skip
+_SWITCHES = {"SO_REUSEPORT", "SO_KEEPALIVE", "TCP_NODELAY", "TCP_CORK", "TCP_FASTOPEN_NO_COOKIE"}
+
+
+def set_to(net: Net, sock: Listener | Connection, name: str, value: int) -> None:
+    """What setsockopt does.  Raises KernelError: ENOPROTOOPT for what is not known here, EINVAL."""
+    listener = sock if isinstance(sock, Listener) else None
+    if name not in _DEFAULTS and name not in _OF_LISTENERS:
+        raise KernelError("setsockopt", errno.ENOPROTOOPT, f"setting {name}")
+    if listener is None and name in _OF_LISTENERS:
+        raise KernelError("setsockopt", errno.ENOPROTOOPT, f"setting {name} of a connection")
+    least, most = _RANGES.get(name, (value, value))
+    if not least <= value <= most:
+        raise KernelError("setsockopt", errno.EINVAL, f"setting {name}")
+    if name in _SWITCHES:
+        value = int(bool(value))
+    if listener is not None and name == "TCP_FASTOPEN":
+        listener.fast_open.limit = value
+    elif listener is not None and name == "TCP_DEFER_ACCEPT":
+        listener.defer_accept = retransmits_in(value)
+    elif name == "SO_RCVBUF":
+        # Linux doubles it, for its own records.
+        sock.options[name] = max(2 * min(value, net.sysctls.rmem_max), _LEAST_BUFFER)
+    else:
+        was = sock.options.get(name, _DEFAULTS.get(name))
+        sock.options[name] = value
+        if isinstance(sock, Connection) and not sock.over:
+            _in_force(net, sock, name, was=was)
+
+
+def _in_force(net: Net, connection: Connection, name: str, *, was: int | None) -> None:
+    """What may go now goes: with TCP_NODELAY also what a cork or a small segment held back."""
+    value = connection.options[name]
+    if name == "TCP_NODELAY" and value:
+        output.transmit(net, connection, push=True)
+    elif name == "TCP_CORK" and was and not value:
+        output.transmit(net, connection, push=bool(connection.options.get("TCP_NODELAY")))
+    elif name == "TCP_KEEPIDLE" or (name == "SO_KEEPALIVE" and value != was):
+        keepalive.begin(net, connection)
+    output.rearm(net, connection)
+
+
+def get(net: Net, sock: Listener | Connection, name: str) -> int:
+    """What getsockopt says.  SO_ERROR is told once.  Raises KernelError: ENOPROTOOPT."""
+    if name == "SO_RCVBUF":
+        return sock.options.get(name, net.sysctls.tcp_rmem_default)
+    if name == "SO_ACCEPTCONN":
+        return int(isinstance(sock, Listener) and sock.listening)
+    if isinstance(sock, Connection):
+        if name == "SO_ERROR":
+            error, sock.error = sock.error, 0
+            return error
+        if name == "TCP_MAXSEG":
+            return sock.sending_size
+    elif name == "SO_ERROR":
+        return 0
+    elif name == "TCP_MAXSEG":
+        return sock.options.get(name) or _NO_MSS_SET
+    elif name == "TCP_FASTOPEN":
+        return sock.fast_open.limit
+    elif name == "TCP_DEFER_ACCEPT":
+        return _seconds_of(sock.defer_accept)
+    if name not in _DEFAULTS:
+        raise KernelError("getsockopt", errno.ENOPROTOOPT, f"reading {name}")
+    return sock.options.get(name, _DEFAULTS[name])
+
+
+def _seconds_of(repetitions: int) -> int:
+    """How long so many SYN-ACKs take (retrans_to_secs): not what was set, but the next such sum."""
+    passed, timeout = 0, int(SYNACK_TIMEOUT)
+    for _ in range(repetitions):
+        passed += timeout
+        timeout = min(timeout * 2, int(RTO_MAX))
+    return passed

@@ -1,0 +1,64 @@
+"""Options that are refused, and those whose time a story would have to wait for."""
+
+from __future__ import annotations
+
+import pytest
+from tests.model.peers import Bench, Peer
+
+from segue.errors import KernelError
+from segue.model.connection import Connection
+
+
+def pair(**options: int) -> tuple[Bench, Peer, Connection]:
+    bench = Bench()
+    listener = bench.listener(v6=False, **options)
+    peer = Peer(bench).connect()
+    (child,) = bench.accept_all(listener)
+    return bench, peer, child
+
+
+@pytest.mark.parametrize("name", ["TCP_CONGESTION", "SO_SNDBUF", "nonsense"])
+def test_an_option_that_is_not_known_is_refused(name: str) -> None:
+    """Set or read, of either; nothing has changed."""
+    bench, _, child = pair()
+    for sock in (child, bench.listener()):
+        before = dict(sock.options)
+        with pytest.raises(KernelError, match="ENOPROTOOPT"):
+            bench.host.setsockopt(sock, name, 1, bench.now)
+        with pytest.raises(KernelError, match="ENOPROTOOPT"):
+            bench.host.getsockopt(sock, name)
+        assert sock.options == before
+
+
+@pytest.mark.parametrize("name", ["SO_RCVBUF", "TCP_FASTOPEN", "TCP_DEFER_ACCEPT", "TCP_MAXSEG"])
+def test_an_option_of_listeners_is_none_of_connections(name: str) -> None:
+    """In the model: it has settled what they mean with the handshake."""
+    bench, _, child = pair()
+    with pytest.raises(KernelError, match="ENOPROTOOPT"):
+        bench.host.setsockopt(child, name, 1000, bench.now)
+
+
+def test_keepalive_as_it_is_by_itself() -> None:
+    """After two hours, nine times, every 75 s; then a reset."""
+    bench, peer, child = pair(SO_KEEPALIVE=1)
+    peer.got()
+    bench.wait(7199.0)
+    assert peer.got() == []
+    bench.wait(1.1)
+    assert peer.said() == ["ACK"]
+    bench.wait(8 * 75.0)
+    assert peer.said() == ["ACK"] * 8
+    bench.wait(75.0)
+    assert peer.said() == ["RST ACK"]
+    assert bench.host.getsockopt(child, "SO_ERROR") == 110
+    assert bench.host.connections() == 0
+
+
+def test_keepalive_that_is_turned_off_asks_nothing() -> None:
+    """And leaves no timer behind."""
+    bench, peer, child = pair(SO_KEEPALIVE=1, TCP_KEEPIDLE=1)
+    peer.got()
+    bench.host.setsockopt(child, "SO_KEEPALIVE", 0, bench.now)
+    bench.wait(10.0)
+    assert peer.got() == []
+    assert bench.host.deadline() is None
