@@ -17,7 +17,6 @@ from segue.address import Address
 from segue.engine.carry import Carrier
 from segue.engine.carry_facts import Pair
 from segue.engine.carry_wish import Report, Wish
-from segue.linux import sockopt
 from segue.linux.raw_ip import RawIp
 from segue.linux.sockopt import open_listener
 from segue.observe.carrying import Note, Refusal
@@ -55,8 +54,9 @@ class Ends:
 
     def note(self) -> Note | None:
         """What was noted of it."""
-        cookie = sockopt.cookie(self.old).to_bytes(8, "little")
-        return self.scene.carrier._programs.note(cookie)
+        look = self.scene.carrier._programs.look(Pair.of(self.old))
+        assert look is not None
+        return look.note
 
     def seen(self) -> Seen:
         """Of its last request."""

@@ -56,7 +56,7 @@ class Carrier(Closing):
     """
 
     def __init__(self) -> None:
-        """Takes half a second, once a process.
+        """Takes a third of a second.
 
         Raises NotSupported when this kernel has not the function (Linux 6.9) or links (6.6),
         VerifierError, KernelError (EPERM without CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_NET_RAW).
@@ -258,8 +258,8 @@ class Carrier(Closing):
 
         The classifier does not know it: the kernel makes no child where the queue is full.
         """
-        held = self._programs.look(taken.pair)
-        return held is not None and held.state != carrying.LISTEN
+        look = self._programs.look(taken.pair)
+        return look is not None and look.held.state != carrying.LISTEN
 
 
 def _failed(wish: Wish, error: KernelError) -> Report:

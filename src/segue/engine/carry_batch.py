@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from segue.engine import carry_classifier, carry_facts
 from segue.engine.carry_facts import Pair
-from segue.engine.carry_programs import Programs
+from segue.engine.carry_programs import Look, Programs
 from segue.engine.carry_wish import Wish
 from segue.errors import KernelError
 from segue.linux import socket_filter, sockopt, tcp_queue, tcp_repair
@@ -74,13 +74,11 @@ class Scene:
             return why
         pair = Pair.of(connection)
         cookie = sockopt.cookie(connection).to_bytes(8, "little")
-        held = self.programs.look(pair)
-        if held is None:
+        look = self.programs.look(pair)
+        if look is None:
             return Refusal.NOT_FOUND
-        why, inherited = self._filter(wish, held)
-        if why is None:
-            note = self.programs.note(cookie) if inherited else None
-            why = self._judged(wish, pair, held, note)
+        why, inherited = self._filter(wish, look)
+        why = why or self._judged(wish, pair, look.held, look.note)
         if why is not None:
             return why
         traffic_class = tcp_queue.traffic_class(connection)
@@ -91,15 +89,15 @@ class Scene:
             carry_classifier.key(pair.addresses, pair.ports),
             traffic_class,
             inherited,
-            held,
-            pair.packet(held, b"", traffic_class),
+            look.held,
+            pair.packet(look.held, b"", traffic_class),
         )
 
-    def _filter(self, wish: Wish, held: Held) -> tuple[Refusal | None, bool]:
+    def _filter(self, wish: Wish, look: Look) -> tuple[Refusal | None, bool]:
         """Whether it can be held, and whether our filter is there to stay."""
-        if held.filter_id == self.programs.filter_id:
+        if look.ours:
             return None, True
-        if held.filter_id and not self.programs.earlier(held.filter_id):
+        if look.held.filter_id and not self.programs.earlier(look.held.filter_id):
             return Refusal.FILTERED, False
         if wish.grace is None:
             return None, False
@@ -149,13 +147,13 @@ class Scene:
     def _take(self, one: Candidate, until: int) -> Taken | Refusal:
         """From the look to the disconnect; or the connection as it was, and why."""
         connection = one.wish.connection
-        held = self.programs.look(one.pair)
-        if held is None:
+        look = self.programs.look(one.pair)
+        if look is None:
             return Refusal.NOT_FOUND
-        if held.filter_id != self.programs.filter_id:
+        if not look.ours:
             return Refusal.FILTERED
-        note = self.programs.note(one.cookie) if one.inherited else None
-        why = self._judged(one.wish, one.pair, held, note)
+        held = look.held
+        why = self._judged(one.wish, one.pair, held, look.note)
         if why is not None:
             return why
         payload = tcp_queue.peek(connection, held.unread)

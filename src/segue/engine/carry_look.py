@@ -15,6 +15,7 @@ from segue.bpf import asm
 from segue.bpf.btf import Btf
 from segue.bpf.btf_fields import Field, field
 from segue.bpf.insn import (
+    FP,
     R0,
     R1,
     R2,
@@ -67,7 +68,9 @@ _FILTER = (
 # and ports, and then what was found.
 _TUPLE_AT = 16
 _FOUND_AT = 56
-LOOK_BYTES = _FOUND_AT + 8 * (len(_FIELDS) + 1)
+_NOTE_AT = _FOUND_AT + 8 * (len(_FIELDS) + 1)
+NOTE_BYTES = 24
+LOOK_BYTES = _NOTE_AT + NOTE_BYTES
 THERE, NOBODY, ENDING = 0, 1, 2  # verdicts of the look
 # struct __sk_buff
 _DATA, _DATA_END = 76, 80
@@ -81,6 +84,7 @@ class Fields:
 
     of_tcp: list[Field]
     to_filter: list[Field]
+    cookie: Field
 
 
 def fields(btf: Btf) -> Fields:
@@ -88,6 +92,7 @@ def fields(btf: Btf) -> Fields:
     return Fields(
         [field(btf, "tcp_sock", way) for way in _FIELDS],
         [field(btf, structure, way) for structure, way in _FILTER],
+        field(btf, "tcp_sock", f"{COMMON}skc_cookie.counter"),
     )
 
 
@@ -98,14 +103,21 @@ def asked(four: bytes) -> bytearray:
 
 def seen(packet: bytearray) -> memoryview[int]:
     """The fields from the packet after it, in the order of ``Held``."""
-    return memoryview(packet)[_FOUND_AT:].cast("Q")
+    return memoryview(packet)[_FOUND_AT:_NOTE_AT].cast("Q")
 
 
-def look(where: Fields, tuple_bytes: int) -> list[Instruction]:
+def noted(packet: bytearray) -> bytes:
+    """What was noted of the connection, from the packet after it; b"" when nothing was."""
+    note = bytes(packet[_NOTE_AT:])
+    return note if any(note) else b""
+
+
+def look(where: Fields, tuple_bytes: int, notes: int) -> list[Instruction]:
     """A classifier that returns THERE; NOBODY when a packet would find neither a connection nor a
     listener; or ENDING when it would find what is no full socket, such as TIME_WAIT.
 
-    For packets of IPv4 or of IPv6, by how many bytes are the tuple.
+    For packets of IPv4 or of IPv6, by how many bytes are the tuple; ``notes`` is the descriptor of
+    the filter's map.
     """
     items: list[asm.Item] = [
         asm.mov_reg(R6, R1),
@@ -135,6 +147,7 @@ def look(where: Fields, tuple_bytes: int) -> list[Instruction]:
             *items,
             *_filter_id(where.to_filter),
             asm.store_reg(Size.U64, R7, _FOUND_AT + 8 * len(where.of_tcp), R2),
+            *_note(where.cookie, notes),
             asm.mov_reg(R1, R8),
             asm.call(Helper.SK_RELEASE),
             asm.mov_imm(R0, THERE),
@@ -166,6 +179,23 @@ def _filter_id(way: list[Field]) -> list[asm.Item]:
         asm.jump_imm(Jump.NE, R2, 0, "filter known"),
         asm.alu32_imm(Alu.MOV, R2, -1),
         asm.Label("filter known"),
+    ]
+
+
+def _note(cookie: Field, notes: int) -> list[asm.Item]:
+    copy: list[asm.Item] = []
+    for at in range(0, NOTE_BYTES, 8):
+        copy += [asm.load(Size.U64, R2, R0, at), asm.store_reg(Size.U64, R7, _NOTE_AT + at, R2)]
+    return [
+        *load(R2, R9, cookie),
+        asm.store_reg(Size.U64, FP, -8, R2),
+        asm.load_map(R1, notes),
+        asm.mov_reg(R2, FP),
+        asm.alu_imm(Alu.ADD, R2, -8),
+        asm.call(Helper.MAP_LOOKUP_ELEM),
+        asm.jump_imm(Jump.EQ, R0, 0, "not noted"),
+        *copy,
+        asm.Label("not noted"),
     ]
 
 

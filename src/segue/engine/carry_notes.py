@@ -42,7 +42,6 @@ from segue.observe import request_head
 from segue.observe.carrying import LISTEN, Note
 from segue.observe.request_head import BLOCK, Seen
 
-NOTE_BYTES = 24
 # struct __sk_buff
 _SKB_LEN, _SKB_SK = 0, 168
 # On the stack: the cookie; from the sequence number to the window, of the packet's header; what had

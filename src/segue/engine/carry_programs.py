@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 
 from segue.bpf.btf_fields import function
 from segue.bpf.insn import Instruction
@@ -22,6 +23,15 @@ _ENTRIES = 4096
 _NOTES = 65_536
 _LOOK, _FILTER = "segue_look", "segue_watch"
 _GONE = {errno.ENODEV, errno.ENOENT}  # an interface that went meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A connection in the kernel: whether its filter is ours, and what that noted."""
+
+    held: Held
+    ours: bool
+    note: Note | None
 
 
 class Programs(Closing):
@@ -43,7 +53,7 @@ class Programs(Closing):
                 Map.create(
                     MapType.LRU_HASH,
                     key_size=8,
-                    value_size=carry_notes.NOTE_BYTES,
+                    value_size=carry_look.NOTE_BYTES,
                     entries=_NOTES,
                     name="segue_notes",
                 )
@@ -56,18 +66,17 @@ class Programs(Closing):
                     name="segue_block",
                 )
             )
-            types = carry_facts.types()  # half a second: permission is asked for first
+            types = carry_facts.types()  # takes long: permission is asked for first
             kernel = function(types, carry_classifier.FUNCTION, carry_classifier.NEEDS)
             where = carry_look.fields(types)
+            notes = self._notes.fileno()
             self._looks = {
-                4: own(_classifier(_LOOK, carry_look.look(where, carry_look.IPV4_TUPLE))),
-                6: own(_classifier(_LOOK, carry_look.look(where, carry_look.IPV6_TUPLE))),
+                version: own(_classifier(_LOOK, carry_look.look(where, size, notes)))
+                for version, size in ((4, carry_look.IPV4_TUPLE), (6, carry_look.IPV6_TUPLE))
             }
             self._filter = own(
                 Program.load(
-                    carry_notes.program(
-                        self.until.fileno(), self._notes.fileno(), block.fileno(), types
-                    ),
+                    carry_notes.program(self.until.fileno(), notes, block.fileno(), types),
                     name=_FILTER,
                     attach_type=AttachType.SOCKET,
                     license_text=carry_classifier.LICENSE,
@@ -122,17 +131,15 @@ class Programs(Closing):
             self._others[number] = number != CLASSIC and bpf.program_name(number) == _FILTER
         return self._others[number]
 
-    def look(self, pair: Pair) -> Held | None:
+    def look(self, pair: Pair) -> Look | None:
         """What a packet of the client would find; a listener too.  Raises KernelError."""
         packet = carry_look.asked(pair.addresses + pair.ports)
         if tcx.run(self._looks[pair.version], packet) != carry_look.THERE:
             return None
-        return Held(*carry_look.seen(packet))
-
-    def note(self, cookie: bytes) -> Note | None:
-        """What was noted of the connection with this cookie.  Raises KernelError."""
-        value = self._notes.lookup(cookie)
-        return None if value is None else carry_notes.decode(value)
+        held = Held(*carry_look.seen(packet))
+        ours = held.filter_id == self.filter_id
+        noted = carry_look.noted(packet) if ours else b""
+        return Look(held, ours, carry_notes.decode(noted) if noted else None)
 
     def write_note(self, cookie: int, note: Note) -> None:
         """For a connection of which the filter has noted nothing.  Raises KernelError."""

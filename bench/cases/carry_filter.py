@@ -1,0 +1,110 @@
+"""What the filter costs that notes what clients send: nanoseconds of each run, as the kernel counts.
+
+The kernel counts time and runs of every program while somebody holds a descriptor for that
+(BPF_ENABLE_STATS), which costs some nanoseconds a run itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+
+from bench.case import Case, Sample, Tally
+from bench.harness import free_port
+from bench.table import Column, Row
+from segue.address import Address
+from segue.engine.carry import Carrier
+from segue.errors import KernelError
+from segue.linux.bpf import obj_info, syscall_number
+from segue.linux.sockopt import open_listener
+
+_ENABLE_STATS = 32  # of bpf(2)
+_TIME_AT = 192  # run_time_ns and run_cnt in struct bpf_prog_info
+_HEAD = b"GET / HTTP/1.1\r\nHost: here\r\nAccept: text/html\r\nCookie: %s\r\n\r\n"
+_BULK = 65_536
+REQUESTS = {
+    "an answer's acknowledgement": b"",
+    "a request of 70 bytes": _HEAD % (b"1" * 6),
+    "a request of 400 bytes": _HEAD % (b"1" * 336),
+    "a request of 1,000 bytes": _HEAD % (b"1" * 936),
+    "64 KB behind the beginning of a request": b"x" * _BULK,
+}
+
+
+def measure(*, rounds: int = 30, exchanges: int = 300) -> list[Row]:
+    """Every round has so many of each."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    tally = Tally()
+    with ExitStack() as stack:
+        carrier = stack.enter_context(Carrier())
+        listener = stack.enter_context(open_listener(Address("127.0.0.1", free_port()), backlog=9))
+        carrier.watch(listener)
+        client = stack.enter_context(socket.create_connection(listener.getsockname()))
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        server = stack.enter_context(listener.accept()[0])
+        program = carrier._programs._filter.fileno()
+        with _counted():
+            for number in range(rounds + 1):
+                for name, request in REQUESTS.items():
+                    before = _spent(program)
+                    for _ in range(exchanges):
+                        _exchange(client, server, request)
+                    spent, runs = (b - a for a, b in zip(before, _spent(program), strict=True))
+                    if number:  # the first one warms up
+                        measures = {"ns": spent / runs, "runs": runs / exchanges}
+                        tally.add(name, Sample(measures, {}))
+    return tally.rows()
+
+
+@contextlib.contextmanager
+def _counted() -> Iterator[None]:
+    libc = ctypes.CDLL(None, use_errno=True)
+    kind = ctypes.c_uint32(0)  # BPF_STATS_RUN_TIME
+    descriptor = libc.syscall(syscall_number(), _ENABLE_STATS, ctypes.byref(kind), 4)
+    if descriptor < 0:
+        raise KernelError("bpf(BPF_ENABLE_STATS)", ctypes.get_errno(), "counting runs")
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _spent(program: int) -> tuple[int, int]:
+    """Nanoseconds and runs."""
+    data = obj_info(program, _TIME_AT + 16)
+    spent, runs = struct.unpack_from("=QQ", data, _TIME_AT)
+    return spent, runs
+
+
+def _exchange(client: socket.socket, server: socket.socket, request: bytes) -> None:
+    client.sendall(request)
+    left = len(request)
+    while left:
+        left -= len(server.recv(left))
+    if len(request) < _BULK:
+        server.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        client.recv(999)
+
+
+def _said(_: Sequence[Row]) -> list[str]:
+    return ["A run is for a segment, or for what was put together of several (GRO)."]
+
+
+CASE = Case(
+    "carry-filter",
+    "What the filter costs that notes what clients send",
+    "One thread is client and server on one core, over loopback; 30 rounds of 300 exchanges of each"
+    " kind. Runs with a request are the mean of those with it and of the acknowledgements of its"
+    " answer.",
+    measure,
+    (
+        Column("ns", "ns a run", digits=0),
+        Column("runs", "runs an exchange", digits=2),
+    ),
+    _said,
+)
