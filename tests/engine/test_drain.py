@@ -365,6 +365,18 @@ def test_a_filter_of_the_owners_is_left_alone() -> None:
         assert group.spread(20) == {d: 20}
 
 
+def test_where_no_index_is_certain_the_kernel_s_hash_chooses() -> None:
+    """Nobody can be selected, so nobody is kept from new connections, and that is said."""
+    with bench() as group:
+        with strangers(2):
+            a, b = group.listen(), group.listen()
+            cbpf.attach_filter(group.listeners[a], [cbpf.answer(0xFFFF)])
+            group.steering.share({a: 1, b: 1})
+        (said,) = group.check()
+        assert said.endswith("the kernel's hash chooses among them until the next restart")
+        assert set(group.spread(60)) == {a, b}
+
+
 def test_a_listener_that_its_worker_shut_down() -> None:
     """Its share is the others', it is said, and it has its share again when it listens again."""
     with bench() as group:

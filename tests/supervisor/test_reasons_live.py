@@ -69,6 +69,21 @@ def test_one_that_binds_the_address_itself_is_told_how_it_is_run(
         assert "listens at 127.0.0.1:8080; it has opened that itself, and has not" in one.said()
 
 
+def test_one_that_takes_no_ipv4_is_told_so(netns: int, tmp_path: Path) -> None:
+    """It is at [::], as servers are that serve IPv4 too, and has set IPV6_V6ONLY."""
+    alone = (
+        "import socket, time\n"
+        "listener = socket.socket(socket.AF_INET6)\n"
+        "listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)\n"
+        "listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)\n"
+        "listener.bind(('::', 8080)), listener.listen(), time.sleep(60)"
+    )
+    flags = ("--ready-timeout", "2", "--bind-by", "worker")
+    with Instance(tmp_path, *flags, command=python(alone)) as one:
+        assert one.wait() == 3
+        assert ") listens at [::]:8080 for IPv6 alone" in one.said()
+
+
 def test_a_restart_that_fails_says_the_same(netns: int, tmp_path: Path) -> None:
     """Whoever asked for it hears where the newcomer listens."""
     serve = " ".join(f"'{word}'" for word in SERVER)

@@ -248,9 +248,16 @@ class Drain:
             *[f"a worker shut its listener at {where} down: it gets no new connections"] * shut,
         ]
         if self._reported.adrift - before.adrift:
+            # Where no index is certain there is nobody to select, and the program passes.
+            everybody = self._reported.adrift >= self._order.members
+            what = (
+                "the kernel's hash chooses among them"
+                if everybody
+                else "they get no new connections"
+            )
             said.append(
                 f"the kernel's index of {len(self._reported.adrift)} listener(s) at {where} is not"
-                " certain: they get no new connections until the next restart"
+                f" certain: {what} until the next restart"
             )
         return said
 

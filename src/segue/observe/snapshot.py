@@ -112,10 +112,13 @@ class Observer(Closing):
         others = [Address(host, address.port) for host in sorted(hosts)]
         return [one for one in others if one != address and (one.wildcard or address.wildcard)]
 
-    def everywhere(self) -> list[tuple[int, int, Address]]:
-        """Inode, cookie and address of every TCP listener in this network namespace."""
+    def everywhere(self) -> list[tuple[int, int, Address, bool]]:
+        """Inode, cookie and address of every TCP listener in this network namespace.
+
+        And whether it is at an address of IPv6 and takes no IPv4 (IPV6_V6ONLY).
+        """
         return [
-            (entry.inode, entry.cookie, Address(entry.host, entry.port))
+            (entry.inode, entry.cookie, Address(entry.host, entry.port), bool(entry.v6only))
             for family in (socket.AF_INET, socket.AF_INET6)
             for entry in self.diag.listeners(None, family)
         ]

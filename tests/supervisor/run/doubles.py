@@ -155,7 +155,7 @@ class Watching(Observer):
     def overlapping(self, address: Address) -> list[Address]:
         return []
 
-    def everywhere(self) -> list[tuple[int, int, Address]]:
+    def everywhere(self) -> list[tuple[int, int, Address, bool]]:
         return []
 
     def serving(self, address: Address) -> Address:

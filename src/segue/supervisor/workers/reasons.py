@@ -99,8 +99,12 @@ class Reasons:
             everywhere = self._observer.everywhere()
         except KernelError:
             return []  # it is a hint only
-        given = {inode: address.port for inode, cookie, address in everywhere if cookie in own}
-        listening = {inode: address for inode, _, address in everywhere if inode not in given}
+        given = {inode: address.port for inode, cookie, address, _ in everywhere if cookie in own}
+        listening = {
+            inode: (address, " for IPv6 alone" if v6only and address.host == "::" else "")
+            for inode, _, address, v6only in everywhere
+            if inode not in given
+        }
         tree = process.tree(most)
         found = [_member(pid, listening, given) for pid in tree]
         if process.worker.listeners and len(tree) < most:
@@ -109,7 +113,9 @@ class Reasons:
         return [replace(one, holds=True) for one in found]
 
 
-def _member(pid: int, listening: Mapping[int, Address], given: Mapping[int, int]) -> Member:
+def _member(
+    pid: int, listening: Mapping[int, tuple[Address, str]], given: Mapping[int, int]
+) -> Member:
     told = [one for one in proc.environment(pid) if one.startswith(b"LISTEN_PID=")]
     number = told[0].partition(b"=")[2] if told else b""
     sockets = proc.sockets(pid)
@@ -120,7 +126,7 @@ def _member(pid: int, listening: Mapping[int, Address], given: Mapping[int, int]
         proc.command(pid),
         proc.file_identity(pid, "exe"),
         int(number) if number.isdigit() and len(number) < 10 else None,
-        tuple(sorted(set(map(str, elsewhere)))),
+        tuple(sorted({f"{address}{how}" for address, how in elsewhere})),
         bool(held) or not any(proc.files(pid)),  # or what it has open is not ours to see
-        any(one.port in held for one in elsewhere),
+        any(address.port in held for address, _ in elsewhere),
     )
