@@ -38,6 +38,7 @@ class Scene:
         self.bind = self
         self.address = HERE
         self.number = 0
+        self.parts: set[Part] = set()  # at the last look
         self.steering = self
         self.migrates = True
         self.refusing = False
@@ -57,8 +58,9 @@ class Scene:
 
     # As in Observer and Processes
 
-    def snapshot(self, _: Address, *__: Part, pids: frozenset[int]) -> Group:
+    def snapshot(self, _: Address, *parts: Part, pids: frozenset[int]) -> Group:
         self.looks += 1
+        self.parts = set(parts)
         seen = tuple(map(self._connection, self.moved))
         self.now += self.cost
         self.spent += self.cost
@@ -102,6 +104,19 @@ def test_nothing_is_due_while_no_worker_ends(scene: Scene) -> None:
     assert scene.survey.due(scene.instance) == math.inf
     scene.step()
     assert scene.looks == 0
+
+
+@pytest.mark.parametrize("migrates", [True, False])
+@pytest.mark.parametrize("refusing", [True, False])
+def test_requests_are_only_listed_where_they_matter(
+    scene: Scene, *, migrates: bool, refusing: bool
+) -> None:
+    """An engine that migrates them takes care of them, unless nobody may get them any more."""
+    scene.migrates, scene.refusing = migrates, refusing
+    scene.worker(1)
+    scene.step()
+    assert scene.looks == 1
+    assert (Part.REQUESTS in scene.parts) == (refusing or not migrates)
 
 
 def test_while_one_connection_of_each_worker_is_in_use_they_alone_are_looked_up(

@@ -153,7 +153,8 @@ class Paths:
         with openat.around(self.record) as (here, name):
             made = here.file(f"{name}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             with open(made, "w", encoding="utf-8") as file:
-                json.dump(plain, file)
+                # Not json.dump: it writes each name and number by itself, at five times the cost.
+                file.write(json.dumps(plain))
             here.rename(f"{name}.new", name)
 
     def read_record(self) -> dict[str, Any] | None:

@@ -148,9 +148,11 @@ class Survey:
         found = {one.id: Load() for one in near}
         self.witnesses = {}
         for front in fronts:
-            group = front.observer.snapshot(
-                front.bind.address, Part.REQUESTS, Part.CONNECTIONS, pids=pids
-            )
+            parts = [Part.CONNECTIONS]
+            if front.refusing or not front.steering.migrates:
+                # A list of its own, for which the kernel goes through every socket of the host.
+                parts.append(Part.REQUESTS)
+            group = front.observer.snapshot(front.bind.address, *parts, pids=pids)
             workers = {inode: whose[pid] for inode, pid in group.owners.items() if pid in whose}
             tallies = tally(group.connections, workers, self.idle_grace)
             for one in near:
