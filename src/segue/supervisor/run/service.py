@@ -32,6 +32,7 @@ from segue.supervisor.workers.carrying import Carrying
 from segue.supervisor.workers.leftovers import Leftovers
 from segue.supervisor.workers.processes import Processes
 from segue.supervisor.workers.survey import Survey
+from segue.supervisor.workers.ticks import Ticks
 from segue.supervisor.world import World
 
 
@@ -103,6 +104,7 @@ class Service:
     flow: Flow = field(init=False)
     waiting: Waiting = field(init=False)
     leftovers: Leftovers = field(init=False)
+    ticks: Ticks = field(init=False)
     unclaimed: list[Unclaimed] = field(default_factory=list)
     flipped: Flipped = field(default_factory=Flipped)
     outage: Outage = field(default_factory=Outage)
@@ -135,6 +137,7 @@ class Service:
             for number, bind in enumerate(settings.binds)
         ]
         self.processes = Processes(settings, self.paths, world.spawn, self.source.start)
+        self.ticks = self.processes.weights.ticks = Ticks(self.leftovers.spare)
         self.carrying.open(locked=self.processes.locks)
         self.survey = Survey(settings.idle_grace, world.now)
         self.limits = settings.limits
@@ -195,6 +198,7 @@ class Service:
         for process in self.processes:
             self.processes.remove(process.worker.id)
         self.carrying.close()
+        self.ticks.close()
         self.tracing.close()
         self.flow.close()
         for front in self.fronts:

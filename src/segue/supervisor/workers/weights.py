@@ -18,6 +18,7 @@ from segue.linux.niceness import LOWEST
 from segue.linux.schedstat import Scheduled
 from segue.supervisor.lifecycle.gentle import STARTING, STOPPING, Gentle, enough
 from segue.supervisor.workers.spawn import Lowest
+from segue.supervisor.workers.ticks import Ticks
 
 _PACE = 0.1  # between two looks at them
 _COST = 50  # a look that takes long is made again after so many times that
@@ -48,6 +49,7 @@ class Weights:
         self._back: dict[int, _Held] = {}  # those that could not be given back at once
         self.due: float | None = None  # when to look again; None if nobody is held
         self._processors = len(os.sched_getaffinity(0))
+        self.ticks: Ticks | None = None
 
     @cached_property
     def _returns(self) -> bool:
@@ -85,6 +87,7 @@ class Weights:
         if held.threads is not None or held.session is not None:
             self._held[worker] = held
             self.due = now + _PACE if self.due is None else self.due
+            self._tick()
 
     def look(self, now: float, spent: Callable[[], float] = time.thread_time) -> str:
         """Whether those that start, or those that stop, have to wait too long.
@@ -122,11 +125,17 @@ class Weights:
         if held is not None:
             self._back[worker] = held
             self._return()
+            self._tick()
 
     def forget(self, worker: int) -> None:
         """This worker has ended."""
         self._held.pop(worker, None)
         self._back.pop(worker, None)
+        self._tick()
+
+    def _tick(self) -> None:
+        if self.ticks is not None:
+            self.ticks.go(wanted=bool(self._held))
 
     def _return(self) -> None:
         """Give back what could not be given back before."""
