@@ -2,7 +2,7 @@
 
 A connection each, kept; one exchange after the other.  An exchange is broken when its answer does
 not come whole.  When standard input closes, one line of JSON says for each kind how many there
-were, and how many were broken.
+were, how many were broken, and how many connections were closed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import suppress
 
 import h2.connection
 import h2.events
+from h2.exceptions import ProtocolError
 
 from bench.harness import ROOT
 from segue.errors import WireError
@@ -38,6 +39,7 @@ class Connection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
         self.upgraded = False
+        self.over = False  # its server has said that it closes it
         self.h2: h2.connection.H2Connection | None = None
 
     async def ask(self, method: str, path: str, body: int = 0, *fields: tuple[str, str]) -> None:
@@ -70,6 +72,7 @@ class Connection:
             if not data:
                 raise EOFError
             reader.feed(data)
+        self.over = not reader.reusable
         if reader.status != 200:
             raise EOFError
 
@@ -99,11 +102,14 @@ class Connection:
             data = await self.reader.read(1 << 16)
             if not data:
                 raise EOFError
+            ended = False
             for event in self.h2.receive_data(data):
-                if isinstance(event, h2.events.StreamEnded):
-                    self.writer.write(self.h2.data_to_send())
-                    return
+                ended |= isinstance(event, h2.events.StreamEnded)
                 assert not isinstance(event, h2.events.StreamReset)
+                self.over |= isinstance(event, h2.events.ConnectionTerminated)
+            if ended:
+                self.writer.write(self.h2.data_to_send())
+                return
 
 
 def _pause() -> float:
@@ -143,10 +149,14 @@ async def _client(
                 if connection is None:
                     connection = Connection(*await asyncio.open_connection(*where))
                 await KINDS[kind](connection)
-        except (OSError, EOFError, WireError, AssertionError):
+        except (OSError, EOFError, WireError, AssertionError, ProtocolError):
             found["broken"] += 1
-            if connection is not None:
-                connection.writer.transport.abort()
+            if connection is None:
+                continue
+            connection.over = True
+        if connection.over:
+            found["closed"] += 1
+            connection.writer.transport.abort()
             connection = None
     if connection is not None:
         connection.writer.transport.abort()
@@ -156,7 +166,7 @@ async def run(where: tuple[str, int], kinds: list[str]) -> dict[str, dict[str, i
     """Until standard input closes."""
     over = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin, over.set)
-    found = {kind: {"exchanges": 0, "broken": 0} for kind in kinds}
+    found = {kind: {"exchanges": 0, "broken": 0, "closed": 0} for kind in kinds}
     tasks = [_client(where, kind, over, found[kind]) for kind in kinds for _ in range(_CLIENTS)]
     await asyncio.gather(*tasks)
     return found

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import pytest
-from tests.engine.carrying import LIMIT, after, ask, dial, other_host, servers, settled
+from tests.engine.carrying import LIMIT, after, ask, carry, dial, other_host, servers, settled
 
 from segue.address import Address
 from segue.engine.carry import Carrier
 from segue.engine.carry_wish import Report, Wish
-from segue.linux import cbpf, socket_filter
+from segue.linux import cbpf, pidfd, socket_filter
 from segue.linux.sockopt import open_listener
 from segue.observe.carrying import Refusal
 
@@ -197,3 +198,47 @@ def test_an_interface_that_comes_later() -> None:
                 assert client.recv(9) == b"Btwo"
             subprocess.run(["ip", "link", "del", "s0"], check=True)
         carrier.follow_interfaces()
+
+
+_WATCHING = """
+import os, select, socket, sys
+listener = socket.socket(fileno=int(sys.argv[1]))
+client, _ = listener.accept()
+epoll = select.epoll()
+epoll.register(client, select.EPOLLIN)
+print(client.fileno(), flush=True)
+while True:
+    epoll.poll()
+    if not client.recv(99):
+        break
+    client.sendall(b"!")
+client.close()  # which is all that takes it out of the set, if nobody has a duplicate
+print(epoll.poll(0), flush=True)
+"""
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_its_owner_closes_it_for_good(attempt: int) -> None:
+    """No duplicate is left when the owner goes on: an epoll set forgets what was closed."""
+    del attempt
+    with ExitStack() as stack:
+        carrier = stack.enter_context(Carrier())
+        listener = stack.enter_context(open_listener(Address("127.0.0.1", 8080), backlog=9))
+        owner = stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-c", _WATCHING, str(listener.fileno())],
+                pass_fds=[listener.fileno()],
+                stdout=subprocess.PIPE,
+                bufsize=0,
+            )
+        )
+        stack.callback(owner.kill)
+        assert owner.stdout is not None
+        client = stack.enter_context(dial("127.0.0.1"))
+        old = stack.enter_context(pidfd.duplicate_socket(owner.pid, int(owner.stdout.readline())))
+        client.sendall(b"?")
+        assert client.recv(9) == b"!"
+        settled(old)
+        report = carry(carrier, old, listener, owner.pid)
+        assert report.carried, report
+        assert owner.stdout.readline() == b"[]\n"

@@ -174,6 +174,10 @@ class Carrier(Closing):
                         reports[one.wish] = Report(one.wish, refused=found)
                     else:
                         taken.append(found)
+                        if owners:
+                            one.wish.connection.close()
+                # Before the owner goes on: what it closes then is out of its epoll set (epoll(7)).
+                self._guard.let_go()
             self.longest_stop = max(self.longest_stop, time.monotonic() - began)
             # As many as there is time for, and some more, since the next may be quicker.
             self._fit = reached + max(2, reached // 4) if reached else _FIT

@@ -15,6 +15,7 @@ class Wish:
     """That a connection goes to another listener.
 
     ``connection`` is a duplicate and stays the caller's, who may close it once there is a report.
+    One that is taken from other processes is closed before they go on.
     ``refusal`` is asked while the owners are stopped, so it must be quick: what it returns leaves
     the connection alone.  With ``grace`` the rule for HTTP/1.x decides too: a connection of a
     watched listener whose last answer may be whole, and that has been quiet for so many seconds.
