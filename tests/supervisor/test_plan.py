@@ -71,6 +71,9 @@ def test_a_first_start_is_tried_again_for_a_while() -> None:
     assert plan(made, {}, LIMITS, 105.0) == [GiveUp("worker 1.1 (pid 101) ")]
     assert plan(made, {}, patient, 105.0) == []
     assert plan(made, {}, patient, 106.0) == [Spawn(1)]
+    made.not_before = 130.0  # the last one is started when the time is over, and not later
+    assert plan(made, {}, patient, 119.0) == []
+    assert plan(made, {}, patient, 120.0) == [Spawn(1)]
     made.workers[2] = Worker(2, 1, 102, 106.0)
     assert plan(made, {}, patient, 125.0) == []
     made.workers[2].outcome = "exited with 1"

@@ -62,7 +62,8 @@ def newcomers(
         why, reason = f"{fallen.name} {fallen.outcome}", fallen.reason
     elif late:
         why = f"{late.name} {was_late(late, limits)}"
-    if first and now < instance.begun + limits.start_retry:
+    retried_until = instance.begun + limits.start_retry
+    if first and now < retried_until:
         why = ""  # a late or faulty worker is stopped, and then another one is started
     if why:
         return [GiveUp(why)] if first else [Abandon(generation, why, reason)]
@@ -72,7 +73,10 @@ def newcomers(
         return _in_steps(instance, generation, stalls, asking)
     missing = instance.size - len(everyone)
     if missing > 0:
-        return [Spawn(generation)] * missing if not first or now >= instance.not_before else []
+        due = instance.not_before if first else now
+        if first and limits.start_retry:
+            due = min(due, retried_until)  # the last ones, whatever the pace is
+        return [Spawn(generation)] * missing if now >= due else []
     if all(one.stage is Stage.STANDBY for one in everyone):
         return [Flip(generation, shares(flipped(instance, generation), stalls))]
     return []
