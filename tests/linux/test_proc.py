@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.linux.unprivileged import as_user
 
 from segue.linux import proc
 
@@ -129,6 +130,18 @@ def test_a_zombie_has_no_start_time_and_is_in_no_session() -> None:
     assert proc.start_time(pid) is None
     assert proc.threads_stopped(pid)
     os.waitpid(pid, 0)
+
+
+@pytest.mark.root
+def test_who_hides_what_is_open() -> None:
+    """Of an ordinary user: another user's process; none of his own that runs or has ended."""
+
+    def hides() -> list[bool]:
+        ended = subprocess.Popen(["true"])
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        return [proc.hides_descriptors(pid) for pid in (os.getppid(), os.getpid(), ended.pid)]
+
+    assert as_user(61013, hides) == [True, False, False]
 
 
 def test_sockets_by_inode() -> None:
