@@ -136,6 +136,8 @@ def test_a_peer_is_kept_once_its_answer_is_whole(monkeypatch: pytest.MonkeyPatch
     """And the application has returned, and whatever its loop was to do before."""
     said = told(monkeypatch, SCOPE, [START, BODY])
     assert said == [("10.0.0.1", 1000), ("app",), ("returned",), ("request", True)]
+    granian = {**SCOPE, "client": ("10.0.0.1", "1000")}
+    assert told(monkeypatch, granian, [START, BODY]) == said
 
 
 @pytest.mark.parametrize(

@@ -164,5 +164,5 @@ def _peer(scope: Scope, receive: Receive) -> tuple[str, int] | None:
         peer = scope.get("client")
     if not isinstance(peer, tuple | list) or len(peer) < 2:
         return None  # of a Unix socket
-    host, port = peer[:2]
-    return (host, port) if isinstance(host, str) and isinstance(port, int) else None
+    host, port = peer[0], str(peer[1])  # granian's is a string
+    return (host, int(port)) if isinstance(host, str) and port.isdecimal() else None

@@ -42,6 +42,7 @@ class Client:
     """One that keeps its connection, and never makes another."""
 
     pauses: random.Random
+    path: str = "/"
     connection: socket.socket = field(init=False)
     answers: int = 0
     pids: list[str] = field(default_factory=list)
@@ -52,7 +53,7 @@ class Client:
 
     def ask(self) -> None:
         """One request, and its whole answer on the same connection."""
-        self.connection.sendall(http(ADDRESS, keep_alive=True).request)
+        self.connection.sendall(http(ADDRESS, self.path, keep_alive=True).request)
         reader = ResponseReader()
         while not reader.complete:
             data = self.connection.recv(4096)
@@ -75,10 +76,10 @@ class Client:
 
 
 @contextmanager
-def kept(count: int) -> Iterator[list[Client]]:
+def kept(count: int, path: str = "/") -> Iterator[list[Client]]:
     """So many clients at work, until the end of the block."""
     over = threading.Event()
-    clients = [Client(random.Random(number)) for number in range(count)]
+    clients = [Client(random.Random(number), path) for number in range(count)]
     threads = [threading.Thread(target=one.run, args=(over,)) for one in clients]
     for one in threads:
         one.start()
@@ -200,3 +201,20 @@ def test_a_next_supervisor_goes_on(netns: int, tmp_path: Path, way: str) -> None
             # What was carried before is counted on, where somebody could tell.
             assert one.status()["carried"] == (20 if way == "reexec" else 10)
         assert not [client.failed for client in clients if client.failed], one.said()
+
+
+def test_an_answer_that_pauses_is_whole(netns: int, tmp_path: Path) -> None:
+    """Between any two of its pieces it looks finished to the kernel."""
+    command = (*UVICORN, "tests.supervisor.pausing_app:app")
+    with Instance(tmp_path, "--carry", "app", command=command) as one:
+        one.wait_serving()
+        with kept(20, "/?0.1") as clients:
+            wait_until(lambda: all(client.answers for client in clients), "all are answered")
+            prepared(one)
+            for generation in (2, 3, 4):
+                assert one.ask("restart")["exit"] == 0, one.said()
+                one.wait_serving(generation)
+                answered_again(clients)
+        broken = [one.failed for one in clients if one.failed and "told to go" not in one.failed]
+        assert not broken, one.said()
+        assert one.status()["carried"] > 20

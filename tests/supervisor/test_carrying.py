@@ -77,15 +77,6 @@ def test_clients_that_stay_are_told_to_go() -> None:
     assert steps(restarted(), replace(its, staying=0), 11.5, busy) == []
 
 
-def test_a_client_that_hardly_pauses_is_looked_at_often() -> None:
-    """Before it is told to go: it may have been unlucky."""
-    its = replace(LOOKED, due=20.0, restless=1, looks=9)
-    busy = Load(busy=1)
-    assert steps(restarted(), its, 15.0, busy) == []
-    assert steps(restarted(), replace(its, looks=10), 15.0, busy) == [LetGo(1)]
-    assert steps(restarted(), replace(its, looks=10), 10.5, busy) == []
-
-
 @pytest.mark.parametrize("phase", [Phase.LEAVING, Phase.STOPPING])
 def test_nothing_is_carried_at_the_last_stop(phase: Phase) -> None:
     """There is nobody to whom it could go."""

@@ -15,7 +15,6 @@ _PHASES = frozenset({Phase.SERVING, Phase.RENEWING, Phase.CANARY})
 _PATIENCE = 2.0
 # From the same moment clients are told to go that would stay until the drain limit.
 _LET_GO_AFTER = 1.0
-_LOOKS = 10  # a client that is between two requests in none of these will hardly be
 _FRESH = 0.1  # new enough for a decision
 
 
@@ -26,10 +25,8 @@ class Carries:
     looked: float = 0.0  # when it ended; 0 for never
     due: float = 0.0  # when the next is
     progress: float = 0.0  # when the last connection was carried
-    looks: int = 0  # without one that was carried
     soon: int = 0  # connections that may be carried soon
-    restless: int = 0  # those whose clients had hardly paused
-    staying: int = 0  # those that will not be
+    staying: int = 0  # those that will not be, or hardly
     told: bool = False  # the worker tells them to go with their next answer
 
 
@@ -47,9 +44,7 @@ def looks(
             continue
         if now >= its.due or (one.id in quiet and _old(its, now)):
             found.append(Carry(one.id))
-        restless = its.restless and its.looks >= _LOOKS
-        late = now >= _since(one, its) + _LET_GO_AFTER
-        if (its.staying or restless) and late and not its.told:
+        if its.staying and not its.told and now >= _since(one, its) + _LET_GO_AFTER:
             found.append(LetGo(one.id))
     return found
 

@@ -38,8 +38,8 @@ _PACE = 0.02
 _COST = 10  # a look is made again after so many times what it took
 _LONGEST = 0.1  # where something is to be carried soon
 _SLOW_PACE = 0.5  # where nothing is about to pause
-# A request that is served for less may be one of a client that hardly pauses.
-_SHORT_MS = 1000
+# A client whose requests we have found so often, and that never paused, will hardly do.
+_RESTLESS = 20
 
 Why = Left | Refusal
 
@@ -117,21 +117,24 @@ class _Ready:
 class _Left:
     """What one look has left alone."""
 
+    requests: dict[int, tuple[int, int]]  # by cookie: when the last one began or ended; how many
     reasons: Counter[Why] = field(default_factory=Counter)
     soon: int = 0  # what will pass
-    restless: int = 0  # clients that hardly pause, as it seems
-    staying: int = 0  # what will not pass
+    staying: int = 0  # what will not pass, or hardly
     late: int = 0  # there was no time for these
 
-    def add(self, why: Why, mark: Mark | None) -> None:
-        """One for this reason, which has this mark."""
+    def add(self, why: Why, cookie: int, mark: Mark | None, asked: int) -> None:
+        """One for this reason, which had this mark then."""
         self.reasons[why] += 1
         if why in kept.FOR_GOOD:
             self.staying += 1
             return
-        short = mark is not None and mark.age_ms < _SHORT_MS
         self.soon += why is not Left.BUSY
-        self.restless += short and why in {Left.BUSY, Left.JUST_ANSWERED}
+        if mark is not None and why in {Left.BUSY, Left.JUST_ANSWERED}:
+            when, (before, count) = asked - mark.age_ms, self.requests.get(cookie, (0, 0))
+            count += when != before
+            self.requests[cookie] = when, count
+            self.staying += count >= _RESTLESS
 
     def pause(self, took: float, *, progress: bool) -> float:
         """How long until the next look, after one that took so long."""
@@ -139,7 +142,7 @@ class _Left:
             return _BREATH
         if progress:
             return _PACE
-        if self.soon or self.restless:
+        if self.soon or self.staying:
             return max(_PACE, min(_COST * took, _LONGEST))
         return max(_PACE if Left.BUSY in self.reasons else _SLOW_PACE, _COST * took)
 
@@ -164,6 +167,7 @@ class Carrying:
         self.carries: dict[int, Carries] = {}
         self.account = Account()
         self._of: dict[int, Account] = {}
+        self._requests: dict[int, dict[int, tuple[int, int]]] = {}
         self._pending: dict[Wish, Account] = {}
         self._unwatched: set[str] = set()  # why some listeners are not, as it was said
 
@@ -243,6 +247,7 @@ class Carrying:
             return False
         self.carries[worker.id] = Carries(due=self._now())
         self._of[worker.id] = Account()
+        self._requests[worker.id] = {}
         return True
 
     def told(self, worker: int) -> None:
@@ -252,6 +257,7 @@ class Carrying:
     def forget(self, worker: int) -> str:
         """It drains no more; what became of its connections, in words."""
         self.carries.pop(worker, None)
+        self._requests.pop(worker, None)
         its = self._of.pop(worker, Account())
         self.account.add(its)
         for wish in [wish for wish, account in self._pending.items() if account is its]:
@@ -265,7 +271,7 @@ class Carrying:
         """
         its, account = self.carries[worker.id], self._of[worker.id]
         began, before = self._now(), account.carried + account.lost
-        left = _Left()
+        left = _Left(self._requests[worker.id])
         try:
             for front in fronts:
                 self._front(process, front, account, left)
@@ -279,9 +285,7 @@ class Carrying:
                 looked=ended,
                 due=ended + left.pause(ended - began, progress=progress),
                 progress=ended if progress else its.progress,
-                looks=0 if progress else its.looks + 1,
                 soon=left.soon + left.late,
-                restless=left.restless,
                 staying=left.staying,
             )
 
@@ -300,7 +304,7 @@ class Carrying:
                 if why is None:
                     ready[one.pids].append(_Ready(one, mark, asked, grace))
                 else:
-                    left.add(why, mark)
+                    left.add(why, one.seen.cookie, mark, asked)
             targets = front.takers()
             # No shorter than it takes to list them.
             limit = max(self._now() + _STEP_SECONDS, 2 * self._now() - began)
@@ -343,7 +347,7 @@ class Carrying:
                 one = waiting.popleft()
                 connection = _duplicate(one.held)
                 if connection is None:
-                    left.add(Left.GONE, one.mark)
+                    left.reasons[Left.GONE] += 1
                     continue
                 check = _Check(one, marks)
                 wish = Wish(taken.enter_context(connection), check, one.grace, unread=True)
@@ -357,7 +361,9 @@ class Carrying:
                 elif report.pending:
                     self._pending[report.wish] = account
                 elif report.refused is not None:
-                    left.add(check.changed or report.refused, check.one.mark)
+                    one = check.one
+                    why = check.changed or report.refused
+                    left.add(why, one.held.seen.cookie, one.mark, one.asked)
                 else:
                     account.note(report)
             waiting.extendleft(reversed(later))
