@@ -22,6 +22,8 @@ from bench.ways import Restartable
 
 # A worker waits so long for clients that it could not get rid of otherwise.
 DRAIN = ("--drain-timeout", "2")
+# None of their answers pauses, so that a short time is enough.
+HTTP = ("--carry", "http", "--idle-grace", "0.1")
 _HERE = Path(__file__).parent
 
 
@@ -45,7 +47,7 @@ class Keeper:
                 System(f"{self.name}, segue run, Draining", off),
                 System(f"{self.name}, segue run --carry app, Draining", app, claims_none=True),
             ]
-        http = self.segue("--carry", "http")
+        http = self.segue(*HTTP)
         return [*found, System(f"{self.name}, segue run --carry http", http, claims_none=True)]
 
 

@@ -2,7 +2,8 @@
 
 A connection each, kept; one exchange after the other.  An exchange is broken when its answer does
 not come whole.  When standard input closes, one line of JSON says for each kind how many there
-were, how many were broken, and how many connections were closed.
+were, how many were broken, how many of these answers had begun, and how many connections were
+closed.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Connection:
         self.reader, self.writer = reader, writer
         self.upgraded = False
         self.over = False  # its server has said that it closes it
+        self.began = False  # a part of the answer has come
         self.h2: h2.connection.H2Connection | None = None
 
     async def ask(self, method: str, path: str, body: int = 0, *fields: tuple[str, str]) -> None:
@@ -66,11 +68,12 @@ class Connection:
             left -= size
 
     async def _answer(self, method: str) -> None:
-        reader = ResponseReader(method)
+        reader, self.began = ResponseReader(method), False
         while not reader.complete:
             data = await self.reader.read(1 << 18)
             if not data:
                 raise EOFError
+            self.began = True
             reader.feed(data)
         self.over = not reader.reusable
         if reader.status != 200:
@@ -153,6 +156,7 @@ async def _client(
             found["broken"] += 1
             if connection is None:
                 continue
+            found["begun"] += connection.began
             connection.over = True
         if connection.over:
             found["closed"] += 1
@@ -166,7 +170,7 @@ async def run(where: tuple[str, int], kinds: list[str]) -> dict[str, dict[str, i
     """Until standard input closes."""
     over = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin, over.set)
-    found = {kind: {"exchanges": 0, "broken": 0, "closed": 0} for kind in kinds}
+    found = {kind: {"exchanges": 0, "broken": 0, "begun": 0, "closed": 0} for kind in kinds}
     tasks = [_client(where, kind, over, found[kind]) for kind in kinds for _ in range(_CLIENTS)]
     await asyncio.gather(*tasks)
     return found

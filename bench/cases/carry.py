@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from bench.case import Case, Sample
 from bench.harness import Server, steady
-from bench.keepers import DRAIN, keepers
+from bench.keepers import DRAIN, HTTP, keepers
 from bench.rounds import alternate, chosen
 from bench.systems import System, by_hup, under_segue
 from bench.table import Column, Row
@@ -78,7 +78,7 @@ def today() -> list[System]:
         "segue run --carry app, uvicorn, Draining": under_segue(
             "uvicorn", "migrate", "--carry", "app", draining=True
         ),
-        "segue run --carry http, uvicorn": under_segue("uvicorn", "migrate", "--carry", "http"),
+        "segue run --carry http, uvicorn": under_segue("uvicorn", "migrate", *HTTP),
     }
     return [
         *(System(name, start) for name, start in known.items()),
@@ -115,6 +115,7 @@ def notes(_: Sequence[Row]) -> list[str]:
             "A client of Python's http.client does not look whether its kept connection was closed"
             " before it sends. Reconnected: a connection made after the first, by any client."
         ),
+        ("With --carry http, --idle-grace is 0.1 s: none of these answers pauses."),
         (
             "Complaints are lines of the server's and Segue's log with a word such as error, alert"
             " or Traceback, from the first restart on."
