@@ -62,3 +62,23 @@ def test_keepalive_that_is_turned_off_asks_nothing() -> None:
     bench.wait(10.0)
     assert peer.got() == []
     assert bench.host.deadline() is None
+
+
+def test_tcp_info_tells_of_the_round_trip_and_of_congestion() -> None:
+    """What no story can compare, since it depends on the very time."""
+    bench = Bench()
+    listener = bench.listener()
+    peer = Peer(bench)
+    peer.syn()
+    bench.wait(0.1)
+    peer.final_ack()
+    (child,) = bench.accept_all(listener)
+    told = bench.host.tcp_info(child)
+    assert told.rtt == pytest.approx(0.1)
+    assert told.rto == pytest.approx(0.3)
+    assert told.snd_cwnd == 10
+    bench.host.write(bench.now, child, bytes(5 * 1448))
+    bench.wait(1.0)
+    told = bench.host.tcp_info(child)
+    assert (told.snd_cwnd, told.snd_ssthresh, told.retransmits) == (1, 2, 1)
+    assert (told.unacked, told.notsent_bytes) == (5, 0)

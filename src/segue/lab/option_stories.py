@@ -80,6 +80,7 @@ OPTION_STORIES: dict[str, str] = {
         """,
     "TCP_NODELAY pushes what is corked, once": """
         listen A
+        offer c mss=1460 scale=7 stamps
         syn c
         ack c
         accept A x
@@ -92,6 +93,7 @@ OPTION_STORIES: dict[str, str] = {
         """,
     "TCP_NODELAY frees what waits for a small one": """
         listen A
+        offer c mss=1460 scale=7 stamps
         syn c
         ack c
         accept A x
@@ -241,7 +243,7 @@ OPTION_STORIES: dict[str, str] = {
     "the interface takes larger packets": """
         mtu 9000
         listen A
-        offer c mss=8960 sack stamps
+        offer c mss=8960 stamps
         syn c
         ack c
         accept A x
@@ -252,11 +254,119 @@ OPTION_STORIES: dict[str, str] = {
     "the interface takes smaller packets": """
         mtu 1300
         listen A
+        offer c mss=1460 scale=7 stamps
         syn c
         ack c
         accept A x
         write x @3000
         ack c
         ack c
+        """,
+    "TCP_INFO of a listener and of a connection": """
+        listen A 5
+        info A
+        offer c mss=1460 scale=7 stamps
+        syn c
+        info A
+        ack c
+        info A
+        accept A x
+        info A
+        info x
+        data c hello
+        info x
+        read x
+        write x @2000
+        info x
+        ack c
+        info x
+        """,
+    "TCP_INFO of what waits": """
+        option A TCP_CORK 1
+        listen A
+        offer c mss=1000
+        syn c
+        window c 3000
+        ack c
+        accept A x
+        write x @2500
+        info x
+        ack c
+        info x
+        close x
+        """,
+    "TCP_INFO of what is sent again": """
+        listen A
+        syn c
+        ack c
+        accept A x
+        write x hello
+        wait 0.9
+        info x
+        ack c
+        info x
+        """,
+    "TCP_INFO of a shut window": """
+        listen A
+        syn c
+        ack c
+        accept A x
+        window c 0
+        ack c
+        write x hello
+        wait 0.9
+        info x
+        ack c
+        info x
+        window c 10
+        ack c
+        ack c
+        info x
+        """,
+    "TCP_INFO at the ends": """
+        listen A
+        syn c
+        ack c
+        accept A x
+        data c hello
+        fin c
+        info x
+        read x
+        shutdown x write
+        info x
+        ack c
+        info x
+        """,
+    "TCP_INFO of Fast Open": """
+        sysctl tcp_fastopen 515
+        option A TCP_FASTOPEN 5
+        listen A
+        syn c hello
+        accept A x
+        info x
+        write x hi
+        info x
+        ack c
+        info x
+        """,
+    "TCP_INFO with ranges": """
+        listen A
+        syn c
+        ack c
+        accept A x
+        skip c 4
+        data c cc
+        info x
+        skip c -6
+        data c aaaaaa
+        info x
+        """,
+    "TCP_INFO without options": """
+        listen A
+        offer c mss=1300
+        syn c
+        ack c
+        accept A x
+        info x
         """,
 }

@@ -97,6 +97,8 @@ def _call(side: Side, verb: str, words: list[str], set_to: dict[str, dict[str, i
             side.mtu(int(words[0]))
         elif verb == "option":
             side.set_option(words[0], words[1], int(words[2]))
+        elif verb == "info":
+            return [f"  = {side.info(words[0])}"]
         elif verb == "ask":
             return [f"  = {side.option(words[0], words[1])}"]
         elif verb == "program":

@@ -39,6 +39,7 @@ SEGMENT_STORIES: dict[str, str] = {
         """,
     "a segment takes half of the largest window at most": """
         listen A
+        offer c mss=1460 scale=7 stamps
         syn c
         window c 20
         ack c
@@ -58,15 +59,15 @@ SEGMENT_STORIES: dict[str, str] = {
         window c 0
         ack c
         write x hello
-        wait 0.25
+        wait 0.35
         ack c
-        wait 0.45
+        wait 0.7
         ack c
-        wait 0.9
+        wait 1.4
         ack c
-        wait 1.0
+        wait 1.4
         ack c
-        wait 1.0
+        wait 1.4
         ack c
         window c 500
         ack c
@@ -128,6 +129,7 @@ SEGMENT_STORIES: dict[str, str] = {
         """,
     "a small write waits for a small one": """
         listen A
+        offer c mss=1460 scale=7 stamps
         syn c
         ack c
         accept A x

@@ -25,6 +25,7 @@ from segue.model.host import Host
 from segue.model.listener import Listener
 from segue.model.profile import LINUX, LINUX_7_3, Profile
 from segue.model.program import Program
+from segue.model.states import State
 from segue.policy.builtin import encode_number, encode_socket
 from segue.policy.compile import compile_policy
 
@@ -93,6 +94,9 @@ class Side(Protocol):
 
     def option(self, name: str, option: str) -> int:
         """The same, read."""
+
+    def info(self, name: str) -> str:
+        """The fields of TCP_INFO that can be compared."""
 
     def program(self, listener: str, policy: str, *, migrates: bool) -> None:
         """Let this policy decide for the group of a listener."""
@@ -207,6 +211,17 @@ class ModelSide:
     def option(self, name: str, option: str) -> int:
         """Raises OSError."""
         return self._host.getsockopt(self._named[name], option)
+
+    def info(self, name: str) -> str:
+        """As the model has them."""
+        told = self._host.tcp_info(self._named[name])
+        scales = told.snd_wscale | told.rcv_wscale << 4
+        return _said(
+            told.state, told.retransmits, told.probes, told.backoff,
+            told.timestamps | told.sack << 1 | bool(scales) << 2, scales,
+            told.snd_mss, told.unacked, told.sacked, told.pmtu, told.advmss,
+            told.bytes_acked, told.bytes_received, told.notsent_bytes,
+        )  # fmt: skip
 
     def program(self, listener: str, policy: str, *, migrates: bool) -> None:
         """As plain Python and in the interpreter."""
@@ -350,6 +365,14 @@ class KernelSide:
         on, seconds = (int.from_bytes(told[at : at + 4], sys.byteorder) for at in (0, 4))
         return seconds if on else -1
 
+    def info(self, name: str) -> str:
+        """From struct tcp_info (linux/tcp.h)."""
+        told = self._named[name].getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE)
+        return _said(
+            *(told[at] for at in (0, 2, 3, 4)), told[5] & _OPTIONS, told[6],
+            *(int.from_bytes(told[at : at + size], sys.byteorder) for at, size in _INFO_FIELDS),
+        )  # fmt: skip
+
     def program(self, listener: str, policy: str, *, migrates: bool) -> None:
         """In the kernel."""
         compiled = compile_policy(named(policy))
@@ -382,6 +405,24 @@ class KernelSide:
         for one in self._named.values():
             one.close()
         self._undo.close()
+
+
+# Of struct tcp_info: snd_mss, unacked, sacked, pmtu, advmss, bytes_acked, bytes_received and
+# notsent_bytes, each as its offset and size; and which of its options are compared.
+_INFO_FIELDS = ((16, 4), (24, 4), (28, 4), (60, 4), (84, 4), (120, 8), (128, 8), (144, 4))
+_INFO_SIZE = 160
+_OPTIONS = 0x7  # timestamps, SACK, window scaling
+
+
+def _said(state: int, *numbers: int) -> str:
+    """TCP_INFO in words; of a listener two numbers mean something."""
+    names = (
+        "retransmits", "probes", "backoff", "options", "scales", "mss", "unacked", "sacked", "pmtu",
+        "advmss", "acked", "received", "notsent",
+    )  # fmt: skip
+    told = dict(zip(names, numbers, strict=True))
+    shown = ("unacked", "sacked") if state == State.LISTEN else names
+    return " ".join((State(state).name, *(f"{name} {told[name]}" for name in shown)))
 
 
 def _level(option: str) -> int:

@@ -8,6 +8,7 @@ names; all listeners are at one address, with SO_REUSEPORT.
     mtu NUMBER              before anything else: of the interface
     option L|X NAME VALUE   also of a listener to be, before its first ``listen``
     ask L|X NAME            what an option is
+    info L|X                the main fields of TCP_INFO
     close L|X               shutdown L
     shutdown X read|write   one side of a connection
     program L POLICY [select]   for the group of L: by name (segue.lab.policies); ``select``

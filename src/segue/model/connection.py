@@ -72,6 +72,7 @@ class Connection:
     quick: int = QUICK_ACKS
     interactive: bool = False  # the program answers what it reads: ACKs may wait for the answer
     heard_at: float = -inf  # when data last arrived
+    received: int = 0  # bytes, since the beginning; a FIN counts as one
     acked_at: float = -inf  # when an ACK last arrived, or the connection was made
     ack_now: bool = False  # something is to be said, if no data says it
     # What goes out.
@@ -115,17 +116,22 @@ class Connection:
         return max(1, self.terms.mss - (STAMPS_SIZE if self.terms.stamps else 0))
 
     @property
-    def sending_size(self) -> int:
-        """The same for the next segment: less the SACK ranges that go along, and at most half of
-        the largest window that the peer ever had (tcp_current_mss, tcp_bound_to_half_wnd).
+    def full_size(self) -> int:
+        """The same, but at most half of the largest window that the peer ever had
+        (tcp_bound_to_half_wnd); that of a SYN does not count.
         """
         size, most = self.segment_size, self.snd_max_wnd
-        if most < 2 * size and most:
-            half = most // 2 if most > _SMALL_WINDOW else most
-            size = min(size, max(half, _LEAST_SIZE))
+        if most >= 2 * size or not most or self.request is not None:
+            return size
+        half = most // 2 if most > _SMALL_WINDOW else most
+        return min(size, max(half, _LEAST_SIZE))
+
+    @property
+    def sending_size(self) -> int:
+        """The same for the next segment, with which SACK ranges may go along (tcp_current_mss)."""
         if self.early and self.terms.sack:
-            size = max(1, size - 4 - 8 * len(self.blocks()))
-        return size
+            return max(1, self.full_size - 4 - 8 * len(self.blocks()))
+        return self.full_size
 
     @property
     def end(self) -> Seq:

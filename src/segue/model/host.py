@@ -15,6 +15,7 @@ from segue.errors import WireError
 from segue.model import (
     calls,
     handshake,
+    info,
     retransmission,
     segment_arrives,
     socket_options,
@@ -26,6 +27,7 @@ from segue.model.arrival import Arrival, read
 from segue.model.connection import Connection
 from segue.model.events import Event
 from segue.model.group import Group
+from segue.model.info import TcpInfo
 from segue.model.listener import Listener
 from segue.model.net import Chance, Net
 from segue.model.profile import LINUX, Profile
@@ -215,6 +217,10 @@ class Host:
     def getsockopt(self, sock: Listener | Connection, name: str) -> int:
         """By the name of the option's constant.  Raises KernelError."""
         return socket_options.get(self._net, sock, name)
+
+    def tcp_info(self, sock: Listener | Connection) -> TcpInfo:
+        """What getsockopt(TCP_INFO) tells."""
+        return info.of(self._net, sock)
 
     def shutdown(
         self, now: float, sock: Listener | Connection, *, receive: bool = True, send: bool = True

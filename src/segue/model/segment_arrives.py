@@ -223,6 +223,7 @@ def _acknowledged(net: Net, connection: Connection, arrival: Arrival) -> bool:
         connection.retransmit_at = inf
         if connection.state is State.SYN_RECV:
             connection.feed(Input.HANDSHAKE_ENDED)
+        connection.acked -= before(una, ack)  # the SYN is no data
         connection.snd_wl1 = add(arrival.seq, -1)  # the window of the SYN is not scaled
     updated = _update_window(connection, arrival)
     if ack == una:
@@ -384,6 +385,7 @@ def _take(net: Net, connection: Connection, arrival: Arrival) -> bool:
     ended = connection.fin_at == connection.rcv_nxt
     if ended:
         _peer_ends(net, connection)
+    connection.received += distance(had, connection.rcv_nxt)
     if (data or ended) and connection.listener is None and not connection.orphan:
         net.events.append(Readable(connection.cookie))
     return before(had, connection.rcv_nxt)

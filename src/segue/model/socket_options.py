@@ -83,7 +83,7 @@ def get(net: Net, sock: Listener | Connection, name: str) -> int:
             error, sock.error = sock.error, 0
             return error
         if name == "TCP_MAXSEG":
-            return sock.sending_size
+            return sock.full_size
     elif name == "SO_ERROR":
         return 0
     elif name == "TCP_MAXSEG":

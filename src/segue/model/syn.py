@@ -133,7 +133,8 @@ def _fast_open_child(net: Net, listener: Listener, arrival: Arrival, request: Re
     child = connection(request, listener, State.SYN_RECV, arrival.window, net.now)
     if arrival.payload:
         child.incoming += arrival.payload
-        child.rcv_nxt = add(child.rcv_nxt, len(arrival.payload))
+        child.received = len(arrival.payload)
+        child.rcv_nxt = add(child.rcv_nxt, child.received)
         child.sent_ack = child.rcv_nxt
         request.early = len(arrival.payload)
     child.request = request
