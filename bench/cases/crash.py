@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
-import signal
 import sys
 from collections.abc import Sequence
 
 from bench.case import Case, Sample
 from bench.harness import Load, Segue, program, steady, wait_until
+from bench.killing import kill
 from bench.resets import Resets
 from bench.rounds import alternate, seen
 from bench.systems import System, overlapping
 from bench.table import LOAD, Column, Row
 from bench.ways import Overlapping, Restartable
 from segue.address import Address
-from segue.linux import proc
-from segue.linux.sock_diag import State
 from segue.observe.counters import Counters
-from segue.observe.snapshot import Observer, Part
+from segue.observe.snapshot import Observer
 
 _WORKERS = 4
 # Of a connection that nobody had accepted (segue.probe.kernel.CAUSES).
@@ -65,13 +62,14 @@ def measure(
             observer = stack.enter_context(Observer())
             resets = stack.enter_context(Resets(server.port))
             before, accepted = Counters.read(), 0
+            where = Address(server.host, server.port)
             load = Load(server.port, "--rate", str(rate), "--path", "/slow?ms=100")
             try:
                 for _ in range(kills):
                     with steady(1.0):
                         wait_until(lambda: len(server.accepting()) > 1, 20.0, "two workers")
                         victim = chance.choice(sorted(server.accepting()))
-                        accepted += _kill(victim, server, observer)
+                        accepted += kill(victim, where, observer)
                         if isinstance(server, Overlapping):
                             server.replace_dead()
                     resets.read()
@@ -88,22 +86,6 @@ def measure(
             )
 
     return alternate([one for one in SYSTEMS if only in one.name], repetitions, once)
-
-
-def _kill(pid: int, server: Restartable, observer: Observer) -> int:
-    """SIGKILL; how many connections it had accepted and not closed, as after an answer.
-
-    It is stopped for the count, so that what is counted is what dies with it.
-    """
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        wait_until(lambda: proc.threads_stopped(pid), 5.0, "a stopped worker")
-        own = proc.sockets(pid)
-        where = Address(server.host, server.port)
-        full = observer.snapshot(where, Part.CONNECTIONS).connections
-        return sum(one.inode in own and one.state == State.ESTABLISHED for one in full)
-    finally:
-        os.kill(pid, signal.SIGKILL)
 
 
 def notes(rows: Sequence[Row]) -> list[str]:

@@ -23,6 +23,8 @@ from typing import Any
 
 from bench.harness import ROOT, Load, Segue, free_port, steady, wait_until
 from bench.kernels import missing
+from bench.killing import kill
+from segue.address import Address
 from segue.engine import select
 from segue.engine.carry_trial import try_carry
 from segue.engine.defects import KernelRelease, forbids_migration, unwoken
@@ -30,6 +32,7 @@ from segue.engine.loaded import load
 from segue.engine.select import EngineChoice
 from segue.errors import SegueError
 from segue.linux import proc
+from segue.observe.snapshot import Observer
 from segue.policy.compile import compile_policy
 from segue.policy.library import LIBRARY
 from segue.probe.result import Result
@@ -39,6 +42,9 @@ Step = dict[str, Any]
 SERVER = (sys.executable, "-S", "-E", "examples/asyncio_server.py")
 QUEUED = 24  # connections to two workers of which one does not accept
 _TWICE = 2
+_WORKERS = 2
+_MOST_RATE = 25.0
+_SHARE = 1 / 4
 _SETTLE_S = 2.0
 _BACK_S = 60.0
 # A stopped worker's connections are rescued in fractions of a second, or not before it goes on.
@@ -105,23 +111,41 @@ def restarts(chosen: EngineChoice, rate: float) -> Step:
 
 def kills(chosen: EngineChoice, rate: float) -> Step:
     """A worker killed under load, twice, the second after the first was replaced."""
+    accepted = 0
 
-    def kill() -> None:
-        before = set(server.accepting())
-        os.kill(min(before), signal.SIGKILL)
-        wait_until(lambda: _serve(server, 2) and set(server.accepting()) != before, _BACK_S, "two")
+    def one() -> None:
+        nonlocal accepted
+        victim = min(server.accepting())
+        accepted += kill(victim, Address(server.host, server.port), observer)
+        wait_until(
+            lambda: victim not in (pids := _pids(server)) and len(pids) == _WORKERS,
+            _BACK_S,
+            "a successor",
+        )
 
+    with _serving(chosen) as server, Observer() as observer:
+        found = _under_load(server, rate, one)
+    return found | {"accepted": accepted}
+
+
+def bearable(chosen: EngineChoice) -> float:
+    """Connections a second that leave this machine room for restarts: a quarter of what one client
+    after another gets, load and server together; at most 25.
+    """
     with _serving(chosen) as server:
-        return _under_load(server, rate, kill)
+        load = Load(server.port, "--concurrency", "1", seconds=_SETTLE_S)
+        load.process.wait(_BACK_S)
+        found = load.stop()
+    return min(_MOST_RATE, max(1.0, round(found.rate * _SHARE)))
 
 
 def _serving(chosen: EngineChoice, *more: str) -> Segue:
     return Segue(list(SERVER), free_port(), engine=chosen.engine, more=more)
 
 
-def _serve(server: Segue, count: int) -> bool:
-    stages = [one["stage"] for one in server.status()["workers"]]
-    return stages.count("serving") == count
+def _pids(server: Segue) -> list[int]:
+    """Of the workers that serve, as far as the supervisor knows."""
+    return [one["pid"] for one in server.status()["workers"] if one["stage"] == "serving"]
 
 
 def _under_load(server: Segue, rate: float, act: Callable[[], object]) -> Step:
@@ -203,7 +227,7 @@ class Clients:
 def stall(chosen: EngineChoice) -> Step:
     """One of two workers is stopped, and connections come; later it goes on."""
     with _serving(chosen) as server:
-        wait_until(lambda: _serve(server, 2), _BACK_S, "two workers")
+        wait_until(lambda: len(_pids(server)) == _WORKERS, _BACK_S, "two workers")
         victim = min(server.accepting())
         os.kill(victim, signal.SIGSTOP)
         try:
@@ -219,7 +243,7 @@ def stall(chosen: EngineChoice) -> Step:
 def queue(chosen: EngineChoice) -> Step:
     """One of two workers is stopped, connections come, and it is killed: who answers its queue?"""
     with _serving(chosen, "--rescue", "off") as server:
-        wait_until(lambda: _serve(server, 2), _BACK_S, "two workers")
+        wait_until(lambda: len(_pids(server)) == _WORKERS, _BACK_S, "two workers")
         victim = min(server.accepting())
         os.kill(victim, signal.SIGSTOP)
         clients = Clients(server.port)
@@ -235,7 +259,7 @@ def tests(where: str, limit: float) -> Step:
     begun = time.monotonic()
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rfE", where]
     running = subprocess.Popen(
-        [*argv, "--timeout", "240", "--durations", "15"],
+        [*argv, "--timeout", "480", "--durations", "15"],
         cwd=ROOT,
         env={**os.environ, **_SLOW},
         stdin=subprocess.DEVNULL,
@@ -282,7 +306,7 @@ def main(args: list[str]) -> None:
     """Every step that was asked for, in turn."""
     reader = argparse.ArgumentParser(prog="python -m bench.kernels.inside")
     reader.add_argument("steps", nargs="+")
-    reader.add_argument("--rate", type=float, required=True)
+    reader.add_argument("--rate", type=float)
     reader.add_argument("--limit", type=float, required=True)
     asked = reader.parse_args(args)
     chosen: list[EngineChoice] = []
@@ -292,13 +316,19 @@ def main(args: list[str]) -> None:
             chosen.append(select.choose())
         return chosen[0]
 
+    def rate() -> float:
+        if asked.rate is None:
+            asked.rate = bearable(engine())
+        found: float = asked.rate
+        return found
+
     known: dict[str, Callable[[], Step]] = {
         "kernel": kernel,
         "choice": choice,
         "policies": policies,
         "carry": carry,
-        "restarts": lambda: restarts(engine(), asked.rate),
-        "kills": lambda: kills(engine(), asked.rate),
+        "restarts": lambda: restarts(engine(), rate()),
+        "kills": lambda: kills(engine(), rate()),
         "stall": lambda: stall(engine()),
         "queue": lambda: queue(engine()),
         "no-tcp-diag": missing.tcp_diag,

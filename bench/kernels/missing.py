@@ -34,7 +34,7 @@ COMMANDS = {
     "attach 127.0.0.1:{port}": Expected(1),
     "rescue 127.0.0.1:{port}": Expected(1),
     "audit 127.0.0.1:{port}": Expected(1),
-    "probe http://127.0.0.1:{port}/ --duration 1": Expected(0, named=False, one_line=False),
+    "probe http://127.0.0.1:{port}/ --count 5 --rate 5": Expected(0, named=False, one_line=False),
 }
 
 

@@ -42,6 +42,10 @@ def _load(step: Found) -> str:
     return f"{step['lost']} of {step['attempts']}"
 
 
+def _kills(step: Found) -> str:
+    return f"{step['lost']} of {step['attempts']}, {step['accepted']} accepted"
+
+
 def _clients(step: Found) -> str:
     lost = f", {step['lost']} lost" if step["lost"] else ""
     longest = f"{step['longest_ms'] / 1e3:.2f} s"
@@ -64,7 +68,7 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Found], str]], ...] = (
     ("policies", "policies", _policies),
     ("carry", "carry", _carry),
     ("restarts: lost", "restarts", _load),
-    ("kills: lost", "kills", _load),
+    ("kills: lost", "kills", _kills),
     ("stall: answered", "stall", _clients),
     ("queue: answered", "queue", _clients),
     ("tests/linux", "tests/linux", _tests),
@@ -101,8 +105,11 @@ def _wrong_carry(step: Found, *, can: bool) -> list[str]:
 
 
 def merged(old: Found | None, new: Found) -> Found:
-    """The new findings, beside older ones of other steps if kernel and project are the same."""
-    if old is None or any(old[name] != new[name] for name in ("version", "commit")):
+    """The new findings, beside older ones of other steps if the kernel is the same.
+
+    The project need not be: each step has its commit.
+    """
+    if old is None or old["version"] != new["version"]:
         return new
     both = {name: list(dict.fromkeys(old[name] + new[name])) for name in ("asked", "trouble")}
     return {**new, **both, "steps": {**old["steps"], **new["steps"]}}
@@ -126,7 +133,7 @@ def _cells(step: Found) -> list[str]:
 def markdown(found: Sequence[Found]) -> str:
     """The table for docs/KERNELS.md, with when and of what each was taken, and what was wrong."""
     heading, *body = rows(found)
-    taken = {one["kernel"]: f"{one['taken'][:10]} ({one['commit']})" for one in found}
+    taken = {one["kernel"]: f"{one['taken'][:10]} ({', '.join(_commits(one))})" for one in found}
     lines = [[*heading, "booted"], ["---"] * (len(heading) + 1)]
     lines += [[*cells, taken[cells[0]]] for cells in body]
     text = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
@@ -136,6 +143,12 @@ def markdown(found: Sequence[Found]) -> str:
     )
     bad = [(one["kernel"], said) for one in found for said in wrong(one)]
     return text + _listed("Not as it should be:", bad)
+
+
+def _commits(found: Found) -> list[str]:
+    """Of the steps, the latest last."""
+    commits = [step["commit"] for step in found["steps"].values() if "commit" in step]
+    return [*(one for one in dict.fromkeys(commits) if one != found["commit"]), found["commit"]]
 
 
 def _uncarried(found: Found) -> str:
@@ -169,6 +182,12 @@ def wrong(found: Found) -> list[str]:
     said += steps.get("no-tcp-diag", {}).get("untold", ())
     if steps.get("restarts", {}).get("lost"):
         said.append(f"restarts lost {steps['restarts']['lost']}: {steps['restarts']['kinds']}")
+    killed = steps.get("kills")
+    if killed and killed["lost"] > killed["accepted"]:
+        said.append(
+            f"kills lost {killed['lost']}, and the workers had accepted {killed['accepted']}:"
+            f" {killed['kinds']}"
+        )
     for name in ("stall", "queue"):
         if steps.get(name, {}).get("lost"):
             said.append(f"{name}: {steps[name]['lost']} clients had no answer")

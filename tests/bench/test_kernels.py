@@ -134,13 +134,14 @@ def found(kernel: str, **changes: Any) -> table.Found:
         "policies": {"policies": 7, "refused": {}},
         "carry": uncarried("needs Linux 6.9") if kernel < "6.12" else CARRIED,
         "restarts": load,
-        "kills": load,
+        "kills": load | {"accepted": 2},
         "stall": clients,
         "queue": clients,
         "tests/linux": tests,
         "tests/engine": tests,
         "no-tcp-diag": {"untold": []},
     }
+    steps = {name: {**step, "commit": "abc1234"} for name, step in steps.items()}
     for name, change in changes.items():
         step = name.replace("_", "/" if name.startswith("tests") else "-")
         steps[step] = {**steps[step], **change}
@@ -162,6 +163,7 @@ def test_a_kernel_on_which_all_is_well_has_nothing_said_of_it() -> None:
         ({"policies": {"refused": {"shares": "R1"}}}, "the policy shares is refused: R1"),
         ({"restarts": {"lost": 2, "kinds": {"reset": 2}}}, "restarts lost 2: {'reset': 2}"),
         ({"kills": {"said": ["x failed"]}}, "kills: the supervisor said: x failed"),
+        ({"kills": {"lost": 3}}, "kills lost 3, and the workers had accepted 2: {}"),
         ({"stall": {"answered": 10}}, "stall: not everybody was answered"),
         ({"queue": {"lost": 1}}, "queue: 1 clients had no answer"),
         ({"tests_linux": {"failures": ["FAILED a"], "failed": 1}}, "FAILED a"),
@@ -175,7 +177,7 @@ def test_what_is_not_as_it_should_be_is_said(changes: dict[str, Any], said: str)
     """Each in a sentence, and nothing else; a killed worker's losses are its own."""
     (only,) = table.wrong(found("6.1.170", **changes))
     assert said in only
-    assert table.wrong(found("6.1.170", kills={"lost": 1})) == []
+    assert table.wrong(found("6.1.170", kills={"lost": 2})) == []
 
 
 def test_from_6_9_on_a_connection_has_to_be_carried() -> None:
@@ -226,21 +228,25 @@ def test_kernels_stand_in_the_order_of_their_versions() -> None:
     assert heading[:3] == ["Linux", "engine", "test and table"]
     assert [line[0] for line in lines] == ["5.10.223", "6.1.170"]
     assert lines[1][1:] == [
-        *("migrate, with a nudge", "agree", "7 of 7", "no", "0 of 305", "0 of 305"),
+        *("migrate, with a nudge", "agree", "7 of 7", "no", "0 of 305", "0 of 305, 2 accepted"),
         *("24 of 24 in 0.17 s", "-", "9 / 0 / 1", "9 / 0 / 1", "said"),
     ]
     assert lines[0][7] == "failed"
 
 
 def test_a_step_that_is_run_again_takes_its_own_place() -> None:
-    """Of the same kernel and project only: what another project did says nothing of this one."""
+    """Of the same kernel only; of which project it is, it says."""
     old = found("6.1.170", restarts={"lost": 2}) | {"version": "6.1.170-3"}
     step = {"restarts": {"lost": 0}}
     again = {**old, "asked": ["restarts"], "steps": step, "trouble": ["BUG: x"]}
     kept = table.merged(old, again)
     assert kept["steps"] == old["steps"] | step
     assert (kept["asked"], kept["trouble"]) == (list(table.STEPS), ["BUG: x"])
-    other = again | {"commit": "def5678"}
+    only = {"restarts": found("6.1.170", restarts={"commit": "def5678"})["steps"]["restarts"]}
+    later = table.merged(old, again | {"commit": "def5678", "steps": only})
+    assert later["steps"] == old["steps"] | only
+    assert "| 2026-11-28 (abc1234, def5678) |" in table.markdown([later])
+    other = again | {"version": "6.1.171-1"}
     assert table.merged(old, other) == other
     assert table.merged(None, again) == again
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from bench.carrying.clients import Habits
 from bench.carrying.trial import RULES, carried_apart
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("6.9")]
 
-CARRIES, SECONDS = 300, 60.0
+CARRIES = 300
+# It ends as soon as there were so many.  A virtual machine without KVM is ten times slower.
+SECONDS = 3 * float(os.environ.get("LIVE_TEST_PATIENCE") or 20.0)
 
 
 @pytest.mark.parametrize("pause_ms", [0.0, 20.0])
