@@ -59,6 +59,8 @@ def test_a_mark_is_read_as_it_was_written() -> None:
         page.write(words, mine, Says.KEPT, written)
         assert page.read(bytes(made), mine, now) == Mark(Says.KEPT, age)
         assert page.read(bytes(made), other, now) is None
+    page.write(words, mine, Says.KEPT, 30)
+    assert page.read(bytes(made), mine, 25) == Mark(Says.KEPT, 0)
     page.write(words, mine, Says.BUSY, 20)
     assert page.read(bytes(made), mine, 21) == Mark(Says.BUSY, 1)
     page.write(words, mine, None, 22)

@@ -35,6 +35,7 @@ BYTES = HEADER_BYTES + BUCKET_BYTES * _BUCKETS
 # A word: the tag in 34 bits, the time in 28 bits of ms, and what it says in 2.
 _SAYS_BITS, _TIME_BITS, _TAG_BITS = 2, 28, 34
 _TIME_MASK = (1 << _TIME_BITS) - 1
+_OLDEST_MS = 1 << _TIME_BITS - 1  # else it is none: the clock has wrapped
 _MAPPED = bytes(10) + b"\xff\xff"
 
 
@@ -62,7 +63,7 @@ class Mark:
     """What a worker has said of a peer, and how long ago."""
 
     says: Says
-    age_ms: int  # less than three days
+    age_ms: int  # 0 for one that is later than then, or older than a day and a half
 
 
 def new(key: bytes, stage: int = SERVING) -> bytes:
@@ -128,7 +129,8 @@ def said(bucket: bytes, where: Place, now_ms: int) -> Mark | None:
                 says = Says(word & 3)
             except ValueError:
                 return None
-            return Mark(says, _age(word, now_ms))
+            age = _age(word, now_ms)
+            return Mark(says, age if age < _OLDEST_MS else 0)
     return None
 
 

@@ -291,11 +291,11 @@ class Carrying:
 
     def _front(self, process: Process, front: Front, account: Account, left: _Left) -> None:
         began = self._now()
-        held, asked = self._held(process, front), _now_ms()
+        held, asked = self._held(process, front)
         with _Page(process) as marks:
             ready: defaultdict[tuple[int, ...], list[_Ready]] = defaultdict(list)
             for one in held:
-                # Read after the kernel was asked: a mark that has changed meanwhile is too young.
+                # Read after the kernel was asked: one that has changed meanwhile is too young.
                 mark = marks.of(one, asked)
                 why: Why | None = kept.left(one.seen, mark)
                 grace = None
@@ -314,18 +314,21 @@ class Carrying:
                     self._batch(marks, owners, waiting, targets, account, left)
                 left.late += len(waiting)
 
-    def _held(self, process: Process, front: Front) -> list[_Held]:
-        """The connections at this address that the worker has accepted."""
+    def _held(self, process: Process, front: Front) -> tuple[list[_Held], int]:
+        """The connections at this address that the worker has accepted, and when it was asked."""
         numbers: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         for pid in process.tree(LOOKED_AT):
             for inode, number in proc.sockets(pid).items():
                 numbers[inode].append((pid, number))
+        # Before, as it may take long: what the kernel saw is said as a time before each answer.
+        asked = _now_ms()
         group = self._observer.snapshot(front.bind.address, Part.CONNECTIONS)
-        return [
+        held = [
             _Held(one, who, tuple(numbers[one.inode]))
             for one in group.connections
             if one.inode in numbers and (who := page.peer(*one.peer)) is not None
         ]
+        return held, asked
 
     def _batch(
         self,
