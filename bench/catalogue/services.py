@@ -149,4 +149,47 @@ MaxStartups 1000
         know="needs its full path, and /run/sshd. Sessions are processes of their own: `--leftovers"
         " keep` lets them live on. It refuses some of many that come at once (`MaxStartups`)",
     ),
+    Entry(
+        "beanstalkd", "beanstalkd",
+        target=HERE, ask=spoken(b"use x\r\n", b"USING x"), workers=1,
+        know="takes `LISTEN_FDS`. One worker: each has jobs of its own, and two must not write one"
+        " `-b` directory",
+    ),
+    Entry(
+        "NSD", "nsd -d -c nsd.conf", "--bind-by worker --inject",
+        files={"example.zone": _ZONE, "nsd.conf": f"""
+server:
+    ip-address: 127.0.0.1@{PORT}
+    username: ""
+    chroot: ""
+    pidfile: ""
+    xfrdfile: ""
+    zonelistfile: ""
+    database: ""
+    zonesdir: "."
+    reuseport: yes
+    server-count: 2
+remote-control:
+    control-enable: no
+zone:
+    name: example
+    zonefile: example.zone
+"""},
+        target=HERE, ask=_DNS,
+        know='`database`, `pidfile`, `xfrdfile` and `zonelistfile` `""`, or each its own;'
+        " `control-enable: no`; `reuseport: yes` and a `server-count` of 2, for UDP. Segue moves"
+        " TCP only; UDP goes by the kernel's hash",
+    ),
+    Entry(
+        "PowerDNS Recursor",
+        "sh -c 'mkdir -p {worker}; exec pdns_recursor --config-dir=. --socket-dir={worker}"
+        f" --daemon=no --write-pid=no --local-address={HERE} --reuseport=yes"
+        " --security-poll-suffix= --auth-zones=example=example.zone'",
+        "--bind-by worker", needs="pdns_recursor",
+        files={"example.zone": _ZONE, "recursor.conf": ""},
+        target=HERE, ask=_DNS,
+        know="`reuseport=yes`, `write-pid=no`, and a `socket-dir` of its own for each worker, or"
+        " one takes the other's control socket. Segue moves TCP only; UDP goes by the kernel's"
+        " hash",
+    ),
 )  # fmt: skip

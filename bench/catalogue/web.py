@@ -154,4 +154,40 @@ sub vcl_recv { return (synth(200)); }
         know="`-n` must name a directory of its own for each worker. `-f` takes an absolute path,"
         " or a name below /etc/varnish. The cache is empty after a restart",
     ),
+    Entry(
+        "tinyproxy", "tinyproxy -d -c tinyproxy.conf", "--bind-by worker --inject",
+        files={"tinyproxy.conf": f"""
+Port {PORT}
+Listen 127.0.0.1
+Timeout 60
+StatHost "127.0.0.1"
+MaxClients 200
+LogLevel Critical
+"""},
+        know="give no `PidFile`, or each its own",
+    ),
+    Entry(
+        "Squid", "squid -N -f squid.conf", "--bind-by worker --inject",
+        files={"squid.conf": f"""
+http_port {HERE}
+pid_filename none
+access_log none
+cache_log /dev/null
+cache_mem 8 MB
+shutdown_lifetime 10 seconds
+http_access allow all
+netdb_filename none
+"""},
+        know="`pid_filename none`. It waits for open answers for `shutdown_lifetime` (30 s); the"
+        " memory cache is empty after a restart, and two must not share a `cache_dir`",
+    ),
+    Entry(
+        "mini_httpd", "mini_httpd -D -h {host} -p {port} -d .", "--bind-by worker --inject",
+        files={"index.html": "hello"},
+        know="each connection is a process of its own",
+    ),
+    Entry(
+        "webfs", "webfsd -F -i {host} -p {port} -r . -f index.html", "--bind-by worker --inject",
+        files={"index.html": "hello"},
+    ),
 )  # fmt: skip
