@@ -92,8 +92,8 @@ class Carrier(Closing):
     def follow_interfaces(self) -> None:
         """To be called now and then, once a second: interfaces that are new get the classifier.
 
-        A client that comes by one that has none is reset if it speaks in the microseconds in which
-        no process has its connection.  Raises KernelError.
+        The connection of a client that comes by one that has none is left alone: its client would
+        be reset if it spoke in the microseconds in which no process has it.  Raises KernelError.
         """
         self._programs.follow_interfaces()
 

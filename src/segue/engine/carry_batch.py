@@ -77,6 +77,9 @@ class Scene:
         look = self.programs.look(pair)
         if look is None:
             return Refusal.NOT_FOUND
+        # Whose segment came while no process has the connection would be reset.
+        if not self.programs.sees(look.held.interface):
+            return Refusal.UNSEEN
         why, inherited = self._filter(wish, look)
         why = why or self._judged(wish, pair, look.held, look.note)
         if why is not None:

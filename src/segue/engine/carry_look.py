@@ -56,6 +56,7 @@ _FIELDS = (
     "ecn_flags",
     "tcp_usec_ts",
     "bytes_received",
+    "inet_conn.icsk_inet.sk.sk_rx_dst_ifindex",
 )
 # From a socket to the number of the program that is its filter.
 _FILTER = (

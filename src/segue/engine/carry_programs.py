@@ -106,6 +106,10 @@ class Programs(Closing):
                 if error.errno not in _GONE:
                     raise
 
+    def sees(self, interface: int) -> bool:
+        """The classifier is at this interface, by its index; 0 is one that is not known."""
+        return not interface or interface in self._links
+
     def _classifier_after(self, header: int) -> Program:
         if header not in self._classifiers:
             code = carry_classifier.program(self.entries.fileno(), self._kernel, header)

@@ -40,6 +40,7 @@ class Refusal(Enum):
     NO_TARGET = "no other listener is there for it"
     TARGET_FULL = "a listener that it might come to has no room in its queue"
     BOUND = "it, or a listener that it might come to, is bound to one interface"
+    UNSEEN = "its client comes by an interface on which its segments cannot be looked at"
     NOT_TCP = (
         "it, or a listener that it might come to, is not plain TCP: Multipath TCP, or with a layer"
         " of the kernel such as TLS"
@@ -131,6 +132,7 @@ class Held:
     ecn_flags: int
     usec: int
     bytes_received: int = 0  # since it was accepted here, also by a carry
+    interface: int = 0  # by which its client comes, by index; 0 when that is not known
     filter_id: int = 0  # the program that is its filter, CLASSIC, or 0
 
     @property

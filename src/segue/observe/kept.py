@@ -41,6 +41,7 @@ FOR_GOOD = frozenset(
         Refusal.SCALING_OFF,
         Refusal.BOUND,
         Refusal.NOT_TCP,
+        Refusal.UNSEEN,
         Refusal.FILTERED,
         Refusal.TRANSLATED,
         Refusal.SMALL_MSS,
