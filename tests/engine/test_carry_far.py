@@ -94,4 +94,5 @@ def test_far_clients_lose_nothing(conditions: Conditions) -> None:
         for _, connection in there:
             connection.close()
     assert [len(one.answered) for one in clients] == [REQUESTS] * CLIENTS
-    assert set("".join(one.answered for one in clients)) == {"A", "B"}
+    # By chance all of them may have come to the same server.
+    assert set("".join(one.answered for one in clients)) <= {"A", "B"}
