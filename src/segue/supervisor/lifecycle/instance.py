@@ -6,7 +6,7 @@ re-exec and, with the workers' start times, over a crash of the supervisor.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from segue.supervisor.lifecycle.stages import (
@@ -217,11 +217,9 @@ class Instance:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for json.dumps."""
-        plain = asdict(self)
+        plain = asdict(replace(self, workers={}))
         plain["phase"] = self.phase.name
-        plain["workers"] = [
-            {**asdict(one), "stage": one.stage.name} for one in self.workers.values()
-        ]
+        plain["workers"] = [_plain(one) for one in self.workers.values()]
         return plain
 
     @classmethod
@@ -264,6 +262,16 @@ class Instance:
                 },
             }
         )
+
+
+def _plain(worker: Worker) -> dict[str, Any]:
+    """As asdict, which copies each value: too slow for what is written at each start of one."""
+    found = {one.name: getattr(worker, one.name) for one in fields(worker)}
+    found["stage"] = worker.stage.name
+    found["listeners"] = tuple(
+        {"bind": one.bind, "slot": one.slot, "cookie": one.cookie} for one in worker.listeners
+    )
+    return found
 
 
 def _queued(plain: dict[str, Any] | None) -> Renewal | None:
