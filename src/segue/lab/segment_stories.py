@@ -429,6 +429,18 @@ SEGMENT_STORIES: dict[str, str] = {
         ack c
         accept A x
         """,
+    "an ACK of nothing is reset where a Fast Open child waits for its own": """
+        sysctl tcp_fastopen 515
+        option L TCP_FASTOPEN 4
+        listen L
+        syn c hello
+        claim c -1
+        ack c
+        ack c
+        accept L x
+        read x
+        write x bye
+        """,
     "too old an ACK is asked about": """
         listen A
         syn c

@@ -200,10 +200,10 @@ def _acknowledged(net: Net, connection: Connection, arrival: Arrival) -> bool:
         return False
     connection.probes = 0
     connection.acked_at = net.now
+    if connection.state is State.SYN_RECV and not before(una, ack):
+        net.reset(arrival)  # not even the SYN
+        return False
     if before(ack, una):
-        if connection.state is State.SYN_RECV:
-            net.reset(arrival)
-            return False
         behind = distance(ack, una)
         if behind > min(connection.snd_max_wnd, connection.acked):
             _challenge(net, connection)
