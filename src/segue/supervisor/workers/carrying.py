@@ -31,7 +31,8 @@ from segue.supervisor.lifecycle.instance import Worker
 from segue.supervisor.settings import Settings
 from segue.supervisor.workers.processes import LOOKED_AT, Process
 
-_MOST = 64  # of one batch: each is a descriptor
+# Of one batch: each is a descriptor that is taken, and taken in vain if there is no time for it.
+_FEWEST, _MOST = 4, 64
 _STEP_SECONDS = 0.05  # for which nothing else is done here
 _BREATH = 0.002  # for everything else, when there is more to carry at once
 _PACE = 0.02
@@ -169,6 +170,9 @@ class Carrying:
         self._of: dict[int, Account] = {}
         self._requests: dict[int, dict[int, tuple[int, int]]] = {}
         self._pending: dict[Wish, Account] = {}
+        self._fit = (
+            _FEWEST  # so many of a batch, and twice as many as there was time for in the last
+        )
         self._unwatched: set[str] = set()  # why some listeners are not, as it was said
 
     @property
@@ -346,7 +350,7 @@ class Carrying:
         assert self._carrier is not None
         with ExitStack() as taken:
             asked: dict[Wish, _Check] = {}
-            while waiting and len(asked) < _MOST:
+            while waiting and len(asked) < self._fit:
                 one = waiting.popleft()
                 connection = _duplicate(one.held)
                 if connection is None:
@@ -370,6 +374,7 @@ class Carrying:
                 else:
                     account.note(report)
             waiting.extendleft(reversed(later))
+            self._fit = min(_MOST, max(_FEWEST, 2 * (len(asked) - len(later))))
 
     @property
     def due(self) -> float:
