@@ -94,6 +94,11 @@ def _cell(step: Found | None, cell: Callable[[Found], str]) -> str:
     return "failed" if "error" in step else cell(step)
 
 
+def _late(step: Found) -> str:
+    late = step.get("late_ms", 0) / 1e3
+    return f" (the machine was so busy that the probe was {late:.1f} s late)" if late > 1 else ""
+
+
 def _wrong_carry(step: Found, *, can: bool) -> list[str]:
     if can and not step["carried"]:
         return [f"a connection was not carried: {step['why']}"]
@@ -181,12 +186,13 @@ def wrong(found: Found) -> list[str]:
         said += _wrong_carry(steps["carry"], can=_numbers(found["kernel"])[:2] >= _FIRST_TO_CARRY)
     said += steps.get("no-tcp-diag", {}).get("untold", ())
     if steps.get("restarts", {}).get("lost"):
-        said.append(f"restarts lost {steps['restarts']['lost']}: {steps['restarts']['kinds']}")
+        one = steps["restarts"]
+        said.append(f"restarts lost {one['lost']}: {one['kinds']}{_late(one)}")
     killed = steps.get("kills")
     if killed and killed["lost"] > killed["accepted"]:
         said.append(
             f"kills lost {killed['lost']}, and the workers had accepted {killed['accepted']}:"
-            f" {killed['kinds']}"
+            f" {killed['kinds']}{_late(killed)}"
         )
     for name in ("stall", "queue"):
         if steps.get(name, {}).get("lost"):

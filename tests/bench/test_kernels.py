@@ -163,6 +163,7 @@ def test_a_kernel_on_which_all_is_well_has_nothing_said_of_it() -> None:
         ({"policies": {"refused": {"shares": "R1"}}}, "the policy shares is refused: R1"),
         ({"restarts": {"lost": 2, "kinds": {"reset": 2}}}, "restarts lost 2: {'reset': 2}"),
         ({"kills": {"said": ["x failed"]}}, "kills: the supervisor said: x failed"),
+        ({"kills": {"lost": 3, "late_ms": 2345.6}}, "so busy that the probe was 2.3 s late"),
         ({"kills": {"lost": 3}}, "kills lost 3, and the workers had accepted 2: {}"),
         ({"stall": {"answered": 10}}, "stall: not everybody was answered"),
         ({"queue": {"lost": 1}}, "queue: 1 clients had no answer"),
