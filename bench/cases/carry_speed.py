@@ -110,7 +110,7 @@ def _carried(amount: Amount, together: int) -> Sample:
         steering.share({0: 1.0})
         clients = _clients(stack, lab, amount.connections)
         steering.share({1: 1.0})
-        kept = _kept(stack, servers[0], amount.connections)
+        kept = _kept(servers[0], amount.connections)
         _, before = lab.cable.counts()
         pauses = _Pauses()
         begun = time.monotonic()
@@ -150,8 +150,8 @@ def _asked(one: socket.socket) -> bool:
         return False
 
 
-def _kept(stack: ExitStack, server: Server, number: int) -> list[socket.socket]:
-    """Duplicates of the server's connections, once their answers are acknowledged."""
+def _kept(server: Server, number: int) -> list[int]:
+    """The server's connections by its descriptors, once their answers are acknowledged."""
     with SockDiag() as diag:
 
         def idle() -> set[int]:
@@ -160,41 +160,33 @@ def _kept(stack: ExitStack, server: Server, number: int) -> list[socket.socket]:
 
         wait_until(lambda: len(idle()) == number, _LIMIT_S, "acknowledgements")
         wanted = {f"socket:[{inode}]" for inode in idle()}
-    pid = server.process.pid
-    descriptor = stack.enter_context(pidfd.opened(pid))
-    kept = []
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        if os.readlink(f"/proc/{pid}/fd/{name}") in wanted:
-            made = socket.socket(fileno=pidfd.getfd(descriptor, int(name)))
-            kept.append(stack.enter_context(made))
-    return kept
+    where = f"/proc/{server.process.pid}/fd"
+    return [int(name) for name in os.listdir(where) if os.readlink(f"{where}/{name}") in wanted]
 
 
 def _all_carried(
-    carrier: Carrier, kept: list[socket.socket], target: socket.socket, owner: Server,
-    together: int,
-) -> int:  # fmt: skip
+    carrier: Carrier, left: list[int], target: socket.socket, owner: Server, together: int
+) -> int:
     """How many are lost.  Raises TimeoutError when some are left alone for ever."""
-    left, lost, limit = [Wish(one) for one in kept], 0, time.monotonic() + _LIMIT_S
+    lost, limit = 0, time.monotonic() + _LIMIT_S
     reports: list[Report] = []
-    while left:
-        if time.monotonic() > limit:
-            raise TimeoutError(f"{len(left)} connections were not carried; {reports[0]}")
-        now, later = left[:together], left[together:]
-        reports = carrier.batch(now, [target], [owner.process.pid])
-        while carrier.due is not None:
-            reports += carrier.settle()
-        again = []
-        for report in reports:
-            if report.refused is not None:
-                again.append(report.wish)
-            elif not report.carried and not report.pending:
-                lost += 1
-            elif report.carried:
-                report.wish.connection.close()
-        left = [*later, *again]
-        if all(one.refused is Refusal.TARGET_FULL for one in reports):
-            time.sleep(0.001)
+    with pidfd.opened(owner.process.pid) as process:
+        while left:
+            if time.monotonic() > limit:
+                raise TimeoutError(f"{len(left)} connections were not carried; {reports[0]}")
+            with ExitStack() as stack:
+                wishes = {}
+                for number in left[:together]:
+                    made = socket.socket(fileno=pidfd.getfd(process, number))
+                    wishes[Wish(stack.enter_context(made))] = number
+                reports = carrier.batch(list(wishes), [target], [owner.process.pid])
+                while carrier.due is not None:
+                    reports += carrier.settle()
+            again = [wishes[one.wish] for one in reports if one.refused is not None]
+            lost += len(wishes) - len(again) - sum(one.carried for one in reports)
+            left = [*left[together:], *again]
+            if all(one.refused is Refusal.TARGET_FULL for one in reports):
+                time.sleep(0.001)
     return lost
 
 
