@@ -243,3 +243,26 @@ def test_its_owner_closes_it_for_good(attempt: int) -> None:
         report = carry(carrier, old, listener, owner.pid)
         assert report.carried, report
         assert owner.stdout.readline() == b"[]\n"
+
+
+@pytest.mark.parametrize("first", ["client", "server"])
+def test_a_request_that_was_answered_at_once_is_not_made_again(first: str) -> None:
+    """Both sides have closed before anybody looks whether the connection was made."""
+    with several(1, watched=True) as (carrier, listener, ((client, old),)):
+
+        def answer_and_end() -> None:
+            connection = listener.accept()[0]
+            assert connection.recv(99) == b"GET / HTTP/1.1\r\n\r\n"
+            connection.sendall(b"answer")
+            assert client.recv(99) == b"answer"
+            ends = (client, connection) if first == "client" else (connection, client)
+            for one in ends:
+                one.close()
+
+        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        with after("finish", answer_and_end):
+            report = carrier.carry(old, [listener])
+        assert report.carried, report
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()

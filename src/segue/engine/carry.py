@@ -33,7 +33,7 @@ from segue.engine.carry_guard import Guard
 from segue.engine.carry_programs import Programs
 from segue.engine.carry_wish import Report, Wish
 from segue.errors import KernelError
-from segue.linux import ptrace, socket_filter
+from segue.linux import ptrace, snmp, socket_filter
 from segue.linux.closing import Closing
 from segue.linux.raw_ip import RawIp
 from segue.linux.sock_diag import SockDiag
@@ -132,6 +132,8 @@ class Carrier(Closing):
                 reports[wish] = Report(wish, refused=found)
             else:
                 candidates.append(found)
+        if any(one.held.unread for one in candidates):
+            scene = replace(scene, drops=_drops())
         taken = self._stopped(scene, candidates, owners, budget, reports)
         for one in taken:
             self._programs.until.delete(one.cookie)
@@ -193,7 +195,12 @@ class Carrier(Closing):
         """
         pending, self._pending = self._pending, []
         reports: dict[Wish, Report] = {}
+        drops = _drops() if any(one.unread for one in pending) else None
         for one in pending:
+            if self._has_been(one, drops):
+                self._programs.entries.delete(one.where)
+                reports[one.wish] = Report(one.wish, carried=True, unread=one.unread)
+                continue
             self._check(replace(one, errno=inject(self._raw, one.packet, one.pair)), reports)
         return [one for one in reports.values() if not one.pending]
 
@@ -262,8 +269,22 @@ class Carrier(Closing):
 
         The classifier does not know it: the kernel makes no child where the queue is full.
         """
-        look = self._programs.look(taken.pair)
-        return look is not None and look.held.state != carrying.LISTEN
+        return self._programs.someone(taken.pair)
+
+    def _has_been(self, taken: Taken, drops: int | None) -> bool:
+        """It was made, and has ended without a trace: its request must not be made twice.
+
+        The kernel said that it makes it, and has dropped none for want of room since
+        (tcp_v4_syn_recv_sock counts that).
+        """
+        if drops is None or taken.drops != drops or self._programs.someone(taken.pair):
+            return False
+        value = self._programs.entries.lookup(taken.where)
+        return bool(taken.unread) and value is not None and carry_classifier.took(value)
+
+
+def _drops() -> int:
+    return snmp.read()["TcpExt.ListenDrops"]
 
 
 def _failed(wish: Wish, error: KernelError) -> Report:

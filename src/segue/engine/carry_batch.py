@@ -53,6 +53,7 @@ class Taken:
     unread: int
     limit: float  # of its entry, by time.monotonic
     along: Note | None  # of a request that goes along: the filter does not see it
+    drops: int | None  # connections that found no room in a queue, before; None: not known
     errno: int = 0  # with which the packet was refused
 
 
@@ -65,6 +66,7 @@ class Scene:
     programs: Programs
     raw: RawIp
     room: int  # how many unread bytes may go along
+    drops: int | None = None  # as in ``Taken``
 
     def prepare(self, wish: Wish) -> Candidate | Refusal:
         """Before the owner is stopped.  Raises KernelError."""
@@ -199,6 +201,7 @@ class Scene:
             len(payload),
             limit,
             along,
+            self.drops,
             refused,
         )
 

@@ -47,8 +47,9 @@ VALUE_BYTES = 40
 _ATTRIBUTES = 20
 _SEQ = 20  # of the first byte that the child gets, in network order
 _ACK = 24  # in network order
-_REFUSED = 28  # the negative error number of the kernel's function, the last one
+_SAID = 28  # what the kernel's function said last: a negative error number, or _TOOK
 _UNTIL = 32  # nanoseconds of CLOCK_MONOTONIC
+_TOOK = 1
 
 # struct __sk_buff
 _PROTOCOL = 16
@@ -105,7 +106,16 @@ def key(addresses: bytes, ports: bytes) -> bytes:
 
 def refused(value: bytes) -> int:
     """The error number with which the kernel refused the entry; 0 when it did not."""
-    return -int.from_bytes(value[_REFUSED : _REFUSED + 4], "little", signed=True)
+    return max(0, -_said(value))
+
+
+def took(value: bytes) -> bool:
+    """The kernel makes the connection, unless its listener has no room."""
+    return _said(value) == _TOOK
+
+
+def _said(value: bytes) -> int:
+    return int.from_bytes(value[_SAID : _SAID + 4], "little", signed=True)
 
 
 def program(entries: int, function: int, header: int) -> list[Instruction]:
@@ -264,8 +274,11 @@ def _child(function: int) -> list[asm.Item]:
         asm.alu_imm(Alu.ADD, R3, _KEY),
         asm.mov_imm(R4, _ATTRIBUTES),
         asm.call_kernel(function),
-        asm.jump_imm(Jump.EQ, R0, 0, "release and next"),
-        asm.store_reg(Size.U32, R7, _REFUSED, R0),
+        asm.jump_imm(Jump.NE, R0, 0, "refused"),
+        asm.store_imm(Size.U32, R7, _SAID, _TOOK),
+        asm.jump("release and next"),
+        asm.Label("refused"),
+        asm.store_reg(Size.U32, R7, _SAID, R0),
     ]
 
 

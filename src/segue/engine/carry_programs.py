@@ -17,7 +17,7 @@ from segue.linux.bpf import Descriptor, Program
 from segue.linux.bpf_attr import AttachType, MapType, Update
 from segue.linux.bpf_maps import Map
 from segue.linux.closing import Closing
-from segue.observe.carrying import CLASSIC, Held, Note, Refusal
+from segue.observe.carrying import CLASSIC, LISTEN, Held, Note, Refusal
 
 _ENTRIES = 4096
 _NOTES = 65_536
@@ -144,6 +144,17 @@ class Programs(Closing):
         ours = held.filter_id == self.filter_id
         noted = carry_look.noted(packet) if ours else b""
         return Look(held, ours, carry_notes.decode(noted) if noted else None)
+
+    def someone(self, pair: Pair) -> bool:
+        """A packet of the client would find who has, or has just had, its connection.
+
+        Raises KernelError.
+        """
+        packet = carry_look.asked(pair.addresses + pair.ports)
+        verdict = tcx.run(self._looks[pair.version], packet)
+        if verdict == carry_look.THERE:
+            return Held(*carry_look.seen(packet)).state != LISTEN
+        return verdict == carry_look.ENDING
 
     def write_note(self, cookie: int, note: Note) -> None:
         """For a connection of which the filter has noted nothing.  Raises KernelError."""
