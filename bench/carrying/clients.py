@@ -19,7 +19,6 @@ from itertools import pairwise
 from bench.carrying.telling import Plan
 
 _LINGER_RESETS = struct.pack("ii", 1, 0)
-_ANSWER_SECONDS = 20.0
 _MOST_FINDINGS = 20
 _HINTS = (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\n\r\n")
 _WRITES = (*("whole",) * 9, *("pieces",) * 2, *("upload",) * 2, "pipelined", "early", "expect")
@@ -36,6 +35,7 @@ class Habits:
     work_ms: float = 5.0
     pause_ms: float = 0.0  # between two pieces of an answer; 0: one piece
     hints: bool = False  # 100 and 103
+    patience: float = 20.0  # seconds until an answer that has not come is a finding
 
 
 class Wrong(Exception):
@@ -77,7 +77,7 @@ class Client:
                     made.setsockopt(socket.IPPROTO_TCP, option, value)
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             self._told = "connect"
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            async with asyncio.timeout(self._habits.patience):
                 await loop.sock_connect(made, self._where)
             self.connected += 1
             speaking = _Speaking(made, chance, slow=slow)
@@ -126,7 +126,7 @@ class Client:
             body = b"expected" * 10
         number = chance.randint(2, 4) if how in {"pipelined", "early"} else 1
         asked = [(self._plan(slow=slow), body) for _ in range(number)]
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        async with asyncio.timeout(self._habits.patience):
             if how == "early":
                 # The next request as soon as a part of the answer before it is there.
                 await speaking.say(asked[0][0].request())
@@ -214,7 +214,7 @@ async def run(where: tuple[str, int], habits: Habits) -> dict[str, object]:
     await over.wait()
     asyncio.get_running_loop().remove_reader(sys.stdin)
     with suppress(TimeoutError):
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        async with asyncio.timeout(habits.patience):
             await living
     return {
         "asked": sum(one.asked for one in clients),

@@ -35,6 +35,7 @@ def test_what_was_noted_of_requests_is_enough_where_answers_do_not_pause() -> No
 
 def test_what_the_kernel_knows_is_not_enough() -> None:
     """The judgement works: by the kernel's word alone, connections are carried half through."""
-    judged = carried_apart(CARRIES, SECONDS, Habits(seed=1), RULES["kernel"])
+    habits = Habits(seed=1, think_ms=5.0, pause_ms=50.0, patience=2.0)
+    judged = carried_apart(CARRIES, SECONDS, habits, RULES["kernel"])
     assert judged.wrong
     assert judged.findings

@@ -15,7 +15,7 @@ from tests.supervisor.test_survival_live import PYTHON, SLOW, get, rest
 from segue.address import Address
 from segue.linux import proc, sysctl
 from segue.linux.sockopt import open_listener
-from segue.page import DRAINING, SERVING
+from segue.page import DRAINING, SERVING, stage
 from segue.probe.fates import Fate
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
@@ -106,10 +106,10 @@ def test_workers_serve_on_while_the_instance_leaves(netns: int, tmp_path: Path) 
     with Instance(tmp_path, "--stop-delay", "2", command=(*PYTHON, SLOW)) as one:
         one.wait_serving()
         flag = tmp_path / "run" / "t.w1"
-        assert flag.read_bytes() == bytes([SERVING])
+        assert stage(flag.read_bytes()) == SERVING
         os.kill(one.process.pid, signal.SIGTERM)
         wait_until(lambda: one.status().get("phase") == "leaving", "the announcement")
-        assert flag.read_bytes() == bytes([DRAINING])
+        assert stage(flag.read_bytes()) == DRAINING
         assert one.workers("serving")
         assert rest(get("/0.01-0.01")).endswith(b"..")
         assert "it restarts no more" in one.ask("restart")["error"]
