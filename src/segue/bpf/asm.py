@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from segue.bpf import insn
-from segue.bpf.insn import Alu, Instruction, Jump, Size
+from segue.bpf.insn import FP, R0, R1, R2, R3, R4, Alu, Helper, Instruction, Jump, Size
 from segue.errors import UsageError
 
 # A jump's offset is a signed 16-bit number of slots.
@@ -143,6 +143,27 @@ def call_kernel(function: int) -> Instruction:
 def leave() -> Instruction:
     """End the program; R0 is its verdict."""
     return Instruction(insn.JMP | Jump.EXIT)
+
+
+def packet_bytes(context: int, offset: int, place: int, count: int, short: str) -> list[Item]:
+    """So many bytes of the packet to a place on the stack; on to ``short`` if it has not so many.
+
+    ``context`` is a register that keeps its value over calls.
+    """
+    return [
+        mov_reg(R1, context),
+        mov_imm(R2, offset),
+        mov_reg(R3, FP),
+        alu_imm(Alu.ADD, R3, place),
+        mov_imm(R4, count),
+        call(Helper.SKB_LOAD_BYTES),
+        jump_imm(Jump.NE, R0, 0, short),
+    ]
+
+
+def by_key(helper: Helper, descriptor: int, place: int) -> list[Item]:
+    """A helper with a map and a key, which is at this place on the stack."""
+    return [load_map(R1, descriptor), mov_reg(R2, FP), alu_imm(Alu.ADD, R2, place), call(helper)]
 
 
 def _condition(when: Jump) -> Jump:

@@ -132,24 +132,24 @@ def program(entries: int, function: int, header: int) -> list[Instruction]:
             asm.jump_imm(Jump.EQ, R2, _IPV6, "IPv6"),
             asm.jump("next"),
             asm.Label("IPv4"),
-            *_bytes(header, _BYTES, 12),
+            *asm.packet_bytes(R6, header, _BYTES, 12, "next"),
             asm.load(Size.U8, R2, FP, _BYTES),
             asm.jump_imm(Jump.NE, R2, 0x45, "next"),  # no options
             asm.load(Size.U8, R2, FP, _BYTES + 9),
             asm.jump_imm(Jump.NE, R2, socket.IPPROTO_TCP, "next"),
             asm.load(Size.U16, R2, FP, _BYTES + 6),
             asm.jump_imm(Jump.SET, R2, socket.htons(0x3FFF), "next"),  # no fragment
-            *_bytes(header + 12, _KEY, 12),
+            *asm.packet_bytes(R6, header + 12, _KEY, 12, "next"),
             asm.mov_imm(R9, header + 20),
             asm.jump("known?"),
             asm.Label("IPv6"),
-            *_bytes(header + 6, _BYTES, 1),
+            *asm.packet_bytes(R6, header + 6, _BYTES, 1, "next"),
             asm.load(Size.U8, R2, FP, _BYTES),
             asm.jump_imm(Jump.NE, R2, socket.IPPROTO_TCP, "next"),
-            *_bytes(header + 8, _KEY, 36),
+            *asm.packet_bytes(R6, header + 8, _KEY, 36, "next"),
             asm.mov_imm(R9, header + 40),
             asm.Label("known?"),
-            *_entry(entries, Helper.MAP_LOOKUP_ELEM),
+            *asm.by_key(Helper.MAP_LOOKUP_ELEM, entries, _KEY),
             asm.jump_imm(Jump.EQ, R0, 0, "next"),
             asm.mov_reg(R7, R0),
             asm.call(Helper.KTIME_GET_NS),
@@ -171,28 +171,6 @@ def program(entries: int, function: int, header: int) -> list[Instruction]:
             asm.leave(),
         ]
     )
-
-
-def _bytes(offset: int, place: int, count: int) -> list[asm.Item]:
-    """So many bytes of the packet onto the stack."""
-    return [
-        asm.mov_reg(R1, R6),
-        asm.mov_imm(R2, offset),
-        asm.mov_reg(R3, FP),
-        asm.alu_imm(Alu.ADD, R3, place),
-        asm.mov_imm(R4, count),
-        asm.call(Helper.SKB_LOAD_BYTES),
-        asm.jump_imm(Jump.NE, R0, 0, "next"),
-    ]
-
-
-def _entry(entries: int, helper: Helper) -> list[asm.Item]:
-    return [
-        asm.load_map(R1, entries),
-        asm.mov_reg(R2, FP),
-        asm.alu_imm(Alu.ADD, R2, _KEY),
-        asm.call(helper),
-    ]
 
 
 def _listener(of_ipv4: int) -> list[asm.Item]:
@@ -233,7 +211,7 @@ def _reset(entries: int) -> list[asm.Item]:
         asm.jump_imm(Jump.SET, R2, _RST, "reset"),
         asm.jump("no reset"),
         asm.Label("reset"),
-        *_entry(entries, Helper.MAP_DELETE_ELEM),
+        *asm.by_key(Helper.MAP_DELETE_ELEM, entries, _KEY),
         asm.jump("next"),
         asm.Label("no reset"),
     ]

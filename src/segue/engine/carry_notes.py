@@ -95,7 +95,7 @@ def program(until: int, notes: int, block: int, btf: Btf) -> list[Instruction]:
 def _hold(until: int, repair: Field) -> list[asm.Item]:
     """In R7 the connection."""
     return [
-        *_by_cookie(until, Helper.MAP_LOOKUP_ELEM),
+        *asm.by_key(Helper.MAP_LOOKUP_ELEM, until, _COOKIE),
         asm.mov_imm(R8, 0),
         asm.jump_imm(Jump.EQ, R0, 0, "never held"),
         asm.load(Size.U64, R8, R0, 0),
@@ -111,7 +111,7 @@ def _hold(until: int, repair: Field) -> list[asm.Item]:
         asm.call(Helper.KTIME_GET_NS),
         asm.jump_reg(Jump.LE, R8, R0, "not held"),
         # A reset does not come again.
-        *_bytes(_FLAGS_AT, 1, _HEADER),
+        *asm.packet_bytes(R6, _FLAGS_AT, _HEADER, 1, "pass"),
         asm.load(Size.U8, R2, FP, _HEADER),
         asm.jump_imm(Jump.SET, R2, _RST, "pass"),
         asm.jump("drop"),
@@ -122,7 +122,7 @@ def _hold(until: int, repair: Field) -> list[asm.Item]:
 def _payload(btf: Btf) -> list[asm.Item]:
     """In R8 where it begins, in R9 how long it is; on the stack its numbers and what is written."""
     return [
-        *_bytes(4, 12, _HEADER),
+        *asm.packet_bytes(R6, 4, _HEADER, 12, "pass"),
         asm.load(Size.U8, R8, FP, _HEADER + 8),
         asm.alu_imm(Alu.RSH, R8, 4),
         asm.alu_imm(Alu.LSH, R8, 2),
@@ -152,7 +152,7 @@ def _same_request(notes: int) -> list[asm.Item]:
         another += [asm.jump_imm(Jump.EQ, R2, int.from_bytes(method, "little"), "another")]
     return [
         asm.store_imm(Size.U32, FP, _KEPT, 0),
-        *_by_cookie(notes, Helper.MAP_LOOKUP_ELEM),
+        *asm.by_key(Helper.MAP_LOOKUP_ELEM, notes, _COOKIE),
         asm.mov_imm(R7, 0),
         asm.jump_imm(Jump.EQ, R0, 0, "begins"),
         asm.mov_reg(R7, R0),
@@ -247,25 +247,4 @@ def _fill(target: int, at: int) -> list[asm.Item]:
         asm.store_reg(Size.U32, target, at + 16, R9),
         asm.load(Size.U32, R2, FP, _END),
         asm.store_reg(Size.U32, target, at + 20, R2),
-    ]
-
-
-def _bytes(offset: int, count: int, place: int) -> list[asm.Item]:
-    return [
-        asm.mov_reg(R1, R6),
-        asm.mov_imm(R2, offset),
-        asm.mov_reg(R3, FP),
-        asm.alu_imm(Alu.ADD, R3, place),
-        asm.mov_imm(R4, count),
-        asm.call(Helper.SKB_LOAD_BYTES),
-        asm.jump_imm(Jump.NE, R0, 0, "pass"),
-    ]
-
-
-def _by_cookie(which: int, helper: Helper) -> list[asm.Item]:
-    return [
-        asm.load_map(R1, which),
-        asm.mov_reg(R2, FP),
-        asm.alu_imm(Alu.ADD, R2, _COOKIE),
-        asm.call(helper),
     ]
