@@ -39,7 +39,7 @@ def test_a_classic_filter_is_seen_and_a_locked_one_stays() -> None:
     """However long it is, and nothing is written over."""
     code = asm.assemble([asm.mov_imm(R0, -1), asm.leave()])
     with socket.socket() as sock, Program.load(code, attach_type=AttachType.SOCKET) as program:
-        cbpf.attach_filter(sock, [cbpf.load(0, cbpf.Width.U8)] * 500 + [cbpf.answer(1)])
+        cbpf.attach_filter(sock, [cbpf.load(0, cbpf.Width.U8)] * 200 + [cbpf.answer(1)])
         assert socket_filter.present(sock)
         sockopt.lock_filter(sock)
         with pytest.raises(KernelError, match="EPERM"):
