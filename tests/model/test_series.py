@@ -9,7 +9,7 @@ import pytest
 from tests.model.peers import Bench, Peer
 
 from segue.errors import KernelError
-from segue.model.events import Acceptable, Misstep, Moved
+from segue.model.events import Acceptable, Choice, Misstep, Moved, Occasion
 from segue.model.listener import Listener
 from segue.model.profile import LINUX, SERIES, Difference, PostedError, Profile
 from segue.model.program import Decide, Program, Question, SkAction
@@ -203,7 +203,8 @@ def test_nobody_is_told_of_a_queue_that_was_linked_over(profile: Profile) -> Non
     bench.host.events()
     bench.close(old)
     (child,) = new.queue
-    moved = Moved(child.cookie, State.ESTABLISHED, old.cookie, new.cookie)
+    choice = Choice.HASH if profile is LINUX else Choice.NEIGHBOUR
+    moved = Moved(child.cookie, State.ESTABLISHED, old.cookie, new.cookie, Occasion.STOP, choice)
     woken = [Acceptable(new.cookie)] if profile is LINUX else []
     assert bench.host.events() == [moved, *woken]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from segue.model.events import Choice
 from segue.model.listener import Endpoint, Listener
 from segue.model.profile import Difference, Profile
 from segue.model.program import Program, Question, SkAction
@@ -71,36 +72,43 @@ class Group:
     def select(self, question: Question) -> Listener | None:
         """Who gets a new connection; None when the program refuses it (reuseport_select_sock)."""
         if self.program is not None:
-            return self._ask(self.program, question, None)
+            return self._ask(self.program, question, None)[0]
         return self._by_hash(question.hash)
 
     def select_for_migration(
         self, question: Question, profile: Profile, neighbour: Listener | None = None
-    ) -> Listener | None:
-        """The listener that gets what moves; None if none listens or the program cancels it.
+    ) -> tuple[Listener | None, Choice]:
+        """The listener that gets what moves, and what decided it; None if none listens or the
+        program cancels it.
 
         A program that is not asked about migrations has no say in them: the hash decides
         (reuseport_migrate_sock), or for a whole queue the ``neighbour`` gets it.
         """
         if not self.live:
-            return None
+            return None, Choice.NOBODY_LISTENS
         program = self.program
         if program is not None and not program.migrates:
             program = None if Difference.ASKED_BY_ATTACH_TYPE in profile else program
         if program is not None:
             return self._ask(program, question, neighbour)
-        return neighbour or self._by_hash(question.hash)
+        return self._without(question, neighbour)
 
     def _ask(
         self, program: Program, question: Question, neighbour: Listener | None
-    ) -> Listener | None:
+    ) -> tuple[Listener | None, Choice]:
         answer = program.decide(question)
         if answer is SkAction.DROP:
-            return None
+            return None, Choice.CANCELLED
         for one in self.live:
             if one.cookie == answer:
-                return one
-        return neighbour or self._by_hash(question.hash)
+                return one, Choice.PROGRAM
+        return self._without(question, neighbour)
+
+    def _without(self, question: Question, neighbour: Listener | None) -> tuple[Listener, Choice]:
+        """No program has chosen."""
+        if neighbour is not None:
+            return neighbour, Choice.NEIGHBOUR
+        return self._by_hash(question.hash), Choice.HASH
 
     def _by_hash(self, number: int) -> Listener:
         return self.live[number * len(self.live) >> 32]  # reciprocal_scale

@@ -16,8 +16,9 @@ from segue.model.durations import (
     OUT_OF_WINDOW_PAUSE,
     backed_off,
 )
-from segue.model.events import Acceptable
+from segue.model.events import Acceptable, Fired, Occasion, Refusal, Refused, Timer
 from segue.model.listener import Listener
+from segue.model.migration import Destination
 from segue.model.net import Chance, Net
 from segue.model.request import Request, Terms
 from segue.model.states import State
@@ -31,9 +32,10 @@ _CROWD = 8
 def arrived(net: Net, request: Request, arrival: Arrival) -> bool:
     """False when there is no such request any more, and the segment is the listeners' business."""
     length = len(arrival.packet) - _ip_header(arrival)
-    listener = migration.at_ack(net, request, length, arrival.flags)
-    if listener is None:
+    found = migration.at_ack(net, request, length, arrival.flags)
+    if found is None:
         return False
+    listener = found.listener
     flags = arrival.flags
     stamps = arrival.options.stamps if request.terms.stamps else None
     stale = first_window.is_stale(request, arrival)
@@ -70,7 +72,7 @@ def arrived(net: Net, request: Request, arrival: Arrival) -> bool:
         request.acked = True
         net.counts["TCPDeferAcceptDrop"] += 1
         return True
-    _finish(net, request, listener, arrival)
+    _finish(net, request, found, arrival)
     return True
 
 
@@ -97,9 +99,11 @@ def _answer_again(net: Net, request: Request) -> None:
     net.timers.set(request, net.now + backed_off(request.timeouts))
 
 
-def _finish(net: Net, request: Request, listener: Listener, arrival: Arrival) -> None:
+def _finish(net: Net, request: Request, found: Destination, arrival: Arrival) -> None:
     """The final ACK, and what came with it, goes to a child of the listener."""
+    listener = found.listener
     if listener.full:
+        net.events.append(Refused(listener.cookie, Refusal.QUEUE_IS_FULL))
         net.counts["ListenOverflows"] += 1
         net.counts["ListenDrops"] += 1
         if listener is not request.listener:
@@ -111,7 +115,7 @@ def _finish(net: Net, request: Request, listener: Listener, arrival: Arrival) ->
         else:
             request.acked = True  # the next SYN-ACK gives it another try
         return
-    migration.joined(net, request, listener)
+    migration.joined(net, request, found)
     _adopt(net, request, listener, arrival)
 
 
@@ -136,10 +140,12 @@ def _adopt(net: Net, request: Request, listener: Listener, arrival: Arrival) -> 
 
 def timer(net: Net, request: Request) -> None:
     """Repeat the SYN-ACK, by another listener if its own is gone; or drop the request."""
-    listener = migration.at_timer(net, request)
-    if listener is None:
+    net.events.append(Fired(request.cookie, Timer.SYN_ACK))
+    found = migration.at_timer(net, request)
+    if found is None:
         migration.drop(net, request)
         return
+    listener = found.listener
     net.counts["TCPTimeouts"] += 1
     if _expired(net, request, listener):
         if listener is not request.listener:
@@ -151,7 +157,7 @@ def timer(net: Net, request: Request) -> None:
         output.syn_ack(net, request)
         request.retransmitted = True
         net.counts["TCPSynRetrans"] += 1
-    migration.settle(net, request, listener)
+    migration.settle(net, request, found, Occasion.TIMER)
     if not request.timeouts:
         listener.young -= 1
     request.timeouts += 1
@@ -191,6 +197,7 @@ def with_cookie(net: Net, listener: Listener, arrival: Arrival, chance: Chance) 
     echo = stamps[1] if stamps else None
     said = cookies.options_in(echo, stamps, mss)
     if listener.full:
+        net.events.append(Refused(listener.cookie, Refusal.QUEUE_IS_FULL))
         net.counts["ListenOverflows"] += 1
         net.counts["ListenDrops"] += 1
         return True

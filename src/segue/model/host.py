@@ -16,6 +16,7 @@ from segue.model import (
     calls,
     handshake,
     info,
+    picture,
     retransmission,
     segment_arrives,
     socket_options,
@@ -30,6 +31,7 @@ from segue.model.group import Group
 from segue.model.info import TcpInfo
 from segue.model.listener import Listener
 from segue.model.net import Chance, Net
+from segue.model.picture import FlowPicture, ListenerPicture
 from segue.model.profile import LINUX, Profile
 from segue.model.program import Program, Question
 from segue.model.request import Request
@@ -76,6 +78,14 @@ class Host:
     def counts(self) -> Counter[str]:
         """Since the beginning, under the kernel's names (snmp.c) where it has one."""
         return self._net.counts
+
+    def listener_picture(self, listener: Listener) -> ListenerPicture:
+        """How it stands now: its queue, what refers to it, its slots."""
+        return picture.of_listener(self._net, listener)
+
+    def flow_pictures(self) -> tuple[FlowPicture, ...]:
+        """All half-open requests and connections, in the order in which they began."""
+        return picture.of_flows(self._net)
 
     def half_open(self) -> int:
         """How many requests wait for their final ACK."""

@@ -10,6 +10,7 @@ from math import inf
 
 from segue.model import output, removal
 from segue.model.connection import Connection
+from segue.model.events import Fired, Timer
 from segue.model.net import Net
 from segue.model.states import State
 from segue.wire.seq import add, before
@@ -35,6 +36,7 @@ def timer(net: Net, connection: Connection) -> None:
     if busy or silent < idle - _ROUNDING:
         connection.keep_at = net.now + (idle if busy else idle - silent)
         return
+    net.events.append(Fired(connection.cookie, Timer.KEEPALIVE))
     patience = connection.options.get("TCP_USER_TIMEOUT", 0) / 1000
     if patience:
         gone = connection.probes > 0 and silent >= patience

@@ -12,16 +12,26 @@ closed section exists, and why both the switch then and the switch now matter.
 from __future__ import annotations
 
 from math import inf
+from typing import NamedTuple
 
 from segue.model import output, removal, whole_queue
 from segue.model.connection import Connection
-from segue.model.events import Acceptable, Misstep, Moved
+from segue.model.events import Acceptable, Choice, Miscounted, Misstep, Moved, Occasion
+from segue.model.group import Group
 from segue.model.listener import Listener
 from segue.model.net import Net
 from segue.model.profile import Difference, PostedError
 from segue.model.program import Question
 from segue.model.request import Request
 from segue.model.states import NEED_RESET, State
+
+
+class Destination(NamedTuple):
+    """Who has a half-open request next; its own listener, while that listens, by no choice."""
+
+    listener: Listener
+    choice: Choice | None
+
 
 SUCCESS, FAILURE = "TCPMigrateReqSuccess", "TCPMigrateReqFailure"
 _HASH_OF_LISTENER = 0  # sk_hash is of connections
@@ -38,21 +48,31 @@ def stop(net: Net, listener: Listener) -> None:
         # Who listens here next finds no group to join, and begins another without the program.
         net.groups.pop(group.endpoint, None)
     heir = neighbour if keep and group.shared else None
+    choice = _why_not(group, keep=keep)
     if Difference.CHILD_BY_CHILD in net.profile:
         while listener.queue:
             _move_child(net, listener, listener.queue.popleft())
     elif heir is not None:
         question = Question(_HASH_OF_LISTENER, None, listener.cookie)
-        heir = group.select_for_migration(question, net.profile, heir)
+        heir, choice = group.select_for_migration(question, net.profile, heir)
         if heir is not None:
-            whole_queue.move(net, listener, heir)
+            whole_queue.move(net, listener, heir, choice)
     if heir is not None and Difference.FAST_OPEN_PENALTY_ENDS not in net.profile:
         whole_queue.move_penalties(net, listener, heir)
     while listener.queue:
         child = listener.queue.popleft()
-        net.events.append(Moved(child.cookie, child.state, listener.cookie, None))
+        net.events.append(
+            Moved(child.cookie, child.state, listener.cookie, None, Occasion.STOP, choice)
+        )
         _forget_child(net, child)
     removal.take_penalties(listener)  # those that did not move end here
+
+
+def _why_not(group: Group, *, keep: bool) -> Choice:
+    """Why a whole queue goes to nobody, unless something else is found to decide it."""
+    if not group.shared:
+        return Choice.NOT_SHARED
+    return Choice.NOBODY_LISTENS if keep else Choice.NOT_KEPT
 
 
 def target_for(
@@ -63,15 +83,18 @@ def target_for(
     state: State,
     length: int = 0,
     flags: int = 0,
-) -> Listener | None:
-    """The listener that gets it; None, and counted, if none does (reuseport_migrate_sock).
+) -> tuple[Listener | None, Choice]:
+    """The listener that gets it, and what decided it; None, and counted, if none does
+    (reuseport_migrate_sock).
 
     A listener that was not kept in the closed section has no group to ask: not even that counts.
     """
     group = listener.group
-    if group is None or not group.shared:
-        return None
-    found = None
+    if group is None:
+        return None, Choice.NOT_KEPT
+    if not group.shared:
+        return None, Choice.NOT_SHARED
+    found, choice = None, Choice.SWITCH_IS_OFF
     if group.migrates(net.profile, net.sysctls.tcp_migrate_req):
         if Difference.HASH_IS_THE_REQUESTS not in net.profile:
             number = _HASH_OF_LISTENER
@@ -81,10 +104,10 @@ def target_for(
             )
         else:
             question = Question(number, None, listener.cookie)
-        found = group.select_for_migration(question, net.profile)
+        found, choice = group.select_for_migration(question, net.profile)
     if found is None:
         failed(net)
-    return found
+    return found, choice
 
 
 def failed(net: Net) -> None:
@@ -100,10 +123,9 @@ def _succeeded(net: Net) -> None:
 
 def _move_child(net: Net, source: Listener, child: Connection) -> None:
     state = child.state
-    target = target_for(net, source, child.hash, child, state)
-    net.events.append(
-        Moved(child.cookie, state, source.cookie, None if target is None else target.cookie)
-    )
+    target, choice = target_for(net, source, child.hash, child, state)
+    to = None if target is None else target.cookie
+    net.events.append(Moved(child.cookie, state, source.cookie, to, Occasion.STOP, choice))
     if target is None:
         _forget_child(net, child)
         return
@@ -144,49 +166,68 @@ def _move_slot(net: Net, request: Request, target: Listener) -> None:
         target.fast_open.used += 1
 
 
-def _target_of(net: Net, request: Request, length: int = 0, flags: int = 0) -> Listener | None:
+def _target_of(
+    net: Net, request: Request, length: int = 0, flags: int = 0
+) -> tuple[Listener | None, Choice]:
     """Of a half-open request whose listener has stopped."""
     source = request.listener
-    found = target_for(net, source, request.hash, request, State.NEW_SYN_RECV, length, flags)
+    found, choice = target_for(
+        net, source, request.hash, request, State.NEW_SYN_RECV, length, flags
+    )
     cancelled = found is None and source.group is not None and bool(source.group.live)
     if cancelled and Difference.MOVES_WITH_ITS_CHILD not in net.profile:
         net.events.append(Misstep(PostedError.CANCELLED_REQUEST_IS_A_LISTENER))
-    return found
+    return found, choice
 
 
-def at_ack(net: Net, request: Request, length: int, flags: int) -> Listener | None:
+def at_ack(net: Net, request: Request, length: int, flags: int) -> Destination | None:
     """The listener that makes a child of it; if None, the request is dropped."""
     source = request.listener
     if source.listening:
-        return source
-    target = _target_of(net, request, length, flags)
+        return Destination(source, None)
+    target, choice = _target_of(net, request, length, flags)
     if target is None:
-        net.events.append(Moved(request.cookie, State.NEW_SYN_RECV, source.cookie, None))
+        _moved(net, request, None, Occasion.ACK, choice)
         drop(net, request)
-    elif Difference.MOVES_WITH_ITS_CHILD not in net.profile:
-        settle(net, request, target)
-    return target
+        return None
+    found = Destination(target, choice)
+    if Difference.MOVES_WITH_ITS_CHILD not in net.profile:
+        settle(net, request, found, Occasion.ACK)
+    return found
 
 
-def at_timer(net: Net, request: Request) -> Listener | None:
+def at_timer(net: Net, request: Request) -> Destination | None:
     """The listener that repeats its SYN-ACK, or None.  ``settle`` ends what begins here."""
     source = request.listener
     if source.listening:
-        return source
-    target = _target_of(net, request)
-    if target is not None and Difference.MOVES_WITH_ITS_CHILD not in net.profile:
-        settle(net, request, target)
-    return target
+        return Destination(source, None)
+    target, choice = _target_of(net, request)
+    if target is None:
+        _moved(net, request, None, Occasion.TIMER, choice)
+        return None
+    found = Destination(target, choice)
+    if Difference.MOVES_WITH_ITS_CHILD not in net.profile:
+        settle(net, request, found, Occasion.TIMER)
+    return found
 
 
-def settle(net: Net, request: Request, target: Listener) -> None:
+def _moved(
+    net: Net, request: Request, target: Listener | None, occasion: Occasion, choice: Choice
+) -> None:
+    state, source = State.NEW_SYN_RECV, request.listener.cookie
+    to = None if target is None else target.cookie
+    net.events.append(Moved(request.cookie, state, source, to, occasion, choice))
+
+
+def settle(net: Net, request: Request, found: Destination, occasion: Occasion) -> None:
     """The request refers to its target from now on (inet_reqsk_clone at the timer).
 
     Where it does already, nothing happens.
     """
-    source = request.listener
-    if target is source:
+    target, choice = found
+    if target is request.listener or choice is None:
         return
+    _moved(net, request, target, occasion, choice)
     count_out(request)
     request.listener = target
     target.requests += 1
@@ -194,7 +235,6 @@ def settle(net: Net, request: Request, target: Listener) -> None:
     if not request.timeouts:
         target.young += 1
     _succeeded(net)
-    net.events.append(Moved(request.cookie, State.NEW_SYN_RECV, source.cookie, target.cookie))
 
 
 def count_out(request: Request, counted: Listener | None = None) -> None:
@@ -214,15 +254,18 @@ def drop(net: Net, request: Request, target: Listener | None = None) -> None:
     """
     if net.flows.get(request.flow) is request:
         del net.flows[request.flow]
+    if target is not None and target is not request.listener:
+        kept_by = request.listener.cookie
+        net.events.append(Miscounted(request.cookie, kept_by, target.cookie))
     count_out(request, target)
     net.timers.set(request, inf)
 
 
-def joined(net: Net, request: Request, target: Listener) -> None:
+def joined(net: Net, request: Request, found: Destination) -> None:
     """A child has taken the place of a request: count it if it came from elsewhere."""
-    if target is not request.listener:
+    target, choice = found
+    if target is not request.listener and choice is not None:
         _succeeded(net)
-        source = request.listener.cookie
-        net.events.append(Moved(request.cookie, State.NEW_SYN_RECV, source, target.cookie))
+        _moved(net, request, target, Occasion.ACK, choice)
     count_out(request)
     net.timers.set(request, inf)

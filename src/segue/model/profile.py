@@ -12,49 +12,88 @@ from enum import Enum, auto
 
 
 class Difference(Enum):
-    """What Linux does otherwise than the series.  The patch is named from which it departs."""
+    """What Linux does otherwise than the series: the patch from which it departs (0: none of the
+    eight), what the series does, and what Linux does, each in half a sentence.
+    """
 
-    # 2/8: a group remembers tcp_migrate_req from the moment it was made (reuseport_alloc).  Linux
-    # reads the sysctl when a listener stops, and again when something is to move.
-    SWITCH_IS_READ_AT_CLOSE = auto()
-    # 2/8: tcp_migrate_req is the one switch.  Linux also migrates, whatever the sysctl says, when
-    # the program was attached as SELECT_OR_MIGRATE (reuseport_migrate_sock; FACTS, program).
-    PROGRAM_IS_A_SWITCH = auto()
-    # 2/8: a listener that was shut down may only come back into its own group.  Linux lets it join
-    # whatever group is there, and if there is none it begins a new one (reuseport_resurrect).
-    LISTENS_AGAIN_ANYWHERE = auto()
-    # 3/8: one listener gets the whole accept queue, at the head of its own, and the requests in it
-    # go on referring to the one that has stopped.  Linux asks for a target for each child, clones
-    # its request, and puts it at the tail (inet_csk_listen_stop).
-    CHILD_BY_CHILD = auto()
-    # 3/8: the queue is linked over, and nobody is told.  Linux 6.18 wakes whoever waits at the
-    # target (FACTS, wake); kernels without the mend of CVE-2026-46015 do not.
-    TARGET_IS_WOKEN = auto()
-    # 4/8: the count of Fast Open slots goes along with the queue.  Linux clones the request
-    # (inet_reqsk_clone) and counts the child down from a listener that never counted it up: each
-    # migrated child leaves the target one slot above its limit (FACTS, slots).
-    FAST_OPEN_SLOT_STAYS = auto()
-    # 4/8: what a spoofer reset is held against the listener that follows.  Linux frees the list
-    # with the listener (the end of inet_csk_listen_stop), so a restart wipes the defence out.
-    FAST_OPEN_PENALTY_ENDS = auto()
-    # 5/8: the hash is that of the closed listener, which is 0: all half-open requests go to the
-    # first listener of the group.  Linux takes the hash of each request.
-    HASH_IS_THE_REQUESTS = auto()
-    # 5/8: a half-open request refers to its target before its ACK is judged.  In Linux it does so
-    # once its child is in the target's queue: until then a request that is refused stays with the
-    # old listener.  But one that is reset is counted out at the target (tcp_check_req hands
-    # inet_csk_reqsk_queue_drop the target), which so has -1 half-open requests: compared without a
-    # sign that is a full queue, and all that is new is dropped, or with tcp_syncookies 1 gets a
-    # cookie.
-    MOVES_WITH_ITS_CHILD = auto()
-    # 7/8: every program of a group that migrates is asked.  Linux asks one that was attached as
-    # SELECT_OR_MIGRATE: older programs expect a packet, and know nothing of migration.
-    ASKED_BY_ATTACH_TYPE = auto()
-    # 7/8: the program is told the closing listener's cookie and nothing else: ``data`` is NULL.
-    # Linux tells it the state and the cookie of what migrates, and shows it the final ACK.
-    TOLD_WHAT_MIGRATES = auto()
-    # Series: no counters.  Linux has TCPMigrateReqSuccess and TCPMigrateReqFailure.
-    MIGRATIONS_ARE_COUNTED = auto()
+    def __init__(self, patch: int, series: str, linux: str) -> None:
+        self.patch, self.series, self.linux = patch, series, linux
+
+    # reuseport_alloc in the series.
+    SWITCH_IS_READ_AT_CLOSE = (
+        2,
+        "the group remembers the switch as it was when the group was made",
+        "it is read when a listener stops, and when something is to move",
+    )
+    # reuseport_migrate_sock; FACTS, program.
+    PROGRAM_IS_A_SWITCH = (
+        2,
+        "only the sysctl switches migration on",
+        "so does a program attached as SELECT_OR_MIGRATE",
+    )
+    # reuseport_resurrect.
+    LISTENS_AGAIN_ANYWHERE = (
+        2,
+        "a listener may only come back into its own group",
+        "it joins any, or begins another, without the program",
+    )
+    # inet_csk_listen_stop: in the series the requests of the children go on referring to the
+    # listener that has stopped; Linux clones them.
+    CHILD_BY_CHILD = (
+        3,
+        "one listener gets the whole queue, before its own",
+        "each child goes by itself, to the tail",
+    )
+    # FACTS, wake; kernels without the mend of CVE-2026-46015 do not.
+    TARGET_IS_WOKEN = (3, "nobody is told", "who waits at the target is woken")
+    # inet_reqsk_clone; FACTS, slots.
+    FAST_OPEN_SLOT_STAYS = (
+        4,
+        "the count of slots goes along with the queue",
+        (
+            "a migrated child is only subtracted at its new listener: each leaves one slot more"
+            " than the limit"
+        ),
+    )
+    # The end of inet_csk_listen_stop: a restart wipes the defence against spoofers out.
+    FAST_OPEN_PENALTY_ENDS = (
+        4,
+        "penalties go to the new listener",
+        "they end with the old one",
+    )
+    # A listener's sk_hash is 0.
+    HASH_IS_THE_REQUESTS = (
+        5,
+        "half-open requests go by the closed listener's hash: all to one",
+        "by their own",
+    )
+    # tcp_check_req hands inet_csk_reqsk_queue_drop the target, which then has -1 half-open
+    # requests: compared without a sign that is a full queue, and all that is new is dropped, or
+    # with tcp_syncookies 1 gets a cookie.
+    MOVES_WITH_ITS_CHILD = (
+        5,
+        "a request is its target's before it is judged",
+        (
+            "once it has a child there; one that is reset before is subtracted at the target,"
+            " which looks full from then on"
+        ),
+    )
+    # Older programs expect a packet, and know nothing of migration.
+    ASKED_BY_ATTACH_TYPE = (
+        7,
+        "every program is asked",
+        "only one that was attached as SELECT_OR_MIGRATE",
+    )
+    TOLD_WHAT_MIGRATES = (
+        7,
+        "the program sees a cookie, and no packet",
+        "the state, both cookies, and the final ACK",
+    )
+    MIGRATIONS_ARE_COUNTED = (
+        0,
+        "no counters",
+        "`TCPMigrateReqSuccess`, `TCPMigrateReqFailure`",
+    )
 
 
 class PostedError(Enum):

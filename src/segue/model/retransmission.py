@@ -8,6 +8,7 @@ from math import inf
 from segue.model import keepalive, output, removal
 from segue.model.connection import Connection
 from segue.model.durations import RTO_MAX, backed_off
+from segue.model.events import Fired, Timer
 from segue.model.net import Net
 from segue.wire.seq import add, before, distance
 from segue.wire.tcp import ACK
@@ -17,9 +18,11 @@ def timer(net: Net, connection: Connection) -> None:
     """Its time has come, for one thing or several."""
     now = net.now
     if connection.end_at <= now:
+        _fired(net, connection, Timer.END)
         removal.end(net, connection)
         return
     if connection.ack_at <= now:
+        _fired(net, connection, Timer.DELAYED_ACK)
         connection.interactive = False  # it did not answer in time: say things at once again
         output.acknowledge(net, connection)
     if connection.retransmit_at <= now:
@@ -31,16 +34,22 @@ def timer(net: Net, connection: Connection) -> None:
         output.rearm(net, connection)
 
 
+def _fired(net: Net, connection: Connection, which: Timer) -> None:
+    net.events.append(Fired(connection.cookie, which))
+
+
 def _retransmit(net: Net, connection: Connection) -> None:
     if connection.request is not None:
         _repeat_syn_ack(net, connection)
         return
     if not before(connection.snd_una, connection.snd_nxt):
         if before(connection.snd_nxt, connection.end):
+            _fired(net, connection, Timer.WINDOW_PROBE)
             _probe(net, connection)
         return
     if _tail_probe(net, connection):
         return
+    _fired(net, connection, Timer.RETRANSMISSION)
     net.counts["TCPTimeouts"] += 1
     retries = net.sysctls.tcp_orphan_retries if connection.orphan else net.sysctls.tcp_retries2
     if connection.backoff >= retries or _out_of_time(net, connection):
@@ -80,6 +89,7 @@ def _tail_probe(net: Net, connection: Connection) -> bool:
     if not connection.terms.sack or connection.probed or connection.backoff:
         return False
     connection.probed = True
+    _fired(net, connection, Timer.TAIL_PROBE)
     net.counts["TCPLossProbes"] += 1
     if not output.held_back(net, connection):
         output.again(net, connection, connection.tail)
@@ -116,6 +126,7 @@ def _repeat_syn_ack(net: Net, connection: Connection) -> None:
     """Of a Fast Open child, once more often than of others (tcp_fastopen_synack_timer)."""
     request = connection.request
     assert request is not None
+    _fired(net, connection, Timer.SYN_ACK)
     net.counts["TCPTimeouts"] += 1
     retries = connection.options.get("TCP_SYNCNT") or net.sysctls.tcp_synack_retries + 1
     if request.timeouts >= retries:

@@ -9,7 +9,7 @@ from segue.model import cookies, keepalive, output
 from segue.model.arrival import Arrival
 from segue.model.connection import Connection
 from segue.model.durations import SYNACK_TIMEOUT
-from segue.model.events import Acceptable
+from segue.model.events import Acceptable, CookieSent, Refusal, Refused
 from segue.model.listener import Listener
 from segue.model.net import Chance, Net
 from segue.model.request import Request, Terms
@@ -36,15 +36,16 @@ def arrived(
         cookie = bool(sysctls.tcp_syncookies)
         counts["TCPReqQFullDoCookies" if cookie else "TCPReqQFullDrop"] += 1
         if not cookie:
-            counts["ListenDrops"] += 1
+            _refuse(net, listener, Refusal.HALF_OPEN_ARE_FULL)
             return
     if listener.full:
         counts["ListenOverflows"] += 1
-        counts["ListenDrops"] += 1
+        _refuse(net, listener, Refusal.QUEUE_IS_FULL)
         return
     left = sysctls.tcp_max_syn_backlog - listener.requests
     if not cookie and not sysctls.tcp_syncookies and left < sysctls.tcp_max_syn_backlog >> 2:
-        counts["ListenDrops"] += 1  # what is left is for clients known from before; we know none
+        # What is left is for clients known from before; we know none.
+        _refuse(net, listener, Refusal.RESERVED)
         return
     request = _request(net, listener, arrival, chance, cookie=cookie)
     if cookie:
@@ -60,6 +61,11 @@ def arrived(
     request.sent_at = net.now
     net.timers.set(request, net.now + SYNACK_TIMEOUT)
     output.syn_ack(net, request)
+
+
+def _refuse(net: Net, listener: Listener, reason: Refusal) -> None:
+    net.counts["ListenDrops"] += 1
+    net.events.append(Refused(listener.cookie, reason))
 
 
 def _request(
@@ -97,6 +103,7 @@ def _send_cookie(net: Net, listener: Listener, request: Request, arrival: Arriva
         now_stamp = net.stamp(request.ts_offset)
         request.first_stamp = cookies.stamp(now_stamp, terms, arrival.options)
     net.counts["SyncookiesSent"] += 1
+    net.events.append(CookieSent(listener.cookie))
     output.syn_ack(net, request, cookie=True)
 
 

@@ -6,13 +6,13 @@ what only the model needs: a child here knows its listener.
 
 from __future__ import annotations
 
-from segue.model.events import Acceptable, Misstep, Moved
+from segue.model.events import Acceptable, Choice, Misstep, Moved, Occasion
 from segue.model.listener import Listener
 from segue.model.net import Net
 from segue.model.profile import Difference, PostedError
 
 
-def move(net: Net, source: Listener, target: Listener) -> None:
+def move(net: Net, source: Listener, target: Listener, choice: Choice) -> None:
     """``target`` has the children from now on, before its own; no limit is looked at.
 
     Their requests still refer to ``source``, which so stays in the closed section, until each child
@@ -23,7 +23,9 @@ def move(net: Net, source: Listener, target: Listener) -> None:
         if child.request is None and child.held is None:
             child.held = source
             source.references += 1
-        net.events.append(Moved(child.cookie, child.state, source.cookie, target.cookie))
+        net.events.append(
+            Moved(child.cookie, child.state, source.cookie, target.cookie, Occasion.STOP, choice)
+        )
     woken = bool(source.queue) and Difference.TARGET_IS_WOKEN in net.profile
     target.queue.extendleft(reversed(source.queue))
     source.queue.clear()
