@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 import socket
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Self
 
 from segue import page
 from segue.engine.carry import Carrier
@@ -29,6 +27,7 @@ from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.carrying import Carries
 from segue.supervisor.lifecycle.instance import Worker
 from segue.supervisor.settings import Settings
+from segue.supervisor.workers.marks import Marks, marked
 from segue.supervisor.workers.processes import LOOKED_AT, Process
 
 # Of one batch: each is a descriptor that is taken, and taken in vain if there is no time for it.
@@ -209,7 +208,7 @@ class Carrying:
 
     def prepare(self, processes: Iterable[Process], fronts: Iterable[Front]) -> None:
         """Make what carries, once a worker's middleware is there."""
-        if self._carrier is not None or self._why or not any(map(_marks, processes)):
+        if self._carrier is not None or self._why or not any(map(marked, processes)):
             return
         self._begin()
         for front in fronts:
@@ -243,7 +242,7 @@ class Carrying:
     def begin(self, worker: Worker, process: Process) -> bool:
         """This worker drains from now on.  True if its kept connections can be carried."""
         self.forget(worker.id)
-        if self._carrier is None or not (self.wanted == "http" or _marks(process)):
+        if self._carrier is None or not (self.wanted == "http" or marked(process)):
             return False
         # Of what cannot be seen nobody would be told to go.
         tree = process.tree(LOOKED_AT)
@@ -296,11 +295,11 @@ class Carrying:
     def _front(self, process: Process, front: Front, account: Account, left: _Left) -> None:
         began = self._now()
         held, asked = self._held(process, front)
-        with _Page(process) as marks:
+        with Marks(process) as marks:
             ready: defaultdict[tuple[int, ...], list[_Ready]] = defaultdict(list)
             for one in held:
                 # Read after the kernel was asked: one that has changed meanwhile is too young.
-                mark = marks.of(one, asked)
+                mark = marks.of(one.who, one.pids, asked)
                 why: Why | None = kept.left(one.seen, mark)
                 grace = None
                 if why is Left.UNMARKED and self.wanted == "http":
@@ -336,7 +335,7 @@ class Carrying:
 
     def _batch(
         self,
-        marks: _Page,
+        marks: Marks,
         owners: Collection[int],
         waiting: deque[_Ready],
         targets: Sequence[socket.socket],
@@ -413,41 +412,6 @@ def refuse_impossible(settings: Settings) -> None:
         )
 
 
-class _Page:
-    """A worker's page, open for reading; what it says of the peers of connections."""
-
-    def __init__(self, process: Process) -> None:
-        self._file = process.page()
-        header = b"" if self._file is None else os.pread(self._file, page.HEADER_BYTES, 0)
-        self.there = page.present(header)
-        self._key = page.key_of(header)
-
-    def of(self, held: _Held, now: int) -> Mark | None:
-        """What the connection's owners say of it; busy if one of them says so."""
-        if self._file is None or not self.there:
-            return None
-        found = []
-        for pid in held.pids:
-            where = page.place(self._key, held.who, pid)
-            bucket = os.pread(self._file, page.BUCKET_BYTES, where.start)
-            if (mark := page.said(bucket, where, now)) is not None:
-                found.append(mark)
-        return min(found, key=lambda mark: mark.says, default=None)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
-
-def _marks(process: Process) -> bool:
-    with _Page(process) as found:
-        return found.there
-
-
 def _now_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
@@ -457,11 +421,11 @@ class _Check:
     """Asked while the owners stand still: the mark must be the same as before."""
 
     one: _Ready
-    marks: _Page
+    marks: Marks
     changed: Left | None = None
 
     def __call__(self) -> Refusal | None:
-        mark = self.marks.of(self.one.held, self.one.asked)
+        mark = self.marks.of(self.one.held.who, self.one.held.pids, self.one.asked)
         if mark == self.one.mark:
             return None
         self.changed = kept.changed(mark)

@@ -1,0 +1,53 @@
+"""What a worker's application says of the peers of its connections, read from its page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from typing import Self
+
+from segue import page
+from segue.page import Mark
+from segue.supervisor.workers.processes import Process
+
+
+class Marks:
+    """A worker's page, open for reading until the end of a block.
+
+    ``there`` says whether a middleware marks peers in it.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self._file = process.page()
+        header = b"" if self._file is None else os.pread(self._file, page.HEADER_BYTES, 0)
+        self.there = page.present(header)
+        self._key = page.key_of(header)
+
+    def of(self, who: bytes, pids: Collection[int], now: int) -> Mark | None:
+        """What these processes say of a peer (``page.peer``); busy if one of them says so.
+
+        ``now`` is in ms of CLOCK_MONOTONIC: the mark has its age then.
+        """
+        if self._file is None or not self.there:
+            return None
+        found = []
+        for pid in pids:
+            where = page.place(self._key, who, pid)
+            bucket = os.pread(self._file, page.BUCKET_BYTES, where.start)
+            if (mark := page.said(bucket, where, now)) is not None:
+                found.append(mark)
+        return min(found, key=lambda mark: mark.says, default=None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def marked(process: Process) -> bool:
+    """A middleware marks peers in this worker's page."""
+    with Marks(process) as found:
+        return found.there
