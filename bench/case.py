@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from bench.table import LOAD, Column, Row
@@ -16,7 +16,11 @@ FAULTS = (RuntimeError, TimeoutError, OSError, SegueError)
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """``measure`` takes options by keyword and finds the rows; ``notes`` says what they need."""
+    """``measure`` takes options by keyword and finds the rows; ``notes`` says what they need.
+
+    ``quick`` has the options of a quick run that differ from the defaults; one repetition is enough
+    there in any case.
+    """
 
     name: str
     title: str
@@ -24,12 +28,19 @@ class Case:
     measure: Callable[..., list[Row]]
     columns: tuple[Column, ...] = LOAD
     notes: Callable[[Sequence[Row]], list[str]] = lambda _: []
+    quick: Mapping[str, Any] = field(default_factory=dict)
 
-    def options(self, given: dict[str, str]) -> dict[str, Any]:
-        """Every option of ``measure``, its default or what was given.  Raises UsageError."""
+    def options(self, given: Mapping[str, str], *, quick: bool = False) -> dict[str, Any]:
+        """Every option of ``measure``: its default, that of a quick run, or what was given.
+
+        Raises UsageError.
+        """
         known = {
             name: one.default for name, one in inspect.signature(self.measure).parameters.items()
         }
+        if quick:
+            known |= {"repetitions": 1} if "repetitions" in known else {}
+            known |= self.quick
         for name, text in given.items():
             if name not in known:
                 raise UsageError(f"{self.name} has no option {name} ({', '.join(known) or 'none'})")

@@ -4,7 +4,7 @@ page.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from bench.table import Report, Row
 
@@ -12,7 +12,8 @@ HEAD = """# Results
 
 Segue beside the ways in which servers restart themselves, and what Segue itself costs.
 `make bench` measures all of it again and writes this page from `bench/results/*.json`;
-`python -m bench CASE` measures one case, `python -m bench --list` names them.
+`python -m bench CASE` measures one case, `python -m bench --list` names them. Below each table
+stand its command, how long that took, and of which day and commit it is.
 
 Every row of a table had the same client, load and machine, and the repetitions of all rows took
 turns. A cell has the median of the repetitions and, in brackets, their range; *attempts* and
@@ -23,10 +24,10 @@ machine; the kinds are those of `segue probe`. Latencies count from when an atte
 BUSY = 0.3
 
 
-def page(reports: Iterable[Report]) -> str:
-    """The whole of RESULTS.md."""
-    ordered = sorted(reports, key=lambda one: one.place)
-    parts = [HEAD, _circumstances(ordered), *(section(one) for one in ordered), _commands(ordered)]
+def page(reports: Sequence[Report], missing: Sequence[str] = ()) -> str:
+    """The whole of RESULTS.md, in the order of the reports; ``missing`` cases have none."""
+    sections = [section(one) for one in reports]
+    parts = [HEAD, _circumstances(reports, missing), *sections, _commands(reports)]
     return "\n".join(part for part in parts if part)
 
 
@@ -44,7 +45,8 @@ def section(report: Report) -> str:
     numbers = {name: v for name, v in report.options.items() if not isinstance(v, str)}
     how = ", ".join(f"{name} {value}" for name, value in numbers.items())
     lines.append(
-        f"- `python -m bench {report.case}`{f' ({how})' if how else ''}, {report.seconds:.0f} s."
+        f"- `python -m bench {report.case}`{f' ({how})' if how else ''}, {report.seconds:.0f} s;"
+        f" {report.taken[:10]}, Segue {report.versions.get('Segue', '')}."
     )
     return "\n".join([*lines, ""])
 
@@ -87,7 +89,7 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _circumstances(reports: Sequence[Report]) -> str:
+def _circumstances(reports: Sequence[Report], missing: Sequence[str]) -> str:
     """When, on what and with which versions; several where the reports differ."""
     if not reports:
         return "Nothing has been measured yet.\n"
@@ -110,6 +112,8 @@ def _circumstances(reports: Sequence[Report]) -> str:
             versions.setdefault(name, set()).add(version)
     said = ", ".join(f"{name} {' and '.join(sorted(versions[name]))}" for name in sorted(versions))
     lines.append(f"Versions: {said}." if said else "")
+    if missing:
+        lines.append(f"Not measured yet: {', '.join(missing)} (`python -m bench --missing`).")
     lost = [f"{row.system} ({one.case})" for one in reports for row in one.rows if row.broken_claim]
     claims = [row for one in reports for row in one.rows if row.claims_none and row.repetitions]
     lines.append(

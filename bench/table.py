@@ -52,7 +52,8 @@ class Row:
     """One system.
 
     ``kinds`` are its losses of all repetitions by fate.  ``why`` says what kept it, or some of its
-    repetitions, from running.  ``claims_none`` marks a system whose maker says that it loses none.
+    repetitions, from running.  ``claims_none`` marks a system whose maker says that it loses none,
+    but for what a killed worker had accepted, where that was counted (the measure ``accepted``).
     """
 
     system: str
@@ -74,20 +75,19 @@ class Row:
 
     @property
     def broken_claim(self) -> bool:
-        """It claims to lose none, and lost some."""
-        return self.claims_none and self.lost > 0
+        """It claims to lose none, and lost some that no killed worker had accepted."""
+        return self.claims_none and self.lost > round(sum(self.measures.get("accepted", [])))
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """One case: its table, and on what, when and how it was measured.
 
-    ``place`` is where it stands among the others.  ``why`` says what kept the whole case from
-    running.  ``load_before`` is how many cores others kept busy before the run.
+    ``why`` says what kept the whole case from running.  ``load_before`` is how many cores others
+    kept busy just before.
     """
 
     case: str
-    place: int
     title: str
     about: str
     columns: tuple[Column, ...]

@@ -55,4 +55,5 @@ CASE = Case(
             " without an answer (eof), attached to or not."
         )
     ],
+    quick={"restart": 2},
 )

@@ -154,4 +154,5 @@ CASE = Case(
         *(one for one in LOAD if one.measure != "gap_ms"),
     ),
     notes,
+    quick={"seconds": 12.0, "slices": 2, "quiet": 1.0},
 )

@@ -208,4 +208,5 @@ CASE = Case(
         Column("weight", "weight of the slow one", digits=2),
     ),
     notes,
+    quick={"settle": 4.0, "seconds": 4.0},
 )

@@ -99,4 +99,5 @@ CASE = Case(
     measure,
     (Column("share", "share %", digits=2), Column("off", "off by points", digits=2), *LOAD),
     notes,
+    quick={"connections": 4000, "shifts": 4},
 )

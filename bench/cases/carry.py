@@ -97,7 +97,7 @@ def thinkers(
 
 
 def servers(
-    *, repetitions: int = 1, restart: int = 20, clients: int = 50, think: float = 0.4,
+    *, repetitions: int = 1, restart: int = 10, clients: int = 50, think: float = 0.4,
     pause: float = 0.3, only: str = "",
 ) -> list[Row]:  # fmt: skip
     """``only`` names some of the kinds, with commas between."""
@@ -131,13 +131,15 @@ THINKERS = Case(
     thinkers,
     COLUMNS,
     notes,
+    quick={"restart": 2, "pause": 1.0},
 )
 SERVERS = Case(
     "carry-servers",
     "Restart, kept connections, every kind of server",
     "50 clients of Python's http.client that keep their connection and think up to 0.4 s before a"
-    " request; twenty restarts.",
+    " request; ten restarts.",
     servers,
     COLUMNS,
     notes,
+    quick={"restart": 2},
 )

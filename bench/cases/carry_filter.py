@@ -106,4 +106,5 @@ CASE = Case(
         Column("runs", "runs an exchange", digits=2),
     ),
     _said,
+    quick={"rounds": 3},
 )

@@ -108,4 +108,5 @@ CASE = Case(
         Column("closed", "connections closed", "sum", 0),
     ),
     notes,
+    quick={"restart": 3, "pause": 0.5},
 )

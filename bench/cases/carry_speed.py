@@ -216,4 +216,5 @@ CASE = Case(
         Column("packets", "packets to clients", "sum", 0),
     ),
     notes,
+    quick={"most": 1000},
 )

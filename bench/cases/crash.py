@@ -41,12 +41,14 @@ SYSTEMS = (
     System(
         f"segue run, {_WORKERS} uvicorn, 100 ms a request",
         lambda host, port: _under_segue(_uvicorn("{fd}"), host, port),
+        claims_none=True,
     ),
     System(
         f"segue run, {_WORKERS} asyncio, answers at once",
         lambda host, port: _under_segue(
             [sys.executable, "-m", "examples.asyncio_server"], host, port
         ),
+        claims_none=True,
     ),
 )
 
@@ -115,4 +117,5 @@ CASE = Case(
         *LOAD,
     ),
     notes,
+    quick={"kills": 10},
 )

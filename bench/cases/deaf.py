@@ -205,4 +205,5 @@ CASE = Case(
         Column("term_ms", "TERM ms"),
     ),
     notes,
+    quick={"children": 500, "asks": 10},
 )

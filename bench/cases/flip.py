@@ -30,4 +30,5 @@ CASE = Case(
     " repetition is a restart.",
     measure,
     (Column("flip_ms", "ms", digits=2),),
+    quick={"restarts": 5},
 )

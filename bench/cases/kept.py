@@ -71,4 +71,5 @@ CASE = Case(
     measure,
     (*LOAD, Column("restart_s", "s a restart", digits=2)),
     notes,
+    quick={"restart": 2, "pause": 0.4},
 )

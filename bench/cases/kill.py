@@ -75,4 +75,5 @@ CASE = Case(
     measure,
     (Column("kills", "kills", "sum", 0), *LOAD),
     notes,
+    quick={"kills": 2},
 )

@@ -91,4 +91,5 @@ CASE = Case(
         Column("cable_us", "cable us/packet"),
         Column("dropped", "dropped", digits=0),
     ),
+    quick={"seconds": 1.0},
 )

@@ -53,4 +53,5 @@ CASE = Case(
     " under each engine, one run each. The engine `migrate` is that of the tables above.",
     measure,
     (*LOAD, Column("restart_s", "s a restart", digits=2)),
+    quick={"restart": 1},
 )

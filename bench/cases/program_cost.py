@@ -104,4 +104,5 @@ CASE = Case(
     lambda _: [
         "Nothing but the connection itself is served here, so the program's part is at its largest."
     ],
+    quick={"rounds": 10},
 )

@@ -113,4 +113,5 @@ CASE = Case(
         Column("cpu_us", "CPU us each", digits=0),
     ),
     _notes,
+    quick={"seconds": 1.0},
 )

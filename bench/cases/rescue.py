@@ -198,7 +198,7 @@ def measure(
             )
 
     idle = overlapping([])  # never started: ``once`` starts its way itself
-    systems = [System(way.name, idle) for way in WAYS if only in way.name]
+    systems = [System(way.name, idle, claims_none=True) for way in WAYS if only in way.name]
     return take_turns(systems, repetitions, once)
 
 
@@ -234,4 +234,5 @@ CASE = Case(
         Column("harmed", "harmed", "sum", 0),
     ),
     notes,
+    quick={"stalls": 1, "saturated": 4},
 )

@@ -127,6 +127,7 @@ PACED = Case(
             " close none."
         ),
     ],
+    quick={"restart": 2, "pause": 0.4},
 )
 SATURATED = Case(
     "restart-busy",
@@ -136,6 +137,7 @@ SATURATED = Case(
     " number of refused attempts is the length of an outage and not of a queue.",
     saturated,
     COLUMNS,
+    quick={"restart": 2, "pause": 0.4},
 )
 FAR_AWAY = Case(
     "restart-far",
@@ -144,4 +146,5 @@ FAR_AWAY = Case(
     " restarts a repetition. About a dozen handshakes are half-open whenever a listener closes.",
     far,
     COLUMNS,
+    quick={"restart": 2, "pause": 0.4},
 )

@@ -226,4 +226,5 @@ CASE = Case(
         Column("unanswered", "unanswered", "sum", 0),
     ),
     notes,
+    quick={"counts": "100,2000", "workers": "2", "owed": 3.0},
 )

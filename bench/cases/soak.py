@@ -72,4 +72,5 @@ CASE = Case(
         Column("processes", "more processes", digits=0),
         Column("resident_mb", "more MB"),
     ),
+    quick={"restarts": 40},
 )

@@ -61,4 +61,5 @@ CASE = Case(
     measure,
     LOAD,
     notes,
+    quick={"stalls": 1},
 )

@@ -166,4 +166,5 @@ CASE = Case(
         Column("untold", "without a fate", "sum", 0),
     ),
     _notes,
+    quick={"seconds": 1.0},
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from bench.case import Case, Sample, Tally
 from bench.cases import CASES
@@ -14,6 +16,10 @@ def measure(*, restart: int = 3, pause: float = 0.5, systems: str = "a,b") -> li
     return [Row(f"{restart} {pause} {systems}")]
 
 
+def repeated(*, repetitions: int = 3) -> list[Row]:
+    return [Row(f"{repetitions}")]
+
+
 CASE = Case("one", "One", "What it is.", measure)
 
 
@@ -24,6 +30,15 @@ def test_options_are_the_parameters_of_the_measurement() -> None:
         "pause": 2.0,
         "systems": "a,b",
     }
+
+
+def test_a_quick_run_repeats_nothing_and_has_options_of_its_own() -> None:
+    """What is given comes before them, and a case without repetitions does not get any."""
+    quick = replace(CASE, quick={"restart": 1})
+    assert quick.options({}, quick=True) == {"restart": 1, "pause": 0.5, "systems": "a,b"}
+    assert quick.options({"restart": "2"}, quick=True)["restart"] == 2
+    assert quick.options({})["restart"] == 3
+    assert replace(CASE, measure=repeated).options({}, quick=True) == {"repetitions": 1}
 
 
 @pytest.mark.parametrize(
@@ -62,3 +77,7 @@ def test_every_option_of_a_case_has_a_default_that_text_can_replace(case: Case) 
     """So that the runner can run it without options, and change each of them."""
     defaults = case.options({})
     assert case.options({name: str(value) for name, value in defaults.items()}) == defaults
+    quick = case.options({}, quick=True)
+    assert {name: type(one) for name, one in quick.items()} == {
+        name: type(one) for name, one in defaults.items()
+    }

@@ -16,11 +16,12 @@ THEIRS = Row(
 OURS = Row("ours", "ours", {"attempts": [10, 10], "lost": [0, 0]}, claims_none=True)
 ABSENT = Row("absent", why="no such program")
 ONE = Report(
-    "one", 0, "First", "What it is.", LOAD, (THEIRS, OURS, ABSENT), ("Mind the gap.",),
+    "one", "First", "What it is.", LOAD, (THEIRS, OURS, ABSENT), ("Mind the gap.",),
     seconds=12.3, taken="2026-01-02T03:04:05+00:00", machine="Linux 6, 2 cores",
-    versions={"nginx": "1.22"}, options={"rate": 500, "systems": "theirs,ours"},
+    versions={"nginx": "1.22", "Segue": "0.1 (abc)"},
+    options={"rate": 500, "systems": "theirs,ours"},
 )  # fmt: skip
-TWO = Report("two", 1, "Second", "What else.", LOAD, why="TimeoutError: too slow")
+TWO = Report("two", "Second", "What else.", LOAD, why="TimeoutError: too slow")
 
 
 def test_the_table_has_only_the_columns_that_were_measured() -> None:
@@ -56,15 +57,14 @@ def test_a_case_that_could_not_run_says_why() -> None:
     assert "This case could not run: TimeoutError: too slow" in section(TWO)
 
 
-def test_the_page_is_in_the_order_of_the_cases_and_says_what_was_measured() -> None:
-    """Whatever the order of the files; the same reports make the same page."""
-    made = page([TWO, ONE])
-    assert made == page([ONE, TWO])
+def test_the_page_says_what_was_measured_and_when() -> None:
+    """The cases in the order given, each with its command, day and commit."""
+    made = page([ONE, TWO])
     assert made.index("## First") < made.index("## Second") < made.index("## How each was started")
     assert "Measured 2026-01-02 on Linux 6, 2 cores." in made
-    assert "Versions: nginx 1.22." in made
+    assert "Versions: Segue 0.1 (abc), nginx 1.22." in made
     assert "| theirs | `theirs -w 2` |" in made
-    assert "`python -m bench one` (rate 500), 12 s." in made
+    assert "`python -m bench one` (rate 500), 12 s; 2026-01-02, Segue 0.1 (abc)." in made
     assert "All 1 rows whose engine claims to lose none lost none." in made
 
 
@@ -74,6 +74,13 @@ def test_a_busy_machine_and_a_broken_claim_are_told_at_the_top() -> None:
     head, *_ = page([replace(ONE, rows=(liar,), load_before=1.7)]).partition("## First")
     assert "it kept up to 1.7 cores busy before every case" in head
     assert "these lost some: ours (one)" in head
+
+
+def test_the_page_says_what_was_not_measured_yet() -> None:
+    """And by which command it would be."""
+    assert "Not measured yet: three, four (`python -m bench --missing`)." in page(
+        [ONE], ["three", "four"]
+    )
 
 
 def test_a_page_of_nothing_says_so() -> None:

@@ -10,7 +10,7 @@ from bench.table import LOAD, Column, Report, Row
 from segue.errors import UsageError
 
 ROW = Row("ours", "ours --fast", {"lost": [0, 2, 1]}, {"eof": 3}, claims_none=True)
-REPORT = Report("one", 3, "One", "What it is.", LOAD, (ROW,), ("a note",), options={"rate": 5})
+REPORT = Report("one", "One", "What it is.", LOAD, (ROW,), ("a note",), options={"rate": 5})
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,12 @@ def test_a_claim_is_broken_only_by_who_made_it() -> None:
     assert ROW.broken_claim
     assert not Row("theirs", "", ROW.measures, ROW.kinds).broken_claim
     assert not Row("ours", claims_none=True).broken_claim
+
+
+@pytest.mark.parametrize(("accepted", "broken"), [([2, 1], False), ([2, 0], True)])
+def test_what_a_killed_worker_had_accepted_breaks_no_claim(
+    accepted: list[float], broken: bool
+) -> None:
+    """It goes with the worker; one more is a loss."""
+    measures = {"lost": [1.0, 2.0], "accepted": accepted}
+    assert Row("ours", measures=measures, claims_none=True).broken_claim is broken
