@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from examples import asyncio_server, hello, hello_wsgi, slow
+from examples import asyncio_server, hello, hello_wsgi, migration, slow
 
+from segue.model.profile import LINUX, SERIES, Profile
 from segue.probe.exchange import http
 from segue.probe.http1 import ResponseReader
 
@@ -50,6 +51,14 @@ def test_each_example_has_its_line() -> None:
     text = (EXAMPLES / "README.md").read_text()
     for path in EXAMPLES.glob("[!_]*.py"):
         assert f"| `{path.name}` |" in text
+
+
+@pytest.mark.parametrize("profile", [SERIES, LINUX], ids=lambda one: one.name)
+def test_the_series_test_is_told_to_the_model(profile: Profile) -> None:
+    """All 25 are accepted, and most of them had to move for that."""
+    accepted, moved = migration.accepted(profile)
+    assert accepted == 25
+    assert 15 <= moved < 25
 
 
 def test_hello_names_process_and_generation(monkeypatch: pytest.MonkeyPatch) -> None:

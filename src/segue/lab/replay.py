@@ -13,56 +13,117 @@ from __future__ import annotations
 import errno
 import socket
 import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import count
 
+from segue.address import Address
 from segue.errors import UsageError
-from segue.lab.client import Client, Jar
-from segue.lab.sides import STEP_S, Side
+from segue.lab.sides import PORT, SERVERS, STEP_S, Side
 from segue.lab.stories import lines
-from segue.wire import tcp
+from segue.model.client import STAMP, Client, Heard
+from segue.wire.options import Options
 from segue.wire.tcp import ACK, FIN, PSH, RST, SYN
+
+_CLIENTS = {4: "10.78.0.1", 6: "fd78::1"}
+_FIRST_PORT = 42000
+_WRONG = b"nobody's"  # as long as a Fast Open cookie is
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of a story, what its call answered, and what clients heard, in order, by name."""
+
+    said: str
+    answers: tuple[str, ...]
+    heard: tuple[tuple[str, Heard], ...]
+
+    @property
+    def lines(self) -> list[str]:
+        """As they are compared: without what is free."""
+        found = [f"  {name} < {heard}" for name, heard in self.heard if not heard.is_news]
+        if self.said.startswith("wait "):
+            found.sort(key=lambda line: line.split()[0])
+        return [self.said, *(f"  = {one}" for one in self.answers), *found]
 
 
 def replay(story: str, side: Side) -> list[str]:
     """One line for each thing that was done, answered or sent, and one for the counters."""
+    seen = [line for step in steps(story, side) for line in step.lines]
+    return [*seen, f"counted {counted(story, side)}"]
+
+
+def counted(story: str, side: Side) -> dict[str, int]:
+    """The counters so far, but for those that the story leaves free."""
+    free = {words[0] for verb, *words in lines(story) if verb == "free"}
+    return {name: number for name, number in side.counts().items() if name not in free}
+
+
+def speakers(story: str) -> dict[str, int]:
+    """The clients of a story, and the port from which each speaks."""
+    names = dict.fromkeys(
+        words[0] for verb, *words in lines(story) if verb in _SETTINGS or verb in SEGMENTS
+    )
+    return dict(zip(names, count(_FIRST_PORT), strict=False))
+
+
+def steps(story: str, side: Side) -> Iterator[Step]:
+    """Do one step of the story after the other.  Raises UsageError for what no story can say."""
+    ports = speakers(story)
     clients: dict[str, Client] = {}
-    jar = Jar()
+    jar = b""  # the Fast Open cookie that was given last: all clients have one address
     set_to: dict[str, dict[str, int]] = {}
-    ports = count(42000)
-    free: set[str] = set()
     made: set[str] = set()  # names of what has options
-    seen: list[str] = []
     for verb, *words in lines(story):
-        seen.append(" ".join((verb, *words)))
+        answers: list[str] = []
         pause = STEP_S
         if verb == "wait":
             pause = float(words[0])
-        elif verb == "free":
-            free.add(words[0])
         elif verb == "option" and words[0] not in made:
             set_to.setdefault(words[0], {})[words[1]] = int(words[2])
         elif verb in _SETTINGS or verb in SEGMENTS:
             if words[0] not in clients:
-                clients[words[0]] = Client(next(ports), side.version, jar)
+                here = Address(_CLIENTS[side.version], ports[words[0]])
+                clients[words[0]] = Client(here, Address(SERVERS[side.version], PORT))
             speaker = clients[words[0]]
             if verb == "offer":
-                speaker.offer(words[1:])
+                speaker.offer = _offer(words[1:], jar)
             elif verb == "skip":
                 speaker.seq += int(words[1])
             elif verb in _SETTINGS:
                 setattr(speaker, verb, int(words[1]))
             else:
                 payload = _text(words[1]) if len(words) > 1 else b""
-                side.packet(speaker.packet(SEGMENTS[verb], payload))
-        else:
-            seen += _call(side, verb, words, set_to)
+                side.packet(speaker.segment(SEGMENTS[verb], payload))
+        elif verb != "free":
+            answers = _call(side, verb, words, set_to)
             made |= (
                 {words[0]} if verb == "listen" else set(words[1:]) if verb == "accept" else set()
             )
         heard = _heard(side.settle(pause), clients)
-        seen += sorted(heard, key=lambda line: line.split()[0]) if verb == "wait" else heard
-    counted = {name: number for name, number in side.counts().items() if name not in free}
-    return [*seen, f"counted {counted}"]
+        for _, one in heard:
+            jar = jar if one.options.fast_open is None else one.options.fast_open
+        yield Step(" ".join((verb, *words)), tuple(answers), tuple(heard))
+
+
+def _offer(words: list[str], jar: bytes) -> Options:
+    """What a SYN is to say, and nothing else (segue.lab.stories has the words)."""
+    said = Options()
+    for word in words:
+        name, _, value = word.partition("=")
+        if name == "mss":
+            said.mss = int(value)
+        elif name == "scale":
+            said.window_scale = int(value)
+        elif name == "sack":
+            said.sack_permitted = True
+        elif name == "stamps":
+            said.stamps = (STAMP, 0)
+        elif name == "cookie":
+            said.fast_open = _WRONG if value == "wrong" else jar
+        else:
+            raise UsageError(f"no client can offer {word!r}")
+    return said
 
 
 # The verbs of a story with which a client sends.
@@ -98,15 +159,15 @@ def _call(side: Side, verb: str, words: list[str], set_to: dict[str, dict[str, i
         elif verb == "option":
             side.set_option(words[0], words[1], int(words[2]))
         elif verb == "info":
-            return [f"  = {side.info(words[0])}"]
+            return [side.info(words[0])]
         elif verb == "ask":
-            return [f"  = {side.option(words[0], words[1])}"]
+            return [str(side.option(words[0], words[1]))]
         elif verb == "program":
             side.program(words[0], words[1], migrates=words[2:] != ["select"])
         elif verb == "send":
             side.send(words[0], words[1])
         elif verb == "woken":
-            return [f"  = {'woken' if side.woken(words[0]) else 'not woken'}"]
+            return ["woken" if side.woken(words[0]) else "not woken"]
         elif verb == "shutdown":
             side.shutdown(words[0], _SIDES[words[1]] if len(words) > 1 else socket.SHUT_RDWR)
         elif verb == "close":
@@ -116,27 +177,24 @@ def _call(side: Side, verb: str, words: list[str], set_to: dict[str, dict[str, i
         elif verb == "read":
             data = side.read(words[0])
             short = len(data) <= _SHORT
-            return [f"  = {data!r}" if short else f"  = {len(data)} bytes {zlib.crc32(data):08x}"]
+            return [repr(data) if short else f"{len(data)} bytes {zlib.crc32(data):08x}"]
         elif verb == "write":
             side.write(words[0], _text(words[1]))
         else:
             raise UsageError(f"no story has the verb {verb!r}")
     except KeyError as error:
-        return [f"  = nothing has the name {error.args[0]}"]  # its accept() answered EAGAIN
+        return [f"nothing has the name {error.args[0]}"]  # its accept() answered EAGAIN
     except OSError as error:
-        return [f"  = {errno.errorcode[error.errno or 0]}"]
+        return [errno.errorcode[error.errno or 0]]
     return []
 
 
-def _heard(packets: list[bytes], clients: dict[str, Client]) -> list[str]:
-    by_port = {int.from_bytes(one.ports[:2], "big"): (name, one) for name, one in clients.items()}
+def _heard(packets: list[bytes], clients: dict[str, Client]) -> list[tuple[str, Heard]]:
     found = []
     for packet in packets:
-        segment = tcp.segment_in(packet)
-        if segment is None or segment.dport not in by_port:
-            continue
-        name, client = by_port[segment.dport]
-        said = client.hears(segment)
-        if said is not None:
-            found.append(f"  {name} < {said}")
+        for name, client in clients.items():
+            heard = client.hears(packet)
+            if heard is not None:
+                found.append((name, heard))
+                break
     return found

@@ -52,8 +52,13 @@ class Segment:
         return self._data[self._header :]
 
     def __str__(self) -> str:
-        said = " ".join(name for bit, name in enumerate(_NAMES) if self.flags >> bit & 1)
-        return f"{self.sport} > {self.dport} {said or 'no flags'} seq {self.seq} ack {self.ack}"
+        said = names(self.flags) or "no flags"
+        return f"{self.sport} > {self.dport} {said} seq {self.seq} ack {self.ack}"
+
+
+def names(flags: int) -> str:
+    """The flags by name, the lowest first."""
+    return " ".join(name for bit, name in enumerate(_NAMES) if flags >> bit & 1)
 
 
 def emit(
