@@ -23,6 +23,7 @@ from typing import Any
 
 from bench.harness import ROOT, Load, Segue, free_port, steady, wait_until
 from bench.kernels import missing
+from bench.kernels.wishes import wishes
 from bench.killing import kill
 from segue.address import Address
 from segue.engine import select
@@ -97,10 +98,13 @@ def policies() -> Step:
     return {"policies": len(LIBRARY), "refused": refused}
 
 
-def carry() -> Step:
-    """Whether an accepted connection is carried here, and why not, as ``segue doctor`` finds it."""
+def carry(chosen: EngineChoice) -> Step:
+    """Whether an accepted connection is carried here, and why not, as ``segue doctor`` finds it;
+    and what ``segue run`` says to each wish to carry.
+    """
     trial = try_carry()
-    return {"carried": trial.migrated, "woken": trial.woken, "why": trial.error}
+    found = {"carried": trial.migrated, "woken": trial.woken, "why": trial.error}
+    return found | {"wishes": wishes(chosen.engine)}
 
 
 def restarts(chosen: EngineChoice, rate: float) -> Step:
@@ -326,7 +330,7 @@ def main(args: list[str]) -> None:
         "kernel": kernel,
         "choice": choice,
         "policies": policies,
-        "carry": carry,
+        "carry": lambda: carry(engine()),
         "restarts": lambda: restarts(engine(), rate()),
         "kills": lambda: kills(engine(), rate()),
         "stall": lambda: stall(engine()),

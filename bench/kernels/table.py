@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bench.kernels.wishes import NAMED, faults
+
 Found = dict[str, Any]  # of one kernel, as the JSON has it: "steps" are those of ``inside``
 
 STEPS = (
@@ -35,7 +37,10 @@ def _policies(step: Found) -> str:
 
 
 def _carry(step: Found) -> str:
-    return "yes" if step["carried"] else "no"
+    if step["carried"]:
+        return "yes"
+    refused = [wish for wish, answer in step.get("wishes", {}).items() if answer["exit"]]
+    return f"no; {' and '.join(refused)} refused" if refused else "no"
 
 
 def _load(step: Found) -> str:
@@ -100,13 +105,14 @@ def _late(step: Found) -> str:
 
 
 def _wrong_carry(step: Found, *, can: bool) -> list[str]:
+    found = faults(step.get("wishes", {}), can=can)
     if can and not step["carried"]:
-        return [f"a connection was not carried: {step['why']}"]
-    if can and not step["woken"]:
-        return ["a connection that was carried did not wake the listener it came to"]
-    if not can and "Linux 6.9" not in step["why"]:
-        return [f"that nothing is carried before Linux 6.9 is not said: {step['why']}"]
-    return []
+        found.append(f"a connection was not carried: {step['why']}")
+    elif can and not step["woken"]:
+        found.append("a connection that was carried did not wake the listener it came to")
+    elif not can and NAMED not in step["why"]:
+        found.append(f"that nothing is carried before {NAMED} is not said: {step['why']}")
+    return found
 
 
 def merged(old: Found | None, new: Found) -> Found:

@@ -8,7 +8,7 @@ import shutil
 from typing import Any
 
 import pytest
-from bench.kernels import fetch, host, inside, missing, table
+from bench.kernels import fetch, host, inside, missing, table, wishes
 from bench.kernels.__main__ import PAGE, main, results
 from bench.kernels.fetch import Offer
 
@@ -189,6 +189,41 @@ def test_from_6_9_on_a_connection_has_to_be_carried() -> None:
     assert "did not wake" in only
     text = table.markdown([found("6.1.170"), found("7.3.4")])
     assert text.endswith("`segue doctor` says why:\n\n- 6.1.170: `needs Linux 6.9`\n")
+
+
+SERVED = {"exit": None, "said": ""}
+REFUSED = {"exit": 1, "said": "segue: --carry app needs Linux 6.9 or later"}
+TOLD = {"exit": None, "said": "segue: kept connections will be carried to the next workers"}
+
+
+@pytest.mark.parametrize(
+    ("can", "answers", "said"),
+    [
+        (True, {"auto": SERVED, "app": SERVED, "http": TOLD}, ""),
+        (False, {"auto": SERVED, "app": REFUSED, "http": REFUSED}, ""),
+        (True, {"http": REFUSED}, "--carry http ended with 1"),
+        (False, {"auto": REFUSED}, "--carry auto ended with 1"),
+        (False, {"auto": TOLD}, "--carry auto says: segue: kept"),
+        (False, {"app": SERVED}, "--carry app was not refused in a sentence"),
+        (False, {"app": {"exit": 1, "said": "EPERM"}}, "--carry app was not refused in a sentence"),
+    ],
+)
+def test_a_wish_to_carry_is_granted_or_refused_by_what_the_kernel_can(
+    can: bool, answers: dict[str, Any], said: str
+) -> None:
+    """Auto serves without a word of it where it cannot; of the others it says why."""
+    found = wishes.faults(answers, can=can)
+    assert [one.startswith(said) for one in found] == [True] * bool(said)
+
+
+def test_the_table_says_which_wishes_were_refused() -> None:
+    """Beside what was carried; and a fault of a wish stands among the others."""
+    refused = {"auto": SERVED, "app": REFUSED, "http": REFUSED}
+    assert "no; app and http refused" in table.markdown(
+        [found("6.1.170", carry={"wishes": refused})]
+    )
+    (only,) = table.wrong(found("6.1.170", carry={"wishes": {"app": SERVED}}))
+    assert only.startswith("--carry app was not refused")
 
 
 @pytest.mark.parametrize(
