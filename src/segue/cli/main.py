@@ -38,6 +38,7 @@ COMMANDS = (
     "trace",
     "policy",
     "status",
+    "history",
     "doctor",
     "audit",
     "adopt",

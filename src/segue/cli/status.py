@@ -130,6 +130,10 @@ def show(status: Status, console: Console) -> None:
             console.print("  one of them is the service manager's, for when nothing runs")
         for stranger in front.strangers:
             console.print(f"  also listens and is left alone: {cell(stranger)}", style="yellow")
+    if status.failure:
+        console.print(
+            f"{cell(status.failure)} (segue history)", style="red", highlight=False, soft_wrap=True
+        )
     if status.cut:
         console.print(f"{status.cut} connection(s) were cut so far", style="red")
 

@@ -50,6 +50,7 @@ class World:
     """The functions of the system that have effects or whose results change."""
 
     now: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = time.time  # the seconds since 1970
     spawn: Spawning = spawn
     reap: Callable[[], list[tuple[int, int]]] = reap
     choose: Callable[[str], EngineChoice] = choose

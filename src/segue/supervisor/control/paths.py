@@ -100,6 +100,16 @@ class Paths:
         return f"{self.base}.json"
 
     @property
+    def history(self) -> str:
+        """The file of what has happened (history.py)."""
+        return f"{self.base}.history"
+
+    @property
+    def older_history(self) -> str:
+        """What that file was before it was full."""
+        return f"{self.base}.history.old"
+
+    @property
     def lock_file(self) -> str:
         """The file that the running supervisor has locked."""
         return f"{self.base}.lock"
@@ -185,7 +195,9 @@ class Paths:
                         os.fchown(made, owner, -1)
 
     def remove(self) -> None:
-        """Remove every file of this instance but the lock, which must keep its file."""
+        """Remove every file of this instance but the lock, which must keep its file, and its
+        history.
+        """
         with contextlib.suppress(FileNotFoundError), openat.around(self.base) as (here, own):
             for path in (self.control, self.notify, self.record, f"{self.record}.new"):
                 here.unlink(os.path.basename(path))

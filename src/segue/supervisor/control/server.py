@@ -14,12 +14,14 @@ import socket
 from typing import Any
 
 from segue.errors import KernelError, UsageError
-from segue.linux import openat
+from segue.linux import openat, proc
 from segue.linux.sockopt import peer_credentials
+from segue.visible import visible
 
 _LONGEST_REQUEST = 1 << 16
 _WAITING = 16  # clients not accepted yet; enough for a person and a few scripts
 _ANSWER_BYTES = 1 << 20  # a client that does not read loses the rest
+_SHOWN = 120  # characters of a command line
 
 
 class Client:
@@ -37,6 +39,14 @@ class Client:
     def pid(self) -> int:
         """The process that connected; 0 if it is not in our pid namespace.  Raises OSError."""
         return peer_credentials(self.connection)[0]
+
+    @property
+    def who(self) -> str:
+        """The user and the process that asks, and the process that this belongs to, in words."""
+        pid, uid, _ = peer_credentials(self.connection)
+        line = [one for one in proc.line_above(pid)[:2] if one > 1] if pid else []
+        asked = " of ".join(f"{_shown(one)} (pid {one})" for one in line)
+        return f"{openat.user(uid)}{f': {asked}' if asked else ''}"
 
     @property
     def gone(self) -> bool:
@@ -84,6 +94,12 @@ class Client:
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
+
+
+def _shown(pid: int) -> str:
+    """What a process was started with, made short."""
+    found = visible(" ".join(proc.command_line(pid)) or proc.command(pid))
+    return found if len(found) <= _SHOWN else f"{found[:_SHOWN]}..."
 
 
 class Control:

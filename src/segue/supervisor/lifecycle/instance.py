@@ -107,6 +107,17 @@ class Renewal:
     cut: bool = False  # also close accepted connections (--cut)
     step: int = 0  # so many workers are replaced at a time (--step); 0 for all at once
 
+    def __str__(self) -> str:
+        """The options by which it differs from an ordinary restart."""
+        said = [
+            (self.percent < 100, f"--canary {self.percent:g}"),
+            (self.keep, f"--keep {self.keep:g}"),
+            (self.step, f"--step {self.step}"),
+            (self.at_once, "--now"),
+            (self.cut, "--cut"),
+        ]
+        return " ".join(option for given, option in said if given)
+
     def check(self) -> None:
         """Raise ValueError for numbers that no restart can have been asked for with."""
         if self.step < 0:

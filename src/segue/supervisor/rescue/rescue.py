@@ -49,6 +49,7 @@ class StallHistory:
     stalls: int = 0
     rescued: int = 0
     cycled: float = 0.0  # when its listeners were last cycled, in any stall
+    told: int = 0  # of these, up to the last stall whose end was told
     ended: deque[tuple[float, float]] = field(default_factory=deque)
     said: float | None = None  # when its stall was last logged
     untold: int = 0  # stalls since then that were not logged
@@ -73,9 +74,12 @@ class Rescue:
         saw: Saw | None = None,
         knock: Callable[[HeldListener, float], Knock] | None = None,
         withdraw: Callable[[int], int] = lambda _: 0,
+        over: Callable[[str, float, int], object] = lambda *_: None,
     ) -> None:
         """``withdraw`` ends other connections of ours to a worker, whose queue will be moved, and
-        returns how many wait there.
+        returns how many wait there.  ``over`` is called where the log tells that a worker accepts
+        again: its name, for how many seconds it accepted nothing, and how many clients were moved
+        away since the last time.
         """
         self.thresholds = thresholds
         self.stalls: dict[int, Stall] = {}
@@ -92,7 +96,7 @@ class Rescue:
         self._knocks = Knocks(
             knock or (lambda at, now: Knock(fronts[at.bind], at.slot, None, now)), self._patience
         )
-        self._withdraw = withdraw
+        self._withdraw, self._over = withdraw, over
         self._hung_up: dict[int, int] = {}  # by worker, knocks in queues that will be moved now
         self._workers: dict[int, WatchedWorker] = {}
         self._registered: list[tuple[int, HeldListener]] = []
@@ -291,6 +295,8 @@ class Rescue:
                 history.ended.append((stall.since, now))
             self._forget(worker.id)
             if history.said is not None and history.said >= stall.since:
+                moved, history.told = history.rescued - history.told, history.rescued
+                self._over(worker.name, now - stall.since, moved)
                 self._say(
                     f"{worker.name} accepts again after {now - stall.since:.2f} s;"
                     f" {history.rescued} connection(s) were moved away from it so far"

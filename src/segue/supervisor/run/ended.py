@@ -7,7 +7,9 @@ import signal
 
 from segue.errors import SegueError
 from segue.supervisor.lifecycle import plan
+from segue.supervisor.lifecycle.chronicle import CRASH
 from segue.supervisor.lifecycle.crashes import is_crash
+from segue.supervisor.lifecycle.instance import Worker
 from segue.supervisor.lifecycle.stages import Phase, Stage, WorkerInput
 from segue.supervisor.loop import Rank
 from segue.supervisor.rescue.rescue import Rescue
@@ -88,11 +90,33 @@ class Ends:
             left = ""
         if code and before is Stage.STARTING and self.service.settings.bind_by == "worker":
             worker.outcome += self._no_port()
-        during = f"{worker.outcome} while {before.name.lower()}{words}"
         worker.reason = words
+        since = now - entered
+        crash = is_crash(before, since, code, accepted=accepted)
+        self._judge(worker, before, code, last, words, now, crash=crash)
+        if left:
+            self.service.say(f"{worker.name} left {left}")
+        self.performer.release()
+        self.performer.prune()
+
+    def _judge(
+        self,
+        worker: Worker,
+        before: Stage,
+        code: int | None,
+        last: plan.Load,
+        words: str,
+        now: float,
+        *,
+        crash: bool,
+    ) -> None:
+        """Say how it has ended, count what was cut, and put the next start off after a crash."""
+        during = f"{worker.outcome} while {before.name.lower()}{words}"
         if before is Stage.KILLED:
             self.service.cut += last.connections
-            self.service.say(f"{worker.name} was killed; {last.connections} connection(s) cut")
+            said = f"{worker.name} was killed; {last.connections} connection(s) cut"
+            self.service.chronicle.note("kill", said)
+            self.service.say(said)
         elif worker.stop_requested:
             self.service.cut += last.busy
             tail = f"; {last.busy} connection(s) in use when last seen" if last.busy else ""
@@ -101,20 +125,23 @@ class Ends:
             if self.service.instance.phase is Phase.STARTING:
                 # Late or faulty: the next start is put off.
                 self.performer.starts.crashed(now, said)
+                self.service.chronicle.note(CRASH, said)
             self.service.say(said)
         elif worker.generation == self.service.instance.working and before is not Stage.DRAINING:
             said = f"{worker.name} {during}"
-            if is_crash(before, now - entered, code, accepted=accepted):
+            if crash:
                 self.performer.starts.crashed(now, said)
+            if crash or code != 0:
+                self.service.chronicle.note(CRASH, said)
             self.service.say(said)
         else:
             # Nobody asked a draining one to end: whatever it had is gone.
             self.service.cut += last.connections
-            self.service.say(f"{worker.name} {during}")
-        if left:
-            self.service.say(f"{worker.name} left {left}")
-        self.performer.release()
-        self.performer.prune()
+            said = f"{worker.name} {during}"
+            if code != 0:
+                counts = {"cut": last.connections} if last.connections else {}
+                self.service.chronicle.note(CRASH, said, counts=counts)
+            self.service.say(said)
 
     def _as_told(self, code: int | None) -> bool:
         """A worker that was told to stop ended as it should."""

@@ -67,8 +67,8 @@ class Orders:
             signal.SIGQUIT: self._end,
             signal.SIGUSR1: self._pass_on,
             signal.SIGUSR2: lambda _: self.reexec(),
-            signal.SIGTTIN: lambda _: self.scale(self.service.instance.size + 1),
-            signal.SIGTTOU: lambda _: self.scale(self.service.instance.size - 1),
+            signal.SIGTTIN: lambda by: self.scale(self.service.instance.size + 1, _signal(by)),
+            signal.SIGTTOU: lambda by: self.scale(self.service.instance.size - 1, _signal(by)),
         }
 
     def do(self, client: Client, request: Request) -> None:
@@ -90,7 +90,7 @@ class Orders:
             case Weights():
                 self._weights(client, request)
             case Scale():
-                self.scale(request.workers)
+                self.scale(request.workers, client.who)
                 client.end(0, workers=request.workers)
             case Stop():
                 self._stop(client, request)
@@ -104,12 +104,14 @@ class Orders:
                 groups = {str(one.bind.address): one.steering for one in self.service.fronts}
                 map_order.answer(client, request, groups)
 
-    def restart(self, renewal: Renewal | None = None, *, replace: bool = False) -> int:
+    def restart(
+        self, renewal: Renewal | None = None, *, replace: bool = False, by: str = ""
+    ) -> int:
         """Ask for a new generation; its number.  The plan begins it, at once or in its turn.
 
-        A restart that waits already is superseded.  With ``replace`` the newcomers or the canary
-        of the one at work are given up.  Raises SegueError, with nothing changed, for what cannot
-        be done here or now.
+        ``by`` is who asks.  A restart that waits already is superseded.  With ``replace`` the
+        newcomers or the canary of the one at work are given up.  Raises SegueError, with nothing
+        changed, for what cannot be done here or now.
         """
         service, instance = self.service, self.service.instance
         renewal = renewal or self._usual()
@@ -120,6 +122,7 @@ class Orders:
             before = ", in place of an earlier one"
             service.waiting.superseded(generation)
         instance.queued = renewal
+        service.chronicle.asked(generation, by, str(renewal))
         if replace and instance.newcomer is not None:
             self._give_up(f"generation {generation} takes its place", SUPERSEDED)
         if waits := awaited(instance):
@@ -201,6 +204,7 @@ class Orders:
                 step=usual.step if request.step is None else request.step,
             ),
             replace=request.replace,
+            by=client.who,
         )
         waits = awaited(self.service.instance)
         if request.wait:
@@ -248,9 +252,13 @@ class Orders:
                 raise UsageError(f"there is nothing to go back to: {nothing_before(instance)}")
             instance.feed(InstanceInput.ROLLBACK)
             service.waiting.rolled_back(back)
+            service.chronicle.given_up(instance.working, "it was rolled back", "rolled back")
             instance.working, instance.rolled_back = back, True
             instance.renewal = Renewal(step=instance.renewal.step)
         left = newcomers.mixture(instance)
+        service.chronicle.note(
+            "rollback", f"rollback to generation {instance.working}", by=client.who
+        )
         client.end(0, generation=instance.working, **({"left": left} if left else {}))
         takes = f"generation {instance.working} takes all new connections"
         service.say(f"rolled back: {left or takes}{too}")
@@ -262,6 +270,8 @@ class Orders:
         instance.feed(InstanceInput.PROMOTE)
         instance.working, instance.newcomer = instance.newcomer, None
         service.say(f"generation {instance.working} is promoted and takes all new connections")
+        what = f"generation {instance.working}, a canary, is promoted"
+        service.chronicle.note("promotion", what, by=client.who)
         client.end(0, generation=instance.working)
 
     def _shift(self, client: Client, request: Shift) -> None:
@@ -275,10 +285,10 @@ class Orders:
         else:
             instance.renewal = replace(instance.renewal, percent=percent)
             self.service.write_down()  # no step that follows is lasting by itself
+            said = f"generation {instance.newcomer} gets {percent:g} % of new connections"
+            self.service.chronicle.note("shift", said, by=client.who)
             client.end(0, generation=instance.newcomer, percent=percent)
-            self.service.say(
-                f"generation {instance.newcomer} gets {percent:g} % of new connections"
-            )
+            self.service.say(said)
 
     def _weights(self, client: Client, request: Weights) -> None:
         instance = self.service.instance
@@ -301,17 +311,19 @@ class Orders:
             raise UsageError("the instance stops, and gets no new connections to show")
         self.service.tracing.begin(client, front.number, front.steering, front.borrow)
 
-    def scale(self, size: int) -> None:
-        """So many workers from now on."""
+    def scale(self, size: int, by: str = "") -> None:
+        """So many workers from now on, as this one asks."""
         Scale(size)  # which refuses a number that cannot be
         if why := busy(self.service.instance):
             raise UsageError(f"the number of workers cannot change now: {why}")
         self.service.instance.feed(InstanceInput.SCALE)
         self.service.instance.size = size
-        self.service.say(f"{size} workers from now on")
+        said = f"{size} workers from now on"
+        self.service.chronicle.note("scale", said, by=by)
+        self.service.say(said)
 
-    def stop(self) -> None:
-        """Let every worker finish; again changes nothing."""
+    def stop(self, by: str = "") -> None:
+        """Let every worker finish, as this one asks; again changes nothing."""
         service, instance = self.service, self.service.instance
         if instance.phase in ENDING:
             return
@@ -325,6 +337,7 @@ class Orders:
         notify.tell(STOPPING="1", STATUS=status)
         service.waiting.stopped("the instance was stopped while it restarted")
         service.say(status)
+        service.chronicle.note("stop", "stop of the instance", by=by)
         for process in service.processes:
             process.tell(DRAINING)
 
@@ -332,9 +345,9 @@ class Orders:
         """A signal asks for the end."""
         meant = meaning(self.service.instance.phase, number, self._heard)
         if meant is Meaning.AT_ONCE:
-            self._fast(number)
+            self._fast(number, _signal(number))
         elif meant is Meaning.BEGIN:
-            self.stop()
+            self.stop(_signal(number))
         elif number not in self._answered:
             self._answered.add(number)
             self.service.say(
@@ -349,10 +362,11 @@ class Orders:
             self._end(number)
         else:
             self.service.reopen_output()
-            self.restart()
+            self.restart(by=_signal(number))
 
-    def _fast(self, number: int) -> None:
+    def _fast(self, number: int, by: str) -> None:
         service = self.service
+        service.chronicle.note("stop", "stop of the instance, at once", by=by)
         if service.instance.phase not in ENDING:
             service.instance.feed(InstanceInput.STOP)
         if service.instance.phase is Phase.LEAVING:
@@ -375,15 +389,15 @@ class Orders:
         caller = Caller.of(client.pid, self.service.processes)
         if caller is not None and caller.worker is not None and not request.fast:
             # It would wait for the end of what it is a part of.
-            self.stop()
+            self.stop(client.who)
             client.end(0)
             return
         self.service.waiting.for_stop(client)  # first, so that it hears how it goes
         try:
             if request.fast:
-                self._fast(signal.SIGKILL)
+                self._fast(signal.SIGKILL, client.who)
             else:
-                self.stop()
+                self.stop(client.who)
         except BaseException:
             self.service.waiting.forget(client)
             raise
@@ -411,3 +425,8 @@ class Orders:
         except BaseException:
             self.service.waiting.forget(client)
             raise
+
+
+def _signal(number: int) -> str:
+    """Who asked, where only a signal did."""
+    return f"signal {signal.Signals(number).name}"

@@ -14,6 +14,7 @@ from segue.errors import SegueError
 from segue.page import CARRYING, DRAINING, SERVING
 from segue.supervisor import notify
 from segue.supervisor.lifecycle import newcomers, steps
+from segue.supervisor.lifecycle.chronicle import FAILED
 from segue.supervisor.lifecycle.ending import ENDING
 from segue.supervisor.lifecycle.instance import Worker
 from segue.supervisor.lifecycle.plan import Load
@@ -212,7 +213,9 @@ class Performer:
         """From here on the plan wants one more worker beside it."""
         worker.outgoing, worker.hangs = why, hangs
         self.service.instance.replaced = self.service.world.now()
-        self.service.say(f"{worker.name} is replaced: {why}")
+        said = f"{worker.name} is replaced"
+        self.service.chronicle.note("replacement", said, why=why)
+        self.service.say(f"{said}: {why}")
 
     def stop(self, worker: Worker, why: str) -> None:
         """Send the stop signal, after what still waits has been moved if it can be."""
@@ -259,6 +262,7 @@ class Performer:
         service.instance.leave(InstanceInput.FAILED, now, delay=0.0, limit=limit)
         service.exit_code = 3
         service.waiting.stopped(f"segue run gives up: {why}", 3)
+        service.chronicle.note("start", "start of the instance", result=FAILED, why=why)
         service.say(f"giving up: {why}")
 
     def _refuse(self) -> None:

@@ -47,6 +47,9 @@ class Recycler:
         for said in recycling.look(instance, limits, now):
             service.say(said)
         begun = instance.recycling if instance.recycling and not instance.recycling.waits else None
+        if begun and begun != before:
+            name = instance.workers[begun.worker].name
+            service.chronicle.note("recycling", f"{name} is recycled", why=begun.why)
         if (begun and begun != before) or self._unwritten():
             self._written = {one.id: one.given for one in instance.living}
             service.write_down()

@@ -18,6 +18,7 @@ from segue.engine.programs import ProgramChoice
 from segue.engine.select import EngineChoice
 from segue.engine.steering import IndexAddressed, Steering
 from segue.linux.sockopt import local_address
+from segue.supervisor.control.history import read
 from segue.supervisor.control.log import Log
 from segue.supervisor.control.paths import Paths
 from segue.supervisor.control.server import Client, Control
@@ -78,7 +79,10 @@ def resume(handed: Handover, asked: Asked, paths: Paths, log: Log, world: World)
         Control.of(control, paths.control) if control else None,
         Inbox.of(inbox, paths.notify) if inbox else None,
     )
-    service.say(f"new code (pid {os.getpid()}) goes on with {len(instance.living)} worker(s)")
+    said = f"new code (pid {os.getpid()}) goes on with {len(instance.living)} worker(s)"
+    service.chronicle.adopt(read(paths), instance)
+    service.chronicle.note("reexec", said)
+    service.say(said)
     follow(runner, handed.before)
     service.waiting.renewed()
     return runner

@@ -15,6 +15,7 @@ from segue.supervisor import notify
 from segue.supervisor.control.server import Control
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle import plan
+from segue.supervisor.lifecycle.chronicle import STALL
 from segue.supervisor.lifecycle.instance import Instance, Renewal, Worker
 from segue.supervisor.lifecycle.stages import Phase, Stage, WorkerInput
 from segue.supervisor.lifecycle.steps import Kill, Step, Stop
@@ -70,6 +71,7 @@ class Runner:
             say=service.say,
             saw=self.balancing.saw if self.balancing else None,
             withdraw=liveness.withdraw,
+            over=self._stall_over,
         )
         hangs = Hangs(workers, fronts, service.limits.stall_kill, service.say)
         self.checks = Checks(self.rescue, hangs, liveness)
@@ -137,6 +139,7 @@ class Runner:
         if instance.settled:
             # What the restart was asked to do must not befall the next scaling down.
             instance.renewal = Renewal()
+        service.chronicle.look(instance)
         if service.waiting.clients:
             service.waiting.answer(instance, service.cut)
 
@@ -159,6 +162,12 @@ class Runner:
 
     def _performing(self, step: Step) -> Callable[[], None]:
         return lambda: self.performer.perform(step)
+
+    def _stall_over(self, name: str, seconds: float, moved: int) -> None:
+        counts = {"moved": moved} if moved else {}
+        said = f"{name} accepted nothing"
+        stages = {"stalled": round(seconds, 3)}
+        self.service.chronicle.note(STALL, said, stages=stages, counts=counts)
 
     def deadline(self) -> float:
         """The next limit, or the next look at whatever is watched."""

@@ -12,12 +12,14 @@ from segue.engine.select import EngineChoice
 from segue.engine.steering import order_of
 from segue.observe.snapshot import Observer
 from segue.supervisor.control.doors import Doors
+from segue.supervisor.control.history import History
 from segue.supervisor.control.log import Log
 from segue.supervisor.control.output_file import redirect
 from segue.supervisor.control.paths import Paths
 from segue.supervisor.control.tracing import Tracing
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle import newcomers
+from segue.supervisor.lifecycle.chronicle import FAILED, Chronicle, Event
 from segue.supervisor.lifecycle.instance import HeldListener, Instance, Renewal
 from segue.supervisor.lifecycle.limits import Limits
 from segue.supervisor.lifecycle.outage import Outage
@@ -25,7 +27,7 @@ from segue.supervisor.lifecycle.seats import later
 from segue.supervisor.loop import Loop
 from segue.supervisor.run.flow import Flow
 from segue.supervisor.run.record import Record
-from segue.supervisor.run.waiting import Waiting
+from segue.supervisor.run.waiting import SUPERSEDED, Waiting
 from segue.supervisor.settings import Settings
 from segue.supervisor.source import Source
 from segue.supervisor.workers.carrying import Carrying
@@ -66,6 +68,9 @@ class Upgrade:
     source: Source
 
 
+# What has become of a restart, by the exit code of those who wait for it.
+_RESULTS = {1: "rolled back", SUPERSEDED: "superseded"}
+
 # Reads the settings as they are asked for now.  It gets the directory of the start by name.
 Reread = Callable[[str], tuple[Settings, Source]]
 
@@ -105,6 +110,8 @@ class Service:
     waiting: Waiting = field(init=False)
     leftovers: Leftovers = field(init=False)
     ticks: Ticks = field(init=False)
+    history: History = field(init=False)
+    chronicle: Chronicle = field(init=False)
     unclaimed: list[Unclaimed] = field(default_factory=list)
     flipped: Flipped = field(default_factory=Flipped)
     outage: Outage = field(default_factory=Outage)
@@ -141,6 +148,8 @@ class Service:
         self.carrying.open(locked=self.processes.locks)
         self.survey = Survey(settings.idle_grace, world.now)
         self.limits = settings.limits
+        self.history = History(self.paths)
+        self.chronicle = Chronicle(self._remember, world.now, world.clock, self._counts)
         self.tracing = Tracing(self.loop, program)
         self.flow = Flow(self.log, self.loop)
 
@@ -149,6 +158,16 @@ class Service:
         self.log.say(text)
         for client in self.waiting.clients:
             client.say(text)
+
+    def _remember(self, event: Event) -> None:
+        doing = f"writing {self.paths.history}, which segue history shows"
+        self.loop.attempt(doing, lambda: self.history.write(event))
+
+    def _counts(self) -> dict[str, int]:
+        """What has become of connections that were not just served."""
+        carried = self.carrying.total
+        found = {"moved": self.moved, "carried": carried.carried}
+        return {**found, "lost in a carry": carried.lost, "cut": self.cut}
 
     def go_back(self) -> None:
         """Give newcomers up; what the restart was asked to do must not befall those that serve."""
@@ -164,6 +183,7 @@ class Service:
         left = newcomers.mixture(self.instance)
         tail = f"; {left}" if left else ""
         self.waiting.failed(generation, why + reason + tail, code)
+        self.chronicle.given_up(generation, why + reason, _RESULTS.get(code, FAILED))
         self.say(f"generation {generation} is given up: {why}{tail}")
 
     def reopen_output(self) -> None:

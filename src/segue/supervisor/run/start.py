@@ -11,8 +11,9 @@ from segue.engine.duplicate import duplicate, supervised
 from segue.engine.select import EngineChoice
 from segue.errors import KernelError, NotSupported, SegueError, UsageError
 from segue.group import Listener
-from segue.linux import prctl, sysctl
+from segue.linux import openat, prctl, proc, sysctl
 from segue.observe.snapshot import Observer, Part
+from segue.supervisor.control.history import read
 from segue.supervisor.control.incumbent import renewal
 from segue.supervisor.control.log import Log
 from segue.supervisor.control.output_file import redirect
@@ -198,6 +199,7 @@ def _fresh(
         settings, paths, lock, log, choice, world, instance, asked.source, asked.reread
     )
     runner = Runner(service)
+    service.chronicle.adopt(read(paths), instance)
     try:
         service.processes.check(service.processes.place)
         if settings.beside:
@@ -253,7 +255,9 @@ def _defer_to_incumbents(service: Service) -> None:
 def introduce(service: Service) -> None:
     """Say once what is run, where, by which engine, and why that one."""
     addresses = ", ".join(str(bind.address) for bind in service.settings.binds)
-    service.say(f"{service.paths.name}: {service.instance.size} worker(s) at {addresses}")
+    said = f"{service.instance.size} worker(s) at {addresses}"
+    service.chronicle.note("start", f"start of the instance: {said}", by=_starter())
+    service.say(f"{service.paths.name}: {said}")
     backlog, cap = service.settings.backlog, sysctl.somaxconn()
     if backlog > cap:
         service.say(
@@ -263,6 +267,10 @@ def introduce(service: Service) -> None:
     service.say(f"engine {service.choice.engine}: {'; '.join(service.choice.reasons)}")
     if service.settings.program_choice:
         service.say(f"{service.settings.program_choice} selects")
+
+
+def _starter() -> str:
+    return f"{openat.user(os.geteuid())}: {proc.describe([os.getppid()])}"
 
 
 def refuse_strangers(

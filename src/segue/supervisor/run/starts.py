@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from segue.errors import SegueError, StartRefused
 from segue.supervisor.lifecycle import crashes
+from segue.supervisor.lifecycle.chronicle import CRASH
 from segue.supervisor.lifecycle.instance import HeldListener, Start, Worker
 from segue.supervisor.lifecycle.stages import Phase, Stage, WorkerInput
 from segue.supervisor.run import unclaimed
@@ -93,6 +94,7 @@ class Starts:
             else:
                 if generation == instance.working:
                     self.crashed(now, said)
+                service.chronicle.note(CRASH, said)
                 service.say(said)
             unclaimed.leave(service, self._listeners, worker, Stage.STARTING)
 

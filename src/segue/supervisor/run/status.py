@@ -100,6 +100,7 @@ def report(service: Service, checks: Checks) -> Status:
         settings_changed=service.source.changed(),
         queued=awaited(instance) if instance.queued is not None else "",
         outage=service.outage.sentence(now),
+        failure=_failure(service),
         progress=progress(instance) or mixture(instance),
         moved=service.moved,
         cut=service.cut,
@@ -164,3 +165,11 @@ def report(service: Service, checks: Checks) -> Status:
             for one in instance.living
         ),
     )
+
+
+def _failure(service: Service) -> str:
+    event = service.chronicle.failure
+    if event is None:
+        return ""
+    ago = max(0.0, service.world.clock() - event.at)
+    return f"the {event.what} failed {ago:.0f} s ago: {event.why}"

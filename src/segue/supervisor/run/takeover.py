@@ -18,6 +18,7 @@ from segue.engine.duplicate import duplicate
 from segue.engine.steering import IndexAddressed
 from segue.errors import KernelError
 from segue.linux import pidfd, proc
+from segue.supervisor.control.history import read
 from segue.supervisor.control.log import Log
 from segue.supervisor.control.paths import Paths
 from segue.supervisor.lifecycle.ending import ENDING
@@ -68,6 +69,7 @@ def take_over(
         settings, paths, lock, log, choice, world, instance, asked.source, asked.reread
     )
     runner = Runner(service)
+    service.chronicle.adopt(read(paths), instance)
     for front, order in zip(service.fronts, record.orders, strict=True):
         if isinstance(front.steering, IndexAddressed):
             front.steering.adopt_order(order)
@@ -84,7 +86,9 @@ def take_over(
     # The record has those of some moment; a few seconds tell who is slow now.
     instance.balance.clear()
     kept = sum(1 for one in instance.living)
-    for text in said or [f"took over {kept} worker(s) of a supervisor that died"]:
+    said = said or [f"took over {kept} worker(s) of a supervisor that died"]
+    service.chronicle.note("take-over", said[0])
+    for text in said:
         service.say(text)
     follow(runner, record.settings)
     return runner
@@ -105,7 +109,7 @@ def follow(runner: Runner, before: Settings) -> None:
     if changed:
         service.say(f"the {' and '.join(changed).replace('_', ' ')} changed since: restarting")
         if instance.phase not in ENDING:
-            runner.orders.restart()
+            runner.orders.restart(by="settings that have changed")
     if instance.phase is Phase.STOPPING:
         runner.performer.refuse()
 
