@@ -31,11 +31,11 @@ def test_a_history_outlives_its_supervisors(netns: int, tmp_path: Path) -> None:
     """Who asked, how long each stage took, what failed and why; also after kill -9 and a stop."""
     broken = tmp_path / "broken"
     command = ("sh", "-c", f"[ -e {broken} ] && exit 7; exec {' '.join(SERVER)}")
-    with Instance(tmp_path, "--workers", "2", command=command) as one:
-        one.wait_serving(1, 2)
+    with Instance(tmp_path, "--workers", "1", command=command) as one:
+        one.wait_serving(1, 1)
         restart = [sys.executable, "-m", "segue", "restart", "--control", one.control]
         subprocess.run(restart, check=True, env=one.env, capture_output=True)
-        one.wait_serving(2, 2)
+        one.wait_serving(2, 1)
         broken.touch()
         assert subprocess.run(restart, check=False, env=one.env, capture_output=True).returncode
         assert "restart to generation 3 failed" in one.status()["failure"]
@@ -43,13 +43,13 @@ def test_a_history_outlives_its_supervisors(netns: int, tmp_path: Path) -> None:
         one.process.kill()
         one.process.wait()
         one.again()
-        one.wait_serving(2, 2)
+        one.wait_serving(2, 1)
         assert "restart to generation 3 failed" in one.status()["failure"]
         os.kill(one.workers("serving")[0]["pid"], signal.SIGKILL)
         wait_until(lambda: "while serving" in one.said(), "the supervisor to hear of its end")
-        one.wait_serving(2, 2)
-        one.ask("scale", workers=1)
         one.wait_serving(2, 1)
+        one.ask("scale", workers=2)
+        one.wait_serving(2, 2)
         one.process.send_signal(signal.SIGTERM)
         assert one.wait() == 0
         events = shown(one)

@@ -41,7 +41,8 @@ _PLAIN = {"crash": "red", "kill": "red", "stall": "yellow", "replacement": "yell
 def history(name: str, control: str, last: int, kinds: tuple[str, ...], *, as_json: bool) -> int:
     """Show what has happened to an instance, the latest last.
 
-    These are restarts, crashes, stalls and orders.  The supervisor need not run.  After a stop, give the name of the instance.
+    These are restarts, crashes, stalls and orders.  The supervisor need not run.  After a stop,
+    give the name of the instance.
     """
     paths = _paths(name, control)
     events = [one for one in read(paths) if not kinds or one.kind in kinds]

@@ -97,8 +97,10 @@ class Client:
 
 
 def _shown(pid: int) -> str:
-    """What a process was started with, made short."""
-    found = visible(" ".join(proc.command_line(pid)) or proc.command(pid))
+    """What a process was started with, made short: a script without its interpreter."""
+    name, line = proc.command(pid), proc.command_line(pid)
+    rest = next((line[at + 1 :] for at, one in enumerate(line) if proc.program(one) == name), ())
+    found = visible(" ".join((name, *rest)))
     return found if len(found) <= _SHOWN else f"{found[:_SHOWN]}..."
 
 

@@ -20,7 +20,7 @@ SERVED, FAILED, UNSEEN = "served", "failed", "not seen to its end"
 # Characters.  An event is one line of a file that is bounded, and its words may be a worker's.
 _LONGEST = 600
 _NUMBERS = (int, float)
-_WAITED = 0.05  # seconds; a restart that waited for less began at once
+_WAITED = 0.2  # seconds; a restart that waited for less began at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +129,7 @@ class Chronicle:
 
     def given_up(self, generation: int, why: str, result: str = FAILED) -> None:
         """The restart to this generation will not go on: the next look ends it so."""
-        self._told.setdefault(generation, (result, why))
+        self._told.setdefault(generation, (result, "" if result in why else why))
 
     def look(self, instance: Instance) -> None:
         """The instance has changed, or may have."""
