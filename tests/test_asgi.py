@@ -98,6 +98,9 @@ def told(
             said.append(peer)
             return "request"
 
+        def lasting(self, where: object) -> None:
+            said.append((where, "lasting"))
+
         def end(self, where: object, *, kept: bool) -> None:
             said.append((where, kept))
 
@@ -138,6 +141,25 @@ def test_a_peer_is_kept_once_its_answer_is_whole(monkeypatch: pytest.MonkeyPatch
     assert said == [("10.0.0.1", 1000), ("app",), ("returned",), ("request", True)]
     granian = {**SCOPE, "client": ("10.0.0.1", "1000")}
     assert told(monkeypatch, granian, [START, BODY]) == said
+
+
+EVENTS = {**START, "headers": [(b"Content-Type", b"text/event-stream; charset=utf-8")]}
+
+
+@pytest.mark.parametrize(
+    ("more", "answer"),
+    [
+        ({}, [EVENTS, BODY]),
+        ({}, [{**START, "status": 101}, BODY]),
+        ({"type": "websocket", "scheme": "ws"}, []),
+    ],
+)
+def test_what_has_no_end_of_its_own_is_told(
+    monkeypatch: pytest.MonkeyPatch, more: dict[str, Any], answer: list[Message]
+) -> None:
+    """A worker that drains waits for no such thing."""
+    said = told(monkeypatch, {**SCOPE, **more}, answer)
+    assert said[1:3] == [("request", "lasting"), ("app",)]
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,22 @@ def test_a_peer_is_busy_and_then_kept(shared: memoryview) -> None:
     assert said(shared, "10.0.0.1", 1001) is None
 
 
+def test_a_peer_whose_answer_has_no_end(shared: memoryview) -> None:
+    """Until it ends after all, or asks for something else besides."""
+    marks = Marks(shared)
+    marks.lasting(None)
+    events = marks.begin("10.0.0.1", 1000)
+    marks.lasting(events)
+    assert said(shared, "10.0.0.1", 1000) is Says.LASTING
+    other = marks.begin("10.0.0.1", 1000)
+    assert said(shared, "10.0.0.1", 1000) is Says.BUSY
+    marks.end(other, kept=True)
+    marks.end(events, kept=True)
+    assert said(shared, "10.0.0.1", 1000) is Says.KEPT
+    marks.lasting(events)
+    assert said(shared, "10.0.0.1", 1000) is Says.KEPT
+
+
 @pytest.mark.parametrize(("first", "second"), [(True, True), (True, False), (False, True)])
 def test_requests_of_one_peer_that_overlap(shared: memoryview, first: bool, second: bool) -> None:
     """It is busy until the last has ended, and kept only if all were answered whole."""

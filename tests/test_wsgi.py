@@ -130,6 +130,9 @@ def told(
             said.append(peer)
             return "request"
 
+        def lasting(self, where: object) -> None:
+            said.append((where, "lasting"))
+
         def end(self, where: object, *, kept: bool) -> None:
             said.append(kept)
 
@@ -229,6 +232,17 @@ def test_a_peer_is_kept_if_both_are_whole(
     given = {**environ, "wsgi.input": io.BytesIO(b"a\nbcd")}
     said = told(monkeypatch, given, application)
     assert [one for one in said if isinstance(one, bool)] == [kept]
+
+
+def test_events_have_no_end_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that drains does not wait for it."""
+
+    def events(_: dict[str, Any], start_response: wsgi.StartResponse) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "Text/Event-Stream")])
+        return [b"data: x\n\n"]
+
+    said = told(monkeypatch, {}, events)
+    assert said == [("10.0.0.1", 1000), ("request", "lasting"), "called", True]
 
 
 def test_an_answer_that_is_not_read_to_its_end_is_not_whole(

@@ -42,6 +42,7 @@ class Draining:
 
     def __init__(self, app: Application) -> None:
         self.app = app
+        marks()  # before the first request: a worker that drains without one is carried as well
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope.  Raises what the application raises."""
@@ -65,6 +66,9 @@ class Draining:
             await self.app(scope, receive, send)
             return
         exchange = _Exchange.of(scope)
+        where = told.begin(*peer)
+        if scope["type"] == "websocket":
+            told.lasting(where)
 
         async def watched_receive() -> Message:
             message = await receive()
@@ -72,10 +76,11 @@ class Draining:
             return message
 
         async def watched_send(message: Message) -> None:
+            if message["type"] == "http.response.start" and _lasts(message):
+                told.lasting(where)
             await send(message)
             exchange.sent(message)
 
-        where = told.begin(*peer)
         returned = False
         try:
             await self.app(scope, watched_receive, watched_send)
@@ -130,6 +135,12 @@ class _Exchange:
             self.answered = not message.get("more_trailers", False)
         elif kind == "http.response.pathsend":
             self.answered = not self.trailers
+
+
+def _lasts(start: Message) -> bool:
+    """Whether this begins an answer that has no end of its own."""
+    kind = bytes(_named(start.get("headers", ())).get(b"content-type", b""))
+    return start["status"] == 101 or kind.lower().startswith(b"text/event-stream")
 
 
 def _named(fields: Fields) -> dict[bytes, bytes]:

@@ -1,7 +1,8 @@
 """The page that a worker shares with its supervisor: its stage, and which peers are kept.
 
 A file.  The supervisor makes it and writes the stage.  The worker's middleware writes a *mark* for
-each peer: that its request is being answered, or that the last one was answered whole, and when.
+each peer: that its request is being answered, or that the last one was answered whole, and when;
+or that nobody knows when it ends.
 A mark is one word, so that no half of one is ever read; many processes and threads write without a
 lock between them.  Each writes only what is its own: the word's tag is of peer and process.
 
@@ -44,6 +45,7 @@ class Says(IntEnum):
 
     BUSY = 1  # a request is being answered
     KEPT = 2  # the last one was answered whole
+    LASTING = 3  # events are sent until somebody has had enough, or it is no HTTP any more
 
 
 class Place(NamedTuple):

@@ -76,6 +76,14 @@ class Marks:
             page.write(self._words, where, Says.BUSY, _now_ms())
         return where
 
+    def lasting(self, where: Place | None) -> None:
+        """What this peer's request has begun has no end of its own: a worker waits for none."""
+        if where is None:
+            return
+        with self._lock:
+            if where in self._open:
+                page.write(self._words, where, Says.LASTING, _now_ms())
+
     def end(self, where: Place | None, *, kept: bool) -> None:
         """It was answered; ``kept`` if the answer is whole and its connection waits for the next.
 

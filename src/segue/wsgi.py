@@ -55,6 +55,7 @@ class Draining:
 
     def __init__(self, app: Application) -> None:
         self.app = app
+        marks()  # before the first request: a worker that drains without one is carried as well
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request.  Raises what the application raises."""
@@ -169,8 +170,13 @@ class _Exchange:
 
     def started(self, status: str, headers: Fields) -> None:
         self._started = True
-        said = " ".join(value for name, value in headers if name.lower() == "connection")
-        self._stays &= not status.startswith("101") and "close" not in said.lower()
+        fields = [(name.lower(), value.lower()) for name, value in headers]
+        said = " ".join(value for name, value in fields if name == "connection")
+        kind = "".join(value for name, value in fields if name == "content-type")
+        upgraded = status.startswith("101")
+        self._stays &= not upgraded and "close" not in said
+        if upgraded or kind.startswith("text/event-stream"):
+            self._told.lasting(self._where)
 
     def over(self) -> None:
         """The server is through with the answer."""

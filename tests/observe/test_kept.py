@@ -24,6 +24,7 @@ SEEN = Connection(
         (KEPT, {}, None),
         (None, {}, Left.UNMARKED),
         (Mark(Says.BUSY, 500), {}, Left.BUSY),
+        (Mark(Says.LASTING, 500), {}, Left.LASTING),
         (Mark(Says.KEPT, 19), {"received_ms": 21, "sent_ms": 20}, Left.JUST_ANSWERED),
         (Mark(Says.KEPT, 20), {"received_ms": 21, "sent_ms": 20}, None),
         # The server writes a moment after the application, and the kernel counts in ticks.
@@ -55,6 +56,7 @@ def test_untouched_is_without_a_byte_either_way() -> None:
     [
         (None, Left.UNMARKED),
         (Mark(Says.BUSY, 1), Left.BUSY),
+        (Mark(Says.LASTING, 1), Left.LASTING),
         (Mark(Says.KEPT, 1), Left.JUST_ANSWERED),
     ],
 )

@@ -1,4 +1,7 @@
-"""An ASGI application whose answers come in pieces, with pauses of up to ``?S`` seconds."""
+"""An ASGI application whose answers come in pieces, with pauses of up to ``?S`` seconds.
+
+That to a POST pauses until the body of the request has come.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,9 @@ async def pausing(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     for left in reversed(range(PIECES)):
         await send({"type": "http.response.body", "body": word, "more_body": left > 0})
+        if scope["method"] == "POST" and left == PIECES - 1:
+            while (await receive()).get("more_body"):
+                pass
         await asyncio.sleep(random.random() * longest)
 
 

@@ -203,6 +203,45 @@ def test_a_next_supervisor_goes_on(netns: int, tmp_path: Path, way: str) -> None
         assert not [client.failed for client in clients if client.failed], one.said()
 
 
+def test_a_worker_that_has_served_nothing_yet(netns: int, tmp_path: Path) -> None:
+    """Its application has the middleware all the same, and its clients have connected."""
+    with Instance(tmp_path, "--carry", "app", command=SERVERS["uvicorn"]) as one:
+        one.wait_serving()
+        clients = [Client(random.Random(0)) for _ in range(5)]
+        assert one.ask("restart")["exit"] == 0, one.said()
+        one.wait_serving(2)
+        for client in clients:
+            client.ask()
+            client.connection.close()
+        assert one.status()["carried"] == 5
+
+
+def test_an_answer_that_pauses_for_longer_than_the_grace(netns: int, tmp_path: Path) -> None:
+    """Its worker is not told to stop: it would close the connection without a word of that."""
+    command = (*UVICORN, "tests.supervisor.pausing_app:app")
+    flags = ("--carry", "app", "--idle-grace", "0.05")
+    with Instance(tmp_path, *flags, command=command) as one:
+        one.wait_serving()
+        client, reader = Client(random.Random(0)), ResponseReader()
+        length = (("Content-Length", "1"),)
+        head = http(ADDRESS, "/", method="POST", keep_alive=True, fields=length).request
+        client.connection.sendall(head)
+        reader.feed(client.connection.recv(4096))
+        assert one.ask("restart", until="serving")["exit"] == 0, one.said()
+        before = one.workers("draining")[0]["pid"]
+        with kept(1, "/?0.01") as others:
+            wait_until(lambda: others[0].answers > 3, "more is answered")
+            assert [one["pid"] for one in one.workers("draining")] == [before], one.said()
+            client.connection.sendall(b"x")
+            while not reader.complete:
+                reader.feed(client.connection.recv(4096))
+            one.wait_serving(2)
+        client.ask()
+        client.connection.close()
+        assert not others[0].failed
+        assert client.pids != [str(before)]
+
+
 def test_an_answer_that_pauses_is_whole(netns: int, tmp_path: Path) -> None:
     """Between any two of its pieces it looks finished to the kernel."""
     command = (*UVICORN, "tests.supervisor.pausing_app:app")

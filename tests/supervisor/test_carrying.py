@@ -59,6 +59,15 @@ def test_what_will_be_carried_soon_is_waited_for() -> None:
     assert steps(restarted(), replace(late, progress=11.0), 12.05) == []
 
 
+def test_an_answer_that_pauses_is_waited_for() -> None:
+    """By what its application says; the kernel takes it for whole."""
+    its = replace(LOOKED, looked=30.0, due=30.5, answered=1)
+    assert steps(restarted(), its, 30.0, Load(idle=1)) == []
+    limit = Stop(1, "the drain limit of 30 s passed")
+    late = replace(its, looked=40.0, due=40.5)
+    assert steps(restarted(), late, 40.0, Load(idle=1)) == [limit]
+
+
 def test_a_look_is_made_when_it_is_due() -> None:
     """Also while the worker is in use."""
     busy = Load(busy=1)

@@ -24,6 +24,7 @@ class Left(Enum):
 
     UNMARKED = "the application has said nothing of it"
     BUSY = "its request is being answered"
+    LASTING = "it gets events until one side ends it, or speaks another protocol"
     JUST_ANSWERED = "its answer has only just ended"
     SENT_SINCE = "something was sent that is no answer of the application"
     CAME_SINCE = "a request has come that the application has not seen"
@@ -70,6 +71,8 @@ def left(seen: Connection, mark: Mark | None) -> Left | None:
         return None
     if mark is None:
         return Left.UNMARKED
+    if mark.says is Says.LASTING:
+        return Left.LASTING
     if mark.says is not Says.KEPT:
         return Left.BUSY
     if mark.age_ms < SETTLED_MS:
@@ -96,8 +99,11 @@ def looks_kept(seen: Connection, grace: float) -> Left | Refusal | None:
     return Refusal.RECENT if idle < grace * 1000 else None
 
 
+_NOW = {Says.BUSY: Left.BUSY, Says.KEPT: Left.JUST_ANSWERED, Says.LASTING: Left.LASTING}
+
+
 def changed(mark: Mark | None) -> Left:
     """Why a connection is left alone of which the mark is another by now."""
     if mark is None:
         return Left.UNMARKED
-    return Left.JUST_ANSWERED if mark.says is Says.KEPT else Left.BUSY
+    return _NOW[mark.says]

@@ -27,6 +27,7 @@ class Carries:
     progress: float = 0.0  # when the last connection was carried
     soon: int = 0  # connections that may be carried soon
     staying: int = 0  # those that will not be, or hardly
+    answered: int = 0  # connections with an answer that their application is giving now
     told: bool = False  # the worker tells them to go with their next answer
 
 
@@ -50,11 +51,16 @@ def looks(
 
 
 def waits(instance: Instance, worker: Worker, carries: Mapping[int, Carries], now: float) -> bool:
-    """It is not told to stop yet, although it is quiet: connections of it may still be carried."""
+    """It is not told to stop yet, although it is quiet: connections of it may still be carried.
+
+    So may one whose answer pauses, once that is whole.  If its worker were told to stop, it would
+    close it then without having said so, and its client might have asked again.
+    """
     its = carries.get(worker.id)
     if its is None or worker not in _draining(instance):
         return False
-    return _old(its, now) or (its.soon > 0 and now < _since(worker, its) + _PATIENCE)
+    soon = its.soon > 0 and now < _since(worker, its) + _PATIENCE
+    return _old(its, now) or its.answered > 0 or soon
 
 
 def unseen(instance: Instance, worker: Worker, carries: Mapping[int, Carries]) -> bool:

@@ -121,6 +121,7 @@ class _Left:
     reasons: Counter[Why] = field(default_factory=Counter)
     soon: int = 0  # what will pass
     staying: int = 0  # what will not pass, or hardly
+    answered: int = 0  # what has an answer that somebody works on, by its mark
     late: int = 0  # there was no time for these
 
     def add(self, why: Why, cookie: int, mark: Mark | None, asked: int) -> None:
@@ -129,7 +130,8 @@ class _Left:
         if why in kept.FOR_GOOD:
             self.staying += 1
             return
-        self.soon += why is not Left.BUSY
+        self.answered += mark is not None and why is Left.BUSY
+        self.soon += why not in {Left.BUSY, Left.LASTING}
         if mark is not None and why in {Left.BUSY, Left.JUST_ANSWERED}:
             when, (before, count) = asked - mark.age_ms, self.requests.get(cookie, (0, 0))
             count += when != before
@@ -290,6 +292,7 @@ class Carrying:
                 progress=ended if progress else its.progress,
                 soon=left.soon + left.late,
                 staying=left.staying,
+                answered=left.answered,
             )
 
     def _front(self, process: Process, front: Front, account: Account, left: _Left) -> None:

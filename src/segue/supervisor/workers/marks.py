@@ -7,8 +7,11 @@ from collections.abc import Collection
 from typing import Self
 
 from segue import page
-from segue.page import Mark
+from segue.page import Mark, Says
 from segue.supervisor.workers.processes import Process
+
+# What counts, where processes that share a connection say different things of its peer.
+_FIRST = (Says.BUSY, Says.LASTING, Says.KEPT)
 
 
 class Marks:
@@ -24,7 +27,7 @@ class Marks:
         self._key = page.key_of(header)
 
     def of(self, who: bytes, pids: Collection[int], now: int) -> Mark | None:
-        """What these processes say of a peer (``page.peer``); busy if one of them says so.
+        """What these processes say of a peer (``page.peer``); kept if none says otherwise.
 
         ``now`` is in ms of CLOCK_MONOTONIC: the mark has its age then.
         """
@@ -36,7 +39,7 @@ class Marks:
             bucket = os.pread(self._file, page.BUCKET_BYTES, where.start)
             if (mark := page.said(bucket, where, now)) is not None:
                 found.append(mark)
-        return min(found, key=lambda mark: mark.says, default=None)
+        return min(found, key=lambda mark: _FIRST.index(mark.says), default=None)
 
     def __enter__(self) -> Self:
         return self
