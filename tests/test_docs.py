@@ -25,6 +25,7 @@ TOP = {
     "SECURITY.md",
     "bench",
     "changes",
+    "deploy",
     "docs",
     "examples",
     "pyproject.toml",

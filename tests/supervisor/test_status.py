@@ -41,6 +41,7 @@ STATUS = Status(
     reasons=("Linux 6.1",), policy="p.py", object="o.o", command=("server", "--port"), moved=4,
     settings_changed="segue.toml has changed", queued="until 2 serves",
     outage="no worker has served for 70 s", failure="the restart failed", progress="step 2 of 4",
+    events={"crash": 2},
     cut=5, unread=6, notifications_dropped=7, rescue=0.05, rescued=8, balance="queue",
     carry="app", carry_reason="r", carried=30, carried_unread=2, carry_lost=1,
     left_alone={"its request is being answered": 3},

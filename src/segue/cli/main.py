@@ -39,6 +39,7 @@ COMMANDS = (
     "policy",
     "status",
     "history",
+    "metrics",
     "doctor",
     "audit",
     "adopt",

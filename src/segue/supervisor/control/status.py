@@ -96,6 +96,7 @@ class Status:
     queued: str = ""  # what a restart waits for, as "until ..."; "" if none waits
     # For how long no worker has served, or how many are missing, and why; "" for neither.
     outage: str = ""
+    events: dict[str, int] = field(default_factory=dict)  # what history shows, by kind and result
     failure: str = ""  # the last restart that failed, unless one has served since
     progress: str = ""  # of a restart in steps; "" if none is under way
     moved: int = 0  # connections, by closing and cycling listeners

@@ -7,6 +7,7 @@ noted when it happens.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
@@ -109,6 +110,7 @@ class Chronicle:
         self._open: dict[int, _Open] = {}
         self._told: dict[int, tuple[str, str]] = {}  # results and reasons, before they are seen
         self._noted = 0
+        self.totals: Counter[str] = Counter()  # of what is over: "crash", or "restart served"
         self.failure: Event | None = None  # the last one that no success has followed
 
     def note(self, kind: str, what: str, **more: Any) -> None:
@@ -183,6 +185,8 @@ class Chronicle:
 
     def _write(self, event: Event) -> None:
         event = replace(event, why=_short(event.why), by=_short(event.by), what=_short(event.what))
+        if event.result or event.kind != RESTART:
+            self.totals[f"{event.kind} {event.result}".rstrip()] += 1
         self._remember(event)
         self._record(event)
 

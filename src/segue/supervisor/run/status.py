@@ -100,6 +100,7 @@ def report(service: Service, checks: Checks) -> Status:
         settings_changed=service.source.changed(),
         queued=awaited(instance) if instance.queued is not None else "",
         outage=service.outage.sentence(now),
+        events=dict(service.chronicle.totals),
         failure=_failure(service),
         progress=progress(instance) or mixture(instance),
         moved=service.moved,

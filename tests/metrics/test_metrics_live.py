@@ -1,0 +1,64 @@
+"""``segue metrics`` beside a real instance."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from tests.supervisor.instance import ADDRESS, PATIENCE, Instance, wait_until
+
+pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
+
+
+def scraped() -> dict[str, float]:
+    """Every sample by name and labels, {} while nobody answers."""
+    try:
+        with urllib.request.urlopen("http://127.0.0.1:9464/metrics", timeout=PATIENCE) as answer:
+            text = answer.read().decode()
+    except OSError:
+        return {}
+    return {
+        " ".join((sample.name, *sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_metrics_follow_an_instance_over_a_restart_and_its_death(
+    netns: int, tmp_path: Path
+) -> None:
+    """Decisions are counted on over a restart; a supervisor that is killed is down."""
+    with Instance(tmp_path, "--workers", "2") as one:
+        one.wait_serving(1, 2)
+        command = [sys.executable, "-m", "segue", "metrics", "--control", one.control]
+        exporter = subprocess.Popen([*command, "127.0.0.1:9464"])
+        try:
+            wait_until(scraped, "the exporter answers")
+            before = scraped()
+            assert before["segue_up"] == 1
+            assert before["segue_workers 1 serving"] == 2
+            assert before["segue_worker_share_ratio 1 1"] == 0.5
+            for _ in range(10):
+                with urllib.request.urlopen(f"http://{ADDRESS}/", timeout=PATIENCE):
+                    pass
+            new = f"segue_selections_total {ADDRESS} new"
+            assert scraped()[new] == before[new] + 10
+            one.ask("restart", wait=True)
+            one.wait_serving(2, 2)
+            after = scraped()
+            assert after[new] >= before[new] + 10
+            assert after["segue_events_total restart served"] == 1
+            assert after["segue_workers 2 serving"] == 2
+            one.process.kill()
+            one.process.wait()
+            assert scraped() == {"segue_up": 0}
+        finally:
+            exporter.terminate()
+            assert exporter.wait(PATIENCE) == 0
+        once = subprocess.run([*command, "--once"], check=False, capture_output=True, text=True)
+        assert once.returncode == 1
+        assert "segue_up 0.0" in once.stdout
