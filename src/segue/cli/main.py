@@ -45,6 +45,7 @@ COMMANDS = (
     "adopt",
     "probe",
     "lab",
+    "completion",
 )
 
 # The last lines of the verifier's log name the refused instruction and the path to it, and end with

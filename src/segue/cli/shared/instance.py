@@ -9,10 +9,15 @@ import click
 
 from segue.cli.shared.telling import tell
 from segue.supervisor.control.client import ask, find
-from segue.supervisor.control.instances import Running
+from segue.supervisor.control.instances import Running, instances
 from segue.supervisor.control.requests import Request
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001  click's signature
+    """The instances that run, for a shell that completes."""
+    return sorted({one.name for one in instances() if one.name.startswith(incomplete)})
 
 
 def instance_options(command: Command) -> Command:
@@ -21,6 +26,7 @@ def instance_options(command: Command) -> Command:
         "--name",
         default="",
         envvar="SEGUE_NAME",
+        shell_complete=_names,
         help="The name of the instance.  [default: the only one that runs]",
     )
     at = click.option(
