@@ -52,9 +52,10 @@ class Amount:
 
 @dataclass(slots=True)
 class _Pauses:
-    """How long owners were stopped, from the call that stops them."""
+    """How long owners were stopped, from the call that stops them, and once all stood still."""
 
     seconds: list[float] = field(default_factory=list)
+    still: list[float] = field(default_factory=list)
 
     @contextlib.contextmanager
     def timed(self) -> Iterator[None]:
@@ -66,9 +67,12 @@ class _Pauses:
             begun = time.monotonic()
             try:
                 with plain(pids) as all_stopped:
+                    stood = time.monotonic()
                     yield all_stopped
             finally:
-                self.seconds.append(time.monotonic() - begun)
+                ended = time.monotonic()
+                self.seconds.append(ended - begun)
+                self.still.append(ended - stood)
 
         setattr(ptrace, "stopped", stopped)  # noqa: B010 - mypy knows it as a function
         try:
@@ -125,6 +129,7 @@ def _carried(amount: Amount, together: int) -> Sample:
             "per_s": amount.connections / took,
             "pause_ms": max(pauses.seconds) * 1000,
             "median_ms": statistics.median(pauses.seconds) * 1000,
+            "still_ms": max(pauses.still) * 1000,
             "packets": float(after.sent - before.sent),
         }
         return Sample(measures, {})
@@ -195,7 +200,8 @@ def notes(_: Sequence[Row]) -> list[str]:
     return [
         (
             "The owner's pause is from the call that stops it until it goes on, the longest of all"
-            " batches and their median. Packets to clients are all that the server's host sent in"
+            " batches and their median. It may have to wait for a processor before it stops; its"
+            " standstill is from then on. Packets to clients are all that the server's host sent in"
             " that time."
         ),
     ]
@@ -213,6 +219,7 @@ CASE = Case(
         Column("per_s", "carries a second", digits=0),
         Column("pause_ms", "longest pause ms"),
         Column("median_ms", "median pause ms"),
+        Column("still_ms", "longest standstill ms"),
         Column("packets", "packets to clients", "sum", 0),
     ),
     notes,

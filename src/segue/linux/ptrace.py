@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator
 _SEIZE, _INTERRUPT = 0x4206, 0x4207
 _WALL = 0x40000000  # threads too, of which we are not the parent
 _LIMIT_SECONDS = 0.1
-_LOOK_SECONDS = 0.0001
+_LOOK_SECONDS = 0.00002
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.restype = ctypes.c_long
