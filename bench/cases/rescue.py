@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import sys
@@ -20,6 +21,8 @@ from bench.rounds import seen, take_turns
 from bench.systems import LOCAL, System, overlapping
 from bench.table import LOAD, Column, Row
 from segue.linux import proc
+
+_OWN = re.compile(r"(\S+ )?segue: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +208,12 @@ def measure(
 def _harmed(victim: int, said: Sequence[str]) -> int:
     """1 for a victim that is gone, and what the workers, who keep no access log, have printed."""
     gone = proc.start_time(victim) is None
-    return gone + sum(not line.startswith("segue:") for line in said)
+    return gone + len(printed(said))
+
+
+def printed(said: Sequence[str]) -> list[str]:
+    """The lines that are not the supervisor's own, which has the time before its name."""
+    return [line for line in said if not _OWN.match(line)]
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
