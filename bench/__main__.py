@@ -123,7 +123,7 @@ def _run_all(cases: Sequence[Case], options: Sequence[str]) -> int:
         _write_page()
     found = claims(reports)
     _show("Claims", HEADINGS, [one.cells for one in found])
-    wrong = sum(bool(one.wrong) for one in found)
+    wrong = sum(one.wrong for one in found)
     print(f"{len(cases)} cases in {(time.monotonic() - begun) / 60:.1f} minutes")
     print(f"{wrong} of {len(found)} not as they should be" if wrong else "all as they should be")
     return min(wrong, 1)

@@ -66,6 +66,7 @@ class Tally:
         self._samples: dict[str, list[Sample]] = {}
         self._about: dict[str, tuple[str, bool]] = {}
         self._why: dict[str, str] = {}
+        self._absent: set[str] = set()
 
     def expect(self, system: str, *, command: str = "", claims_none: bool = False) -> None:
         """There will be such a row; rows stand in this order."""
@@ -79,6 +80,9 @@ class Tally:
     def failed(self, system: str, error: BaseException) -> None:
         """A repetition could not be; the first reason stays."""
         text = " ".join(str(error).split())
+        if isinstance(error, FileNotFoundError) and "/" not in str(error.filename or "/"):
+            text = f"{error.filename} is not installed"
+            self._absent.add(system)
         self._why.setdefault(system, f"{text[:300]}" or type(error).__name__)
 
     def rows(self) -> list[Row]:
@@ -93,7 +97,6 @@ class Tally:
                     measures.setdefault(name, []).append(round(value, 4))
                 for kind, count in sample.kinds.items():
                     kinds[kind] = kinds.get(kind, 0) + count
-            found.append(
-                Row(system, command, measures, kinds, claims_none, self._why.get(system, ""))
-            )
+            why, absent = self._why.get(system, ""), system in self._absent
+            found.append(Row(system, command, measures, kinds, claims_none, why, absent))
         return found

@@ -12,18 +12,22 @@ HEADINGS = ("case", "claims to lose none", "attempts", "lost", "")
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One row that claims it, or a case that could not run at all; ``wrong`` says what is amiss."""
+    """One row that claims it, or a case that could not run at all.
+
+    ``said`` is why it has not shown it.  ``wrong``: for another reason than a missing program.
+    """
 
     case: str
     system: str
     attempts: int = 0
     lost: int = 0
-    wrong: str = ""
+    said: str = ""
+    wrong: bool = False
 
     @property
     def cells(self) -> list[str]:
         """For a table under HEADINGS."""
-        return [self.case, self.system, f"{self.attempts:,}", f"{self.lost:,}", self.wrong or "ok"]
+        return [self.case, self.system, f"{self.attempts:,}", f"{self.lost:,}", self.said or "ok"]
 
 
 def claims(reports: Iterable[Report]) -> list[Claim]:
@@ -31,17 +35,18 @@ def claims(reports: Iterable[Report]) -> list[Claim]:
     found = []
     for report in reports:
         if report.why:
-            found.append(Claim(report.case, "-", wrong=f"could not run: {report.why}"))
+            found.append(Claim(report.case, "-", said=f"could not run: {report.why}", wrong=True))
         for row in report.rows:
             if not row.claims_none:
                 continue
-            wrong = ""
+            said = ""
             if row.broken_claim:
-                wrong = "lost some"
+                said = "lost some"
             elif not row.repetitions:
-                wrong = f"could not run: {row.why}"
+                said = f"could not run: {row.why}"
             elif row.why:
-                wrong = f"not as it should be: {row.why}"
+                said = f"not as it should be: {row.why}"
             attempts = round(sum(row.measures.get("attempts", [])))
-            found.append(Claim(report.case, row.system, attempts, row.lost, wrong))
+            wrong = row.broken_claim or (bool(said) and not row.absent)
+            found.append(Claim(report.case, row.system, attempts, row.lost, said, wrong))
     return found

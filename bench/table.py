@@ -52,8 +52,9 @@ class Row:
     """One system.
 
     ``kinds`` are its losses of all repetitions by fate.  ``why`` says what kept it, or some of its
-    repetitions, from running.  ``claims_none`` marks a system whose maker says that it loses none,
-    but for what a killed worker had accepted, where that was counted (the measure ``accepted``).
+    repetitions, from running; ``absent``: a program that is not installed.  ``claims_none`` marks
+    a system whose maker says that it loses none, but for what a killed worker had accepted, where
+    that was counted (the measure ``accepted``).
     """
 
     system: str
@@ -62,6 +63,7 @@ class Row:
     kinds: dict[str, int] = field(default_factory=dict)
     claims_none: bool = False
     why: str = ""
+    absent: bool = False
 
     @property
     def repetitions(self) -> int:

@@ -2,8 +2,8 @@
 
 They are Python's http.client, which sends a request on a kept connection without a look at whether
 its server has closed it, and does not send it again: as many client libraries do.  Each thinks up
-to so many seconds, at random, before each request.  When standard input closes, one line of JSON
-says what became of the requests.
+to so many seconds, at random, before each request.  A first line says that each has asked once.
+When standard input closes, one line of JSON says what became of the requests.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import json
 import random
+import select
 import subprocess
 import sys
 import threading
@@ -23,6 +24,8 @@ from bench.harness import ROOT
 
 _LIMIT_SECONDS = 10.0
 _ENDS_SECONDS = 30.0
+_BEGINS_SECONDS = 60.0
+_BEGUN = "begun\n"
 
 
 @dataclass(slots=True)
@@ -54,7 +57,7 @@ class _Client(threading.Thread):
         super().__init__(daemon=True)
         self._connection = http.client.HTTPConnection(host, port, timeout=_LIMIT_SECONDS)
         self._think, self._chance = think, random.Random(number)
-        self.over = threading.Event()
+        self.begun, self.over = threading.Event(), threading.Event()
         self.found = Thoughts()
 
     def run(self) -> None:
@@ -75,6 +78,8 @@ class _Client(threading.Thread):
                 connection.close()
                 self.found.lost[type(error).__name__] += 1
                 continue
+            finally:
+                self.begun.set()
             self.found.latencies_ms.append((time.monotonic() - begun) * 1000)
         connection.close()
         self.found.reconnected = max(0, made - 1)
@@ -110,6 +115,12 @@ class Thinking:
         self._process.wait()
 
     def __enter__(self) -> Self:
+        """Each client has asked once.  Raises TimeoutError when they do not begin."""
+        told = self._process.stdout
+        assert told
+        if not select.select([told], [], [], _BEGINS_SECONDS)[0] or told.readline() != _BEGUN:
+            self.close()
+            raise TimeoutError(f"the clients did not begin within {_BEGINS_SECONDS:g} s")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -122,6 +133,9 @@ def main() -> None:
     threads = [_Client(host, int(port), float(think), n) for n in range(int(clients))]
     for one in threads:
         one.start()
+    for one in threads:
+        one.begun.wait()
+    print(_BEGUN, end="", flush=True)
     sys.stdin.read()
     for one in threads:
         one.over.set()

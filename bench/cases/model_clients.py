@@ -71,7 +71,7 @@ def _download(size: int) -> float:
 
 
 def _curl(size: int) -> dict[str, float]:
-    return {"requests": 1, "lost": 0, "bytes": size / _download(size) / 1e6}
+    return {"attempts": 1, "lost": 0, "bytes": size / _download(size) / 1e6}
 
 
 def _between(model: Model, size: int, times: int) -> dict[str, float]:
@@ -81,7 +81,7 @@ def _between(model: Model, size: int, times: int) -> dict[str, float]:
         took += _download(size)
         model.restart()
     took += _download(size)
-    return {"requests": times + 1, "lost": 0, "bytes": (times + 1) * size / took / 1e6}
+    return {"attempts": times + 1, "lost": 0, "bytes": (times + 1) * size / took / 1e6}
 
 
 def _browse() -> dict[str, float]:
@@ -96,7 +96,7 @@ def _browse() -> dict[str, float]:
         )  # fmt: skip
     if "<title>1000000 more</title>" not in done.stdout:
         raise RuntimeError(f"chromium ended with {done.returncode} and showed {done.stdout[:200]}")
-    return {"requests": 2, "lost": 0}
+    return {"attempts": 2, "lost": 0}
 
 
 def _wrk(connections: int, seconds: float, *more: str) -> dict[str, float]:
@@ -118,7 +118,7 @@ def wrk(argv: list[str], seconds: float) -> dict[str, float]:
     slowest = re.search(r"99%\s+([\d.]+)(us|ms|s)\b", done.stdout)
     lost = sum(map(int, errors.groups())) if errors else 0
     found = {
-        "requests": float(requests[1]),
+        "attempts": float(requests[1]),
         "rate": int(requests[1]) / float(requests[2]),
         "lost": lost + (int(refused[1]) if refused else 0),
     }
@@ -135,7 +135,7 @@ CASE = Case(
     " packet, so it is in the model's share of a core.",
     measure,
     (
-        Column("requests", "requests", "sum", 0),
+        Column("attempts", "requests", "sum", 0),
         Column("rate", "requests/s", digits=0),
         Column("bytes", "MB/s"),
         Column("lost", "lost", digits=0),

@@ -67,6 +67,17 @@ def test_a_tally_makes_rows_in_the_order_in_which_they_were_expected() -> None:
     ]
 
 
+def test_a_program_that_is_not_installed_is_said_and_told_from_a_failure() -> None:
+    """A file of another kind that is not there is a failure."""
+    tally = Tally()
+    for name, file in (("absent", "wrk"), ("failed", "/run/x")):
+        tally.expect(name)
+        tally.failed(name, FileNotFoundError(2, "No such file", file))
+    absent, failed = tally.rows()
+    assert (absent.why, absent.absent) == ("wrk is not installed", True)
+    assert (failed.why, failed.absent) == ("[Errno 2] No such file: '/run/x'", False)
+
+
 def test_every_case_has_a_name_of_its_own() -> None:
     """It is what the runner is asked for, and the name of the file."""
     assert len({case.name for case in CASES}) == len({case.title for case in CASES}) == len(CASES)

@@ -19,15 +19,19 @@ def report(*rows: Row, why: str = "") -> Report:
         (Row("ours", measures=KEPT, claims_none=True), Claim("one", "ours", 30)),
         (
             Row("ours", measures={"attempts": [9], "lost": [2]}, claims_none=True),
-            Claim("one", "ours", 9, 2, "lost some"),
+            Claim("one", "ours", 9, 2, "lost some", wrong=True),
         ),
         (
             Row("ours", claims_none=True, why="it ended"),
-            Claim("one", "ours", wrong="could not run: it ended"),
+            Claim("one", "ours", said="could not run: it ended", wrong=True),
         ),
         (
             Row("ours", measures=KEPT, claims_none=True, why="the log does not say it"),
-            Claim("one", "ours", 30, wrong="not as it should be: the log does not say it"),
+            Claim("one", "ours", 30, 0, "not as it should be: the log does not say it", wrong=True),
+        ),
+        (
+            Row("ours", claims_none=True, why="wrk is not installed", absent=True),
+            Claim("one", "ours", said="could not run: wrk is not installed"),
         ),
     ],
 )
@@ -44,5 +48,5 @@ def test_a_row_that_claims_nothing_is_left_out() -> None:
 def test_a_case_that_could_not_run_is_amiss() -> None:
     """Though nobody knows which rows it would have had."""
     found = claims([report(why="TimeoutError: x")])
-    assert found == [Claim("one", "-", wrong="could not run: TimeoutError: x")]
+    assert found == [Claim("one", "-", said="could not run: TimeoutError: x", wrong=True)]
     assert found[0].cells == ["one", "-", "0", "0", "could not run: TimeoutError: x"]
