@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from bench.case import Case, Sample
 from bench.harness import Server, steady
@@ -19,6 +20,8 @@ from bench.table import Column, Row
 from bench.thinking import Thinking
 from bench.ways import Restartable
 
+_CHANGING = re.compile(r"segue-bench-\w+|0x[0-9a-f]+|\d+")
+_OURS = " segue: "
 _COMPLAINS = re.compile(r"(?i)error|exception|traceback|alert|warn|crit|emerg|fatal|fail")
 COLUMNS = (
     Column("attempts", "requests", "sum", 0),
@@ -30,6 +33,7 @@ COLUMNS = (
     Column("restart_s", "s a restart", digits=2),
     Column("complaints", "complaints in the log", "sum", 0),
 )
+MORE_COLUMNS = (*COLUMNS, Column("new_lines", "lines only with a carry", "sum", 0))
 
 
 def restarted(server: Restartable, number: int, clients: int, think: float, pause: float) -> Sample:
@@ -61,6 +65,36 @@ def _complaints(server: Restartable) -> int:
     if not isinstance(server, Server):
         return 0
     return sum(bool(_COMPLAINS.search(line)) for line in server.log().splitlines())
+
+
+def lines(server: Restartable) -> frozenset[str]:
+    """The kinds of lines that the server itself has printed: with every number alike."""
+    if not isinstance(server, Server):
+        return frozenset()
+    theirs = [line for line in server.log().splitlines() if _OURS not in line]
+    return frozenset(_CHANGING.sub("#", line.strip()) for line in theirs)
+
+
+def compared(rows: Sequence[Row], said: Mapping[str, frozenset[str]]) -> list[Row]:
+    """The rows with a carry get the number of kinds of lines that the server has only there.
+
+    ``said`` has the lines of each row, by its command.  The lines are printed.
+    """
+    plain: dict[str, frozenset[str]] = {}
+    for row in rows:
+        if not row.claims_none:
+            kind = row.system.partition(",")[0]
+            plain[kind] = plain.get(kind, frozenset()) | said.get(row.command, frozenset())
+    found = []
+    for row in rows:
+        if not row.claims_none or row.command not in said:
+            found.append(row)
+            continue
+        new = said[row.command] - plain.get(row.system.partition(",")[0], frozenset())
+        for line in sorted(new):
+            print(f"only in {row.system}: {line}", flush=True)
+        found.append(replace(row, measures={**row.measures, "new_lines": [float(len(new))]}))
+    return found
 
 
 def today() -> list[System]:
@@ -101,11 +135,15 @@ def servers(
     pause: float = 0.3, only: str = "",
 ) -> list[Row]:  # fmt: skip
     """``only`` names some of the kinds, with commas between."""
-    return alternate(
-        keepers([name for name in only.split(",") if name]),
-        repetitions,
-        lambda server: restarted(server, restart, clients, think, pause),
-    )
+    said: dict[str, frozenset[str]] = {}
+
+    def measure(server: Restartable) -> Sample:
+        sample = restarted(server, restart, clients, think, pause)
+        said[server.shown] = said.get(server.shown, frozenset()) | lines(server)
+        return sample
+
+    kinds = keepers([name for name in only.split(",") if name])
+    return compared(alternate(kinds, repetitions, measure), said)
 
 
 def notes(_: Sequence[Row]) -> list[str]:
@@ -119,6 +157,17 @@ def notes(_: Sequence[Row]) -> list[str]:
         (
             "Complaints are lines of the server's and Segue's log with a word such as error, alert"
             " or Traceback, from the first restart on."
+        ),
+    ]
+
+
+def more_notes(rows: Sequence[Row]) -> list[str]:
+    """And that of the last column."""
+    return [
+        *notes(rows),
+        (
+            "Lines only with a carry are kinds of lines, all numbers alike, which the server has"
+            " printed in no row without one."
         ),
     ]
 
@@ -139,7 +188,7 @@ SERVERS = Case(
     "50 clients of Python's http.client that keep their connection and think up to 0.4 s before a"
     " request; ten restarts.",
     servers,
-    COLUMNS,
-    notes,
+    MORE_COLUMNS,
+    more_notes,
     quick={"restart": 2},
 )
