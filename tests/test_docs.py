@@ -98,6 +98,13 @@ def facts() -> dict[str, list[str]]:
     }
 
 
+def test_the_differences_are_told_as_the_model_tells_them() -> None:
+    """Their table is that of the code, which ``segue lab explain`` prints."""
+    text = (ROOT / "docs" / "MODEL.md").read_text()
+    for one in Difference:
+        assert f"| `{one.name}` | {one.series} | {one.linux} |" in text
+
+
 def test_every_fact_that_is_cited_is_written_down() -> None:
     """By its short name, in code, tests and documents."""
     cited: dict[str, str] = {}

@@ -17,6 +17,7 @@ from scapy.utils import rdpcap
 from segue.cli.main import main
 from segue.errors import KernelError
 from segue.lab.stories import STORIES
+from segue.lab.verbs import SHAPES
 
 LIMIT = 30.0
 SERVE = [sys.executable, "-m", "segue", "lab", "serve"]
@@ -119,25 +120,78 @@ def test_an_unknown_story_is_refused(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.root
 @pytest.mark.kernel("6.18")
 def test_a_story_is_explained(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """What both saw, side by side, also as a picture."""
-    picture = tmp_path / "story.svg"
+    """What the model did, that Linux did the same; also as a picture and as a page."""
+    picture, page = tmp_path / "story.svg", tmp_path / "story.html"
     story = "a handshake migrates at its final ACK"
-    assert main(["lab", "explain", story, "--svg", str(picture)]) == 0
+    wanted = ["--svg", str(picture), "--html", str(page)]
+    assert main(["lab", "explain", story, *wanted]) == 0
     out = capsys.readouterr().out
-    assert out.count("counted {'TCPMigrateReqSuccess': 1}") == 2
-    assert out.count("SYN ACK") == picture.read_text().count("SYN ACK") == 2
+    assert "tells all of it alike" in " ".join(out.split())
+    assert "+1 TCPMigrateReqSuccess" in out
+    for made in (picture, page):
+        assert "moves from A to B" in made.read_text()
+
+
+@pytest.mark.root
+@pytest.mark.kernel("6.18")
+def test_the_series_is_told_beside_linux(capsys: pytest.CaptureFixture[str]) -> None:
+    """It counts nothing, which is marked, and is no failure."""
+    story = "a handshake migrates at its final ACK"
+    assert main(["lab", "explain", story, "--profile", "series"]) == 0
+    out = capsys.readouterr().out
+    assert "profile series" in out
+    assert "≠ Linux" in out
+
+
+@pytest.mark.root
+@pytest.mark.kernel("6.18")
+def test_a_story_of_ones_own_is_explained(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """From a file, with what it says of itself."""
+    own = tmp_path / "own.txt"
+    own.write_text("# Nobody is there.\nlisten A\nsyn c\nclose A\nack c\n")
+    assert main(["lab", "explain", "--file", str(own)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("own.txt\nNobody is there.\n")
+    assert "[NEW_SYN_RECV] goes nowhere and is lost" in " ".join(out.split())
+
+
+def test_a_story_that_cannot_be_told_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """With its file and line; a missing file, one that is no text, and two stories at once."""
+    own = tmp_path / "own.txt"
+    own.write_text("listen A\ndance A\n")
+    assert main(["lab", "explain", "--file", str(own)]) == 2
+    assert f"{own}: line 2: no story has the verb 'dance'" in capsys.readouterr().err
+    own.write_bytes(b"\xff\xfe")
+    assert main(["lab", "explain", "--file", str(own)]) == 2
+    assert "is no text in UTF-8" in capsys.readouterr().err
+    assert main(["lab", "explain", "--file", str(tmp_path / "none")]) == 1
+    assert f"reading {tmp_path / 'none'}" in capsys.readouterr().err
+    assert main(["lab", "explain", "both ends close at once", "--file", str(own)]) == 2
+    assert "at once: leave one of them out" in capsys.readouterr().err
+
+
+def test_the_verbs_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each with what it takes and means."""
+    assert main(["lab", "explain", "--verbs"]) == 0
+    out = capsys.readouterr().out
+    for verb, (arguments, _) in SHAPES.items():
+        assert f"{verb} {arguments}".rstrip() in out
 
 
 def test_without_a_namespace_the_model_explains_alone(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel's column says why it is empty."""
+    """It is said why Linux was not asked."""
 
     def refused() -> NoReturn:
         raise KernelError("unshare", errno.EPERM, "making a network namespace")
 
     monkeypatch.setattr("segue.cli.lab.kernel", refused)
     assert main(["lab", "explain", "both ends close at once"]) == 0
-    out = capsys.readouterr().out
-    assert "not asked: making a network namespace" in out
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Linux was not asked: making a network namespace" in out
     assert out.count("SYN ACK") == 1

@@ -6,7 +6,7 @@ import pytest
 from tests.model.peers import OFFER, Bench, Peer
 
 from segue.errors import KernelError
-from segue.model.events import Acceptable, Choice, Moved, Occasion
+from segue.model.events import Acceptable, Choice, Moved, Occasion, Stopped
 from segue.model.profile import LINUX, SERIES, Profile
 from segue.model.program import Program, Question, SkAction
 from segue.model.states import State
@@ -423,6 +423,7 @@ def test_the_target_is_told_of_what_migrates() -> None:
     bench.close(old)
     (child,) = new.queue
     assert bench.host.events() == [
+        Stopped(old.cookie, kept=True),
         Moved(child.cookie, State.ESTABLISHED, old.cookie, new.cookie, Occasion.STOP, Choice.HASH),
         Acceptable(new.cookie),
     ]

@@ -9,7 +9,7 @@ import pytest
 from tests.model.peers import Bench, Peer
 
 from segue.errors import KernelError
-from segue.model.events import Acceptable, Choice, Misstep, Moved, Occasion
+from segue.model.events import Acceptable, Choice, Misstep, Moved, Occasion, Stopped
 from segue.model.listener import Listener
 from segue.model.profile import LINUX, SERIES, Difference, PostedError, Profile
 from segue.model.program import Decide, Program, Question, SkAction
@@ -206,7 +206,7 @@ def test_nobody_is_told_of_a_queue_that_was_linked_over(profile: Profile) -> Non
     choice = Choice.HASH if profile is LINUX else Choice.NEIGHBOUR
     moved = Moved(child.cookie, State.ESTABLISHED, old.cookie, new.cookie, Occasion.STOP, choice)
     woken = [Acceptable(new.cookie)] if profile is LINUX else []
-    assert bench.host.events() == [moved, *woken]
+    assert bench.host.events() == [Stopped(old.cookie, kept=True), moved, *woken]
 
 
 def test_linux_without_its_mend_wakes_nobody_either() -> None:
@@ -217,7 +217,7 @@ def test_linux_without_its_mend_wakes_nobody_either() -> None:
     new = bench.listener()
     bench.host.events()
     bench.close(old)
-    assert [type(one) for one in bench.host.events()] == [Moved]
+    assert [type(one) for one in bench.host.events()] == [Stopped, Moved]
     assert len(new.queue) == 1
 
 
@@ -236,7 +236,7 @@ def test_a_series_that_wakes() -> None:
     ]
     bench.accept_all(new)
     bench.close(new)
-    assert bench.host.events() == []
+    assert bench.host.events() == [Stopped(new.cookie, kept=True)]
     assert len(third.queue) == 0
 
 

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import difflib
+import os
 import signal
+import textwrap
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import click
+from rich.text import Text
 
 from segue.address import Address
 from segue.cli.shared.console import output_console
 from segue.cli.shared.telling import tell, tell_lines
 from segue.errors import KernelError, NotSupported, UsageError
-from segue.lab import diagram
-from segue.lab.replay import replay
+from segue.lab.explaining.frames import Film, film, told
+from segue.lab.explaining.html import html
+from segue.lab.explaining.svg import svg
+from segue.lab.explaining.text import text
 from segue.lab.serving import Serving
-from segue.lab.sides import ModelSide, kernel, linux_here, unlike_until
-from segue.lab.stories import STORIES
+from segue.lab.sides import kernel, linux_here, unlike_until
+from segue.lab.stories import STORIES, prose
+from segue.lab.verbs import NOTES, SHAPES, check
 from segue.linux.tun import Tun
+from segue.model.profile import LINUX, SERIES
+from segue.visible import visible
 
 _DIFFERENT = 1
-_WIDE = 180
 
 
 @click.group()
@@ -82,37 +89,93 @@ def serve(
 
 @lab.command()
 @click.argument("story", required=False)
-@click.option("--svg", "picture", metavar="FILE", help="Also write the diagram as a picture.")
-def explain(story: str | None, picture: str | None) -> int:
-    """Replay a story on Linux and on the model, and draw both as one sequence diagram.
+@click.option("--file", "own", metavar="FILE", help="A story of your own; --verbs says how.")
+@click.option(
+    "--profile",
+    type=click.Choice(["linux", "series"]),
+    default="linux",
+    show_default=True,
+    help="What the model is: today's kernel, or the eight patches of 2020.",
+)
+@click.option("--svg", "picture", metavar="FILE", help="Also write it as a picture.")
+@click.option("--html", "page", metavar="FILE", help="Also write it as a page that plays it.")
+@click.option("--verbs", is_flag=True, help="Say what a story may consist of, and end.")
+def explain(
+    story: str | None, own: str | None, profile: str, picture: str | None, page: str | None,
+    *, verbs: bool,
+) -> int:  # fmt: skip
+    """Show what the model does in a story, step by step, and whether Linux does the same.
 
-    Without a name, list the stories.  The first difference is marked with "≠", and the exit code is
-    then 1.  Linux needs CAP_SYS_ADMIN and /dev/net/tun.  Without them its column says why it is
-    empty.
+    Without a name, list the stories.  There is a lane for each client and each listener; what waits
+    where is told whenever it changes, and what moves with the reason and the row of docs/SERIES.md.
+    Linux needs CAP_SYS_ADMIN and /dev/net/tun; without them it is said why it was not asked.  A
+    step that Linux tells otherwise is marked "≠", and the exit code is then 1; but not with
+    --profile series, where that is expected.
     """
-    if story is None:
+    if verbs:
+        _list_verbs()
+        return 0
+    if story is None and own is None:
         tell_lines("\n".join(STORIES))
         return 0
-    if story not in STORIES:
-        near = difflib.get_close_matches(story, STORIES, 1)
+    title, steps = _story(story, own)
+    shown = _film(title, steps, profile)
+    console = output_console()
+    for line in text(shown, console.width):
+        console.print(Text(visible(line.said), line.style), soft_wrap=True)
+    for path, made in ((picture, svg), (page, html)):
+        if path is not None:
+            try:
+                Path(path).write_text(made(shown))
+            except OSError as error:
+                raise KernelError("open", error.errno or 0, f"writing {path}") from error
+    return _DIFFERENT if shown.differences and profile == LINUX.name else 0
+
+
+def _list_verbs() -> None:
+    console = output_console()
+    for verb, (arguments, meaning) in SHAPES.items():
+        lead = f"{verb} {arguments}".ljust(26)
+        for line in textwrap.wrap(
+            meaning, console.width, initial_indent=f"{lead} ", subsequent_indent=" " * 27
+        ):
+            tell_lines(line)
+    tell_lines("\n".join(textwrap.wrap(NOTES, console.width)))
+
+
+def _story(name: str | None, own: str | None) -> tuple[str, str]:
+    """The title and the steps; raises UsageError where there are none, or cannot be."""
+    if own is not None:
+        if name is not None:
+            raise UsageError("a story by name and --file at once: leave one of them out")
+        try:
+            steps = Path(own).read_text("utf-8")
+        except OSError as error:
+            raise KernelError("open", error.errno or 0, f"reading {own}") from error
+        except UnicodeDecodeError:
+            raise UsageError(f"{own} is no text in UTF-8") from None
+        try:
+            check(steps)
+        except UsageError as error:
+            raise UsageError(f"{own}: {error}") from None
+        return Path(own).name, steps
+    assert name is not None
+    if name not in STORIES:
+        near = difflib.get_close_matches(name, STORIES, 1)
         advice = f"did you mean {near[0]!r}?" if near else "segue lab explain lists them"
-        raise UsageError(f"there is no story {story!r}: {advice}")
+        raise UsageError(f"there is no story {name!r}: {advice}")
+    return name, STORIES[name]
+
+
+def _film(title: str, steps: str, profile: str) -> Film:
+    """Told by Linux, where that can be, and by the model."""
     if pause := unlike_until(time.monotonic()):
         tell(f"waiting {pause:.0f} s: so soon after boot Linux counts stray ACKs (FACTS, boot)")
-    why_not = seen = None
-    model = ModelSide()
+    lived = SERIES if profile == SERIES.name else linux_here()
     try:
         with kernel() as linux:
-            seen = replay(STORIES[story], linux)
-            model = ModelSide(linux_here(), linux.steps)
+            seen = [one for _, one in told(steps, linux)]
+            other = f"Linux {os.uname().release}", seen
+            return film(title, steps, prose(steps), lived, other, linux.steps)
     except (KernelError, NotSupported) as error:
-        why_not = str(error)
-    shown = diagram.diagram(story, seen, replay(STORIES[story], model), why_not)
-    # Where nobody looks, there is no width to fold lines to.
-    output_console(_WIDE).print(diagram.text(shown))
-    if picture is not None:
-        try:
-            Path(picture).write_text(diagram.svg(shown))
-        except OSError as error:
-            raise KernelError("open", error.errno or 0, f"writing {picture}") from error
-    return 0 if shown.first_difference is None else _DIFFERENT
+        return film(title, steps, prose(steps), lived, why_not=str(error))

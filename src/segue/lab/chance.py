@@ -153,7 +153,7 @@ class _Builder:
 
 
 def story(choose: Choose, steps: int) -> str:
-    """One of about so many steps, as segue.lab.stories describes them."""
+    """One of about so many steps, in the words of segue.lab.verbs."""
     made = _Builder(choose)
     made.begin()
     for _ in range(steps):

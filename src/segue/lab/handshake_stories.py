@@ -4,6 +4,8 @@ from __future__ import annotations
 
 HANDSHAKE_STORIES: dict[str, str] = {
     "cookies save a handshake": """
+        # With tcp_syncookies 2 no request is kept, so none has to migrate when A is closed. The
+        # final ACK brings the cookie back, and B makes the connection of it.
         sysctl tcp_syncookies 2
         listen A
         syn c
@@ -15,6 +17,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         read x
         """,
     "a cookie is nothing to a new group": """
+        # A was the only member and listens again, so a new group begins. That group has sent no
+        # cookie, so it believes none, and resets the client.
         sysctl tcp_syncookies 2
         listen A
         syn c
@@ -24,6 +28,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         accept A x
         """,
     "overflow with a reset": """
+        # Two handshakes would migrate to B, whose queue has room for one. With
+        # tcp_abort_on_overflow the second is reset and not kept for a later try.
         sysctl tcp_migrate_req 1
         sysctl tcp_abort_on_overflow 1
         listen A 8
@@ -35,6 +41,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         ack d
         """,
     "a Fast Open child migrates before its final ACK": """
+        # The SYN brought data, so a child is in A's queue before its handshake is over. It
+        # migrates like any other, and its final ACK comes to B's connection.
         sysctl tcp_migrate_req 1
         sysctl tcp_fastopen 515
         option A TCP_FASTOPEN 4
@@ -50,6 +58,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         read x
         """,
     "a Fast Open cookie is asked for, given and believed": """
+        # c asks for a cookie and gets it with its SYN-ACK; d shows it and its data is taken at
+        # once. Both children go to B when A is closed.
         sysctl tcp_migrate_req 1
         sysctl tcp_fastopen 3
         option A TCP_FASTOPEN 4
@@ -68,6 +78,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         ack d
         """,
     "who has a wrong Fast Open cookie is given the right one, once": """
+        # c's cookie is wrong: its data is not taken, and the SYN-ACK has the right cookie. The
+        # repetition of the SYN-ACK has none.
         sysctl tcp_fastopen 3
         option A TCP_FASTOPEN 4
         listen A
@@ -80,6 +92,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         read x
         """,
     "no Fast Open cookie is given where no slot is left": """
+        # A allows one Fast Open child that has not finished its handshake. While d has that slot,
+        # e's data is not taken, though its cookie is right.
         sysctl tcp_fastopen 3
         option A TCP_FASTOPEN 1
         listen A
@@ -92,6 +106,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         accept A x
         """,
     "a handshake without options": """
+        # The SYN has no option at all. The connection works without scaling, SACK and timestamps,
+        # with segments of 536 bytes.
         listen A
         offer c
         syn c
@@ -102,6 +118,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         write x bye
         """,
     "a cookie without a timestamp forgets scale and SACK": """
+        # A SYN cookie is a number, and the rest of what was agreed on is kept in the low bits of
+        # a timestamp. This client sends none, so scale and SACK are forgotten.
         sysctl tcp_syncookies 2
         listen A
         offer c mss=1300 scale=7 sack
@@ -112,6 +130,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         accept A x
         """,
     "a handshake without timestamps migrates": """
+        # c offers a small segment size, scale and SACK, and no timestamps. The request migrates
+        # to B at its ACK with all that was agreed on.
         sysctl tcp_migrate_req 1
         listen A
         offer c mss=536 scale=3 sack
@@ -125,6 +145,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         write x bye
         """,
     "without the switch a Fast Open child is reset": """
+        # A Fast Open child waits for its final ACK when A is closed, and migration is off. It is
+        # reset at once.
         sysctl tcp_fastopen 515
         option A TCP_FASTOPEN 4
         listen A
@@ -134,6 +156,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         ack c
         """,
     "a deferred handshake is finished by its target": """
+        # A has TCP_DEFER_ACCEPT, so c's ACK without data makes no child. After A is closed the
+        # next ACK finishes the handshake at B, which does not defer.
         sysctl tcp_migrate_req 1
         option A TCP_DEFER_ACCEPT 5
         listen A
@@ -146,6 +170,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         accept B x
         """,
     "a reset or a SYN in a handshake": """
+        # An exact reset ends c's handshake, so that its ACK is reset. A SYN with another number
+        # ends d's.
         listen A
         syn c
         rst c
@@ -156,6 +182,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         ack d
         """,
     "a SYN that comes again": """
+        # The client repeats its SYN at once. It is answered half a second later at the earliest,
+        # and the handshake is finished as ever.
         listen A
         syn c
         skip c -1
@@ -164,6 +192,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         accept A x
         """,
     "a final ACK of something else is reset": """
+        # The final ACK has a number far outside the window, and is answered but not believed. The
+        # right one finishes the handshake.
         listen A
         syn c
         skip c 70000
@@ -173,6 +203,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         accept A x
         """,
     "a handshake with data in its final ACK": """
+        # The final ACK was lost or is late, and data comes first. It finishes the handshake at B,
+        # which reads the data.
         sysctl tcp_migrate_req 1
         listen A
         syn c
@@ -183,6 +215,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         read x
         """,
     "a request is forgotten when its listener said so too often": """
+        # A repeats its SYN-ACK once, as tcp_synack_retries says. When the timer fires again the
+        # request is dropped, and the late ACK is reset.
         sysctl tcp_synack_retries 1
         listen A
         syn c
@@ -191,6 +225,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         ack c
         """,
     "one request more than the backlog is kept, the next gets a cookie": """
+        # A has a backlog of one: two half-open requests are kept, since full means more than the
+        # backlog. The third SYN is answered with a cookie.
         listen A 1
         syn c
         syn d
@@ -204,6 +240,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         accept A x
         """,
     "only the exact reset ends a handshake": """
+        # A reset that is off by five is answered with an ACK, since it may be a guess (RFC 5961).
+        # The handshake goes on.
         listen A
         syn c
         skip c 5
@@ -214,6 +252,7 @@ HANDSHAKE_STORIES: dict[str, str] = {
         accept A x
         """,
     "a guess at the reset of a handshake is answered twice a second at most": """
+        # Two guesses follow each other at once. Only the first is answered.
         listen A
         syn c
         skip c 5
@@ -221,6 +260,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         rst c
         """,
     "a FIN out of its window is always answered": """
+        # The rule that answers at most twice a second is for segments with neither data nor FIN.
+        # So each of these is answered.
         listen A
         syn c
         skip c -1
@@ -230,6 +271,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         fin c
         """,
     "a Fast Open child's handshake has a window of its own": """
+        # A segment for a Fast Open child in SYN_RECV is first judged as one for a request, with
+        # the window of the SYN-ACK. What is outside is answered and dropped.
         sysctl tcp_fastopen 515
         option A TCP_FASTOPEN 1
         listen A
@@ -243,6 +286,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         read x
         """,
     "an accepted Fast Open child writes before the handshake is over": """
+        # The program answers before the final ACK, which is what Fast Open is for. Its data is
+        # sent beside the SYN-ACK, which is repeated when the ACK does not come.
         sysctl tcp_fastopen 515
         option A TCP_FASTOPEN 1
         listen A
@@ -252,6 +297,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         wait 1.2
         """,
     "a FIN with a cookie that is off by one is acknowledged at once": """
+        # The FIN acknowledges one number too few, which reads as a cookie with the next size in
+        # the table. In IPv6 there is such a size, so it is believed.
         ipv6
         sysctl tcp_syncookies 2
         listen A 1
@@ -260,6 +307,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         fin c
         """,
     "what is sent after a cookie is sent again as soon as after a handshake": """
+        # With a cookie nobody knows when the SYN-ACK was sent, but its stamp comes back. So the
+        # round trip is known, and the repetition comes soon.
         sysctl tcp_syncookies 2
         listen A
         syn c
@@ -269,6 +318,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         wait 1.2
         """,
     "a Fast Open child that its program has reset leaves its slot": """
+        # The program closes the child over unread data, which resets it. Only a reset from
+        # outside is held against a client, so the next has the slot at once.
         sysctl tcp_fastopen 515
         option A TCP_FASTOPEN 1
         listen A
@@ -278,6 +329,8 @@ HANDSHAKE_STORIES: dict[str, str] = {
         syn d early
         """,
     "a Fast Open child's handshake is a round trip": """
+        # The final ACK carries a FIN. The time from SYN-ACK to ACK is measured all the same, and
+        # what the program writes is repeated after it.
         sysctl tcp_fastopen 515
         option A TCP_FASTOPEN 1
         listen A

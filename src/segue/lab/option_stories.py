@@ -4,6 +4,8 @@ from __future__ import annotations
 
 OPTION_STORIES: dict[str, str] = {
     "who lingers for no time resets": """
+        # SO_LINGER with 0 seconds: close() ends the connection by a reset. What was written is
+        # thrown away.
         listen A
         syn c
         ack c
@@ -14,6 +16,8 @@ OPTION_STORIES: dict[str, str] = {
         ack c
         """,
     "lingering is inherited, and a reset after the FIN, too": """
+        # The listener has SO_LINGER 0, and so has the connection that is accepted from it.
+        # Closing it resets, also after the client's FIN.
         option A SO_LINGER 0
         listen A
         syn c
@@ -27,6 +31,7 @@ OPTION_STORIES: dict[str, str] = {
         ack c
         """,
     "who lingers for no time after both ends resets nobody": """
+        # Both sides have ended before the close. There is nobody to reset.
         listen A
         syn c
         ack c
@@ -37,6 +42,7 @@ OPTION_STORIES: dict[str, str] = {
         close x
         """,
     "who lingers for some time resets nobody": """
+        # SO_LINGER with a second waits and does not reset. The end is the usual one.
         listen A
         syn c
         ack c
@@ -48,6 +54,7 @@ OPTION_STORIES: dict[str, str] = {
         close x
         """,
     "a cork holds what is small": """
+        # TCP_CORK holds small writes back. When it is taken off, they go as one segment.
         listen A
         syn c
         ack c
@@ -59,6 +66,8 @@ OPTION_STORIES: dict[str, str] = {
         ack c
         """,
     "a cork lets full segments go, and the rest after a timeout": """
+        # What fills a segment goes at once. The rest goes after 200 ms, though the cork is still
+        # on.
         listen A
         syn c
         ack c
@@ -70,6 +79,7 @@ OPTION_STORIES: dict[str, str] = {
         ack c
         """,
     "a cork does not hold an end": """
+        # The program closes a corked connection. What was held goes with the FIN.
         listen A
         syn c
         ack c
@@ -79,6 +89,8 @@ OPTION_STORIES: dict[str, str] = {
         close x
         """,
     "TCP_NODELAY pushes what is corked, once": """
+        # Setting TCP_NODELAY sends what waits at that moment. What is written afterwards is held
+        # by the cork again.
         listen A
         offer c mss=1460 scale=7 stamps
         syn c
@@ -92,6 +104,7 @@ OPTION_STORIES: dict[str, str] = {
         ack c
         """,
     "TCP_NODELAY frees what waits for a small one": """
+        # The second small write waits for the ACK of the first. Setting TCP_NODELAY sends it.
         listen A
         offer c mss=1460 scale=7 stamps
         syn c
@@ -103,6 +116,8 @@ OPTION_STORIES: dict[str, str] = {
         ack c
         """,
     "keepalive asks and gives up": """
+        # The client says nothing for TCP_KEEPIDLE, and is asked. It answers once, then no more,
+        # and after TCP_KEEPCNT questions the connection ends with ETIMEDOUT.
         listen A
         syn c
         ack c
@@ -119,6 +134,8 @@ OPTION_STORIES: dict[str, str] = {
         read x
         """,
     "keepalive is inherited, and data puts it off": """
+        # The listener's keepalive settings are the connection's. Data from the client begins the
+        # idle time anew.
         option A SO_KEEPALIVE 1
         option A TCP_KEEPIDLE 1
         option A TCP_KEEPINTVL 1
@@ -137,6 +154,8 @@ OPTION_STORIES: dict[str, str] = {
         read x
         """,
     "a user timeout ends what is not acknowledged": """
+        # TCP_USER_TIMEOUT says how long data may stay without an ACK. Then the connection ends
+        # with ETIMEDOUT, whatever tcp_retries2 says.
         listen A
         syn c
         ack c
@@ -147,6 +166,8 @@ OPTION_STORIES: dict[str, str] = {
         read x
         """,
     "a user timeout ends a shut window": """
+        # The window is shut and what was written waits. After TCP_USER_TIMEOUT the connection
+        # ends.
         listen A
         syn c
         ack c
@@ -159,6 +180,8 @@ OPTION_STORIES: dict[str, str] = {
         read x
         """,
     "a user timeout ends what keepalive asks about": """
+        # With both set, the user timeout takes the place of TCP_KEEPCNT. The connection ends when
+        # nothing was heard for so long.
         listen A
         syn c
         ack c
@@ -172,6 +195,8 @@ OPTION_STORIES: dict[str, str] = {
         read x
         """,
     "a receive buffer bounds the window and its scale": """
+        # SO_RCVBUF is doubled, and half of that is the window. The scale is just what such a
+        # window needs.
         option A SO_RCVBUF 20000
         listen A
         ask A SO_RCVBUF
@@ -181,12 +206,15 @@ OPTION_STORIES: dict[str, str] = {
         ask x SO_RCVBUF
         """,
     "the least receive buffer": """
+        # SO_RCVBUF has a least value. The window that follows from it is offered without regard
+        # to the segment size.
         option A SO_RCVBUF 10
         listen A
         ask A SO_RCVBUF
         syn c
         """,
     "a large receive buffer bounds the scale": """
+        # A large SO_RCVBUF has a larger scale. The segment size rounds the window.
         option A SO_RCVBUF 1000000
         listen A
         ask A SO_RCVBUF
@@ -195,6 +223,8 @@ OPTION_STORIES: dict[str, str] = {
         syn d
         """,
     "options as they are": """
+        # The options of a listener are read back, and then those of the connection that inherits
+        # them. Some are rounded or doubled by the kernel.
         option A TCP_MAXSEG 1000
         option A TCP_DEFER_ACCEPT 5
         option A TCP_FASTOPEN 7
@@ -230,6 +260,7 @@ OPTION_STORIES: dict[str, str] = {
         read x
         """,
     "options that are refused": """
+        # Values out of range are answered with EINVAL. Others are cut to what is possible.
         listen A
         option A TCP_KEEPIDLE 0
         option A TCP_KEEPCNT 128
@@ -241,6 +272,8 @@ OPTION_STORIES: dict[str, str] = {
         ask A TCP_NODELAY
         """,
     "the interface takes larger packets": """
+        # With an MTU of 9000 the segments are larger. What was agreed on is the smaller of both
+        # sides.
         mtu 9000
         listen A
         offer c mss=8960 stamps
@@ -252,6 +285,8 @@ OPTION_STORIES: dict[str, str] = {
         ack c
         """,
     "the interface takes smaller packets": """
+        # With an MTU of 1300 the segments are smaller than the client would take. The SYN-ACK
+        # says so, too.
         mtu 1300
         listen A
         offer c mss=1460 scale=7 stamps
@@ -263,6 +298,8 @@ OPTION_STORIES: dict[str, str] = {
         ack c
         """,
     "TCP_INFO of a listener and of a connection": """
+        # For a listener TCP_INFO tells how long its queue is and may be. For a connection it
+        # tells sizes, options and what is in flight.
         listen A 5
         info A
         offer c mss=1460 scale=7 stamps
@@ -282,6 +319,7 @@ OPTION_STORIES: dict[str, str] = {
         info x
         """,
     "TCP_INFO of what waits": """
+        # A cork holds data back. TCP_INFO tells it as not sent.
         option A TCP_CORK 1
         listen A
         offer c mss=1000
@@ -296,6 +334,8 @@ OPTION_STORIES: dict[str, str] = {
         close x
         """,
     "TCP_INFO of what is sent again": """
+        # Data is not acknowledged and sent again. TCP_INFO tells the repetitions and the longer
+        # timeout.
         listen A
         syn c
         ack c
@@ -307,6 +347,7 @@ OPTION_STORIES: dict[str, str] = {
         info x
         """,
     "TCP_INFO of a shut window": """
+        # The client's window is shut. TCP_INFO tells the questions, until the window opens.
         listen A
         syn c
         ack c
@@ -324,6 +365,7 @@ OPTION_STORIES: dict[str, str] = {
         info x
         """,
     "TCP_INFO at the ends": """
+        # Both sides end one after the other. TCP_INFO tells each state on the way.
         listen A
         syn c
         ack c
@@ -338,6 +380,8 @@ OPTION_STORIES: dict[str, str] = {
         info x
         """,
     "TCP_INFO of Fast Open": """
+        # A Fast Open child is accepted before its final ACK. TCP_INFO tells SYN_RECV, and then
+        # ESTABLISHED.
         sysctl tcp_fastopen 515
         option A TCP_FASTOPEN 5
         listen A
@@ -350,6 +394,7 @@ OPTION_STORIES: dict[str, str] = {
         info x
         """,
     "TCP_INFO with ranges": """
+        # A piece arrived with a gap before it. TCP_INFO counts what was received in its turn.
         listen A
         syn c
         ack c
@@ -362,6 +407,7 @@ OPTION_STORIES: dict[str, str] = {
         info x
         """,
     "TCP_INFO without options": """
+        # The SYN offered a size and nothing else. TCP_INFO tells no options.
         listen A
         offer c mss=1300
         syn c

@@ -20,7 +20,7 @@ from itertools import count
 from segue.address import Address
 from segue.errors import UsageError
 from segue.lab.sides import PORT, SERVERS, STEP_S, Side
-from segue.lab.stories import lines
+from segue.lab.stories import free_in, lines
 from segue.model.client import STAMP, Client, Heard
 from segue.wire.options import Options
 from segue.wire.tcp import ACK, FIN, PSH, RST, SYN
@@ -55,7 +55,7 @@ def replay(story: str, side: Side) -> list[str]:
 
 def counted(story: str, side: Side) -> dict[str, int]:
     """The counters so far, but for those that the story leaves free."""
-    free = {words[0] for verb, *words in lines(story) if verb == "free"}
+    free = free_in(story)
     return {name: number for name, number in side.counts().items() if name not in free}
 
 
@@ -107,7 +107,7 @@ def steps(story: str, side: Side) -> Iterator[Step]:
 
 
 def _offer(words: list[str], jar: bytes) -> Options:
-    """What a SYN is to say, and nothing else (segue.lab.stories has the words)."""
+    """What a SYN is to say, and nothing else (segue.lab.verbs has the words)."""
     said = Options()
     for word in words:
         name, _, value = word.partition("=")

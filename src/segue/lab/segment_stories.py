@@ -5,6 +5,8 @@ from __future__ import annotations
 SEGMENT_STORIES: dict[str, str] = {
     # What the peer's window allows.
     "a window smaller than what waits is probed with what fits": """
+        # The client has room for five bytes scaled, less than what the program wrote. When the
+        # probe is due, it carries what fits.
         listen A
         syn c
         ack c
@@ -21,6 +23,8 @@ SEGMENT_STORIES: dict[str, str] = {
         ack c
         """,
     "a window that shrinks is filled by a probe": """
+        # The window becomes smaller than what waits. Nothing is cut to fit it at first; the probe
+        # fills it when its time comes.
         listen A
         offer c mss=1460
         syn c
@@ -38,6 +42,8 @@ SEGMENT_STORIES: dict[str, str] = {
         ack c
         """,
     "a segment takes half of the largest window at most": """
+        # The client never offered a large window. A segment takes half of the largest at most, so
+        # that the next can follow before the ACK.
         listen A
         offer c mss=1460 scale=7 stamps
         syn c
@@ -51,6 +57,8 @@ SEGMENT_STORIES: dict[str, str] = {
         ack c
         """,
     "a shut window is asked about as long as somebody answers": """
+        # The client's window is shut, and it answers every question. tcp_retries2 counts only
+        # questions without an answer, so the connection stays (RFC 1122, 4.2.2.17).
         sysctl tcp_retries2 2
         listen A
         syn c
@@ -74,6 +82,8 @@ SEGMENT_STORIES: dict[str, str] = {
         read x
         """,
     "a shut window about which nobody answers ends it": """
+        # The client's window is shut, and it answers nothing. After tcp_retries2 questions the
+        # connection ends with ETIMEDOUT.
         sysctl tcp_retries2 2
         listen A
         syn c
@@ -86,6 +96,8 @@ SEGMENT_STORIES: dict[str, str] = {
         read x
         """,
     "a smaller window in the first data is not believed": """
+        # The final ACK has told a window, and the first data with the same number tells a smaller
+        # one. The first counts.
         listen A
         syn c
         ack c
@@ -97,6 +109,7 @@ SEGMENT_STORIES: dict[str, str] = {
         ack c
         """,
     "the first window of a Fast Open child is that of its final ACK": """
+        # The SYN's window is not scaled, the final ACK's is. What may be sent follows the ACK's.
         sysctl tcp_fastopen 515
         option A TCP_FASTOPEN 5
         listen A
@@ -113,6 +126,8 @@ SEGMENT_STORIES: dict[str, str] = {
         """,
     # Small segments.
     "the end of a write goes at once": """
+        # A small rest follows full segments of the same write. It waits for no ACK, since only a
+        # small one before it would hold it (Minshall).
         listen A
         offer c mss=1000
         syn c
@@ -128,6 +143,8 @@ SEGMENT_STORIES: dict[str, str] = {
         ack c
         """,
     "a small write waits for a small one": """
+        # Nagle's rule: a small segment is in flight, so the next small one waits for its ACK.
+        # What fills a segment does not wait.
         listen A
         offer c mss=1460 scale=7 stamps
         syn c
@@ -141,6 +158,8 @@ SEGMENT_STORIES: dict[str, str] = {
         ack c
         """,
     "reading much tells the peer nothing": """
+        # The program reads three segments at once. The client already believes that more than
+        # half of the window is free, so nothing is sent.
         listen A
         syn c
         ack c
@@ -154,6 +173,8 @@ SEGMENT_STORIES: dict[str, str] = {
         """,
     # Gaps.
     "segments make room for SACK ranges": """
+        # The answer has to name three ranges, which take 28 bytes of options. The data in it is
+        # cut by so much.
         listen A
         syn c
         ack c
@@ -169,6 +190,8 @@ SEGMENT_STORIES: dict[str, str] = {
         ack c
         """,
     "ranges are told by recency": """
+        # Five pieces arrive with gaps between. The range that arrived or grew last is named
+        # first.
         listen A
         syn c
         ack c
@@ -189,6 +212,8 @@ SEGMENT_STORIES: dict[str, str] = {
         data c dd
         """,
     "of five ranges the oldest is forgotten": """
+        # A receiver remembers four ranges. The fifth drops the oldest, which the answer does not
+        # name any more.
         listen A
         offer c mss=1460 sack
         syn c
@@ -208,6 +233,8 @@ SEGMENT_STORIES: dict[str, str] = {
         data c xxxx
         """,
     "of new data the part that was known is told": """
+        # A segment begins with what was received and goes on with news. The answer names the
+        # known part as a repetition.
         listen A
         syn c
         ack c
@@ -218,6 +245,8 @@ SEGMENT_STORIES: dict[str, str] = {
         read x
         """,
     "what fills a gap and more is told": """
+        # A segment fills the gap and overlaps what was held behind it. The overlap is named as a
+        # repetition.
         listen A
         syn c
         ack c
@@ -230,6 +259,8 @@ SEGMENT_STORIES: dict[str, str] = {
         read x
         """,
     "of what fills two gaps the first is told": """
+        # One segment fills two gaps. The overlap with the first range is named as a repetition,
+        # and the second is not.
         listen A
         syn c
         ack c
@@ -243,6 +274,8 @@ SEGMENT_STORIES: dict[str, str] = {
         read x
         """,
     "data that may go takes the ranges along": """
+        # An early piece arrives with an ACK that frees data. The data that goes out names the
+        # range, so that no ACK by itself is needed.
         listen A
         offer c mss=1000 sack
         syn c
@@ -256,6 +289,8 @@ SEGMENT_STORIES: dict[str, str] = {
         """,
     # Sides that are shut.
     "a connection whose read side is shut still reads": """
+        # shutdown(SHUT_RD) tells the client nothing. What it sends is acknowledged, and read()
+        # gives it.
         listen A
         syn c
         ack c
@@ -270,6 +305,7 @@ SEGMENT_STORIES: dict[str, str] = {
         read x
         """,
     "where both sides are shut data is reset": """
+        # Both sides are shut down, so nobody can read or answer. Data that comes then is reset.
         listen A
         syn c
         ack c
@@ -281,6 +317,8 @@ SEGMENT_STORIES: dict[str, str] = {
         write x oops
         """,
     "what goes past the FIN is reset": """
+        # After its FIN the client sends old data that goes past that FIN. That cannot be right,
+        # so it is reset.
         listen A
         syn c
         ack c
@@ -295,6 +333,8 @@ SEGMENT_STORIES: dict[str, str] = {
         """,
     # The round trip.
     "where no round trip was measured the timeout is three seconds": """
+        # The SYN-ACK was repeated, so its ACK measures nothing. The timeout begins at three
+        # seconds and not at one.
         listen A
         offer c mss=1460
         syn c
@@ -307,6 +347,8 @@ SEGMENT_STORIES: dict[str, str] = {
         ack c
         """,
     "a stamp tells the round trip of a repeated SYN-ACK": """
+        # The SYN-ACK was repeated, but the stamp that comes back tells which one was answered. So
+        # the round trip is known.
         listen A
         syn c
         wait 1.2
@@ -317,6 +359,8 @@ SEGMENT_STORIES: dict[str, str] = {
         ack c
         """,
     "a cookie without stamps tells no round trip": """
+        # A cookie keeps no time, and this client sends no stamps. The timeout begins at three
+        # seconds.
         sysctl tcp_syncookies 2
         listen A
         offer c mss=1460
@@ -330,6 +374,7 @@ SEGMENT_STORIES: dict[str, str] = {
         """,
     # Stamps.
     "a stamp one older is not remembered": """
+        # A stamp that is older by a tick is let pass. It is not echoed: the newer one is.
         listen A
         syn c
         stamp c 1010
@@ -346,6 +391,8 @@ SEGMENT_STORIES: dict[str, str] = {
         ack c
         """,
     "the stamp of what is refused is not remembered": """
+        # The segment acknowledges what was never sent, so it is refused. Its stamp is not echoed
+        # either.
         listen A
         syn c
         ack c
@@ -357,6 +404,8 @@ SEGMENT_STORIES: dict[str, str] = {
         write x three
         """,
     "old ACKs with old stamps get no answer": """
+        # An ACK with an older stamp that says nothing new may just be late. It is neither news
+        # nor a question, so nothing is sent.
         listen A
         syn c
         stamp c 1010
@@ -375,6 +424,8 @@ SEGMENT_STORIES: dict[str, str] = {
         ack c
         """,
     "a SYN with an old stamp is asked about": """
+        # A SYN comes for a connection, with a stale stamp. It is answered with an ACK that says
+        # what is expected.
         listen A
         syn c
         stamp c 1010
@@ -384,6 +435,8 @@ SEGMENT_STORIES: dict[str, str] = {
         syn c
         """,
     "an exact reset with a stale stamp ends no handshake": """
+        # The number of the reset is right, but its stamp is older than the SYN's. It is dropped,
+        # and the handshake is finished.
         listen A
         syn c
         stamp c 990
@@ -394,6 +447,8 @@ SEGMENT_STORIES: dict[str, str] = {
         """,
     # Doubtful numbers.
     "an ACK of what was never sent is asked about": """
+        # The client acknowledges bytes that do not exist. The answer is a challenge ACK, also
+        # with data, which is not taken.
         listen A
         syn c
         ack c
@@ -406,6 +461,7 @@ SEGMENT_STORIES: dict[str, str] = {
         read x
         """,
     "a reset with a wrong ACK ends a handshake": """
+        # The reset has the right number and an ACK that makes no sense. The ACK is not looked at.
         listen A
         syn c
         claim c 7
@@ -414,6 +470,7 @@ SEGMENT_STORIES: dict[str, str] = {
         accept A x
         """,
     "a reset with a wrong ACK out of place is asked about": """
+        # Neither its number nor its ACK is right. It is answered with a challenge ACK.
         listen A
         syn c
         skip c 5
@@ -421,6 +478,8 @@ SEGMENT_STORIES: dict[str, str] = {
         rstack c
         """,
     "a SYN with a FIN repeats a SYN": """
+        # A SYN with FIN arrives where a SYN is known. The FIN is not looked at, so the SYN-ACK is
+        # repeated.
         listen A
         syn c
         skip c -1
@@ -430,6 +489,8 @@ SEGMENT_STORIES: dict[str, str] = {
         accept A x
         """,
     "an ACK of nothing is reset where a Fast Open child waits for its own": """
+        # The ACK acknowledges less than the SYN-ACK. It is reset, and the child still waits for
+        # the right one.
         sysctl tcp_fastopen 515
         option L TCP_FASTOPEN 4
         listen L
@@ -442,6 +503,8 @@ SEGMENT_STORIES: dict[str, str] = {
         write x bye
         """,
     "too old an ACK is asked about": """
+        # The segment acknowledges what is further back than any window was. It is answered with a
+        # challenge ACK, and its data is dropped.
         listen A
         syn c
         ack c

@@ -6,8 +6,9 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from segue.address import Address
@@ -20,9 +21,10 @@ from segue.linux.bpf import attach_reuseport
 from segue.linux.sockopt import cookie, is_listening
 from segue.linux.tun import Tun
 from segue.model.connection import Connection
-from segue.model.events import Acceptable
+from segue.model.events import Acceptable, Event
 from segue.model.host import Host
 from segue.model.listener import Listener
+from segue.model.picture import FlowPicture, ListenerPicture
 from segue.model.profile import LINUX, LINUX_7_3, Profile
 from segue.model.program import Program
 from segue.model.states import State
@@ -31,6 +33,7 @@ from segue.policy.compile import compile_policy
 
 SERVERS = {4: "10.78.0.2", 6: "fd78::2"}
 PORT = 80
+_BEGINNING = 1000.0  # what the model's clock says then, in seconds
 STEP_S = 0.02  # the time that a step takes in the model, unless it is told how long Linux took
 QUIET_S = 0.012
 COUNTED = (
@@ -52,6 +55,23 @@ def unlike_until(uptime: float) -> float:
     """Seconds until Linux counts again as the model does; mostly 0.  ``uptime`` is in seconds."""
     left = _CLOCK_ZERO_S + _OVERFLOW_S - uptime
     return left if 0 < left < _OVERFLOW_S + _STORY_S else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """What the model did at one time, and how all stands after it.
+
+    ``listeners`` and ``accepted`` are by their names in the story; ``at`` is in seconds since the
+    beginning; ``sent`` is how many packets went out.
+    """
+
+    at: float
+    sent: int
+    events: tuple[Event, ...]
+    listeners: dict[str, ListenerPicture]
+    flows: tuple[FlowPicture, ...]
+    accepted: dict[str, int]
+    counts: dict[str, int]
 
 
 class Side(Protocol):
@@ -121,14 +141,21 @@ class ModelSide:
     """The model, with a clock that only the story moves.
 
     ``steps`` are the seconds that its steps take, as Linux took for the same story; what is not
-    said is as ``settle`` is told.
+    said is as ``settle`` is told.  ``watch`` is told of each instant at which something can have
+    happened: after a step's packet or call, and after each timer of the time that follows.
     """
 
-    def __init__(self, profile: Profile = LINUX, steps: Iterable[float] = ()) -> None:
+    def __init__(
+        self,
+        profile: Profile = LINUX,
+        steps: Iterable[float] = (),
+        watch: Callable[[Instant], None] | None = None,
+    ) -> None:
         self._steps = iter(steps)
+        self._watch = watch
         self.version = 4
         self._host = Host(*SERVERS.values(), secret=b"a story's secret", profile=profile)
-        self._now = 1000.0
+        self._now = _BEGINNING
         self._named: dict[str, Listener | Connection] = {}
         self._slots: dict[str, int] = {}  # a listener's place in a program's table
         self._policy_program: PolicyProgram | None = None
@@ -141,15 +168,42 @@ class ModelSide:
     def settle(self, seconds: float) -> list[bytes]:
         """Every timer at its instant."""
         until = self._now + next(self._steps, seconds)
+        sent = self._taken()
         while (due := self._host.deadline()) is not None and due <= until:
             self._now = max(self._now, due)
             self._host.advance(self._now)
+            sent += self._taken()
         self._now = until
-        self._gather()
-        return self._host.take()
+        return sent
 
-    def _gather(self) -> None:
-        self._woken |= {one.listener for one in self._host.events() if isinstance(one, Acceptable)}
+    def _taken(self) -> list[bytes]:
+        """What goes out at this instant."""
+        sent, events = self._host.take(), self._gather()
+        if self._watch is not None:
+            named = self._named.items()
+            self._watch(
+                Instant(
+                    at=self._now - _BEGINNING,
+                    sent=len(sent),
+                    events=tuple(events),
+                    listeners={
+                        name: self._host.listener_picture(one)
+                        for name, one in named
+                        if isinstance(one, Listener)
+                    },
+                    flows=self._host.flow_pictures(),
+                    accepted={
+                        name: one.cookie for name, one in named if isinstance(one, Connection)
+                    },
+                    counts=self.counts(),
+                )
+            )
+        return sent
+
+    def _gather(self) -> list[Event]:
+        events = self._host.events()
+        self._woken |= {one.listener for one in events if isinstance(one, Acceptable)}
+        return events
 
     def sysctl(self, name: str, value: str) -> None:
         """Set one."""

@@ -1,35 +1,8 @@
 """Stories of listeners and clients, as data: each can be replayed on Linux and on the model.
 
-A story is lines of ``VERB NAME [ARGUMENT ...]``.  Listeners, clients and accepted connections have
-names; all listeners are at one address, with SO_REUSEPORT.
-    ipv6                    before anything else: all of it is IPv6
-    sysctl NAME VALUE       under net.ipv4
-    listen L [BACKLOG]      a new listener, or one that was shut down, or a new backlog
-    mtu NUMBER              before anything else: of the interface
-    option L|X NAME VALUE   also of a listener to be, before its first ``listen``
-    ask L|X NAME            what an option is
-    info L|X                the main fields of TCP_INFO
-    close L|X               shutdown L
-    shutdown X read|write   one side of a connection
-    program L POLICY [select]   for the group of L: by name (segue.lab.policies); ``select``
-                            attaches it for new connections alone
-    send L M                what leaves L is to go to M, where the policy is ``by_cookie``
-    woken L                 whether who waits for its connections has been woken meanwhile
-    accept L X              the oldest child, as X
-    read X                  write X TEXT
-    syn C [TEXT]            ack C          data C TEXT     fin C     rst C
-    synfin C                rstack C       with two flags
-    offer C [WORD ...]      before its ``syn``, which then has these options alone: ``mss=NUMBER``,
-                            ``scale=NUMBER``, ``sack``, ``stamps``, and ``cookie``, the Fast Open
-                            cookie that was given last (if none was, one is asked for), or
-                            ``cookie=wrong``
-    skip C NUMBER           its next segment is so far on, or, negative, back
-    claim C NUMBER          its next segment acknowledges so much more than it has heard, or less
-    window C NUMBER         what its next segments have in their window field; 500 before
-    stamp C NUMBER          what the clock in its next segments says; 1000 before
-    wait SECONDS
-    free COUNTER            it is not compared: it depends on the kernel's hash, which has a secret
-A TEXT of @NUMBER is so many bytes.
+A story is lines of ``VERB NAME [ARGUMENT ...]``; segue.lab.verbs has the verbs.  Listeners, clients
+and accepted connections have names; all listeners are at one address, with SO_REUSEPORT.  Lines
+that begin with # say what the story is about, in two sentences.
 """
 
 from __future__ import annotations
@@ -42,6 +15,8 @@ from segue.lab.segment_stories import SEGMENT_STORIES
 
 STORIES: dict[str, str] = {
     "a queued child goes to a sibling": """
+        # The handshake of c is over and its connection waits in A's queue when A is closed. It
+        # goes to B with the byte it has received, and the client notices nothing.
         sysctl tcp_migrate_req 1
         listen A
         syn c
@@ -54,6 +29,8 @@ STORIES: dict[str, str] = {
         write x hello
         """,
     "without the switch a queued child is reset": """
+        # tcp_migrate_req is off when A is closed. What waits in its queue is reset, though B
+        # listens at the same address.
         listen A
         syn c
         ack c
@@ -63,6 +40,8 @@ STORIES: dict[str, str] = {
         ack c
         """,
     "alone, a queued child is reset and counted": """
+        # Migration is on, but no other listener is in the group when A is closed. The child is
+        # reset, and counted as a migration that failed.
         sysctl tcp_migrate_req 1
         listen A
         syn c
@@ -71,6 +50,8 @@ STORIES: dict[str, str] = {
         ack c
         """,
     "shutdown moves as close does": """
+        # A is shut down instead of closed, with two children in its queue. Both go to B, oldest
+        # first; A itself can accept nothing any more.
         sysctl tcp_migrate_req 1
         listen A
         syn c
@@ -85,6 +66,8 @@ STORIES: dict[str, str] = {
         accept B z
         """,
     "a child whose client has ended is read by the target": """
+        # The client has sent data and its FIN before anybody accepted it. The child migrates all
+        # the same, and B's program reads the data and then the end.
         sysctl tcp_migrate_req 1
         listen A
         syn c
@@ -99,6 +82,8 @@ STORIES: dict[str, str] = {
         close x
         """,
     "a child whose client has reset is met by the target": """
+        # The client resets while its connection waits in A's queue. The dead child stays in the
+        # queue, migrates, and B's program meets the reset when it reads.
         sysctl tcp_migrate_req 1
         listen A
         syn c
@@ -110,6 +95,8 @@ STORIES: dict[str, str] = {
         read x
         """,
     "a handshake migrates at its final ACK": """
+        # c's handshake is not over when A is closed: only a half-open request refers to A. It
+        # does not move then, but when its final ACK arrives, and B gets the child.
         sysctl tcp_migrate_req 1
         listen A
         syn c
@@ -121,6 +108,8 @@ STORIES: dict[str, str] = {
         read x
         """,
     "without the switch a handshake is reset at its final ACK": """
+        # c's handshake is not over when A is closed, and migration is off. Its final ACK finds a
+        # request whose listener has no group, and is answered with a reset.
         listen A
         syn c
         listen B
@@ -129,6 +118,8 @@ STORIES: dict[str, str] = {
         accept B x
         """,
     "a switch turned off between is a loss": """
+        # Migration is on when A is closed, and off when the final ACK comes. The switch is read
+        # at both times, so the request is lost.
         sysctl tcp_migrate_req 1
         listen A
         syn c
@@ -139,6 +130,8 @@ STORIES: dict[str, str] = {
         accept B x
         """,
     "a switch turned on between comes too late": """
+        # Migration is off when A is closed, so A leaves its group at once. That it is on when the
+        # final ACK comes does not help: there is no group to ask.
         listen A
         syn c
         listen B
@@ -148,6 +141,9 @@ STORIES: dict[str, str] = {
         accept B x
         """,
     "a handshake migrates at the timer": """
+        # c has not answered A's SYN-ACK when A is closed. A second after the SYN its timer fires:
+        # the request moves to B, which sends the SYN-ACK again and gets the child when the ACK
+        # comes.
         sysctl tcp_migrate_req 1
         listen A
         syn c
@@ -158,6 +154,8 @@ STORIES: dict[str, str] = {
         accept B x
         """,
     "without the switch the timer repeats nothing": """
+        # Migration is off, A is closed, and c's timer fires. The request is dropped without a
+        # word, so the ACK that comes later is reset.
         listen A
         syn c
         listen B
@@ -166,6 +164,8 @@ STORIES: dict[str, str] = {
         ack c
         """,
     "a sibling that comes after the close gets nothing": """
+        # B begins to listen only after A has stopped. A's group had no member then, so B is in
+        # another group, and the handshake is lost.
         sysctl tcp_migrate_req 1
         listen A
         syn c
@@ -175,6 +175,8 @@ STORIES: dict[str, str] = {
         accept B x
         """,
     "a listener that listens again has its handshakes back": """
+        # A is shut down and listens again, as a server does that pauses. Its half-open request
+        # has referred to it all the time, and is finished there.
         listen A
         syn c
         shutdown A
@@ -183,6 +185,8 @@ STORIES: dict[str, str] = {
         accept A x
         """,
     "handshakes respect the backlog of the target": """
+        # Three handshakes were begun with A, and B's queue has room for two. The third ACK finds
+        # B full: the request stays with A, and a later ACK tries again.
         sysctl tcp_migrate_req 1
         listen A 8
         syn c
@@ -199,6 +203,8 @@ STORIES: dict[str, str] = {
         accept B z
         """,
     "children do not respect the backlog of the target": """
+        # Three children wait with A, and B's queue has room for one. All three go to B at once,
+        # and a new SYN finds it full until two are accepted.
         sysctl tcp_migrate_req 1
         listen A 8
         syn c
@@ -215,6 +221,9 @@ STORIES: dict[str, str] = {
         accept B z
         """,
     "a reset where a handshake migrates leaves the target full": """
+        # The client gives its handshake up after A was closed: the request was counted in at A
+        # and is counted out at B. B now has -1 half-open requests, which looks like more than its
+        # backlog, and drops every SYN: a defect of Linux.
         sysctl tcp_migrate_req 1
         sysctl tcp_syncookies 0
         listen A
@@ -226,6 +235,8 @@ STORIES: dict[str, str] = {
         syn e
         """,
     "a reset where a handshake migrates leaves the target nothing but cookies": """
+        # As before, but SYN cookies are allowed. B answers every SYN with a cookie from then on,
+        # as in a flood that is none.
         sysctl tcp_migrate_req 1
         listen A
         syn c
@@ -239,6 +250,8 @@ STORIES: dict[str, str] = {
         accept B x
         """,
     "a SYN where a handshake migrates leaves the target full": """
+        # A second SYN ends the handshake that would have migrated, and the request is counted out
+        # at B instead of A. B drops every SYN from then on.
         sysctl tcp_migrate_req 1
         sysctl tcp_syncookies 0
         listen A
@@ -249,6 +262,8 @@ STORIES: dict[str, str] = {
         syn d
         """,
     "an overflow with a reset leaves the target full": """
+        # With tcp_abort_on_overflow a full B resets what would migrate to it. The request is
+        # counted out at B, which never had it, and B looks full even when its queue is empty.
         sysctl tcp_migrate_req 1
         sysctl tcp_syncookies 0
         sysctl tcp_abort_on_overflow 1
@@ -273,4 +288,16 @@ STORIES: dict[str, str] = {
 
 def lines(story: str) -> list[list[str]]:
     """The steps of a story, each as its words."""
-    return [line.split() for line in story.splitlines() if line.strip()]
+    said = [line.split() for line in story.splitlines()]
+    return [words for words in said if words and not words[0].startswith("#")]
+
+
+def prose(story: str) -> str:
+    """What a story says of itself: its lines that begin with #."""
+    said = [line.strip() for line in story.splitlines()]
+    return " ".join(line.lstrip("# ") for line in said if line.startswith("#"))
+
+
+def free_in(story: str) -> set[str]:
+    """The counters that depend on the kernel's hash."""
+    return {words[0] for verb, *words in lines(story) if verb == "free"}

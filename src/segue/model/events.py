@@ -67,6 +67,16 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
+class Stopped:
+    """A listener listens no more; ``kept`` is whether its group keeps it, in its closed section,
+    for what refers to it.
+    """
+
+    listener: int
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Miscounted:
     """A request was counted in at ``kept_by`` and out at ``counted_out``, which now has one too
     few: profile.Difference.MOVES_WITH_ITS_CHILD.
@@ -128,5 +138,14 @@ class Misstep:
 
 
 Event = (
-    Acceptable | Readable | Writable | Moved | Miscounted | Refused | CookieSent | Fired | Misstep
+    Acceptable
+    | Readable
+    | Writable
+    | Stopped
+    | Moved
+    | Miscounted
+    | Refused
+    | CookieSent
+    | Fired
+    | Misstep
 )

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from segue.model import output, removal, whole_queue
 from segue.model.connection import Connection
-from segue.model.events import Acceptable, Choice, Miscounted, Misstep, Moved, Occasion
+from segue.model.events import Acceptable, Choice, Miscounted, Misstep, Moved, Occasion, Stopped
 from segue.model.group import Group
 from segue.model.listener import Listener
 from segue.model.net import Net
@@ -44,6 +44,7 @@ def stop(net: Net, listener: Listener) -> None:
     listener.state = State.CLOSE
     keep = group.migrates(net.profile, net.sysctls.tcp_migrate_req)
     neighbour = group.stop(listener, keep=keep)
+    net.events.append(Stopped(listener.cookie, keep))
     if not group.live:
         # Who listens here next finds no group to join, and begins another without the program.
         net.groups.pop(group.endpoint, None)

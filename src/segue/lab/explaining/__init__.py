@@ -1,0 +1,1 @@
+"""A story as the model lives it, frame by frame, and three ways to show that."""
