@@ -23,6 +23,7 @@ ROOMS = [
     "engine",
     "supervisor",
     "metrics",
+    "install",
     "probe",
     "lab",
     "asgi",

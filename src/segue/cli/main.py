@@ -46,6 +46,7 @@ COMMANDS = (
     "probe",
     "lab",
     "completion",
+    "install",
 )
 
 # The last lines of the verifier's log name the refused instruction and the path to it, and end with

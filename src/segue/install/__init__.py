@@ -1,0 +1,1 @@
+"""The files with which a system starts an instance: pure text, made of its settings."""

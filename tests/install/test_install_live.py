@@ -1,0 +1,98 @@
+"""The units of ``segue install``: written, accepted by systemd, and enough to serve with."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.security.test_rights_live import PYTHON, place
+from tests.supervisor.instance import ROOT, Instance, wait_until
+
+from segue.cli.main import main
+from segue.install.units import capabilities
+from segue.supervisor.settings import Bind, Settings
+
+__all__ = ["place"]  # a fixture
+
+RUN = ("run", "--bind", "0.0.0.0:80", "--user", "nobody", "--name", "shop", "--", "sleep", "9")
+
+
+def test_files_are_written_below_a_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each is named, and what to do then; a second time replaces them."""
+    for _ in range(2):
+        assert main(["install", "--write", "--socket", "--root", str(tmp_path), *RUN]) == 0
+    said = capsys.readouterr().out
+    assert "systemctl daemon-reload && systemctl enable --now segue-shop.service" in said
+    units = tmp_path / "etc" / "systemd" / "system"
+    assert sorted(os.listdir(units)) == ["segue-shop.service", "segue-shop.socket"]
+    text = (units / "segue-shop.service").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("ExecStart="))
+    program, *rest = line.removeprefix("ExecStart=").split()
+    assert os.access(program, os.X_OK)
+    assert " ".join(rest).startswith(
+        "-m segue run --bind 0.0.0.0:80 --user nobody --name shop -- /"
+    )
+
+
+def test_a_wrong_command_line_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is refused by what segue run says of it."""
+    root = ["install", "--write", "--root", str(tmp_path)]
+    for words, said in (
+        (["run", "--bind", "0.0.0.0:80"], "there is nothing to run"),
+        (["run", "--bind", "nowhere", "--", "sleep"], "is not an address"),
+        (["run", "--bind", ":80", "--", "no-such-program"], "there is no program"),
+        (["attach", ":80"], "segue install run"),
+        ([], "segue install run"),
+    ):
+        assert main([*root, *words]) == 2
+        assert said in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(
+    not os.path.exists("/usr/bin/systemd-analyze"), reason="needs systemd-analyze (systemd)"
+)
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    """No word of them is unknown to it."""
+    assert main(["install", "--write", "--socket", "--root", str(tmp_path), *RUN]) == 0
+    units = tmp_path / "etc" / "systemd" / "system"
+    command = ["systemd-analyze", "verify", "./segue-shop.service", "./segue-shop.socket"]
+    ended = subprocess.run(command, cwd=units, check=False, capture_output=True, text=True)
+    about_ours = [line for line in ended.stderr.splitlines() if "segue-shop" in line]
+    assert about_ours == []
+
+
+@pytest.mark.root
+@pytest.mark.kernel("6.9")
+@pytest.mark.program("setpriv")
+def test_the_bounded_capabilities_are_enough(netns: int, place: Path) -> None:
+    """To start workers of another user at a low port, to restart them, and to carry."""
+    of = Settings((Bind.parse("127.0.0.1:80", 0),), ("true",), user="nobody", carry="http")
+    bounded = ",".join(f"+{one.removeprefix('CAP_').lower()}" for one in capabilities(of))
+    flags = ("--bind", "127.0.0.1:80", "--user", "nobody", "--carry", "http")
+    before = ("setpriv", "--no-new-privs", f"--bounding-set=-all,{bounded}", "--inh-caps=-all")
+    command = (PYTHON, "-S", "-E", str(ROOT / "tests" / "supervisor" / "keeping_server.py"))
+    os.rmdir(place / "run")
+    with Instance(place, *flags, before=before, command=command) as one:
+        one.wait_serving()
+        status = one.status()
+        assert (status["engine"], status["carry"]) == ("migrate", "http")
+        one.ask("restart", wait=True)
+        one.wait_serving(2)
+        assert one.ask("scale", workers=2)["exit"] == 0
+        wait_until(lambda: len(one.workers("serving")) == 2, "a second worker")
+        for word in ("cannot", "not permitted", "lacks", "hides"):
+            assert word not in one.said(), one.said()
+
+
+def test_the_service_has_what_systemd_needs(tmp_path: Path) -> None:
+    """A unit is an INI file with three parts."""
+    assert main(["install", "--write", "--root", str(tmp_path), *RUN]) == 0
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.read(tmp_path / "etc" / "systemd" / "system" / "segue-shop.service")
+    assert parser.sections() == ["Unit", "Service", "Install"]
