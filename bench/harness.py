@@ -117,14 +117,20 @@ class Server:
         )
 
     def wait_serving(self) -> None:
-        """Until a connection is answered.  Raises RuntimeError when it ends instead."""
+        """Until a connection is answered.
+
+        Raises RuntimeError when it ends instead, and TimeoutError, both with what it has printed.
+        """
 
         def answers() -> bool:
             if self.process.poll() is not None:
                 raise RuntimeError(f"{self.shown} ended:\n{self.log()}")
             return answer(self.host, self.port, tls=self.tls).startswith(b"HTTP/1.1 200")
 
-        wait_until(answers, _START_SECONDS, "an answer of the server")
+        try:
+            wait_until(answers, _START_SECONDS, "an answer of the server")
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; {self.shown} has printed:\n{self.log()}") from None
 
     def accepting(self) -> list[int]:
         """The processes of its tree that serve: the living ones without children of their own."""
