@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Three for two processors: the live tests wait for two fifths of their time.
+PROCESSES ?= $(shell expr \( $$(nproc) \* 3 + 1 \) / 2)
 
 .PHONY: setup demo test lint types suite bench clean
 
@@ -29,7 +31,7 @@ types: setup
 	$(BIN)/mypy
 
 suite: setup
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache dist
