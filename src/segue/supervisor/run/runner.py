@@ -6,6 +6,7 @@ is asked what is due and its steps are performed, until there are none.
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -46,6 +47,7 @@ _IDLE_PACE = 1.0
 _SELF_BOUND_PACE = 0.1
 _REASON_PACE = 1.0  # between two looks at what a starting worker does instead of accepting
 _LATE = 2.0
+_SERVED = (Phase.SERVING, Phase.RENEWING, Phase.CANARY)
 _READY = (Stage.STANDBY, Stage.SERVING)
 _MOST_ROUNDS = 64  # of plan and perform for one event; more means the plan contradicts itself
 
@@ -90,6 +92,11 @@ class Runner:
         self.service.loop.on_signals({**self.orders.signals, signal.SIGCHLD: self.ends.reap})
         self.service.doors.open(self.orders.do, self._notified, control, inbox)
         self.performer.go_on()
+        instance = self.service.instance
+        if control is None and instance.phase in _SERVED:
+            # Taken over: a service manager that has started us waits, and there will be no flip.
+            status = f"generation {instance.working} serves"
+            notify.tell(READY="1", STATUS=status, MAINPID=str(os.getpid()))
 
     # As in Subject
 
