@@ -11,6 +11,7 @@ from hashlib import blake2s
 
 from segue.model.durations import COOKIE_COUNTS, COOKIE_PERIOD
 from segue.model.request import Terms
+from segue.model.siphash import siphash
 from segue.wire.options import Options
 from segue.wire.seq import Seq
 
@@ -75,6 +76,30 @@ def options_in(echo: int | None, stamps: tuple[int, int] | None, mss: int) -> Op
     )
 
 
-def fast_open(secret: bytes, addresses: bytes) -> bytes:
-    """A client's Fast Open cookie: of its address and ours, not of ports (RFC 7413, 4.1.2)."""
-    return blake2s(addresses, key=secret, digest_size=FAST_OPEN_SIZE).digest()
+def fast_open(key: bytes, addresses: bytes) -> bytes:
+    """A client's Fast Open cookie: of its address and ours, not of ports (RFC 7413, 4.1.2).
+
+    It is Linux's own (__tcp_fastopen_cookie_gen_cipher), of a key of 16 bytes; ``addresses`` are
+    ours and then the client's.
+    """
+    half = len(addresses) // 2
+    return siphash(key, addresses[half:] + addresses[:half]).to_bytes(FAST_OPEN_SIZE, "little")
+
+
+def fast_open_keys(sysctl: str, own: bytes, secret: bytes) -> tuple[bytes, ...]:
+    """The first makes cookies, and all of them are believed (tcp_fastopen_get_cookie_keys).
+
+    A listener may have its ``own``, one or two of 16 bytes; else the sysctl's count, which are
+    hexadecimal words; else the one that nobody knows.  Raises ValueError for no such words.
+    """
+    if own:
+        return tuple(own[at : at + 16] for at in range(0, len(own), 16))
+    if sysctl:
+        return tuple(_key(one) for one in sysctl.split(","))
+    return (blake2s(b"fast open", key=secret, digest_size=16).digest(),)
+
+
+def _key(text: str) -> bytes:
+    if text.count("-") != 3:
+        raise ValueError(text)
+    return b"".join(int(word, 16).to_bytes(4, "little") for word in text.split("-"))

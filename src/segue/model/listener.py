@@ -24,6 +24,7 @@ class FastOpen:
     """The slots for children whose handshake is not over (struct fastopen_queue)."""
 
     limit: int = 0  # TCP_FASTOPEN
+    keys: bytes = b""  # TCP_FASTOPEN_KEY: one or two of 16 bytes, or the sysctl's
     used: int = 0  # may go below zero: profile.Difference.FAST_OPEN_SLOT_STAYS
     penalties: deque[float] = field(default_factory=deque)  # when each may be forgotten
 

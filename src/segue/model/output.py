@@ -37,6 +37,7 @@ def syn_ack(net: Net, request: Request, *, cookie: bool = False) -> None:
         sack_permitted=terms.sack,
         stamps=(stamp, request.ts_recent) if terms.stamps else None,
         fast_open=given,
+        experimental=request.experimental,
     )
     taken = add(request.irs, 1 + request.early)
     window = min(terms.window, _UNSCALED)

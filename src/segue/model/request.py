@@ -101,6 +101,7 @@ class Request:
     early: int = 0  # bytes that came with the SYN and were taken
     acked: bool = False  # an ACK came for which there was no child yet
     fast_open: bytes | None = None  # a cookie to be given with the next SYN-ACK
+    experimental: bool = False  # in the option that was Fast Open's before it had its own
     saved_syn: bytes | None = None
     child: Connection | None = None  # of a Fast Open request, until it is accepted
     answered_at: float = -inf  # the last answer to a segment out of the window

@@ -19,7 +19,8 @@ _LEAST_BUFFER = 2304  # SOCK_MIN_RCVBUF
 _NO_MSS_SET = 536  # TCP_MSS_DEFAULT
 # What getsockopt says where nothing was set.
 _DEFAULTS = {
-    "SO_REUSEPORT": 0, "SO_KEEPALIVE": 0, "SO_LINGER": -1, "TCP_NODELAY": 0, "TCP_CORK": 0,
+    "SO_REUSEADDR": 0, "SO_REUSEPORT": 0, "SO_KEEPALIVE": 0, "SO_LINGER": -1, "TCP_NODELAY": 0,
+    "TCP_CORK": 0,
     "TCP_USER_TIMEOUT": 0, "TCP_SAVE_SYN": 0, "TCP_FASTOPEN_NO_COOKIE": 0,
     "TCP_SYNCNT": 6, **keepalive.DEFAULTS,
 }  # fmt: skip
@@ -31,7 +32,14 @@ _RANGES = {
     "TCP_SYNCNT": (1, 127), "TCP_FASTOPEN": (0, 1 << 31), "TCP_USER_TIMEOUT": (0, 1 << 31),
     "TCP_SAVE_SYN": (0, 2),
 }  # fmt: skip
-_SWITCHES = {"SO_REUSEPORT", "SO_KEEPALIVE", "TCP_NODELAY", "TCP_CORK", "TCP_FASTOPEN_NO_COOKIE"}
+_SWITCHES = {
+    "SO_REUSEADDR",
+    "SO_REUSEPORT",
+    "SO_KEEPALIVE",
+    "TCP_NODELAY",
+    "TCP_CORK",
+    "TCP_FASTOPEN_NO_COOKIE",
+}
 
 
 def set_to(net: Net, sock: Listener | Connection, name: str, value: int) -> None:

@@ -109,7 +109,8 @@ def _send_cookie(net: Net, listener: Listener, request: Request, arrival: Arriva
 
 def _fast_open(net: Net, listener: Listener, arrival: Arrival, request: Request) -> bool:
     """Make a child at once if the client may (tcp_try_fastopen); else a cookie may be given."""
-    offered, setting = arrival.options.fast_open, net.sysctls.tcp_fastopen
+    sysctls = net.sysctls
+    offered, setting = arrival.options.fast_open, sysctls.tcp_fastopen
     if offered == b"":
         net.counts["TCPFastOpenCookieReqd"] += 1
     if not setting & FAST_OPEN_SERVER or (not arrival.payload and offered is None):
@@ -124,13 +125,18 @@ def _fast_open(net: Net, listener: Listener, arrival: Arrival, request: Request)
     free = bool(
         setting & FAST_OPEN_WITHOUT_COOKIE or listener.options.get("TCP_FASTOPEN_NO_COOKIE")
     )
-    right = cookies.fast_open(net.secret, request.path.addresses)
-    if not free and offered != right:
+    keys = cookies.fast_open_keys(sysctls.tcp_fastopen_key, slots.keys, net.secret)
+    right = [cookies.fast_open(key, request.path.addresses) for key in keys]
+    request.experimental = arrival.options.experimental
+    if not free and offered not in right:
         if offered is not None:
-            request.fast_open = right
+            request.fast_open = right[0]
         if offered:
             net.counts["TCPFastOpenPassiveFail"] += 1
         return False
+    if not free and offered != right[0]:
+        request.fast_open = right[0]  # of an older key: the client is given the newer cookie
+        net.counts["TCPFastOpenPassiveAltKey"] += 1
     net.counts["TCPFastOpenPassive"] += 1
     _fast_open_child(net, listener, arrival, request)
     return True

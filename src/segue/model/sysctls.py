@@ -24,6 +24,7 @@ class Sysctls:
     tcp_max_syn_backlog: int = 2048
     somaxconn: int = 4096
     tcp_fastopen: int = 1
+    tcp_fastopen_key: str = ""  # of hexadecimal words, one key or two; empty: one by chance
     tcp_timestamps: int = 1
     tcp_sack: int = 1
     tcp_window_scaling: int = 1

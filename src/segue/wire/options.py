@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 _END, _NOP, _MSS, _WINDOW_SCALE, _SACK_PERMITTED, _SACK, _TIMESTAMPS = 0, 1, 2, 3, 4, 5, 8
 _FAST_OPEN = 34
+_EXPERIMENT, _MAGIC = 254, bytes((0xF9, 0x89))  # RFC 6994
 MAX_WINDOW_SCALE = 14
 _COOKIE_LENGTHS = range(4, 17)
 _STAMPS = struct.Struct("!II")
@@ -24,7 +25,8 @@ _STAMPS_AFTER_SACK = 0x0402080A  # SACK permitted in the place of the two NOPs
 class Options:
     """What a segment's options say; None where one is not there.
 
-    ``fast_open`` is b"" where a cookie is asked for.
+    ``fast_open`` is b"" where a cookie is asked for; ``experimental`` is whether that is said with
+    the number that Fast Open had before its own (RFC 7413, 9).
     """
 
     mss: int | None = None
@@ -33,6 +35,7 @@ class Options:
     stamps: tuple[int, int] | None = None  # TSval, TSecr
     sack: tuple[tuple[int, int], ...] = ()
     fast_open: bytes | None = None
+    experimental: bool = False
 
 
 NONE = Options()
@@ -76,8 +79,15 @@ def _take(found: Options, kind: int, value: bytes) -> None:
         found.stamps = _STAMPS.unpack(value)
     elif kind == _SACK and value and len(value) % 8 == 0:
         found.sack = tuple(_STAMPS.iter_unpack(value))
-    elif kind == _FAST_OPEN and (not value or len(value) in _COOKIE_LENGTHS) and not len(value) & 1:
-        found.fast_open = value
+    elif kind == _FAST_OPEN:
+        _take_cookie(found, value, experimental=False)
+    elif kind == _EXPERIMENT and value[:2] == _MAGIC:
+        _take_cookie(found, value[2:], experimental=True)
+
+
+def _take_cookie(found: Options, value: bytes, *, experimental: bool) -> None:
+    if not len(value) & 1 and (not value or len(value) in _COOKIE_LENGTHS):
+        found.fast_open, found.experimental = value, experimental
 
 
 def emit(options: Options) -> bytes:
@@ -96,7 +106,11 @@ def emit(options: Options) -> bytes:
         made += bytes((_NOP, _NOP, _SACK, 2 + 8 * len(options.sack)))
         made += b"".join(_STAMPS.pack(*block) for block in options.sack)
     if options.fast_open is not None:
-        made += bytes((_FAST_OPEN, 2 + len(options.fast_open))) + options.fast_open
+        size = len(options.fast_open)
+        if options.experimental:
+            made += bytes((_EXPERIMENT, 4 + size)) + _MAGIC + options.fast_open
+        else:
+            made += bytes((_FAST_OPEN, 2 + size)) + options.fast_open
     return made + bytes((_NOP,)) * (-len(made) % 4)
 
 
