@@ -2,7 +2,8 @@
 ``python -m bench fuzz`` is no case: it sends nonsense (``bench.fuzz``).  Nor is ``python -m bench
 kernels``, which boots other kernels (``bench.kernels``), nor ``python -m bench servers [NAME...]``,
 which restarts every kind of server that is installed (``bench.catalogue``), nor ``python -m bench
-carries [COUNT]``, which carries connections at random moments (``bench.carrying``).
+carries [COUNT]``, which carries connections at random moments (``bench.carrying``), nor ``python -m
+bench packetdrill DIRECTORY``, which tells scripts to Linux and the model (``bench.packetdrill``).
 
 Each case runs in a process and a network namespace of its own, so a broken one stops no other.  It
 prints its table and writes bench/results/CASE.json; after the last one RESULTS.md is made from
@@ -41,6 +42,7 @@ from bench.claims import HEADINGS, claims
 from bench.fuzz.__main__ import main as fuzz
 from bench.harness import ROOT, apart, machine
 from bench.kernels.__main__ import main as kernels
+from bench.packetdrill.__main__ import main as packetdrill
 from bench.table import Report
 from bench.versions import versions
 from segue.errors import UsageError
@@ -62,6 +64,8 @@ def main() -> int:
         return fuzz(sys.argv[2:])
     if sys.argv[1:2] == ["kernels"]:
         return kernels(sys.argv[2:])
+    if sys.argv[1:2] == ["packetdrill"]:
+        return packetdrill(sys.argv[2:])
     if sys.argv[1:2] == ["servers"]:
         return servers(sys.argv[2:])
     reader = argparse.ArgumentParser(prog="python -m bench", description=__doc__)

@@ -22,6 +22,7 @@ def test_the_list_is_the_whole_public_interface() -> None:
         "NotSupported",
         "PolicyError",
         "ProgramFault",
+        "ScriptError",
         "SegueError",
         "Selection",
         "StartRefused",

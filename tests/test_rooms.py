@@ -64,6 +64,8 @@ PURE = [
 PURE_FILES = [
     "engine/audit.py",
     "lab/link.py",
+    *(f"lab/packetdrill/{name}.py" for name in ("asserts", "commands", "cursor", "expressions")),
+    *(f"lab/packetdrill/{name}.py" for name in ("lexer", "options", "packets", "parser", "script")),
     "linux/bpf_attr.py",
     "linux/schedstat.py",
     "observe/balance.py",

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from bench.fuzz import control, notifications, objects, packets, settings
+from bench.fuzz import control, notifications, objects, packets, scripts, settings
 from bench.fuzz.found import Found
 from bench.harness import apart
 
@@ -26,6 +26,7 @@ def alone(run: Callable[[int, int], Found]) -> Fuzz:
 READERS: dict[str, tuple[int, Fuzz]] = {
     "packets": (packets.COUNT, packets.fuzz),
     "settings": (settings.COUNT, alone(settings.fuzz)),
+    "scripts": (scripts.COUNT, alone(scripts.fuzz)),
     "objects": (objects.COUNT, alone(objects.fuzz)),
     "programs": (objects.LOADED, alone(objects.fuzz_programs)),
     "notifications": (notifications.COUNT, alone(notifications.fuzz)),

@@ -43,6 +43,17 @@ class PolicyError(UsageError):
         super().__init__(f"{file}:{line}:{column}: {why}\n  {text}\n  {under}\n  {instead}")
 
 
+class ScriptError(UsageError):
+    """A packetdrill script cannot be read, or asks for what the lab does not do: where, and why.
+
+    ``line`` and ``column`` count from 1; ``why`` says what was expected there.
+    """
+
+    def __init__(self, file: str, line: int, column: int, why: str) -> None:
+        self.file, self.line, self.column, self.why = file, line, column, why
+        super().__init__(f"{file}:{line}:{column}: {why}")
+
+
 class ProgramFault(UsageError):
     """A program for the kernel does what no verifier would let it: in which slot, and what."""
 

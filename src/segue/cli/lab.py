@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import click
+from rich.table import Table
 from rich.text import Text
 
 from segue.address import Address
@@ -21,6 +22,8 @@ from segue.lab.explaining.frames import Film, film, told
 from segue.lab.explaining.html import html
 from segue.lab.explaining.svg import svg
 from segue.lab.explaining.text import text
+from segue.lab.packetdrill import report, telling
+from segue.lab.packetdrill.parser import parse
 from segue.lab.serving import Serving
 from segue.lab.sides import kernel, linux_here, unlike_until
 from segue.lab.stories import STORIES, prose
@@ -30,6 +33,7 @@ from segue.model.profile import LINUX, SERIES
 from segue.visible import visible
 
 _DIFFERENT = 1
+_WIDE = 180  # a script's lines are not to be folded where nobody looks
 
 
 @click.group()
@@ -179,3 +183,55 @@ def _film(title: str, steps: str, profile: str) -> Film:
             return film(title, steps, prose(steps), lived, other, linux.steps)
     except (KernelError, NotSupported) as error:
         return film(title, steps, prose(steps), lived, why_not=str(error))
+
+
+@lab.command()
+@click.argument("file", metavar="FILE.pkt")
+@click.option("--ipv6", is_flag=True, help="Over IPv6, where the script does not say otherwise.")
+@click.option(
+    "-D",
+    "--define",
+    "defined",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Let a word stand for it.",
+)
+@click.option(
+    "--only", type=click.Choice(["linux", "model"]), help="Tell it to one side.  [default: both]"
+)
+def run(file: str, defined: tuple[str, ...], only: str | None, *, ipv6: bool) -> int:
+    """Tell a script in packetdrill's language to Linux and to the model, side by side.
+
+    "=" is as the script says, and "≠" is the first thing that is not.  The exit code is 1 if a side
+    that was told does not do what the script says.  Linux needs CAP_SYS_ADMIN and /dev/net/tun.
+    """
+    given = dict(one.partition("=")[::2] for one in defined)
+    try:
+        text = Path(file).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise KernelError("open", error.errno or 0, f"opening {file}") from error
+    version = 6 if ipv6 else 4
+    script = parse(text, file, {**telling.defined(version), **given})
+    terms = telling.terms(script, version)
+    linux = model = None
+    why_not = "only the model was asked for"
+    if only != "model":
+        try:
+            linux = telling.to_linux(script, terms)
+        except (KernelError, NotSupported) as error:
+            why_not = str(error)
+    if only != "linux":
+        model = telling.to_model(script, terms)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("line", justify="right")
+    table.add_column(script.file)
+    table.add_column("Linux")
+    table.add_column("model")
+    for row in report.rows(script, linux, model):
+        table.add_row(*(Text(cell) for cell in row))
+    console = output_console(_WIDE)
+    console.print(table)
+    tell_lines(report.summary(script, "Linux", linux, why_not))
+    tell_lines(report.summary(script, "the model", model, "only Linux was asked for"))
+    told = [one for one in (linux, model) if one is not None]
+    return 0 if told and all(one.passed for one in told) else _DIFFERENT

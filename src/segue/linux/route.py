@@ -1,6 +1,6 @@
 """Addresses, routes and an interface's own losses (rtnetlink(7)).
 
-All of the calling thread's network namespace.  Narrow on purpose: IPv4, and adding.
+All of the calling thread's network namespace.  Narrow on purpose: adding, and addresses of IPv4.
 """
 
 from __future__ import annotations
@@ -61,15 +61,15 @@ def add_address(interface: str, address: str) -> None:
 
 
 def add_route(destination: str, interface: str) -> None:
-    """Send what is for an IPv4 network out of an interface that is up; 0.0.0.0/0 is the default.
+    """Send what is for a network out of an interface that is up; 0.0.0.0/0 and ::/0 are all.
 
     There is no gateway: who is meant is found at the interface's other end.  A second route of
     the same destination is another one behind the first.  Raises KernelError, and UsageError for
     an unknown interface.
     """
-    network = ipaddress.IPv4Network(destination)
+    network = ipaddress.ip_network(destination)
     payload = _RTMSG.pack(
-        socket.AF_INET, network.prefixlen, 0, 0,
+        socket.AF_INET if network.version == 4 else socket.AF_INET6, network.prefixlen, 0, 0,
         _RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_LINK, _RTN_UNICAST, 0,
     )  # fmt: skip
     if network.prefixlen:

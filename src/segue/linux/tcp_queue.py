@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import struct
 
@@ -9,6 +10,7 @@ from segue.errors import KernelError
 
 _SO_PROTOCOL = 38
 _TCP_ULP = 31
+_SIOCINQ, _SIOCOUTQ, _SIOCOUTQNSD = 0x541B, 0x5411, 0x894B
 # struct tcp_info: of a listener tcpi_unacked is the queue, tcpi_sacked the backlog.
 _QUEUE_AT = 24
 _SENT_AT, _RECEIVED_AT = 44, 52  # tcpi_last_data_sent, tcpi_last_data_recv
@@ -57,3 +59,18 @@ def traffic_class(connection: socket.socket) -> int:
     if connection.family == socket.AF_INET6 and not mapped:
         return max(0, connection.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS))
     return connection.getsockopt(socket.IPPROTO_IP, socket.IP_TOS)
+
+
+def unread(connection: socket.socket) -> int:
+    """Bytes that a read would give (SIOCINQ, tcp(7)).  Raises OSError: EINVAL of a listener."""
+    count: int = struct.unpack("=i", fcntl.ioctl(connection, _SIOCINQ, bytes(4)))[0]
+    return count
+
+
+def unacknowledged(connection: socket.socket, *, unsent: bool = False) -> int:
+    """Bytes that the peer has not acknowledged, or of them those that were not sent (SIOCOUTQ,
+    SIOCOUTQNSD).  Raises OSError.
+    """
+    request = _SIOCOUTQNSD if unsent else _SIOCOUTQ
+    count: int = struct.unpack("=i", fcntl.ioctl(connection, request, bytes(4)))[0]
+    return count

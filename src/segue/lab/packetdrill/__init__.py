@@ -1,0 +1,1 @@
+"""Scripts in packetdrill's language, told to Linux and to the model."""
