@@ -206,15 +206,16 @@ OPTION_STORIES: dict[str, str] = {
         ask x SO_RCVBUF
         """,
     "the least receive buffer": """
-        # SO_RCVBUF has a least value. The window that follows from it is offered without regard
-        # to the segment size.
+        # SO_RCVBUF 10 becomes the least value there is, 2304. The first window is half of that,
+        # which is less than a segment.
         option A SO_RCVBUF 10
         listen A
         ask A SO_RCVBUF
         syn c
         """,
     "a large receive buffer bounds the scale": """
-        # A large SO_RCVBUF has a larger scale. The segment size rounds the window.
+        # A megabyte is doubled, and half of it is the largest window. The scale is just enough
+        # for it, and is told where the client scales.
         option A SO_RCVBUF 1000000
         listen A
         ask A SO_RCVBUF
@@ -260,7 +261,8 @@ OPTION_STORIES: dict[str, str] = {
         read x
         """,
     "options that are refused": """
-        # Values out of range are answered with EINVAL. Others are cut to what is possible.
+        # Values out of range are answered with EINVAL. A switch takes any number, and is 1
+        # afterwards.
         listen A
         option A TCP_KEEPIDLE 0
         option A TCP_KEEPCNT 128
