@@ -31,6 +31,7 @@ from segue.engine import carry_classifier, carry_facts
 from segue.engine.carry_batch import Candidate, Scene, Taken, inject
 from segue.engine.carry_guard import Guard
 from segue.engine.carry_programs import Programs
+from segue.engine.carry_waiting import Unread, Waiting
 from segue.engine.carry_wish import Report, Wish
 from segue.errors import KernelError
 from segue.linux import ptrace, realtime, snmp, socket_filter
@@ -41,7 +42,7 @@ from segue.observe import carrying
 from segue.observe.carrying import Refusal
 
 _AGAIN_SECONDS = 0.01
-_BUDGET_SECONDS = 0.002
+BUDGET = 0.002
 _FIT = 16  # connections in the first batch, if there is time for so many
 # Those whose handlers raise, in a command line or a test: not between two steps.
 _RAISING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM})
@@ -89,6 +90,18 @@ class Carrier(Closing):
             return Refusal.FILTERED
         return self._programs.hold(listener)
 
+    @property
+    def waiting(self) -> Waiting:
+        """Where the filters write down requests that come; ``unread`` asks for them."""
+        return self._programs.waiting
+
+    def unread(self) -> list[Unread]:
+        """Requests that have come at watched listeners and wait to be read: a sample, 0.05 ms.
+
+        Raises KernelError.
+        """
+        return self._programs.unread()
+
     def follow_interfaces(self) -> None:
         """To be called now and then, once a second: interfaces that are new get the classifier.
 
@@ -102,7 +115,7 @@ class Carrier(Closing):
         wishes: Sequence[Wish],
         targets: Sequence[socket.socket],
         owners: Collection[int],
-        budget: float = _BUDGET_SECONDS,
+        budget: float = BUDGET,
     ) -> list[Report]:
         """Carry what may be carried of connections of the same owners; a report for each wish.
 

@@ -36,7 +36,7 @@ from segue.bpf.insn import (
     Jump,
     Size,
 )
-from segue.engine import carry_head
+from segue.engine import carry_head, carry_waiting
 from segue.engine.carry_look import COMMON, load
 from segue.observe import request_head
 from segue.observe.carrying import LISTEN, Note
@@ -46,9 +46,9 @@ from segue.observe.request_head import BLOCK, Seen
 _SKB_LEN, _SKB_SK = 0, 168
 # On the stack: the cookie; from the sequence number to the window, of the packet's header; what had
 # been written; flags that stay; a key and the block; the note that is new; then what is read of the
-# head.
+# head; and the packet.
 _COOKIE, _HEADER, _WRITTEN, _KEPT, _ZERO, _BLOCK, _NOTE = -8, -24, -28, -32, -36, -48, -72
-_BODY, _END = -80, -84
+_BODY, _END, _PACKET = -80, -84, -96
 _FLAGS_AT, _RST = 13, 0x04  # in the header of TCP, which is what a socket's filter sees first
 _STAY = Seen.EARLY | Seen.PREFACE
 
@@ -67,13 +67,16 @@ def decode(value: bytes) -> Note:
     return Note(int.from_bytes(value[:8], "little"), written, start, end, Seen(seen))
 
 
-def program(until: int, notes: int, block: int, btf: Btf) -> list[Instruction]:
+def program(
+    until: int, notes: int, block: int, places: int, bell: int, btf: Btf
+) -> list[Instruction]:
     """The filter, by the descriptors of its maps: from cookies to a time in ns, from cookies to
-    notes, and a block for each processor.  Raises NotSupported.
+    notes, a block for each processor, and those of ``carry_waiting``.  Raises NotSupported.
     """
     return asm.assemble(
         [
             asm.mov_reg(R6, R1),
+            asm.store_reg(Size.U64, FP, _PACKET, R1),
             asm.call(Helper.GET_SOCKET_COOKIE),
             asm.store_reg(Size.U64, FP, _COOKIE, R0),
             *_hold(until, field(btf, "tcp_sock", "repair")),
@@ -82,6 +85,8 @@ def program(until: int, notes: int, block: int, btf: Btf) -> list[Instruction]:
             *_read_block(block),
             *carry_head.read(_HEADER, _BODY, _END),
             *_write_down(notes),
+            asm.load(Size.U64, R6, FP, _PACKET),
+            *carry_waiting.sample(places, bell, _COOKIE, _HEADER, _ZERO),
             asm.Label("pass"),
             asm.mov_imm(R0, -1),
             asm.leave(),
@@ -224,7 +229,7 @@ def _write_down(notes: int) -> list[asm.Item]:
         asm.call(Helper.KTIME_GET_NS),
         asm.jump_imm(Jump.EQ, R7, 0, "first"),
         *_fill(R7, 0),
-        asm.jump("pass"),
+        asm.jump("written"),
         asm.Label("first"),
         *_fill(FP, _NOTE),
         asm.load_map(R1, notes),
@@ -234,6 +239,7 @@ def _write_down(notes: int) -> list[asm.Item]:
         asm.alu_imm(Alu.ADD, R3, _NOTE),
         asm.mov_imm(R4, 0),
         asm.call(Helper.MAP_UPDATE_ELEM),
+        asm.Label("written"),
     ]
 
 

@@ -9,8 +9,16 @@ from dataclasses import dataclass
 
 from segue.bpf.btf_fields import function
 from segue.bpf.insn import Instruction
-from segue.engine import carry_classifier, carry_facts, carry_head, carry_look, carry_notes
+from segue.engine import (
+    carry_classifier,
+    carry_facts,
+    carry_head,
+    carry_look,
+    carry_notes,
+    carry_waiting,
+)
 from segue.engine.carry_facts import Pair
+from segue.engine.carry_waiting import Unread, Waiting
 from segue.errors import KernelError
 from segue.linux import bpf, socket_filter, tcx
 from segue.linux.bpf import Descriptor, Program
@@ -22,6 +30,7 @@ from segue.observe.carrying import CLASSIC, LISTEN, Held, Note, Refusal
 _ENTRIES = 4096
 _NOTES = 65_536
 _LOOK, _FILTER = "segue_look", "segue_watch"
+_LEAST_PACKET = 64  # with which a program can be run
 _GONE = {errno.ENODEV, errno.ENOENT}  # an interface that went meanwhile
 
 
@@ -66,6 +75,8 @@ class Programs(Closing):
                     name="segue_block",
                 )
             )
+            self.waiting = own(Waiting())
+            places, bell = self.waiting.places.fileno(), self.waiting.bell.fileno()
             types = carry_facts.types()  # takes long: permission is asked for first
             kernel = function(types, carry_classifier.FUNCTION, carry_classifier.NEEDS)
             where = carry_look.fields(types)
@@ -76,12 +87,16 @@ class Programs(Closing):
             }
             self._filter = own(
                 Program.load(
-                    carry_notes.program(self.until.fileno(), notes, block.fileno(), types),
+                    carry_notes.program(
+                        self.until.fileno(), notes, block.fileno(), places, bell, types
+                    ),
                     name=_FILTER,
                     attach_type=AttachType.SOCKET,
                     license_text=carry_classifier.LICENSE,
                 )
             )
+            scan = carry_waiting.scan(carry_waiting.fields(types), places)
+            self._scan = own(_classifier("segue_scan", scan))
             self.filter_id = self._filter.info().id
             self._others: dict[int, bool] = {}  # programs of others are the filter, by number
             # By the bytes of an interface's link header.
@@ -155,6 +170,11 @@ class Programs(Closing):
         if verdict == carry_look.THERE:
             return Held(*carry_look.seen(packet)).state != LISTEN
         return verdict == carry_look.ENDING
+
+    def unread(self) -> list[Unread]:
+        """A sample of the requests that have come and wait to be read.  Raises KernelError."""
+        tcx.run(self._scan, bytearray(_LEAST_PACKET))
+        return self.waiting.unread()
 
     def write_note(self, cookie: int, note: Note) -> None:
         """For a connection of which the filter has noted nothing.  Raises KernelError."""
