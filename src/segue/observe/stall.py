@@ -16,6 +16,10 @@ Four conditions must hold, since each alone is wrong:
                       later.  To read its threads at every look would cost too much, so before the
                       first reading they count as having waited as much as after it.
 
+A request that waits unread on an accepted connection is a reason to ask: a connection of ours, a
+*knock*, then lies in the queue.  If it is not accepted, and the request is still not read, the
+owner has done nothing since the request came (``Doubt``).
+
 What the owner does meanwhile (asleep, stopped, computing) does not matter: for the clients that
 wait, a worker that computes for a second is the same as one that sleeps.
 """
@@ -119,6 +123,25 @@ def follow(before: QueueHistory | None, seen: Seen, looked: float, patience: flo
         return QueueHistory(seen, since=seen.at, empty=before.empty)
     excess = seen.at - before.seen.at - patience / LOOKS if paused else 0.0
     return replace(before, seen=seen, since=before.since + excess)
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A request that its owner has not read, while its queue had nothing that it could accept."""
+
+    since: float  # when it came
+
+    @staticmethod
+    def old(since: float, at: float, patience: float) -> bool:
+        """It waits for longer than an event of a server that is well takes."""
+        return at - since >= patience / LOOKS
+
+    def strengthens(self, record: QueueHistory, accepted: float) -> QueueHistory:
+        """The record, as if what waits in the queue had come with the request.
+
+        ``accepted`` is when an accept was last seen: before that its owner was well.
+        """
+        return replace(record, since=min(record.since, max(self.since, accepted)))
 
 
 def to_mark(record: QueueHistory, looked: float, patience: float) -> bool:

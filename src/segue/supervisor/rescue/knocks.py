@@ -69,6 +69,15 @@ class Knocks:
             self.begin(worker, now)
         return False
 
+    def over(self, worker: int, now: float) -> bool:
+        """Look once at a knock that was made in doubt.  True if it was accepted or has failed."""
+        knocks = self._open.get(worker, [])
+        accepted = [one.step(now) for one in knocks]
+        if all(accepted) or any(one.failed for one in knocks):
+            self.hang_up(worker)
+            return True
+        return False
+
     def waiting(self, worker: int) -> int:
         """How many knocks this worker has not accepted yet."""
         return sum(not one.accepted for one in self._open.get(worker, ()))

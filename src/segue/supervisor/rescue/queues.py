@@ -6,12 +6,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from segue.linux import proc
 from segue.linux.schedstat import Scheduled
-from segue.observe.stall import Diagnosis, QueueHistory, Seen, follow, judge, room, to_mark
+from segue.observe.stall import (
+    Diagnosis,
+    Doubt,
+    QueueHistory,
+    Seen,
+    follow,
+    judge,
+    room,
+    to_mark,
+)
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.instance import HeldListener
 from segue.supervisor.rescue.watched import Watched, WatchedWorker
@@ -28,29 +38,49 @@ class Queues:
         self._histories: dict[int, QueueHistory] = {}
         self._rooms: dict[int, Counter[int]] = {}  # at this look, by bind and worker
         self._given: Counter[int] = Counter()  # room used since this look, by bind
+        self._doubts: Mapping[int, Doubt] = {}  # at this look, by worker
+        self._accepted: dict[int, float] = {}  # when a queue was seen to become empty, by cookie
 
-    def look(self, waiting: Iterable[Pair], now: float, before: float) -> None:
+    def look(
+        self,
+        waiting: Iterable[Pair],
+        now: float,
+        before: float,
+        doubts: Mapping[int, Doubt] = MappingProxyType({}),
+    ) -> None:
         """Look at the listeners at which clients wait, except those of known stalled workers.
 
-        ``before`` is the time of the previous look.
+        ``before`` is the time of the previous look; ``doubts`` has workers that do not read.
         """
         self._watched.look()
         self._rooms.clear()
         self._given.clear()
+        self._doubts = doubts
         found = {}
         for worker, at in waiting:
             depth = self._watched.depth(at)
             if depth.queue:
                 seen = Seen(now, depth.queue, depth.backlog)
                 history = follow(self._histories.get(at.cookie), seen, before, self._patience)
-                if to_mark(history, before, self._patience):
+                if to_mark(self._doubted(worker, at, history), before, self._patience):
                     history = history.mark(self._selected(at), self._threads(worker))
                 found[at.cookie] = history
+        self._replace(found, now)
+
+    def clear(self, now: float) -> None:
+        """Forget all histories, because no client waits."""
+        if self._histories:
+            self._replace({}, now)
+
+    def _replace(self, found: dict[int, QueueHistory], now: float) -> None:
+        gone = dict.fromkeys(self._histories.keys() - found.keys(), now)
+        recent = {one: at for one, at in self._accepted.items() if now - at <= self._patience}
+        self._accepted = {**recent, **gone}
         self._histories = found
 
-    def clear(self) -> None:
-        """Forget all histories, because no client waits."""
-        self._histories = {}
+    def _doubted(self, worker: WatchedWorker, at: HeldListener, seen: QueueHistory) -> QueueHistory:
+        doubt = self._doubts.get(worker.id)
+        return doubt.strengthens(seen, self._accepted.get(at.cookie, 0.0)) if doubt else seen
 
     def stalled(
         self, worker: WatchedWorker, at: HeldListener, now: float, stalls: Collection[int]
@@ -60,6 +90,8 @@ class Queues:
         ``stalls`` has the workers that are known to be stalled.
         """
         history = self._histories.get(at.cookie)
+        if history is not None:
+            history = self._doubted(worker, at, history)
         if history is None or now - history.since < self._patience:
             return None
         free = self._free(worker, at.bind, now, stalls)
@@ -131,7 +163,8 @@ class Queues:
                 if at.bind == bind and at.slot in shared and other.shares:
                     one = self._histories.get(at.cookie) or self._watched.depth(at).backlog
                     rooms[other.id] += room([one], now, self._patience)
-        free = sum(part for one, part in rooms.items() if one != worker.id and one not in stalls)
+        asleep = {worker.id, *stalls, *self._doubts}
+        free = sum(part for one, part in rooms.items() if one not in asleep)
         return max(0, free - self._given[bind])
 
     def _selected(self, at: HeldListener) -> int:

@@ -1,7 +1,9 @@
 """Finds workers that stall, says which queues to move, and notices when workers wake.
 
 One look is one epoll_wait(2), which returns only listeners with a queue.  While no client connects
-there are no looks: the loop waits for this epoll instance too.  The epoll instance keeps no
+there are no looks: the loop waits for this epoll instance too.  Where connections are carried, one
+look also asks for requests that are not read (``rescue/unread.py``), and a request begins the looks
+as a connection does.  The epoll instance keeps no
 listener open: an entry lives as long as a process has the listener.
 
 ``observe.stall`` decides what the looks mean, and ``plan`` decides what to do.  The performer of
@@ -18,12 +20,15 @@ from dataclasses import dataclass, field, replace
 
 from segue.errors import SegueError
 from segue.linux import proc
+from segue.observe.stall import Doubt
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.health import MEMORY, Stall
 from segue.supervisor.lifecycle.instance import HeldListener
 from segue.supervisor.lifecycle.plan import FOREVER
+from segue.supervisor.loop import HasFileno
 from segue.supervisor.rescue.knocks import Knocks
 from segue.supervisor.rescue.queues import Queues
+from segue.supervisor.rescue.unread import UnreadRequests
 from segue.supervisor.rescue.watched import Thresholds, Watched, WatchedWorker, Watcher
 from segue.supervisor.workers.readiness import Knock
 
@@ -35,6 +40,8 @@ _UNHURRIED = 1.5
 # during a cycle (FACTS, relisten).  They mostly complete within one round trip, and then wait for
 # the next cycle.  Each cycle stops the worker for a millisecond or two.
 CYCLE_AGAIN = 0.2
+# A worker with a request that it has not read is knocked at, at most once in so many seconds.
+_DOUBT_AGAIN = 0.1
 # A worker that stalls every second is logged once in so many seconds.
 _SAY_AGAIN = 10.0
 # Called at each look with: now, seconds since the previous look, how many clients wait at each
@@ -75,11 +82,12 @@ class Rescue:
         knock: Callable[[HeldListener, float], Knock] | None = None,
         withdraw: Callable[[int], int] = lambda _: 0,
         over: Callable[[str, float, int], object] = lambda *_: None,
+        unread: UnreadRequests | None = None,
     ) -> None:
         """``withdraw`` ends other connections of ours to a worker, whose queue will be moved, and
         returns how many wait there.  ``over`` is called where the log tells that a worker accepts
         again: its name, for how many seconds it accepted nothing, and how many clients were moved
-        away since the last time.
+        away since the last time.  ``unread`` is where connections may be carried.
         """
         self.thresholds = thresholds
         self.stalls: dict[int, Stall] = {}
@@ -97,6 +105,11 @@ class Rescue:
             knock or (lambda at, now: Knock(fronts[at.bind], at.slot, None, now)), self._patience
         )
         self._withdraw, self._over = withdraw, over
+        self._withdraw = withdraw
+        self._unread = unread if thresholds.patience is not None else None
+        self._bell: HasFileno | None = None  # watched for requests
+        self._doubted: dict[int, float] = {}  # when a worker was last knocked at for one
+        self._doubts: set[int] = set()  # workers with such a knock
         self._hung_up: dict[int, int] = {}  # by worker, knocks in queues that will be moved now
         self._workers: dict[int, WatchedWorker] = {}
         self._registered: list[tuple[int, HeldListener]] = []
@@ -127,6 +140,8 @@ class Rescue:
             self._polled = self._register(listeners)
             self._registered = listeners
             self._schedule()
+        elif self._armed:
+            self._hear()
         self._queues.polled = [(self._workers[one], at) for one, at in self._polled.values()]
         for worker in self.stalls.keys() - self._workers.keys():
             self._forget(worker)
@@ -153,14 +168,17 @@ class Rescue:
         now = self._loop.now()
         before, self._looked, self.found = self._looked, now, False
         self._schedule()
+        doubts = self._doubt(now)
         ready = [
             self._polled[number] for number, event in self._epoll.poll(0) if event & select.EPOLLIN
         ]
         if not ready and not self.stalls:
             # Most looks end here, so they cost little more than the system call.
-            self._queues.clear()
+            self._queues.clear(now)
             if self._saw is not None:
                 self._saw(now, now - before, {}, {})
+            if self._unread is not None and self._unread.came():
+                self._busy = now
             if now >= self._busy + _QUIET:
                 self._listen()
             self._pace = _UNHURRIED
@@ -168,13 +186,40 @@ class Rescue:
             return
         self._pace = 1.0
         waiting = [(self._workers[worker], at) for worker, at in ready if worker not in self.stalls]
-        self._queues.look(waiting, now, before)
+        self._queues.look(waiting, now, before, doubts)
         found = [self._judged(worker, at, now) for worker, at in waiting]
         followed = [self._followed(self._workers[worker], now) for worker in list(self.stalls)]
         self.found = any(found) or any(followed)
         self._busy = now
         if self._saw is not None:
-            self._saw(now, now - before, self._queues.depths(waiting), self.stalls)
+            depths = self._queues.depths(waiting)
+            for worker in self._doubts:
+                depths[worker] = max(0, depths[worker] - self._knocks.waiting(worker))
+            self._saw(now, now - before, depths, self.stalls)
+
+    def _doubt(self, now: float) -> dict[int, Doubt]:
+        """The workers that do not read what has come; each is knocked at.
+
+        If the queue was empty, it shows only then that the worker accepts nothing either.
+        """
+        if self._unread is None:
+            return {}
+        for worker in list(self._doubts):
+            if (
+                worker not in self._workers
+                or worker in self.stalls
+                or self._knocks.over(worker, now)
+            ):
+                self._doubts.discard(worker)
+        awake = self._workers.keys() - self.stalls.keys()
+        found = self._unread.look(awake, self._patience) if self._registered else {}
+        for worker in found.keys() - self._doubts:
+            seen = self._workers[worker]
+            if seen.shares and now >= self._doubted.get(worker, 0.0) + _DOUBT_AGAIN:
+                self._doubted[worker] = now
+                self._doubts.add(worker)
+                self._knocks.begin(seen, now)
+        return found
 
     def fitting(self, worker: int) -> tuple[HeldListener, ...]:
         """The listeners of a stalled worker that may be cycled now.
@@ -214,6 +259,7 @@ class Rescue:
         self._knocks.ended(worker)
         self._queues.polled = [(one, at) for one, at in self._queues.polled if one.id != worker]
         self.histories.pop(worker, None)
+        self._doubted.pop(worker, None)
 
     def _forget(self, worker: int) -> None:
         self._knocks.hang_up(worker)
@@ -251,12 +297,28 @@ class Rescue:
         """Stop the looks until a client connects."""
         self._loop.watch(self._epoll, self._silence)
         self._armed = True
+        self._hear()
+
+    def _hear(self) -> None:
+        """A request ends the silence too, from when there is something that tells of it."""
+        if self._unread is None or self._bell is not None:
+            return
+        self._bell = self._unread.arm()
+        if self._bell is not None:
+            self._loop.watch(self._bell, self._silence)
+            # Of one that came before, the bell says nothing.
+            if self._unread.some:
+                self._silence()
 
     def _silence(self) -> None:
-        """Begin to look, because a client connected or the listeners changed."""
+        """Begin to look, because a client connected or asked, or the listeners changed."""
         if self._armed:
             self._loop.unwatch(self._epoll)
             self._armed = False
+        if self._bell is not None and self._unread is not None:
+            self._loop.unwatch(self._bell)
+            self._unread.disarm()
+            self._bell = None
         self._looked = self._busy = self._loop.now()
         self._schedule()
 
@@ -270,6 +332,7 @@ class Rescue:
         if since is None:
             return False
         queue = sum(self._watched.depth(one).queue for one in worker.listeners)
+        queue = max(0, queue - self._knocks.waiting(worker.id))
         history = self.histories.setdefault(worker.id, StallHistory())
         history.stalls += 1
         self.stalls[worker.id] = Stall(since, queue, history.cycled + CYCLE_AGAIN)
@@ -278,8 +341,7 @@ class Rescue:
             evidence = proc.doing(self._watched.processes(worker.id))
             self._say(
                 f"{worker.name} has accepted nothing for {1000 * (now - since):.0f} ms"
-                f"{f' ({evidence})' if evidence else ''}: {queue} waiting connection(s) are moved"
-                " to other workers"
+                f"{f' ({evidence})' if evidence else ''}: {_found(queue)}"
                 f"{f'; {untold} stall(s) before this one were not logged' if untold else ''}"
             )
         else:
@@ -313,3 +375,10 @@ class Rescue:
         if not queue:
             self._forget(worker.id)  # nothing waits, and nothing new comes
         return movable
+
+
+def _found(queue: int) -> str:
+    """What waits at a worker that was found stalled, and where that goes."""
+    if queue:
+        return f"{queue} waiting connection(s) are moved to other workers"
+    return "a request waits unread on a connection that it had accepted"
