@@ -34,6 +34,7 @@ from bench.cases import (
     scale,
     soak,
     stall,
+    stall_kept,
     walk,
     wrk,
 )
@@ -51,6 +52,7 @@ CASES: tuple[Case, ...] = (
     kill.CASE,
     crash.CASE,
     stall.CASE,
+    stall_kept.CASE,
     rescue.CASE,
     balance.CASE,
     certificate.CASE,

@@ -53,7 +53,15 @@ class Client:
 
     def ask(self) -> None:
         """One request, and its whole answer on the same connection."""
+        self.send()
+        self.receive()
+
+    def send(self) -> None:
+        """A request."""
         self.connection.sendall(http(ADDRESS, self.path, keep_alive=True).request)
+
+    def receive(self) -> None:
+        """The whole answer to it."""
         reader = ResponseReader()
         while not reader.complete:
             data = self.connection.recv(4096)

@@ -119,3 +119,41 @@ def test_the_drain_limit_holds() -> None:
 def test_no_later_supervisor_needs_to_know(step: Step) -> None:
     """It looks at what is left."""
     assert not lasting(restarted(), step)
+
+
+STALLS = Carries(due=10.0, stalls=True)
+
+
+def stalled(**more: object) -> Instance:
+    """Worker 1 serves and stalls, so that only worker 2 has a share."""
+    made = Instance(size=2, phase=Phase.SERVING, working=1, shared=((2, 1.0),))
+    made.workers[1] = Worker(1, 1, 101, 0.0, stage=Stage.SERVING)
+    made.workers[2] = Worker(2, 1, 102, 0.0, stage=Stage.SERVING)
+    for name, value in more.items():
+        setattr(made, name, value)
+    return made
+
+
+def test_a_worker_that_stalls_is_carried_from() -> None:
+    """When a look is due, and it is not told to stop for that."""
+    assert looks(stalled(), {1: STALLS}, frozenset(), 10.0) == [Carry(1)]
+    assert looks(stalled(), {1: STALLS}, frozenset(), 9.9) == []
+    assert deadline(stalled(), Limits(), 9.9, {1: STALLS}) == 10.0
+    stays = replace(STALLS, staying=5, due=20.0)
+    assert looks(stalled(), {1: stays}, frozenset(), 15.0) == []
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"shared": ((1, 1.0), (2, 1.0))},
+        {"shared": ()},
+        {"phase": Phase.STOPPING},
+        {"phase": Phase.STARTING},
+    ],
+)
+def test_nobody_else_is_awake(more: dict[str, object]) -> None:
+    """All have a share again when all stall: there is nobody to carry to."""
+    made = stalled(**more)
+    assert looks(made, {1: STALLS}, frozenset(), 10.0) == []
+    assert deadline(made, Limits(), 9.9, {1: STALLS}) == float("inf")

@@ -85,13 +85,14 @@ def left(seen: Connection, mark: Mark | None) -> Left | None:
     return None
 
 
-def looks_kept(seen: Connection, grace: float) -> Left | Refusal | None:
+def looks_kept(seen: Connection, grace: float, *, asleep: bool = False) -> Left | Refusal | None:
     """Why it is left alone by what the kernel saw, where the application says nothing of it.
 
     None if it has been quiet for ``grace`` seconds with no answer owed: then what its client sent
-    decides (``carrying.by_notes``).
+    decides (``carrying.by_notes``).  So it does with a request that an owner who is ``asleep`` will
+    not read soon.
     """
-    if untouched(seen):
+    if untouched(seen) or (asleep and seen.unread and not seen.unsent):
         return None
     idle = seen.idle_ms
     if idle is None:

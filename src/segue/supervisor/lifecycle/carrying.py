@@ -1,4 +1,4 @@
-"""When kept connections of a draining worker are carried to workers that serve."""
+"""When kept connections of a worker that drains or stalls are carried to workers that serve."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FRESH = 0.1  # new enough for a decision
 
 @dataclass(frozen=True, slots=True)
 class Carries:
-    """What the last look at a draining worker's connections has come to."""
+    """What the last look at a worker's connections has come to."""
 
     looked: float = 0.0  # when it ended; 0 for never
     due: float = 0.0  # when the next is
@@ -29,6 +29,7 @@ class Carries:
     staying: int = 0  # those that will not be, or hardly
     answered: int = 0  # connections with an answer that their application is giving now
     told: bool = False  # the worker tells them to go with their next answer
+    stalls: bool = False  # it does not drain: it serves, and does nothing
 
 
 def looks(
@@ -47,6 +48,7 @@ def looks(
             found.append(Carry(one.id))
         if its.staying and not its.told and now >= _since(one, its) + _LET_GO_AFTER:
             found.append(LetGo(one.id))
+    found += [Carry(one) for one, its in _stalled(instance, carries) if now >= its.due]
     return found
 
 
@@ -72,6 +74,7 @@ def unseen(instance: Instance, worker: Worker, carries: Mapping[int, Carries]) -
 def deadline(instance: Instance, carries: Mapping[int, Carries]) -> float:
     """When a look is due; infinity for never."""
     there = [its for one in _draining(instance) if (its := carries.get(one.id)) is not None]
+    there += [its for _, its in _stalled(instance, carries)]
     return min((its.due for its in there), default=float("inf"))
 
 
@@ -88,3 +91,16 @@ def _draining(instance: Instance) -> list[Worker]:
     if instance.phase not in _PHASES or not any(weight for _, weight in instance.shared):
         return []
     return [one for one in instance.living if one.stage is Stage.DRAINING and not one.finisher]
+
+
+def _stalled(instance: Instance, carries: Mapping[int, Carries]) -> list[tuple[int, Carries]]:
+    """The workers that have lost their share because they stall, while others have one."""
+    sharing = {worker for worker, weight in instance.shared if weight}
+    if instance.phase not in _PHASES or not sharing:
+        return []
+    serving = [one.id for one in instance.living if one.stage is Stage.SERVING]
+    return [
+        (one, its)
+        for one in serving
+        if one not in sharing and (its := carries.get(one)) is not None and its.stalls
+    ]

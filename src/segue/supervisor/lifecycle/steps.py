@@ -51,7 +51,7 @@ class Rescue:
 
 @dataclass(frozen=True, slots=True)
 class Carry:
-    """Carry the kept connections of this draining worker to workers that serve."""
+    """Carry the kept connections of this worker, which drains or stalls, to those that serve."""
 
     worker: int
 

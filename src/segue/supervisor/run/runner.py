@@ -25,12 +25,14 @@ from segue.supervisor.rescue.balancing import Balancing
 from segue.supervisor.rescue.hangs import Hangs
 from segue.supervisor.rescue.liveness import Liveness, Pace
 from segue.supervisor.rescue.rescue import Rescue
+from segue.supervisor.rescue.unread import UnreadRequests
 from segue.supervisor.run import unclaimed
 from segue.supervisor.run.checks import Checks
 from segue.supervisor.run.ended import Ends
 from segue.supervisor.run.orders import Orders
 from segue.supervisor.run.recycling import Recycler
 from segue.supervisor.run.service import Service
+from segue.supervisor.run.stalled import Stalled
 from segue.supervisor.run.upkeep import Upkeep
 from segue.supervisor.run.watched import OwnWorkers, thresholds
 from segue.supervisor.workers.discovery import discover
@@ -74,6 +76,7 @@ class Runner:
             saw=self.balancing.saw if self.balancing else None,
             withdraw=liveness.withdraw,
             over=self._stall_over,
+            unread=UnreadRequests(service.carrying.samples, workers.sockets, service.world.now),
         )
         hangs = Hangs(workers, fronts, service.limits.stall_kill, service.say)
         self.checks = Checks(self.rescue, hangs, liveness)
@@ -82,6 +85,7 @@ class Runner:
         self.orders = Orders(service, self.checks)
         self.upkeep = Upkeep(service)
         self.recycler = Recycler(service)
+        self.stalled = Stalled(service)
         self._looked = 0.0
         self._discover_at = 0.0
         every = min(_REASON_PACE, service.limits.ready_timeout / 4)
@@ -114,6 +118,7 @@ class Runner:
     def settle(self) -> None:
         """Perform what is due until nothing is, then write it down."""
         service, instance = self.service, self.service.instance
+        self.stalled.follow(self.rescue.stalls)
         lasting = False
         for round_ in range(_MOST_ROUNDS):
             steps = plan.plan(

@@ -1,4 +1,4 @@
-"""Kept connections of draining workers, carried to workers that serve; what became of them."""
+"""Kept connections of workers that drain or stall, carried to others; what became of them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import socket
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 
 from segue import page
-from segue.engine.carry import Carrier
+from segue.engine.carry import BUDGET, Carrier
 from segue.engine.carry_trial import try_carry
 from segue.engine.carry_wish import Report, Wish
 from segue.engine.duplicate import GONE
 from segue.errors import KernelError, NotSupported, SegueError
-from segue.group import Connection
-from segue.linux import pidfd, proc, sockopt
+from segue.linux import pidfd, proc, realtime, sockopt
 from segue.observe import kept
 from segue.observe.carrying import Refusal
 from segue.observe.kept import Left
@@ -29,6 +28,7 @@ from segue.supervisor.lifecycle.instance import Worker
 from segue.supervisor.settings import Settings
 from segue.supervisor.workers.marks import Marks, marked
 from segue.supervisor.workers.processes import LOOKED_AT, Process
+from segue.supervisor.workers.sleeping import Held, Sleeping
 
 # Of one batch: each is a descriptor that is taken, and taken in vain if there is no time for it.
 _FEWEST, _MOST = 4, 64
@@ -38,6 +38,13 @@ _PACE = 0.02
 _COST = 10  # a look is made again after so many times what it took
 _LONGEST = 0.1  # where something is to be carried soon
 _SLOW_PACE = 0.5  # where nothing is about to pause
+# Of a worker that stalls: what waits unread goes at once.  The rest goes when the stall is no short
+# one, so that a worker that computes now and then keeps its clients; and in shorter steps, since
+# one of them may ask meanwhile.
+_REST_AFTER = 0.1
+_STALLED_PACE, _STALLED_STEP = 0.01, 0.01
+_STALLED_BUDGET = 0.02  # it would not run anyway
+_UNSTOPPABLE_PACE = 1.0  # a tenth of a second is lost each time
 # A client whose requests we have found so often, and that never paused, will hardly do.
 _RESTLESS = 20
 
@@ -90,24 +97,10 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
-    """A connection, its peer as the page has it, and by which numbers which processes have it."""
-
-    seen: Connection
-    who: bytes
-    owners: tuple[tuple[int, int], ...]
-
-    @property
-    def pids(self) -> tuple[int, ...]:
-        """The processes, in ascending order."""
-        return tuple(sorted({pid for pid, _ in self.owners}))
-
-
-@dataclass(frozen=True, slots=True)
 class _Ready:
     """One that waited for its next request when the kernel and its worker were asked."""
 
-    held: _Held
+    held: Held
     mark: Mark | None
     asked: int  # when, in ms
     grace: float | None  # how long it must have been quiet, where nobody has said that it waits
@@ -123,6 +116,8 @@ class _Left:
     staying: int = 0  # what will not pass, or hardly
     answered: int = 0  # what has an answer that somebody works on, by its mark
     late: int = 0  # there was no time for these
+    rest: bool = True  # those of which nothing waits unread may go too
+    asleep: dict[int, Sleeping] | None = None  # by bind, if their worker stalls
 
     def add(self, why: Why, cookie: int, mark: Mark | None, asked: int) -> None:
         """One for this reason, which had this mark then."""
@@ -140,6 +135,12 @@ class _Left:
 
     def pause(self, took: float, *, progress: bool) -> float:
         """How long until the next look, after one that took so long."""
+        if self.asleep is not None:
+            pace = _STALLED_PACE
+            if Refusal.OWNER_RUNS in self.reasons:
+                pace = _UNSTOPPABLE_PACE
+            more = self.late or (self.rest and any(one.left for one in self.asleep.values()))
+            return _BREATH if more else pace
         if self.late:
             return _BREATH
         if progress:
@@ -170,6 +171,8 @@ class Carrying:
         self.account = Account()
         self._of: dict[int, Account] = {}
         self._requests: dict[int, dict[int, tuple[int, int]]] = {}
+        self._began: dict[int, float] = {}
+        self._sleeping: dict[int, dict[int, Sleeping]] = {}  # by worker and bind
         self._pending: dict[Wish, Account] = {}
         self._fit = (
             _FEWEST  # so many of a batch, and twice as many as there was time for in the last
@@ -198,6 +201,10 @@ class Carrying:
             return ""
         return self._why or "no worker's application has the middleware"
 
+    def samples(self) -> Carrier | None:
+        """What knows of requests that wait to be read, once there is something."""
+        return self._carrier
+
     def open(self, *, locked: bool) -> None:
         """Before there is a listener: make what carries, if listeners have to be watched from then.
 
@@ -205,7 +212,7 @@ class Carrying:
         """
         if locked and self.wanted == "auto":
             self._why = "workers of another user write no page unless --carry app is given"
-        elif self.wanted == "http" or (locked and self.wanted == "app"):
+        elif self.wanted in {"app", "http"}:
             self._begin()
 
     def prepare(self, processes: Iterable[Process], fronts: Iterable[Front]) -> None:
@@ -241,8 +248,8 @@ class Carrying:
             self._unwatched.add(why)
             self._say(f"connections of a listener will not be carried: {why}")
 
-    def begin(self, worker: Worker, process: Process) -> bool:
-        """This worker drains from now on.  True if its kept connections can be carried."""
+    def begin(self, worker: Worker, process: Process, *, stalls: bool = False) -> bool:
+        """This worker drains from now on, or stalls.  True if its connections can be carried."""
         self.forget(worker.id)
         if self._carrier is None or not (self.wanted == "http" or marked(process)):
             return False
@@ -250,7 +257,9 @@ class Carrying:
         tree = process.tree(LOOKED_AT)
         if len(tree) > LOOKED_AT or any(map(proc.hides_descriptors, tree)):
             return False
-        self.carries[worker.id] = Carries(due=self._now())
+        self.carries[worker.id] = Carries(due=self._now(), stalls=stalls)
+        self._began[worker.id] = self._now()
+        self._sleeping[worker.id] = {}
         self._of[worker.id] = Account()
         self._requests[worker.id] = {}
         return True
@@ -263,6 +272,8 @@ class Carrying:
         """It drains no more; what became of its connections, in words."""
         self.carries.pop(worker, None)
         self._requests.pop(worker, None)
+        self._began.pop(worker, None)
+        self._sleeping.pop(worker, None)
         its = self._of.pop(worker, Account())
         self.account.add(its)
         for wish in [wish for wish, account in self._pending.items() if account is its]:
@@ -277,9 +288,14 @@ class Carrying:
         its, account = self.carries[worker.id], self._of[worker.id]
         began, before = self._now(), account.carried + account.lost
         left = _Left(self._requests[worker.id])
+        if its.stalls:
+            left.asleep = self._sleeping[worker.id]
+            left.rest = began >= self._began[worker.id] + _REST_AFTER
         try:
-            for front in fronts:
-                self._front(process, front, account, left)
+            # Of a worker that stalls, clients wait.
+            with realtime.urgent() if its.stalls else nullcontext():
+                for front in fronts:
+                    self._front(process, front, account, left)
         finally:
             ended = self._now()
             progress = account.carried + account.lost > before
@@ -297,7 +313,9 @@ class Carrying:
 
     def _front(self, process: Process, front: Front, account: Account, left: _Left) -> None:
         began = self._now()
-        held, asked = self._held(process, front)
+        held, asked = self._look(process, front, left)
+        if not held:
+            return
         with Marks(process) as marks:
             ready: defaultdict[tuple[int, ...], list[_Ready]] = defaultdict(list)
             for one in held:
@@ -306,21 +324,39 @@ class Carrying:
                 why: Why | None = kept.left(one.seen, mark)
                 grace = None
                 if why is Left.UNMARKED and self.wanted == "http":
-                    grace, why = self._grace, kept.looks_kept(one.seen, self._grace)
+                    grace = self._grace
+                    why = kept.looks_kept(one.seen, grace, asleep=left.asleep is not None)
                 if why is None:
                     ready[one.pids].append(_Ready(one, mark, asked, grace))
                 else:
                     left.add(why, one.seen.cookie, mark, asked)
             targets = front.takers()
             # No shorter than it takes to list them.
-            limit = max(self._now() + _STEP_SECONDS, 2 * self._now() - began)
+            step = _STEP_SECONDS if left.asleep is None else _STALLED_STEP
+            limit = max(self._now() + step, 2 * self._now() - began)
             for owners, those in ready.items():
-                waiting = deque(those)
+                waiting = deque(sorted(those, key=lambda one: not one.held.seen.unread))
                 while waiting and self._now() < limit:
                     self._batch(marks, owners, waiting, targets, account, left)
                 left.late += len(waiting)
+                if left.asleep is not None:
+                    left.asleep[front.number].back([one.held for one in waiting], asked)
 
-    def _held(self, process: Process, front: Front) -> tuple[list[_Held], int]:
+    def _look(self, process: Process, front: Front, left: _Left) -> tuple[list[Held], int]:
+        """The connections to look at, and when the kernel was asked of them."""
+        if left.asleep is None:
+            return self._held(process, front)
+        assert self._carrier is not None
+        its = left.asleep.setdefault(front.number, Sleeping())
+        began = self._now()
+        if its.due(began):
+            held, asked = self._held(process, front)
+            its.listed(held, asked, began, self._now())
+        now = _now_ms()
+        unread = [one.inode for one in sorted(self._carrier.unread(), key=lambda one: one.since)]
+        return its.take(unread, now, rest=left.rest), now
+
+    def _held(self, process: Process, front: Front) -> tuple[list[Held], int]:
         """The connections at this address that the worker has accepted, and when it was asked."""
         numbers: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         for pid in process.tree(LOOKED_AT):
@@ -330,7 +366,7 @@ class Carrying:
         asked = _now_ms()
         group = self._observer.snapshot(front.bind.address, Part.CONNECTIONS)
         held = [
-            _Held(one, who, tuple(numbers[one.inode]))
+            Held(one, who, tuple(numbers[one.inode]))
             for one in group.connections
             if one.inode in numbers and (who := page.peer(*one.peer)) is not None
         ]
@@ -361,7 +397,8 @@ class Carrying:
                 check = _Check(one, marks)
                 wish = Wish(taken.enter_context(connection), check, one.grace, unread=True)
                 asked[wish] = check
-            reports = self._carrier.batch(list(asked), targets, owners) if asked else []
+            budget = BUDGET if left.asleep is None else _STALLED_BUDGET
+            reports = self._carrier.batch(list(asked), targets, owners, budget) if asked else []
             later = []
             for report in reports:
                 check = asked[report.wish]
@@ -435,7 +472,7 @@ class _Check:
         return Refusal.OWED
 
 
-def _duplicate(held: _Held) -> socket.socket | None:
+def _duplicate(held: Held) -> socket.socket | None:
     """The caller's to close; None if it is gone.  Raises KernelError."""
     for pid, number in held.owners:
         try:
