@@ -105,6 +105,30 @@ HANDSHAKE_STORIES: dict[str, str] = {
         syn e hello
         accept A x
         """,
+    "an ACK of something else is judged as a cookie": """
+        # A has just sent a cookie to e when c acknowledges a wrong number. Its request is of no
+        # help: the ACK is checked for a cookie, counted as a wrong one, and reset.
+        listen A 1
+        syn c
+        syn d
+        syn e
+        claim c -1
+        ack c
+        """,
+    "a cookie is nothing where a request has taken its place": """
+        # The first SYN is answered with a cookie, and its repetition, when there is room, with a
+        # request. The client acknowledges the first: the cookie is right, and nothing comes of it.
+        sysctl tcp_syncookies 2
+        listen A
+        syn c
+        sysctl tcp_syncookies 1
+        skip c -1
+        syn c
+        ack c
+        accept A x
+        data c hello
+        accept A x
+        """,
     "a handshake without options": """
         # The SYN has no option at all. The connection works without scaling, SACK and timestamps,
         # with segments of 536 bytes.

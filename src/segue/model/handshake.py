@@ -45,7 +45,11 @@ def arrived(net: Net, request: Request, arrival: Arrival) -> bool:
         _answer_again(net, request)
         return True
     if flags & (ACK | RST) == ACK and arrival.ack != seq:
-        return False
+        # It is the listener's business, as if there were no request; which yet is in the way of
+        # what a cookie would make.
+        if not with_cookie(net, listener, arrival, net.chance(arrival.flow), is_taken=True):
+            net.reset(arrival)
+        return True
     within = first_window.is_within(request, arrival, first)
     if stale or _alien_echo(request, stamps) or not within:
         if not flags & RST:
@@ -180,8 +184,14 @@ def _expired(net: Net, request: Request, listener: Listener) -> bool:
     return True
 
 
-def with_cookie(net: Net, listener: Listener, arrival: Arrival, chance: Chance) -> bool:
-    """An ACK without a request may echo a SYN cookie; True when it did (cookie_v4_check)."""
+def with_cookie(
+    net: Net, listener: Listener, arrival: Arrival, chance: Chance, *, is_taken: bool = False
+) -> bool:
+    """An ACK without a request may echo a SYN cookie; True when it did (cookie_v4_check).
+
+    Where the flow ``is_taken`` by a request, what it makes finds no place, and is dropped without a
+    word (inet_ehash_nolisten).
+    """
     group = listener.group
     if not net.sysctls.tcp_syncookies or group is None or arrival.flags & (RST | SYN):
         return False
@@ -200,6 +210,8 @@ def with_cookie(net: Net, listener: Listener, arrival: Arrival, chance: Chance) 
         net.events.append(Refused(listener.cookie, Refusal.QUEUE_IS_FULL))
         net.counts["ListenOverflows"] += 1
         net.counts["ListenDrops"] += 1
+        return True
+    if is_taken:
         return True
     request = Request(
         cookie=next(net.cookies),

@@ -119,10 +119,6 @@ class Host:
         if isinstance(there, Request):
             if handshake.arrived(net, there, arrival):
                 return
-            if there.flow in net.flows:
-                # The wrong number was acknowledged: an answer as if there were no request.
-                net.reset(arrival)
-                return
         elif there is not None:
             if not time_wait.waits(there):
                 segment_arrives.arrived(net, there, arrival)
