@@ -72,6 +72,7 @@ class Connection:
     quick: int = QUICK_ACKS
     interactive: bool = False  # the program answers what it reads: ACKs may wait for the answer
     heard_at: float = -inf  # when data last arrived
+    syn_data: bool = False  # some came with the SYN
     received: int = 0  # bytes, since the beginning; a FIN counts as one
     acked_at: float = -inf  # when an ACK last arrived, or the connection was made
     ack_now: bool = False  # something is to be said, if no data says it
@@ -85,6 +86,7 @@ class Connection:
     ssthresh: int = 1 << 30
     credit: int = 0  # towards one more segment in cwnd
     acked: int = 0  # bytes, since the beginning
+    delivered: int = 0  # segments that the peer has told to have; the SYN-ACK is one
     flying: deque[Seq] = field(default_factory=deque)  # where each segment in flight ends
     probed: bool = False  # the tail was sent again, and nothing has come of it yet
     recover: Seq | None = None  # until that is acknowledged no second loss is assumed

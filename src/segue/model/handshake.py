@@ -128,6 +128,7 @@ def _adopt(net: Net, request: Request, listener: Listener, arrival: Arrival) -> 
     child = syn.connection(request, listener, State.ESTABLISHED, window, net.now)
     net.flows[child.flow] = child
     child.snd_wl1 = arrival.seq
+    child.delivered = 1
     stamps = arrival.options.stamps if request.terms.stamps else None
     if request.sent_at and not request.retransmitted and not request.timeouts:
         output.measure(child, net.now - request.sent_at)

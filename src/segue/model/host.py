@@ -17,6 +17,7 @@ from segue.model import (
     handshake,
     info,
     picture,
+    readiness,
     retransmission,
     segment_arrives,
     socket_options,
@@ -34,6 +35,7 @@ from segue.model.net import Chance, Net
 from segue.model.picture import FlowPicture, ListenerPicture
 from segue.model.profile import LINUX, Profile
 from segue.model.program import Program, Question
+from segue.model.readiness import Ready
 from segue.model.request import Request
 from segue.model.sysctls import Sysctls
 from segue.wire.seq import Seq
@@ -224,6 +226,14 @@ class Host:
         """By the name of the option's constant.  Raises KernelError."""
         return socket_options.get(self._net, sock, name)
 
+    def set_fast_open_keys(self, listener: Listener, keys: bytes) -> None:
+        """TCP_FASTOPEN_KEY: one key or two of 16 bytes.  Raises KernelError: EINVAL."""
+        socket_options.set_fast_open_keys(listener, keys)
+
+    def ready(self, sock: Listener | Connection) -> Ready:
+        """What poll(2) says of it."""
+        return readiness.of(self._net, sock)
+
     def tcp_info(self, sock: Listener | Connection) -> TcpInfo:
         """What getsockopt(TCP_INFO) tells."""
         return info.of(self._net, sock)
@@ -252,6 +262,18 @@ class Host:
         """Up to so many bytes; b"" at the end.  Raises KernelError: EAGAIN, ECONNRESET, ..."""
         self._net.now = now
         return stream.read(self._net, connection, most)
+
+    def unread(self, connection: Connection) -> int:
+        """Bytes that a read would give (SIOCINQ)."""
+        return readiness.unread(connection)
+
+    def unacknowledged(self, connection: Connection) -> int:
+        """Bytes that the peer has not acknowledged (SIOCOUTQ)."""
+        return len(connection.outgoing)
+
+    def more(self, connection: Connection) -> int:
+        """What TCP_INQ tells with a read."""
+        return readiness.more(connection)
 
     def write(self, now: float, connection: Connection, data: bytes) -> int:
         """How many bytes were taken.  Raises KernelError: EAGAIN, EPIPE, ECONNRESET, ..."""

@@ -40,6 +40,8 @@ class TcpInfo:
     bytes_acked: int = 0
     bytes_received: int = 0
     notsent_bytes: int = 0
+    syn_data: bool = False  # some came with the SYN and was taken (TCPI_OPT_SYN_DATA)
+    delivered: int = 0  # segments
 
 
 def of(net: Net, sock: Listener | Connection) -> TcpInfo:
@@ -69,4 +71,6 @@ def of(net: Net, sock: Listener | Connection) -> TcpInfo:
         bytes_acked=sock.acked,
         bytes_received=sock.received,
         notsent_bytes=max(0, waiting),
+        syn_data=sock.syn_data,
+        delivered=sock.delivered,
     )

@@ -221,6 +221,7 @@ def _acknowledged(net: Net, connection: Connection, arrival: Arrival) -> bool:
                 output.measure_echo(net, connection, stamps[1])
         removal.finish_fast_open(net, connection, reset=False)
         connection.retransmit_at = inf
+        connection.delivered += 1
         if connection.state is State.SYN_RECV:
             connection.feed(Input.HANDSHAKE_ENDED)
         connection.acked -= before(una, ack)  # the SYN is no data
@@ -293,6 +294,7 @@ def _advance(net: Net, connection: Connection, ack: Seq) -> None:
     connection.snd_una = ack
     while connection.flying and not before(ack, connection.flying[0]):
         connection.flying.popleft()
+        connection.delivered += 1
     connection.acked += gone
     data = max(0, min(distance(connection.base, ack), len(connection.outgoing)))
     was_full = len(connection.outgoing) >= net.sysctls.tcp_wmem_max

@@ -20,7 +20,7 @@ _NO_MSS_SET = 536  # TCP_MSS_DEFAULT
 # What getsockopt says where nothing was set.
 _DEFAULTS = {
     "SO_REUSEADDR": 0, "SO_REUSEPORT": 0, "SO_KEEPALIVE": 0, "SO_LINGER": -1, "TCP_NODELAY": 0,
-    "TCP_CORK": 0,
+    "TCP_CORK": 0, "TCP_INQ": 0,
     "TCP_USER_TIMEOUT": 0, "TCP_SAVE_SYN": 0, "TCP_FASTOPEN_NO_COOKIE": 0,
     "TCP_SYNCNT": 6, **keepalive.DEFAULTS,
 }  # fmt: skip
@@ -33,6 +33,7 @@ _RANGES = {
     "TCP_SAVE_SYN": (0, 2),
 }  # fmt: skip
 _SWITCHES = {
+    "TCP_INQ",
     "SO_REUSEADDR",
     "SO_REUSEPORT",
     "SO_KEEPALIVE",
@@ -78,6 +79,15 @@ def _in_force(net: Net, connection: Connection, name: str, *, was: int | None) -
     elif name == "TCP_KEEPIDLE" or (name == "SO_KEEPALIVE" and value != was):
         keepalive.begin(net, connection)
     output.rearm(net, connection)
+
+
+def set_fast_open_keys(listener: Listener, keys: bytes) -> None:
+    """TCP_FASTOPEN_KEY: one key or two of 16 bytes, in place of the sysctl's.  Raises KernelError:
+    EINVAL.
+    """
+    if len(keys) not in {16, 32}:
+        raise KernelError("setsockopt", errno.EINVAL, "setting TCP_FASTOPEN_KEY")
+    listener.fast_open.keys = keys
 
 
 def get(net: Net, sock: Listener | Connection, name: str) -> int:

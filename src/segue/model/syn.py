@@ -150,6 +150,7 @@ def _fast_open_child(net: Net, listener: Listener, arrival: Arrival, request: Re
         child.rcv_nxt = add(child.rcv_nxt, child.received)
         child.sent_ack = child.rcv_nxt
         request.early = len(arrival.payload)
+        child.syn_data = True
     child.request = request
     request.child = child
     listener.references += 1

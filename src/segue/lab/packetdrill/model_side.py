@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import ClassVar
 
 from segue.address import Address
 from segue.errors import KernelError, UsageError
-from segue.lab.packetdrill.calls import Ask
+from segue.lab.packetdrill.calls import Ask, events_told
 from segue.lab.packetdrill.side import Outcome
 from segue.lab.packetdrill.speaker import SERVER_PORT
 from segue.model import cookies
@@ -38,6 +39,7 @@ _FIXED = {
     "tcp_slow_start_after_idle": {"0"}, "tcp_early_retrans": {"3", "4"}, "tcp_recovery": {"1"},
     "tcp_ecn": {"0"}, "tcp_notsent_lowat": {"4294967295"},
 }  # fmt: skip
+_ALWAYS = select.POLLERR | select.POLLHUP  # told without being asked for
 _KNOWN = {one.name for one in fields(Sysctls)}
 
 
@@ -191,10 +193,10 @@ class ModelSide:
         found = {
             one.name: getattr(told, one.name)
             for one in fields(told)
-            if one.name not in {"timestamps", "sack"}
+            if one.name not in {"timestamps", "sack", "syn_data"}
         }
         scaled = bool(told.snd_wscale or told.rcv_wscale)
-        found["options"] = told.timestamps | told.sack << 1 | scaled << 2
+        found["options"] = told.timestamps | told.sack << 1 | scaled << 2 | told.syn_data << 5
         return {
             name: int(value * 1_000_000) if isinstance(value, float) else int(value)
             for name, value in found.items()
@@ -232,8 +234,9 @@ class ModelSide:
             raise error
 
     def _setsockopt(self, ask: Ask) -> int:
-        if ask.data or ask.option == "TCP_FASTOPEN_KEY":
-            raise UsageError(f"the model has no {ask.option}")
+        if ask.option == "TCP_FASTOPEN_KEY":
+            self._host.set_fast_open_keys(self._listener(ask.fd), ask.data)
+            return 0
         sock = self._files[ask.fd].sock
         self._host.setsockopt(sock, ask.option, ask.value, self._now + _START)
         return 0
@@ -256,6 +259,14 @@ class ModelSide:
         except KernelError as error:
             self._waits(file, error, ask.flags)
             return None
+
+    def _recvmsg(self, ask: Ask) -> tuple[int, str] | None:
+        count = self._read(ask)
+        if count is None:
+            return None
+        connection = self._connection(ask.fd)
+        told = self._host.getsockopt(connection, "TCP_INQ")
+        return count, f"TCP_CM_INQ {self._host.more(connection)}" if told else ""
 
     def _write(self, ask: Ask) -> int | None:
         _refuse_flags(ask, _WRITING)
@@ -288,6 +299,55 @@ class ModelSide:
         )  # fmt: skip
         return 0
 
+    def _poll(self, ask: Ask) -> tuple[int, str] | None:
+        found = {fd: self._ready(fd) & (events | _ALWAYS) for fd, events in ask.entries}
+        count = sum(bool(events) for events in found.values())
+        return (count, events_told(found.items())) if count or self._is_late() else None
+
+    def _ready(self, fd: int) -> int:
+        ready = self._host.ready(self._files[fd].sock)
+        bits = 0
+        for flag in ready:
+            bits |= getattr(select, f"POLL{flag.name}")
+        return bits
+
+    def _is_late(self) -> bool:
+        """The call has waited as long as it may."""
+        end = self._patience()
+        return end is not None and self._now >= end
+
+    def _epoll_create(self, ask: Ask) -> int:
+        self._epolls[ask.made] = {}
+        return ask.made
+
+    def _epoll_ctl(self, ask: Ask) -> int:
+        watched, (fd, events) = self._epolls[ask.fd], ask.entries[0]
+        if ask.option == "EPOLL_CTL_DEL":
+            del watched[fd]
+        else:
+            watched[fd] = _Watched(events)
+        return 0
+
+    def _epoll_wait(self, ask: Ask) -> tuple[int, str] | None:
+        found = []
+        for fd, one in self._epolls[ask.fd].items():
+            ready = self._ready(fd) & (one.events | _ALWAYS)
+            if not ready or not one.events or (one.events & select.EPOLLET and not one.fresh):
+                continue
+            one.fresh = False
+            if one.events & select.EPOLLONESHOT:
+                one.events = 0
+            found.append((fd, ready))
+        return (len(found), events_told(found)) if found or self._is_late() else None
+
+    def _ioctl(self, ask: Ask) -> tuple[int, str]:
+        connection = self._connection(ask.fd)
+        if ask.option in {"SIOCINQ", "FIONREAD"}:
+            return 0, str(self._host.unread(connection))
+        if ask.option == "SIOCOUTQ":
+            return 0, str(self._host.unacknowledged(connection))
+        raise KernelError("ioctl", errno.ENOTTY, "asking about a connection")
+
     _VERBS: ClassVar[dict[str, Callable[[ModelSide, Ask], _Answer]]] = {
         "socket": _socket,
         "bind": _bind,
@@ -298,9 +358,15 @@ class ModelSide:
         "F_GETFL": _getfl,
         "F_SETFL": _setfl,
         "read": _read,
+        "recvmsg": _recvmsg,
         "write": _write,
         "close": _close,
         "shutdown": _shutdown,
+        "poll": _poll,
+        "epoll_create": _epoll_create,
+        "epoll_ctl": _epoll_ctl,
+        "epoll_wait": _epoll_wait,
+        "ioctl": _ioctl,
     }
 
     @property
