@@ -77,7 +77,7 @@ class Judge:
         self._script, self._side, self._speaker, self._rules = script, side, speaker, rules
         self._heard: deque[Heard] = deque()
         self._waiting: tuple[int, Event, Call, float] | None = None
-        self._previous = 0.0
+        self._previous = self._late = 0.0
         self._anchored = True
 
     def run(self) -> Result:
@@ -98,7 +98,7 @@ class Judge:
     def _event(self, at: int, event: Event) -> None:
         when = event.when
         if when.clock is Clock.START:
-            base = 0.0
+            base = self._late
         elif self._anchored and when.clock is Clock.PREVIOUS:
             base = self._previous
         else:
@@ -109,7 +109,11 @@ class Judge:
             self._expect(action, when, start, base)
         else:
             self._side.pass_until(start)
-            self._act(at, event, start, base)
+            # Where we are late, all that follows is as late, and none of it is the side's doing.
+            late = self._side.now() - start
+            self._late += late
+            start += late
+            self._act(at, event, start, base + late)
         self._previous = start
         self._anchored = when.clock is not Clock.ANY and when.until is None
 
@@ -143,7 +147,7 @@ class Judge:
         if asked.verb == "listen":
             self._speaker.listens()
         if call.until is not None:
-            end = call.until + (base if event.when.clock is not Clock.START else 0.0)
+            end = call.until + base - self._late
             self._waiting = (at, event, call, end)
             return
         self._compare_outcome(call, None, start)
@@ -152,6 +156,7 @@ class Judge:
         assert self._waiting is not None
         _, event, call, end = self._waiting
         self._waiting = None
+        end += self._late
         try:
             self._compare_outcome(call, end, end)
         except _DifferentError as error:
@@ -197,7 +202,7 @@ class Judge:
         if self._heard:
             return self._heard.popleft()
         while (found := self._side.next_packet(until)) is not None:
-            heard = self._speaker.hears(*found)
+            heard = self._speaker.hears(found)
             if heard is not None:
                 return heard
         return None
@@ -221,7 +226,7 @@ class Judge:
                 break
             found = whole
         self._compare(expected, found)
-        self._compare_time(when, first.at, found.at, start, end)
+        self._compare_time(when, first, found, start, end)
 
     def _compare(self, expected: Segment, found: Heard) -> None:
         free = 0 if found.whole else PSH
@@ -255,12 +260,13 @@ class Judge:
         return tick is None or abs(value - said) * tick <= self._rules.tolerance_s
 
     def _compare_time(
-        self, when: When, first: float, last: float, start: float, end: float
+        self, when: When, first: Heard, last: Heard, start: float, end: float
     ) -> None:
         if when.clock is Clock.ANY:
             return
-        if first < start - self._rules.tolerance_s or last > end + self._rules.tolerance_s:
-            at = first if first < start else last
+        early = first.at < start - self._rules.tolerance_s
+        if early or last.since > end + self._rules.tolerance_s:
+            at = first.at if early else last.since
             due = f"{start:.3f} s" if start == end else f"{start:.3f} s to {end:.3f} s"
             raise _DifferentError(f"it was sent at {at:.3f} s, not at {due}")
 

@@ -20,13 +20,14 @@ from typing import ClassVar
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.lab.packetdrill import constants
 from segue.lab.packetdrill.calls import Ask, events_told
-from segue.lab.packetdrill.side import Outcome
+from segue.lab.packetdrill.side import Outcome, Sent
 from segue.lab.packetdrill.speaker import SERVER_PORT
 from segue.lab.sides import unlike_until
 from segue.linux import netns, route, sysctl, tcp_info, tcp_queue
 from segue.linux.tun import Tun
 
 _SPIN_S = 0.001
+_LOOK_MS = 2
 _END_S = 5.0
 _CONTROL = 256
 
@@ -39,7 +40,8 @@ class LinuxSide:
         self._sockets: dict[int, socket.socket] = {}
         self._epolls: dict[int, select.epoll] = {}
         self._accepted: socket.socket | None = None
-        self._sent: deque[tuple[float, bytes]] = deque()
+        self._sent: deque[Sent] = deque()
+        self._looked = 0.0  # when there was certainly nothing more
         self._asked: queue.SimpleQueue[Ask | None] = queue.SimpleQueue()
         self._outcomes: deque[Outcome] = deque()
         self._woken = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -62,16 +64,18 @@ class LinuxSide:
         poll = select.poll()
         poll.register(self._tun, select.POLLIN)
         poll.register(self._woken, select.POLLIN)
-        # Milliseconds are too coarse for the last of them.
-        ready = poll.poll(int((most - _SPIN_S) * 1000) if most > 2 * _SPIN_S else 0)
+        # Milliseconds are too coarse for the last of them.  Nor is it waited for long at once: when
+        # a packet came is known no better than when it was looked for last.
+        ready = poll.poll(min(_LOOK_MS, int((most - _SPIN_S) * 1000)) if most > 2 * _SPIN_S else 0)
         at = self.now()
         while (packet := self._tun.read()) is not None:
-            self._sent.append((at, packet))
+            self._sent.append(Sent(self._looked, at, packet))
+        self._looked = at
         with suppress(BlockingIOError):
             os.eventfd_read(self._woken)
         return bool(ready)
 
-    def next_packet(self, until: float) -> tuple[float, bytes] | None:
+    def next_packet(self, until: float) -> Sent | None:
         """By the order of sending."""
         while not self._sent:
             left = until - self.now()

@@ -16,7 +16,7 @@ from typing import ClassVar
 from segue.address import Address
 from segue.errors import KernelError, UsageError
 from segue.lab.packetdrill.calls import Ask, events_told
-from segue.lab.packetdrill.side import Outcome
+from segue.lab.packetdrill.side import Outcome, Sent
 from segue.lab.packetdrill.speaker import SERVER_PORT
 from segue.model import cookies
 from segue.model.connection import Connection
@@ -27,7 +27,7 @@ from segue.model.sysctls import Sysctls
 
 _START = 1000.0  # of the model's clock, which must not begin at 0
 _READING = socket.MSG_DONTWAIT
-_WRITING = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_WRITING = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL | socket.MSG_MORE
 # Settings that change nothing in the model, whatever they are: it has no bursts and does not pace.
 _NO_MATTER = {
     "tcp_syn_retries", "tcp_fack", "tcp_frto", "tcp_tso_win_divisor", "tcp_pacing_ss_ratio",
@@ -36,8 +36,8 @@ _NO_MATTER = {
 # Those that are so in the model, and only so.
 _FIXED = {
     "tcp_dsack": {"1"}, "tcp_reordering": {"3"}, "tcp_congestion_control": {"reno"},
-    "tcp_slow_start_after_idle": {"0"}, "tcp_early_retrans": {"3", "4"}, "tcp_recovery": {"1"},
-    "tcp_ecn": {"0"}, "tcp_notsent_lowat": {"4294967295"},
+    "tcp_early_retrans": {"3", "4"}, "tcp_recovery": {"1"},
+    "tcp_ecn": {"0"},
 }  # fmt: skip
 _ALWAYS = select.POLLERR | select.POLLHUP  # told without being asked for
 _KNOWN = {one.name for one in fields(Sysctls)}
@@ -53,6 +53,7 @@ class _File:
     sock: Listener | Connection
     blocks: bool
     written: int = 0  # of a write that waits for room
+    stalled: bool = False  # it is woken when there is much, and not at once when there is some
 
 
 @dataclass(slots=True)
@@ -71,7 +72,7 @@ class ModelSide:
         self._files: dict[int, _File] = {}
         self._epolls: dict[int, dict[int, _Watched]] = {}
         self._accepted: Connection | None = None
-        self._sent: deque[tuple[float, bytes]] = deque()
+        self._sent: deque[Sent] = deque()
         self._asked: tuple[Ask, float] | None = None
         self._outcome: Outcome | None = None
 
@@ -112,19 +113,25 @@ class ModelSide:
         for event in self._host.events():
             if isinstance(event, Acceptable | Readable | Writable):
                 self._note(event)
-        self._sent += [(self._now, packet) for packet in self._host.take()]
+        self._gather()
         if self._asked is not None:
             self._try()
-            self._sent += [(self._now, packet) for packet in self._host.take()]
+            self._gather()
+
+    def _gather(self) -> None:
+        self._sent += [Sent(self._now, self._now, packet) for packet in self._host.take()]
 
     def _note(self, event: Acceptable | Readable | Writable) -> None:
         number = event.listener if isinstance(event, Acceptable) else event.connection
+        if isinstance(event, Writable):
+            for file in self._files.values():
+                file.stalled = file.stalled and file.sock.cookie != number
         for watched in self._epolls.values():
             for fd, one in watched.items():
                 if fd in self._files and self._files[fd].sock.cookie == number:
                     one.fresh = True
 
-    def next_packet(self, until: float) -> tuple[float, bytes] | None:
+    def next_packet(self, until: float) -> Sent | None:
         """Time goes on only where nothing was sent yet."""
         while not self._sent:
             if not self._step(until):
@@ -272,12 +279,16 @@ class ModelSide:
         _refuse_flags(ask, _WRITING)
         file, connection = self._files[ask.fd], self._connection(ask.fd)
         waits = file.blocks and not ask.flags & socket.MSG_DONTWAIT
+        if file.stalled and not connection.over:
+            return None
         while True:
             try:
                 data = bytes(ask.size - file.written)
-                file.written += self._host.write(self._time, connection, data)
+                more = bool(ask.flags & socket.MSG_MORE)
+                file.written += self._host.write(self._time, connection, data, more=more)
             except KernelError as error:
                 if error.errno == errno.EAGAIN and waits:
+                    file.stalled = True
                     return None
                 if not file.written:
                     raise

@@ -22,6 +22,18 @@ class Outcome:
         return f"{self.value}{f' {self.error}' if self.error else ''}{told}"
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A packet of the side under test: between ``since`` and ``at`` it was sent.
+
+    They differ where nobody looked in between, as on a busy machine.
+    """
+
+    since: float
+    at: float
+    packet: bytes
+
+
 class Side(Protocol):
     """Times are in seconds since the script began.  UsageError is for what a side does not do."""
 
@@ -31,8 +43,8 @@ class Side(Protocol):
     def pass_until(self, when: float) -> None:
         """Let the time go there; what is sent meanwhile is kept."""
 
-    def next_packet(self, until: float) -> tuple[float, bytes] | None:
-        """The next that was sent, and when; None when there is none until then."""
+    def next_packet(self, until: float) -> Sent | None:
+        """The next that was sent; None when there is none until then."""
 
     def packet(self, packet: bytes) -> None:
         """It arrives now."""

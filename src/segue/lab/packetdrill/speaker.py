@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from segue.lab.packetdrill import options
 from segue.lab.packetdrill.script import Option, Segment
+from segue.lab.packetdrill.side import Sent
 from segue.wire import icmp, ipv4, ipv6, tcp
 from segue.wire.tcp import ACK, CWR, ECE, FIN, PSH, RST, SYN, URG
 
@@ -23,11 +24,12 @@ _LETTERS = ((FIN, "F"), (SYN, "S"), (RST, "R"), (PSH, "P"), (URG, "U"), (ECE, "E
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A segment of the side under test, in the script's numbers, and when it came (in seconds).
+    """A segment of the side under test, in the script's numbers, sent between ``since`` and ``at``.
 
     ``whole`` is whether it is one segment as it was sent, and not several in a row.
     """
 
+    since: float
     at: float
     flags: int
     seq: int
@@ -121,14 +123,15 @@ class Speaker:
         first, live = next(iter(self._stamps.items()))
         return (live + echo - first) & _MASK
 
-    def hears(self, at: float, packet: bytes) -> Heard | None:
+    def hears(self, sent: Sent) -> Heard | None:
         """None when it is for another connection, or no TCP."""
-        found = tcp.segment_in(packet)
+        found = tcp.segment_in(sent.packet)
         if found is None or found.dport != self._port or found.sport != SERVER_PORT:
             return None
         return Heard(
-            at, found.flags, found.seq, len(found.payload), found.ack, found.window,
-            options.parse(bytes(found.options)), _ecn(packet),
+            sent.since, sent.at, found.flags, found.seq, len(found.payload), found.ack,
+            found.window,
+            options.parse(bytes(found.options)), _ecn(sent.packet),
         )  # fmt: skip
 
     def scripted(self, heard: Heard, expected: Segment) -> Heard:
@@ -175,4 +178,6 @@ def joined(first: Heard, second: Heard) -> Heard | None:
     alike = (first.flags ^ second.flags) & ~(PSH | FIN) == 0
     if not (follows and alike and first.size and second.size):
         return None
-    return replace(second, seq=first.seq, size=first.size + second.size, whole=False)
+    return replace(
+        second, since=first.since, seq=first.seq, size=first.size + second.size, whole=False
+    )
