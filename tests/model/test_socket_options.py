@@ -17,7 +17,7 @@ def pair(**options: int) -> tuple[Bench, Peer, Connection]:
     return bench, peer, child
 
 
-@pytest.mark.parametrize("name", ["TCP_CONGESTION", "SO_SNDBUF", "nonsense"])
+@pytest.mark.parametrize("name", ["TCP_CONGESTION", "SO_PRIORITY", "nonsense"])
 def test_an_option_that_is_not_known_is_refused(name: str) -> None:
     """Set or read, of either; nothing has changed."""
     bench, _, child = pair()

@@ -87,6 +87,14 @@ class Connection:
     credit: int = 0  # towards one more segment in cwnd
     acked: int = 0  # bytes, since the beginning
     delivered: int = 0  # segments that the peer has told to have; the SYN-ACK is one
+    limited: bool = False  # cwnd was full when something was sent last (is_cwnd_limited)
+    most_flying: int = 0  # in this round trip (max_packets_out)
+    round_end: Seq = field(default=Seq(0))  # of that (cwnd_usage_seq)
+    sent_at: float = 0.0  # when data was sent last
+    pieces: deque[Seq] = field(default_factory=deque)  # where each of Linux's buffers ends
+    send_buffer: int = 0  # to which it has grown
+    stalled: bool = False  # somebody waits for room
+    pushed: Seq = field(default=Seq(0))  # where the last write ended that held nothing back
     flying: deque[Seq] = field(default_factory=deque)  # where each segment in flight ends
     probed: bool = False  # the tail was sent again, and nothing has come of it yet
     recover: Seq | None = None  # until that is acknowledged no second loss is assumed
@@ -149,6 +157,12 @@ class Connection:
     def over(self) -> bool:
         """In no table any more."""
         return self.state is State.CLOSE
+
+    @property
+    def uses_cwnd(self) -> bool:
+        """It may grow: it is full, or, in slow start, half of it is (tcp_is_cwnd_limited)."""
+        slow = self.cwnd < self.ssthresh
+        return self.limited or (slow and self.cwnd < 2 * self.most_flying)
 
     def feed(self, given: Input) -> None:
         """Follow the table of states; raises IllegalInput."""

@@ -275,7 +275,10 @@ class Host:
         """What TCP_INQ tells with a read."""
         return readiness.more(connection)
 
-    def write(self, now: float, connection: Connection, data: bytes) -> int:
-        """How many bytes were taken.  Raises KernelError: EAGAIN, EPIPE, ECONNRESET, ..."""
+    def write(self, now: float, connection: Connection, data: bytes, *, more: bool = False) -> int:
+        """How many bytes were taken; ``more`` is MSG_MORE.
+
+        Raises KernelError: EAGAIN, EPIPE, ECONNRESET, ...
+        """
         self._net.now = now
-        return stream.write(self._net, connection, data)
+        return stream.write(self._net, connection, data, more=more)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from math import inf
 
-from segue.model.connection import Connection
+from segue.model import buffers
+from segue.model.connection import INITIAL_WINDOW, Connection
 from segue.model.durations import DELAYED_ACK, PROBE_MIN, RTO_MAX, RTO_MIN, STAMP_TICK
 from segue.model.net import Net
 from segue.model.request import Request
@@ -89,10 +90,24 @@ def acknowledge_soon(net: Net, connection: Connection) -> None:
         connection.ack_at = net.now + (DELAYED_ACK if connection.heard_at > -inf else 0.0)
 
 
-def transmit(net: Net, connection: Connection, *, push: bool = False) -> None:
+def idle_before(net: Net, connection: Connection) -> None:
+    """A window that was not used for some timeouts is smaller (tcp_slow_start_after_idle_check)."""
+    idle = net.now - connection.sent_at
+    if not net.sysctls.tcp_slow_start_after_idle or connection.flying or idle <= connection.rto:
+        return
+    connection.ssthresh = max(connection.ssthresh, connection.cwnd * 3 // 4)
+    least = min(INITIAL_WINDOW, connection.cwnd)
+    idle -= connection.rto
+    while idle > 0 and connection.cwnd > least:
+        connection.cwnd >>= 1
+        idle -= connection.rto
+    connection.cwnd = max(connection.cwnd, least)
+
+
+def transmit(net: Net, connection: Connection, *, push: bool = False, more: bool = False) -> None:
     """Send what may be sent of what the program has written, and its FIN after that.
 
-    With ``push`` nothing waits for being small.
+    With ``push`` nothing waits for being small; with ``more`` what is small waits for more.
     """
     if not connection.fin_wanted and (not connection.outgoing or connection.state not in CAN_SEND):
         return
@@ -101,24 +116,38 @@ def transmit(net: Net, connection: Connection, *, push: bool = False) -> None:
     while not connection.fin_sent and _in_flight(connection) < connection.cwnd:
         at = connection.snd_nxt
         waiting = distance(at, end)
-        room = limit - distance(connection.snd_una, at)
+        # The SYN-ACK of a Fast Open child takes no room.
+        room = limit - distance(later(connection.snd_una, connection.base), at)
         take = min(waiting, size, room)
         last = take == waiting
         fin = last and connection.fin_wanted and room >= 0
         if take < size:
             # What the peer's window cuts goes only after a full segment: else a probe takes it.
             cut = take <= 0 or (not last and at == had)
-            if not fin and (cut or not (push or _may_be_small(connection))):
+            small = push or (not more and _may_be_small(connection))
+            if not fin and (cut or not small):
                 break
             take = max(take, 0)
             connection.small = add(at, take)
-        _send_new(net, connection, at, take, fin=fin, push=last)
+        _send_new(net, connection, at, take, fin=fin, push=last and connection.pushed == end)
+    if connection.snd_nxt != had:
+        buffers.sent(connection)
+        _note_use(connection)
     waits = before(connection.snd_una, connection.snd_nxt) or before(connection.snd_nxt, end)
     if connection.retransmit_at == inf and waits:
         restart_timer(net, connection)
     elif connection.snd_nxt != had:
         # The question about the tail is about what was sent last, and never after the timeout.
         connection.retransmit_at = min(connection.retransmit_at, net.now + _patience(connection))
+
+
+def _note_use(connection: Connection) -> None:
+    """How much of cwnd was used (tcp_cwnd_validate)."""
+    full, flying = _in_flight(connection) >= connection.cwnd, len(connection.flying)
+    over = not before(connection.snd_una, connection.round_end)
+    if over or full or (not connection.limited and flying > connection.most_flying):
+        connection.limited, connection.most_flying = full, flying
+        connection.round_end = connection.snd_nxt
 
 
 def _in_flight(connection: Connection) -> int:
@@ -178,6 +207,7 @@ def _send_new(
     connection.snd_nxt, connection.tail = add(at, size + fin), at
     connection.flying.append(connection.snd_nxt)
     connection.fin_sent = fin
+    connection.sent_at = net.now
     if connection.timed is None:
         connection.timed = (connection.snd_nxt, net.now)
     segment(net, connection, at, flags, payload)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Flag, auto
 
+from segue.model import buffers
 from segue.model.connection import Connection
 from segue.model.listener import Listener
 from segue.model.net import Net
@@ -36,17 +37,13 @@ def of(net: Net, sock: Listener | Connection) -> Ready:
         ready |= Ready.IN | Ready.RDHUP
     if sock.incoming:
         ready |= Ready.IN
-    if writing_over or has_room(net, sock):
+    if writing_over or buffers.has_room(net, sock):
         ready |= Ready.OUT
+    else:
+        sock.stalled = True
     if sock.error:
         ready |= Ready.ERR
     return ready
-
-
-def has_room(net: Net, connection: Connection) -> bool:
-    """So much that a program that waits for room is told (sk_stream_is_writeable)."""
-    held = len(connection.outgoing)
-    return net.sysctls.tcp_wmem_max - held >= held // 2
 
 
 def unread(connection: Connection) -> int:

@@ -12,11 +12,11 @@ from __future__ import annotations
 import errno
 from math import inf
 
-from segue.model import first_window, output, removal, time_wait
+from segue.model import buffers, first_window, output, removal, time_wait
 from segue.model.arrival import Arrival
 from segue.model.connection import Connection
 from segue.model.durations import OUT_OF_WINDOW_PAUSE
-from segue.model.events import Readable, Writable
+from segue.model.events import Readable
 from segue.model.net import Net
 from segue.model.states import CAN_RECEIVE, CAN_SEND, Input, State
 from segue.wire.seq import Seq, add, before, distance, later
@@ -297,7 +297,6 @@ def _advance(net: Net, connection: Connection, ack: Seq) -> None:
         connection.delivered += 1
     connection.acked += gone
     data = max(0, min(distance(connection.base, ack), len(connection.outgoing)))
-    was_full = len(connection.outgoing) >= net.sysctls.tcp_wmem_max
     del connection.outgoing[:data]
     connection.base = add(connection.base, data)
     connection.duplicates = connection.backoff = 0
@@ -307,8 +306,7 @@ def _advance(net: Net, connection: Connection, ack: Seq) -> None:
         output.measure(connection, net.now - connection.timed[1])
         connection.timed = None
     _grow(net, connection, ack, gone)
-    if was_full and data and not connection.orphan and connection.listener is None:
-        net.events.append(Writable(connection.cookie))
+    buffers.acknowledged(net, connection)
     connection.retransmit_at = inf
     if before(ack, connection.snd_nxt):
         output.restart_timer(net, connection)
@@ -325,14 +323,26 @@ def _grow(net: Net, connection: Connection, ack: Seq, gone: int) -> None:
             output.again(net, connection)
             return
         connection.recover = None
+    if not connection.uses_cwnd:
+        return
     segments = -(-gone // connection.segment_size)
     if connection.cwnd < connection.ssthresh:
-        connection.cwnd += segments
-    else:
-        connection.credit += segments
-        if connection.credit >= connection.cwnd:
-            connection.credit = 0
-            connection.cwnd += 1
+        grown = min(connection.cwnd + segments, connection.ssthresh)
+        segments -= grown - connection.cwnd
+        connection.cwnd = grown
+    if segments:
+        _grow_slowly(connection, segments)
+
+
+def _grow_slowly(connection: Connection, segments: int) -> None:
+    """By one segment for as many as the window has (tcp_cong_avoid_ai)."""
+    if connection.credit >= connection.cwnd:
+        connection.credit = 0
+        connection.cwnd += 1
+    connection.credit += segments
+    if connection.credit >= connection.cwnd:
+        more, connection.credit = divmod(connection.credit, connection.cwnd)
+        connection.cwnd += more
 
 
 def _take(net: Net, connection: Connection, arrival: Arrival) -> bool:

@@ -9,18 +9,19 @@ from __future__ import annotations
 import errno
 
 from segue.errors import KernelError
-from segue.model import keepalive, output
+from segue.model import buffers, keepalive, output
 from segue.model.connection import Connection
 from segue.model.durations import RTO_MAX, SYNACK_TIMEOUT, retransmits_in
 from segue.model.listener import Listener
 from segue.model.net import Net
 
 _LEAST_BUFFER = 2304  # SOCK_MIN_RCVBUF
+_LEAST_SENT = 4608  # SOCK_MIN_SNDBUF
 _NO_MSS_SET = 536  # TCP_MSS_DEFAULT
 # What getsockopt says where nothing was set.
 _DEFAULTS = {
     "SO_REUSEADDR": 0, "SO_REUSEPORT": 0, "SO_KEEPALIVE": 0, "SO_LINGER": -1, "TCP_NODELAY": 0,
-    "TCP_CORK": 0, "TCP_INQ": 0,
+    "TCP_CORK": 0, "TCP_INQ": 0, "TCP_NOTSENT_LOWAT": 0,
     "TCP_USER_TIMEOUT": 0, "TCP_SAVE_SYN": 0, "TCP_FASTOPEN_NO_COOKIE": 0,
     "TCP_SYNCNT": 6, **keepalive.DEFAULTS,
 }  # fmt: skip
@@ -46,7 +47,7 @@ _SWITCHES = {
 def set_to(net: Net, sock: Listener | Connection, name: str, value: int) -> None:
     """What setsockopt does.  Raises KernelError: ENOPROTOOPT for what is not known here, EINVAL."""
     listener = sock if isinstance(sock, Listener) else None
-    if name not in _DEFAULTS and name not in _OF_LISTENERS:
+    if name not in _DEFAULTS and name not in _OF_LISTENERS and name != "SO_SNDBUF":
         raise KernelError("setsockopt", errno.ENOPROTOOPT, f"setting {name}")
     if listener is None and name in _OF_LISTENERS:
         raise KernelError("setsockopt", errno.ENOPROTOOPT, f"setting {name} of a connection")
@@ -62,6 +63,8 @@ def set_to(net: Net, sock: Listener | Connection, name: str, value: int) -> None
     elif name == "SO_RCVBUF":
         # Linux doubles it, for its own records.
         sock.options[name] = max(2 * min(value, net.sysctls.rmem_max), _LEAST_BUFFER)
+    elif name == "SO_SNDBUF":
+        sock.options[name] = max(2 * min(value, net.sysctls.wmem_max), _LEAST_SENT)
     else:
         was = sock.options.get(name, _DEFAULTS.get(name))
         sock.options[name] = value
@@ -94,6 +97,10 @@ def get(net: Net, sock: Listener | Connection, name: str) -> int:
     """What getsockopt says.  SO_ERROR is told once.  Raises KernelError: ENOPROTOOPT."""
     if name == "SO_RCVBUF":
         return sock.options.get(name, net.sysctls.tcp_rmem_default)
+    if name == "SO_SNDBUF":
+        if isinstance(sock, Connection):
+            return buffers.size(net, sock) or net.sysctls.tcp_wmem_max
+        return sock.options.get(name) or net.sysctls.tcp_wmem_default or net.sysctls.tcp_wmem_max
     if name == "SO_ACCEPTCONN":
         return int(isinstance(sock, Listener) and sock.listening)
     if isinstance(sock, Connection):

@@ -6,7 +6,7 @@ import errno
 from math import inf
 
 from segue.errors import KernelError
-from segue.model import output, removal, time_wait
+from segue.model import buffers, output, removal, time_wait
 from segue.model.connection import Connection
 from segue.model.durations import DELAYED_ACK
 from segue.model.net import Net
@@ -48,8 +48,9 @@ def _window_opened(net: Net, connection: Connection) -> None:
         output.rearm(net, connection)
 
 
-def write(net: Net, connection: Connection, data: bytes) -> int:
-    """Take as much as there is room for; how much that is.
+def write(net: Net, connection: Connection, data: bytes, *, more: bool = False) -> int:
+    """Take as much as there is room for; how much that is.  With ``more`` a small segment waits for
+    what is written next (MSG_MORE).
 
     Raises KernelError: EAGAIN when there is no room, EPIPE when nothing can be sent any more, or
     what the connection died of, once.
@@ -59,16 +60,29 @@ def write(net: Net, connection: Connection, data: bytes) -> int:
         raise KernelError("send", error, "writing to a connection")
     if connection.fin_wanted or connection.state not in CAN_SEND:
         raise KernelError("send", errno.EPIPE, "writing to a connection")
-    room = net.sysctls.tcp_wmem_max - len(connection.outgoing)
-    taken = data[: max(0, room)]
-    if data and not taken:
-        raise KernelError("send", errno.EAGAIN, "writing to a connection")
-    connection.outgoing += taken
     if net.now - connection.heard_at < DELAYED_ACK:
         connection.interactive = True
-    output.transmit(net, connection)
+    output.idle_before(net, connection)
+    taken = 0
+    while taken < len(data):
+        room = buffers.room(net, connection)
+        if not room:
+            connection.stalled = True
+            break
+        part = data[taken : taken + room]
+        taken += len(part)
+        connection.outgoing += part
+        buffers.written(connection)
+        if taken == len(data) and not more:
+            connection.pushed = connection.end
+        if taken < len(data) or not more:
+            output.transmit(net, connection)
+        else:
+            output.transmit(net, connection, more=True)
+    if data and not taken:
+        raise KernelError("send", errno.EAGAIN, "writing to a connection")
     output.rearm(net, connection)
-    return len(taken)
+    return taken
 
 
 def shut(net: Net, connection: Connection, *, receive: bool, send: bool) -> None:

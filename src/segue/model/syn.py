@@ -190,7 +190,10 @@ def connection(
         listener=maker,
         saved_syn=request.saved_syn,
         small=iss,
-        offered_edge=add(first, min(request.terms.window, 0xFFFF)),
+        pushed=iss,
+        round_end=iss,
+        sent_at=now,
+        offered_edge=add(first, request.terms.window),
         sent_ack=first,
         acked_at=now,
     )

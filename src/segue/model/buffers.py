@@ -1,0 +1,126 @@
+"""How much a program may write: Linux counts memory, in buffers of some segments each.
+
+Stands for sk_wmem_queued, sk_sndbuf and the queue of tcp_sendmsg.  Where neither SO_SNDBUF nor
+``tcp_wmem_default`` nor a limit of what is not sent was set, the room is ``tcp_wmem_max`` bytes.
+"""
+
+from __future__ import annotations
+
+from segue.model.connection import INITIAL_WINDOW, Connection
+from segue.model.events import Writable
+from segue.model.net import Net
+from segue.wire.seq import Seq, before, distance
+
+_OVERHEAD = 960  # of a buffer without data (SKB_TRUESIZE of its header)
+# MAX_TCP_HEADER, struct skb_shared_info and struct sk_buff, as they are aligned.
+_LARGEST_HEADER, _SHARED_INFO, _RECORD = 320, 320, 256
+_LARGEST = 65535 - _LARGEST_HEADER  # data of one buffer (sk_gso_max_size)
+_NO_LIMIT = 0xFFFFFFFF
+_SMALL_WINDOW = 536  # as in tcp_bound_to_half_wnd
+
+
+def room(net: Net, connection: Connection) -> int:
+    """Bytes that a write may put in before it looks again; 0 where there is no room."""
+    limit, lowat = size(net, connection), _least_unsent(net, connection)
+    if not limit and lowat == _NO_LIMIT:
+        return max(0, net.sysctls.tcp_wmem_max - len(connection.outgoing))
+    left = _goal(connection) - _tail(connection)
+    if 0 < left < _goal(connection):
+        return left
+    full = bool(limit) and _held(connection) >= limit
+    return 0 if full or _unsent(connection) >= lowat else _goal(connection)
+
+
+def has_room(net: Net, connection: Connection) -> bool:
+    """So much that a program that waits for it is told (sk_stream_is_writeable)."""
+    limit = size(net, connection)
+    if not limit:
+        limit, held = net.sysctls.tcp_wmem_max, len(connection.outgoing)
+    else:
+        held = _held(connection)
+    few = _unsent(connection) << 1 < _least_unsent(net, connection)
+    return limit - held >= held >> 1 and few
+
+
+def written(connection: Connection) -> None:
+    """More was put in: into the last buffer, if there is room in it."""
+    end, pieces = connection.end, connection.pieces
+    if pieces and before(connection.snd_nxt, pieces[-1]):
+        begins = pieces[-2] if len(pieces) > 1 else connection.snd_una
+        begins = begins if before(connection.snd_nxt, begins) else connection.snd_nxt
+        if distance(begins, end) <= _goal(connection):
+            pieces[-1] = end
+            return
+    if not pieces or pieces[-1] != end:
+        pieces.append(end)
+
+
+def sent(connection: Connection) -> None:
+    """What goes is cut off from what stays (tcp_fragment)."""
+    at, pieces = connection.snd_nxt, connection.pieces
+    for place, end in enumerate(pieces):
+        if at == end:
+            return
+        if before(at, end):
+            pieces.insert(place, at)
+            return
+
+
+def acknowledged(net: Net, connection: Connection) -> None:
+    """Some are free; who waits for room is told."""
+    pieces = connection.pieces
+    while pieces and not before(connection.snd_una, pieces[0]):
+        pieces.popleft()
+    if connection.stalled:
+        connection.send_buffer = _for_window(connection)
+    gone = connection.orphan or connection.listener is not None
+    if connection.stalled and not gone and has_room(net, connection):
+        connection.stalled = False
+        net.events.append(Writable(connection.cookie))
+
+
+def size(net: Net, connection: Connection) -> int:
+    """SO_SNDBUF, or what it has grown to; 0 where no memory is counted."""
+    told, usual = connection.options.get("SO_SNDBUF", 0), net.sysctls.tcp_wmem_default
+    if told or not usual:
+        return told
+    grown = max(connection.send_buffer, _for_window(connection))
+    return max(usual, min(grown, net.sysctls.tcp_wmem_max))
+
+
+def _for_window(connection: Connection) -> int:
+    """Room for two windows of segments (tcp_sndbuf_expand)."""
+    segment = (connection.terms.mss + _LARGEST_HEADER + _SHARED_INFO - 1).bit_length()
+    return 2 * max(INITIAL_WINDOW, connection.cwnd) * ((1 << segment) + _RECORD)
+
+
+def _least_unsent(net: Net, connection: Connection) -> int:
+    return connection.options.get("TCP_NOTSENT_LOWAT", 0) or net.sysctls.tcp_notsent_lowat
+
+
+def _unsent(connection: Connection) -> int:
+    return max(0, distance(connection.snd_nxt, connection.end))
+
+
+def _held(connection: Connection) -> int:
+    return len(connection.outgoing) + _OVERHEAD * len(connection.pieces)
+
+
+def _tail(connection: Connection) -> int:
+    """Bytes in the last buffer, if nothing of it was sent yet."""
+    pieces = connection.pieces
+    if not pieces or not before(connection.snd_nxt, pieces[-1]):
+        return 0
+    begins: Seq = pieces[-2] if len(pieces) > 1 else connection.snd_nxt
+    if before(begins, connection.snd_nxt):
+        begins = connection.snd_nxt
+    return distance(begins, connection.end)
+
+
+def _goal(connection: Connection) -> int:
+    """The most data in one buffer: half of the peer's largest window, in whole segments
+    (tcp_xmit_size_goal).
+    """
+    size, half = connection.full_size, connection.snd_max_wnd // 2
+    most = min(_LARGEST, half) if half > _SMALL_WINDOW else _LARGEST
+    return max(size, most // size * size)
