@@ -38,6 +38,7 @@ COMMANDS = (
     "trace",
     "policy",
     "status",
+    "watch",
     "history",
     "metrics",
     "doctor",

@@ -27,7 +27,7 @@ def status_at(target: Target) -> Callable[[], Status | None]:
         except (OSError, SegueError):
             return None
         for one in running:
-            found = _status(one)
+            found = status_of(one)
             if found is not None and serves(found, target):
                 known[:] = [one]
                 return found
@@ -47,7 +47,8 @@ def serves(status: Status, target: Target) -> bool:
         return target.local and observer.reached(target.address) in addresses
 
 
-def _status(one: Running) -> Status | None:
+def status_of(one: Running) -> Status | None:
+    """Its status; None if it does not answer."""
     try:
         return client.status(one)
     except (SegueError, OSError, ValueError):

@@ -1,0 +1,1 @@
+"""The screen of ``segue watch``: instances as they are, and what happens to them; an extra."""
