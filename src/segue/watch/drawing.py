@@ -1,4 +1,4 @@
-"""A sample as lines for a terminal of some width and height.  Pure.
+"""A sample as lines for a terminal of some width and height.
 
 What matters most comes first, so that what does not fit is what matters least.
 """
