@@ -71,6 +71,18 @@ def test_an_attach_type_has_its_kind_of_program() -> None:
     assert data[-4:].hex() == "09000000"
 
 
+def test_an_iterator_stands_for_a_function_of_the_kernel() -> None:
+    """Its kind, and at the end the number of the function; of one process."""
+    data = bpf_attr.prog_load(AttachType.ITERATOR, 0x1000, 2, 0x2000, target=0x1234)
+    assert data[:4].hex() == "1a000000"
+    assert data[68:72].hex() == "1c000000"
+    assert (len(data), data[108:].hex()) == (112, "34120000")
+    assert bpf_attr.iterator_info(7).hex(" ", 4) == "00000000 07000000 00000000 00000000"
+    link = bpf_attr.link_iterator(5, 0x1000, 16)
+    assert link.hex(" ", 4) == "05000000 00000000 1c000000 00000000 00100000 00000000 10000000"
+    assert bpf_attr.iter_create(6).hex(" ", 4) == "06000000 00000000"
+
+
 def test_attaching_to_a_cgroup() -> None:
     """The cgroup's descriptor, the program's, the type, BPF_F_ALLOW_MULTI."""
     data = bpf_attr.prog_attach(5, 6, AttachType.INET4_BIND)

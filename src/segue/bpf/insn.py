@@ -129,7 +129,7 @@ class Helper(IntEnum):
     """Kernel functions that our programs may call, by number (include/uapi/linux/bpf.h).
 
     SETSOCKOPT is for a program at bind(2), those about an SKC or SK for the carrying of accepted
-    connections, the others are for SK_REUSEPORT ones.
+    connections, SEQ_WRITE and SOCK_FROM_FILE for an iterator, the others are for SK_REUSEPORT ones.
     """
 
     MAP_LOOKUP_ELEM = 1
@@ -156,6 +156,7 @@ class Helper(IntEnum):
     PROBE_READ_KERNEL = 113
     JIFFIES64 = 118
     KTIME_GET_BOOT_NS = 125
+    SEQ_WRITE = 127
     RINGBUF_OUTPUT = 130
     RINGBUF_RESERVE = 131
     RINGBUF_SUBMIT = 132
@@ -163,6 +164,7 @@ class Helper(IntEnum):
     RINGBUF_QUERY = 134
     SKC_TO_TCP_SOCK = 137
     KTIME_GET_COARSE_NS = 160
+    SOCK_FROM_FILE = 162
     LOOP = 181
 
 

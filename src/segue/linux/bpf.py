@@ -49,6 +49,7 @@ _MEMORY = (
     " (LimitMEMLOCK=infinity, ulimit -l unlimited)"
 )
 _NET_PERMISSION = "it needs CAP_BPF and CAP_NET_ADMIN, or root"
+_TRACE_PERMISSION = "it needs CAP_BPF and CAP_PERFMON, or root"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -194,8 +195,11 @@ class Program(Descriptor):
         attach_type: AttachType = AttachType.SELECT_OR_MIGRATE,
         license_text: str = "Apache-2.0",
         maps: Mapping[int, str] | None = None,
+        target: int = 0,
     ) -> Program:
         """Have the verifier read a program; ``attach_type`` says of which kind it is.
+
+        ``target`` is the number of the kernel's function that stands for an iterator.
 
         Raises VerifierError, with its whole log and our listing (``maps`` names the descriptors
         in it), when it refuses the program; KernelError when it did not come to that: EPERM
@@ -205,7 +209,7 @@ class Program(Descriptor):
         if sys.byteorder != "little":
             raise NotSupported("loading programs", "a little-endian machine", sys.byteorder)
         code = encode(instructions)
-        loading = _Loading(code, license_text, attach_type, name)
+        loading = _Loading(code, license_text, attach_type, name, target)
         doing = f"loading the program {name}".rstrip()
         # Without a log first: writing it costs more than verifying.
         result, log = loading.attempt(0)
@@ -249,6 +253,7 @@ class _Loading:
     license_text: str
     attach_type: AttachType
     name: str
+    target: int
 
     def attempt(self, log_size: int) -> tuple[int, str]:
         """A descriptor or -errno, and what the verifier said, for which size 0 leaves no room."""
@@ -262,6 +267,7 @@ class _Loading:
             address(license_text),
             self.name,
             (address(log), log_size) if log_size else None,
+            self.target,
         )
         result = -errno.EAGAIN
         for _ in range(_ATTEMPTS):
@@ -329,11 +335,13 @@ def attached_to_cgroup(cgroup: int, attach_type: AttachType) -> int:
 def _needs(attach_type: AttachType, number: int) -> str:
     if attach_type is AttachType.SELECT_OR_MIGRATE and number == errno.EINVAL:
         return "a program that is asked about migration needs Linux 5.14"
-    more = attach_type.program_type in {
-        bpf_attr.PROG_TYPE_CGROUP_SOCK_ADDR,
-        bpf_attr.PROG_TYPE_SCHED_CLS,
-    }
-    return _NET_PERMISSION if more and number in {errno.EPERM, errno.EACCES} else ""
+    if number not in {errno.EPERM, errno.EACCES}:
+        return ""
+    return {
+        bpf_attr.PROG_TYPE_CGROUP_SOCK_ADDR: _NET_PERMISSION,
+        bpf_attr.PROG_TYPE_SCHED_CLS: _NET_PERMISSION,
+        bpf_attr.PROG_TYPE_TRACING: _TRACE_PERMISSION,
+    }.get(attach_type.program_type, "")
 
 
 def _setsockopt(listener: int, option: int, value: ctypes.c_int, call: str, doing: str) -> None:

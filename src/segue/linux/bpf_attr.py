@@ -35,6 +35,7 @@ class BpfCommand(IntEnum):
     PROG_QUERY = 16
     MAP_FREEZE = 22
     LINK_CREATE = 28
+    ITER_CREATE = 33
 
 
 class MapType(IntEnum):
@@ -67,16 +68,18 @@ PROG_TYPE_SOCKET_FILTER = 1
 PROG_TYPE_SCHED_CLS = 3
 PROG_TYPE_CGROUP_SOCK_ADDR = 18
 PROG_TYPE_SK_REUSEPORT = 21
+PROG_TYPE_TRACING = 26
 
 
 class AttachType(IntEnum):
     """What a program is asked about: a socket's packets, at a cgroup's bind(2), of a reuseport
-    group, or what comes in at an interface.
+    group, what comes in at an interface, or each thing that the kernel goes through for a reader.
     """
 
     SOCKET = 0  # SO_ATTACH_BPF; kinds of program without such types have 0 there
     INET4_BIND = 8
     INET6_BIND = 9
+    ITERATOR = 28  # Linux 5.8
     SELECT = 39  # new connections
     SELECT_OR_MIGRATE = 40  # those and, from Linux 5.14, the ones that migrate
     TCX_INGRESS = 46  # Linux 6.6
@@ -92,6 +95,7 @@ _PROGRAM_TYPES = {
     AttachType.INET4_BIND: PROG_TYPE_CGROUP_SOCK_ADDR,
     AttachType.INET6_BIND: PROG_TYPE_CGROUP_SOCK_ADDR,
     AttachType.TCX_INGRESS: PROG_TYPE_SCHED_CLS,
+    AttachType.ITERATOR: PROG_TYPE_TRACING,
 }
 
 
@@ -140,14 +144,17 @@ def prog_load(
     license_text: int,
     name: str = "",
     log: tuple[int, int] | None = None,
+    target: int = 0,
 ) -> bytes:
     """Attributes of PROG_LOAD for a program that is attached so.
 
     ``instructions`` and ``license_text`` are addresses, ``log`` the address and size of a buffer
-    for the verifier's words, at level 1.
+    for the verifier's words, at level 1.  ``target`` is the number of the kernel's function at
+    which the program is run, where it is one of the kernel's own.
     """
     address, size = log or (0, 0)
-    return struct.pack(
+    at_function = struct.pack("=IIQIIQII", 0, 0, 0, 0, 0, 0, 0, target) if target else b""
+    common = struct.pack(
         "=IIQQIIQII16sII",
         attach_type.program_type,
         slots,
@@ -162,6 +169,7 @@ def prog_load(
         0,  # interface
         attach_type,
     )
+    return common + at_function
 
 
 def prog_attach(
@@ -203,6 +211,21 @@ def obj_info(descriptor: int, size: int, info: int) -> bytes:
 def link_create(program: int, interface: int, attach_type: AttachType) -> bytes:
     """Attributes of LINK_CREATE for an interface, by its index: before all that is there."""
     return struct.pack("=IIII", program, interface, attach_type, _BPF_F_BEFORE)
+
+
+def iterator_info(process: int) -> bytes:
+    """Of LINK_CREATE for an iterator: of this process alone (union bpf_iter_link_info)."""
+    return struct.pack("=IIII", 0, process, 0, 0)
+
+
+def link_iterator(program: int, info: int, size: int) -> bytes:
+    """Attributes of LINK_CREATE for an iterator; ``info`` is the address of ``size`` bytes."""
+    return struct.pack("=IIIIQI", program, 0, AttachType.ITERATOR, 0, info, size)
+
+
+def iter_create(link: int) -> bytes:
+    """Attributes of ITER_CREATE."""
+    return struct.pack("=II", link, 0)
 
 
 def prog_test_run(program: int, packet: int, size: int) -> bytes:

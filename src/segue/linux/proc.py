@@ -14,6 +14,7 @@ from segue.linux import schedstat
 from segue.linux.schedstat import Scheduled
 from segue.visible import visible
 
+_FLAGS, _PF_EXITING = 6, 0x4  # of proc_pid_stat(5), from the state on
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PIECE = 1 << 16
 # Of a file of another process, which by prctl(2) may call any of its memory its arguments.  The
@@ -363,6 +364,12 @@ def start_time(pid: int) -> int | None:
     """Ticks from boot to its start: with the pid, the identity of a process.  None when gone."""
     fields = _stat(pid)
     return int(fields[19]) if len(fields) > 19 and fields[0] != b"Z" else None
+
+
+def ending(pid: int) -> bool:
+    """It has ended, or does, and has given up its files or is about to (PF_EXITING)."""
+    fields = _stat(pid)
+    return len(fields) <= _FLAGS or fields[0] == b"Z" or bool(int(fields[_FLAGS]) & _PF_EXITING)
 
 
 def start_seconds(pid: int) -> float | None:
