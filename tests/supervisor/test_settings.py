@@ -82,6 +82,9 @@ def test_numbers_are_those_of_the_worker_and_its_generation() -> None:
         ({"restart_step": 1, "keep": 5.0}, "leave one of them out"),
         ({"stop_signal": "NOPE"}, "must be a signal"),
         ({"stop_signal": "99"}, "must be a signal"),
+        ({"carry": "off", "carry_crash": True}, "--carry-crash needs connections that can be"),
+        ({"carry": "off", "keep_idle": 5.0}, "give --carry app, http or auto with it"),
+        ({"keep_idle": -1.0}, "--keep-idle must be at least 0"),
     ],
 )
 def test_nonsense_is_refused(more: dict[str, Any], advice: str) -> None:

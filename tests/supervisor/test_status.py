@@ -45,6 +45,8 @@ STATUS = Status(
     cut=5, unread=6, notifications_dropped=7, rescue=0.05, rescued=8, balance="queue",
     carry="app", carry_reason="r", carried=30, carried_unread=2, carry_lost=1,
     left_alone={"its request is being answered": 3},
+    held_wanted=True, held=20, held_reason="no room", held_carried=9, held_ended={"an upload": 2},
+    waiting_idle=5, went_on=6,
     leftovers="keep", flip_ms=1.5,
     flip_age=9.0, generations=(GENERATION,), fronts=(FRONT,), workers=(WORKER,),
 )  # fmt: skip
@@ -86,6 +88,15 @@ def test_what_became_of_kept_connections_is_shown() -> None:
     off = replace(STATUS, carry="off", carry_reason="Linux 6.1")
     assert "kept connections are not carried: Linux 6.1" in shown(off)
     assert "kept conn" not in shown(replace(off, carry_reason=""))
+
+
+def test_what_is_held_is_shown() -> None:
+    """If that was asked for: how many, why not more, and what became of them."""
+    text = shown(STATUS)
+    assert "20 kept connection(s) held for a crash of their worker\n  no room" in text
+    assert "9 carried from workers that ended\n  2 ended with their worker: an upload" in text
+    assert "5 connection(s) that their worker closed wait for a request; 6 went on" in text
+    assert " held for" not in shown(replace(STATUS, held_wanted=False))
 
 
 def test_what_people_read_as_json_is_flat_and_by_name() -> None:

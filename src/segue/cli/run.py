@@ -297,6 +297,19 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
     " work. auto: app where it works. Needs Linux 6.9 and CAP_NET_ADMIN (docs/CARRY.md).",
 )
 @_option(
+    "--carry-crash/--no-carry-crash",
+    "Hold a duplicate of each kept connection, so that it is carried to another worker if its own"
+    " crashes. Costs a descriptor for each; the end of one that its worker closes comes up to a"
+    " second later.",
+)
+@_option(
+    "--keep-idle",
+    "Where a worker closes a connection that was idle for --idle-grace, the client is not told: it"
+    " waits here for SECONDS at most, and goes to a worker with its next request. 0 disables this.",
+    metavar="SECONDS",
+    type=float,
+)
+@_option(
     "--max-lifetime",
     "Recycle a worker after SECONDS: a successor is started, and takes its place when it is ready."
     " One worker at a time, each up to a tenth earlier by chance (docs/RECYCLE.md). 0 disables"

@@ -150,6 +150,25 @@ def carrying(status: Status) -> list[tuple[str, str]]:
     lines += [
         (f"  {count} left alone: {why}", "dim") for why, count in sorted(status.left_alone.items())
     ]
+    return lines + _holding(status)
+
+
+def _holding(status: Status) -> list[tuple[str, str]]:
+    """The same of those that are held."""
+    if not status.held_wanted:
+        return []
+    lines = [(f"{status.held} kept connection(s) held for a crash of their worker", "")]
+    if status.held_reason:
+        lines.append((f"  {status.held_reason}", "yellow"))
+    if status.held_carried:
+        lines.append((f"  {status.held_carried} carried from workers that ended", ""))
+    lines += [
+        (f"  {count} ended with their worker: {why}", "dim")
+        for why, count in sorted(status.held_ended.items())
+    ]
+    if status.waiting_idle or status.went_on:
+        waits = f"{status.waiting_idle} connection(s) that their worker closed wait for a request"
+        lines.append((f"{waits}; {status.went_on} went on with one", ""))
     return lines
 
 

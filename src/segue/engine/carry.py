@@ -24,7 +24,7 @@ import signal
 import socket
 import time
 from collections.abc import Collection, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 
 from segue.engine import carry_classifier, carry_facts
@@ -127,9 +127,7 @@ class Carrier(Closing):
         ``Report.later``.
         Raises KernelError where the kernel refuses what all need; nothing is done then.
         """
-        known = [carry_facts.target(one) for one in targets]
-        room = carrying.room(known)
-        scene = Scene(carry_facts.host(), known, self._programs, self._raw, room)
+        scene = self._scene(targets)
         reports: dict[Wish, Report] = {}
         candidates: list[Candidate] = []
         for wish in wishes:
@@ -153,6 +151,30 @@ class Carrier(Closing):
             self._check(one, reports)
         return [reports[wish] for wish in wishes]
 
+    def judge(
+        self, wishes: Sequence[Wish], targets: Sequence[socket.socket]
+    ) -> list[Refusal | None]:
+        """Why each would be left alone now; None for one that nothing speaks against.
+
+        Nothing is done to it, but that its client's requests are noted from now on.  Raises
+        KernelError as ``batch``.
+        """
+        scene = self._scene(targets)
+        found: list[Refusal | None] = []
+        for wish in wishes:
+            try:
+                why = scene.prepare(wish)
+            except KernelError as error:
+                found.append(_failed(wish, error).refused)
+                continue
+            found.append(why if isinstance(why, Refusal) else None)
+        return found
+
+    def _scene(self, targets: Sequence[socket.socket]) -> Scene:
+        known = [carry_facts.target(one) for one in targets]
+        room = carrying.room(known)
+        return Scene(carry_facts.host(), known, self._programs, self._raw, room)
+
     def _stopped(
         self,
         scene: Scene,
@@ -171,30 +193,31 @@ class Carrier(Closing):
             self._guard.take([one.wish.connection for one in candidates])
             began = time.monotonic()
             # On a busy machine the owner would stand still while others have their turn.
-            with realtime.urgent():
-                with ptrace.stopped(owners) as all_stopped:
-                    limit = max(began + budget, time.monotonic() + budget / 2)
-                    for number, one in enumerate(candidates):
-                        if not all_stopped:
-                            reports[one.wish] = Report(one.wish, refused=Refusal.OWNER_RUNS)
-                            continue
-                        if number and time.monotonic() > limit:
-                            reports[one.wish] = Report(one.wish, refused=Refusal.NO_TIME)
-                            continue
-                        reached = number + 1
-                        try:
-                            found = scene.take(one)
-                        except KernelError as error:
-                            reports[one.wish] = _failed(one.wish, error)
-                            continue
-                        if isinstance(found, Refusal):
-                            reports[one.wish] = Report(one.wish, refused=found)
-                        else:
-                            taken.append(found)
-                            if owners:
-                                one.wish.connection.close()
-                    # Before the owner goes on: what it closes is then out of its epoll set.
-                    self._guard.let_go()
+            urgent = realtime.urgent() if owners else nullcontext()
+            with urgent, ptrace.stopped(owners) as all_stopped:
+                limit = max(began + budget, time.monotonic() + budget / 2)
+                for number, one in enumerate(candidates):
+                    if not all_stopped:
+                        reports[one.wish] = Report(one.wish, refused=Refusal.OWNER_RUNS)
+                        continue
+                    if number and time.monotonic() > limit:
+                        reports[one.wish] = Report(one.wish, refused=Refusal.NO_TIME)
+                        continue
+                    reached = number + 1
+                    try:
+                        found = scene.take(one)
+                    except KernelError as error:
+                        reports[one.wish] = _failed(one.wish, error)
+                        continue
+                    if isinstance(found, Refusal):
+                        reports[one.wish] = Report(one.wish, refused=found)
+                    else:
+                        taken.append(found)
+                        if owners:
+                            one.wish.connection.close()
+                # Before the owner goes on: what it closes is then out of its epoll set.
+                self._guard.let_go()
+            if owners:
                 self.longest_stop = max(self.longest_stop, time.monotonic() - began)
             # As many as there is time for, and some more, since the next may be quicker.
             self._fit = reached + max(2, reached // 4) if reached else _FIT

@@ -29,6 +29,8 @@ class Left(Enum):
     SENT_SINCE = "something was sent that is no answer of the application"
     CAME_SINCE = "a request has come that the application has not seen"
     GONE = "it has ended meanwhile"
+    SILENT = "it is not known whether its last answer was whole, and its client sent nothing more"
+    IDLE = "its client sent nothing for as long as --keep-idle says"
 
 
 # What does not pass: such a connection is told to go with its next answer.

@@ -172,6 +172,10 @@ class Settings:
     balance: Literal["off", "queue"] = "off"
     # auto: app where it works and a worker's middleware asks for it, for nobody else is concerned.
     carry: Literal["auto", "app", "http", "off"] = "auto"
+    # A duplicate of each kept connection costs a descriptor, and delays the end of one that its
+    # worker closes.
+    carry_crash: bool = False
+    keep_idle: float = 0.0
     # Of each worker, at which it is recycled.  What a program leaks nobody but the user knows.
     max_lifetime: float = 0.0
     max_rss: str = ""
@@ -211,6 +215,7 @@ class Settings:
         for limit in (
             "idle_grace",
             "keep",
+            "keep_idle",
             "stall_kill",
             "start_retry",
             "gentle_start",
@@ -237,6 +242,7 @@ class Settings:
                 f"--stop-limit must be more than --stop-delay (got {self.stop_limit:g} and"
                 f" {self.stop_delay:g})"
             )
+        self._refuse_holding_for_nothing()
         self._refuse_idle_questions()
         if self.name:
             check_name(self.name)
@@ -277,6 +283,14 @@ class Settings:
         _ = self.rescue_after
         self.signal_number()
         self.arguments([FIRST_FD + number for number in range(len(self.binds))], 1, 1)
+
+    def _refuse_holding_for_nothing(self) -> None:
+        for flag, given in (("carry-crash", self.carry_crash), ("keep-idle", self.keep_idle)):
+            if given and self.carry == "off":
+                raise UsageError(
+                    f"--{flag} needs connections that can be carried: give --carry app, http or"
+                    " auto with it"
+                )
 
     def _refuse_idle_questions(self) -> None:
         ready, live = self.ready_question, self.live_question

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from segue.engine.carry import Carrier
+from segue.engine.carry_sockets import Sockets
 from segue.engine.drain import Drain
 from segue.engine.hash import Hash
 from segue.engine.migrate import Migrate
@@ -60,3 +61,4 @@ class World:
     listen: Callable[..., socket.socket] = open_listener
     loop: Callable[[Callable[[str], None], Callable[[], float]], Loop] = Loop
     carrier: Callable[[], Carrier] = Carrier
+    sockets: Callable[[], Sockets] = Sockets

@@ -112,6 +112,13 @@ class Status:
     carried_unread: int = 0  # of these, with a request that its worker had not read
     carry_lost: int = 0  # no listener took them, and their clients were reset
     left_alone: dict[str, int] = field(default_factory=dict)  # by the reason why
+    held_wanted: bool = False  # --carry-crash or --keep-idle
+    held: int = 0  # connections of serving workers of which there is a duplicate
+    held_reason: str = ""  # why of none, or not of all
+    held_carried: int = 0  # after the end of their worker
+    held_ended: dict[str, int] = field(default_factory=dict)  # with their worker, by the reason why
+    waiting_idle: int = 0  # their worker has closed them: they wait for their next request
+    went_on: int = 0  # such connections that went to a worker with one
     leftovers: str = "end"  # what becomes of processes that a worker leaves running
     flip_ms: float | None = None  # from the moment when all workers are ready to the new shares
     flip_age: float | None = None

@@ -75,6 +75,10 @@ class Ends:
         self.service.loop.unwatch(process.child.pidfd)
         last = self.service.survey.loads.get(worker.id, plan.Load())
         worker.feed(WorkerInput.EXIT, now)
+        if before is Stage.SERVING and not worker.stop_requested:
+            doing = f"judging the connections of {worker.name}"
+            self.service.loop.attempt(doing, lambda: self.service.holding.ended(process))
+        self.service.holding.let_go(worker.id)
         # Before anything that the kernel may refuse: a worker is judged once.
         unclaimed.leave(self.service, self.performer.listeners, worker, before)
         self.service.processes.remove(worker.id)

@@ -171,6 +171,8 @@ class Performer:
         worker.feed(given, self.service.world.now())
         if given is WorkerInput.UNSHARE:
             self.service.survey.forget(worker.id)
+        if worker.stage is not Stage.SERVING:
+            self.service.holding.let_go(worker.id)
         process = self.service.processes.by_worker.get(worker.id)
         if process is not None:
             process.tell(self._stage(worker, process))

@@ -198,6 +198,7 @@ class Runner:
         if nudging or starting or late or service.waiting.returning:
             pace = _PACE
         due = min(due, service.survey.due(service.instance), service.carrying.due)
+        due = min(due, service.holding.due)
         return min(due, self.checks.due, now + pace)
 
     def tick(self) -> None:
@@ -216,6 +217,8 @@ class Runner:
         attempt("giving starting workers their weight", lambda: self._weigh(now))
         attempt("looking at connections", lambda: self._survey(service.survey.step))
         attempt("looking at carried connections", service.carrying.settle)
+        hold = partial(service.holding.step, service.instance, service.processes, service.fronts)
+        attempt("holding connections for a crash", hold)
         self.checks.step(service.loop)
         self._outage(now)
         service.doors.hurry()

@@ -31,6 +31,7 @@ from segue.supervisor.run.waiting import SUPERSEDED, Waiting
 from segue.supervisor.settings import Settings
 from segue.supervisor.source import Source
 from segue.supervisor.workers.carrying import Carrying
+from segue.supervisor.workers.holding import Holding
 from segue.supervisor.workers.leftovers import Leftovers
 from segue.supervisor.workers.processes import Processes
 from segue.supervisor.workers.survey import Survey
@@ -104,6 +105,7 @@ class Service:
     processes: Processes = field(init=False)
     survey: Survey = field(init=False)
     carrying: Carrying = field(init=False)
+    holding: Holding = field(init=False)
     limits: Limits = field(init=False)  # the times and counts that the plan goes by
     tracing: Tracing = field(init=False)
     flow: Flow = field(init=False)
@@ -145,6 +147,9 @@ class Service:
         ]
         self.processes = Processes(settings, self.paths, world.spawn, self.source.start)
         self.ticks = self.processes.weights.ticks = Ticks(self.leftovers.spare)
+        self.holding = Holding(
+            settings, self.carrying, self.loop, world.now, world.sockets, self.say
+        )
         self.carrying.open(locked=self.processes.locks)
         self.survey = Survey(settings.idle_grace, world.now)
         self.limits = settings.limits
@@ -217,6 +222,7 @@ class Service:
         """Close everything that is held."""
         for process in self.processes:
             self.processes.remove(process.worker.id)
+        self.holding.close()
         self.carrying.close()
         self.ticks.close()
         self.tracing.close()

@@ -34,7 +34,7 @@ from segue.supervisor.run.takeover import anyone_alive, take_over
 from segue.supervisor.run.upgrade import become
 from segue.supervisor.settings import Settings
 from segue.supervisor.source import Source
-from segue.supervisor.workers import injection, variables
+from segue.supervisor.workers import holding, injection, variables
 from segue.supervisor.workers.carrying import refuse_impossible
 from segue.supervisor.workers.identity import Identity
 from segue.supervisor.workers.injection import Injection, directory_of, forget
@@ -53,8 +53,8 @@ def check(settings: Settings, source: Source) -> None:
     Raises StartRefused for a directory or variables that are gone, UsageError for a program that is
     not there, for a user or group that does not exist or may not be taken on, for a policy or an
     object that cannot be used; VerifierError for one that the kernel refuses; NotSupported for
-    ``inject`` and ``carry`` where the kernel cannot, and for ``balance`` by an object that does not
-    count.
+    ``inject``, ``carry``, ``carry_crash`` and ``keep_idle`` where the kernel cannot, and for
+    ``balance`` by an object that does not count.
     Where a running supervisor asks (``upgrade``), what it would hand over is read as well:
     SegueError when that cannot be.
     """
@@ -75,6 +75,7 @@ def check(settings: Settings, source: Source) -> None:
         settings.program_choice.check()
     refuse_uncounted(settings)
     refuse_impossible(settings)
+    holding.refuse_impossible(settings)
 
 
 def serve(asked: Asked, world: World | None = None) -> int:
@@ -148,6 +149,7 @@ def _begin(asked: Asked, paths: Paths, log: Log, world: World) -> Runner:
     """Alone, or in place of a supervisor that died."""
     refuse_uncounted(asked.settings)
     refuse_impossible(asked.settings)
+    holding.refuse_impossible(asked.settings)
     lock = paths.lock()
     activation = activations.take(asked.settings, os.environ, os.getpid())
     left = _left(asked.settings, paths, world)

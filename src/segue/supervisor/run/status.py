@@ -115,6 +115,15 @@ def report(service: Service, checks: Checks) -> Status:
         carried_unread=carried.unread,
         carry_lost=carried.lost,
         left_alone={why.value: count for why, count in carried.left.items()},
+        held_wanted=service.holding.wanted,
+        held=service.holding.held,
+        held_reason=service.holding.why,
+        held_carried=service.holding.orphans.after_ends.carried,
+        held_ended={
+            why.value: count for why, count in service.holding.orphans.after_ends.left.items()
+        },
+        waiting_idle=service.holding.orphans.waiting,
+        went_on=service.holding.orphans.went_on,
         leftovers=service.settings.leftovers,
         rescued=rescue.rescued,
         flip_ms=service.flipped.ms,

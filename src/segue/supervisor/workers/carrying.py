@@ -416,6 +416,30 @@ class Carrying:
             self._fit = min(_MOST, max(_FEWEST, 2 * (len(asked) - len(later))))
 
     @property
+    def ready(self) -> bool:
+        """There is what carries."""
+        return self._carrier is not None
+
+    def judge(
+        self, wishes: Sequence[Wish], targets: Sequence[socket.socket]
+    ) -> list[Refusal | None]:
+        """As ``Carrier.judge``, once this is ``ready``."""
+        assert self._carrier is not None
+        return self._carrier.judge(wishes, targets)
+
+    def carry_orphans(
+        self, wishes: Sequence[Wish], targets: Sequence[socket.socket], seconds: float
+    ) -> list[Report]:
+        """Carry connections that no process uses, for so long, once this is ``ready``.
+
+        What is pending is counted here when it is settled.  Raises KernelError.
+        """
+        assert self._carrier is not None
+        reports = self._carrier.batch(wishes, targets, (), seconds)
+        self._pending.update({one.wish: self.account for one in reports if one.pending})
+        return reports
+
+    @property
     def due(self) -> float:
         """When ``settle`` has something to do; infinity for never."""
         due = self._carrier.due if self._carrier is not None else None
