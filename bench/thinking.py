@@ -1,9 +1,9 @@
-"""Clients that keep a connection each and think: python -m bench.thinking HOST PORT N SECONDS.
+"""Clients that keep a connection each and think: python -m bench.thinking HOST PORT N MOST LEAST.
 
 They are Python's http.client, which sends a request on a kept connection without a look at whether
-its server has closed it, and does not send it again: as many client libraries do.  Each thinks up
-to so many seconds, at random, before each request.  A first line says that each has asked once.
-When standard input closes, one line of JSON says what became of the requests.
+its server has closed it, and does not send it again: as many client libraries do.  Each thinks for
+so many seconds at most and at least, at random, before each request.  A first line says that each
+has asked once.  When standard input closes, one line of JSON says what became of the requests.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ class Thoughts:
 class _Client(threading.Thread):
     """One; a request that fails is lost, and the next one has a new connection."""
 
-    def __init__(self, host: str, port: int, think: float, number: int) -> None:
+    def __init__(self, host: str, port: int, least: float, most: float, number: int) -> None:
         super().__init__(daemon=True)
         self._connection = http.client.HTTPConnection(host, port, timeout=_LIMIT_SECONDS)
-        self._think, self._chance = think, random.Random(number)
+        self._least, self._most, self._chance = least, most, random.Random(number)
         self.begun, self.over = threading.Event(), threading.Event()
         self.found = Thoughts()
 
     def run(self) -> None:
         """Until it is over."""
         made, connection = 0, self._connection
-        while not self.over.wait(self._chance.random() * self._think):
+        while not self.over.wait(self._chance.uniform(self._least, self._most)):
             self.found.asked += 1
             made += connection.sock is None
             begun = time.monotonic()
@@ -88,8 +88,10 @@ class _Client(threading.Thread):
 class Thinking:
     """The clients, in a process of their own until stopped."""
 
-    def __init__(self, host: str, port: int, clients: int, think: float) -> None:
-        given = [host, str(port), str(clients), str(think)]
+    def __init__(
+        self, host: str, port: int, clients: int, think: float, least: float = 0.0
+    ) -> None:
+        given = [host, str(port), str(clients), str(think), str(least)]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.thinking", *given],
             cwd=ROOT,
@@ -129,8 +131,8 @@ class Thinking:
 
 def main() -> None:
     """Tell at the end."""
-    host, port, clients, think = sys.argv[1:]
-    threads = [_Client(host, int(port), float(think), n) for n in range(int(clients))]
+    host, port, clients, most, least = sys.argv[1:]
+    threads = [_Client(host, int(port), float(least), float(most), n) for n in range(int(clients))]
     for one in threads:
         one.start()
     for one in threads:
