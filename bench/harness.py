@@ -269,7 +269,7 @@ def _tracks(pid: int) -> bool:
 
 
 class Load:
-    """The probe in a process of its own, until stopped."""
+    """The probe in a process of its own, which has begun, until stopped."""
 
     def __init__(
         self,
@@ -286,9 +286,12 @@ class Load:
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
         )
+        assert self.process.stderr
+        if not self.process.stderr.readline().startswith("probing"):
+            raise RuntimeError(f"the probe did not begin: {self.process.communicate()[1][-300:]}")
 
     def stop(self) -> Result:
         """End the load; what became of every attempt.  Raises TimeoutError when it does not end."""

@@ -13,6 +13,7 @@ from segue.address import Address
 from segue.group import Connection, Group
 from segue.observe.snapshot import Part
 from segue.supervisor.lifecycle.instance import Instance, Worker
+from segue.supervisor.lifecycle.plan import HALF_OPEN
 from segue.supervisor.lifecycle.stages import Phase, Stage
 from segue.supervisor.workers.survey import Survey
 
@@ -42,11 +43,12 @@ class Scene:
         self.steering = self
         self.migrates = True
         self.refusing = False
+        self.requests: frozenset[int] = frozenset()  # half-open
         self.instance = Instance(size=2)
         self.survey = Survey(GRACE, lambda: self.now, lambda: self.spent)
 
-    def worker(self, number: int, stage: Stage = Stage.DRAINING) -> Worker:
-        made = Worker(number, 1, NOBODY + number, 0.0, stage=stage)
+    def worker(self, number: int, stage: Stage = Stage.DRAINING, since: float = 0.0) -> Worker:
+        made = Worker(number, 1, NOBODY + number, 0.0, stage=stage, stage_since=since)
         self.instance.workers[number] = made
         return made
 
@@ -65,7 +67,8 @@ class Scene:
         self.now += self.cost
         self.spent += self.cost
         whose = {inode: NOBODY + worker for inode, worker in self.holds.items()}
-        return Group(HERE, connections=seen, owners=whose)
+        listed = self.requests if Part.REQUESTS in parts else frozenset()
+        return Group(HERE, requests=listed, connections=seen, owners=whose)
 
     def again(self, one: Connection) -> Connection | None:
         self.checks += 1
@@ -111,12 +114,36 @@ def test_nothing_is_due_while_no_worker_ends(scene: Scene) -> None:
 def test_requests_are_only_listed_where_they_matter(
     scene: Scene, *, migrates: bool, refusing: bool
 ) -> None:
-    """An engine that migrates them takes care of them, unless nobody may get them any more."""
+    """An engine that migrates takes care of what is late, unless nobody may get it any more."""
     scene.migrates, scene.refusing = migrates, refusing
     scene.worker(1)
     scene.step()
     assert scene.looks == 1
     assert (Part.REQUESTS in scene.parts) == (refusing or not migrates)
+
+
+def test_a_worker_is_not_quiet_before_the_handshakes_of_the_flip_are_over(scene: Scene) -> None:
+    """It would accept them after it was told to stop, and close what it has not read."""
+    scene.worker(1, since=scene.now)
+    scene.requests = frozenset({7, 8})
+    scene.run(0.1)
+    assert scene.survey.loads[1].requests == 2
+    scene.requests = frozenset({8, 9})  # 9 has come since, at another listener
+    scene.run(0.1)
+    assert scene.survey.loads[1].requests == 1
+    scene.requests = frozenset({9})
+    scene.run(0.1)
+    assert scene.survey.loads[1].quiet
+
+
+def test_a_client_that_is_gone_is_not_awaited_where_it_migrates(scene: Scene) -> None:
+    """After the time that a stop has for it too."""
+    scene.worker(1, since=scene.now)
+    scene.requests = frozenset({7})
+    scene.run(HALF_OPEN - 0.1)
+    assert not scene.survey.loads[1].quiet
+    scene.run(0.2)
+    assert scene.survey.loads[1].quiet
 
 
 def test_while_one_connection_of_each_worker_is_in_use_they_alone_are_looked_up(

@@ -42,8 +42,8 @@ FOREVER = float("inf")
 class Load:
     """The connections that one worker still has, at the last look.
 
-    ``requests`` counts half-open requests that may belong to its listeners.  An engine that
-    migrates them reports none.
+    ``requests`` counts half-open requests that may belong to its listeners.  With an engine that
+    migrates them, there are none ``HALF_OPEN`` seconds after the flip.
     """
 
     queue: int = 0
@@ -64,8 +64,9 @@ class Load:
         return self.busy + self.idle
 
 
-# How long a stop waits for half-open requests.  A SYN-ACK that was lost is sent again after 1 s; a
-# client that is still silent then has most likely gone, or scans.
+# How long a stop waits for half-open requests, and where they migrate a drain too.  A SYN-ACK that
+# was lost is sent again after 1 s; a client that is still silent then has most likely gone, or
+# scans.
 HALF_OPEN = 1.5
 
 

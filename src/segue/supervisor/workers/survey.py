@@ -14,7 +14,7 @@ from segue.observe.snapshot import Part
 from segue.supervisor.allowance import Allowance
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.instance import Instance, Worker
-from segue.supervisor.lifecycle.plan import Load
+from segue.supervisor.lifecycle.plan import HALF_OPEN, Load
 from segue.supervisor.lifecycle.stages import Phase, Stage
 from segue.supervisor.workers.processes import Processes
 from segue.supervisor.workers.tally import Tally, seconds_in_use, tally
@@ -149,7 +149,7 @@ class Survey:
         self.witnesses = {}
         for front in fronts:
             parts = [Part.CONNECTIONS]
-            if front.refusing or not front.steering.migrates:
+            if any(_asks_for_requests(one, front, now) for one in near):
                 # A list of its own, for which the kernel goes through every socket of the host.
                 parts.append(Part.REQUESTS)
             group = front.observer.snapshot(front.bind.address, *parts, pids=pids)
@@ -199,7 +199,7 @@ class Survey:
         if front.refusing:
             # Whosever they are: nobody takes over from the workers that stop now.
             return len(group.requests) if now >= worker.stage_since + _SETTLED else 1
-        if front.steering.migrates:
+        if not _asks_for_requests(worker, front, now):
             return 0
         mine = self.pending[worker.id]
         if front.number in mine:
@@ -209,6 +209,18 @@ class Survey:
         else:
             return 1  # too early to know, so it does not count as quiet
         return len(mine[front.number])
+
+
+def _asks_for_requests(worker: Worker, front: Front, now: float) -> bool:
+    """Half-open requests of the worker are looked at.
+
+    Where they migrate, they do so when the worker closes its listener.  Until it does, it accepts
+    them: if it was told to stop before, it may close them at once, with a request unread.  So their
+    ACKs are awaited, but not for as long as those of a client that is gone, which migrate later.
+    """
+    if front.refusing or not front.steering.migrates:
+        return True
+    return worker.stage is Stage.DRAINING and now < worker.stage_since + HALF_OPEN
 
 
 def _ending(instance: Instance) -> list[Worker]:
