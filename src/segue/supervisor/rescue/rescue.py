@@ -110,6 +110,7 @@ class Rescue:
         self._bell: HasFileno | None = None  # watched for requests
         self._doubted: dict[int, float] = {}  # when a worker was last knocked at for one
         self._doubts: set[int] = set()  # workers with such a knock
+        self._decides = FOREVER  # when one of them will have read nothing for long enough
         self._hung_up: dict[int, int] = {}  # by worker, knocks in queues that will be moved now
         self._workers: dict[int, WatchedWorker] = {}
         self._registered: list[tuple[int, HeldListener]] = []
@@ -177,14 +178,17 @@ class Rescue:
             self._queues.clear(now)
             if self._saw is not None:
                 self._saw(now, now - before, {}, {})
-            if self._unread is not None and self._unread.came():
+            came = self._unread is not None and self._unread.came()
+            if came:
                 self._busy = now
             if now >= self._busy + _QUIET:
                 self._listen()
-            self._pace = _UNHURRIED
+            # A request waits already when a look shows it, so the next must not be late.
+            self._pace = 1.0 if came else _UNHURRIED
             self._schedule()
             return
         self._pace = 1.0
+        self._schedule()
         waiting = [(self._workers[worker], at) for worker, at in ready if worker not in self.stalls]
         self._queues.look(waiting, now, before, doubts)
         found = [self._judged(worker, at, now) for worker, at in waiting]
@@ -213,6 +217,8 @@ class Rescue:
                 self._doubts.discard(worker)
         awake = self._workers.keys() - self.stalls.keys()
         found = self._unread.look(awake, self._patience) if self._registered else {}
+        decided = [one.since + self._patience for one in found.values()]
+        self._decides = min((at for at in decided if at > now), default=FOREVER)
         for worker in found.keys() - self._doubts:
             seen = self._workers[worker]
             if seen.shares and now >= self._doubted.get(worker, 0.0) + _DOUBT_AGAIN:
@@ -291,7 +297,8 @@ class Rescue:
 
     def _schedule(self) -> None:
         nothing = self._armed or not self._polled
-        self.due = FOREVER if nothing else self._looked + self._pace * self.thresholds.every
+        usual = self._looked + self._pace * self.thresholds.every
+        self.due = FOREVER if nothing else min(usual, self._decides)
 
     def _listen(self) -> None:
         """Stop the looks until a client connects."""
