@@ -52,6 +52,27 @@ def test_a_restart_has_a_beginning_a_flip_and_an_end() -> None:
     assert (found.by_hash, found.moved, found.cut, found.restarts) == (3, 4, 1, 1)
 
 
+def test_what_was_carried_is_a_difference_too() -> None:
+    """By the reason where it was left alone; nothing is said of what there is none of."""
+    busy, small = "its request is being answered", "its client takes only small segments"
+    before = {"carried": 3, "carried_unread": 1, "left_alone": {busy: 2, small: 1}}
+    after = {
+        "carried": 10, "carried_unread": 3, "carry_delayed": 1,
+        "left_alone": {busy: 6, small: 1},
+    }  # fmt: skip
+    found = report_of(
+        [(0.0, look(1, None, 1, **before)), (1.0, look(1, None, 1, **after))]  # type: ignore[arg-type]
+    )
+    assert list(found.counters())[-4:] == [
+        ("carried", 7),
+        ("with an unread request", 2),
+        ("delayed", 1),
+        (f"left alone ({busy})", 4),
+    ]
+    none = report_of([(0.0, look(1, None, 1)), (1.0, look(1, None, 1))])
+    assert [name for name, _ in none.counters()][-1] == "restarts"
+
+
 def test_a_moment_without_listeners_names_no_generation() -> None:
     """Of an attached group all may be gone for a while: no generation serves then."""
     looks = [(0.0, look(1, None, 1)), (1.0, look(None, None)), (2.0, look(2, None, 2))]

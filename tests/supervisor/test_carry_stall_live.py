@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tests.supervisor.instance import Instance, wait_until
 from tests.supervisor.test_carry_live import SERVERS, UVICORN, Client, kept
+from tests.supervisor.test_tracing_live import told, tracing
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("6.9")]
 
@@ -91,6 +92,7 @@ def test_who_asks_is_answered_by_another(
             said = one.said()
             assert len(mine) <= status["carried"], said
             assert status["carried_unread"], said
+            assert status["carried_stalled"] == status["carried"], said
             assert "a request waits unread" in said
             assert "stalls no more" in said
             # New connections come to it as before.
@@ -221,3 +223,20 @@ def test_a_worker_that_is_replaced(netns: int, tmp_path: Path) -> None:
                     "another in its place",
                 )
             moved(one, clients, {victim})
+
+
+def test_a_trace_shows_them(netns: int, tmp_path: Path) -> None:
+    """And where they come from."""
+    with Instance(tmp_path, *APP, command=SERVERS["uvicorn"]) as one:
+        one.wait_serving(workers=2)
+        with answered(6) as clients, tracing(one, "--json") as process:
+            mine = {f"127.0.0.1:{client.connection.getsockname()[1]}" for client in clients}
+            assert one.ask("restart")["exit"] == 0, one.said()
+            carried: dict[str, dict[str, Any]] = {}
+            while len(carried) < len(mine):
+                (event,) = told(process, 1)
+                if event["kind"] == "carried":
+                    carried[event["client"]] = event
+            assert carried.keys() == mine
+            assert {event["from"] for event in carried.values()} <= {"worker 1.1", "worker 1.2"}
+            assert {event["unread"] for event in carried.values()} == {0}

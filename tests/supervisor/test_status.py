@@ -44,6 +44,7 @@ STATUS = Status(
     events={"crash": 2},
     cut=5, unread=6, notifications_dropped=7, rescue=0.05, rescued=8, balance="queue",
     carry="app", carry_reason="r", carried=30, carried_unread=2, carry_lost=1,
+    carried_stalled=9, carry_delayed=4,
     left_alone={"its request is being answered": 3},
     held_wanted=True, held=20, held_reason="no room", held_carried=9, held_ended={"an upload": 2},
     waiting_idle=5, went_on=6,
@@ -83,6 +84,7 @@ def test_what_became_of_kept_connections_is_shown() -> None:
     """What was carried, lost and left alone; and why nothing is carried."""
     text = shown(STATUS)
     assert "30 kept connection(s) carried to other workers, 2 with an unread request" in text
+    assert "9 from workers that stalled, 4 delayed until a queue had room" in text
     assert "1 lost: no listener took them" in text
     assert "3 left alone: its request is being answered" in text
     off = replace(STATUS, carry="off", carry_reason="Linux 6.1")

@@ -110,7 +110,7 @@ def show(status: Status, console: Console) -> None:
         if counted:
             console.print(f"{counted:,} {what}", style="yellow", highlight=False)
     for text, style in carrying(status):
-        console.print(cell(text), style=style, highlight=False)
+        console.print(cell(text), style=style, highlight=False, soft_wrap=True)
     for front in status.fronts:
         console.print(
             f"{cell(front.address)}: {front.listeners} listener(s),"
@@ -143,8 +143,13 @@ def carrying(status: Status) -> list[tuple[str, str]]:
     if status.carry == "off":
         why = status.carry_reason
         return [(f"kept connections are not carried: {why}", "dim")] if why else []
-    unread = f", {status.carried_unread} with an unread request" if status.carried_unread else ""
-    lines = [(f"{status.carried} kept connection(s) carried to other workers{unread}", "")]
+    counts = (
+        (status.carried_unread, "with an unread request"),
+        (status.carried_stalled, "from workers that stalled"),
+        (status.carry_delayed, "delayed until a queue had room"),
+    )
+    more = "".join(f", {count} {what}" for count, what in counts if count)
+    lines = [(f"{status.carried} kept connection(s) carried to other workers{more}", "")]
     if status.carry_lost:
         lines.append((f"{status.carry_lost} lost: no listener took them", "red"))
     lines += [

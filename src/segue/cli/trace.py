@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import select
 import time
 from typing import Any
@@ -13,6 +14,7 @@ from segue.cli.shared.telling import tell, tell_json
 from segue.supervisor.control.instances import Running
 
 _LOOK_AGAIN = 1.0  # seconds
+_MOST_BYTES = 1 << 16
 _KINDS = {0: "new", 1: "request", 2: "child", 3: "fastopen"}
 
 
@@ -27,7 +29,8 @@ def trace(name: str, control: str, bind: str, *, as_json: bool, count: int) -> i
     """Show every decision about a connection as it happens.
 
     Each line has the time, the kind of decision, the client, and the worker that gets the
-    connection.  A connection that migrates also shows the worker it comes from.  Stop with Ctrl-C.
+    connection.  A connection that migrates also shows the worker it comes from.  One that had been
+    accepted, and is carried, shows only that.  Stop with Ctrl-C.
     When no trace runs, tracing costs nothing.
     """
     from segue.engine.trace import TraceReader  # noqa: PLC0415  --help needs none of it
@@ -40,7 +43,7 @@ def trace(name: str, control: str, bind: str, *, as_json: bool, count: int) -> i
         reader = TraceReader(*descriptors)
         names = _Names(instance, bind)
         behind = time.time() - time.monotonic()
-        lost = 0
+        lost, heard = 0, b""
         try:
             while True:
                 watched = [reader.fileno(), connection.fileno()]
@@ -58,8 +61,17 @@ def trace(name: str, control: str, bind: str, *, as_json: bool, count: int) -> i
                     tell(f"segue: {more - lost} decision(s) came too fast to be shown", err=True)
                     lost = more
                 if watched[1] in ready:
-                    tell("segue: the instance has ended the trace", err=True)
-                    return 1
+                    data = connection.recv(_MOST_BYTES)
+                    if not data:
+                        tell("segue: the instance has ended the trace", err=True)
+                        return 1
+                    *lines, heard = (heard + data).split(b"\n")
+                    for one in map(json.loads, lines):
+                        carried = _carried(one, behind)
+                        if as_json:
+                            tell_json(carried)
+                        else:
+                            tell(_line_of_carried(carried))
         finally:
             reader.close()
 
@@ -101,10 +113,31 @@ def _decision(one: Any, names: _Names, reader: Any, behind: float) -> dict[str, 
     }
 
 
+def _carried(record: dict[str, Any], behind: float) -> dict[str, Any]:
+    return {
+        "time": round(record["when"] + behind, 6),
+        "kind": record["fate"],
+        "from": record["from"],
+        "to": None,
+        "client": record["carried"],
+        "unread": record["unread"],
+    }
+
+
+def _line_of_carried(record: dict[str, Any]) -> str:
+    unread = f", with an unread request ({record['unread']} bytes)" if record["unread"] else ""
+    head = f"{_clock(record)} {record['kind']:<8} {record['client']:<22}"
+    return f"{head} from {record['from']}{unread}"
+
+
+def _clock(shown: dict[str, Any]) -> str:
+    clock = time.strftime("%H:%M:%S", time.localtime(shown["time"]))
+    return f"{clock}.{int(shown['time'] % 1 * 1000):03}"
+
+
 def _line(decision: dict[str, Any]) -> str:
-    clock = time.strftime("%H:%M:%S", time.localtime(decision["time"]))
     came = f"from {decision['from']} " if decision["from"] else ""
     went = f"to {decision['to']}" if decision["to"] else "refused"
     missed = ", not the listener that the policy chose first" if decision["missed"] else ""
-    part = int(decision["time"] % 1 * 1000)
-    return f"{clock}.{part:03} {decision['kind']:<8} {decision['client']:<22} {came}{went}{missed}"
+    head = f"{_clock(decision)} {decision['kind']:<8} {decision['client']:<22}"
+    return f"{head} {came}{went}{missed}"

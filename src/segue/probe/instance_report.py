@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -43,7 +43,9 @@ class InstanceReport:
     ``counts`` are the program's decisions by kind (segue.policy.counts): ``new`` connections, and
     each ``request``, ``child`` and ``fastopen`` child that migrated; empty with an engine that
     cannot count.  ``by_hash`` were left to the kernel's hash; ``moved`` were made to migrate, by
-    cycling a listener; ``cut`` were accepted and ended by Segue.  A supervisor that is replaced by
+    cycling a listener; ``cut`` were accepted and ended by Segue.  Accepted ones that went to
+    another worker are ``carried``, of which ``carried_unread`` took a request along, and
+    ``left_alone`` counts those that did not, by the reason.  A supervisor that is replaced by
     another in the middle counts anew, and nothing is shown below zero.
     """
 
@@ -55,6 +57,11 @@ class InstanceReport:
     cut: int
     restarts: int
     marks: tuple[Milestone, ...]
+    carried: int = 0
+    carried_unread: int = 0
+    carry_delayed: int = 0
+    carry_lost: int = 0
+    left_alone: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -65,6 +72,14 @@ class InstanceReport:
         own = {"by hash": self.by_hash, "moved": self.moved, "cut": self.cut}
         for name, value in (self.counts | own | {"restarts": self.restarts}).items():
             yield name.replace("_", " "), value
+        carries = {
+            "carried": self.carried,
+            "with an unread request": self.carried_unread,
+            "delayed": self.carry_delayed,
+            "lost by a carry": self.carry_lost,
+            **{f"left alone ({why})": count for why, count in self.left_alone.items()},
+        }
+        yield from ((name, value) for name, value in carries.items() if value)
 
 
 class InstanceWatch:
@@ -136,6 +151,15 @@ def report_of(looks: Sequence[tuple[float, Status]]) -> InstanceReport:
         cut=_grown(first.cut, last.cut),
         restarts=sum(mark.text.endswith(" serves") for mark in marks),
         marks=marks,
+        carried=_grown(first.carried, last.carried),
+        carried_unread=_grown(first.carried_unread, last.carried_unread),
+        carry_delayed=_grown(first.carry_delayed, last.carry_delayed),
+        carry_lost=_grown(first.carry_lost, last.carry_lost),
+        left_alone={
+            why: grown
+            for why, count in last.left_alone.items()
+            if (grown := _grown(first.left_alone.get(why, 0), count))
+        },
     )
 
 

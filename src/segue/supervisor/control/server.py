@@ -78,6 +78,10 @@ class Client:
         """Send one line of progress."""
         self._send({"say": text})
 
+    def tell(self, record: dict[str, Any]) -> None:
+        """Send one line that is neither progress nor the end."""
+        self._send(record)
+
     def end(self, code: int, **more: Any) -> None:
         """Send the last answer and close the connection."""
         self._send({"exit": code, **more})

@@ -110,6 +110,8 @@ class Status:
     carry_reason: str = ""  # why they are not
     carried: int = 0
     carried_unread: int = 0  # of these, with a request that its worker had not read
+    carried_stalled: int = 0  # of these, from workers that stalled; since the last re-exec
+    carry_delayed: int = 0  # no queue had room at once; since the last re-exec
     carry_lost: int = 0  # no listener took them, and their clients were reset
     left_alone: dict[str, int] = field(default_factory=dict)  # by the reason why
     held_wanted: bool = False  # --carry-crash or --keep-idle

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from segue.engine import policies
 from segue.engine.programs import ProgramChoice
@@ -29,7 +30,7 @@ class Tracing:
     loop: Loop
     program_choice: ProgramChoice
     _running: dict[Client, Callable[[], None]] = field(default_factory=dict)
-    _groups: set[int] = field(default_factory=set)
+    _groups: dict[int, Client] = field(default_factory=dict)
 
     def begin(self, client: Client, number: int, steering: Steering, borrow: Borrow) -> None:
         """Trace this group for this client, and send it the descriptors to read.
@@ -59,7 +60,7 @@ class Tracing:
             trace = Trace(steering, compiled, listener)
 
         def end() -> None:
-            self._groups.discard(number)
+            self._groups.pop(number, None)
             with suppress(SegueError):
                 last = borrow()
                 try:
@@ -68,7 +69,7 @@ class Tracing:
                     if last is not None:
                         last.close()
 
-        self._groups.add(number)
+        self._groups[number] = client
         self._running[client] = end
         self.loop.watch(client, lambda: self.end(client))
         # A client that went away, or whose buffer is full, is told by the loop or by this.
@@ -82,6 +83,12 @@ class Tracing:
     def traces(self, number: int) -> bool:
         """True if a client traces this group."""
         return number in self._groups
+
+    def tell(self, number: int, record: dict[str, Any]) -> None:
+        """Something about a connection of this group that its program does not decide."""
+        client = self._groups.get(number)
+        if client is not None:
+            client.tell(record)
 
     def end(self, client: Client) -> None:
         """End the trace of this client, because it disconnected or sent more data."""

@@ -178,13 +178,12 @@ class Rescue:
             self._queues.clear(now)
             if self._saw is not None:
                 self._saw(now, now - before, {}, {})
-            came = self._unread is not None and self._unread.came()
-            if came:
+            if self._unread is not None and self._unread.came():
                 self._busy = now
             if now >= self._busy + _QUIET:
                 self._listen()
-            # A request waits already when a look shows it, so the next must not be late.
-            self._pace = 1.0 if came else _UNHURRIED
+            # A request that a look shows waits already, so the next look must not be late.
+            self._pace = 1.0 if self._unread is not None and self._unread.some else _UNHURRIED
             self._schedule()
             return
         self._pace = 1.0

@@ -44,6 +44,7 @@ class UnreadRequests:
         self._source, self._sockets, self._now = source, sockets, now
         self._owners: dict[int, int] = {}  # from inodes to workers
         self._again = 0.0
+        self.some = False  # at the last look, one waited for however short a time
 
     def look(self, workers: Collection[int], patience: float) -> dict[int, Doubt]:
         """Of these workers those with a request that waits for longer than one event takes.
@@ -53,7 +54,9 @@ class UnreadRequests:
         source, now = self._source(), self._now()
         if source is None:
             return {}
-        old = [one for one in source.unread() if Doubt.old(one.since, now, patience)]
+        waiting = source.unread()
+        self.some = bool(waiting)
+        old = [one for one in waiting if Doubt.old(one.since, now, patience)]
         if any(one.inode and one.inode not in self._owners for one in old):
             self._learn(workers)
         found: dict[int, Doubt] = {}
@@ -78,18 +81,16 @@ class UnreadRequests:
         source = self._source()
         return source is not None and source.waiting.came()
 
-    @property
-    def some(self) -> bool:
-        """Whether one waits, whosever it is.  Raises KernelError."""
-        source = self._source()
-        return source is not None and bool(source.unread())
-
     def arm(self) -> HasFileno | None:
-        """What can be read as soon as a request comes; None while nothing is carried."""
+        """What can be read as soon as a request comes; None while nothing is carried.
+
+        ``some`` says whether one had come before.  Raises KernelError.
+        """
         source = self._source()
         if source is None:
             return None
         source.waiting.arm()
+        self.some = bool(source.unread())
         return source.waiting.bell
 
     def disarm(self) -> None:

@@ -5,9 +5,11 @@ Only what several parts share is here; what is one part's own business stays the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
 
+from segue.engine.carry_wish import Report
 from segue.engine.select import EngineChoice
 from segue.engine.steering import order_of
 from segue.observe.snapshot import Observer
@@ -34,6 +36,7 @@ from segue.supervisor.workers.carrying import Carrying
 from segue.supervisor.workers.holding import Holding
 from segue.supervisor.workers.leftovers import Leftovers
 from segue.supervisor.workers.processes import Processes
+from segue.supervisor.workers.sleeping import Held
 from segue.supervisor.workers.survey import Survey
 from segue.supervisor.workers.ticks import Ticks
 from segue.supervisor.world import World
@@ -156,7 +159,21 @@ class Service:
         self.history = History(self.paths)
         self.chronicle = Chronicle(self._remember, world.now, world.clock, self._counts)
         self.tracing = Tracing(self.loop, program)
+        self.carrying.told_of = self._trace_carried
         self.flow = Flow(self.log, self.loop)
+
+    def _trace_carried(self, held: Held, report: Report) -> None:
+        worker = self.instance.workers[held.worker]
+        self.tracing.tell(
+            held.bind,
+            {
+                "carried": held.client,
+                "from": f"worker {worker.generation}.{worker.id}",
+                "when": time.monotonic(),
+                "unread": report.unread,
+                "fate": "carried" if report.carried else "delayed" if report.pending else "lost",
+            },
+        )
 
     def say(self, text: str) -> None:
         """To the log, and to every client that waits."""

@@ -113,6 +113,8 @@ def report(service: Service, checks: Checks) -> Status:
         carry_reason=service.carrying.why,
         carried=carried.carried,
         carried_unread=carried.unread,
+        carried_stalled=carried.stalled,
+        carry_delayed=carried.delayed,
         carry_lost=carried.lost,
         left_alone={why.value: count for why, count in carried.left.items()},
         held_wanted=service.holding.wanted,

@@ -58,13 +58,17 @@ class Account:
     carried: int = 0
     unread: int = 0  # of these, with a request that their worker had not read
     lost: int = 0  # no listener took them: their clients were reset
+    delayed: int = 0  # no queue had room at once
+    stalled: int = 0  # of those that were carried, from a worker that stalled
     left: Counter[Why] = field(default_factory=Counter)  # they stayed until their worker ended
     seconds: float = 0.0  # what it took
+    asleep: bool = False  # these are of one that stalls
 
     def note(self, report: Report) -> None:
         """One that was carried or lost."""
         self.carried += report.carried
         self.unread += report.carried and report.unread > 0
+        self.stalled += report.carried and self.asleep
         self.lost += not report.carried
 
     def add(self, other: Account) -> None:
@@ -72,6 +76,8 @@ class Account:
         self.carried += other.carried
         self.unread += other.unread
         self.lost += other.lost
+        self.delayed += other.delayed
+        self.stalled += other.stalled
         self.left += other.left
         self.seconds += other.seconds
 
@@ -89,6 +95,7 @@ class Account:
         said = []
         if self.carried:
             more = f", {self.unread} with an unread request" if self.unread else ""
+            more += f", {self.delayed} delayed" if self.delayed else ""
             said.append(f"{self.carried} carried to others in {1000 * self.seconds:.0f} ms{more}")
         if self.lost:
             said.append(f"{self.lost} lost: no listener took them")
@@ -165,6 +172,8 @@ class Carrying:
         self.wanted, self._observer, self._now, self._make = settings.carry, observer, now, make
         self._spare = spare  # called with the pid of a process that is no worker's
         self._say, self._grace = say, settings.idle_grace
+        # Called with each that is carried, delayed or lost.
+        self.told_of: Callable[[Held, Report], None] = lambda *_: None
         self._carrier: Carrier | None = None
         self._why = "--carry off" if self.wanted == "off" else ""  # it will not be done
         self.carries: dict[int, Carries] = {}
@@ -260,7 +269,7 @@ class Carrying:
         self.carries[worker.id] = Carries(due=self._now(), stalls=stalls)
         self._began[worker.id] = self._now()
         self._sleeping[worker.id] = {}
-        self._of[worker.id] = Account()
+        self._of[worker.id] = Account(asleep=stalls)
         self._requests[worker.id] = {}
         return True
 
@@ -366,7 +375,7 @@ class Carrying:
         asked = _now_ms()
         group = self._observer.snapshot(front.bind.address, Part.CONNECTIONS)
         held = [
-            Held(one, who, tuple(numbers[one.inode]))
+            Held(one, who, tuple(numbers[one.inode]), process.worker.id, front.number)
             for one in group.connections
             if one.inode in numbers and (who := page.peer(*one.peer)) is not None
         ]
@@ -405,13 +414,16 @@ class Carrying:
                 if report.later:
                     later.append(check.one)
                 elif report.pending:
+                    account.delayed += 1
                     self._pending[report.wish] = account
+                    self.told_of(check.one.held, report)
                 elif report.refused is not None:
                     one = check.one
                     why = check.changed or report.refused
                     left.add(why, one.held.seen.cookie, one.mark, one.asked)
                 else:
                     account.note(report)
+                    self.told_of(check.one.held, report)
             waiting.extendleft(reversed(later))
             self._fit = min(_MOST, max(_FEWEST, 2 * (len(asked) - len(later))))
 

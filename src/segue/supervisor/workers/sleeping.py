@@ -19,11 +19,23 @@ _AT_ONCE = 32
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A connection, its peer as the page has it, and by which numbers which processes have it."""
+    """A connection, its peer as the page has it, and by which numbers which processes have it.
+
+    Then its worker, and the number of its address.
+    """
 
     seen: Connection
     who: bytes
     owners: tuple[tuple[int, int], ...]
+    worker: int = 0
+    bind: int = 0
+
+    @property
+    def client(self) -> str:
+        """HOST:PORT, as a trace shows it."""
+        host, port = self.seen.peer
+        host = host.removeprefix("::ffff:")
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     @property
     def pids(self) -> tuple[int, ...]:
