@@ -162,6 +162,7 @@ class Trial:
 
     def __init__(self, stack: ExitStack, habits: Habits, host: str = "127.0.0.1") -> None:
         self._chance = random.Random(habits.seed)
+        self._patience = habits.patience
         sysctl.write("net.ipv4.ip_local_port_range", f"{_FIRST} {_LAST}")
         self._steering = Migrate()
         stack.callback(self._steering.close)
@@ -242,7 +243,7 @@ class Trial:
         return None
 
     def _end(self, judged: Judged) -> None:
-        said, _ = self._clients.communicate(timeout=2 * _END_SECONDS)
+        said, _ = self._clients.communicate(timeout=self._patience + _END_SECONDS)
         found = json.loads(said)
         judged.asked, judged.connected = found["asked"], found["connected"]
         judged.findings += found["findings"]
