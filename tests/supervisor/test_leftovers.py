@@ -1,8 +1,14 @@
-"""Which of our children are nobody's any more: a decision without a process."""
+"""Which of our children are nobody's any more, and whether there are any."""
 
 from __future__ import annotations
 
-from segue.supervisor.workers.leftovers import Orphan, strays
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from segue.supervisor.workers.leftovers import Leftovers, Orphan, strays
 
 
 def test_a_child_that_says_nothing_is_a_stray_once_its_maker_cannot_live() -> None:
@@ -24,3 +30,24 @@ def test_workers_and_who_was_there_before_us_are_no_strays() -> None:
     """By number and start time: who got the number of one since is another."""
     orphans = {7: Orphan(50), 8: Orphan(51)}
     assert strays(orphans, {}, {(7, 50), (8, 44)}) == {8: 51}
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that a worker could have left to us."""
+    with subprocess.Popen(["sleep", "600"]) as made:
+        yield made
+        made.kill()
+
+
+def test_a_child_that_nobody_knows_may_have_been_left(child: subprocess.Popen[bytes]) -> None:
+    """As long as it runs.  One that was there before, or is said to be ours, was left by nobody."""
+    with subprocess.Popen(["sleep", "600"]) as later:
+        left = Leftovers(time.monotonic, str, dict)
+        later.kill()
+    assert left.none([]), "the first was there before, and the other has ended"
+    with subprocess.Popen(["sleep", "600"]) as unknown:
+        assert not left.none([])
+        left.spare(unknown.pid)
+        assert left.none([])
+        unknown.kill()

@@ -12,7 +12,7 @@ import signal
 import socket
 import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from segue.address import Address
@@ -446,10 +446,8 @@ class Settings:
 
     def to_json(self) -> dict[str, Any]:
         """The settings as plain values, by field name."""
-        return {
-            **asdict(self),
-            "binds": [f"{bind.name}={bind.address}" for bind in self.binds],
-        }
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
+        return plain | {"binds": [f"{bind.name}={bind.address}" for bind in self.binds]}
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Settings:

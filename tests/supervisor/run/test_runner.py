@@ -46,8 +46,9 @@ def test_a_worker_is_written_down_as_soon_as_it_runs(run: Run) -> None:
     before = records(run)
     run.orders.restart()
     run.settle()
-    assert records(run) >= before + 2
+    assert records(run) == before + 2, "each start, and nothing after them that has changed"
     assert [one["id"] for one in written(run)["workers"]] == [1, 2, 3, 4]
+    assert written(run)["starts"].keys() == {"1", "2"}, "what the new generation runs, too"
 
 
 def test_rounds_in_which_nothing_happens_write_nothing(run: Run) -> None:
@@ -80,6 +81,14 @@ def test_workers_that_start_or_drain_are_looked_at_often(run: Run) -> None:
     assert run.runner.deadline() == pytest.approx(run.simulated.time + 0.02)
     run.ready()
     assert run.runner.deadline() == pytest.approx(run.simulated.time + 0.02)
+
+
+def test_a_worker_that_starts_slowly_is_looked_at_less_often(run: Run) -> None:
+    """So it may be found ready a fiftieth of its time late, and its siblings have the processor."""
+    run.orders.restart()
+    run.settle()
+    run.simulated.time += 10.0
+    assert run.runner.deadline() == pytest.approx(run.simulated.time + 0.2)
 
 
 def test_the_end_of_a_limit_is_a_deadline(run: Run) -> None:

@@ -136,7 +136,7 @@ def test_a_worker_that_asks_is_answered_when_the_newcomers_serve(
     assert "its own end" in str(run.ask("restart", until="drained").end)
     client = run.ask("restart")
     assert os.getpid() not in run.service.waiting.spared(), "ours alone are never ended"
-    assert [one.worker for one in run.service.waiting.callers] == [asking]
+    assert run.service.waiting.workers == {asking.id}
     run.ready()
     assert client.end is not None
     assert client.end["exit"] == 0

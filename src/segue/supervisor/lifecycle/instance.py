@@ -6,7 +6,7 @@ re-exec and, with the workers' start times, over a crash of the supervisor.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from segue.supervisor.lifecycle.stages import (
@@ -228,10 +228,19 @@ class Instance:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for json.dumps."""
-        plain = asdict(replace(self, workers={}))
-        plain["phase"] = self.phase.name
-        plain["workers"] = [_plain(one) for one in self.workers.values()]
-        return plain
+        of_its_own = (self.renewal, self.queued, self.recycling)
+        renewal, queued, recycling = (one and _fields(one) for one in of_its_own)
+        return _fields(self) | {
+            "phase": self.phase.name,
+            "renewal": renewal,
+            "queued": queued,
+            "recycling": recycling,
+            "workers": [_plain(one) for one in self.workers.values()],
+            "factors": dict(self.factors),
+            "balance": dict(self.balance),
+            "crashes": list(self.crashes),
+            "starts": {number: _fields(one) for number, one in self.starts.items()},
+        }
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Instance:
@@ -276,13 +285,15 @@ class Instance:
 
 
 def _plain(worker: Worker) -> dict[str, Any]:
+    return _fields(worker) | {
+        "stage": worker.stage.name,
+        "listeners": [_fields(one) for one in worker.listeners],
+    }
+
+
+def _fields(made: Instance | Worker | HeldListener | Renewal | Recycling | Start) -> dict[str, Any]:
     """As asdict, which copies each value: too slow for what is written at each start of one."""
-    found = {one.name: getattr(worker, one.name) for one in fields(worker)}
-    found["stage"] = worker.stage.name
-    found["listeners"] = tuple(
-        {"bind": one.bind, "slot": one.slot, "cookie": one.cookie} for one in worker.listeners
-    )
-    return found
+    return {one.name: getattr(made, one.name) for one in fields(made)}
 
 
 def _queued(plain: dict[str, Any] | None) -> Renewal | None:

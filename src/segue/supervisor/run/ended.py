@@ -85,7 +85,7 @@ class Ends:
         self.service.carrying.forget(worker.id)
         self.rescue.ended(worker.id)
         worker.missing = ""
-        left = self._left_by(process, now)
+        left = self._left_by(process, code, now)
         if left and code == 0 and not worker.stop_requested:
             worker.outcome += (
                 f" and left {left}: segue run wants servers that stay in the foreground, so turn"
@@ -161,9 +161,11 @@ class Ends:
                     return f" ({why})"
         return ""
 
-    def _left_by(self, process: Process, now: float) -> str:
+    def _left_by(self, process: Process, code: int | None, now: float) -> str:
         """What it left running and what becomes of that, in words; "" for nothing."""
         service, leader = self.service, process.child.pid
+        if code is not None and service.leftovers.none(service.processes):
+            return ""
         if service.settings.leftovers == "keep":
             kept = service.leftovers.keep(leader, process.flag, service.processes)
             return kept and f"{kept} running: left alone"

@@ -42,6 +42,7 @@ from segue.supervisor.workers.reasons import Reasons
 # While a worker is awaited: soon enough that a restart of a quick server takes tens of
 # milliseconds.
 _PACE = 0.02
+_AWAITED = 0.02  # of the time for which it was awaited already: so much later it is noticed
 # A search that takes long is made again after so many times that, whatever happens meanwhile.
 _COST = 10
 # Between two looks at an instance where nothing happens: strangers, recycled listeners.
@@ -127,7 +128,7 @@ class Runner:
                 service.limits,
                 service.world.now(),
                 self.checks.health,
-                self._asking(),
+                service.waiting.workers,
                 service.carrying.carries,
             )
             if not steps:
@@ -136,7 +137,7 @@ class Runner:
                 if round_:
                     self.performer.prune()
                 if lasting:
-                    service.write_down()
+                    service.write_down(anew=False)  # each start was written at once
                 break
             if self._looked_again(steps):
                 continue
@@ -154,11 +155,6 @@ class Runner:
         service.chronicle.look(instance)
         if service.waiting.clients:
             service.waiting.answer(instance, service.cut)
-
-    def _asking(self) -> frozenset[int]:
-        """The workers that wait for an answer of ours."""
-        workers = (one.worker for one in self.service.waiting.callers)
-        return frozenset(one.id for one in workers if one is not None)
 
     def _looked_again(self, steps: list[Step]) -> bool:
         """Before a worker is stopped or killed: the last look may be seconds old, at a limit or at
@@ -191,11 +187,13 @@ class Runner:
                 due = min(due, wanted)
         pace = _SELF_BOUND_PACE if service.settings.bind_by == "worker" else _IDLE_PACE
         nudging = bool(self.performer.listeners.nudges)
-        starting = any(one.stage is Stage.STARTING for one in service.instance.living)
+        starting = [one for one in service.instance.living if one.stage is Stage.STARTING]
         # The last half-open requests of before the flip end at the service manager's listener.
         flipped = service.flipped.at is not None and now < service.flipped.at + _LATE
         late = flipped and any(front.standby for front in service.fronts)
-        if nudging or starting or late or service.waiting.returning:
+        if starting:
+            pace = min(pace, max(_PACE, _AWAITED * (now - min(one.started for one in starting))))
+        if nudging or late or service.waiting.returning:
             pace = _PACE
         due = min(due, service.survey.due(service.instance), service.carrying.due)
         due = min(due, service.holding.due)

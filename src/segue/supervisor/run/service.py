@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
+from typing import Any
 
 from segue.engine.carry_wish import Report
 from segue.engine.select import EngineChoice
@@ -124,6 +125,7 @@ class Service:
     cut: int = 0  # accepted connections that were closed before they were finished
     exit_code: int = 0
     upgrade: Upgrade | None = None  # the new code that everything is to be handed to
+    _written: dict[str, Any] | None = None  # the last record
 
     def __post_init__(self, lock: int) -> None:
         settings, world = self.settings, self.world
@@ -216,12 +218,19 @@ class Service:
             users = self.processes.users
             self.loop.attempt(f"opening {path} again", lambda: redirect(path, users))
 
-    def write_down(self) -> None:
-        """Write the record that a next supervisor would take over by; a refusal is said."""
-        self.loop.attempt(
+    def write_down(self, *, anew: bool = True) -> None:
+        """Write the record that a next supervisor would take over by; a refusal is said.
+
+        Without ``anew`` it is not written where the last one says the same.
+        """
+        plain = self.record().to_json()
+        if not anew and plain == self._written:
+            return
+        written = self.loop.attempt(
             f"writing {self.paths.record}, without which no supervisor could take over",
-            lambda: self.paths.write_record(self.record().to_json()),
+            lambda: self.paths.write_record(plain),
         )
+        self._written = plain if written else None
 
     def record(self) -> Record:
         """The instance as a next supervisor would find it."""

@@ -82,7 +82,6 @@ class Starts:
                 worker.listeners = self._listeners.open()
             self._start(worker, place)
             self._held_up = ""
-            self._began(worker, service.processes.by_worker[worker.id].runs)
         except (SegueError, OSError) as error:
             now = service.world.now()
             worker.outcome, worker.reason = "could not be started", f": {error}"
@@ -145,6 +144,8 @@ class Starts:
             process.kill()
             service.processes.remove(worker.id)
             raise
+        if not worker.finisher:
+            self._began(worker, process.runs)
         service.write_down()
 
     def _hold_up(self, refused: StartRefused) -> None:

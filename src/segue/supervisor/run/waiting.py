@@ -80,12 +80,19 @@ class Waiting:
         self._add(_Wait(client, Awaited.GENERATION, generation, until_drained, caller))
 
     @property
-    def callers(self) -> list[Caller]:
-        """Those that wait for a restart, or have had their answer and not yet ended."""
-        now, returning = self._now(), self._returning.items()
-        self._returning = {one: until for one, until in returning if now < until and one.alive}
-        waiting = [one.caller for one in self._waits if one.caller and one.caller.alive]
-        return [*waiting, *self._returning]
+    def workers(self) -> frozenset[int]:
+        """The workers, by id, whose processes wait for a restart, or have had their answer and not
+        yet ended.
+        """
+        now = self._now()
+        self._returning = {
+            one: until
+            for one, until in self._returning.items()
+            if now < until and (one.worker is None or one.alive)
+        }
+        waiting = [one.caller for one in self._waits if one.caller and one.caller.worker]
+        asked = [*(one for one in waiting if one.alive), *self._returning]
+        return frozenset(one.worker.id for one in asked if one.worker is not None)
 
     @property
     def returning(self) -> bool:
@@ -93,8 +100,13 @@ class Waiting:
         return any(one.worker is not None for one in self._returning)
 
     def spared(self) -> dict[int, int]:
-        """The processes that are not to be ended now, with their start times."""
-        return {pid: born for one in self.callers for pid, born in one.line().items()}
+        """The processes that are not to be ended now, with their start times: those that wait for a
+        restart, or have had their answer, and whoever waits for them.
+        """
+        now = self._now()
+        waiting = [one.caller for one in self._waits if one.caller is not None]
+        asked = [*waiting, *(one for one, until in self._returning.items() if now < until)]
+        return {pid: born for one in asked if one.alive for pid, born in one.line().items()}
 
     def for_stop(self, client: Client) -> None:
         """Until the instance has ended."""

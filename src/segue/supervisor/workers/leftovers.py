@@ -100,6 +100,15 @@ class Leftovers:
     def _followed(self) -> set[tuple[int, int]]:
         return {each for one in self._left.values() for each in one.processes.items()}
 
+    def none(self, processes: Iterable[Process]) -> bool:
+        """True if a worker that was our child, and has ended just now, left nothing running.
+
+        What it left is below a child of ours, since we are its nearest subreaper.  So it is enough
+        to know every child, and not every process of the host has to be looked at.
+        """
+        ours = {(one.child.pid, one.worker.start_ticks) for one in processes}
+        return proc.children_born(os.getpid()).items() <= ours | self._bystanders
+
     def keep(self, leader: int, flag: str, processes: Iterable[Process]) -> str:
         """Leave the processes alone that an ended worker left running; which, in words."""
         found = find_leftovers(leader, flag) | self._strays(processes)

@@ -75,7 +75,11 @@ def sentence(members: Sequence[Member]) -> str:
 
 
 class Reasons:
-    """Looks at starting workers, each at most once in a while."""
+    """Looks at starting workers, each at most once in a while.
+
+    The first look is not at the start: most workers are ready before it, and it lists every
+    listener of the network namespace.
+    """
 
     def __init__(self, observer: Observer, every: float) -> None:
         self._observer, self._every = observer, every
@@ -84,8 +88,8 @@ class Reasons:
     def of(self, process: Process, own: Collection[int], most: int, now: float) -> str:
         """The sentence for this worker; ``own`` are cookies of the instance's listeners."""
         number = process.worker.id
-        when, said = self._last.get(number, (0.0, ""))
-        if number not in self._last or now >= when + self._every:
+        when, said = self._last.get(number, (process.worker.started, ""))
+        if now >= when + self._every:
             said = sentence(self._members(process, own, most))
             self._last[number] = now, said
         return said

@@ -91,7 +91,7 @@ def spawn(
         told, tell = os.pipe()  # close-on-exec: it closes without a message if exec succeeds
     # The child shares the supervisor's wake-up descriptor.  Until it has its own session and
     # handlers, a signal to it would be written there.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         with _refusals("fork", argv[0]):
             pid = os.fork()
@@ -151,6 +151,7 @@ def _refusals(call: str, program: str) -> Iterator[None]:
 
 
 CHDIR = "chdir"
+_SIGNALS = signal.valid_signals()  # which takes 0.1 ms
 _BEGIN_SECONDS = 10.0  # from fork to exec; meanwhile the supervisor waits
 _MOST_TROUBLE = 1 << 16  # bytes: an errno and a path, or the words of an exception
 _ADVICE = {
@@ -195,9 +196,9 @@ def _become(
     gently: bool,
 ) -> None:  # pragma: no cover  runs in the child
     signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+    for number in _SIGNALS - {signal.SIGKILL, signal.SIGSTOP}:
         # Caught signals reset at exec; ignored ones (Python ignores SIGPIPE, SIGXFSZ) would not.
-        if signal.getsignal(number) is not None:
+        if signal.getsignal(number) not in {None, signal.SIG_DFL}:
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     above = FIRST_FD + len(inherit)
