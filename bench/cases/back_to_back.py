@@ -2,11 +2,13 @@
 
 The same instance serves an open-loop load all the time; slices take turns, and each attempt is
 counted to the slice in which it was due.  "Starting" is what the machine itself makes of programs
-that start beside a server: the part of "restarts" that no way of restarting can avoid.
+that start beside a server.  Where these give way as far as the kernel has means for it, that is
+the part of "restarts" that no way of restarting can avoid.
 """
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import time
 from collections.abc import Sequence
 
 from bench.case import FAULTS, Case, Sample, Tally
+from bench.giving_way import Giving, Way
 from bench.harness import ROOT, Load, free_port, steady
 from bench.rounds import chosen, told
 from bench.systems import LOCAL, System
@@ -22,11 +25,16 @@ from bench.ways import Restartable
 from segue.probe.fates import Fate
 from segue.probe.result import Result, percentile
 
-NONE, STARTING, RESTARTS = "nothing else", "programs start", "restarts"
+NONE, RESTARTS = "nothing else", "restarts"
 # The one whose restarts are compared with programs that only start.
 QUICK = "segue run, asyncio example"
 ALONE = [sys.executable, "-m", "examples.asyncio_server"]
 
+_BESIDE = {NONE: "nothing else happens"} | {
+    Giving.NOT.value: "programs start",
+    Giving.NICE.value: "they do at nice 19",
+    Giving.IDLE.value: "they do in a group with cpu.idle",
+}
 Span = tuple[str, float, float, int]  # what happened, from, until, restarts
 
 
@@ -51,19 +59,21 @@ def measure(
 
 def _one(system: System, tally: Tally, length: float, slices: int, quiet: float, rate: int) -> None:
     server = system.start(LOCAL, free_port())
-    kinds = [NONE, RESTARTS] if system.name != QUICK else [NONE, STARTING, RESTARTS]
-    for kind in kinds:
+    ways = _ways() if system.name == QUICK else {}
+    for kind in (NONE, *ways, RESTARTS):
         claims_none = system.claims_none and kind == RESTARTS
         tally.expect(f"{system.name}: {kind}", claims_none=claims_none)
     spans: list[Span] = []
-    with server:
+    with contextlib.ExitStack() as stack:
+        for way in ways.values():
+            stack.callback(way.close)
+        stack.enter_context(server)
         load = Load(server.port, "--rate", str(rate), "--events")
         try:
             for _ in range(slices):
                 spans.append(_restarts(server, length))
                 pace = (spans[-1][2] - spans[-1][1]) / max(1, spans[-1][3])
-                if STARTING in kinds:
-                    spans.append(_starting(quiet, pace))
+                spans += [_starting(quiet, pace, kind, way) for kind, way in ways.items()]
                 begun = time.monotonic()
                 with steady(quiet):
                     pass
@@ -84,17 +94,33 @@ def _restarts(server: Restartable, seconds: float) -> Span:
     return RESTARTS, begun, time.monotonic(), number
 
 
-def _starting(seconds: float, pace: float) -> Span:
+def _ways() -> dict[str, Way]:
+    """Those that there are here, by the names of their rows."""
+    found = {}
+    for giving in Giving:
+        try:
+            found[giving.value] = Way(giving)
+        except OSError as error:
+            print(f"{giving.value}: {error}", flush=True)
+    return found
+
+
+def _starting(seconds: float, pace: float, kind: str, way: Way) -> Span:
     """As many processes of the same program start as a restart starts, and just end."""
     begun = time.monotonic()
-    while time.monotonic() < begun + seconds:
-        with steady(pace):
-            started = [
-                subprocess.Popen(ALONE, cwd=ROOT, stderr=subprocess.DEVNULL) for _ in range(2)
-            ]
-            for one in started:
-                one.wait()
-    return STARTING, begun, time.monotonic(), 0
+    end = begun + seconds
+    with way.around():
+        while time.monotonic() < end:
+            with steady(pace):
+                for one in [_start(way) for _ in range(2)]:
+                    way.end(one, end + pace - time.monotonic())
+    return kind, begun, time.monotonic(), 0
+
+
+def _start(way: Way) -> subprocess.Popen[bytes]:
+    started = subprocess.Popen(ALONE, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
+    way.lower(started)
+    return started
 
 
 def slice_of(result: Result, span: Span) -> Sample:
@@ -133,11 +159,13 @@ def notes(rows: Sequence[Row]) -> list[str]:
         restarts = p99.get(f"{system}: {RESTARTS}", 0.0)
         told_of = [
             f"{restarts / p99[f'{system}: {kind}']:.2f} times that while {what}"
-            for kind, what in ((NONE, "nothing else happens"), (STARTING, "programs start"))
+            for kind, what in _BESIDE.items()
             if p99.get(f"{system}: {kind}")
         ]
         if restarts and told_of:
-            found.append(f"{system}: the p99 during restarts is {' and '.join(told_of)}.")
+            *first, last = told_of
+            said = f"{', '.join(first)} and {last}" if first else last
+            found.append(f"{system}: the p99 during restarts is {said}.")
     return found
 
 
@@ -145,8 +173,9 @@ CASE = Case(
     "back-to-back",
     "Restarts back to back for 60 s",
     "300 new connections a second, an open loop; slices of 10 s in which one restart follows the"
-    " other take turns with slices of 2 s in which nothing else happens. For one system there is a"
-    " third kind, in which two processes of the same program start and end at the same pace."
+    " other take turns with slices of 2 s in which nothing else happens. For one system there are"
+    " other kinds, in which two processes of the same program start and end at the same pace: as"
+    " others do, at nice 19, and in a control group with cpu.idle."
     " A repetition is a slice.",
     measure,
     (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bench.cases.back_to_back import NONE, RESTARTS, STARTING, notes, slice_of
+from bench.cases.back_to_back import NONE, RESTARTS, notes, slice_of
+from bench.giving_way import Giving
 from bench.table import Row
 
 from segue.probe.fates import Fate
@@ -41,13 +42,14 @@ def test_the_ratios_are_of_the_medians() -> None:
     """To whatever else there was; a system without a quiet slice has none."""
     rows = [
         Row(f"a: {NONE}", measures={"p99_ms": [1.0, 2.0, 9.0]}),
-        Row(f"a: {STARTING}", measures={"p99_ms": [4.0]}),
+        Row(f"a: {Giving.NOT.value}", measures={"p99_ms": [4.0]}),
+        Row(f"a: {Giving.NICE.value}", measures={"p99_ms": [3.2]}),
         Row(f"a: {RESTARTS}", measures={"p99_ms": [4.0]}),
         Row(f"b: {RESTARTS}", measures={"p99_ms": [4.0]}),
     ]
     assert notes(rows) == [
         (
-            "a: the p99 during restarts is 2.00 times that while nothing else happens and 1.00"
-            " times that while programs start."
+            "a: the p99 during restarts is 2.00 times that while nothing else happens, 1.00 times"
+            " that while programs start and 1.25 times that while they do at nice 19."
         ),
     ]

@@ -43,7 +43,7 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
 def test_a_child_that_nobody_knows_may_have_been_left(child: subprocess.Popen[bytes]) -> None:
     """As long as it runs.  One that was there before, or is said to be ours, was left by nobody."""
     with subprocess.Popen(["sleep", "600"]) as later:
-        left = Leftovers(time.monotonic, str, dict)
+        left = Leftovers(time.monotonic, print, dict)
         later.kill()
     assert left.none([]), "the first was there before, and the other has ended"
     with subprocess.Popen(["sleep", "600"]) as unknown:
