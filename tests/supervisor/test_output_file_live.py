@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -49,6 +50,16 @@ def test_a_file_that_cannot_be_opened_keeps_the_old_one(netns: int, tmp_path: Pa
         one.process.send_signal(signal.SIGUSR1)
         wait_until(log.is_file, "the new file")
         one.wait_serving()
+
+
+def test_a_fifo_is_refused_in_one_sentence(netns: int, tmp_path: Path) -> None:
+    """Whether or not somebody reads it; nothing is said to go there before."""
+    log = tmp_path / "web.log"
+    os.mkfifo(log)
+    with Instance(tmp_path, "--output-file", str(log)) as one:
+        assert one.wait() == 2
+        assert f"{log} is not written to: it is no regular file" in one.said()
+        assert one.said().count(str(log)) == 1
 
 
 def test_at_the_start_it_is_an_error(netns: int, tmp_path: Path) -> None:

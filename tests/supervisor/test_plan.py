@@ -237,6 +237,8 @@ def test_a_first_generation_that_fails_ends_the_run() -> None:
     made = instance((1, Stage.GONE), phase=Phase.STARTING)
     made.workers[1].outcome = "exited with 3"
     assert steps(made) == [GiveUp("worker 1.1 (pid 101) exited with 3")]
+    words = made.workers[1].reason = "; its last words: no such module"
+    assert steps(made) == [GiveUp("worker 1.1 (pid 101) exited with 3", words)]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from segue.linux.closing import Closing
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_NO_FILE = "it is no regular file"
 
 
 def foreign(found: os.stat_result, trusted: Collection[int], private: Collection[int] = ()) -> str:
@@ -219,13 +220,15 @@ def open_to_append(path: str, trusted: Collection[int], mode: int) -> int:
         with exactly(mode):
             descriptor = os.open(path, flags | os.O_CLOEXEC, mode)
     except OSError as error:
-        if error.errno != errno.ELOOP:
+        # ENXIO is of a FIFO that nobody reads, and of a socket.
+        whys = {errno.ELOOP: "it is a link; name the file itself", errno.ENXIO: _NO_FILE}
+        if error.errno not in whys:
             raise
-        raise UsageError(f"{path} is not written to: it is a link; name the file itself") from None
+        raise UsageError(f"{path} is not written to: {whys[error.errno]}") from None
     found = os.fstat(descriptor)
     why = _of_another(found, trusted)
     if not stat.S_ISREG(found.st_mode):
-        why = "it is no regular file"
+        why = _NO_FILE
     elif found.st_nlink != 1:
         why = "it has another name too, or none, and so may be another user's"
     if why:

@@ -300,6 +300,30 @@ def test_a_second_order_to_stop_does_not_kill(run: Run) -> None:
     assert set(run.stages.values()) == {"STOPPING"}
 
 
+def test_a_stop_before_anybody_serves_has_no_delay_and_says_so(begin: Callable[..., Run]) -> None:
+    """There is nobody to tell; whoever asked for a delay hears why there is none."""
+    run = begin(stop_delay=5.0)
+    run.runner.open()
+    run.round()
+    run.ask("stop")
+    assert run.instance.phase in {Phase.STOPPING, Phase.ENDED}
+    said = "(--stop-delay is for workers that serve, and none does yet)"
+    assert f"stopping: every worker is told to finish {said}" in run.log
+
+
+def test_a_stop_of_workers_that_serve_has_its_delay(begin: Callable[..., Run]) -> None:
+    """Until then nothing is refused, and nobody is told to stop."""
+    run = begin(stop_delay=5.0)
+    run.runner.open()
+    run.serve()
+    run.ask("stop")
+    assert run.instance.phase is Phase.LEAVING
+    assert "stopping in 5 s: workers serve on" in run.log
+    run.round(5.0)
+    run.round(0.1)
+    assert run.instance.phase in {Phase.STOPPING, Phase.ENDED}
+
+
 def test_a_fast_stop_kills_at_once(run: Run) -> None:
     """Whatever stage a worker is in."""
     renewing(run)

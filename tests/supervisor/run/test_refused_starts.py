@@ -47,7 +47,8 @@ def test_the_first_worker_is_given_up_at_once(begin: Callable[..., Run], where: 
     run.round()
     assert run.service.exit_code == 3
     assert f"worker 1.1 could not be started: workers start in {where}, {GONE}" in run.log
-    assert run.log.lines[-1] == "giving up: worker 1.1 could not be started"
+    why = f"worker 1.1 could not be started: workers start in {where}, {GONE}"
+    assert run.log.lines[-1].startswith(f"giving up: {why}")
     assert "until this is mended" not in run.log
 
 

@@ -293,7 +293,13 @@ def _plain(worker: Worker) -> dict[str, Any]:
 
 def _fields(made: Instance | Worker | HeldListener | Renewal | Recycling | Start) -> dict[str, Any]:
     """As asdict, which copies each value: too slow for what is written at each start of one."""
-    return {one.name: getattr(made, one.name) for one in fields(made)}
+    return {name: getattr(made, name) for name in _NAMES[type(made).__name__]}
+
+
+_NAMES = {
+    kind.__name__: tuple(one.name for one in fields(kind))
+    for kind in (Instance, Worker, HeldListener, Renewal, Recycling, Start)
+}
 
 
 def _queued(plain: dict[str, Any] | None) -> Renewal | None:

@@ -66,7 +66,7 @@ def newcomers(
     if first and now < retried_until:
         why = ""  # a late or faulty worker is stopped, and then another one is started
     if why:
-        return [GiveUp(why)] if first else [Abandon(generation, why, reason)]
+        return [GiveUp(why, reason)] if first else [Abandon(generation, why, reason)]
     if instance.phase is Phase.CANARY:
         return []
     if instance.renewal.step and not first:

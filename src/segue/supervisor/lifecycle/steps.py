@@ -115,6 +115,7 @@ class GiveUp:
     """Stop everything and exit with 3, because no worker can serve."""
 
     why: str
+    reason: str = ""  # more of it, such as the last words of the worker
 
 
 @dataclass(frozen=True, slots=True)

@@ -332,6 +332,8 @@ class Orders:
         now, limit = service.world.now(), service.limits.stop_limit
         instance.leave(InstanceInput.STOP, now, delay=delay, limit=limit)
         status = "stopping: every worker is told to finish"
+        if service.limits.stop_delay and not delay:
+            status += " (--stop-delay is for workers that serve, and none does yet)"
         if delay:
             status = f"stopping in {delay:g} s: workers serve on, and can tell clients to go"
         notify.tell(STOPPING="1", STATUS=status)

@@ -74,8 +74,8 @@ class Performer:
                 self._kill(self.service.instance.workers[worker])
             case steps.Abandon(generation, why, reason):
                 self._abandon(generation, why, reason)
-            case steps.GiveUp(why):
-                self._give_up(why)
+            case steps.GiveUp(why, reason):
+                self._give_up(why + reason)
             case steps.Refuse():
                 self._refuse()
             case steps.End():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection
+from functools import partial
 
 from segue.address import Address
 from segue.engine.duplicate import duplicate, supervised
@@ -105,10 +106,11 @@ def serve(asked: Asked, world: World | None = None) -> int:
         runner = _begin(asked, paths, log, world)
     service = runner.service
     try:
-        if handed is None and service.settings.output_file:
+        output = service.settings.output_file
+        if handed is None and output:
             # What was refused so far is for whoever started this, at a terminal most often.
-            service.say(f"from here on into {service.settings.output_file}")
-            redirect(service.settings.output_file, service.processes.users)
+            farewell = partial(service.say, f"from here on into {output}")
+            redirect(output, service.processes.users, farewell)
         if service.settings.inject:
             ports = [bind.address.port for bind in service.settings.binds]
             known = str((paths.read_record() or {}).get("cgroup", ""))
