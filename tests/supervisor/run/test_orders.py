@@ -261,6 +261,7 @@ def test_an_instance_grows_and_shrinks(run: Run) -> None:
 def test_a_stop_ends_every_worker(run: Run) -> None:
     """Gracefully, by the stop signal of the settings."""
     stopping(run)
+    run.round(0.1)  # handshakes may have been under way
     assert [run.signals(one) for one in (1, 2)] == [{signal.SIGTERM}] * 2
     assert not run.service.exit_code
 
