@@ -6,7 +6,8 @@ most of its steps mean something: a client speaks after its SYN, an accepted con
 
 Kept out: a choice among several live siblings, since the kernel's hash has a secret; so there is
 always one live listener that can be the target.  And data after a client's own FIN, which the model
-tells as a range of its own when the FIN came early (docs/MODEL.md, under what is left out).
+tells as a range of its own when the FIN came early (docs/MODEL.md, under what is left out).  When a
+tail probe follows a SYN cookie is up to chance; few stories wait for just so long.
 """
 
 from __future__ import annotations
@@ -40,6 +41,13 @@ _OFFERS = (
 _CLIENTS = ("c", "d", "e")
 _BACKLOGS = ("16", "16", "0", "1")
 _WAITS = ("0.3", "1.2")
+_WORDS = ("x", "hello", "hello", "@700", "@1448")
+_WRITES = ("bye", "bye", "ab", "@300", "@1448", "@3000")
+_WINDOWS = ("0", "2", "20", "500")
+_SIDES = ("read", "write")
+_CLAIMS = ("-1", "1", "7")
+_STAMPS = ("990", "1001", "1010")
+_SET = ("TCP_NODELAY 1", "TCP_NODELAY 0", "TCP_CORK 1", "TCP_CORK 0", "SO_LINGER 0")
 
 
 class _Builder:
@@ -69,10 +77,11 @@ class _Builder:
             kinds.append("program")
         if self._speaking:
             kinds += ["ack", "ack", "fin", "rst", "skip", "again"]
+            kinds += ["window", "claim", "stamp"]
         if set(self._speaking) - self._ended:
             kinds.append("data")
         if self._accepted:
-            kinds += ["read", "read", "write", "end"]
+            kinds += ["read", "read", "write", "write", "end", "set", "half"]
         if self._waits < 2:
             kinds.append("wait")
         getattr(self, f"_{self._choose(kinds)}")()
@@ -113,7 +122,7 @@ class _Builder:
 
     def _data(self) -> None:
         able = [one for one in self._speaking if one not in self._ended]
-        self.steps.append(f"data {self._choose(able)} {self._choose(('x', 'hello'))}")
+        self.steps.append(f"data {self._choose(able)} {self._choose(_WORDS)}")
 
     def _fin(self) -> None:
         ended = self._choose(self._speaking)
@@ -140,7 +149,25 @@ class _Builder:
         self.steps.append(f"read {self._choose(self._accepted)}")
 
     def _write(self) -> None:
-        self.steps.append(f"write {self._choose(self._accepted)} bye")
+        self.steps.append(f"write {self._choose(self._accepted)} {self._choose(_WRITES)}")
+
+    def _set(self) -> None:
+        self.steps.append(f"option {self._choose(self._accepted)} {self._choose(_SET)}")
+
+    def _half(self) -> None:
+        """One side is shut."""
+        self.steps.append(f"shutdown {self._choose(self._accepted)} {self._choose(_SIDES)}")
+
+    def _window(self) -> None:
+        """Told with the client's next segment, which so follows."""
+        speaker = self._choose(self._speaking)
+        self.steps += [f"window {speaker} {self._choose(_WINDOWS)}", f"ack {speaker}"]
+
+    def _claim(self) -> None:
+        self.steps.append(f"claim {self._choose(self._speaking)} {self._choose(_CLAIMS)}")
+
+    def _stamp(self) -> None:
+        self.steps.append(f"stamp {self._choose(self._speaking)} {self._choose(_STAMPS)}")
 
     def _end(self) -> None:
         ended = self._choose(self._accepted)

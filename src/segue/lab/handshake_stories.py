@@ -105,6 +105,18 @@ HANDSHAKE_STORIES: dict[str, str] = {
         syn e hello
         accept A x
         """,
+    "a request does not remember the stamp of a deferred ACK": """
+        # The ACK of a deferred handshake has a newer stamp, and is dropped to wait for data. What
+        # is then answered echoes the stamp of the SYN, since the request keeps no other.
+        option A TCP_DEFER_ACCEPT 5
+        listen A
+        syn c
+        stamp c 1010
+        ack c
+        stamp c 990
+        skip c -1
+        ack c
+        """,
     "an ACK of something else is judged as a cookie": """
         # A has just sent a cookie to e when c acknowledges a wrong number. Its request is of no
         # help: the ACK is checked for a cookie, counted as a wrong one, and reset.

@@ -55,8 +55,6 @@ def arrived(net: Net, request: Request, arrival: Arrival) -> bool:
         if not flags & RST:
             first_window.answer(net, request, arrival, seq, first)
         return True
-    if stamps is not None and not before(first, arrival.seq):
-        request.ts_recent = stamps[0]
     if arrival.seq == request.irs:
         flags &= ~SYN  # it is before the window and no concern of ours
     if flags & RST and arrival.seq != first:
@@ -130,6 +128,9 @@ def _adopt(net: Net, request: Request, listener: Listener, arrival: Arrival) -> 
     child.snd_wl1 = arrival.seq
     child.delivered = 1
     stamps = arrival.options.stamps if request.terms.stamps else None
+    # Only now: a request that stays half-open does not remember the stamp of a segment.
+    if stamps is not None and not before(child.rcv_nxt, arrival.seq):
+        child.ts_recent = stamps[0]
     if request.sent_at and not request.retransmitted and not request.timeouts:
         output.measure(child, net.now - request.sent_at)
     elif stamps is not None:
