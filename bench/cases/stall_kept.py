@@ -59,9 +59,10 @@ class _Load:
         self._process.wait()
 
 
-def rows() -> list[System]:
+def rows(rescue: str) -> list[System]:
     """What is carried by the application's word, by the kernel's, and not."""
-    off, app = ("--carry", "off"), ("--carry", "app")
+    found = ("--rescue", rescue)
+    off, app, http = ("--carry", "off", *found), ("--carry", "app", *found), (*HTTP, *found)
     return [
         System("uvicorn, --carry off", under_segue("uvicorn", "migrate", *off)),
         System(
@@ -69,19 +70,20 @@ def rows() -> list[System]:
             under_segue("uvicorn", "migrate", *app, draining=True),
             claims_none=True,
         ),
-        System("uvicorn, --carry http", under_segue("uvicorn", "migrate", *HTTP), claims_none=True),
+        System("uvicorn, --carry http", under_segue("uvicorn", "migrate", *http), claims_none=True),
         System("nginx, --carry off", lambda host, port: nginx_under_segue(host, port, *off)),
         System(
             "nginx, --carry http",
-            lambda host, port: nginx_under_segue(host, port, *HTTP),
+            lambda host, port: nginx_under_segue(host, port, *http),
             claims_none=True,
         ),
     ]
 
 
 def measure(
-    *, repetitions: int = 3, stalls: int = 6, clients: int = 100, rate: int = 400, only: str = ""
-) -> list[Row]:
+    *, repetitions: int = 3, stalls: int = 6, clients: int = 100, rate: int = 400,
+    rescue: str = "30ms", only: str = "",
+) -> list[Row]:  # fmt: skip
     """Each time the worker with the most connections is stopped; ``only`` rows with this in their
     name.
     """
@@ -124,7 +126,7 @@ def measure(
         }
         return Sample(measures, dict(found.lost))
 
-    return alternate([one for one in rows() if only in one.name], repetitions, once)
+    return alternate([one for one in rows(rescue) if only in one.name], repetitions, once)
 
 
 def notes(found: Sequence[Row]) -> list[str]:
