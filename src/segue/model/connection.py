@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from segue.model.arrival import Path
 from segue.model.durations import TIMEOUT_FALLBACK
 from segue.model.request import STAMPS_SIZE, Request, Terms
-from segue.model.states import Input, State, after
+from segue.model.states import Congestion, Input, State, after
 from segue.wire.seq import Seq, add, before, distance, later
 
 if TYPE_CHECKING:
@@ -32,6 +32,19 @@ QUICK_ACKS = 16  # segments that are acknowledged at once (TCP_MAX_QUICKACKS)
 # (tcp_prune_ofo_queue), of which a piece of one byte takes most of a kilobyte: some 170 of them.
 MOST_EARLY = 256
 _offset: Callable[[tuple[int, bytes]], int] = itemgetter(0)
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """A segment that was sent and is not acknowledged."""
+
+    start: Seq
+    end: Seq
+    sent_at: float
+    sacked: bool = False
+    lost: bool = False
+    again: bool = False  # it was sent again since it was taken for lost
+    repeated: bool = False  # at any time
 
 
 @dataclass(slots=True, eq=False)
@@ -95,10 +108,19 @@ class Connection:
     send_buffer: int = 0  # to which it has grown
     stalled: bool = False  # somebody waits for room
     pushed: Seq = field(default=Seq(0))  # where the last write ended that held nothing back
-    flying: deque[Seq] = field(default_factory=deque)  # where each segment in flight ends
+    flying: deque[Flight] = field(default_factory=deque)
     probed: bool = False  # the tail was sent again, and nothing has come of it yet
-    recover: Seq | None = None  # until that is acknowledged no second loss is assumed
-    duplicates: int = 0
+    # Loss (recovery.py).
+    congestion: Congestion = Congestion.OPEN
+    high_seq: Seq = field(default=Seq(0))  # what was sent when that began
+    presumed: int = 0  # segments that have arrived, by duplicate ACKs, without SACK
+    doubts_timeout: bool = False
+    prior_cwnd: int = 0
+    prr_delivered: int = 0
+    prr_out: int = 0
+    rack_rtt: float = 0.0
+    rack_newest: tuple[float, Seq] = (-inf, Seq(0))  # sent last of what has arrived: when, its end
+    least_rtt: float = inf
     # Time.
     srtt: float | None = None
     rttvar: float = 0.0
@@ -107,6 +129,7 @@ class Connection:
     backoff: int = 0
     probes: int = 0  # of a shut window, since the peer was heard last
     retransmit_at: float = inf
+    reordering_at: float = inf  # what is late then is lost
     ack_at: float = inf
     keep_at: float = inf  # SO_KEEPALIVE asks
     repeating_since: float | None = None  # the first timeout of what waits for its ACK now

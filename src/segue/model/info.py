@@ -8,7 +8,7 @@ from segue.model.connection import Connection
 from segue.model.listener import Listener
 from segue.model.net import Net
 from segue.model.request import STAMPS_SIZE
-from segue.model.states import State
+from segue.model.states import Congestion, State
 from segue.wire.seq import distance
 
 
@@ -42,6 +42,10 @@ class TcpInfo:
     notsent_bytes: int = 0
     syn_data: bool = False  # some came with the SYN and was taken (TCPI_OPT_SYN_DATA)
     delivered: int = 0  # segments
+    ca_state: Congestion = Congestion.OPEN
+    lost: int = 0
+    retrans: int = 0  # segments in flight that were sent again
+    reordering: int = 3
 
 
 def of(net: Net, sock: Listener | Connection) -> TcpInfo:
@@ -73,4 +77,8 @@ def of(net: Net, sock: Listener | Connection) -> TcpInfo:
         notsent_bytes=max(0, waiting),
         syn_data=sock.syn_data,
         delivered=sock.delivered,
+        ca_state=sock.congestion,
+        sacked=sum(one.sacked for one in sock.flying) + sock.presumed,
+        lost=sum(one.lost for one in sock.flying),
+        retrans=sum(one.again for one in sock.flying),
     )

@@ -5,16 +5,17 @@ from __future__ import annotations
 from math import inf
 
 from segue.model import buffers
-from segue.model.connection import INITIAL_WINDOW, Connection
+from segue.model.connection import INITIAL_WINDOW, Connection, Flight
 from segue.model.durations import DELAYED_ACK, PROBE_MIN, RTO_MAX, RTO_MIN, STAMP_TICK
 from segue.model.net import Net
 from segue.model.request import Request
-from segue.model.states import CAN_SEND, Input, State
+from segue.model.states import CAN_SEND, Congestion, Input, State
 from segue.wire.options import Options, aligned_stamps, emit
 from segue.wire.seq import Seq, add, before, distance, later
 from segue.wire.tcp import ACK, FIN, PSH, RST, SYN
 
 _UNSCALED = 0xFFFF
+REDUCED = frozenset({Congestion.CWR, Congestion.RECOVERY})  # cwnd becomes smaller
 _OLDEST_ECHO = ((1 << 31) - 1) // 1000  # milliseconds
 
 
@@ -104,6 +105,26 @@ def idle_before(net: Net, connection: Connection) -> None:
     connection.cwnd = max(connection.cwnd, least)
 
 
+def grow(connection: Connection, segments: int) -> None:
+    """Slow start, then one segment a round trip (RFC 5681, 3.1)."""
+    if not connection.uses_cwnd:
+        return
+    if connection.cwnd < connection.ssthresh:
+        grown = min(connection.cwnd + segments, connection.ssthresh)
+        segments -= grown - connection.cwnd
+        connection.cwnd = grown
+    if not segments:
+        return
+    # By one segment for as many as the window has (tcp_cong_avoid_ai).
+    if connection.credit >= connection.cwnd:
+        connection.credit = 0
+        connection.cwnd += 1
+    connection.credit += segments
+    if connection.credit >= connection.cwnd:
+        more, connection.credit = divmod(connection.credit, connection.cwnd)
+        connection.cwnd += more
+
+
 def transmit(net: Net, connection: Connection, *, push: bool = False, more: bool = False) -> None:
     """Send what may be sent of what the program has written, and its FIN after that.
 
@@ -113,7 +134,7 @@ def transmit(net: Net, connection: Connection, *, push: bool = False, more: bool
         return
     size, end, limit = connection.sending_size, connection.end, connection.snd_wnd
     had = connection.snd_nxt
-    while not connection.fin_sent and _in_flight(connection) < connection.cwnd:
+    while not connection.fin_sent and in_flight(connection) < connection.cwnd:
         at = connection.snd_nxt
         waiting = distance(at, end)
         # The SYN-ACK of a Fast Open child takes no room.
@@ -134,6 +155,8 @@ def transmit(net: Net, connection: Connection, *, push: bool = False, more: bool
         buffers.sent(connection)
         _note_use(connection)
     waits = before(connection.snd_una, connection.snd_nxt) or before(connection.snd_nxt, end)
+    if connection.reordering_at != inf:
+        return  # what is late is looked for first
     if connection.retransmit_at == inf and waits:
         restart_timer(net, connection)
     elif connection.snd_nxt != had:
@@ -143,18 +166,19 @@ def transmit(net: Net, connection: Connection, *, push: bool = False, more: bool
 
 def _note_use(connection: Connection) -> None:
     """How much of cwnd was used (tcp_cwnd_validate)."""
-    full, flying = _in_flight(connection) >= connection.cwnd, len(connection.flying)
+    full, flying = in_flight(connection) >= connection.cwnd, len(connection.flying)
     over = not before(connection.snd_una, connection.round_end)
     if over or full or (not connection.limited and flying > connection.most_flying):
         connection.limited, connection.most_flying = full, flying
         connection.round_end = connection.snd_nxt
 
 
-def _in_flight(connection: Connection) -> int:
-    """Segments; after a timeout all but the one repeated count as lost (tcp_enter_loss)."""
-    if connection.backoff:
-        return int(before(connection.snd_una, connection.snd_nxt))
-    return len(connection.flying)
+def in_flight(connection: Connection) -> int:
+    """Segments of which nothing is known (tcp_packets_in_flight)."""
+    if connection.congestion is Congestion.OPEN:
+        return len(connection.flying)
+    known = sum(one.sacked or (one.lost and not one.again) for one in connection.flying)
+    return max(0, len(connection.flying) - known - connection.presumed)
 
 
 def held_back(net: Net, connection: Connection) -> bool:
@@ -205,7 +229,9 @@ def _send_new(
     payload = bytes(connection.outgoing[start : start + size])
     flags = ACK | (PSH if payload and push else 0) | (FIN if fin else 0)
     connection.snd_nxt, connection.tail = add(at, size + fin), at
-    connection.flying.append(connection.snd_nxt)
+    connection.flying.append(Flight(at, connection.snd_nxt, net.now))
+    if connection.congestion in REDUCED:
+        connection.prr_out += 1
     connection.fin_sent = fin
     connection.sent_at = net.now
     if connection.timed is None:
@@ -215,13 +241,22 @@ def _send_new(
         connection.feed(Input.FIN_SENT)
 
 
-def again(net: Net, connection: Connection, at: Seq | None = None) -> None:
+def repeat(net: Net, connection: Connection, one: Flight) -> None:
+    """Send one segment again, as it was."""
+    one.again = one.repeated = True
+    one.sent_at = net.now
+    again(net, connection, one.start, distance(one.start, one.end))
+
+
+def again(net: Net, connection: Connection, at: Seq | None = None, most: int | None = None) -> None:
     """Repeat the first segment that the peer has not acknowledged, or what begins at a number."""
     first = connection.snd_una if at is None else later(at, connection.snd_una)
     start = distance(connection.base, first)
     held = len(connection.outgoing) - start
     flying = distance(first, connection.snd_nxt) - connection.fin_sent
     size = min(held, flying, connection.sending_size)
+    if most is not None:
+        size = min(size, most)
     fin = connection.fin_sent and size == held
     payload = bytes(connection.outgoing[start : start + size])
     whole = size in {held, flying}
@@ -242,7 +277,9 @@ def _patience(connection: Connection) -> float:
         return timeout  # of a probe of the window
     if not connection.terms.sack or connection.probed or connection.backoff:
         return timeout
-    if connection.recover is not None or connection.srtt is None or connection.request is not None:
+    if connection.congestion not in {Congestion.OPEN, Congestion.CWR}:
+        return timeout
+    if connection.srtt is None or connection.request is not None:
         return timeout
     alone = len(connection.flying) < 2
     return min(timeout, 2 * connection.srtt + (RTO_MIN if alone else PROBE_MIN))
@@ -264,6 +301,7 @@ def measure(connection: Connection, took: float) -> None:
     else:
         connection.rttvar += (abs(connection.srtt - took) - connection.rttvar) / 4
         connection.srtt += (took - connection.srtt) / 8
+    connection.least_rtt = min(connection.least_rtt, took)
     connection.rto = min(connection.srtt + max(RTO_MIN, 4 * connection.rttvar), RTO_MAX)
 
 
@@ -275,6 +313,9 @@ def abort(net: Net, connection: Connection) -> None:
 
 def rearm(net: Net, connection: Connection) -> None:
     """Tell the heap when this connection next wants the time."""
-    due = min(connection.retransmit_at, connection.ack_at, connection.end_at, connection.keep_at)
+    due = min(
+        connection.retransmit_at, connection.ack_at, connection.end_at, connection.keep_at,
+        connection.reordering_at,
+    )  # fmt: skip
     if due != connection.due and connection.state is not State.CLOSE:
         net.timers.set(connection, due)

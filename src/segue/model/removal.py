@@ -27,7 +27,9 @@ def end(net: Net, connection: Connection, error: int = 0) -> None:
     connection.flying.clear()
     connection.early, connection.ranges = [], ()
     net.flows.pop(connection.flow, None)
-    connection.retransmit_at = connection.ack_at = connection.end_at = connection.keep_at = inf
+    connection.reordering_at = connection.retransmit_at = connection.ack_at = connection.end_at = (
+        connection.keep_at
+    ) = inf
     net.timers.set(connection, inf)
     finish_fast_open(net, connection, reset=False)
     if connection.listener is None and not connection.orphan:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 from math import inf
 
-from segue.model import keepalive, output, removal
+from segue.model import keepalive, output, recovery, removal
 from segue.model.connection import Connection
 from segue.model.durations import RTO_MAX, backed_off
 from segue.model.events import Fired, Timer
 from segue.model.net import Net
-from segue.wire.seq import add, before, distance
+from segue.wire.seq import add, before
 from segue.wire.tcp import ACK
 
 
@@ -25,6 +25,8 @@ def timer(net: Net, connection: Connection) -> None:
         _fired(net, connection, Timer.DELAYED_ACK)
         connection.interactive = False  # it did not answer in time: say things at once again
         output.acknowledge(net, connection)
+    if connection.reordering_at <= now:
+        recovery.timer(net, connection)
     if connection.retransmit_at <= now:
         connection.retransmit_at = inf
         _retransmit(net, connection)
@@ -55,15 +57,14 @@ def _retransmit(net: Net, connection: Connection) -> None:
     if connection.backoff >= retries or _out_of_time(net, connection):
         removal.end(net, connection, errno.ETIMEDOUT)
         return
-    flying = distance(connection.snd_una, connection.snd_nxt)
     if not connection.backoff:
         connection.repeating_since = net.now
-        connection.ssthresh = max(flying // connection.segment_size // 2, 2)
-    connection.cwnd = 1
-    connection.recover = connection.snd_nxt
-    connection.duplicates = 0
+    recovery.timeout(connection)
     connection.backoff += 1
     output.again(net, connection)
+    first = connection.flying[0]
+    first.again = first.repeated = True
+    first.sent_at = net.now
     output.restart_timer(net, connection)
     connection.retransmit_at = min(connection.retransmit_at, _end_of_time(connection))
 

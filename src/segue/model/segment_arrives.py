@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 from math import inf
 
-from segue.model import buffers, first_window, output, removal, time_wait
+from segue.model import buffers, first_window, output, recovery, removal, time_wait
 from segue.model.arrival import Arrival
 from segue.model.connection import Connection
 from segue.model.durations import OUT_OF_WINDOW_PAUSE
@@ -22,7 +22,6 @@ from segue.model.states import CAN_RECEIVE, CAN_SEND, Input, State
 from segue.wire.seq import Seq, add, before, distance, later
 from segue.wire.tcp import ACK, FIN, RST, SYN
 
-_DUPLICATES = 3  # RFC 5681, 3.2
 _OVERTAKEN = 1200  # milliseconds for each second of the timeout (tcp_tsval_replay)
 _AFTER_FIN = frozenset({State.CLOSE_WAIT, State.LAST_ACK, State.CLOSING})
 
@@ -227,13 +226,31 @@ def _acknowledged(net: Net, connection: Connection, arrival: Arrival) -> bool:
         connection.acked -= before(una, ack)  # the SYN is no data
         connection.snd_wl1 = add(arrival.seq, -1)  # the window of the SYN is not scaled
     updated = _update_window(connection, arrival)
-    if ack == una:
-        if una == connection.snd_nxt and connection.outgoing:
-            _answers_probe(net, connection)
-        _maybe_duplicate(net, connection, arrival, updated=updated)
-    else:
-        _advance(net, connection, ack)
+    if ack == una == connection.snd_nxt and connection.outgoing:
+        _answers_probe(net, connection)
+    _judge(net, connection, arrival, updated=updated)
     return True
+
+
+def _judge(net: Net, connection: Connection, arrival: Arrival, *, updated: bool) -> None:
+    """What the ACK tells of what was sent, and what follows from it."""
+    advanced = arrival.ack != connection.snd_una
+    gone = _advance(net, connection, arrival.ack) if advanced else 0
+    flying = before(connection.snd_una, connection.snd_nxt)
+    duplicate = flying and not advanced and not arrival.length and not updated
+    told = 0
+    if connection.terms.sack and arrival.options.sack:
+        told = recovery.sacked(net, connection, arrival.options.sack)
+    if connection.terms.sack:
+        duplicate = duplicate and bool(told)
+    if advanced or told or duplicate:
+        recovery.judge(net, connection, gone, told, advanced=advanced, duplicate=duplicate)
+    if advanced:
+        buffers.acknowledged(net, connection)
+        if connection.fin_sent and arrival.ack == connection.snd_nxt:
+            connection.feed(Input.FIN_ACKED)
+            if connection.state is State.CLOSE:
+                removal.end(net, connection)
 
 
 def _answers_probe(net: Net, connection: Connection) -> None:
@@ -274,75 +291,31 @@ def _update_window(connection: Connection, arrival: Arrival) -> bool:
     return changed
 
 
-def _maybe_duplicate(net: Net, connection: Connection, arrival: Arrival, *, updated: bool) -> None:
-    """The third in a row means that the next segment was lost (RFC 5681, 3.2)."""
-    if arrival.length or updated or connection.snd_una == connection.snd_nxt:
-        return
-    connection.duplicates += 1
-    if connection.duplicates == _DUPLICATES and connection.recover is None:
-        connection.recover = connection.snd_nxt
-        flying = distance(connection.snd_una, connection.snd_nxt)
-        connection.ssthresh = max(flying // connection.segment_size // 2, 2)
-        connection.cwnd = connection.ssthresh
-        output.again(net, connection)
-        output.restart_timer(net, connection)
-
-
-def _advance(net: Net, connection: Connection, ack: Seq) -> None:
-    """The peer has more than before."""
+def _advance(net: Net, connection: Connection, ack: Seq) -> int:
+    """The peer has more than before; how many segments it had not told of."""
     gone = distance(connection.snd_una, ack)
     connection.snd_una = ack
-    while connection.flying and not before(ack, connection.flying[0]):
-        connection.flying.popleft()
-        connection.delivered += 1
+    segments = 0
+    while connection.flying and not before(ack, connection.flying[0].end):
+        one = connection.flying.popleft()
+        if not one.sacked:
+            segments += 1
+            recovery.arrived(net, connection, one)
+    connection.delivered += segments
     connection.acked += gone
     data = max(0, min(distance(connection.base, ack), len(connection.outgoing)))
     del connection.outgoing[:data]
     connection.base = add(connection.base, data)
-    connection.duplicates = connection.backoff = 0
+    connection.backoff = 0
     connection.probed = False
     connection.repeating_since = None
     if connection.timed is not None and not before(ack, connection.timed[0]):
         output.measure(connection, net.now - connection.timed[1])
         connection.timed = None
-    _grow(net, connection, ack, gone)
-    buffers.acknowledged(net, connection)
-    connection.retransmit_at = inf
+    connection.retransmit_at = connection.reordering_at = inf
     if before(ack, connection.snd_nxt):
         output.restart_timer(net, connection)
-    if connection.fin_sent and ack == connection.snd_nxt:
-        connection.feed(Input.FIN_ACKED)
-        if connection.state is State.CLOSE:
-            removal.end(net, connection)
-
-
-def _grow(net: Net, connection: Connection, ack: Seq, gone: int) -> None:
-    """Slow start, then one segment a round trip (RFC 5681, 3.1; NewReno's repair: RFC 6582)."""
-    if connection.recover is not None:
-        if before(ack, connection.recover):
-            output.again(net, connection)
-            return
-        connection.recover = None
-    if not connection.uses_cwnd:
-        return
-    segments = -(-gone // connection.segment_size)
-    if connection.cwnd < connection.ssthresh:
-        grown = min(connection.cwnd + segments, connection.ssthresh)
-        segments -= grown - connection.cwnd
-        connection.cwnd = grown
-    if segments:
-        _grow_slowly(connection, segments)
-
-
-def _grow_slowly(connection: Connection, segments: int) -> None:
-    """By one segment for as many as the window has (tcp_cong_avoid_ai)."""
-    if connection.credit >= connection.cwnd:
-        connection.credit = 0
-        connection.cwnd += 1
-    connection.credit += segments
-    if connection.credit >= connection.cwnd:
-        more, connection.credit = divmod(connection.credit, connection.cwnd)
-        connection.cwnd += more
+    return segments
 
 
 def _take(net: Net, connection: Connection, arrival: Arrival) -> bool:

@@ -26,6 +26,16 @@ class State(IntEnum):
     NEW_SYN_RECV = 12
 
 
+class Congestion(IntEnum):
+    """What the sender believes of the way (enum tcp_ca_state)."""
+
+    OPEN = 0
+    DISORDER = 1  # something arrived out of its order
+    CWR = 2  # the way has said that it is congested
+    RECOVERY = 3  # something is lost, and sent again
+    LOSS = 4  # after a timeout
+
+
 class Input(Enum):
     """What moves a connection on."""
 
