@@ -44,12 +44,13 @@ class Path(NamedTuple):
         said: bytes = b"",
         payload: bytes = b"",
         identification: int = 0,
+        tos: int = 0,
     ) -> bytes:
         """A packet to the peer; ``said`` are options."""
         segment = tcp.emit(self.addresses, self.ports, seq, ack, flags, window, said, payload)
         if len(self.addresses) == 32:
-            return ipv6.emit(self.addresses, ipv4.TCP, segment)
-        return ipv4.emit(self.addresses, ipv4.TCP, segment, identification=identification)
+            return ipv6.emit(self.addresses, ipv4.TCP, segment, tos=tos)
+        return ipv4.emit(self.addresses, ipv4.TCP, segment, identification=identification, tos=tos)
 
 
 @dataclass(slots=True)
@@ -72,6 +73,11 @@ class Arrival:
     length: int
     end: Seq
     _options: Options | None = field(default=None)
+
+    @property
+    def ecn(self) -> int:
+        """The two bits of its IP header about congestion (RFC 3168, 5)."""
+        return (self.packet[1] >> 4 if self.path.is_ipv6 else self.packet[1]) & 3
 
     @property
     def options(self) -> Options:

@@ -110,6 +110,9 @@ class Connection:
     pushed: Seq = field(default=Seq(0))  # where the last write ended that held nothing back
     flying: deque[Flight] = field(default_factory=deque)
     probed: bool = False  # the tail was sent again, and nothing has come of it yet
+    # Congestion that the way tells of (RFC 3168).
+    echoes: bool = False  # the peer is told, until it says that it sends less
+    sends_less: bool = False  # the peer is to be told so
     # Loss (recovery.py).
     congestion: Congestion = Congestion.OPEN
     high_seq: Seq = field(default=Seq(0))  # what was sent when that began

@@ -14,6 +14,7 @@ from segue.address import Address
 from segue.errors import WireError
 from segue.model import (
     calls,
+    complaints,
     handshake,
     info,
     picture,
@@ -38,6 +39,7 @@ from segue.model.program import Program, Question
 from segue.model.readiness import Ready
 from segue.model.request import Request
 from segue.model.sysctls import Sysctls
+from segue.wire import icmp
 from segue.wire.seq import Seq
 from segue.wire.tcp import ACK, FIN, RST, SYN
 
@@ -106,7 +108,11 @@ class Host:
         try:
             arrival = read(packet)
         except WireError:
-            net.counts["InErrs"] += 1
+            told = icmp.read(packet)
+            if told is None:
+                net.counts["InErrs"] += 1
+            else:
+                complaints.arrived(net, told)
             return
         there = net.flows.get(arrival.flow)
         if there is None and arrival.path.local[0] not in self._addresses:

@@ -85,9 +85,9 @@ class Net:
 
     def send(
         self, path: Path, seq: int, ack: int, flags: int, window: int,
-        said: bytes = b"", payload: bytes = b"",
+        said: bytes = b"", payload: bytes = b"", tos: int = 0,
     ) -> None:  # fmt: skip
         """A segment of a connection, for the next ``take``."""
         self.out.append(
-            path.packet(seq, ack, flags, window, said, payload, next(self.identifications))
+            path.packet(seq, ack, flags, window, said, payload, next(self.identifications), tos)
         )

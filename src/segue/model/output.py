@@ -12,9 +12,10 @@ from segue.model.request import Request
 from segue.model.states import CAN_SEND, Congestion, Input, State
 from segue.wire.options import Options, aligned_stamps, emit
 from segue.wire.seq import Seq, add, before, distance, later
-from segue.wire.tcp import ACK, FIN, PSH, RST, SYN
+from segue.wire.tcp import ACK, CWR, ECE, FIN, PSH, RST, SYN
 
 _UNSCALED = 0xFFFF
+_ECT0 = 2
 REDUCED = frozenset({Congestion.CWR, Congestion.RECOVERY})  # cwnd becomes smaller
 _OLDEST_ECHO = ((1 << 31) - 1) // 1000  # milliseconds
 
@@ -43,11 +44,18 @@ def syn_ack(net: Net, request: Request, *, cookie: bool = False) -> None:
     )
     taken = add(request.irs, 1 + request.early)
     window = min(terms.window, _UNSCALED)
-    net.send(request.path, request.iss, taken, SYN | ACK, window, emit(said))
+    flags = SYN | ACK | (ECE if terms.ecn and not cookie else 0)
+    net.send(request.path, request.iss, taken, flags, window, emit(said))
 
 
-def segment(net: Net, connection: Connection, seq: Seq, flags: int, payload: bytes = b"") -> None:
-    """One segment with the present acknowledgement and window; no ACK is owed after it."""
+def segment(
+    net: Net, connection: Connection, seq: Seq, flags: int, payload: bytes = b"",
+    *, fresh: bool = False,
+) -> None:  # fmt: skip
+    """One segment with the present acknowledgement and window; no ACK is owed after it.
+
+    ``fresh`` is data that was never sent before.
+    """
     blocks: tuple[tuple[int, int], ...] = ()
     if connection.early or connection.repeated is not None:
         blocks = _said_of_gaps(connection)
@@ -56,8 +64,15 @@ def segment(net: Net, connection: Connection, seq: Seq, flags: int, payload: byt
         said = emit(Options(stamps=stamp if connection.terms.stamps else None, sack=blocks))
     else:
         said = aligned_stamps(*stamp) if connection.terms.stamps else b""
-    window = connection.window()
-    net.send(connection.path, seq, connection.rcv_nxt, flags, window, said, payload)
+    window, tos = connection.window(), 0
+    if connection.terms.ecn and not flags & RST:
+        # What is sent again is never marked (RFC 3168, 6.1.5).
+        if payload and fresh:
+            tos = _ECT0
+            flags |= CWR if connection.sends_less else 0
+            connection.sends_less = False
+        flags |= ECE if connection.echoes else 0
+    net.send(connection.path, seq, connection.rcv_nxt, flags, window, said, payload, tos)
     if connection.quick:
         connection.quick -= 1
     connection.ack_at = inf
@@ -236,7 +251,7 @@ def _send_new(
     connection.sent_at = net.now
     if connection.timed is None:
         connection.timed = (connection.snd_nxt, net.now)
-    segment(net, connection, at, flags, payload)
+    segment(net, connection, at, flags, payload, fresh=True)
     if fin and connection.state in CAN_SEND:
         connection.feed(Input.FIN_SENT)
 

@@ -197,6 +197,14 @@ def reduce_from_here(connection: Connection) -> None:
     connection.prior_cwnd = connection.cwnd
     connection.prr_delivered = connection.prr_out = 0
     connection.ssthresh = max(connection.cwnd >> 1, 2)
+    connection.sends_less = connection.terms.ecn
+
+
+def told_of_congestion(connection: Connection) -> None:
+    """The peer has seen a mark: send less, but not twice a round trip (tcp_enter_cwr)."""
+    if connection.congestion in {Congestion.OPEN, Congestion.DISORDER}:
+        reduce_from_here(connection)
+        connection.congestion = Congestion.CWR
 
 
 def _reduce(connection: Connection, told: int, lost: int, *, advanced: bool) -> None:

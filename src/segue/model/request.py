@@ -36,6 +36,7 @@ class Terms:
     scale_out: int
     stamps: bool
     sack: bool
+    ecn: bool = False
 
     @classmethod
     def of(

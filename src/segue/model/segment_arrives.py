@@ -20,8 +20,9 @@ from segue.model.events import Readable
 from segue.model.net import Net
 from segue.model.states import CAN_RECEIVE, CAN_SEND, Input, State
 from segue.wire.seq import Seq, add, before, distance, later
-from segue.wire.tcp import ACK, FIN, RST, SYN
+from segue.wire.tcp import ACK, CWR, ECE, FIN, RST, SYN
 
+_MARKED = 3  # CE
 _OVERTAKEN = 1200  # milliseconds for each second of the timeout (tcp_tsval_replay)
 _AFTER_FIN = frozenset({State.CLOSE_WAIT, State.LAST_ACK, State.CLOSING})
 
@@ -45,8 +46,20 @@ def arrived(net: Net, connection: Connection, arrival: Arrival) -> None:
         # A segment that acknowledges the FIN of an orphaned socket is not processed further.
         _say(net, connection, owed=False)
         return
+    if connection.terms.ecn and arrival.payload:
+        _note_marks(connection, arrival)
     owed = arrival.length > 0 and _take(net, connection, arrival)
     _say(net, connection, owed=owed)
+
+
+def _note_marks(connection: Connection, arrival: Arrival) -> None:
+    """A mark of congestion is echoed until the peer says that it sends less (RFC 3168, 6.1.3)."""
+    if arrival.flags & CWR:
+        connection.echoes, connection.ack_now = False, True
+    if arrival.ecn == _MARKED:
+        if not connection.echoes:
+            connection.quick = max(connection.quick, 2)
+        connection.echoes = True
 
 
 def _say(net: Net, connection: Connection, *, owed: bool) -> None:
@@ -243,6 +256,8 @@ def _judge(net: Net, connection: Connection, arrival: Arrival, *, updated: bool)
         told = recovery.sacked(net, connection, arrival.options.sack)
     if connection.terms.sack:
         duplicate = duplicate and bool(told)
+    if connection.terms.ecn and arrival.flags & ECE:
+        recovery.told_of_congestion(connection)
     if advanced or told or duplicate:
         recovery.judge(net, connection, gone, told, advanced=advanced, duplicate=duplicate)
     if advanced:

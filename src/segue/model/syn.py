@@ -21,6 +21,9 @@ from segue.model.sysctls import (
 )
 from segue.wire.options import Options
 from segue.wire.seq import Seq, add
+from segue.wire.tcp import CWR, ECE
+
+_ASKS_ECN = ECE | CWR  # RFC 3168, 6.1.1
 
 
 def arrived(
@@ -52,6 +55,8 @@ def arrived(
         _send_cookie(net, listener, request, arrival)
         return
     request.iss = net.isn(chance) if reused is None else reused
+    asks = arrival.flags & _ASKS_ECN == _ASKS_ECN and not arrival.ecn
+    request.terms.ecn = asks and bool(sysctls.tcp_ecn)
     if _fast_open(net, listener, arrival, request):
         return
     net.flows[request.flow] = request

@@ -27,6 +27,7 @@ class Sysctls:
     tcp_fastopen_key: str = ""  # of hexadecimal words, one key or two; empty: one by chance
     tcp_timestamps: int = 1
     tcp_sack: int = 1
+    tcp_ecn: int = 2  # 0: never; else where the client asks for it
     tcp_window_scaling: int = 1
     tcp_fin_timeout: int = 60
     tcp_max_tw_buckets: int = 131072  # those of a host with some GB of memory, as are orphans

@@ -37,7 +37,6 @@ _NO_MATTER = {
 _FIXED = {
     "tcp_dsack": {"1"}, "tcp_reordering": {"3"}, "tcp_congestion_control": {"reno"},
     "tcp_early_retrans": {"3", "4"}, "tcp_recovery": {"1"},
-    "tcp_ecn": {"0"},
 }  # fmt: skip
 _ALWAYS = select.POLLERR | select.POLLHUP  # told without being asked for
 _KNOWN = {one.name for one in fields(Sysctls)}

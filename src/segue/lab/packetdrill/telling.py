@@ -41,7 +41,7 @@ def defined(version: int) -> dict[str, str]:
     server, peer = _ADDRESSES[version]
     key = cookies.fast_open_keys(dict(commands.DEFAULTS)["net.ipv4.tcp_fastopen_key"], b"", b"")[0]
     addresses = ipaddress.ip_address(server).packed + ipaddress.ip_address(peer).packed
-    code = "host_unreachable" if version == 4 else "address_unreachable"
+    code = "host_unreachable" if version == 4 else "port_unreachable"
     return {"TFO_COOKIE": cookies.fast_open(key, addresses).hex(), "CODE": code}
 
 
@@ -51,8 +51,7 @@ def terms(script: Script, version: int = 4) -> Terms:
         if name not in _KNOWN:
             why = f"the lab has no --{name}: expected one of {', '.join(sorted(_KNOWN))}"
             raise ScriptError(script.file, place.line, place.column, why)
-    if script.settings.get("ip_version") == "ipv6":
-        version = 6
+    version = {"ipv4": 4, "ipv6": 6}.get(script.settings.get("ip_version", ""), version)
     server, peer = _ADDRESSES[version]
     tolerance = _number(script, "tolerance_usecs", 0) / 1e6
     tick = _number(script, "tcp_ts_tick_usecs", 0) / 1e6
