@@ -118,6 +118,8 @@ class Connection:
     high_seq: Seq = field(default=Seq(0))  # what was sent when that began
     presumed: int = 0  # segments that have arrived, by duplicate ACKs, without SACK
     doubts_timeout: bool = False
+    reordering: int = 3  # by how many segments the way is known to change their order
+    reordered: bool = False  # it did, ever
     prior_cwnd: int = 0
     prr_delivered: int = 0
     prr_out: int = 0

@@ -80,5 +80,6 @@ def of(net: Net, sock: Listener | Connection) -> TcpInfo:
         ca_state=sock.congestion,
         sacked=sum(one.sacked for one in sock.flying) + sock.presumed,
         lost=sum(one.lost for one in sock.flying),
+        reordering=sock.reordering,
         retrans=sum(one.again for one in sock.flying),
     )

@@ -3,7 +3,7 @@ RFC 6937); after a timeout all that is not known to have arrived is lost.
 
 Stands for tcp_fastretrans_alert, tcp_recovery.c and tcp_cwnd_reduction.  Without SACK each
 duplicate ACK stands for a segment that has arrived (RFC 6582).  Nothing is undone: what was taken
-for lost wrongly is not noticed, and reordering is not learnt.
+for lost wrongly stays so.
 """
 
 from __future__ import annotations
@@ -15,27 +15,48 @@ from segue.model.connection import Connection, Flight
 from segue.model.durations import PROBE_MIN
 from segue.model.net import Net
 from segue.model.states import Congestion
-from segue.wire.seq import Seq, before
-
-_THRESHOLD = 3  # duplicates (RFC 5681, 3.2; tcp_reordering)
+from segue.wire.seq import Seq, before, distance
 
 
 def sacked(net: Net, connection: Connection, blocks: tuple[tuple[int, int], ...]) -> int:
     """Note what the peer tells of, and how many segments are new in that; a block of what it has
     acknowledged tells of a repetition, and not of an arrival.
     """
-    found = 0
+    found, low_seq = 0, connection.snd_nxt
     for low, high in blocks:
         if before(Seq(low), connection.snd_una) or before(connection.snd_nxt, Seq(high)):
             continue
         for one in connection.flying:
             inside = not before(one.start, Seq(low)) and not before(Seq(high), one.end)
             if inside and not one.sacked:
+                late = not one.again and before(one.start, highest(connection))
+                if late and before(one.start, low_seq):
+                    low_seq = one.start
                 one.sacked, one.lost = True, False
                 found += 1
                 arrived(net, connection, one)
     connection.delivered += found
+    note_order(connection, low_seq, highest(connection))
     return found
+
+
+def highest(connection: Connection) -> Seq:
+    """The end of what has arrived furthest on (tcp_highest_sack_seq)."""
+    for one in reversed(connection.flying):
+        if one.sacked:
+            return one.end
+    return connection.snd_una
+
+
+def note_order(connection: Connection, low: Seq, high: Seq) -> None:
+    """What begins at ``low`` has arrived after what ends at ``high``, and was not sent again: the
+    way changes the order (tcp_check_sack_reordering).
+    """
+    if not before(low, high):
+        return
+    size = connection.segment_size
+    connection.reordered = True
+    connection.reordering = max(connection.reordering, -(-distance(low, high) // size))
 
 
 def arrived(net: Net, connection: Connection, one: Flight) -> None:
@@ -72,18 +93,33 @@ def judge(
         )
         if not fresh:
             _identify(net, connection, advanced=advanced)
-        if connection.congestion in {Congestion.OPEN, Congestion.DISORDER}:
-            if _lost(connection):
-                _enter(connection)
-            else:
-                some = connection.presumed or any(one.sacked for one in connection.flying)
-                connection.congestion = Congestion.DISORDER if some else Congestion.OPEN
+        _settle_state(connection)
     if connection.congestion in output.REDUCED:
         _reduce(connection, gone + told, _lost(connection) - was_lost, advanced=advanced)
     elif gone:
         output.grow(connection, gone + told)
     if doubtful and not fresh:
         repeat(net, connection)
+
+
+def overtaken(net: Net, connection: Connection, blocks: tuple[tuple[int, int], ...]) -> None:
+    """An ACK that is old by its number tells of arrivals all the same (old_ack in tcp_ack)."""
+    if not sacked(net, connection, blocks):
+        return
+    _identify(net, connection, advanced=False)
+    _settle_state(connection)
+    repeat(net, connection)
+
+
+def _settle_state(connection: Connection) -> None:
+    """Without a loss the order is what it is; with one it is repaired."""
+    if connection.congestion not in {Congestion.OPEN, Congestion.DISORDER}:
+        return
+    if _lost(connection):
+        _enter(connection)
+        return
+    some = connection.presumed or any(one.sacked for one in connection.flying)
+    connection.congestion = Congestion.DISORDER if some else Congestion.OPEN
 
 
 def _presume(
@@ -127,7 +163,7 @@ def _identify(net: Net, connection: Connection, *, advanced: bool) -> None:
     """Mark what is lost (tcp_identify_packet_loss)."""
     if not connection.terms.sack:
         early = connection.congestion in {Congestion.OPEN, Congestion.DISORDER}
-        many = early and connection.presumed >= _THRESHOLD
+        many = early and connection.presumed >= connection.reordering
         partial = connection.congestion is Congestion.RECOVERY and advanced
         if (many or partial) and connection.flying:
             connection.flying[0].lost = True
@@ -162,11 +198,12 @@ def _detect(net: Net, connection: Connection) -> float:
 
 def _settling(connection: Connection) -> float:
     """How long a segment may be late, where fewer than three that followed it have arrived."""
-    if connection.congestion in {Congestion.RECOVERY, Congestion.LOSS}:
-        return 0.0
-    if sum(one.sacked for one in connection.flying) >= _THRESHOLD:
-        return 0.0
-    return min(connection.least_rtt / 4, (connection.srtt or 0.0))
+    if not connection.reordered:
+        if connection.congestion in {Congestion.RECOVERY, Congestion.LOSS}:
+            return 0.0
+        if sum(one.sacked for one in connection.flying) >= connection.reordering:
+            return 0.0
+    return min(connection.least_rtt / 4, connection.srtt or 0.0)
 
 
 def timer(net: Net, connection: Connection) -> None:

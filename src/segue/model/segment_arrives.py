@@ -220,6 +220,8 @@ def _acknowledged(net: Net, connection: Connection, arrival: Arrival) -> bool:
         if behind > min(connection.snd_max_wnd, connection.acked):
             _challenge(net, connection)
             return False
+        if connection.terms.sack and arrival.options.sack:
+            recovery.overtaken(net, connection, arrival.options.sack)
         return True
     stamps = arrival.options.stamps if connection.terms.stamps else None
     if stamps is not None and stamps[0] != connection.ts_recent:
@@ -310,12 +312,16 @@ def _advance(net: Net, connection: Connection, ack: Seq) -> int:
     """The peer has more than before; how many segments it had not told of."""
     gone = distance(connection.snd_una, ack)
     connection.snd_una = ack
-    segments = 0
+    segments, low, high = 0, ack, recovery.highest(connection)
     while connection.flying and not before(ack, connection.flying[0].end):
         one = connection.flying.popleft()
         if not one.sacked:
             segments += 1
+            if not one.repeated and before(one.start, low):
+                low = one.start
             recovery.arrived(net, connection, one)
+    if connection.terms.sack:
+        recovery.note_order(connection, low, high)
     connection.delivered += segments
     connection.acked += gone
     data = max(0, min(distance(connection.base, ack), len(connection.outgoing)))
