@@ -73,6 +73,7 @@ PURE_FILES = [
     "observe/carrying.py",
     "observe/kept.py",
     "observe/request_head.py",
+    "observe/answer.py",
     "metrics/families.py",
     "metrics/table.py",
     "observe/stall.py",

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segue.observe import carrying
+from segue.observe.answer import Answer, Phase
 from segue.observe.carrying import Held, Host, Note, Outside, Refusal, Target
 from segue.observe.request_head import Seen
 
@@ -176,14 +177,68 @@ READ = replace(IDLE, bytes_received=100)
         (READ, replace(NOTE, seen=Seen.LINE | Seen.EXPECT), 1.0, Refusal.EXPECTED),
         (READ, replace(NOTE, seen=Seen.LINE | Seen.CHUNKED), 1.0, Refusal.CHUNKED),
         (READ, replace(NOTE, seen=Seen.LINE | Seen.UNFINISHED), 1.0, Refusal.LONG_HEAD),
-        # Nobody works on what nobody has read.
-        (replace(READ, rcv_nxt=1100), NOTE, 0.0, None),
+        # Nobody works on what nobody has read, but on the answer before it perhaps.
+        (replace(READ, rcv_nxt=1100, bytes_received=200), NOTE, 0.1, Refusal.RECENT),
+        (replace(READ, rcv_nxt=1100), NOTE, 0.1, None),
+        (replace(READ, rcv_nxt=1100), NOTE, 1.0, None),
     ],
 )
 def test_the_rule_for_http(
     held: Held, note: Note | None, quiet: float, why: Refusal | None
 ) -> None:
     """What cannot be told is left alone."""
+    assert carrying.by_notes(held, note, quiet, 0.5) is why
+
+
+WHOLE = Answer(Phase.WHOLE, to=900, at=5000)
+FOLLOWED = replace(NOTE, answer=WHOLE)
+PART = Answer(Phase.CHUNK, to=900, at=5000)
+NEXT = replace(READ, rcv_nxt=1100, bytes_received=200)  # its next request waits
+ITS = replace(NOTE, start=1000, written=5000)
+
+
+@pytest.mark.parametrize(
+    ("held", "note", "quiet", "why"),
+    [
+        # Known to be whole: no time has to pass, whatever was asked for.
+        (READ, FOLLOWED, 0.0, None),
+        (READ, replace(FOLLOWED, seen=Seen.LINE | Seen.UPGRADE), 0.0, None),
+        (READ, replace(FOLLOWED, seen=Seen.LINE | Seen.STREAM), 0.0, None),
+        (READ, replace(FOLLOWED, seen=Seen.LINE | Seen.EXPECT), 0.0, None),
+        # Where the request ends is not known all the same.
+        (READ, replace(FOLLOWED, seen=Seen.LINE | Seen.CHUNKED), 9.0, Refusal.CHUNKED),
+        (READ, replace(FOLLOWED, seen=Seen.LINE | Seen.UNFINISHED), 9.0, Refusal.LONG_HEAD),
+        (READ, replace(FOLLOWED, seen=Seen(0)), 9.0, Refusal.NO_REQUEST_LINE),
+        # Its owner may be about to close it.
+        (READ, replace(FOLLOWED, seen=Seen.LINE | Seen.LAST), 0.1, Refusal.RECENT),
+        (READ, replace(FOLLOWED, seen=Seen.LINE | Seen.LAST), 0.6, None),
+        (READ, replace(NOTE, answer=replace(WHOLE, closes=True)), 9.0, Refusal.CLOSING),
+        # Known not to be whole: no time is enough.
+        (READ, replace(NOTE, answer=PART), 99.0, Refusal.PART),
+        (READ, replace(NOTE, answer=replace(PART, phase=Phase.LENGTH)), 99.0, Refusal.PART),
+        (READ, replace(NOTE, answer=replace(PART, phase=Phase.HEAD)), 99.0, Refusal.HINTED),
+        (READ, replace(NOTE, answer=replace(PART, phase=Phase.UNTIL_CLOSE)), 99.0,
+         Refusal.UNTIL_CLOSE),
+        (READ, replace(NOTE, answer=replace(PART, phase=Phase.TUNNEL)), 99.0, Refusal.UPGRADED),
+        (READ, replace(NOTE, answer=replace(PART, phase=Phase.MORE)), 99.0, Refusal.UNASKED),
+        (READ, replace(NOTE, answer=PART, seen=Seen.LINE | Seen.STREAM), 99.0, Refusal.STREAM),
+        # Not known: not followed, not to its last byte, or of a request before.
+        (READ, replace(NOTE, answer=replace(PART, phase=Phase.UNKNOWN)), 0.1, Refusal.RECENT),
+        (READ, replace(NOTE, answer=replace(PART, phase=Phase.UNKNOWN)), 0.6, None),
+        (READ, replace(NOTE, answer=replace(WHOLE, at=4990)), 0.1, Refusal.RECENT),
+        (READ, replace(NOTE, answer=replace(WHOLE, to=800)), 0.1, Refusal.RECENT),
+        (READ, replace(NOTE, answer=replace(PART, to=800)), 0.6, None),
+        # The next request waits, behind an answer of which it is known how far it is.
+        (NEXT, replace(ITS, answer=WHOLE), 0.0, None),
+        (NEXT, replace(ITS, answer=WHOLE, seen=Seen.UNFINISHED), 0.0, None),
+        (NEXT, replace(ITS, answer=PART), 9.0, Refusal.PART),
+        (NEXT, replace(ITS, answer=replace(WHOLE, closes=True)), 9.0, Refusal.CLOSING),
+    ],
+)  # fmt: skip
+def test_the_rule_for_http_by_the_answer(
+    held: Held, note: Note, quiet: float, why: Refusal | None
+) -> None:
+    """How far it is decides, where every byte of it was seen."""
     assert carrying.by_notes(held, note, quiet, 0.5) is why
 
 

@@ -9,7 +9,11 @@ from segue.observe.request_head import BLOCK, Head, Seen, read
 LONG = b"X-Long: " + b"x" * BLOCK + b"\r\n"
 HEADS: dict[bytes, Seen] = {
     b"GET / HTTP/1.1\r\nHost: here\r\n\r\n": Seen.LINE,
-    b"GET / HTTP/1.0\r\n\r\n": Seen.LINE,
+    b"GET / HTTP/1.0\r\n\r\n": Seen.LINE | Seen.LAST,
+    b"GET / HTTP/1.1\r\nConnection: Close\r\n\r\n": Seen.LINE | Seen.LAST,
+    b"GET / HTTP/1.1\r\nconnection:close\r\n\r\n": Seen.LINE | Seen.LAST,
+    b"GET / HTTP/1.1\r\nConnection: keep-alive\r\n\r\n": Seen.LINE,
+    b"HEAD / HTTP/1.1\r\n\r\n": Seen.LINE | Seen.HEAD,
     b"GET /\r\n": Seen.UNFINISHED,
     b"GET / HTTP/1.1": Seen.UNFINISHED,
     b"GET / HTTP/1.1\r\nHost: here\r\n": Seen.LINE | Seen.UNFINISHED,
@@ -35,7 +39,7 @@ HEADS: dict[bytes, Seen] = {
     # A body, and a second request.
     b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello": Seen.LINE,
     b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n": Seen.LINE | Seen.EARLY,
-    b"HEAD /1 HTTP/1.1\r\n\r\n\r\n": Seen.LINE | Seen.EARLY,
+    b"HEAD /1 HTTP/1.1\r\n\r\n\r\n": Seen.LINE | Seen.HEAD | Seen.EARLY,
     b"GET / HTTP/1.1\r\n" + LONG + b"\r\n": Seen.LINE | Seen.UNFINISHED,
     b"GET / HTTP/1.1\r\nUpgrade: x\r\n" + LONG: Seen.LINE | Seen.UPGRADE | Seen.UNFINISHED,
     b"GET /" + b"x" * BLOCK + b" HTTP/1.1\r\n\r\n": Seen.UNFINISHED,

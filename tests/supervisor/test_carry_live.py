@@ -43,6 +43,7 @@ class Client:
 
     pauses: random.Random
     path: str = "/"
+    longest: float = 0.4  # seconds that it thinks
     connection: socket.socket = field(init=False)
     answers: int = 0
     pids: list[str] = field(default_factory=list)
@@ -77,17 +78,17 @@ class Client:
     def run(self, over: threading.Event) -> None:
         """Ask, and pause as a person or a balancer does."""
         try:
-            while not over.wait(self.pauses.random() * 0.4):
+            while not over.wait(self.pauses.random() * self.longest):
                 self.ask()
         except (AssertionError, OSError) as error:
             self.failed = f"{type(error).__name__}: {error} after {self.answers}, {self.pids}"
 
 
 @contextmanager
-def kept(count: int, path: str = "/") -> Iterator[list[Client]]:
+def kept(count: int, path: str = "/", longest: float = 0.4) -> Iterator[list[Client]]:
     """So many clients at work, until the end of the block."""
     over = threading.Event()
-    clients = [Client(random.Random(number), path) for number in range(count)]
+    clients = [Client(random.Random(number), path, longest) for number in range(count)]
     threads = [threading.Thread(target=one.run, args=(over,)) for one in clients]
     for one in threads:
         one.start()
@@ -145,6 +146,23 @@ def test_connections_that_only_look_kept_are_carried(netns: int, tmp_path: Path)
         assert all(len(client.pids) == 4 for client in clients), [c.pids for c in clients]
         assert one.status()["carried"] == 60
         assert one.status()["carry"] == "http"
+
+
+def test_clients_that_never_pause_are_carried(netns: int, tmp_path: Path) -> None:
+    """Where their answers are seen to be whole, no pause is needed to tell that."""
+    command = (*UVICORN, "examples.hello:app")
+    flags = ("--carry", "http", "--idle-grace", "5")
+    with Instance(tmp_path, *flags, command=command) as one:
+        one.wait_serving()
+        with kept(4, longest=0.0) as clients:
+            wait_until(lambda: all(client.answers for client in clients), "all are answered")
+            for generation in (2, 3):
+                assert one.ask("restart")["exit"] == 0, one.said()
+                one.wait_serving(generation)
+                answered_again(clients)
+        assert not [client.failed for client in clients if client.failed], one.said()
+        assert all(len(client.pids) == 3 for client in clients), [c.pids for c in clients]
+        assert one.status()["carried"] == 8
 
 
 def test_workers_of_another_user_are_carried_from(place: Path, netns: int) -> None:
@@ -224,10 +242,13 @@ def test_a_worker_that_has_served_nothing_yet(netns: int, tmp_path: Path) -> Non
         assert one.status()["carried"] == 5
 
 
-def test_an_answer_that_pauses_for_longer_than_the_grace(netns: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("rule", "app"), [("app", "app"), ("http", "pausing")])
+def test_an_answer_that_pauses_for_longer_than_the_grace(
+    netns: int, tmp_path: Path, rule: str, app: str
+) -> None:
     """Its worker is not told to stop: it would close the connection without a word of that."""
-    command = (*UVICORN, "tests.supervisor.pausing_app:app")
-    flags = ("--carry", "app", "--idle-grace", "0.05")
+    command = (*UVICORN, f"tests.supervisor.pausing_app:{app}")
+    flags = ("--carry", rule, "--idle-grace", "0.05")
     with Instance(tmp_path, *flags, command=command) as one:
         one.wait_serving()
         client, reader = Client(random.Random(0)), ResponseReader()

@@ -23,12 +23,13 @@ import errno
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Collection, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 
 from segue.engine import carry_classifier, carry_facts
-from segue.engine.carry_batch import Candidate, Scene, Taken, inject
+from segue.engine.carry_batch import Candidate, Scene, Taken, inject, write_down
 from segue.engine.carry_guard import Guard
 from segue.engine.carry_programs import Programs
 from segue.engine.carry_waiting import Unread, Waiting
@@ -44,6 +45,7 @@ from segue.observe.carrying import Refusal
 _AGAIN_SECONDS = 0.01
 BUDGET = 0.002
 _FIT = 16  # connections in the first batch, if there is time for so many
+_TURN_SECONDS = 0.000_02  # for clients to run, at which we look
 # Those whose handlers raise, in a command line or a test: not between two steps.
 _RAISING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM})
 
@@ -56,14 +58,15 @@ class Carrier(Closing):
     are to be called in that namespace.
     """
 
-    def __init__(self) -> None:
-        """Takes a third of a second.
+    def __init__(self, *, answers: bool = False) -> None:
+        """Takes a third of a second.  With ``answers`` what servers send is read too, which the
+        rule for HTTP/1.x asks for.
 
         Raises NotSupported when this kernel has not the function (Linux 6.9) or links (6.6),
         VerifierError, KernelError (EPERM without CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_NET_RAW).
         """
         with ExitStack() as stack:
-            self._programs = stack.enter_context(Programs())
+            self._programs = stack.enter_context(Programs(answers=answers))
             self._raw = stack.enter_context(RawIp())
             self._diag = stack.enter_context(SockDiag())
             self._guard = stack.enter_context(Guard())
@@ -173,7 +176,7 @@ class Carrier(Closing):
     def _scene(self, targets: Sequence[socket.socket]) -> Scene:
         known = [carry_facts.target(one) for one in targets]
         room = carrying.room(known)
-        return Scene(carry_facts.host(), known, self._programs, self._raw, room)
+        return Scene(carry_facts.host(), known, self._programs, self._raw, self._diag, room)
 
     def _stopped(
         self,
@@ -196,25 +199,11 @@ class Carrier(Closing):
             urgent = realtime.urgent() if owners else nullcontext()
             with urgent, ptrace.stopped(owners) as all_stopped:
                 limit = max(began + budget, time.monotonic() + budget / 2)
-                for number, one in enumerate(candidates):
-                    if not all_stopped:
-                        reports[one.wish] = Report(one.wish, refused=Refusal.OWNER_RUNS)
-                        continue
-                    if number and time.monotonic() > limit:
-                        reports[one.wish] = Report(one.wish, refused=Refusal.NO_TIME)
-                        continue
-                    reached = number + 1
-                    try:
-                        found = scene.take(one)
-                    except KernelError as error:
-                        reports[one.wish] = _failed(one.wish, error)
-                        continue
-                    if isinstance(found, Refusal):
-                        reports[one.wish] = Report(one.wish, refused=found)
-                    else:
-                        taken.append(found)
-                        if owners:
-                            one.wish.connection.close()
+                if all_stopped:
+                    reached = self._in_turn(scene, candidates, owners, limit, taken, reports)
+                else:
+                    refused = Refusal.OWNER_RUNS
+                    reports |= {one.wish: Report(one.wish, refused=refused) for one in candidates}
                 # Before the owner goes on: what it closes is then out of its epoll set.
                 self._guard.let_go()
             if owners:
@@ -225,6 +214,48 @@ class Carrier(Closing):
             self._guard.let_go()
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return taken
+
+    @staticmethod
+    def _in_turn(
+        scene: Scene,
+        candidates: list[Candidate],
+        owners: Collection[int],
+        limit: float,
+        taken: list[Taken],
+        reports: dict[Wish, Report],
+    ) -> int:
+        """While the owners stand still, until the limit; how many there was time for."""
+        # Those of which an acknowledgement may come meanwhile, or the next request, come last.
+        waiting = deque(sorted(candidates, key=lambda one: one.turning))
+        turning: dict[Wish, Refusal] = {}
+        reached = 0
+        while waiting:
+            one = waiting.popleft()
+            if reached and time.monotonic() > limit:
+                why = turning.get(one.wish, Refusal.NO_TIME)
+                reports[one.wish] = Report(one.wish, refused=why)
+                continue
+            if one.wish in turning:
+                time.sleep(_TURN_SECONDS)
+            else:
+                reached += 1
+            try:
+                not_yet = scene.turned(one) if one.turning else None
+                if not_yet is Refusal.UNACKNOWLEDGED:
+                    turning[one.wish] = not_yet
+                    waiting.append(one)
+                    continue
+                found = not_yet or scene.take(one)
+            except KernelError as error:
+                reports[one.wish] = _failed(one.wish, error)
+                continue
+            if isinstance(found, Refusal):
+                reports[one.wish] = Report(one.wish, refused=found)
+                continue
+            taken.append(found)
+            if owners:
+                one.wish.connection.close()
+        return reached
 
     def settle(self) -> list[Report]:
         """Look again at what is pending, and send its segment again; what is decided now.
@@ -276,7 +307,8 @@ class Carrier(Closing):
         wish, entries = taken.wish, self._programs.entries
         if self._made(taken):
             entries.delete(taken.where)
-            self._note(taken)
+            if taken.along is not None:
+                write_down(self._programs, self._diag, taken.pair, taken.along)
             reports[wish] = Report(wish, carried=True, unread=taken.unread)
         elif (value := entries.lookup(taken.where)) is None:
             # Its client's reset took the entry out.
@@ -291,16 +323,6 @@ class Carrier(Closing):
             inject(self._raw, taken.packet, taken.pair)
             said = taken.errno or carry_classifier.refused(value)
             reports[wish] = Report(wish, errno=said)
-
-    def _note(self, taken: Taken) -> None:
-        """Of a request that went along, for whoever carries its connection next."""
-        if taken.along is None:
-            return
-        family = socket.AF_INET if taken.pair.version == 4 else socket.AF_INET6
-        with suppress(KernelError):  # without a note it is left alone, and no more
-            found = self._diag.one(family, *taken.pair.ends)
-            if found is not None:
-                self._programs.write_note(found.cookie, taken.along)
 
     def _made(self, taken: Taken) -> bool:
         """The client has somebody to talk to, who may have ended the connection already.

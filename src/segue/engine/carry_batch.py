@@ -6,6 +6,7 @@ stopped.  In between everything may change, so ``take`` looks again.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,6 +19,7 @@ from segue.engine.carry_wish import Wish
 from segue.errors import KernelError
 from segue.linux import socket_filter, sockopt, tcp_queue, tcp_repair
 from segue.linux.raw_ip import RawIp
+from segue.linux.sock_diag import SockDiag
 from segue.observe import carrying, request_head
 from segue.observe.carrying import Held, Host, Note, Refusal, Target
 
@@ -39,6 +41,7 @@ class Candidate:
     inherited: bool  # our filter is there already
     held: Held  # as it was, and with it the packet for a connection that is still so
     packet: bytes
+    turning: bool  # it was not between two requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Taken:
     packet: bytes
     unread: int
     limit: float  # of its entry, by time.monotonic
-    along: Note | None  # of a request that goes along: the filter does not see it
+    along: Note | None  # still to be written down: of a request that goes along
     drops: int | None  # connections that found no room in a queue, before; None: not known
     errno: int = 0  # with which the packet was refused
 
@@ -65,6 +68,7 @@ class Scene:
     targets: Sequence[Target]
     programs: Programs
     raw: RawIp
+    diag: SockDiag
     room: int  # how many unread bytes may go along
     drops: int | None = None  # as in ``Taken``
 
@@ -84,7 +88,8 @@ class Scene:
             return Refusal.UNSEEN
         why, inherited = self._filter(wish, look)
         why = why or self._judged(wish, pair, look.held, look.note)
-        if why is not None:
+        turning = wish.turning and why in carrying.TURNING
+        if why is not None and not turning:
             return why
         traffic_class = tcp_queue.traffic_class(connection)
         return Candidate(
@@ -96,6 +101,7 @@ class Scene:
             inherited,
             look.held,
             pair.packet(look.held, b"", traffic_class),
+            turning,
         )
 
     def _filter(self, wish: Wish, look: Look) -> tuple[Refusal | None, bool]:
@@ -120,6 +126,13 @@ class Scene:
             quiet = tcp_queue.quiet(wish.connection)
             why = carrying.by_notes(held, note, quiet, wish.grace)
         return why
+
+    def turned(self, one: Candidate) -> Refusal | None:
+        """Why it is not between two requests now, without a touch.  Raises KernelError."""
+        look = self.programs.look(one.pair)
+        if look is None:
+            return Refusal.NOT_FOUND
+        return self._judged(one.wish, one.pair, look.held, look.note if look.ours else None)
 
     def take(self, one: Candidate) -> Taken | Refusal:
         """Hold it, and take it out of its owner's hands; or let it go again, and why.
@@ -188,10 +201,13 @@ class Scene:
             if not taken:
                 self.programs.entries.delete(one.where)
         refused = inject(self.raw, packet, one.pair)
+        along = _note(held, payload) if payload else None
+        # At once: its new owner may answer already.
+        if along is not None and write_down(self.programs, self.diag, one.pair, along):
+            along = None
         # Also where that was refused: nobody has the connection any more.
         tcp_repair.leave(connection)
         tcp_repair.finish(connection)
-        along = _note(held, payload) if payload else None
         return Taken(
             one.wish,
             one.pair,
@@ -211,6 +227,20 @@ def _note(held: Held, payload: bytes) -> Note:
     head = request_head.read(payload)
     end = (held.copied_seq + head.size) % (1 << 32)
     return Note(now, held.write_seq, held.copied_seq, end, head.seen)
+
+
+def write_down(programs: Programs, diag: SockDiag, pair: Pair, note: Note) -> bool:
+    """A note of a request that went along, which the filter does not see; False if nobody has it.
+
+    Without one, its connection is left alone until the next request.
+    """
+    family = socket.AF_INET if pair.version == 4 else socket.AF_INET6
+    with suppress(KernelError):
+        found = diag.one(family, *pair.ends)
+        if found is None:
+            return False
+        programs.write_note(pair, found.cookie, note)
+    return True
 
 
 def inject(raw: RawIp, packet: bytes, pair: Pair) -> int:

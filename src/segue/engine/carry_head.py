@@ -18,8 +18,8 @@ from segue.observe.request_head import BLOCK, Seen
 # value, is looked at.
 AT_BLOCK = 8
 BLOCK_BYTES = AT_BLOCK + BLOCK + 40
-_CR = 0x0D
-_LINE_END = int.from_bytes(b"\r\n\r\n", "little")
+_WORD, _CR = 8, 0x0D
+LINE_END = int.from_bytes(b"\r\n\r\n", "little")
 _LOW, _HIGH = 0x0101010101010101, 0x8080808080808080
 _SMALL = 0x2020202020202020
 
@@ -51,8 +51,20 @@ def _first_words() -> list[asm.Item]:
         asm.jump("unfinished"),
         asm.Label("no preface"),
         asm.load(Size.U32, R2, R6, AT_BLOCK),
-        asm.jump_imm(Jump.NE, R2, int.from_bytes(request_head.CONNECT, "little"), "line"),
-        asm.alu_imm(Alu.OR, R9, Seen.UPGRADE),
+        *(
+            asm.jump_imm(Jump.EQ, R2, int.from_bytes(method, "little"), f"method {method!r}")
+            for method in request_head.METHODS_SEEN
+        ),
+        asm.jump("line"),
+        *(
+            item
+            for method, seen in request_head.METHODS_SEEN.items()
+            for item in (
+                asm.Label(f"method {method!r}"),
+                asm.alu_imm(Alu.OR, R9, seen),
+                asm.jump("line"),
+            )
+        ),
         asm.Label("line"),
     ]
 
@@ -61,55 +73,65 @@ def _request_line() -> list[asm.Item]:
     return [
         # Zero: nobody writes there.  A number that is known would have each time verified.
         asm.load(Size.U32, R1, R6, BLOCK_BYTES - 4),
-        *_line_end("in the request line"),
+        *line_end("in the request line", "unfinished", BLOCK),
         asm.load(Size.U64, R3, R2, 0),  # what is before it
-        asm.mov_imm64(R4, int.from_bytes(b"HTTP/1.1", "little")),
+        asm.mov_imm64(R4, int.from_bytes(request_head.KEPT, "little")),
         asm.jump_reg(Jump.EQ, R3, R4, "of HTTP"),
-        asm.mov_imm64(R4, int.from_bytes(b"HTTP/1.0", "little")),
+        asm.mov_imm64(R4, int.from_bytes(request_head.ENDED, "little")),
         asm.jump_reg(Jump.NE, R3, R4, "unfinished"),
+        asm.alu_imm(Alu.OR, R9, Seen.LAST),
         asm.Label("of HTTP"),
         asm.alu_imm(Alu.OR, R9, Seen.LINE),
     ]
 
 
 def _header_lines(body: int) -> list[asm.Item]:
+    pairs: dict[bytes, dict[bytes, Seen]] = {}
+    for words, seen in request_head.PAIRS.items():
+        pairs.setdefault(words[:_WORD], {})[words[_WORD:]] = seen
     items: list[asm.Item] = [
-        *_line_end("in the head"),
+        *line_end("in the head", "unfinished", BLOCK),
         asm.load(Size.U32, R3, R2, AT_BLOCK),
-        asm.jump_imm(Jump.EQ, R3, _LINE_END, "an empty line"),
+        asm.jump_imm(Jump.EQ, R3, LINE_END, "an empty line"),
         asm.Label("a header"),
-        asm.load(Size.U64, R3, R2, AT_BLOCK + 2),
-        asm.mov_imm64(R4, _SMALL),
-        asm.alu_reg(Alu.OR, R3, R4),
+        *small_word(R2, AT_BLOCK + 2),
     ]
-    labels: dict[Seen, str] = {}
+    found = {*request_head.HEADERS.values(), *request_head.PAIRS.values()}
     for name, seen in request_head.HEADERS.items():
-        labels[seen] = f"has {seen.name}"
-        items += [
-            asm.mov_imm64(R4, int.from_bytes(name, "little") | _SMALL),
-            asm.jump_reg(Jump.EQ, R3, R4, labels[seen]),
-        ]
-    for name in (*request_head.PAIRS, request_head.LENGTH[0]):
-        items += [
-            asm.mov_imm64(R4, int.from_bytes(name, "little") | _SMALL),
-            asm.jump_reg(Jump.EQ, R3, R4, f"has {name!r}"),
-        ]
+        items += jump_if_word(name, f"has {seen.name}")
+    for name in (*pairs, request_head.LENGTH[0]):
+        items += jump_if_word(name, f"has {name!r}")
     items += [asm.Label("next line"), asm.alu_imm(Alu.ADD, R1, 1), asm.jump("in the head")]
-    for seen, label in labels.items():
-        items += [asm.Label(label), asm.alu_imm(Alu.OR, R9, seen), asm.jump("next line")]
-    for name, (value, seen) in request_head.PAIRS.items():
+    for seen in sorted(found):
         items += [
-            asm.Label(f"has {name!r}"),
-            asm.load(Size.U64, R3, R2, AT_BLOCK + 10),
-            asm.mov_imm64(R4, _SMALL),
-            asm.alu_reg(Alu.OR, R3, R4),
-            asm.mov_imm64(R4, int.from_bytes(value, "little") | _SMALL),
-            asm.jump_reg(Jump.NE, R3, R4, "next line"),
+            asm.Label(f"has {seen.name}"),
             asm.alu_imm(Alu.OR, R9, seen),
             asm.jump("next line"),
         ]
+    for name, values in pairs.items():
+        items += [asm.Label(f"has {name!r}"), *small_word(R2, AT_BLOCK + 2 + _WORD)]
+        for value, seen in values.items():
+            items += jump_if_word(value, f"has {seen.name}")
+        items += [asm.jump("next line")]
     items += _body_length(body)
     return items
+
+
+def small_word(block: int, at: int) -> list[asm.Item]:
+    """In R3 eight bytes of what a register points to, in small letters; R4 is lost."""
+    return [
+        asm.load(Size.U64, R3, block, at),
+        asm.mov_imm64(R4, _SMALL),
+        asm.alu_reg(Alu.OR, R3, R4),
+    ]
+
+
+def jump_if_word(word: bytes, target: str) -> list[asm.Item]:
+    """Go there if R3 has these eight bytes, as ``small_word`` leaves them; R4 is lost."""
+    return [
+        asm.mov_imm64(R4, int.from_bytes(word, "little") | _SMALL),
+        asm.jump_reg(Jump.EQ, R3, R4, target),
+    ]
 
 
 def _end_of_head(start: int, body: int, end: int) -> list[asm.Item]:
@@ -150,15 +172,10 @@ def _body_length(body: int) -> list[asm.Item]:
             asm.alu_reg(Alu.ADD, R5, R3),
             asm.alu_imm(Alu.ADD, R4, 1),
         ]
-    name = int.from_bytes(second, "little") | _SMALL >> 8
     return [
         asm.Label(f"has {first!r}"),
-        asm.load(Size.U64, R3, R2, AT_BLOCK + 10),
-        asm.mov_imm64(R4, _SMALL),
-        asm.alu_reg(Alu.OR, R3, R4),
-        asm.alu_imm(Alu.LSH, R3, 8),
-        asm.mov_imm64(R4, name << 8),
-        asm.jump_reg(Jump.NE, R3, R4, "next line"),
+        *small_word(R2, AT_BLOCK + 2 + _WORD),
+        *jump_unless_length(second, "next line"),
         asm.mov_reg(R4, R2),
         asm.alu_imm(Alu.ADD, R4, AT_BLOCK + 17),
         asm.load(Size.U8, R3, R4, 0),
@@ -182,13 +199,25 @@ def _body_length(body: int) -> list[asm.Item]:
     ]
 
 
-def _line_end(here: str) -> list[asm.Item]:
-    """From R1 on, the place of the next CR; in R2 the block from there on."""
+def jump_unless_length(word: bytes, target: str) -> list[asm.Item]:
+    """Go there unless R3 begins with these seven bytes, as ``small_word`` leaves them."""
+    return [
+        asm.alu_imm(Alu.LSH, R3, 8),
+        asm.mov_imm64(R4, (int.from_bytes(word, "little") | _SMALL >> 8) << 8),
+        asm.jump_reg(Jump.NE, R3, R4, target),
+    ]
+
+
+def line_end(here: str, missing: str, most: int) -> list[asm.Item]:
+    """From R1 on, the place of the next CR; in R2 the block from there on.
+
+    In R6 is the block and in R8 how many bytes of it count, of which ``most`` are looked at.
+    """
     return [
         asm.Label(here),
-        asm.may_goto("unfinished"),
-        asm.jump_imm(Jump.GE, R1, BLOCK, "unfinished"),
-        asm.jump_reg(Jump.GE, R1, R8, "unfinished"),
+        asm.may_goto(missing),
+        asm.jump_imm(Jump.GE, R1, most, missing),
+        asm.jump_reg(Jump.GE, R1, R8, missing),
         asm.mov_reg(R2, R6),
         asm.alu_reg(Alu.ADD, R2, R1),
         asm.load(Size.U64, R3, R2, AT_BLOCK),

@@ -70,7 +70,7 @@ _FILTER = (
 _TUPLE_AT = 16
 _FOUND_AT = 56
 _NOTE_AT = _FOUND_AT + 8 * (len(_FIELDS) + 1)
-NOTE_BYTES = 24
+NOTE_BYTES = 48
 LOOK_BYTES = _NOTE_AT + NOTE_BYTES
 THERE, NOBODY, ENDING = 0, 1, 2  # verdicts of the look
 # struct __sk_buff

@@ -7,8 +7,8 @@ This file is under the MIT licence or the GNU General Public License, version 2,
 *Hold*: until a time in a map, and for as long as the connection is in repair mode, its owner gets
 nothing, and the client sends again.  *Note*: what had been written when the client last sent
 something, and what the first bytes of its last request were (``observe/request_head.py``).  A
-request begins with the first bytes that come after something has been written.  Bytes that came
-before are no news.
+request begins with the first bytes that come after something has been written, unless that is
+known to be a part of an answer.  Bytes that came before are no news.
 
 A listener's packets are not noted, so a request that comes with the last segment of a handshake is
 not seen.
@@ -36,9 +36,10 @@ from segue.bpf.insn import (
     Jump,
     Size,
 )
-from segue.engine import carry_head, carry_waiting
+from segue.engine import carry_head, carry_look, carry_waiting
 from segue.engine.carry_look import COMMON, load
 from segue.observe import request_head
+from segue.observe.answer import Answer, Phase, Said
 from segue.observe.carrying import LISTEN, Note
 from segue.observe.request_head import BLOCK, Seen
 
@@ -47,24 +48,31 @@ _SKB_LEN, _SKB_SK = 0, 168
 # On the stack: the cookie; from the sequence number to the window, of the packet's header; what had
 # been written; flags that stay; a key and the block; the note that is new; then what is read of the
 # head; and the packet.
-_COOKIE, _HEADER, _WRITTEN, _KEPT, _ZERO, _BLOCK, _NOTE = -8, -24, -28, -32, -36, -48, -72
-_BODY, _END, _PACKET = -80, -84, -96
+_COOKIE, _HEADER, _WRITTEN, _KEPT, _ZERO, _BLOCK, _NOTE = -8, -24, -28, -32, -36, -48, -96
+_BODY, _END, _PACKET = -104, -108, -120
 _FLAGS_AT, _RST = 13, 0x04  # in the header of TCP, which is what a socket's filter sees first
 _STAY = Seen.EARLY | Seen.PREFACE
+# The map's value: the time, these words, then what is noted of the answer: how much is to be
+# skipped before it is read again, and more words (``engine/carry_answer.py``).
+WRITTEN, START, SEEN, _TO_END = 8, 12, 16, 20
+LEFT, TO, AT, PHASE, SAID = 24, 32, 36, 40, 44
 
 
 def encode(note: Note) -> bytes:
-    """The map's value."""
+    """The map's value, with an answer of which nothing was seen."""
     words = (note.written, note.start, note.seen, note.end)
-    return note.time_ns.to_bytes(8, "little") + b"".join(one.to_bytes(4, "little") for one in words)
+    numbers = b"".join(one.to_bytes(4, "little") for one in words)
+    return (note.time_ns.to_bytes(8, "little") + numbers).ljust(carry_look.NOTE_BYTES, b"\0")
 
 
 def decode(value: bytes) -> Note:
     """From the map's value."""
-    written, start, seen, end = (
-        int.from_bytes(value[at : at + 4], "little") for at in (8, 12, 16, 20)
+    written, start, seen, end, to, at, phase, said = (
+        int.from_bytes(value[place : place + 4], "little")
+        for place in (WRITTEN, START, SEEN, _TO_END, TO, AT, PHASE, SAID)
     )
-    return Note(int.from_bytes(value[:8], "little"), written, start, end, Seen(seen))
+    answer = Answer(Phase(phase), to, at, closes=bool(said & Said.CLOSE))
+    return Note(int.from_bytes(value[:8], "little"), written, start, end, Seen(seen), answer)
 
 
 def program(
@@ -161,12 +169,18 @@ def _same_request(notes: int) -> list[asm.Item]:
         asm.mov_imm(R7, 0),
         asm.jump_imm(Jump.EQ, R0, 0, "begins"),
         asm.mov_reg(R7, R0),
-        asm.load(Size.U32, R2, R7, 16),
+        asm.load(Size.U32, R2, R7, SEEN),
         asm.alu_imm(Alu.AND, R2, _STAY),
         asm.store_reg(Size.U32, FP, _KEPT, R2),
         asm.load(Size.U32, R2, FP, _WRITTEN),
-        asm.load(Size.U32, R3, R7, 8),
+        asm.load(Size.U32, R3, R7, WRITTEN),
+        asm.jump_reg(Jump.EQ, R2, R3, "same request"),
+        # All that was written has been seen, and is not a whole answer.
+        asm.load(Size.U32, R3, R7, AT),
         asm.jump_reg(Jump.NE, R2, R3, "begins"),
+        asm.load(Size.U32, R3, R7, PHASE),
+        asm.jump_imm(Jump.LT, R3, Phase.HEAD, "begins"),
+        asm.Label("same request"),
         asm.call(Helper.KTIME_GET_NS),
         asm.store_reg(Size.U64, R7, 0, R0),
         asm.jump_imm(Jump.SLT, R9, 4, "pass"),
@@ -181,9 +195,9 @@ def _same_request(notes: int) -> list[asm.Item]:
         *another,
         asm.jump("pass"),
         asm.Label("another"),
-        asm.load(Size.U32, R2, R7, 16),
+        asm.load(Size.U32, R2, R7, SEEN),
         asm.alu_imm(Alu.OR, R2, Seen.EARLY),
-        asm.store_reg(Size.U32, R7, 16, R2),
+        asm.store_reg(Size.U32, R7, SEEN, R2),
         asm.jump("pass"),
         asm.Label("begins"),
         asm.load(Size.U32, R2, FP, _HEADER + 4),
@@ -232,6 +246,10 @@ def _write_down(notes: int) -> list[asm.Item]:
         asm.jump("written"),
         asm.Label("first"),
         *_fill(FP, _NOTE),
+        *(
+            asm.store_imm(Size.U64, FP, _NOTE + at, 0)
+            for at in range(LEFT, carry_look.NOTE_BYTES, 8)
+        ),
         asm.load_map(R1, notes),
         asm.mov_reg(R2, FP),
         asm.alu_imm(Alu.ADD, R2, _COOKIE),
@@ -247,10 +265,10 @@ def _fill(target: int, at: int) -> list[asm.Item]:
     return [
         asm.store_reg(Size.U64, target, at, R0),
         asm.load(Size.U32, R2, FP, _WRITTEN),
-        asm.store_reg(Size.U32, target, at + 8, R2),
+        asm.store_reg(Size.U32, target, at + WRITTEN, R2),
         asm.load(Size.U32, R2, FP, _HEADER),
-        asm.store_reg(Size.U32, target, at + 12, R2),
-        asm.store_reg(Size.U32, target, at + 16, R9),
+        asm.store_reg(Size.U32, target, at + START, R2),
+        asm.store_reg(Size.U32, target, at + SEEN, R9),
         asm.load(Size.U32, R2, FP, _END),
-        asm.store_reg(Size.U32, target, at + 20, R2),
+        asm.store_reg(Size.U32, target, at + _TO_END, R2),
     ]

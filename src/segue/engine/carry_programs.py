@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from segue.bpf.btf_fields import function
 from segue.bpf.insn import Instruction
 from segue.engine import (
+    carry_answer,
     carry_classifier,
     carry_facts,
     carry_head,
@@ -26,10 +28,11 @@ from segue.linux.bpf_attr import AttachType, MapType, Update
 from segue.linux.bpf_maps import Map
 from segue.linux.closing import Closing
 from segue.observe.carrying import CLASSIC, LISTEN, Held, Note, Refusal
+from segue.observe.request_head import Seen
 
 _ENTRIES = 4096
 _NOTES = 65_536
-_LOOK, _FILTER = "segue_look", "segue_watch"
+_LOOK, _FILTER, ANSWERS = "segue_look", "segue_watch", "segue_answers"
 _LEAST_PACKET = 64  # with which a program can be run
 _GONE = {errno.ENODEV, errno.ENOENT}  # an interface that went meanwhile
 
@@ -44,14 +47,16 @@ class Look:
 
 
 class Programs(Closing):
-    """The classifier at the interfaces, the looks, and the filter that holds and takes notes.
+    """The classifiers at the interfaces, the looks, and the filter that holds and takes notes.
 
     ``entries`` are the connections that are to be made, ``until`` says until when one is held.
     What has the filter keeps it, with its maps, when this is closed; nothing is held then.
     """
 
-    def __init__(self) -> None:
-        """Raises NotSupported, VerifierError, KernelError."""
+    def __init__(self, *, answers: bool = False) -> None:
+        """With ``answers`` what is sent is read too.  Raises NotSupported, VerifierError,
+        KernelError.
+        """
         with ExitStack() as stack:
             own = stack.enter_context
             self.entries = own(
@@ -67,14 +72,8 @@ class Programs(Closing):
                     name="segue_notes",
                 )
             )
-            block = own(
-                Map.create(
-                    MapType.PERCPU_ARRAY,
-                    value_size=carry_head.BLOCK_BYTES,
-                    entries=1,
-                    name="segue_block",
-                )
-            )
+            block = own(_block(carry_head.BLOCK_BYTES))
+            self._block = own(_block(carry_answer.BLOCK_BYTES)) if answers else None
             self.waiting = own(Waiting())
             places, bell = self.waiting.places.fileno(), self.waiting.bell.fileno()
             types = carry_facts.types()  # takes long: permission is asked for first
@@ -99,37 +98,55 @@ class Programs(Closing):
             self._scan = own(_classifier("segue_scan", scan))
             self.filter_id = self._filter.info().id
             self._others: dict[int, bool] = {}  # programs of others are the filter, by number
-            # By the bytes of an interface's link header.
-            self._kernel, self._classifiers = kernel, dict[int, Program]()
-            self._links: dict[int, Descriptor] = {}
+            # By the bytes of an interface's link header, and by where they are.
+            self._kernel, self._classifiers = kernel, dict[tuple[int, AttachType], Program]()
+            self._links: dict[int, list[Descriptor]] = {}
             stack.callback(self._detach)
             self.follow_interfaces()
             self._owned = stack.pop_all()
 
     def follow_interfaces(self) -> None:
-        """Attach the classifier to interfaces that are new; a tenth of a millisecond.
+        """Attach the classifiers to interfaces that are new; a tenth of a millisecond.
 
         Raises KernelError.
         """
         there = tcx.interfaces()
         for index in self._links.keys() - there.keys():
-            self._links.pop(index).close()
+            _close(self._links.pop(index))
         for index in there.keys() - self._links.keys():
+            links: list[Descriptor] = []
             try:
-                self._links[index] = tcx.attach(self._classifier_after(there[index]), index)
+                for where in self._where:
+                    program = self._classifier(there[index], where)
+                    links.append(tcx.attach(program, index, where))
             except KernelError as error:
+                _close(links)
                 if error.errno not in _GONE:
                     raise
+            else:
+                self._links[index] = links
+
+    @property
+    def _where(self) -> list[AttachType]:
+        return [AttachType.TCX_INGRESS, *([AttachType.TCX_EGRESS] if self._block else [])]
 
     def sees(self, interface: int) -> bool:
         """The classifier is at this interface, by its index; 0 is one that is not known."""
         return not interface or interface in self._links
 
-    def _classifier_after(self, header: int) -> Program:
-        if header not in self._classifiers:
-            code = carry_classifier.program(self.entries.fileno(), self._kernel, header)
-            self._classifiers[header] = _classifier("segue_carry", code)
-        return self._classifiers[header]
+    def _classifier(self, header: int, where: AttachType) -> Program:
+        if (header, where) not in self._classifiers:
+            if where is AttachType.TCX_INGRESS:
+                entries = self.entries.fileno()
+                code = carry_classifier.program(entries, self._kernel, header)
+                made = _classifier("segue_carry", code)
+            else:
+                assert self._block is not None
+                notes = self._notes.fileno()
+                code = carry_answer.program(notes, self._block.fileno(), header)
+                made = _classifier(ANSWERS, code, where)
+            self._classifiers[header, where] = made
+        return self._classifiers[header, where]
 
     def hold(self, sock: socket.socket) -> Refusal | None:
         """The filter becomes the socket's, unless its owner has locked its own.
@@ -176,31 +193,47 @@ class Programs(Closing):
         tcx.run(self._scan, bytearray(_LEAST_PACKET))
         return self.waiting.unread()
 
-    def write_note(self, cookie: int, note: Note) -> None:
-        """For a connection of which the filter has noted nothing.  Raises KernelError."""
+    def write_note(self, pair: Pair, cookie: int, note: Note) -> None:
+        """For a connection of which the filter has noted nothing.  Raises KernelError.
+
+        If its owner has sent something before that, or its client has, then nobody knows how far
+        the answer is.  It is left alone for good then, as if its client did not wait for answers.
+        """
+        key = cookie.to_bytes(8, "little")
         with suppress(FileExistsError):
-            self._notes.update(
-                cookie.to_bytes(8, "little"), carry_notes.encode(note), Update.NOEXIST
-            )
+            self._notes.update(key, carry_notes.encode(note), Update.NOEXIST)
+        look = self.look(pair)
+        if look is None or look.note is None:
+            return
+        if look.held.write_seq != note.written or look.note.start != note.start:
+            early = replace(look.note, seen=look.note.seen | Seen.EARLY)
+            self._notes.update(key, carry_notes.encode(early))
 
     def close(self) -> None:
         """Take the classifier away; twice is no error."""
         self._owned.close()
 
     def _detach(self) -> None:
-        for one in (*self._links.values(), *self._classifiers.values()):
-            one.close()
+        for links in self._links.values():
+            _close(links)
+        _close(self._classifiers.values())
         self._links.clear()
         self._classifiers.clear()
 
 
-def _classifier(name: str, code: list[Instruction]) -> Program:
-    return Program.load(
-        code,
-        name=name,
-        attach_type=AttachType.TCX_INGRESS,
-        license_text=carry_classifier.LICENSE,
-    )
+def _classifier(
+    name: str, code: list[Instruction], where: AttachType = AttachType.TCX_INGRESS
+) -> Program:
+    return Program.load(code, name=name, attach_type=where, license_text=carry_classifier.LICENSE)
+
+
+def _close(those: Iterable[Descriptor]) -> None:
+    for one in those:
+        one.close()
+
+
+def _block(size: int) -> Map:
+    return Map.create(MapType.PERCPU_ARRAY, value_size=size, entries=1, name="segue_block")
 
 
 def _map(name: str, key: int, value: int) -> Map:

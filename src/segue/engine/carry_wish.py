@@ -18,15 +18,18 @@ class Wish:
     One that is taken from other processes is closed before they go on.
     ``refusal`` is asked while the owners are stopped, so it must be quick: what it returns leaves
     the connection alone.  With ``grace`` the rule for HTTP/1.x decides too: a connection of a
-    watched listener whose last answer may be whole, and that has been quiet for so many seconds.
+    watched listener whose last answer is whole, or may be whole after so many quiet seconds.
     Without it, the caller knows that the answer is whole.  ``unread`` says that a request may go
-    along that its owner has not begun to read, as behind a worker that stalls.
+    along that its owner has not begun to read, as behind a worker that stalls.  ``turning`` says
+    that what is not between two requests may be so by the time its owner has stopped, or while it
+    stands still.
     """
 
     connection: socket.socket
     refusal: Callable[[], Refusal | None] | None = None
     grace: float | None = None
     unread: bool = False
+    turning: bool = False
 
 
 @dataclass(frozen=True, slots=True)

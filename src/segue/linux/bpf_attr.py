@@ -73,7 +73,8 @@ PROG_TYPE_TRACING = 26
 
 class AttachType(IntEnum):
     """What a program is asked about: a socket's packets, at a cgroup's bind(2), of a reuseport
-    group, what comes in at an interface, or each thing that the kernel goes through for a reader.
+    group, what comes in at an interface or goes out there, or each thing that the kernel goes
+    through for a reader.
     """
 
     SOCKET = 0  # SO_ATTACH_BPF; kinds of program without such types have 0 there
@@ -83,6 +84,7 @@ class AttachType(IntEnum):
     SELECT = 39  # new connections
     SELECT_OR_MIGRATE = 40  # those and, from Linux 5.14, the ones that migrate
     TCX_INGRESS = 46  # Linux 6.6
+    TCX_EGRESS = 47
 
     @property
     def program_type(self) -> int:
@@ -96,6 +98,7 @@ _PROGRAM_TYPES = {
     AttachType.INET6_BIND: PROG_TYPE_CGROUP_SOCK_ADDR,
     AttachType.TCX_INGRESS: PROG_TYPE_SCHED_CLS,
     AttachType.ITERATOR: PROG_TYPE_TRACING,
+    AttachType.TCX_EGRESS: PROG_TYPE_SCHED_CLS,
 }
 
 

@@ -1,4 +1,4 @@
-"""Classifiers at an interface's ingress (TCX, Linux 6.6), run by hand or by what comes in.
+"""Classifiers at an interface (TCX, Linux 6.6), run by hand or by what comes in or goes out.
 
 A link goes with its last descriptor, so a classifier goes when its process dies.  Needs CAP_BPF and
 CAP_NET_ADMIN.
@@ -40,14 +40,17 @@ def interfaces() -> dict[int, int]:
     return found
 
 
-def attach(program: Program, interface: int) -> Descriptor:
-    """The program sees what comes in at the interface, before those that are there already.
+def attach(
+    program: Program, interface: int, where: AttachType = AttachType.TCX_INGRESS
+) -> Descriptor:
+    """The program sees what comes in at the interface, or with TCX_EGRESS what goes out, before
+    those that are there already.
 
     Behind one that passes a packet (TCX_PASS, as TC_ACT_OK) it would not see that packet.
     It is there until the link that is returned is closed.  Raises NotSupported before Linux 6.6,
     KernelError.
     """
-    attributes = bpf_attr.link_create(program.fileno(), interface, AttachType.TCX_INGRESS)
+    attributes = bpf_attr.link_create(program.fileno(), interface, where)
     result, _ = answered(BpfCommand.LINK_CREATE, attributes)
     if result == -errno.EINVAL:
         raise NotSupported("a classifier by link", "Linux 6.6 or later (TCX)", "an older one")

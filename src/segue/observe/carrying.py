@@ -9,8 +9,10 @@ back.
 An answer is *owed* unless something was written since the client last sent something.  Where that
 was not noted, it is owed unless the client's last segment acknowledged something and carried
 nothing.  That an answer is whole, the kernel does not know: one in several writes looks finished in
-its pauses.  Whoever asks for a carry knows more, or asks for the rule of HTTP/1.x (``by_notes``):
-its notes tell requests whose answers may pause, and beyond that time decides.
+its pauses.  Whoever asks for a carry knows more, or asks for the rule of HTTP/1.x (``by_notes``).
+That goes by the answer itself, where it was followed to the last byte that was sent
+(``answer.py``).  Where it was not, the notes tell requests whose answers may pause, and beyond that
+time decides.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from segue.observe.answer import UNSEEN, Answer, Phase
 from segue.observe.request_head import METHODS, Seen
 
 ESTABLISHED, LISTEN = 1, 10  # enum tcp_state of the kernel
@@ -65,6 +68,11 @@ class Refusal(Enum):
     CHUNKED = "the head of its last request does not say where it ends"
     LONG_HEAD = "the head of its last request came in pieces, or is longer than what is looked at"
     EARLY = "its client has sent a request before it had the answer to the one before"
+    PART = "its last answer is not whole"
+    HINTED = "its last answer has only been announced (1xx)"
+    UNTIL_CLOSE = "its last answer ends with the connection"
+    CLOSING = "its last answer said that it is the last (Connection: close)"
+    UNASKED = "its owner has sent more than the answer"
     RECENT = "something was sent or came a moment ago"
     SMALL_MSS = "its client takes only segments smaller than the kernel's least"
     MICROSECONDS = "its timestamps count microseconds"
@@ -73,6 +81,12 @@ class Refusal(Enum):
     LATE = "this machine was too busy: the hold was about to end"
     KERNEL = "the kernel refused a step of it"
     NO_TIME = "its owner had been stopped for as long as it may be"
+
+
+# What may be over a moment later, without a pause of anybody.
+TURNING = frozenset({Refusal.UNACKNOWLEDGED, Refusal.OWED, Refusal.PART})
+# An answer of which it is known that more is to come: its worker has to be left to it.
+ANSWERING = frozenset({Refusal.PART, Refusal.HINTED, Refusal.UNTIL_CLOSE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +169,7 @@ class Note:
     start: int  # the number of the first byte of its last request
     end: int  # the number after its last byte, if its head was seen whole
     seen: Seen
+    answer: Answer = UNSEEN
 
 
 def before(host: Host, outside: Outside, targets: Sequence[Target]) -> Refusal | None:
@@ -249,6 +264,13 @@ _SPOKEN = {
     Seen.STREAM: Refusal.STREAM,
     Seen.EXPECT: Refusal.EXPECTED,
 }
+# By what was seen of an answer, all of it, so far.
+_GOES_ON = {
+    Phase.UNTIL_CLOSE: Refusal.UNTIL_CLOSE,
+    Phase.TUNNEL: Refusal.UPGRADED,
+    Phase.MORE: Refusal.UNASKED,
+    Phase.HEAD: Refusal.HINTED,
+}
 
 
 def by_notes(held: Held, note: Note | None, quiet: float, grace: float) -> Refusal | None:
@@ -259,8 +281,13 @@ def by_notes(held: Held, note: Note | None, quiet: float, grace: float) -> Refus
     if held.bytes_received:
         if note is None:
             return Refusal.NO_NOTES
+        whole = _followed(held, note)
+        if whole and (why := _unfinished(note)) is not None:
+            return why
+        if whole and held.unread:
+            return None
         for seen, why in _SPOKEN.items():
-            if note.seen & seen:
+            if note.seen & seen and not whole:
                 return why
         if not note.seen & Seen.LINE:
             return Refusal.NO_REQUEST_LINE
@@ -268,7 +295,27 @@ def by_notes(held: Held, note: Note | None, quiet: float, grace: float) -> Refus
             return Refusal.LONG_HEAD
         if note.seen & Seen.CHUNKED:
             return Refusal.CHUNKED
-    # What is unread nobody works on.
-    if quiet < grace and not held.unread:
-        return Refusal.RECENT
-    return None
+        # Behind the last answer its owner is about to end it.
+        if whole and not note.seen & Seen.LAST:
+            return None
+    # Its owner has read nothing at all: nobody works on anything.
+    unbegun = held.unread > 0 and held.unread == held.bytes_received
+    return Refusal.RECENT if quiet < grace and not unbegun else None
+
+
+def _followed(held: Held, note: Note) -> bool:
+    """What was sent last belongs to the last answer, and every byte of that was seen."""
+    answer = note.answer
+    next_waits = held.unread > 0 and note.start == held.copied_seq
+    last = next_waits or note.start == answer.to
+    return last and answer.at == held.write_seq and answer.phase > Phase.UNKNOWN
+
+
+def _unfinished(note: Note) -> Refusal | None:
+    """Why its owner is not done with it, although all that was sent was seen."""
+    phase = note.answer.phase
+    if phase is Phase.WHOLE:
+        return Refusal.CLOSING if note.answer.closes else None
+    if note.seen & Seen.STREAM and (phase is Phase.UNTIL_CLOSE or phase >= Phase.HEAD):
+        return Refusal.STREAM
+    return _GOES_ON.get(phase, Refusal.PART)

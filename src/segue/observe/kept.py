@@ -17,6 +17,9 @@ from segue.page import Mark, Says
 SETTLED_MS = 20
 # The kernel counts in ticks, of 4 ms mostly; a server may write a moment after the application.
 _SLACK_MS = 20
+# Something moved so lately that an answer and the next request may follow one another without a
+# pause.
+_TURN_MS = 50
 
 
 class Left(Enum):
@@ -55,6 +58,8 @@ FOR_GOOD = frozenset(
         Refusal.NO_NOTES,
         Refusal.HTTP2,
         Refusal.UPGRADED,
+        Refusal.CLOSING,
+        Refusal.UNASKED,
     }
 )
 
@@ -90,16 +95,20 @@ def left(seen: Connection, mark: Mark | None) -> Left | None:
 def looks_kept(seen: Connection, grace: float, *, asleep: bool = False) -> Left | Refusal | None:
     """Why it is left alone by what the kernel saw, where the application says nothing of it.
 
-    None if it has been quiet for ``grace`` seconds with no answer owed: then what its client sent
-    decides (``carrying.by_notes``).  So it does with a request that an owner who is ``asleep`` will
-    not read soon.
+    None if it may be between two requests, or be so in a moment: then its last answer and what its
+    client sent decide (``carrying.by_notes``).  So they do with a request that an owner who is
+    ``asleep`` will not read soon.  With a ``grace`` its answers are known to tell nothing: it has
+    been quiet for so many seconds with no answer owed.
     """
     if untouched(seen) or (asleep and seen.unread and not seen.unsent):
         return None
     idle = seen.idle_ms
-    if idle is None:
-        return Left.BUSY
-    return Refusal.RECENT if idle < grace * 1000 else None
+    if grace:
+        if idle is None:
+            return Left.BUSY
+        return Refusal.RECENT if idle < grace * 1000 else None
+    turns = seen.unread or min(seen.received_ms, seen.sent_ms) < _TURN_MS
+    return Left.BUSY if idle is None and not turns else None
 
 
 _NOW = {Says.BUSY: Left.BUSY, Says.KEPT: Left.JUST_ANSWERED, Says.LASTING: Left.LASTING}

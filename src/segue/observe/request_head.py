@@ -13,10 +13,11 @@ from enum import IntFlag
 
 BLOCK = 1024
 _NAME_BYTES = 8
-_VERSIONS = {b"HTTP/1.1", b"HTTP/1.0"}
+KEPT, ENDED = b"HTTP/1.1", b"HTTP/1.0"  # whether its connection is kept, if no header says more
 PREFACE = b"PRI * HT"
 CONNECT = b"CONN"
-BODILESS = (b"GET ", b"HEAD")
+HEAD = b"HEAD"
+BODILESS = (b"GET ", HEAD)
 # The beginnings of requests, as one machine word.
 METHODS = (*BODILESS, CONNECT, b"POST", b"PUT ", b"DELE", b"OPTI", b"PATC", b"TRAC", b"PRI ")
 
@@ -31,10 +32,14 @@ class Seen(IntFlag):
     UNFINISHED = 16  # the end of its head was not seen
     PREFACE = 32  # of HTTP/2
     CHUNKED = 128  # its head does not say how long its body is
+    HEAD = 256  # the method HEAD: its answer has no body
+    LAST = 512  # HTTP/1.0, or Connection: close
     # Of any request so far: it came before the answer to the one before it was there.
     EARLY = 64
 
 
+# By their first bytes, as METHODS are.
+METHODS_SEEN = {CONNECT: Seen.UPGRADE, HEAD: Seen.HEAD}
 # What a line may begin with, in small letters, as far as a machine word goes; and what it says.
 HEADERS = {
     b"upgrade:": Seen.UPGRADE,
@@ -43,9 +48,11 @@ HEADERS = {
 }
 # Two machine words.
 PAIRS = {
-    b"accept: ": (b"text/eve", Seen.STREAM),
-    b"accept:t": (b"ext/even", Seen.STREAM),
-    b"transfer": (b"-encodin", Seen.CHUNKED),
+    b"accept: text/eve": Seen.STREAM,
+    b"accept:text/even": Seen.STREAM,
+    b"transfer-encodin": Seen.CHUNKED,
+    b"connection: clos": Seen.LAST,
+    b"connection:close": Seen.LAST,
 }
 # Two machine words but for a byte; then a space or none, and at most so many digits.
 LENGTH = (b"content-", b"length:")
@@ -64,27 +71,26 @@ def read(payload: bytes) -> Head:
     """What the first bytes of a request say."""
     if payload.startswith(PREFACE):
         return Head(Seen.PREFACE | Seen.UNFINISHED)
-    seen = Seen.UPGRADE if payload.startswith(CONNECT) else Seen(0)
+    seen = METHODS_SEEN.get(payload[:4], Seen(0))
     block = payload[:BLOCK]
     line, end, _ = block.partition(b"\r")
-    if not end or line[-_NAME_BYTES:] not in _VERSIONS:
+    if not end or line[-_NAME_BYTES:] not in {KEPT, ENDED}:
         return Head(seen | Seen.UNFINISHED)
-    seen |= Seen.LINE
+    seen |= Seen.LINE if line.endswith(KEPT) else Seen.LINE | Seen.LAST
     at, body = len(line), 0
     while at >= 0:
         if block[at : at + 4] == b"\r\n\r\n":
             more = len(block) > at + 4 and payload.startswith(BODILESS)
             return Head(seen | (Seen.EARLY if more else Seen(0)), at + 4 + body)
         header = block[at + 2 : at + 3 + 2 * _NAME_BYTES + DIGITS].lower()
-        first, second = header[:_NAME_BYTES], header[_NAME_BYTES : 2 * _NAME_BYTES]
-        if first in PAIRS and second == PAIRS[first][0]:
-            seen |= PAIRS[first][1]
+        if header[: 2 * _NAME_BYTES] in PAIRS:
+            seen |= PAIRS[header[: 2 * _NAME_BYTES]]
         elif header.startswith(b"".join(LENGTH)):
             digits = _digits(header[2 * _NAME_BYTES - 1 :].removeprefix(b" "))
             body = int(digits or b"0")
             seen |= Seen(0) if digits else Seen.CHUNKED
         else:
-            seen |= HEADERS.get(first, Seen(0))
+            seen |= HEADERS.get(header[:_NAME_BYTES], Seen(0))
         at = block.find(b"\r", at + 1)
     return Head(seen | Seen.UNFINISHED)
 

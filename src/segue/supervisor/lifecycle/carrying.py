@@ -27,7 +27,7 @@ class Carries:
     progress: float = 0.0  # when the last connection was carried
     soon: int = 0  # connections that may be carried soon
     staying: int = 0  # those that will not be, or hardly
-    answered: int = 0  # connections with an answer that their application is giving now
+    answered: int = 0  # connections with an answer that is being given: more is to come of it
     told: bool = False  # the worker tells them to go with their next answer
     stalls: bool = False  # it does not drain: it serves, and does nothing
 

@@ -17,7 +17,7 @@ from segue.engine.carry_wish import Report, Wish
 from segue.engine.duplicate import GONE
 from segue.errors import KernelError, NotSupported, SegueError
 from segue.linux import pidfd, proc, realtime, sockopt
-from segue.observe import kept
+from segue.observe import carrying, kept
 from segue.observe.carrying import Refusal
 from segue.observe.kept import Left
 from segue.observe.snapshot import Observer, Part
@@ -118,10 +118,11 @@ class _Left:
     """What one look has left alone."""
 
     requests: dict[int, tuple[int, int]]  # by cookie: when the last one began or ended; how many
+    timed: set[int]  # the cookies of those about which time decides
     reasons: Counter[Why] = field(default_factory=Counter)
     soon: int = 0  # what will pass
     staying: int = 0  # what will not pass, or hardly
-    answered: int = 0  # what has an answer that somebody works on, by its mark
+    answered: int = 0  # what has an answer that somebody works on, by its mark or by what was sent
     late: int = 0  # there was no time for these
     rest: bool = True  # those of which nothing waits unread may go too
     asleep: dict[int, Sleeping] | None = None  # by bind, if their worker stalls
@@ -132,8 +133,12 @@ class _Left:
         if why in kept.FOR_GOOD:
             self.staying += 1
             return
-        self.answered += mark is not None and why is Left.BUSY
-        self.soon += why not in {Left.BUSY, Left.LASTING}
+        if why is Refusal.RECENT:
+            self.timed.add(cookie)
+        if why in carrying.ANSWERING or (mark is not None and why is Left.BUSY):
+            self.answered += 1
+        else:
+            self.soon += why not in {Left.BUSY, Left.LASTING, Refusal.STREAM}
         if mark is not None and why in {Left.BUSY, Left.JUST_ANSWERED}:
             when, (before, count) = asked - mark.age_ms, self.requests.get(cookie, (0, 0))
             count += when != before
@@ -165,7 +170,7 @@ class Carrying:
         settings: Settings,
         observer: Observer,
         now: Callable[[], float],
-        make: Callable[[], Carrier],
+        make: Callable[..., Carrier],
         spare: Callable[[int], None],
         say: Callable[[str], None],
     ) -> None:
@@ -182,6 +187,8 @@ class Carrying:
         self._requests: dict[int, dict[int, tuple[int, int]]] = {}
         self._began: dict[int, float] = {}
         self._sleeping: dict[int, dict[int, Sleeping]] = {}  # by worker and bind
+        # Connections of each whose answers could not be followed: time decides about them.
+        self._timed: dict[int, set[int]] = {}
         self._pending: dict[Wish, Account] = {}
         self._fit = (
             _FEWEST  # so many of a batch, and twice as many as there was time for in the last
@@ -235,7 +242,7 @@ class Carrying:
 
     def _begin(self) -> None:
         try:
-            self._carrier = self._make()
+            self._carrier = self._make(answers=self.wanted == "http")
         except (SegueError, OSError) as error:
             self._why = str(error)
             if self.wanted != "auto":
@@ -270,7 +277,7 @@ class Carrying:
         self._began[worker.id] = self._now()
         self._sleeping[worker.id] = {}
         self._of[worker.id] = Account(asleep=stalls)
-        self._requests[worker.id] = {}
+        self._requests[worker.id], self._timed[worker.id] = {}, set()
         return True
 
     def told(self, worker: int) -> None:
@@ -283,6 +290,7 @@ class Carrying:
         self._requests.pop(worker, None)
         self._began.pop(worker, None)
         self._sleeping.pop(worker, None)
+        self._timed.pop(worker, None)
         its = self._of.pop(worker, Account())
         self.account.add(its)
         for wish in [wish for wish, account in self._pending.items() if account is its]:
@@ -296,7 +304,7 @@ class Carrying:
         """
         its, account = self.carries[worker.id], self._of[worker.id]
         began, before = self._now(), account.carried + account.lost
-        left = _Left(self._requests[worker.id])
+        left = _Left(self._requests[worker.id], self._timed[worker.id])
         if its.stalls:
             left.asleep = self._sleeping[worker.id]
             left.rest = began >= self._began[worker.id] + _REST_AFTER
@@ -333,8 +341,9 @@ class Carrying:
                 why: Why | None = kept.left(one.seen, mark)
                 grace = None
                 if why is Left.UNMARKED and self.wanted == "http":
-                    grace = self._grace
-                    why = kept.looks_kept(one.seen, grace, asleep=left.asleep is not None)
+                    grace, timed = self._grace, one.seen.cookie in left.timed
+                    asleep = left.asleep is not None
+                    why = kept.looks_kept(one.seen, grace if timed else 0.0, asleep=asleep)
                 if why is None:
                     ready[one.pids].append(_Ready(one, mark, asked, grace))
                 else:
@@ -404,7 +413,10 @@ class Carrying:
                     left.reasons[Left.GONE] += 1
                     continue
                 check = _Check(one, marks)
-                wish = Wish(taken.enter_context(connection), check, one.grace, unread=True)
+                turning = one.grace is not None and left.asleep is None
+                wish = Wish(
+                    taken.enter_context(connection), check, one.grace, unread=True, turning=turning
+                )
                 asked[wish] = check
             budget = BUDGET if left.asleep is None else _STALLED_BUDGET
             reports = self._carrier.batch(list(asked), targets, owners, budget) if asked else []
