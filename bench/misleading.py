@@ -119,6 +119,7 @@ def _pause() -> float:
     return random.choice(_PAUSES)
 
 
+RESTLESS = "requests without a pause"
 KINDS: dict[str, Callable[[Connection], Awaitable[None]]] = {
     "pause before the answer": lambda one: one.ask("GET", f"/head/{_pause()}"),
     "pause in the body": lambda one: one.ask("GET", f"/body/{_pause()}"),
@@ -134,6 +135,7 @@ KINDS: dict[str, Callable[[Connection], Awaitable[None]]] = {
     "download of 100 MB": lambda one: one.ask("GET", f"/download/{_LARGE}"),
     "upload of 100 MB": lambda one: one.ask("POST", "/upload", _LARGE),
     "idle WebSocket": Connection.websocket,
+    RESTLESS: lambda one: one.ask("GET", "/head/0"),
     "HTTP/2 with prior knowledge": Connection.http2,
 }
 
@@ -144,7 +146,8 @@ async def _client(
     connection = None
     while not over.is_set():
         with suppress(TimeoutError):
-            await asyncio.wait_for(over.wait(), random.random() * _THINK_SECONDS)
+            think = 0.0 if kind == RESTLESS else random.random() * _THINK_SECONDS
+            await asyncio.wait_for(over.wait(), think)
             break
         found["exchanges"] += 1
         try:

@@ -13,13 +13,14 @@ import socket
 import struct
 import sys
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 
 from bench.carrying.telling import Plan
 
 _LINGER_RESETS = struct.pack("ii", 1, 0)
 _MOST_FINDINGS = 20
+_LARGE = 100_000  # bytes: chunks of these would be most of the work here
 _HINTS = (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\n\r\n")
 _WRITES = (*("whole",) * 9, *("pieces",) * 2, *("upload",) * 2, "pipelined", "early", "expect")
 _ENDS = ("keep",) * 40 + ("close", "half", "abort")
@@ -106,13 +107,20 @@ class Client:
         self._serial += 1
         self.asked += 1
         size = chance.choice((0, 2, 100, 1448, 20_000, 20_000 if slow else 300_000))
-        if habits.pause_ms:
-            return Plan(
-                self._serial, int(chance.random() * habits.work_ms * 1000), size,
-                chance.choice((1, 1, 2, 3)), int(chance.random() * habits.pause_ms * 1000),
-                int(habits.hints and chance.random() < 0.1),
-            )  # fmt: skip
-        return Plan(self._serial, int(chance.random() * habits.work_ms * 1000), size)
+        plan = Plan(
+            self._serial,
+            int(chance.random() * habits.work_ms * 1000),
+            size,
+            chunked=chance.choice((0, 0, 50, 8000)) if size < _LARGE else 0,
+        )
+        if not habits.pause_ms:
+            return plan
+        return replace(
+            plan,
+            pieces=chance.choice((1, 1, 2, 3)),
+            pause_us=int(chance.random() * habits.pause_ms * 1000),
+            hint=int(habits.hints and chance.random() < 0.1),
+        )
 
     async def _ask(self, speaking: _Speaking, *, slow: bool, last: bool) -> None:
         """Something, in some way, and its whole answer; ``last``: half-closed before that."""

@@ -12,6 +12,7 @@ import mmap
 import os
 import socket
 import sys
+from itertools import pairwise
 
 from bench.carrying.telling import PORTS, WORD, Doing, Mark, Plan, read_head
 
@@ -74,13 +75,16 @@ class Connection:
         return bool(data)
 
     async def _answer(self, plan: Plan, body: bytes) -> None:
+        """In pieces, of which the first has the head, as servers write."""
         whole = plan.answer(body)
-        size = -(-len(whole) // plan.pieces)
-        for at in range(0, len(whole), size):
-            if at:
+        head = whole.index(b"\r\n\r\n") + 4
+        size = -(-(len(whole) - head) // plan.pieces) or 1
+        cuts = [0, *range(head + size, len(whole), size), len(whole)]
+        for start, end in pairwise(cuts):
+            if start:
                 self._say(Doing.ANSWERING)
                 await asyncio.sleep(plan.pause_us / 1e6)
-            await self._send(whole[at : at + size])
+            await self._send(whole[start:end])
 
     async def _send(self, data: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self._made, data)

@@ -6,7 +6,7 @@ Both sides make the same bytes from a request, so that the client knows each byt
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import IntEnum
 
 PORTS = 1 << 16
@@ -35,11 +35,11 @@ class Plan:
     pieces: int = 1
     pause_us: int = 0
     hint: int = 0  # 103 first
+    chunked: int = 0  # the body comes in chunks of so many bytes; 0: it has a length
 
     def request(self, body: bytes = b"", *, expect: bool = False) -> bytes:
         """Its bytes, with those of the body; POST where there is one."""
-        numbers = (self.serial, self.work_us, self.size, self.pieces, self.pause_us, self.hint)
-        line = "/".join(str(one) for one in numbers)
+        line = "/".join(str(one) for one in astuple(self))
         method = "POST" if body else "GET"
         fields = f"Content-Length: {len(body)}\r\n" * bool(body)
         fields += "Expect: 100-continue\r\n" * expect
@@ -47,13 +47,22 @@ class Plan:
 
     def answer(self, body: bytes) -> bytes:
         """All of it: it repeats the request's number, and has the sum of its body."""
+        ends = "Transfer-Encoding: chunked" if self.chunked else f"Content-Length: {self.size}"
         head = (
             f"HTTP/1.1 200 OK\r\nX-Serial: {self.serial}\r\nX-Sum: {zlib.crc32(body)}\r\n"
-            f"Content-Length: {self.size}\r\n\r\n"
+            f"{ends}\r\n\r\n"
         )
         start = self.serial % 256
         pattern = _PATTERN[start:] + _PATTERN[:start]
-        return head.encode() + (pattern * (self.size // len(pattern) + 1))[: self.size]
+        data = (pattern * (self.size // len(pattern) + 1))[: self.size]
+        if not self.chunked:
+            return head.encode() + data
+        chunks = [data[at : at + self.chunked] for at in range(0, self.size, self.chunked)]
+        return b"".join((head.encode(), *map(_chunk, chunks), _chunk(b"")))
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def read_head(head: bytes) -> tuple[Plan, int, bool]:

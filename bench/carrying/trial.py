@@ -41,7 +41,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PORT = 8080
 # Few enough to look at all of them often.
 _FIRST, _LAST = 20_000, 21_999
-_TOGETHER = 8  # connections, after which the other way is the way
+# A third of the connections, after which the other way is the way.
+_SHARE = 3
 _END_SECONDS = 30.0
 GRACE_SECONDS = 0.05
 _CARRIED, _WITH_UNREAD = "carried", "carried, with unread bytes"
@@ -67,13 +68,13 @@ def by_marks(connection: socket.socket, server: _Server, mark: Mark) -> Wish:
 
 
 def by_http(connection: socket.socket, server: _Server, mark: Mark) -> Wish:
-    """The rule of HTTP/1.x, by the notes of the filter; what is unread may go along."""
+    """The rule of HTTP/1.x, as a draining worker asks for it."""
     del server, mark
-    return Wish(connection, grace=GRACE_SECONDS, unread=True)
+    return Wish(connection, grace=GRACE_SECONDS, unread=True, turning=True)
 
 
 def by_notes(connection: socket.socket, server: _Server, mark: Mark) -> Wish:
-    """The same without a time in which nothing moves."""
+    """The notes of what clients send, without a look at answers and without a grace."""
     del server, mark
     return Wish(connection, grace=0.0, unread=True)
 
@@ -160,7 +161,14 @@ def _killed(process: subprocess.Popen[Any]) -> None:
 class Trial:
     """To be made in a network namespace of its own, whose ports it narrows."""
 
-    def __init__(self, stack: ExitStack, habits: Habits, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        stack: ExitStack,
+        habits: Habits,
+        host: str = "127.0.0.1",
+        *,
+        answers: bool = False,
+    ) -> None:
         self._chance = random.Random(habits.seed)
         self._patience = habits.patience
         sysctl.write("net.ipv4.ip_local_port_range", f"{_FIRST} {_LAST}")
@@ -170,7 +178,7 @@ class Trial:
         for slot, one in enumerate(self._servers):
             self._steering.join(slot, one.listener)
         self._steering.share({0: 1.0})
-        self._carrier = stack.enter_context(Carrier())
+        self._carrier = stack.enter_context(Carrier(answers=answers))
         self._clients = subprocess.Popen(
             clients.command(host, PORT, habits),
             stdin=subprocess.PIPE,
@@ -192,7 +200,9 @@ class Trial:
         while judged.carried < count and time.monotonic() - begun < seconds:
             turn += 1
             self._steering.share({turn % 2: 1.0})
+            began = time.monotonic()
             self._some(self._servers[1 - turn % 2], self._servers[turn % 2], judged, rule)
+            time.sleep(time.monotonic() - began)  # for servers that stood still
         judged.seconds = time.monotonic() - begun
         self._end(judged)
         return judged
@@ -204,7 +214,7 @@ class Trial:
             time.sleep(0.001)
         with ExitStack() as stack:
             wishes: dict[Wish, Mark] = {}
-            for word in self._chance.sample(there, min(len(there), _TOGETHER)):
+            for word in self._chance.sample(there, -(-len(there) // _SHARE)):
                 mark = Mark.of(word)
                 connection = self._duplicate(old, mark)
                 if connection is not None:
@@ -262,4 +272,4 @@ class Trial:
 def carried_apart(count: int, seconds: float, habits: Habits, rule: Rule = by_marks) -> Judged:
     """A whole trial in a namespace that is made for it and goes with it."""
     with netns.fresh(), ExitStack() as stack:
-        return Trial(stack, habits).go(count, seconds, rule)
+        return Trial(stack, habits, answers=rule is by_http).go(count, seconds, rule)

@@ -36,13 +36,15 @@ def _command(server: str, app: str) -> list[str]:
     return [program("hypercorn"), app, "-b", "fd://{fd}", *keeps]
 
 
-def measure(*, restart: int = 10, pause: float = 1.5, grace: str = "") -> list[Row]:
+def measure(
+    *, restart: int = 10, pause: float = 1.5, grace: str = "", rules: str = "off,app,http"
+) -> list[Row]:
     """Every kind at once, on the server that can do it; ``grace`` is --idle-grace."""
     tally = Tally()
     runs = [
         (server, rule, [kind for kind in KINDS if _ONLY.get(kind, "uvicorn") == server])
         for server in ("uvicorn", "hypercorn", "asyncio")
-        for rule in _RULES
+        for rule in rules.split(",")
         if server != "asyncio" or rule == "http"  # it has no middleware
     ]
     for _, rule, kinds in runs:
