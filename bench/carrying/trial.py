@@ -43,6 +43,7 @@ PORT = 8080
 _FIRST, _LAST = 20_000, 21_999
 # A third of the connections, after which the other way is the way.
 _SHARE = 3
+_BREATH = 0.002  # seconds, for servers that stood still
 _END_SECONDS = 30.0
 GRACE_SECONDS = 0.05
 _CARRIED, _WITH_UNREAD = "carried", "carried, with unread bytes"
@@ -200,9 +201,8 @@ class Trial:
         while judged.carried < count and time.monotonic() - begun < seconds:
             turn += 1
             self._steering.share({turn % 2: 1.0})
-            began = time.monotonic()
             self._some(self._servers[1 - turn % 2], self._servers[turn % 2], judged, rule)
-            time.sleep(time.monotonic() - began)  # for servers that stood still
+            time.sleep(_BREATH)
         judged.seconds = time.monotonic() - begun
         self._end(judged)
         return judged
