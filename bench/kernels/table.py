@@ -177,7 +177,7 @@ def wrong(found: Found) -> list[str]:
     steps, said = found["steps"], list[str]()
     for name, step in steps.items():
         if "error" in step:
-            said.append(f"{name}: {step['error']}")
+            said.append(f"{name}: {' '.join(step['error'].split())}")
     steps = {name: step for name, step in steps.items() if "error" not in step}
     missing = [name for name in found["asked"] if name not in found["steps"]]
     if missing:
