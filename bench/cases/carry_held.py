@@ -48,9 +48,12 @@ def crashes(
     return alternate(
         [
             System("segue run --carry app, Draining", _uvicorn(marks, *app)),
-            System("the same with --carry-crash", _uvicorn(marks, *app, "--carry-crash")),
+            System(
+                "segue run --carry app --carry-crash, Draining",
+                _uvicorn(marks, *app, "--carry-crash"),
+            ),
             System("segue run --carry http", _uvicorn(looks, *http)),
-            System("the same with --carry-crash", _uvicorn(looks, *http, "--carry-crash")),
+            System("segue run --carry http --carry-crash", _uvicorn(looks, *http, "--carry-crash")),
         ],
         repetitions,
         lambda server: _crashed(server, kills, clients, think),
@@ -127,6 +130,7 @@ def idle(*, repetitions: int = 3, seconds: int = 60, clients: int = 40) -> list[
 
 
 def _idled(server: Restartable, seconds: int, clients: int) -> Sample:
+    _prepared(server)
     with Thinking(server.host, server.port, clients, 2.1, least=1.9) as thinking:
         with steady(float(seconds)):
             pass
@@ -180,14 +184,13 @@ def _rest(many: Many, tally: Tally, number: int, seconds: int) -> Sample:
     assert isinstance(server, Segue)
     tally.expect(many.name, command=server.shown, claims_none=True)
     with server, ExitStack() as stack:
-        _asked([stack.enter_context(_connected(server))])
-        wait_until(lambda: server.status()["carry"] == "app", _SOON_S, "what carries")
+        _prepared(server)
         kept = [stack.enter_context(_connected(server)) for _ in range(number)]
         lost = _asked(kept)
         if many.waits:
-            wait_until(lambda: _status(server, "waiting_idle", number), _SOON_S, "all wait")
+            _until(server, "waiting_idle", number)
         elif "--carry-crash" in many.options:
-            wait_until(lambda: _status(server, "held", number), _SOON_S, "all are held")
+            _until(server, "held", number)
         pid = server.process.pid
         used, begun = cpu_seconds(pid), time.monotonic()
         with steady(float(seconds)):
@@ -210,8 +213,25 @@ def _rest(many: Many, tally: Tally, number: int, seconds: int) -> Sample:
         )
 
 
-def _status(server: Segue, name: str, number: int) -> bool:
-    return bool(server.status()[name] >= number)
+def _until(server: Segue, name: str, number: int) -> None:
+    """Until the status has so many.  Each look at ten thousand connections takes long: not often.
+
+    Raises TimeoutError.
+    """
+    end = time.monotonic() + _SOON_S
+    while server.status()[name] < number:
+        if time.monotonic() > end:
+            raise TimeoutError(f"not within {_SOON_S:g} s: {name} {number:,}")
+        with steady(1.0):
+            pass
+
+
+def _prepared(server: Restartable) -> None:
+    """A middleware says with its first request that it is there; then there is what carries."""
+    if isinstance(server, Segue) and server.status()["held_wanted"]:
+        with _connected(server) as first:
+            _asked([first])
+        wait_until(lambda: server.status()["carry"] != "off", _SOON_S, "what carries")
 
 
 def _connected(server: Server) -> socket.socket:
