@@ -151,11 +151,11 @@ def test_a_reader_that_is_gone_ends_a_command_with_141(args: tuple[str, ...]) ->
 def test_a_command_that_does_not_start_ends_with_3(
     netns: int, tmp_path: Path, command: list[str], said: str
 ) -> None:
-    """Not found, not executable, or gone at once: the reason, 3, and no file left but the lock."""
+    """Not found, not executable, or gone at once: the reason, 3; only lock and history are left."""
     args = ("run", "--name", "t", "--bind", "127.0.0.1:8080", "--", *command)
     code, stderr = run(*args, env={"SEGUE_DIRECTORY": str(tmp_path / "run")})
     assert (code, said in stderr) == (3, True), stderr
-    assert os.listdir(tmp_path / "run") == ["t.lock"]
+    assert sorted(os.listdir(tmp_path / "run")) == ["t.history", "t.lock"]
 
 
 @pytest.mark.root
