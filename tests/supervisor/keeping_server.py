@@ -1,6 +1,7 @@
 """A server that keeps connections, without a framework; it marks its peers as the middleware does.
 
-To be run by any interpreter, also one that has not Segue installed.
+To be run by any interpreter, also one that has not Segue installed.  With HOST and PORT it opens a
+listener of its own beside others; on SIGUSR1 it closes that, and keeps its connections.
 """
 
 from __future__ import annotations
@@ -40,8 +41,14 @@ async def main() -> None:
     marks()
     over = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
-    listener = socket.socket(fileno=FIRST_INHERITED)
-    await asyncio.start_server(serve, sock=listener, backlog=4096)
+    if len(sys.argv) > 1:
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((sys.argv[1], int(sys.argv[2])))
+    else:
+        listener = socket.socket(fileno=FIRST_INHERITED)
+    server = await asyncio.start_server(serve, sock=listener, backlog=4096)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, server.close)
     await over.wait()
 
 

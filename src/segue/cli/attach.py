@@ -75,6 +75,16 @@ from segue.supervisor.question import USUAL
     help="Rescue connections from a listener that accepts nothing for TIME, such as 50ms, while"
     " others could accept them: move them to the others (docs/RESCUE.md). off disables this.",
 )  # fmt: skip
+@click.option(
+    "--carry", type=click.Choice(["off", "http"]), default="off", show_default=True,
+    help="http: carry kept connections of listeners that have no share any more to those that have"
+    " one. You promise that clients speak HTTP/1.x here, and that TLS ends elsewhere. Refused where"
+    " it does not work. Needs Linux 6.9 (docs/CARRY.md).",
+)  # fmt: skip
+@click.option(
+    "--idle-grace", type=float, default=1.0, metavar="SECONDS", show_default=True,
+    help="With --carry http: a connection is carried when nothing has moved on it for SECONDS.",
+)  # fmt: skip
 @click.option("--replace", is_flag=True, help="Attach even if another program steers the group.")
 def attach(address: str, policy: str, object: str, allow: str, **given: Any) -> int:  # noqa: A002
     """Keep the connections of another server through its restarts.

@@ -105,6 +105,14 @@ class Carrier(Closing):
         """
         return self._programs.unread()
 
+    def unwatch(self, listener: socket.socket) -> None:
+        """Take our filter off; what was accepted with it keeps it, and it passes everything.
+
+        Not where its owner has put a filter in classic BPF in its place.  Raises KernelError.
+        """
+        if socket_filter.present(listener) and not socket_filter.classic(listener):
+            socket_filter.detach(listener)
+
     def follow_interfaces(self) -> None:
         """To be called now and then, once a second: interfaces that are new get the classifier.
 

@@ -17,6 +17,7 @@ from segue.supervisor.control.tracing import Tracing
 from segue.supervisor.front import Front
 from segue.supervisor.loop import Loop
 from segue.supervisor.rescue.rescue import Rescue
+from segue.supervisor.workers.carrying import Carrying
 
 
 @dataclass(slots=True)
@@ -38,6 +39,7 @@ class Attachment:
     tracing: Tracing
     membership: MembershipWatch
     rescue: Rescue | None = None  # while its listeners are looked after
+    carrying: Carrying | None = None  # if kept connections are to be carried
     client: Client | None = None  # who asked for that, if it was not the settings
     over: bool = False  # the loop is to be left
     exit_code: int = 0

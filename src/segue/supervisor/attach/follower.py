@@ -6,6 +6,7 @@ shares as they are, and the next one of the same name finds it by its pins and i
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 
@@ -18,6 +19,7 @@ from segue.observe.snapshot import Observer
 from segue.supervisor import notify
 from segue.supervisor.attach.account import Account
 from segue.supervisor.attach.attachment import Attachment
+from segue.supervisor.attach.carrying import KeptElsewhere
 from segue.supervisor.attach.newcomers import Newcomers
 from segue.supervisor.attach.nudges import Nudges
 from segue.supervisor.attach.orders import Orders
@@ -65,6 +67,10 @@ class Follower:
         self.orders = Orders(self.attachment, self._account, self._rescues)
         self.doors = Doors(paths, lock, loop)
         self._upkeep = Upkeep(self.attachment)
+        self._kept_elsewhere: KeptElsewhere | None = None
+        if settings.carry == "http":
+            self._kept_elsewhere = KeptElsewhere(self.attachment, settings.idle_grace)
+            self.attachment.carrying = self._kept_elsewhere.carrying
         self._kept = loop.now()
         membership = self.attachment.membership
         if membership.traced:
@@ -100,9 +106,10 @@ class Follower:
 
     def deadline(self) -> float:
         """As in Subject."""
-        now = self.loop.now()
+        now, kept = self.loop.now(), self._kept_elsewhere
         return min(
             self.attachment.membership.deadline(),
+            math.inf if kept is None else kept.deadline(),
             now + self._newcomers.pace(now),
             self._kept + KEEP_EVERY,
             self._nudges.deadline(),
@@ -111,6 +118,9 @@ class Follower:
     def tick(self) -> None:
         """As in Subject: who comes and goes, who accepts, who is slow with a request."""
         self.loop.attempt(f"looking at {self.attachment.settings.address}", self._look)
+        kept = self._kept_elsewhere
+        if kept is not None:
+            self.loop.attempt("carrying kept connections", kept.look)
         self.doors.hurry()
         if self.loop.now() >= self._kept + KEEP_EVERY:
             self._kept = self.loop.now()
@@ -118,6 +128,8 @@ class Follower:
             where = self.attachment.settings.address
             self.loop.attempt(f"looking for the program at {where}", self._upkeep.look)
             self._told(OWN_EVENTS)
+            if kept is not None:
+                self.loop.attempt("following interfaces", kept.follow_interfaces)
 
     def _keep(self) -> None:
         paths = self.attachment.paths
@@ -171,6 +183,8 @@ class Follower:
 
     def close(self) -> None:
         """Close everything that is held here."""
+        if self._kept_elsewhere is not None:
+            self._kept_elsewhere.close()
         self._rescues.close()
         self._newcomers.close()
         self._nudges.close()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from segue.address import Address
 from segue.engine.generations import TOGETHER
@@ -17,6 +19,8 @@ from segue.supervisor.control.requests import LONGEST
 from segue.supervisor.question import USUAL as QUESTION_STATUS
 from segue.supervisor.question import Question
 from segue.supervisor.settings import patience
+
+Carry = Literal["off", "http"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,8 @@ class AttachSettings:
     bpffs: str = USUAL
     traced: bool = True
     rescue: str = "off"  # the time without an accept after which a listener is stalled
+    carry: Carry = "off"
+    idle_grace: float = 1.0
     passing: bool = False  # detach at the end
     allow: tuple[str, ...] = ()  # options in which the listeners may differ
     program_choice: ProgramChoice = field(default_factory=ProgramChoice)
@@ -45,6 +51,10 @@ class AttachSettings:
     def __post_init__(self) -> None:
         Rule.parse(self.generation_by)
         _ = self.rescue_after
+        if self.carry not in get_args(Carry):
+            raise UsageError(f"--carry must be {' or '.join(get_args(Carry))} (got {self.carry})")
+        if not (math.isfinite(self.idle_grace) and self.idle_grace >= 0):
+            raise UsageError(f"--idle-grace must be 0 or more seconds (got {self.idle_grace:g})")
         if self.name:
             check_name(self.name)
         if self.canary is not None and not 0 <= self.canary <= 100:

@@ -21,15 +21,17 @@ from segue.supervisor.attach.follower import Follower
 from segue.supervisor.attach.settings import AttachSettings, enter
 from segue.supervisor.control.incumbent import renewal
 from segue.supervisor.control.paths import Paths
+from segue.supervisor.workers.carrying import refuse_impossible
 
 
 def attend(settings: AttachSettings) -> int:
     """Attach, or go on where an earlier attach of this name stood, and follow until told to end.
 
-    The exit code.  Raises what ``engine.attach`` raises, NotSupported where nothing migrates, and
-    SegueError when an instance of this name runs.
+    The exit code.  Raises what ``engine.attach`` raises, NotSupported where nothing migrates or
+    can be carried as it was asked for, and SegueError when an instance of this name runs.
     """
     enter(settings.netns)
+    refuse_impossible(settings.carry)
     paths = Paths.of(settings.instance_name)
     with Observer() as observer:
         # The name stays that of the address that was asked for.

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 from segue.engine.attached import Attached, AttachedListener
 from segue.linux import proc
@@ -18,6 +19,7 @@ from segue.supervisor.attach.attachment import Attachment
 from segue.supervisor.attach.owners import accepting, youngest
 from segue.supervisor.control.status import FrontStatus, Status, WorkerStatus
 from segue.supervisor.lifecycle.stages import Stage
+from segue.supervisor.workers.carrying import Carrying
 from segue.supervisor.workers.survey import describe
 
 
@@ -90,6 +92,7 @@ def report(attachment: Attachment) -> Status:
         moved=rescue.rescued if rescue else 0,
         rescue=(rescue.thresholds.patience or 0.0) if rescue else 0.0,
         rescued=rescue.rescued if rescue else 0,
+        **_carried(attachment.carrying),
         fronts=(
             FrontStatus(
                 name="",
@@ -107,6 +110,18 @@ def report(attachment: Attachment) -> Status:
         ),
         workers=tuple(workers),
     )
+
+
+def _carried(carrying: Carrying | None) -> dict[str, Any]:
+    """What the status says of kept connections; nothing where that was not asked for."""
+    if carrying is None:
+        return {}
+    total = carrying.total
+    return {
+        "carry": carrying.how, "carry_reason": carrying.why, "carried": total.carried,
+        "carried_unread": total.unread, "carry_lost": total.lost,
+        "left_alone": {why.value: count for why, count in total.left.items()},
+    }  # fmt: skip
 
 
 def parts_of(attached: Attached) -> dict[int, tuple[int, float]]:

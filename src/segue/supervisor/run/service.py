@@ -135,7 +135,13 @@ class Service:
         self.doors = Doors(self.paths, lock, self.loop)
         self.leftovers = Leftovers(world.now, self.say, self.waiting.spared)
         self.carrying = Carrying(
-            settings, self.observer, world.now, world.carrier, self.leftovers.spare, self.say
+            settings.carry,
+            settings.idle_grace,
+            self.observer,
+            world.now,
+            world.carrier,
+            self.leftovers.spare,
+            self.say,
         )
         engine, program = self.choice.engine, settings.program_choice
         self.fronts = [

@@ -75,7 +75,7 @@ def check(settings: Settings, source: Source) -> None:
     if settings.program_choice:
         settings.program_choice.check()
     refuse_uncounted(settings)
-    refuse_impossible(settings)
+    refuse_impossible(settings.carry)
     holding.refuse_impossible(settings)
 
 
@@ -150,7 +150,7 @@ def _keep_names(source: Source) -> None:
 def _begin(asked: Asked, paths: Paths, log: Log, world: World) -> Runner:
     """Alone, or in place of a supervisor that died."""
     refuse_uncounted(asked.settings)
-    refuse_impossible(asked.settings)
+    refuse_impossible(asked.settings.carry)
     holding.refuse_impossible(asked.settings)
     lock = paths.lock()
     activation = activations.take(asked.settings, os.environ, os.getpid())

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from segue import page
 from segue.engine.carry import BUDGET, Carrier
@@ -24,10 +25,9 @@ from segue.observe.snapshot import Observer, Part
 from segue.page import Mark
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.carrying import Carries
-from segue.supervisor.lifecycle.instance import Worker
-from segue.supervisor.settings import Settings
-from segue.supervisor.workers.marks import Marks, marked
-from segue.supervisor.workers.processes import LOOKED_AT, Process
+from segue.supervisor.settings import Bind
+from segue.supervisor.workers.marks import Marking, Marks, marked
+from segue.supervisor.workers.processes import LOOKED_AT
 from segue.supervisor.workers.sleeping import Held, Sleeping
 
 # Of one batch: each is a descriptor that is taken, and taken in vain if there is no time for it.
@@ -162,21 +162,54 @@ class _Left:
         return max(_PACE if Left.BUSY in self.reasons else _SLOW_PACE, _COST * took)
 
 
+class Drained(Protocol):
+    """Whose connections are carried."""
+
+    @property
+    def id(self) -> int:
+        """Its number among them."""
+
+
+class Holding(Marking, Protocol):
+    """The processes that have its connections."""
+
+    @property
+    def worker(self) -> Drained:
+        """Whose they are."""
+
+    def tree(self, most: int | None = None) -> tuple[int, ...]:
+        """Those that there are now; with ``most``, so many and perhaps one more."""
+
+
+class Place(Protocol):
+    """An address, and who takes what is carried there."""
+
+    number: int  # among those of an instance
+    bind: Bind
+
+    def takers(self) -> list[socket.socket]:
+        """The listeners that have a share of new connections."""
+
+
 class Carrying:
-    """What carries for one instance; owns the carrier once there is one."""
+    """What carries for one instance; owns the carrier once there is one.
+
+    ``wanted`` is as in ``--carry``, and ``grace`` as in ``--idle-grace``.
+    """
 
     def __init__(
         self,
-        settings: Settings,
+        wanted: str,
+        grace: float,
         observer: Observer,
         now: Callable[[], float],
         make: Callable[..., Carrier],
         spare: Callable[[int], None],
         say: Callable[[str], None],
     ) -> None:
-        self.wanted, self._observer, self._now, self._make = settings.carry, observer, now, make
+        self.wanted, self._observer, self._now, self._make = wanted, observer, now, make
         self._spare = spare  # called with the pid of a process that is no worker's
-        self._say, self._grace = say, settings.idle_grace
+        self._say, self._grace = say, grace
         # Called with each that is carried, delayed or lost.
         self.told_of: Callable[[Held, Report], None] = lambda *_: None
         self._carrier: Carrier | None = None
@@ -231,7 +264,7 @@ class Carrying:
         elif self.wanted in {"app", "http"}:
             self._begin()
 
-    def prepare(self, processes: Iterable[Process], fronts: Iterable[Front]) -> None:
+    def prepare(self, processes: Iterable[Marking], fronts: Iterable[Front]) -> None:
         """Make what carries, once a worker's middleware is there."""
         if self._carrier is not None or self._why or not any(map(marked, processes)):
             return
@@ -264,7 +297,12 @@ class Carrying:
             self._unwatched.add(why)
             self._say(f"connections of a listener will not be carried: {why}")
 
-    def begin(self, worker: Worker, process: Process, *, stalls: bool = False) -> bool:
+    def unwatch(self, listener: socket.socket) -> None:
+        """Nothing is noted any more of what this listener accepts from now on."""
+        if self._carrier is not None:
+            self._carrier.unwatch(listener)
+
+    def begin(self, worker: Drained, process: Holding, *, stalls: bool = False) -> bool:
         """This worker drains from now on, or stalls.  True if its connections can be carried."""
         self.forget(worker.id)
         if self._carrier is None or not (self.wanted == "http" or marked(process)):
@@ -297,7 +335,7 @@ class Carrying:
             self._pending[wish] = self.account
         return its.sentence()
 
-    def carry(self, worker: Worker, process: Process, fronts: Iterable[Front]) -> None:
+    def carry(self, worker: Drained, process: Holding, places: Iterable[Place]) -> None:
         """Carry what is between two requests, for a short time, and note what is left.
 
         Raises KernelError where the kernel refuses to show something.
@@ -311,8 +349,8 @@ class Carrying:
         try:
             # Of a worker that stalls, clients wait.
             with realtime.urgent() if its.stalls else nullcontext():
-                for front in fronts:
-                    self._front(process, front, account, left)
+                for place in places:
+                    self._at(process, place, account, left)
         finally:
             ended = self._now()
             progress = account.carried + account.lost > before
@@ -328,9 +366,9 @@ class Carrying:
                 answered=left.answered,
             )
 
-    def _front(self, process: Process, front: Front, account: Account, left: _Left) -> None:
+    def _at(self, process: Holding, place: Place, account: Account, left: _Left) -> None:
         began = self._now()
-        held, asked = self._look(process, front, left)
+        held, asked = self._look(process, place, left)
         if not held:
             return
         with Marks(process) as marks:
@@ -348,7 +386,7 @@ class Carrying:
                     ready[one.pids].append(_Ready(one, mark, asked, grace))
                 else:
                     left.add(why, one.seen.cookie, mark, asked)
-            targets = front.takers()
+            targets = place.takers() if ready else []
             # No shorter than it takes to list them.
             step = _STEP_SECONDS if left.asleep is None else _STALLED_STEP
             limit = max(self._now() + step, 2 * self._now() - began)
@@ -358,23 +396,23 @@ class Carrying:
                     self._batch(marks, owners, waiting, targets, account, left)
                 left.late += len(waiting)
                 if left.asleep is not None:
-                    left.asleep[front.number].back([one.held for one in waiting], asked)
+                    left.asleep[place.number].back([one.held for one in waiting], asked)
 
-    def _look(self, process: Process, front: Front, left: _Left) -> tuple[list[Held], int]:
+    def _look(self, process: Holding, place: Place, left: _Left) -> tuple[list[Held], int]:
         """The connections to look at, and when the kernel was asked of them."""
         if left.asleep is None:
-            return self._held(process, front)
+            return self._held(process, place)
         assert self._carrier is not None
-        its = left.asleep.setdefault(front.number, Sleeping())
+        its = left.asleep.setdefault(place.number, Sleeping())
         began = self._now()
         if its.due(began):
-            held, asked = self._held(process, front)
+            held, asked = self._held(process, place)
             its.listed(held, asked, began, self._now())
         now = _now_ms()
         unread = [one.inode for one in sorted(self._carrier.unread(), key=lambda one: one.since)]
         return its.take(unread, now, rest=left.rest), now
 
-    def _held(self, process: Process, front: Front) -> tuple[list[Held], int]:
+    def _held(self, process: Holding, place: Place) -> tuple[list[Held], int]:
         """The connections at this address that the worker has accepted, and when it was asked."""
         numbers: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         for pid in process.tree(LOOKED_AT):
@@ -382,9 +420,9 @@ class Carrying:
                 numbers[inode].append((pid, number))
         # Before, as it may take long: what the kernel saw is said as a time before each answer.
         asked = _now_ms()
-        group = self._observer.snapshot(front.bind.address, Part.CONNECTIONS)
+        group = self._observer.snapshot(place.bind.address, Part.CONNECTIONS)
         held = [
-            Held(one, who, tuple(numbers[one.inode]), process.worker.id, front.number)
+            Held(one, who, tuple(numbers[one.inode]), process.worker.id, place.number)
             for one in group.connections
             if one.inode in numbers and (who := page.peer(*one.peer)) is not None
         ]
@@ -487,14 +525,14 @@ class Carrying:
             self._carrier = None
 
 
-def refuse_impossible(settings: Settings) -> None:
+def refuse_impossible(wanted: str) -> None:
     """Raise NotSupported if carrying was asked for and does not work here: one is carried."""
-    if settings.carry in {"off", "auto"}:
+    if wanted in {"off", "auto"}:
         return
     trial = try_carry()
     if trial.error:
         raise NotSupported(
-            f"--carry {settings.carry}",
+            f"--carry {wanted}",
             "Linux 6.9 or later with CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_NET_RAW",
             trial.error,
         )

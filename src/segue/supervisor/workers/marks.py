@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from typing import Self
+from typing import Protocol, Self
 
 from segue import page
 from segue.page import Mark, Says
-from segue.supervisor.workers.processes import Process
 
 # What counts, where processes that share a connection say different things of its peer.
 _FIRST = (Says.BUSY, Says.LASTING, Says.KEPT)
+
+
+class Marking(Protocol):
+    """Processes that may say what they know of their peers."""
+
+    def page(self) -> int | None:
+        """The file of it, the caller's to close; None if there is none."""
 
 
 class Marks:
@@ -20,7 +26,7 @@ class Marks:
     ``there`` says whether a middleware marks peers in it.
     """
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Marking) -> None:
         self._file = process.page()
         header = b"" if self._file is None else os.pread(self._file, page.HEADER_BYTES, 0)
         self.there = page.present(header)
@@ -50,7 +56,7 @@ class Marks:
             self._file = None
 
 
-def marked(process: Process) -> bool:
+def marked(process: Marking) -> bool:
     """A middleware marks peers in this worker's page."""
     with Marks(process) as found:
         return found.there
