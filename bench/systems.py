@@ -119,17 +119,20 @@ def haproxy_under_segue(host: str, port: int, *more: str) -> Restartable:
     return proxies.SegueOver(proxies.haproxy_argv(where), port, where, host=host, more=options)
 
 
-def overlapping(argv: list[str], *, processes: int = 2, inherit: bool = True) -> Start:
+def overlapping(
+    argv: list[str], *, processes: int = 2, inherit: bool = True, wait: float = 0.0
+) -> Start:
     """Old and new side by side; ``{host}`` and ``{port}`` are filled in."""
 
     def start(host: str, port: int) -> Restartable:
         filled = [word.replace("{host}", host).replace("{port}", str(port)) for word in argv]
-        return Overlapping(filled, port, host=host, processes=processes, inherit=inherit)
+        return Overlapping(filled, port, host=host, processes=processes, inherit=inherit, wait=wait)
 
     return start
 
 
-def _uvicorn_third() -> list[str]:
+def uvicorn_third() -> list[str]:
+    """The command of one on descriptor 3."""
     return [program("uvicorn"), ASGI, "--no-access-log", "--log-level", "warning", "--fd", "3"]
 
 
@@ -140,7 +143,7 @@ def _gunicorn_reuse(*more: str) -> list[str]:
 
 def stop_start(host: str, port: int) -> Restartable:
     """Uvicorn on a socket that is kept for it."""
-    return StopStart(_uvicorn_third(), port, host=host)
+    return StopStart(uvicorn_third(), port, host=host)
 
 
 def systems() -> dict[str, System]:
@@ -167,7 +170,7 @@ def systems() -> dict[str, System]:
         ),
         "haproxy": System("HAProxy reload, master and worker", haproxy_reload),
         "uvicorn-overlap": System(
-            "uvicorn --fd, overlapping processes, SO_REUSEPORT", overlapping(_uvicorn_third())
+            "uvicorn --fd, overlapping processes, SO_REUSEPORT", overlapping(uvicorn_third())
         ),
         "asyncio-overlap": System(
             "asyncio example, overlapping processes, SO_REUSEPORT",

@@ -51,16 +51,24 @@ class Restartable(Protocol):
 class Overlapping:
     """Processes with a listener each, by SO_REUSEPORT and nothing else.
 
-    A restart starts the new ones beside the old, waits until each has answered, and sends the old
-    ones SIGTERM.  With ``inherit`` the listener is made here and no descriptor of it kept; without
-    it the program makes its own.
+    A restart starts the new ones beside the old, waits until each has answered and for ``wait``
+    seconds more, and sends the old ones SIGTERM.  With ``inherit`` the listener is made here and no
+    descriptor of it kept; without it the program makes its own.
     """
 
     def __init__(
-        self, argv: list[str], port: int, *, host: str, processes: int, inherit: bool
+        self,
+        argv: list[str],
+        port: int,
+        *,
+        host: str,
+        processes: int,
+        inherit: bool,
+        wait: float = 0.0,
     ) -> None:
         self.host, self.port = host, port
         self._argv, self._processes, self._inherit = argv, processes, inherit
+        self._wait = wait
         self.shown = f"{processes} x {shown(argv)}" if processes > 1 else shown(argv)
         self._running: list[Server] = []
 
@@ -73,6 +81,7 @@ class Overlapping:
         new = self._running[len(old) :]
         for one in new:
             self._wait_answered_by(one)
+        time.sleep(self._wait)
         for one in old:
             one.process.terminate()
         for one in old:
