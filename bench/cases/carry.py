@@ -132,9 +132,9 @@ def thinkers(
 
 def servers(
     *, repetitions: int = 1, restart: int = 10, clients: int = 50, think: float = 0.4,
-    pause: float = 0.3, only: str = "",
+    pause: float = 0.3, only: str = "", rows: str = "",
 ) -> list[Row]:  # fmt: skip
-    """``only`` names some of the kinds, with commas between."""
+    """``only`` names some of the kinds, with commas between; ``rows`` is a word of their names."""
     said: dict[str, frozenset[str]] = {}
 
     def measure(server: Restartable) -> Sample:
@@ -143,7 +143,8 @@ def servers(
         return sample
 
     kinds = keepers([name for name in only.split(",") if name])
-    return compared(alternate(kinds, repetitions, measure), said)
+    wanted = [one for one in kinds if rows in one.name]
+    return compared(alternate(wanted, repetitions, measure), said)
 
 
 def notes(_: Sequence[Row]) -> list[str]:
