@@ -29,7 +29,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 
 from segue.engine import carry_classifier, carry_facts
-from segue.engine.carry_batch import Candidate, Scene, Taken, inject, write_down
+from segue.engine.carry_batch import Candidate, Scene, Taken, inject
 from segue.engine.carry_guard import Guard
 from segue.engine.carry_programs import Programs
 from segue.engine.carry_waiting import Unread, Waiting
@@ -38,7 +38,6 @@ from segue.errors import KernelError
 from segue.linux import ptrace, realtime, snmp, socket_filter
 from segue.linux.closing import Closing
 from segue.linux.raw_ip import RawIp
-from segue.linux.sock_diag import SockDiag
 from segue.observe import carrying
 from segue.observe.carrying import Refusal
 
@@ -68,7 +67,6 @@ class Carrier(Closing):
         with ExitStack() as stack:
             self._programs = stack.enter_context(Programs(answers=answers))
             self._raw = stack.enter_context(RawIp())
-            self._diag = stack.enter_context(SockDiag())
             self._guard = stack.enter_context(Guard())
             self._owned = stack.pop_all()
         self._fit = _FIT
@@ -184,7 +182,7 @@ class Carrier(Closing):
     def _scene(self, targets: Sequence[socket.socket]) -> Scene:
         known = [carry_facts.target(one) for one in targets]
         room = carrying.room(known)
-        return Scene(carry_facts.host(), known, self._programs, self._raw, self._diag, room)
+        return Scene(carry_facts.host(), known, self._programs, self._raw, room)
 
     def _stopped(
         self,
@@ -315,8 +313,6 @@ class Carrier(Closing):
         wish, entries = taken.wish, self._programs.entries
         if self._made(taken):
             entries.delete(taken.where)
-            if taken.along is not None:
-                write_down(self._programs, self._diag, taken.pair, taken.along)
             reports[wish] = Report(wish, carried=True, unread=taken.unread)
         elif (value := entries.lookup(taken.where)) is None:
             # Its client's reset took the entry out.

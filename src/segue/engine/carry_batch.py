@@ -6,20 +6,18 @@ stopped.  In between everything may change, so ``take`` looks again.
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from segue.engine import carry_classifier, carry_facts
+from segue.engine import carry_classifier, carry_facts, carry_notes
 from segue.engine.carry_facts import Pair
 from segue.engine.carry_programs import Look, Programs
 from segue.engine.carry_wish import Wish
 from segue.errors import KernelError
 from segue.linux import socket_filter, sockopt, tcp_queue, tcp_repair
 from segue.linux.raw_ip import RawIp
-from segue.linux.sock_diag import SockDiag
 from segue.observe import carrying, request_head
 from segue.observe.carrying import Held, Host, Note, Refusal, Target
 
@@ -55,7 +53,6 @@ class Taken:
     packet: bytes
     unread: int
     limit: float  # of its entry, by time.monotonic
-    along: Note | None  # still to be written down: of a request that goes along
     drops: int | None  # connections that found no room in a queue, before; None: not known
     errno: int = 0  # with which the packet was refused
 
@@ -68,7 +65,6 @@ class Scene:
     targets: Sequence[Target]
     programs: Programs
     raw: RawIp
-    diag: SockDiag
     room: int  # how many unread bytes may go along
     drops: int | None = None  # as in ``Taken``
 
@@ -181,7 +177,8 @@ class Scene:
         packet = one.packet
         if payload or held != one.held:
             packet = one.pair.packet(held, payload, one.traffic_class)
-        self.programs.entries.update(one.where, entry(held, tcp_repair.clock(connection)))
+        clock = tcp_repair.clock(connection)
+        self.programs.entries.update(one.where, entry(held, clock, payload))
         limit = time.monotonic() + ENTRY_SECONDS
         taken = False
         try:
@@ -201,10 +198,6 @@ class Scene:
             if not taken:
                 self.programs.entries.delete(one.where)
         refused = inject(self.raw, packet, one.pair)
-        along = _note(held, payload) if payload else None
-        # At once: its new owner may answer already.
-        if along is not None and write_down(self.programs, self.diag, one.pair, along):
-            along = None
         # Also where that was refused: nobody has the connection any more.
         tcp_repair.leave(connection)
         tcp_repair.finish(connection)
@@ -216,31 +209,17 @@ class Scene:
             packet,
             len(payload),
             limit,
-            along,
             self.drops,
             refused,
         )
 
 
 def _note(held: Held, payload: bytes) -> Note:
+    """Of a request that goes along: the filter does not see it."""
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     head = request_head.read(payload)
     end = (held.copied_seq + head.size) % (1 << 32)
     return Note(now, held.write_seq, held.copied_seq, end, head.seen)
-
-
-def write_down(programs: Programs, diag: SockDiag, pair: Pair, note: Note) -> bool:
-    """A note of a request that went along, which the filter does not see; False if nobody has it.
-
-    Without one, its connection is left alone until the next request.
-    """
-    family = socket.AF_INET if pair.version == 4 else socket.AF_INET6
-    with suppress(KernelError):
-        found = diag.one(family, *pair.ends)
-        if found is None:
-            return False
-        programs.write_note(pair, found.cookie, note)
-    return True
 
 
 def inject(raw: RawIp, packet: bytes, pair: Pair) -> int:
@@ -252,8 +231,8 @@ def inject(raw: RawIp, packet: bytes, pair: Pair) -> int:
     return 0
 
 
-def entry(held: Held, clock: int) -> bytes:
-    """The classifier's, of a connection as it is now."""
+def entry(held: Held, clock: int, payload: bytes = b"") -> bytes:
+    """The classifier's, of a connection as it is now, and the request that goes along."""
     return carry_classifier.Entry(
         seq=held.copied_seq,
         ack=held.snd_nxt,
@@ -267,4 +246,5 @@ def entry(held: Held, clock: int) -> bytes:
         timestamps=bool(held.tstamp_ok),
         ecn=held.ecn,
         until=time.clock_gettime_ns(time.CLOCK_MONOTONIC) + int(ENTRY_SECONDS * 1e9),
+        note=carry_notes.encode(_note(held, payload)) if payload else carry_classifier.NO_NOTE,
     ).encode()

@@ -36,19 +36,22 @@ from segue.bpf.insn import (
     Jump,
     Size,
 )
+from segue.engine.carry_look import NOTE_BYTES
 
 LICENSE = "Dual MIT/GPL"
 FUNCTION = "bpf_sk_assign_tcp_reqsk"
 NEEDS = "Linux 6.9 or later"
 
 KEY_BYTES = 36
-VALUE_BYTES = 40
-# The value: struct bpf_tcp_req_attrs, then what follows.
+# The value: struct bpf_tcp_req_attrs, then what follows, and a note of the request that goes along.
 _ATTRIBUTES = 20
 _SEQ = 20  # of the first byte that the child gets, in network order
 _ACK = 24  # in network order
 _SAID = 28  # what the kernel's function said last: a negative error number, or _TOOK
 _UNTIL = 32  # nanoseconds of CLOCK_MONOTONIC
+_NOTE = 40  # as the filter of connections would have it (``engine/carry_notes.py``); 0 for none
+VALUE_BYTES = _NOTE + NOTE_BYTES
+NO_NOTE = bytes(NOTE_BYTES)
 _TOOK = 1
 
 # struct __sk_buff
@@ -81,6 +84,7 @@ class Entry:
     timestamps: bool
     ecn: bool
     until: int
+    note: bytes = NO_NOTE
 
     def encode(self) -> bytes:
         """The map's value."""
@@ -95,6 +99,7 @@ class Entry:
                 self.ack.to_bytes(4, "big"),
                 bytes(4),
                 self.until.to_bytes(8, "little"),
+                self.note,
             )
         )
 
@@ -118,10 +123,9 @@ def _said(value: bytes) -> int:
     return int.from_bytes(value[_SAID : _SAID + 4], "little", signed=True)
 
 
-def program(entries: int, function: int, header: int) -> list[Instruction]:
-    """``entries`` is the map's descriptor, ``function`` FUNCTION by the kernel's number.
-
-    ``header`` is how many bytes the link has before a packet.
+def program(entries: int, notes: int, function: int, header: int) -> list[Instruction]:
+    """``entries`` and ``notes`` are the maps' descriptors, ``function`` FUNCTION by the kernel's
+    number.  ``header`` is how many bytes the link has before a packet.
     """
     return asm.assemble(
         [
@@ -158,7 +162,7 @@ def program(entries: int, function: int, header: int) -> list[Instruction]:
             *_reset(entries),
             *_listener(header + 20),
             *_right_segment(),
-            *_child(function),
+            *_child(function, notes),
             asm.Label("release and drop"),
             *_release(),
             asm.Label("drop"),
@@ -234,7 +238,10 @@ def _right_segment() -> list[asm.Item]:
     ]
 
 
-def _child(function: int) -> list[asm.Item]:
+def _child(function: int, notes: int) -> list[asm.Item]:
+    """The child has the cookie of its request (inet_csk_clone_lock), so its note is there before
+    it is.
+    """
     copy: list[asm.Item] = []
     for at in range(0, _ATTRIBUTES, 4):
         copy += [
@@ -254,6 +261,18 @@ def _child(function: int) -> list[asm.Item]:
         asm.call_kernel(function),
         asm.jump_imm(Jump.NE, R0, 0, "refused"),
         asm.store_imm(Size.U32, R7, _SAID, _TOOK),
+        asm.load(Size.U64, R2, R7, _NOTE),
+        asm.jump_imm(Jump.EQ, R2, 0, "release and next"),
+        asm.mov_reg(R1, R6),
+        asm.call(Helper.GET_SOCKET_COOKIE),
+        asm.store_reg(Size.U64, FP, _BYTES, R0),
+        asm.load_map(R1, notes),
+        asm.mov_reg(R2, FP),
+        asm.alu_imm(Alu.ADD, R2, _BYTES),
+        asm.mov_reg(R3, R7),
+        asm.alu_imm(Alu.ADD, R3, _NOTE),
+        asm.mov_imm(R4, 0),
+        asm.call(Helper.MAP_UPDATE_ELEM),
         asm.jump("release and next"),
         asm.Label("refused"),
         asm.store_reg(Size.U32, R7, _SAID, R0),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterable
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass
 
 from segue.bpf.btf_fields import function
 from segue.bpf.insn import Instruction
@@ -24,11 +24,10 @@ from segue.engine.carry_waiting import Unread, Waiting
 from segue.errors import KernelError
 from segue.linux import bpf, socket_filter, tcx
 from segue.linux.bpf import Descriptor, Program
-from segue.linux.bpf_attr import AttachType, MapType, Update
+from segue.linux.bpf_attr import AttachType, MapType
 from segue.linux.bpf_maps import Map
 from segue.linux.closing import Closing
 from segue.observe.carrying import CLASSIC, LISTEN, Held, Note, Refusal
-from segue.observe.request_head import Seen
 
 _ENTRIES = 4096
 _NOTES = 65_536
@@ -138,7 +137,8 @@ class Programs(Closing):
         if (header, where) not in self._classifiers:
             if where is AttachType.TCX_INGRESS:
                 entries = self.entries.fileno()
-                code = carry_classifier.program(entries, self._kernel, header)
+                notes = self._notes.fileno()
+                code = carry_classifier.program(entries, notes, self._kernel, header)
                 made = _classifier("segue_carry", code)
             else:
                 assert self._block is not None
@@ -192,22 +192,6 @@ class Programs(Closing):
         """A sample of the requests that have come and wait to be read.  Raises KernelError."""
         tcx.run(self._scan, bytearray(_LEAST_PACKET))
         return self.waiting.unread()
-
-    def write_note(self, pair: Pair, cookie: int, note: Note) -> None:
-        """For a connection of which the filter has noted nothing.  Raises KernelError.
-
-        If its owner has sent something before that, or its client has, then nobody knows how far
-        the answer is.  It is left alone for good then, as if its client did not wait for answers.
-        """
-        key = cookie.to_bytes(8, "little")
-        with suppress(FileExistsError):
-            self._notes.update(key, carry_notes.encode(note), Update.NOEXIST)
-        look = self.look(pair)
-        if look is None or look.note is None:
-            return
-        if look.held.write_seq != note.written or look.note.start != note.start:
-            early = replace(look.note, seen=look.note.seen | Seen.EARLY)
-            self._notes.update(key, carry_notes.encode(early))
 
     def close(self) -> None:
         """Take the classifier away; twice is no error."""
