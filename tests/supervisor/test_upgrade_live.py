@@ -109,8 +109,8 @@ def test_new_code_that_fails_after_exec_takes_over_by_the_record(
     with started(tmp_path, code) as one:
         one.wait_serving(1, 2)
         had = pids(one)
-        broken = 'raise RuntimeError("a bug")\n    service.say(f"new code'
-        change(code, RESUME, 'service.say(f"new code', broken)
+        broken = 'raise RuntimeError("a bug")\n    said = f"new code'
+        change(code, RESUME, 'said = f"new code', broken)
         answer = one.ask("reexec")
         assert answer["exit"] == 1
         assert "RuntimeError: a bug" in answer["error"]

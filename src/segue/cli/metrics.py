@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from segue.cli.shared.instance import instance_options
-from segue.cli.shared.telling import tell
+from segue.cli.shared.telling import tell, tell_lines
 from segue.errors import NotSupported, SegueError
 from segue.supervisor.control import client
 from segue.supervisor.control.status import Status
@@ -65,7 +65,7 @@ def metrics(name: str, control: str, target: str | None, *, once: bool) -> int:
     if once:
         from prometheus_client.exposition import generate_latest  # noqa: PLC0415  as above
 
-        click.echo(generate_latest(serving.registry(collect)), nl=False)
+        tell_lines(generate_latest(serving.registry(collect)).decode())
         return 1 if troubles else 0
     assert target is not None
     exporter = serving.exporter(target, collect)

@@ -45,6 +45,7 @@ def finishes(run: Run) -> None:
 def stopped(run: Run) -> None:
     run.orders.stop()
     run.round()
+    run.round(0.1)  # handshakes may have been under way
 
 
 def killed(run: Run) -> None:

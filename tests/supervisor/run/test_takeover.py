@@ -80,6 +80,7 @@ def test_a_worker_that_was_to_stop_is_told_again(served: Run, killed: Callable[.
     """The signal may have been written down and not sent."""
     served.orders.stop()
     served.round()
+    served.round(0.1)  # handshakes may have been under way
     pids = [one.pid for one in served.instance.living]
     killed(served)
     assert [signals_of(pid) - {signal.SIGCONT} for pid in pids] == [{signal.SIGTERM}] * 2
