@@ -52,6 +52,8 @@ _REASON_PACE = 1.0  # between two looks at what a starting worker does instead o
 _LATE = 2.0
 _SERVED = (Phase.SERVING, Phase.RENEWING, Phase.CANARY)
 _READY = (Stage.STANDBY, Stage.SERVING)
+# At each of these, so many workers' pages are looked at for a middleware: all run the same program.
+_MARKED = 8
 _MOST_ROUNDS = 64  # of plan and perform for one event; more means the plan contradicts itself
 
 
@@ -89,6 +91,7 @@ class Runner:
         self.stalled = Stalled(service)
         self._looked = 0.0
         self._discover_at = 0.0
+        self._marked = 0  # the worker after the last one whose page was looked at for marks
         every = min(_REASON_PACE, service.limits.ready_timeout / 4)
         self._reasons = Reasons(service.observer, every)
 
@@ -236,7 +239,10 @@ class Runner:
 
     def _prepare_to_carry(self) -> None:
         service = self.service
-        service.carrying.prepare(service.processes, service.fronts)
+        processes = list(service.processes)
+        begin = self._marked % max(1, len(processes))
+        self._marked = begin + _MARKED
+        service.carrying.prepare(processes[begin : self._marked], service.fronts)
         service.carrying.follow_interfaces()
 
     def _discover(self, now: float) -> None:

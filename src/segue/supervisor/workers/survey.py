@@ -27,7 +27,7 @@ _PACE = 0.02
 # Parts of a core, less than a twentieth together, whatever there is to see.  What a drain has not
 # used is there when a look can decide something.
 _LOOKS, _CHECKS = 1 / 30, 1 / 100
-_LATER = 0.01  # of the time for which a witness has stood already: so much later it is noticed
+_LATER = 0.02  # of the time for which a witness has stood already: so much later it is noticed
 _SAVED = 0.3  # seconds of the processor
 _OLDEST = 20.0  # of what is known of a worker, where the allowance does not make it older
 _TOGETHER = 2.0  # times what a look takes: so long it waits for another worker to be quiet
