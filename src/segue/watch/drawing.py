@@ -184,7 +184,7 @@ def _totals(status: Status, found: Rates) -> list[Text]:
     if status.carry != "off":
         fates.append(f", {status.carried:,} carried ({status.carry})")
     for count, what in ((status.cut, "cut"), (status.carry_lost, "lost in a carry")):
-        fates.append(f", {count:,} {what}", "red" if count else "")
+        fates.append(", ").append(f"{count:,} {what}", "red" if count else "")
     return [*lines, fates]
 
 

@@ -103,8 +103,8 @@ class Watch(App[None]):
         Binding("s", "shift", "shift"),
         Binding("p", "promote", "promote"),
         Binding("b", "rollback", "roll back"),
-        Binding("plus", "scale(1)", "worker", key_display="+"),
-        Binding("minus", "scale(-1)", "worker", key_display="-"),
+        Binding("plus", "scale(1)", "more", key_display="+"),
+        Binding("minus", "scale(-1)", "fewer", key_display="-"),
         Binding("tab", "next", "next", show=False, priority=True),
         Binding("q", "quit", "quit"),
     ]
