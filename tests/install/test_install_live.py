@@ -37,6 +37,21 @@ def test_files_are_written_below_a_root(tmp_path: Path, capsys: pytest.CaptureFi
     )
 
 
+def test_a_command_may_stand_without_dashes_or_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As segue run takes it; what is in segue.toml is read from there by the unit too."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PWD", str(tmp_path))
+    assert main(["install", "run", "--bind", "127.0.0.1:8080", "sleep", "9"]) == 0
+    assert "--bind 127.0.0.1:8080 -- /" in capsys.readouterr().out
+    (tmp_path / "segue.toml").write_text('bind = ["127.0.0.1:8080"]\ncommand = ["sleep", "9"]\n')
+    assert main(["install", "run"]) == 0
+    said = capsys.readouterr().out
+    assert f"WorkingDirectory={tmp_path}" in said
+    assert "run --name 127.0.0.1_8080\n" in said
+
+
 def test_a_wrong_command_line_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,8 +48,11 @@ def install(arguments: tuple[str, ...], *, write: bool, sockets: bool, root: str
     argv = [*_program(), "run"]
     if not settings.name:
         argv += ["--name", settings.instance_name]
-    argv += arguments[1:]
-    argv[argv.index("--") + 1 :] = [_found(settings.command[0], directory), *settings.command[1:]]
+    command = given.get("command", ())
+    options = list(arguments[1 : len(arguments) - len(command)])
+    argv += options[:-1] if options[-1:] == ["--"] else options
+    if command:  # else it is in segue.toml
+        argv += ["--", _found(command[0], directory), *command[1:]]
     system = System(_systemd(), sysctl.somaxconn(), directory)
     made = files(settings, argv, system, sockets=sockets)
     if not write:
