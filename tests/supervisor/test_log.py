@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import select
@@ -188,3 +189,31 @@ def test_lines_into_a_file_have_the_time(tmp_path: Path) -> None:
     assert on.endswith("+00:00 segue: on")
     for descriptor in (saved, reader, writer):
         os.close(descriptor)
+
+
+@pytest.mark.parametrize("log", [Log("json", instance="web"), Log(format="json", instance="web")])
+def test_a_line_of_json_says_when_how_grave_and_whose(
+    log: Log, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One object a line, whichever option asked for JSON, also for a text of several lines."""
+    log.say("one\n  two", "warning")
+    (line,) = capfd.readouterr().err.splitlines()
+    said = json.loads(line)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", said.pop("time"))
+    assert said == {
+        "level": "warning", "instance": "web", "who": "segue", "line": "one\n  two",
+    }  # fmt: skip
+
+
+def test_journald_gets_the_level_of_each_line(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As sd-daemon(3) has it, where the journal is what stderr leads to; nowhere else."""
+    Log().say("elsewhere", "error")
+    found = os.fstat(2)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+    Log().say("calm")
+    Log().say("grave\nindeed", "error")
+    assert capfd.readouterr().err.splitlines() == [
+        "segue: elsewhere", "<6>segue: calm", "<3>segue: grave", "<3>  indeed",
+    ]  # fmt: skip

@@ -9,6 +9,7 @@ import click
 
 from segue.address import Address
 from segue.cli.shared.netns import netns_option
+from segue.cli.shared.progress import progress
 from segue.cli.shared.telling import tell, tell_lines
 from segue.engine.adoption import OwnedListener, at_port, of_process, share, withdraw
 from segue.errors import SegueError, UsageError
@@ -38,7 +39,8 @@ def adopt(target: str, port: int | None, netns: str, *, undo: bool) -> int:
     The target is a process, or every process that listens at :PORT.  The server notices nothing.
     A successor can then start beside it, if it runs as the same user and sets SO_REUSEPORT too.
     """
-    owned = _find(target, port, netns)
+    with progress("looking for the listeners"):
+        owned = _find(target, port, netns)
     for one in owned:
         who = f"{one.address} of {proc.command(one.pid)} (pid {one.pid})"
         if one.shareable is not undo:

@@ -12,6 +12,7 @@ from rich.table import Table
 from segue.address import Address
 from segue.cli.shared.console import output_console
 from segue.cli.shared.netns import netns_option
+from segue.cli.shared.progress import progress
 from segue.cli.shared.telling import cell, tell_json
 from segue.engine.audit import Level, Mismatch, OptionSource, Value
 from segue.engine.examination import Examination, examine
@@ -51,7 +52,7 @@ def audit(address: str, allow: str, netns: str, *, as_json: bool) -> int:
     """
     asked = Address.parse(address)
     allowed = [name.strip() for name in allow.split(",") if name.strip()]
-    with namespaces.visited(netns), Observer() as observer:
+    with progress("comparing"), namespaces.visited(netns), Observer() as observer:
         found = examine(observer, asked, allowed)
     if as_json:
         tell_json(as_plain(asked, found), indent=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections import defaultdict
+from typing import Any
 
 import click
 from rich.console import Console
@@ -12,7 +13,8 @@ from rich.table import Table
 
 from segue.address import Address
 from segue.cli.shared.console import output_console
-from segue.cli.shared.telling import cell
+from segue.cli.shared.progress import progress
+from segue.cli.shared.telling import cell, tell_json
 from segue.engine.carry_trial import try_carry
 from segue.engine.defects import KernelRelease, forbids_migration, wakes
 from segue.engine.select import (
@@ -27,71 +29,109 @@ from segue.engine.select import (
 from segue.errors import NotSupported, SegueError
 from segue.group import Group
 from segue.linux import proc, sysctl
-from segue.linux.features import FEATURES, Answer, ask
+from segue.linux.features import FEATURES, ask
 from segue.linux.sock_diag import State
 from segue.observe.snapshot import Observer, Part
+
+_COLOURS = {"yes": "green", "no": "red", "with a nudge": "yellow", "could not tell": "yellow"}
 
 
 @click.command()
 @click.argument("address", required=False)
-def doctor(address: str | None) -> int:
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def doctor(address: str | None, *, as_json: bool) -> int:
     """Try each engine, and report what a restart would lose now.
 
     Engines are tried on a private port.  Looks at ADDRESS, or without one at every listener.  The
     exit code is 1 where no engine works.
     """
-    # Into a file or a pipe, rich would fold everything to 80 columns.
-    console = output_console()
     asked = Address.parse(address) if address else None
-    choice = _choose(console)
-    console.print()
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("engine", "works", "because"):
-        table.add_column(heading)
+    with progress("trying the engines"):
+        found = look(asked)
+    if as_json:
+        tell_json(found, indent=2)
+    else:
+        # Into a file or a pipe, rich would fold everything to 80 columns.
+        _show(found, output_console())
+    return NotSupported.exit_code if found["engine"] is None else 0
+
+
+def look(asked: Address | None) -> dict[str, Any]:
+    """What is found here, as plain values."""
+    choice, refused = _choose()
     forbidden = _forbidden()
-    for name, attempt in (("migrate", try_migrate), ("hash", try_hash), ("drain", try_drain)):
-        trial = Experiment(error=forbidden) if forbidden and name != "drain" else attempt()
-        table.add_row(name, *_judge(name, trial))
-    console.print(table)
-    console.print(f"accepted connections can be carried: {_carries(try_carry())}", highlight=False)
+    attempts = (("migrate", try_migrate), ("hash", try_hash), ("drain", try_drain))
+    trials = {
+        name: Experiment(error=forbidden) if forbidden and name != "drain" else attempt()
+        for name, attempt in attempts
+    }
+    listeners = None
+    if choice is not None:
+        with Observer() as observer:
+            addresses = [observer.serving(asked)] if asked else _listening(observer)
+            listeners = [_losses(observer, one) for one in addresses]
+    return {
+        "engine": choice.engine if choice else None,
+        "reasons": list(choice.reasons) if choice else [refused],
+        "engines": [{"name": name, **_judge(name, trial)} for name, trial in trials.items()],
+        "carry": _carries(try_carry()),
+        "features": [
+            {"name": name, "here": ask(name).answer.value, "because": ask(name).reason}
+            for name in FEATURES
+        ],
+        "notes": notes(migrates=choice is not None and choice.engine != "drain"),
+        "listeners": listeners,
+    }
+
+
+def _show(found: dict[str, Any], console: Console) -> None:
+    if found["engine"] is None:
+        why = cell(found["reasons"][0])
+        console.print(f"segue run would [bold]not[/] start: {why}", highlight=False)
+    else:
+        console.print(f"segue run would use the engine [bold]{found['engine']}[/]")
+        for reason in found["reasons"]:
+            console.print(f"  {cell(reason)}", style="dim", highlight=False)
     console.print()
-    console.print(_features())
+    console.print(_table(("engine", "works", "because"), found["engines"]))
+    carry = found["carry"]
+    console.print(
+        f"accepted connections can be carried: {_coloured(carry['works'])},"
+        f" {cell(carry['because'])}",
+        highlight=False,
+    )
     console.print()
-    for line in notes(migrates=choice is not None and choice.engine != "drain"):
+    console.print(_table(("kernel feature", "here", "because"), found["features"]))
+    console.print()
+    for line in found["notes"]:
         console.print(f"- {cell(line)}", highlight=False)
-    if choice is None:
-        return NotSupported.exit_code
+    if found["listeners"] is None:
+        return
     console.print()
-    with Observer() as observer:
-        addresses = [observer.serving(asked)] if asked else _listening(observer)
-        _losses(console, observer, addresses)
-    return 0
+    _show_losses(found["listeners"], console)
 
 
-def _choose(console: Console) -> EngineChoice | None:
-    """Say which engine would be used, or why none can be: None."""
-    try:
-        choice = choose()
-    except NotSupported as error:
-        console.print(f"segue run would [bold]not[/] start: {cell(str(error))}", highlight=False)
-        return None
-    console.print(f"segue run would use the engine [bold]{choice.engine}[/]")
-    for reason in choice.reasons:
-        console.print(f"  {cell(reason)}", style="dim", highlight=False)
-    return choice
-
-
-def _features() -> Table:
-    """Which features the kernel has, with the reason for each answer."""
+def _table(headings: tuple[str, ...], rows: list[dict[str, str]]) -> Table:
+    """Of rows with a name, an answer and a reason."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("kernel feature", "here", "because"):
+    for heading in headings:
         table.add_column(heading)
-    colours = {Answer.YES: "green", Answer.NO: "red", Answer.COULD_NOT_TELL: "yellow"}
-    for name in FEATURES:
-        found = ask(name)
-        colour = colours[found.answer]
-        table.add_row(name, f"[{colour}]{found.answer.value}[/]", cell(found.reason))
+    for row in rows:
+        name, answer, because = row.values()
+        table.add_row(name, _coloured(answer), cell(because))
     return table
+
+
+def _coloured(answer: str) -> str:
+    return f"[{_COLOURS[answer]}]{answer}[/]"
+
+
+def _choose() -> tuple[EngineChoice | None, str]:
+    """Which engine would be used, or why none can be."""
+    try:
+        return choose(), ""
+    except NotSupported as error:
+        return None, str(error)
 
 
 def _forbidden() -> str:
@@ -99,27 +139,31 @@ def _forbidden() -> str:
     return (kernel and forbids_migration(kernel)) or ""
 
 
-def _judge(name: str, trial: Experiment) -> tuple[str, str]:
+def _judge(name: str, trial: Experiment) -> dict[str, str]:
     if trial.error:
-        return "[red]no[/]", cell(trial.error)
+        return _answer("no", trial.error)
     if not trial.migrated:
-        return "[red]no[/]", "a queued connection was lost"
+        return _answer("no", "a queued connection was lost")
     if name == "drain":
-        return "[green]yes[/]", "new connections go where they are steered"
+        return _answer("yes", "new connections go where they are steered")
     if not trial.woken:
-        return (
-            "[yellow]with a nudge[/]",
+        return _answer(
+            "with a nudge",
             "a queued connection migrated, but did not wake the listener it came to",
         )
-    return "[green]yes[/]", f"a queued connection migrated and was served {trial.where}"
+    return _answer("yes", f"a queued connection migrated and was served {trial.where}")
 
 
-def _carries(trial: Experiment) -> str:
+def _carries(trial: Experiment) -> dict[str, str]:
     if trial.error:
-        return f"[red]no[/], {cell(trial.error)}"
-    return (
-        f"[green]yes[/], one went to another listener {trial.where}, and its client noticed nothing"
+        return _answer("no", trial.error)
+    return _answer(
+        "yes", f"one went to another listener {trial.where}, and its client noticed nothing"
     )
+
+
+def _answer(works: str, because: str) -> dict[str, str]:
+    return {"works": works, "because": because}
 
 
 def notes(*, migrates: bool) -> list[str]:
@@ -150,8 +194,23 @@ def _listening(observer: Observer) -> list[Address]:
     return sorted(found)
 
 
-def _losses(console: Console, observer: Observer, addresses: list[Address]) -> None:
-    if not addresses:
+def _losses(observer: Observer, address: Address) -> dict[str, Any]:
+    """What a restart of the server at this address would lose at this moment."""
+    group = observer.snapshot(address, Part.REQUESTS)
+    queued = sum(one.queue for one in group.listeners)
+    return {
+        "address": str(address),
+        "who": who(group),
+        "listeners": len(group.listeners),
+        "queued": queued,
+        "half_open": len(group.requests),
+        "drops": sum(one.drops for one in group.listeners),
+        "lost_if_stopped": queued + len(group.requests),
+    }
+
+
+def _show_losses(listeners: list[dict[str, Any]], console: Console) -> None:
+    if not listeners:
         console.print("no process listens here")
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -159,20 +218,10 @@ def _losses(console: Console, observer: Observer, addresses: list[Address]) -> N
     table.add_column("who")
     for heading in ("listeners", "queued", "half-open", "drops", "lost if stopped"):
         table.add_column(heading, justify="right")
-    for address in addresses:
-        group = observer.snapshot(address, Part.REQUESTS)
-        queued = sum(one.queue for one in group.listeners)
-        drops = sum(one.drops for one in group.listeners)
-        lost = queued + len(group.requests)
-        table.add_row(
-            cell(str(address)),
-            cell(who(group)),
-            str(len(group.listeners)),
-            str(queued),
-            str(len(group.requests)),
-            str(drops),
-            f"[red]{lost}[/]" if lost else "0",
-        )
+    for one in listeners:
+        address, program, *numbers, lost = one.values()
+        last = f"[red]{lost}[/]" if lost else "0"
+        table.add_row(cell(address), cell(program), *map(str, numbers), last)
     console.print(table)
     console.print("Under segue run the next generation would serve them.", style="dim")
 

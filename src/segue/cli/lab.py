@@ -8,6 +8,7 @@ import signal
 import textwrap
 import time
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -16,7 +17,8 @@ from rich.text import Text
 
 from segue.address import Address
 from segue.cli.shared.console import output_console
-from segue.cli.shared.telling import tell, tell_lines
+from segue.cli.shared.progress import progress
+from segue.cli.shared.telling import tell, tell_json, tell_lines
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.lab.explaining.frames import Film, film, told
 from segue.lab.explaining.html import html
@@ -33,6 +35,7 @@ from segue.model.profile import LINUX, SERIES
 from segue.visible import visible
 
 _DIFFERENT = 1
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 _WIDE = 180  # a script's lines are not to be folded where nobody looks
 
 
@@ -104,9 +107,10 @@ def serve(
 @click.option("--svg", "picture", metavar="FILE", help="Also write it as a picture.")
 @click.option("--html", "page", metavar="FILE", help="Also write it as a page that plays it.")
 @click.option("--verbs", is_flag=True, help="Say what a story may consist of, and end.")
+@_JSON
 def explain(
     story: str | None, own: str | None, profile: str, picture: str | None, page: str | None,
-    *, verbs: bool,
+    *, verbs: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Show what the model does in a story, step by step, and whether Linux does the same.
 
@@ -120,13 +124,20 @@ def explain(
         _list_verbs()
         return 0
     if story is None and own is None:
+        if as_json:
+            tell_json(list(STORIES), indent=2)
+            return 0
         tell_lines("\n".join(STORIES))
         return 0
     title, steps = _story(story, own)
-    shown = _film(title, steps, profile)
-    console = output_console()
-    for line in text(shown, console.width):
-        console.print(Text(visible(line.said), line.style), soft_wrap=True)
+    with progress(f"telling {title}"):
+        shown = _film(title, steps, profile)
+    if as_json:
+        tell_json(asdict(shown), indent=2)
+    else:
+        console = output_console()
+        for line in text(shown, console.width):
+            console.print(Text(visible(line.said), line.style), soft_wrap=True)
     for path, made in ((picture, svg), (page, html)):
         if path is not None:
             try:
@@ -199,7 +210,8 @@ def _film(title: str, steps: str, profile: str) -> Film:
 @click.option(
     "--only", type=click.Choice(["linux", "model"]), help="Tell it to one side.  [default: both]"
 )
-def run(file: str, defined: tuple[str, ...], only: str | None, *, ipv6: bool) -> int:
+@_JSON
+def run(file: str, defined: tuple[str, ...], only: str | None, *, ipv6: bool, as_json: bool) -> int:
     """Tell a script in packetdrill's language to Linux and to the model, side by side.
 
     "=" is as the script says, and "≠" is the first thing that is not.  The exit code is 1 if a side
@@ -217,11 +229,23 @@ def run(file: str, defined: tuple[str, ...], only: str | None, *, ipv6: bool) ->
     why_not = "only the model was asked for"
     if only != "model":
         try:
-            linux = telling.to_linux(script, terms)
+            with progress(f"telling {file} to Linux"):
+                linux = telling.to_linux(script, terms)
         except (KernelError, NotSupported) as error:
             why_not = str(error)
     if only != "linux":
         model = telling.to_model(script, terms)
+    told = [one for one in (linux, model) if one is not None]
+    code = 0 if told and all(one.passed for one in told) else _DIFFERENT
+    said = {
+        "linux": report.summary(script, "Linux", linux, why_not),
+        "model": report.summary(script, "the model", model, "only Linux was asked for"),
+    }
+    if as_json:
+        keys = ("line", "text", "linux", "model")
+        rows = [dict(zip(keys, row, strict=True)) for row in report.rows(script, linux, model)]
+        tell_json({"events": rows, **said}, indent=2)
+        return code
     table = Table(box=None, pad_edge=False)
     table.add_column("line", justify="right")
     table.add_column(script.file)
@@ -231,7 +255,5 @@ def run(file: str, defined: tuple[str, ...], only: str | None, *, ipv6: bool) ->
         table.add_row(*(Text(cell) for cell in row))
     console = output_console(_WIDE)
     console.print(table)
-    tell_lines(report.summary(script, "Linux", linux, why_not))
-    tell_lines(report.summary(script, "the model", model, "only Linux was asked for"))
-    told = [one for one in (linux, model) if one is not None]
-    return 0 if told and all(one.passed for one in told) else _DIFFERENT
+    tell_lines("\n".join(said.values()))
+    return code

@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 
-from segue.cli.shared.telling import tell, tell_lines
+from segue.cli.shared.progress import progress
+from segue.cli.shared.telling import tell, tell_json, tell_lines
 from segue.errors import UsageError
 
 _NUMBER = r"(0x[0-9a-fA-F]{1,16}|[0-9]{1,20})"
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 _PAIR = re.compile(f"{_NUMBER}={_NUMBER}")
 
 
@@ -23,29 +25,48 @@ def policy() -> None:
 
 
 @policy.command("list")
-def list_() -> int:
+@_JSON
+def list_(*, as_json: bool) -> int:
     """List the policies of the library, one a line."""
     from segue.policy.library import LIBRARY  # noqa: PLC0415  --help needs no compiler
 
-    for name, one in LIBRARY.items():
-        first = (one.__doc__ or "").strip().splitlines()[0]
-        tell(f"{name:<22} {first}")
+    known = {name: (one.__doc__ or "").strip().splitlines()[0] for name, one in LIBRARY.items()}
+    if as_json:
+        tell_json([{"name": name, "does": does} for name, does in known.items()], indent=2)
+        return 0
+    for name, does in known.items():
+        tell(f"{name:<22} {does}")
     return 0
 
 
 @policy.command()
 @click.argument("policy")
-def check(policy: str) -> int:
+@_JSON
+def check(policy: str, *, as_json: bool) -> int:
     """Compile a policy and let the kernel's verifier check it.  Nothing is changed."""
     from segue.engine.loaded import load  # noqa: PLC0415
     from segue.engine.policies import compiled  # noqa: PLC0415
 
     made = compiled(policy)
     length = len(made.listing)
+    if as_json:
+        with progress("asking the verifier"), load(made) as loaded:
+            verified = loaded.program.info().verified
+        plain = {
+            "policy": policy,
+            "instructions": length,
+            "worst_case": made.worst_case,
+            "maps": [
+                {"name": one.name, "kind": one.kind.value, "entries": one.size} for one in made.maps
+            ],
+            "verified_instructions": verified,
+        }
+        tell_json(plain, indent=2)
+        return 0
     tell(f"{policy} compiles: {length} instructions, at most {made.worst_case} in one run")
     for one in made.maps:
         tell(f"  map {one.name}: {one.kind.value}, {one.size} entries")
-    with load(made) as loaded:
+    with progress("asking the verifier"), load(made) as loaded:
         verified = loaded.program.info().verified
     seen = f" (it checked {verified} instructions)" if verified else ""
     tell(f"the kernel's verifier accepts it{seen}")
@@ -83,7 +104,8 @@ def show(policy: str) -> int:
     metavar="SLOT=WEIGHT,...",
     help="The listeners, by slot, and their shares of the table.",
 )
-def try_(policy: str, weights: str, **given: Any) -> int:
+@_JSON
+def try_(policy: str, weights: str, *, as_json: bool, **given: Any) -> int:
     """Show what a policy decides for one connection.
 
     It runs as Python, and as a program in Segue's own interpreter.  The kernel is not involved, and
@@ -93,6 +115,9 @@ def try_(policy: str, weights: str, **given: Any) -> int:
     from segue.policy.dry_run import dry_run, example_connection, parse_weights  # noqa: PLC0415
 
     decision, steps = dry_run(compiled(policy), example_connection(**given), parse_weights(weights))
+    if as_json:
+        tell_json({"decision": str(decision), "instructions": steps}, indent=2)
+        return 0
     tell(f"{decision} ({steps} instructions)")
     return 0
 
@@ -100,10 +125,14 @@ def try_(policy: str, weights: str, **given: Any) -> int:
 @policy.command("map")
 @click.option("--name", default="", envvar="SEGUE_NAME", help="The name of the instance.")
 @click.option("--control", default="", metavar="SOCKET", help="Its control socket.")
+@_JSON
 @click.option("--delete", multiple=True, metavar="KEY", help="Delete this key.")
 @click.argument("map_name", metavar="[MAP]", default="")
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
-def map_(name: str, control: str, delete: tuple[str, ...], map_name: str, pairs: tuple[str]) -> int:
+def map_(
+    name: str, control: str, delete: tuple[str, ...], map_name: str, pairs: tuple[str],
+    *, as_json: bool,
+) -> int:  # fmt: skip
     """List the maps of a running policy, show one of them, or change it.
 
     Works under segue run and segue attach.  Numbers are decimal, or hexadecimal with 0x.
@@ -122,6 +151,9 @@ def map_(name: str, control: str, delete: tuple[str, ...], map_name: str, pairs:
     except ValueError:
         raise UsageError(f"--delete needs a number as its key (got {', '.join(delete)})") from None
     answer = request(name, control, Map(map_name, changes, gone))
+    if as_json:
+        tell_json(answer, indent=2)
+        return int(answer["exit"])
     for one in answer.get("maps", []):
         tell(one)
     for address, held in answer.get("contents", {}).items():

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from segue.cli.shared.telling import tell
-from segue.errors import UsageError
+from segue.errors import SegueError, UsageError
 from segue.supervisor.settings import CHOICES, KEYS, Bind, Settings, parse_toml, read_file
 from segue.supervisor.source import CONFIG, Source, digest, started_in
 
@@ -225,6 +225,12 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
     "Begin each line of Segue's own with the time. auto: if it goes to a regular file.",
 )
 @_option(
+    "--log-format",
+    "text: Segue's own lines are sentences; where they go to journald, it gets their level. json:"
+    " each is an object with time, level (info, warning, error), instance, who and line."
+    " --output json makes them so too.",
+)
+@_option(
     "--start-retry",
     "When workers of the first generation fail within SECONDS of the start, start new ones, at most"
     " 10 s apart, instead of giving up at the first failure.",
@@ -372,7 +378,14 @@ def run(config: str | None, *, check: bool, **given: Any) -> int:
             " the settings are good"
         )
         return 0
-    return start.serve(Asked(settings, source, again))
+    try:
+        return start.serve(Asked(settings, source, again))
+    except SegueError as error:
+        log = start.log_of(settings)
+        if not log.as_json:
+            raise
+        log.say(str(error), "error")  # a reader of JSON gets no other lines
+        return error.exit_code
 
 
 def read(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 
 import click
 from rich.console import Console
@@ -11,6 +12,7 @@ from segue.address import Address
 from segue.cli.shared.console import output_console
 from segue.cli.shared.instance import found, instance_options
 from segue.cli.shared.instance_at import serves, status_of
+from segue.cli.shared.telling import tell_json
 from segue.errors import NotSupported, UsageError
 from segue.probe.target import Target
 from segue.supervisor.control.instances import Running, instances
@@ -32,14 +34,21 @@ _MANY = 1000  # lines, where nobody counts them
     help="Look this often at most.",
 )
 @click.option("--once", is_flag=True, help="Print one look, and exit.")
+@click.option("--json", "as_json", is_flag=True, help="Print one look as JSON, and exit.")
 @click.argument("address", required=False)
-def watch(name: str, control: str, every: float, address: str | None, *, once: bool) -> int:
+def watch(
+    name: str, control: str, every: float, address: str | None, *, once: bool, as_json: bool
+) -> int:
     """Show instances as they are, with keys for orders.
 
     Without --name or ADDRESS, all that run here are shown.  Where the output is no terminal, one
     look is printed.  NO_COLOR is respected.
     """
     chosen = _chosen(name, control, address)
+    if as_json:
+        looks = [Feed(one).look()[0] for one in chosen]
+        tell_json([asdict(one) for one in looks], indent=2)
+        return 1 if any(one.error for one in looks) else 0
     if once or not sys.stdout.isatty():
         return _print(chosen)
     try:

@@ -150,6 +150,7 @@ class Settings:
     # auto: into a regular file.  Who reads a pipe or a socket (journald, docker, a collector) has
     # the time of each line already, and so does a person who sees it appear.
     log_time: Literal["auto", "on", "off"] = "auto"
+    log_format: Literal["text", "json"] = "text"
     # At a first start a person most often waits for the answer, and at boot a service manager does.
     # Who starts beside a database that takes a minute knows it.
     start_retry: float = 0.0

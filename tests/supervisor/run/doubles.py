@@ -28,7 +28,7 @@ from segue.errors import KernelError, UsageError
 from segue.group import Group, Listener
 from segue.linux.sockopt import cookie, is_listening, open_listener
 from segue.observe.snapshot import Observer, Part
-from segue.supervisor.control.log import Log
+from segue.supervisor.control.log import Level, Log
 from segue.supervisor.control.paths import Paths
 from segue.supervisor.lifecycle.instance import Instance, Worker
 from segue.supervisor.lifecycle.stages import Stage
@@ -184,7 +184,7 @@ class Heard(Log):
 
     lines: list[str] = field(default_factory=list)
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, level: Level = "info") -> None:
         self.lines.append(text)
 
     def pass_on(self, label: str, fields: Mapping[str, int], lines: Any) -> None:

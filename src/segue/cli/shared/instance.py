@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from segue.cli.shared.progress import progress
 from segue.cli.shared.telling import tell
 from segue.supervisor.control.client import ask, find
 from segue.supervisor.control.instances import Running, instances
@@ -48,7 +49,9 @@ def request(name: str, control: str, order: Request) -> dict[str, Any]:
 
     Progress is shown on stderr, and so is the error, if there is one.
     """
-    answer = ask(found(name, control), order, lambda text: tell(f"  {text}", err=True))
+    to = found(name, control)
+    with progress(f"waiting for {to.name or to.control}"):
+        answer = ask(to, order, lambda text: tell(f"  {text}", err=True))
     if answer.get("error"):
         tell(f"segue: {answer['error']}", err=True)
     return answer

@@ -7,11 +7,13 @@ from typing import Any
 import click
 from rich.markup import escape
 
+from segue.cli.shared import progress
 from segue.visible import as_json, paragraph, visible
 
 
 def tell(text: str, *, err: bool = False) -> None:
     """Print a sentence.  Its lines after the first are indented."""
+    progress.clear()
     click.echo(paragraph(text), err=err)
 
 

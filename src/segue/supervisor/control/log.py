@@ -15,6 +15,9 @@ from typing import Literal
 
 from segue.visible import as_json, paragraph, visible
 
+Level = Literal["info", "warning", "error"]
+# As sd-daemon(3) has them: journald takes the number from the beginning of a line, and removes it.
+_PRIORITIES: dict[Level, str] = {"info": "<6>", "warning": "<4>", "error": "<3>"}
 _PATIENCE_MS = 200  # a slow reader has read something by then
 _IMPATIENT_SECONDS = 1.0  # for so long after a dropped line we wait for no reader
 
@@ -30,6 +33,8 @@ class Log:
 
     style: Literal["prefix", "json", "raw"] = "prefix"
     times: Literal["auto", "on", "off"] = "off"  # in front of the supervisor's own lines
+    format: Literal["text", "json"] = "text"  # of the supervisor's own lines
+    instance: str = ""  # whose lines they are
     now: Callable[[], float] = time.monotonic
     dropped: int = 0  # since the count was last written
     lost: int = 0  # in total
@@ -37,10 +42,15 @@ class Log:
     _unsent: deque[bytes] = field(default_factory=deque)  # of workers, in pieces
     _held_since: float | None = None  # when the first of them could not be written
 
-    def say(self, text: str) -> None:
+    @property
+    def as_json(self) -> bool:
+        """The supervisor's own lines are JSON."""
+        return "json" in {self.style, self.format}
+
+    def say(self, text: str, level: Level = "info") -> None:
         """A line of the supervisor's own, on stderr."""
         self.finish()
-        line = f"{self._line('segue', {}, text, _stamp())}\n".encode(errors="replace")
+        line = f"{self._own(text, level)}\n".encode(errors="replace")
         self._wait(2)
         if not self._write(2, line):
             self._drop(1)
@@ -89,9 +99,16 @@ class Log:
             said = {"time": stamp, "who": who, **fields, "line": text}
             return as_json(said)
         # A worker's colours too: an escape for a colour looks like a harmful one.
-        if fields:
-            return f"{who} | {visible(text, tabs=True)}"
-        return f"{stamp} segue: {paragraph(text)}" if self._timed() else f"segue: {paragraph(text)}"
+        return f"{who} | {visible(text, tabs=True)}"
+
+    def _own(self, text: str, level: Level) -> str:
+        if self.as_json:
+            said = {"time": _stamp(), "level": level, "instance": self.instance}
+            return as_json({**said, "who": "segue", "line": text})
+        priority = _PRIORITIES[level] if _into_journal() else ""
+        stamp = f"{_stamp()} " if self._timed() else ""
+        lines = f"{stamp}segue: {paragraph(text)}".splitlines()
+        return "\n".join(f"{priority}{line}" for line in lines)
 
     def _timed(self) -> bool:
         if self.times == "auto":
@@ -101,7 +118,7 @@ class Log:
     def _write(self, stream: int, data: bytes) -> bool:
         """True if all of it could be written.  Never waits."""
         if self.dropped:
-            gap = self._line("segue", {}, f"{self.dropped} lines were not read", _stamp())
+            gap = self._own(f"{self.dropped} lines were not read", "warning")
             if not _put(stream, f"{gap}\n".encode()):
                 return False
             self.dropped = 0
@@ -137,6 +154,15 @@ def _writable(stream: int, milliseconds: int) -> bool:
     poller = select.poll()
     poller.register(stream, select.POLLOUT)
     return bool(poller.poll(milliseconds))
+
+
+def _into_journal() -> bool:
+    """True if our lines go straight to journald, which then has told us so (systemd.exec(5))."""
+    named = os.environ.get("JOURNAL_STREAM")
+    if not named:
+        return False
+    found = os.fstat(2)
+    return named == f"{found.st_dev}:{found.st_ino}"
 
 
 def _stamp() -> str:

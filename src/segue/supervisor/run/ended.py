@@ -99,7 +99,7 @@ class Ends:
         crash = is_crash(before, since, code, accepted=accepted)
         self._judge(worker, before, code, last, words, now, crash=crash)
         if left:
-            self.service.say(f"{worker.name} left {left}")
+            self.service.warn(f"{worker.name} left {left}")
         self.performer.release()
         self.performer.prune()
 
@@ -120,7 +120,7 @@ class Ends:
             self.service.cut += last.connections
             said = f"{worker.name} was killed; {last.connections} connection(s) cut"
             self.service.chronicle.note("kill", said)
-            self.service.say(said)
+            self.service.warn(said)
         elif worker.stop_requested:
             self.service.cut += last.busy
             tail = f"; {last.busy} connection(s) in use when last seen" if last.busy else ""
@@ -137,7 +137,7 @@ class Ends:
                 self.performer.starts.crashed(now, said)
             if crash or code != 0:
                 self.service.chronicle.note(CRASH, said)
-            self.service.say(said)
+            self.service.say(said, "error" if crash or code != 0 else "info")
         else:
             # Nobody asked a draining one to end: whatever it had is gone.
             self.service.cut += last.connections
@@ -145,7 +145,7 @@ class Ends:
             if code != 0:
                 counts = {"cut": last.connections} if last.connections else {}
                 self.service.chronicle.note(CRASH, said, counts=counts)
-            self.service.say(said)
+            self.service.say(said, "error" if code != 0 else "info")
 
     def _as_told(self, code: int | None) -> bool:
         """A worker that was told to stop ended as it should."""

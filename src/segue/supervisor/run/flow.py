@@ -184,7 +184,8 @@ class Flow:
         if one.unsaid:
             self.log.say(
                 f"{one.pipe.label} prints more than {RATE:,.0f} lines a second: {one.unsaid:,} of"
-                " them are left out here"
+                " them are left out here",
+                "warning",
             )
             one.unsaid = 0
 

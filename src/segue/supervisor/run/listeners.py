@@ -93,7 +93,7 @@ class Listeners:
             try:
                 report = self.service.fronts[held.bind].move(held.slot, owners, same)
             except (SegueError, OSError) as error:
-                self.service.say(f"what waits at {worker.name} could not be moved: {error}")
+                self.service.warn(f"what waits at {worker.name} could not be moved: {error}")
                 continue
             if report is not None:
                 moved += report.moved
@@ -128,7 +128,7 @@ class Listeners:
                 self.nudges.remove(nudge)
                 nudge.close()
                 if nudge.waiting:
-                    self.service.say(
+                    self.service.warn(
                         f"{nudge.waiting} connection(s) wait at listeners of"
                         f" {nudge.address} where nobody accepts, although we called"
                     )

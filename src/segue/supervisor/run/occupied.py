@@ -79,5 +79,5 @@ def wait_for_ports(service: Service, open_all: Callable[[], None]) -> None:
                 raise KernelError(error.call, error.errno, error.doing, advice) from error
         if why != said:
             said = why
-            service.say(f"{why}: a listener is tried for {limit:g} s")
+            service.warn(f"{why}: a listener is tried for {limit:g} s")
         time.sleep(_AGAIN)

@@ -181,12 +181,12 @@ class Orders:
         """Make anew what somebody removed.  Raises as ``Doors.keep``."""
         service, paths = self.service, self.service.paths
         if service.doors.keep():
-            service.say(f"{paths.control} had been removed: it is there again")
+            service.warn(f"{paths.control} had been removed: it is there again")
             service.write_down()
         elif service.instance.living and not paths.recorded():
             service.write_down()
             if paths.recorded():
-                service.say(f"{paths.record} had been removed: it is there again")
+                service.warn(f"{paths.record} had been removed: it is there again")
 
     # Verbs
 
@@ -411,7 +411,7 @@ class Orders:
         new = [one for one in deaf if one.id not in self._unheard]
         self._unheard |= {one.id for one in new}
         if new:
-            self.service.say(unheard([f"worker {one.generation}.{one.id}" for one in new], number))
+            self.service.warn(unheard([f"worker {one.generation}.{one.id}" for one in new], number))
 
     def reexec(self) -> None:
         """Hand everything to this program's new code.  Raises SegueError when that will not run."""

@@ -217,7 +217,7 @@ class Performer:
         self.service.instance.replaced = self.service.world.now()
         said = f"{worker.name} is replaced"
         self.service.chronicle.note("replacement", said, why=why)
-        self.service.say(f"{said}: {why}")
+        self.service.warn(f"{said}: {why}")
 
     def stop(self, worker: Worker, why: str) -> None:
         """Send the stop signal, after what still waits has been moved if it can be."""
@@ -248,7 +248,7 @@ class Performer:
     def _kill(self, worker: Worker) -> None:
         self.service.processes.by_worker[worker.id].kill()
         self._feed(worker, WorkerInput.KILL)
-        self.service.say(f"{worker.name} is killed: it did not stop in time")
+        self.service.warn(f"{worker.name} is killed: it did not stop in time")
 
     def _abandon(self, generation: int, why: str, reason: str) -> None:
         """Keep the working generation; the plan stops the newcomers."""
@@ -265,7 +265,7 @@ class Performer:
         service.exit_code = 3
         service.waiting.stopped(f"segue run gives up: {why}", 3)
         service.chronicle.note("start", "start of the instance", result=FAILED, why=why)
-        service.say(f"giving up: {why}")
+        service.say(f"giving up: {why}", "error")
 
     def _refuse(self) -> None:
         """The group at each address first: what comes after that, nobody would wait for."""
@@ -285,7 +285,7 @@ class Performer:
             others = strangers(front, self.service.processes)
             if others:
                 who = describe(others[0])
-                self.service.say(f"{where} has a listener of {who} too, which serves on")
+                self.service.warn(f"{where} has a listener of {who} too, which serves on")
             else:
                 if front.standby is not None:
                     self.service.say(
@@ -329,5 +329,5 @@ class Performer:
         if waiting is None or left.finisher or stopping:
             if waiting:
                 service.cut += waiting
-                service.say(f"{left.name} is gone; {waiting} waiting connections are lost")
+                service.warn(f"{left.name} is gone; {waiting} waiting connections are lost")
             self.listeners.close(left.listeners, left.name, ended=True)

@@ -126,7 +126,7 @@ def start_again(handed: dict[str, Any], error: Exception, log: Log) -> NoReturn:
         f"the new code could not go on with what it was handed ({type(error).__name__}: {error}):"
         " it takes the workers over, as after a crash"
     )
-    log.say(why)
+    log.say(why, "error")
     for client in _clients(handed):
         if client.awaited is Awaited.NEW_CODE:
             with contextlib.suppress(OSError):

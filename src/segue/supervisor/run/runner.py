@@ -68,20 +68,20 @@ class Runner:
         settings = service.settings
         live = settings.live_question
         pace = Pace(settings.live_every, settings.live_timeout)
-        liveness = Liveness(instance, fronts, live, pace, service.say)
+        liveness = Liveness(instance, fronts, live, pace, service.warn)
         workers = OwnWorkers(instance, service.processes, fronts, liveness.waiting)
         self.rescue = Rescue(
             workers,
             fronts,
             thresholds(service.settings, fronts),
             loop=service.loop,
-            say=service.say,
+            say=service.warn,
             saw=self.balancing.saw if self.balancing else None,
             withdraw=liveness.withdraw,
             over=self._stall_over,
             unread=UnreadRequests(service.carrying.samples, workers.sockets, service.world.now),
         )
-        hangs = Hangs(workers, fronts, service.limits.stall_kill, service.say)
+        hangs = Hangs(workers, fronts, service.limits.stall_kill, service.warn)
         self.checks = Checks(self.rescue, hangs, liveness)
         self.ends = Ends(service, self.rescue)
         self.performer = self.ends.performer
@@ -150,7 +150,8 @@ class Runner:
                 break  # what could not be is due again at the next look
         else:
             service.say(
-                f"this is a bug in segue: the plan comes to no end, its last step is {steps}"
+                f"this is a bug in segue: the plan comes to no end, its last step is {steps}",
+                "error",
             )
         if instance.settled:
             # What the restart was asked to do must not befall the next scaling down.
@@ -272,7 +273,7 @@ class Runner:
         service = self.service
         said = service.outage.look(service.instance, now)
         if said:
-            service.say(said)
+            service.say(said, "error")
             notify.tell(STATUS=said)
 
     def _survey(self, look: Callable[[Instance, Processes, list[Front]], None]) -> None:
@@ -283,10 +284,10 @@ class Runner:
         until = "it counts as busy while anybody's connection is left, up to its drain limit"
         for number in survey.crowded - crowded:
             name = service.instance.workers[number].name
-            service.say(f"{name} has too many processes to look at all of them: {until}")
+            service.warn(f"{name} has too many processes to look at all of them: {until}")
         for number in survey.hidden - hidden:
             name = service.instance.workers[number].name
-            service.say(
+            service.warn(
                 f"{name} hides what it has open (it changed its user, or is not dumpable): {until}"
             )
 
@@ -342,7 +343,7 @@ class Runner:
         said, waited = front.end()
         self.service.cut += waited
         for text in said:
-            self.service.say(text)
+            self.service.warn(text)
 
     def close(self) -> None:
         """Close everything that is held; workers that run keep their own."""

@@ -16,7 +16,7 @@ from segue.engine.steering import order_of
 from segue.observe.snapshot import Observer
 from segue.supervisor.control.doors import Doors
 from segue.supervisor.control.history import History
-from segue.supervisor.control.log import Log
+from segue.supervisor.control.log import Level, Log
 from segue.supervisor.control.output_file import redirect
 from segue.supervisor.control.paths import Paths
 from segue.supervisor.control.tracing import Tracing
@@ -131,9 +131,9 @@ class Service:
         settings, world = self.settings, self.world
         self.observer = world.observer()
         self.waiting = Waiting(world.now)
-        self.loop = world.loop(self.say, world.now)
+        self.loop = world.loop(self.warn, world.now)
         self.doors = Doors(self.paths, lock, self.loop)
-        self.leftovers = Leftovers(world.now, self.say, self.waiting.spared)
+        self.leftovers = Leftovers(world.now, self.warn, self.waiting.spared)
         self.carrying = Carrying(
             settings.carry,
             settings.idle_grace,
@@ -183,11 +183,15 @@ class Service:
             },
         )
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, level: Level = "info") -> None:
         """To the log, and to every client that waits."""
-        self.log.say(text)
+        self.log.say(text, level)
         for client in self.waiting.clients:
             client.say(text)
+
+    def warn(self, text: str) -> None:
+        """The same of what an operator should know of: something fails, or is not as asked."""
+        self.say(text, "warning")
 
     def _remember(self, event: Event) -> None:
         doing = f"writing {self.paths.history}, which segue history shows"
@@ -214,7 +218,7 @@ class Service:
         tail = f"; {left}" if left else ""
         self.waiting.failed(generation, why + reason + tail, code)
         self.chronicle.given_up(generation, why + reason, _RESULTS.get(code, FAILED))
-        self.say(f"generation {generation} is given up: {why}{tail}")
+        self.say(f"generation {generation} is given up: {why}{tail}", "error")
 
     def reopen_output(self) -> None:
         """Open the output file by its name again, which may be another file's now."""

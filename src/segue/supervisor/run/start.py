@@ -79,6 +79,11 @@ def check(settings: Settings, source: Source) -> None:
     holding.refuse_impossible(settings)
 
 
+def log_of(settings: Settings) -> Log:
+    """Where the lines of this instance go, in the form that is asked for."""
+    return Log(settings.output, settings.log_time, settings.log_format, settings.instance_name)
+
+
 def serve(asked: Asked, world: World | None = None) -> int:
     """Run an instance until it is stopped; the exit code.
 
@@ -90,7 +95,7 @@ def serve(asked: Asked, world: World | None = None) -> int:
     world = world or World()
     _keep_names(asked.source)
     paths = Paths.of(asked.settings.instance_name)
-    log = Log(asked.settings.output, asked.settings.log_time)
+    log = log_of(asked.settings)
     if asked.source.file:
         log.say(f"settings are read from {asked.source.file}")
     # Workers' orphans come to us, so that none is left when a worker is said to be gone.
@@ -180,7 +185,7 @@ def _end_injection(service: Service) -> None:
         try:
             service.processes.injection.remove()
         except KernelError as error:
-            service.say(str(error))
+            service.warn(str(error))
 
 
 def _fill_standard_descriptors() -> None:
@@ -251,7 +256,7 @@ def _defer_to_incumbents(service: Service) -> None:
                     held.enter_context(one) for one in map(duplicate, beside) if one is not None
                 ]
             except NotSupported as error:
-                service.say(f"connections may wait until the first worker is ready: {error}")
+                service.warn(f"connections may wait until the first worker is ready: {error}")
             else:
                 front.defer_to(taken, backlog=service.settings.backlog)
 
@@ -264,7 +269,7 @@ def introduce(service: Service) -> None:
     service.say(f"{service.paths.name}: {said}")
     backlog, cap = service.settings.backlog, sysctl.somaxconn()
     if backlog > cap:
-        service.say(
+        service.warn(
             f"a listener holds {cap} waiting connections, and not {backlog} (--backlog):"
             f" net.core.somaxconn is {cap}; sysctl -w net.core.somaxconn={backlog} changes that"
         )

@@ -94,7 +94,7 @@ class Starts:
                 if generation == instance.working:
                     self.crashed(now, said)
                 service.chronicle.note(CRASH, said)
-                service.say(said)
+                service.say(said, "error")
             unclaimed.leave(service, self._listeners, worker, Stage.STARTING)
 
     def _began(self, worker: Worker, own: Start | None) -> None:
@@ -108,12 +108,12 @@ class Starts:
             instance.starts[worker.generation] = own
             service.say(f"generation {worker.generation} runs {own}")
         elif of.resolved != own.resolved:
-            service.say(
+            service.warn(
                 f"{worker.name} runs in {own.resolved}, and not in {of.resolved} as others of its"
                 f" generation: {own.directory} leads elsewhere now"
             )
         elif of.program != own.program:
-            service.say(
+            service.warn(
                 f"{worker.name} runs {own.program}, and not {of.program} as others of its"
                 " generation"
             )
@@ -152,7 +152,7 @@ class Starts:
         """Try again later, and say so once."""
         service, why = self.service, str(refused)
         if why != self._held_up:
-            service.say(f"no worker can be started until this is mended: {why}")
+            service.say(f"no worker can be started until this is mended: {why}", "error")
         self._held_up = service.outage.last = why
         service.instance.not_before = service.world.now() + _MENDED_SECONDS
 

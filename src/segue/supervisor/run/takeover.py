@@ -80,7 +80,7 @@ def take_over(
     identity = service.processes.identity
     users = {os.geteuid(), identity.uid if identity else os.geteuid()}
     for pid, born in _unknown(paths, instance, users):
-        service.say(f"pid {pid} was started just before that supervisor died: it is told to stop")
+        service.warn(f"pid {pid} was started just before that supervisor died: it is told to stop")
         pidfd.signal_same(pid, born, signal.SIGTERM)
     instance.shared = ()  # the steering is new: its shares must be written again
     # The record has those of some moment; a few seconds tell who is slow now.

@@ -200,5 +200,5 @@ def become(service: Service, upgrade: Upgrade) -> None:
         service.upgrade = None
         service.loop.hear_signals()
         why = f"the new code could not be started, the old one goes on: {error}"
-        service.say(why)
+        service.say(why, "error")
         service.waiting.not_renewed(why)

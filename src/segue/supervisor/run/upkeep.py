@@ -48,7 +48,7 @@ class Upkeep:
             service.write_down()
         if isinstance(front.steering, IndexAddressed):
             for said in front.steering.check(cookies):
-                service.say(said)
+                service.warn(said)
         if service.settings.bind_by == "supervisor":
             self._find_shut(front, cookies)
 
@@ -67,7 +67,7 @@ class Upkeep:
                 return
         if front.number not in self._gone:
             self._gone.add(front.number)
-            self.service.say(
+            self.service.warn(
                 f"the program that steers {front.bind.address} was gone or exchanged, most likely"
                 f" by a worker: it is back (time {front.restored}; segue status counts on)"
             )
@@ -85,7 +85,7 @@ class Upkeep:
                 doing = f"shutting down a listener that {front.left[cookie]} left"
                 self.service.loop.attempt(doing, functools.partial(self._end_left, front, one))
             elif cookie not in self._strangers:
-                self.service.say(
+                self.service.warn(
                     f"{front.bind.address} has a listener of {describe(one)} too, which is not"
                     " this instance's: it is left alone"
                 )
@@ -102,7 +102,7 @@ class Upkeep:
         owners = proc.owners({listener.inode}).get(listener.inode, ())
         words = proc.describe(owners)
         if owners and end_left(replace(listener, owners=owners), moves=front.moves):
-            self.service.say(
+            self.service.warn(
                 f"{name} left its listener at {front.bind.address} open in {words}: it is shut down"
             )
 
@@ -114,4 +114,4 @@ class Upkeep:
             holds = [held for held in worker.listeners if held.bind == front.number]
             if not worker.fault and any(held.cookie not in listening for held in holds):
                 worker.fault = f"has shut down its listener at {front.bind.address}"
-                self.service.say(f"{worker.name} {worker.fault}: it is replaced")
+                self.service.warn(f"{worker.name} {worker.fault}: it is replaced")
