@@ -102,6 +102,22 @@ def test_the_series_moves_a_queue_at_once() -> None:
     assert at(made, "accept B x").listeners[0].state == STOPPED
 
 
+def test_a_carry_is_a_move_of_what_was_accepted() -> None:
+    """From the listener whose program has it to the queue of another, and back; what is left alone
+    moves nowhere.
+    """
+    made = shown("a connection is carried to and fro")
+    carries = [move for one in made.frames for move in one.moves]
+    assert [(one.client, one.source, one.target) for one in carries] == [
+        ("c", "A", "B"), ("c", "B", "A"), ("c", "A", "B"),
+    ]  # fmt: skip
+    assert at(made, "carry x").listeners[0].queue == ("c",)
+    assert any("═c═" in one for one in lines(made))
+    left = shown("what cannot be carried stays")
+    assert not any(one.moves for one in left.frames)
+    assert at(left, "carry x").answers == ("left alone: an answer is owed",)
+
+
 def test_a_client_is_followed_to_the_program() -> None:
     """From nothing to half-open, the queue, the program's name, and the listener it came from."""
     made = shown(TIMER)
@@ -130,7 +146,7 @@ def test_every_story_can_be_shown(name: str, profile: Profile) -> None:
     for frame in made.frames:
         for move in frame.moves:
             assert "?" not in move.sentence
-            assert move.rows
+            assert bool(move.rows) != ("is carried" in move.sentence)
         assert not any("?" in note for note in frame.notes)
 
 

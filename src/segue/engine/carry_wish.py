@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from segue.errors import KernelError
 from segue.observe.carrying import Refusal
 
+CARRIED = "carried"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Wish:
@@ -56,10 +58,20 @@ class Report:
 
     def __str__(self) -> str:
         if self.carried:
-            return f"carried, with {self.unread} unread bytes" if self.unread else "carried"
+            return carried(self.unread)
         if self.pending:
             return "pending: no listener has taken it yet"
         if self.refused is not None:
             more = f": {self.error}" if self.error is not None else ""
-            return f"left alone: {self.refused.value}{more}"
+            return left_alone(self.refused) + more
         return "lost: no listener took it" + (f" (error {self.errno})" if self.errno else "")
+
+
+def carried(unread: int) -> str:
+    """In words, with so many bytes of a request."""
+    return f"{CARRIED}, with {unread} unread bytes" if unread else CARRIED
+
+
+def left_alone(why: Refusal) -> str:
+    """In words."""
+    return f"left alone: {why.value}"

@@ -26,7 +26,13 @@ def gone(conn: Any, group: Any) -> Any:
     return group.slot(1000).select()
 
 
-_OWN = {one.__name__: one for one in (nobody_new, gone)}
+@Policy
+def second(conn: Any, group: Any) -> Any:  # noqa: ARG001
+    """All to the listener that was made after the first."""
+    return group.slot(1).select()
+
+
+_OWN = {one.__name__: one for one in (nobody_new, gone, second)}
 
 
 def named(name: str) -> Policy:

@@ -74,6 +74,8 @@ def steps(story: str, side: Side) -> Iterator[Step]:
     jar = b""  # the Fast Open cookie that was given last: all clients have one address
     set_to: dict[str, dict[str, int]] = {}
     made: set[str] = set()  # names of what has options
+    if any(verb == "carry" for verb, *_ in lines(story)):
+        side.prepare_to_carry()
     for verb, *words in lines(story):
         answers: list[str] = []
         pause = STEP_S
@@ -166,6 +168,8 @@ def _call(side: Side, verb: str, words: list[str], set_to: dict[str, dict[str, i
             side.program(words[0], words[1], migrates=words[2:] != ["select"])
         elif verb == "send":
             side.send(words[0], words[1])
+        elif verb == "carry":
+            return [side.carry(words[0])]
         elif verb == "woken":
             return ["woken" if side.woken(words[0]) else "not woken"]
         elif verb == "shutdown":

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from segue.address import Address
+from segue.engine.carry import Carrier
 from segue.engine.defects import KernelRelease
 from segue.engine.loaded import Loaded, load
+from segue.lab.carrying import carry
 from segue.lab.policies import named
 from segue.lab.policy_program import PolicyProgram
 from segue.linux import netns, snmp, sysctl
@@ -123,6 +125,12 @@ class Side(Protocol):
 
     def send(self, source: str, target: str) -> None:
         """What leaves the one listener is to go to the other, by the policy ``by_cookie``."""
+
+    def prepare_to_carry(self) -> None:
+        """Before the first step of a story that carries.  Raises NotSupported, KernelError."""
+
+    def carry(self, name: str) -> str:
+        """A connection to where its group selects; what became of it."""
 
     def woken(self, listener: str) -> bool:
         """Who waits for its connections has been woken since this was asked last."""
@@ -294,6 +302,15 @@ class ModelSide:
         key = self._listener(source).cookie
         self._policy_program.put("successors", key, self._slots[target])
 
+    def prepare_to_carry(self) -> None:
+        """Nothing is needed."""
+
+    def carry(self, name: str) -> str:
+        """By the engine's rule."""
+        listeners = [self._listener(one) for one in self._slots]
+        live = [one for one in listeners if one.listening]
+        return carry(self._host, self._now, self._connection(name), live)
+
     def woken(self, listener: str) -> bool:
         """An event said so."""
         self._gather()
@@ -327,6 +344,7 @@ class KernelSide:
         self._slots: dict[str, int] = {}
         self._members: set[str] = set()  # of the program's table
         self._loaded: Loaded | None = None
+        self._carrier: Carrier | None = None
         self._undo = ExitStack()
         self._epoll: dict[str, select.epoll] = {}
         self.steps: list[float] = []  # how long each has taken
@@ -433,9 +451,13 @@ class KernelSide:
         self._loaded = self._undo.enter_context(load(compiled, migrates=migrates))
         self._members.clear()
         for name in self._slots:
-            if self._named[name].fileno() >= 0 and is_listening(self._named[name]):
+            if self._listens(name):
                 self._join(name)
         attach_reuseport(self._named[listener].fileno(), self._loaded.program.fileno())
+
+    def _listens(self, name: str) -> bool:
+        sock = self._named[name]
+        return sock.fileno() >= 0 and is_listening(sock)
 
     def send(self, source: str, target: str) -> None:
         """Into its map."""
@@ -443,6 +465,17 @@ class KernelSide:
             raise KeyError("program")
         key = cookie(self._named[source]).to_bytes(8, sys.byteorder)
         self._loaded.maps["successors"].update(key, encode_number(self._slots[target]))
+
+    def prepare_to_carry(self) -> None:
+        """It takes a third of a second, which belongs to no step."""
+        self._carrier = self._undo.enter_context(Carrier())
+        self._settled = time.monotonic()
+
+    def carry(self, name: str) -> str:
+        """By the engine."""
+        assert self._carrier is not None
+        live = [self._named[one] for one in self._slots if self._listens(one)]
+        return str(self._carrier.carry(self._named[name], live))
 
     def woken(self, listener: str) -> bool:
         """By epoll, edge-triggered."""

@@ -7,6 +7,7 @@ that begin with # say what the story is about, in two sentences.
 
 from __future__ import annotations
 
+from segue.lab.carry_stories import CARRY_STORIES
 from segue.lab.connection_stories import CONNECTION_STORIES
 from segue.lab.handshake_stories import HANDSHAKE_STORIES
 from segue.lab.option_stories import OPTION_STORIES
@@ -283,6 +284,7 @@ STORIES: dict[str, str] = {
     **SEGMENT_STORIES,
     **OPTION_STORIES,
     **PROGRAM_STORIES,
+    **CARRY_STORIES,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SYNACK_TIMEOUT = 1.0  # TCP_TIMEOUT_INIT (RFC 6298, 2.1)
+TIMEOUT_INIT = 1.0  # of a SYN-ACK, and where no round trip is known of a tail (RFC 6298, 2.1)
 TIMEOUT_FALLBACK = 3.0  # where the handshake has not told the round trip (RFC 6298, 5.7)
 RTO_MAX = 120.0
 RTO_MIN = 0.2
@@ -16,7 +16,7 @@ OUT_OF_WINDOW_PAUSE = 0.5  # between answers to the same kind of nonsense (tcp_i
 STAMP_TICK = 0.001  # RFC 7323, 5.4
 
 
-def backed_off(times: int, first: float = SYNACK_TIMEOUT) -> float:
+def backed_off(times: int, first: float = TIMEOUT_INIT) -> float:
     """A timeout after it has passed so often without an answer."""
     return min(first * (1 << min(times, 16)), RTO_MAX)
 

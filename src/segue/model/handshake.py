@@ -104,10 +104,7 @@ def _answer_again(net: Net, request: Request) -> None:
 def _finish(net: Net, request: Request, found: Destination, arrival: Arrival) -> None:
     """The final ACK, and what came with it, goes to a child of the listener."""
     listener = found.listener
-    if listener.full:
-        net.events.append(Refused(listener.cookie, Refusal.QUEUE_IS_FULL))
-        net.counts["ListenOverflows"] += 1
-        net.counts["ListenDrops"] += 1
+    if refused_when_full(net, listener):
         if listener is not request.listener:
             migration.failed(net)
         if net.sysctls.tcp_abort_on_overflow:
@@ -118,10 +115,21 @@ def _finish(net: Net, request: Request, found: Destination, arrival: Arrival) ->
             request.acked = True  # the next SYN-ACK gives it another try
         return
     migration.joined(net, request, found)
-    _adopt(net, request, listener, arrival)
+    adopt(net, request, listener, arrival)
 
 
-def _adopt(net: Net, request: Request, listener: Listener, arrival: Arrival) -> Connection:
+def refused_when_full(net: Net, listener: Listener) -> bool:
+    """Its accept queue has no room for a child: that is counted, and the segment dropped."""
+    if not listener.full:
+        return False
+    net.events.append(Refused(listener.cookie, Refusal.QUEUE_IS_FULL))
+    net.counts["ListenOverflows"] += 1
+    net.counts["ListenDrops"] += 1
+    return True
+
+
+def adopt(net: Net, request: Request, listener: Listener, arrival: Arrival) -> Connection:
+    """The child of a request goes into the listener's queue, with what the segment has for it."""
     window = arrival.window << request.terms.scale_out
     child = syn.connection(request, listener, State.ESTABLISHED, window, net.now)
     net.flows[child.flow] = child
@@ -208,10 +216,7 @@ def with_cookie(
     stamps = arrival.options.stamps
     echo = stamps[1] if stamps else None
     said = cookies.options_in(echo, stamps, mss)
-    if listener.full:
-        net.events.append(Refused(listener.cookie, Refusal.QUEUE_IS_FULL))
-        net.counts["ListenOverflows"] += 1
-        net.counts["ListenDrops"] += 1
+    if refused_when_full(net, listener):
         return True
     if is_taken:
         return True
@@ -232,5 +237,5 @@ def with_cookie(
     )
     # When the SYN-ACK was sent is not known, but its stamp comes back, though with options in its
     # low bits, so that it seems older (tcp_ack_update_rtt).
-    _adopt(net, request, listener, arrival)
+    adopt(net, request, listener, arrival)
     return True

@@ -13,6 +13,7 @@ from collections import Counter
 from segue.address import Address
 from segue.errors import WireError
 from segue.model import (
+    assigned,
     calls,
     complaints,
     handshake,
@@ -27,6 +28,7 @@ from segue.model import (
     time_wait,
 )
 from segue.model.arrival import Arrival, read
+from segue.model.assigned import Attributes
 from segue.model.connection import Connection
 from segue.model.events import Event
 from segue.model.group import Group
@@ -136,10 +138,40 @@ class Host:
                 return
         self._to_listener(arrival, reused)
 
+    def receive_assigned(self, now: float, packet: bytes, said: Attributes) -> None:
+        """An ACK arrives, and makes a connection with these attributes: there was no handshake.
+
+        That waits in the queue of whom the group selects, unless that is full.  Where a connection
+        has these addresses, or nobody listens, it is a packet as any other.
+        """
+        net = self._net
+        net.now = now
+        try:
+            arrival = read(packet)
+        except WireError:
+            self.receive(now, packet)
+            return
+        listener, chance = self._selected(arrival)
+        if listener is None or arrival.flow in net.flows:
+            self.receive(now, packet)
+        else:
+            net.counts["InSegs"] += 1
+            assigned.arrived(net, listener, arrival, said, chance.hash)
+
     def _to_listener(self, arrival: Arrival, reused: Seq | None) -> None:
         net = self._net
+        listener, chance = self._selected(arrival)
+        if listener is None:
+            net.reset(arrival)
+        elif arrival.flags & ACK:
+            self._unexpected_ack(listener, arrival, chance)
+        elif arrival.flags & (SYN | FIN | RST) == SYN:
+            syn.arrived(net, listener, arrival, chance, reused)
+
+    def _selected(self, arrival: Arrival) -> tuple[Listener | None, Chance]:
+        """Who is asked about a segment that no connection has."""
         group = self._group(arrival)
-        chance = net.chance(arrival.flow)
+        chance = self._net.chance(arrival.flow)
         listener = None
         if group is not None:
             question = Question(
@@ -150,12 +182,7 @@ class Host:
                 flags=arrival.flags,
             )
             listener = group.select(question)
-        if listener is None:
-            net.reset(arrival)
-        elif arrival.flags & ACK:
-            self._unexpected_ack(listener, arrival, chance)
-        elif arrival.flags & (SYN | FIN | RST) == SYN:
-            syn.arrived(net, listener, arrival, chance, reused)
+        return listener, chance
 
     def _unexpected_ack(self, listener: Listener, arrival: Arrival, chance: Chance) -> None:
         if not handshake.with_cookie(self._net, listener, arrival, chance):
@@ -263,6 +290,18 @@ class Host:
             calls.close(self._net, sock)
 
     # Calls on connections.
+
+    def attributes(self, now: float, connection: Connection) -> Attributes:
+        """With which ``receive_assigned`` makes it again."""
+        self._net.now = now
+        return assigned.attributes(self._net, connection)
+
+    def forget(self, now: float, connection: Connection) -> None:
+        """Its peer hears nothing of that, and its program reads an end (TCP_REPAIR, and a
+        disconnect).
+        """
+        self._net.now = now
+        assigned.forget(self._net, connection)
 
     def read(self, now: float, connection: Connection, most: int = 65536) -> bytes:
         """Up to so many bytes; b"" at the end.  Raises KernelError: EAGAIN, ECONNRESET, ..."""

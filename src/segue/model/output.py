@@ -6,7 +6,14 @@ from math import inf
 
 from segue.model import buffers
 from segue.model.connection import INITIAL_WINDOW, Connection, Flight
-from segue.model.durations import DELAYED_ACK, PROBE_MIN, RTO_MAX, RTO_MIN, STAMP_TICK
+from segue.model.durations import (
+    DELAYED_ACK,
+    PROBE_MIN,
+    RTO_MAX,
+    RTO_MIN,
+    STAMP_TICK,
+    TIMEOUT_INIT,
+)
 from segue.model.net import Net
 from segue.model.request import Request
 from segue.model.states import CAN_SEND, Congestion, Input, State
@@ -294,8 +301,10 @@ def _patience(connection: Connection) -> float:
         return timeout
     if connection.congestion not in {Congestion.OPEN, Congestion.CWR}:
         return timeout
-    if connection.srtt is None or connection.request is not None:
+    if connection.request is not None:
         return timeout
+    if connection.srtt is None:
+        return min(timeout, TIMEOUT_INIT)
     alone = len(connection.flying) < 2
     return min(timeout, 2 * connection.srtt + (RTO_MIN if alone else PROBE_MIN))
 

@@ -11,7 +11,7 @@ import errno
 from segue.errors import KernelError
 from segue.model import buffers, keepalive, output
 from segue.model.connection import Connection
-from segue.model.durations import RTO_MAX, SYNACK_TIMEOUT, retransmits_in
+from segue.model.durations import RTO_MAX, TIMEOUT_INIT, retransmits_in
 from segue.model.listener import Listener
 from segue.model.net import Net
 
@@ -124,7 +124,7 @@ def get(net: Net, sock: Listener | Connection, name: str) -> int:
 
 def _seconds_of(repetitions: int) -> int:
     """How long so many SYN-ACKs take (retrans_to_secs): not what was set, but the next such sum."""
-    passed, timeout = 0, int(SYNACK_TIMEOUT)
+    passed, timeout = 0, int(TIMEOUT_INIT)
     for _ in range(repetitions):
         passed += timeout
         timeout = min(timeout * 2, int(RTO_MAX))

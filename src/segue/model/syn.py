@@ -8,7 +8,7 @@ from __future__ import annotations
 from segue.model import cookies, keepalive, output
 from segue.model.arrival import Arrival
 from segue.model.connection import Connection
-from segue.model.durations import SYNACK_TIMEOUT
+from segue.model.durations import TIMEOUT_INIT
 from segue.model.events import Acceptable, CookieSent, Refusal, Refused
 from segue.model.listener import Listener
 from segue.model.net import Chance, Net
@@ -64,7 +64,7 @@ def arrived(
     listener.young += 1
     listener.references += 1
     request.sent_at = net.now
-    net.timers.set(request, net.now + SYNACK_TIMEOUT)
+    net.timers.set(request, net.now + TIMEOUT_INIT)
     output.syn_ack(net, request)
 
 
@@ -161,7 +161,7 @@ def _fast_open_child(net: Net, listener: Listener, arrival: Arrival, request: Re
     listener.references += 1
     listener.fast_open.used += 1
     net.flows[child.flow] = child
-    child.retransmit_at = net.now + SYNACK_TIMEOUT
+    child.retransmit_at = net.now + TIMEOUT_INIT
     request.sent_at = net.now
     output.syn_ack(net, request)
     output.rearm(net, child)

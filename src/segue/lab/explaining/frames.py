@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from segue.engine.carry_wish import CARRIED
 from segue.lab.explaining import words
 from segue.lab.explaining.stands import KEPT, LISTENS, STOPPED, ClientStands, ListenerStands
 from segue.lab.replay import SEGMENTS, Step, counted, speakers, steps
@@ -36,7 +37,7 @@ class Arrow:
 @dataclass(frozen=True, slots=True)
 class Move:
     """``target`` is "" for what is lost; ``rows`` are patches of the series, and differences from
-    them (docs/SERIES.md).
+    them (docs/SERIES.md): none for what is carried.
     """
 
     client: str
@@ -200,7 +201,10 @@ class _Frames:
                 *(() if is_later else self._arrives(step, instant, before)),
                 *(self._sent(name, one, instant, before) for name, one in heard),
             ),
-            moves=tuple(self._move(one) for one in instant.events if isinstance(one, Moved)),
+            moves=(
+                *(self._move(one) for one in instant.events if isinstance(one, Moved)),
+                *(() if is_later else self._carries(step, instant, before)),
+            ),
             notes=tuple(one for one in notes if one),
             after=tuple(one for one in after if one),
             answers=() if is_later else step.answers,
@@ -273,6 +277,18 @@ class _Frames:
         verb, *rest = step.said.split()
         if verb == "accept" and not step.answers:
             yield f"{rest[1]} is the connection of {self._name(instant.accepted[rest[1]])}"
+
+    def _carries(self, step: Step, instant: Instant, before: dict[str, str]) -> Iterator[Move]:
+        """What left the program that had accepted it, unless it was left alone."""
+        verb, *rest = step.said.split()
+        if verb != "carry" or rest[0] not in instant.accepted:
+            return
+        client = self._name(instant.accepted[rest[0]])
+        source, target = before.get(client, ""), self._where.get(client, "")
+        done = any(one.startswith(CARRIED) for one in step.answers)
+        if done and source and target not in ("", source):
+            sentence = words.of_carry(client, rest[0], target)
+            yield Move(client, State.ESTABLISHED.name, source, target, sentence, ())
 
     def _changes(self, stands: dict[str, ListenerStands]) -> list[str]:
         """What became of listeners."""

@@ -22,7 +22,7 @@ _NARROWEST = 40
 LEGEND = (
     "half-open: its SYN-ACK is sent and its final ACK is awaited. queue: its handshake is over and"
     " it waits for accept(). │ listens. ┆ has stopped, and is kept in its group for what refers to"
-    " it. ── a segment. ══ a migration. N/8: a patch of the series (docs/SERIES.md)."
+    " it. ── a segment. ══ a migration or a carry. N/8: a patch of the series (docs/SERIES.md)."
 )
 
 

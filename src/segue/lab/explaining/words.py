@@ -150,6 +150,14 @@ def of_move(event: Moved, client: str, source: str, target: str) -> str:
     return f"{what} [{event.state.name}] {goes}, {when}: {why}"
 
 
+def of_carry(client: str, name: str, target: str) -> str:
+    """From the program that has it to a queue; ``name`` is the program's for it."""
+    return (
+        f"the connection of {client} is carried from {name} into the queue of {target}: forgotten"
+        " without a word, and made again from the last segment of its client"
+    )
+
+
 def rows_of(event: Moved) -> tuple[str, ...]:
     """Which patches of the series it is about, and where Linux departs from them."""
     patches: list[int] = []
@@ -191,7 +199,9 @@ def of_standing(one: ListenerStands) -> list[str]:
 
 
 def of_rows(rows: tuple[str, ...]) -> str:
-    """Those of a move, the patches with their subjects."""
+    """Those of a move, the patches with their subjects; "" where there are none."""
+    if not rows:
+        return ""
     told = [f"{row} ({of_row(row)})" if row.endswith("/8") else row for row in rows]
     return f"rows: {', '.join(told)}"
 
