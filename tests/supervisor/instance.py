@@ -41,6 +41,19 @@ def wait_until(true: Callable[[], object], what: str, seconds: float = PATIENCE)
         time.sleep(0.005)
 
 
+def wait_asleep(*pids: int) -> None:
+    """Until no thread of these processes runs.
+
+    A client may have its answer before the server has done what it does after one.
+    """
+
+    def asleep() -> bool:
+        threads = [one for pid in pids for one in proc.scheduling(pid).values()]
+        return not any(one.runnable for one in threads)
+
+    wait_until(asleep, f"{pids} sleep")
+
+
 def wait_for_load(connections: int = 50) -> None:
     """Until so many more connections have come to this network namespace."""
     wanted = snmp.read()["Tcp.PassiveOpens"] + connections
@@ -48,7 +61,11 @@ def wait_for_load(connections: int = 50) -> None:
 
 
 class Instance:
-    """One supervisor; a context manager that leaves no process behind."""
+    """One supervisor; a context manager that leaves no process behind.
+
+    If the block raises, it prints what the supervisor has said, its last status and what its
+    processes do: the test's report has them then.
+    """
 
     def __init__(
         self,
@@ -125,7 +142,10 @@ class Instance:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        if failed is not None:
+            print(self.said(), json.dumps(self.status(), indent=1), sep="\n")
+            print(proc.doing(proc.tree(self.process.pid)))
         # Stopped first, and parents before their children: who sees a worker killed starts another.
         self.process.send_signal(signal.SIGSTOP)
         wait_until(lambda: proc.threads_stopped(self.process.pid), "the supervisor stopped")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.supervisor.instance import Instance, wait_until
+from tests.supervisor.instance import Instance, wait_asleep, wait_until
 from tests.supervisor.test_carry_live import SERVERS, UVICORN, Client, kept
 from tests.supervisor.test_tracing_live import told, tracing
 
@@ -45,6 +45,8 @@ def answered(count: int) -> Iterator[list[Client]]:
         for client in clients:
             stack.enter_context(closing(client.connection))
             client.ask()
+        # The marks are written after the answers.
+        wait_asleep(*by_pid(clients))
         yield clients
 
 

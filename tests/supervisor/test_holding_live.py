@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import ADDRESS, PATIENCE, Instance, wait_until
+from tests.supervisor.instance import ADDRESS, PATIENCE, Instance, wait_asleep, wait_until
 
 from segue.address import Address
 from segue.linux import proc
@@ -100,7 +100,8 @@ def serving(directory: Path, *flags: str, command: tuple[str, ...], workers: int
 
 
 def kill(pid: int) -> None:
-    """SIGKILL, until its descriptors are closed."""
+    """SIGKILL, once it has nothing to do, until its descriptors are closed."""
+    wait_asleep(pid)
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: proc.start_time(pid) is None, "it has ended")
 
