@@ -24,7 +24,8 @@ Given = tuple[Expression, ...]
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a side is asked to do; ``made`` is the descriptor that a new socket gets.
+    """What a side is asked to do, by its method ``_VERB``; ``made`` is the descriptor that a new
+    socket gets.
 
     ``told`` is what the call must write into its arguments, in words; None where any will do.
     """
@@ -156,11 +157,12 @@ def _getsockopt(_: Call, given: Given) -> Ask:
 
 
 def _fcntl(_: Call, given: Given) -> Ask:
-    verb = _name(given[1], "the command")
-    if verb not in {"F_GETFL", "F_SETFL"}:
-        raise UsageError(f"the lab knows F_GETFL and F_SETFL of fcntl(), not {verb}")
+    command = _name(given[1], "the command")
+    verbs = {"F_GETFL": "getfl", "F_SETFL": "setfl"}
+    if command not in verbs:
+        raise UsageError(f"the lab knows F_GETFL and F_SETFL of fcntl(), not {command}")
     flags = number(given[2], "the flags") if len(given) > 2 else 0
-    return Ask(verb, _fd(given[0]), flags=flags)
+    return Ask(verbs[command], _fd(given[0]), flags=flags)
 
 
 def _read(_: Call, given: Given) -> Ask:

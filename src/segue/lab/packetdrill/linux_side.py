@@ -13,9 +13,8 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import ClassVar
 
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.lab.packetdrill import constants
@@ -131,7 +130,7 @@ class LinuxSide:
             os.eventfd_write(self._woken, 1)
 
     def _made(self, ask: Ask) -> tuple[int, str]:
-        answer = self._VERBS[ask.verb](self, ask)
+        answer: int | tuple[int, str] = getattr(self, f"_{ask.verb}")(ask)
         return (answer, "") if isinstance(answer, int) else answer
 
     def _socket(self, ask: Ask) -> int:
@@ -240,27 +239,6 @@ class LinuxSide:
             unsent = ask.option == "SIOCOUTQNSD"
             return 0, str(tcp_queue.unacknowledged(sock, unsent=unsent))
         raise OSError(errno.ENOTTY, ask.option)
-
-    _VERBS: ClassVar[dict[str, Callable[[LinuxSide, Ask], int | tuple[int, str]]]] = {
-        "socket": _socket,
-        "bind": _bind,
-        "listen": _listen,
-        "accept": _accept,
-        "setsockopt": _setsockopt,
-        "getsockopt": _getsockopt,
-        "F_GETFL": _getfl,
-        "F_SETFL": _setfl,
-        "read": _read,
-        "recvmsg": _recvmsg,
-        "write": _write,
-        "close": _close,
-        "shutdown": _shutdown,
-        "poll": _poll,
-        "epoll_create": _epoll_create,
-        "epoll_ctl": _epoll_ctl,
-        "epoll_wait": _epoll_wait,
-        "ioctl": _ioctl,
-    }
 
     def end(self) -> None:
         """Close all that is open; a call that still waits returns with that."""

@@ -9,9 +9,7 @@ import os
 import select
 import socket
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import ClassVar
 
 from segue.address import Address
 from segue.errors import KernelError, UsageError
@@ -181,7 +179,7 @@ class ModelSide:
         ask, _ = self._asked
         error = told = ""
         try:
-            answer = self._VERBS[ask.verb](self, ask)
+            answer: _Answer = getattr(self, f"_{ask.verb}")(ask)
             if answer is None:
                 return
             value, told = (answer, "") if isinstance(answer, int) else answer
@@ -357,27 +355,6 @@ class ModelSide:
         if ask.option == "SIOCOUTQ":
             return 0, str(self._host.unacknowledged(connection))
         raise KernelError("ioctl", errno.ENOTTY, "asking about a connection")
-
-    _VERBS: ClassVar[dict[str, Callable[[ModelSide, Ask], _Answer]]] = {
-        "socket": _socket,
-        "bind": _bind,
-        "listen": _listen,
-        "accept": _accept,
-        "setsockopt": _setsockopt,
-        "getsockopt": _getsockopt,
-        "F_GETFL": _getfl,
-        "F_SETFL": _setfl,
-        "read": _read,
-        "recvmsg": _recvmsg,
-        "write": _write,
-        "close": _close,
-        "shutdown": _shutdown,
-        "poll": _poll,
-        "epoll_create": _epoll_create,
-        "epoll_ctl": _epoll_ctl,
-        "epoll_wait": _epoll_wait,
-        "ioctl": _ioctl,
-    }
 
     @property
     def _time(self) -> float:
