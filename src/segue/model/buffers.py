@@ -14,7 +14,7 @@ from segue.wire.seq import Seq, before, distance
 _OVERHEAD = 960  # of a buffer without data (SKB_TRUESIZE of its header)
 # MAX_TCP_HEADER, struct skb_shared_info and struct sk_buff, as they are aligned.
 _LARGEST_HEADER, _SHARED_INFO, _RECORD = 320, 320, 256
-_LARGEST = 65535 - _LARGEST_HEADER  # data of one buffer (sk_gso_max_size)
+LARGEST = 65535 - _LARGEST_HEADER  # data of one buffer (sk_gso_max_size)
 _NO_LIMIT = 0xFFFFFFFF
 _SMALL_WINDOW = 536  # as in tcp_bound_to_half_wnd
 
@@ -122,5 +122,5 @@ def _goal(connection: Connection) -> int:
     (tcp_xmit_size_goal).
     """
     size, half = connection.full_size, connection.snd_max_wnd // 2
-    most = min(_LARGEST, half) if half > _SMALL_WINDOW else _LARGEST
+    most = min(LARGEST, half) if half > _SMALL_WINDOW else LARGEST
     return max(size, most // size * size)

@@ -27,6 +27,7 @@ _MOST_RANGES = 4  # that a receiver remembers (TCP_NUM_SACKS)
 _SMALL_WINDOW = 536  # up to which one segment may fill it (tcp_bound_to_half_wnd)
 _LEAST_SIZE = 48  # TCP_MIN_SND_MSS
 INITIAL_WINDOW = 10  # segments (RFC 6928, TCP_INIT_CWND)
+NO_THRESHOLD = 0x7FFFFFFF  # TCP_INFINITE_SSTHRESH
 QUICK_ACKS = 16  # segments that are acknowledged at once (TCP_MAX_QUICKACKS)
 # Pieces kept before their turn: five windows of full segments.  Linux bounds the memory instead
 # (tcp_prune_ofo_queue), of which a piece of one byte takes most of a kilobyte: some 170 of them.
@@ -96,7 +97,7 @@ class Connection:
     tail: Seq = field(default=Seq(0))  # where the last segment that was new began
     small: Seq = field(default=Seq(0))  # where the last one that was not full ended
     cwnd: int = INITIAL_WINDOW
-    ssthresh: int = 1 << 30
+    ssthresh: int = NO_THRESHOLD
     credit: int = 0  # towards one more segment in cwnd
     acked: int = 0  # bytes, since the beginning
     delivered: int = 0  # segments that the peer has told to have; the SYN-ACK is one
@@ -104,12 +105,13 @@ class Connection:
     most_flying: int = 0  # in this round trip (max_packets_out)
     round_end: Seq = field(default=Seq(0))  # of that (cwnd_usage_seq)
     sent_at: float = 0.0  # when data was sent last
+    wrote_at: float = -inf  # when anything was
     pieces: deque[Seq] = field(default_factory=deque)  # where each of Linux's buffers ends
     send_buffer: int = 0  # to which it has grown
     stalled: bool = False  # somebody waits for room
     pushed: Seq = field(default=Seq(0))  # where the last write ended that held nothing back
     flying: deque[Flight] = field(default_factory=deque)
-    probed: bool = False  # the tail was sent again, and nothing has come of it yet
+    probed: bool = False  # the tail was asked about, and nothing has come of it yet
     # Congestion that the way tells of (RFC 3168).
     echoes: bool = False  # the peer is told, until it says that it sends less
     sends_less: bool = False  # the peer is to be told so
@@ -121,17 +123,32 @@ class Connection:
     reordering: int = 3  # by how many segments the way is known to change their order
     reordered: bool = False  # it did, ever
     prior_cwnd: int = 0
+    prior_ssthresh: int = 0  # 0: the way has said itself that it is congested
     prr_delivered: int = 0
     prr_out: int = 0
     rack_rtt: float = 0.0
     rack_newest: tuple[float, Seq] = (-inf, Seq(0))  # sent last of what has arrived: when, its end
+    rack_news: bool = False
+    settle_steps: int = 1  # for how many quarters of a round trip what is late is waited for
+    settle_rounds: int = 0
+    settled_at: float = -inf
+    told_twice: bool = False
     least_rtt: float = inf
+    probe_end: Seq | None = None  # what was sent when the tail was asked about
+    probe_repeats: bool = False  # by something that had been sent before
+    # Whether that was wrong (undo.py).
+    echo: int = 0  # of our stamps, the one that came back last
+    first_repeat: int | None = None  # our stamp when something was sent again first
+    repetitions: int = 0
+    twice: int = 0  # segments that came twice, as the peer says
+    undo_from: Seq | None = None
+    undo_left: int = -1  # repetitions that have not come twice
     # Time.
     srtt: float | None = None
     rttvar: float = 0.0
     rto: float = TIMEOUT_FALLBACK
-    timed: tuple[Seq, float] | None = None  # a number, and when it was sent for the first time
     backoff: int = 0
+    timeouts: int = 0  # since something was acknowledged
     probes: int = 0  # of a shut window, since the peer was heard last
     retransmit_at: float = inf
     reordering_at: float = inf  # what is late then is lost

@@ -65,7 +65,7 @@ def of(net: Net, sock: Listener | Connection) -> TcpInfo:
         snd_mss=sock.full_size,
         advmss=terms.our_mss - (STAMPS_SIZE if terms.stamps and sock.request is None else 0),
         pmtu=net.mtu,
-        retransmits=sock.backoff if sock.flying else 0,
+        retransmits=sock.timeouts,
         probes=sock.probes,
         backoff=sock.backoff,
         rto=sock.rto,

@@ -70,7 +70,12 @@ class Net:
 
     def stamp(self, offset: int) -> int:
         """The TSval of this instant for a connection with such an offset."""
-        return (int(self.now / STAMP_TICK) + offset) & _MASK
+        return self.stamp_at(self.now, offset)
+
+    @staticmethod
+    def stamp_at(when: float, offset: int) -> int:
+        """The same of another instant."""
+        return (int(when / STAMP_TICK) + offset) & _MASK
 
     def reset(self, arrival: Arrival) -> None:
         """Answer a segment without a connection (tcp_v4_send_reset); a RST gets no answer."""

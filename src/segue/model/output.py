@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
-from segue.model import buffers
+from segue.model import buffers, bursts, undo
 from segue.model.connection import INITIAL_WINDOW, Connection, Flight
 from segue.model.durations import (
     DELAYED_ACK,
@@ -71,6 +71,7 @@ def segment(
         said = emit(Options(stamps=stamp if connection.terms.stamps else None, sack=blocks))
     else:
         said = aligned_stamps(*stamp) if connection.terms.stamps else b""
+    connection.wrote_at = net.now
     window, tos = connection.window(), 0
     if connection.terms.ecn and not flags & RST:
         # What is sent again is never marked (RFC 3168, 6.1.5).
@@ -155,9 +156,17 @@ def transmit(net: Net, connection: Connection, *, push: bool = False, more: bool
     if not connection.fin_wanted and (not connection.outgoing or connection.state not in CAN_SEND):
         return
     size, end, limit = connection.sending_size, connection.end, connection.snd_wnd
-    had = connection.snd_nxt
-    while not connection.fin_sent and in_flight(connection) < connection.cwnd:
+    had = burst = connection.snd_nxt
+    if connection.fin_sent or (had == end and not connection.fin_wanted):
+        return
+    flying, most, waits = in_flight(connection), bursts.size(connection), False
+    while not connection.fin_sent and flying < connection.cwnd:
         at = connection.snd_nxt
+        if not before(at, burst):
+            waits = bursts.waits(net, connection, flying, most)
+            if waits:
+                break
+            burst = bursts.edge(connection, flying, most)
         waiting = distance(at, end)
         # The SYN-ACK of a Fast Open child takes no room.
         room = limit - distance(later(connection.snd_una, connection.base), at)
@@ -173,22 +182,24 @@ def transmit(net: Net, connection: Connection, *, push: bool = False, more: bool
             take = max(take, 0)
             connection.small = add(at, take)
         _send_new(net, connection, at, take, fin=fin, push=last and connection.pushed == end)
+        flying += 1
     if connection.snd_nxt != had:
         buffers.sent(connection)
-        _note_use(connection)
-    waits = before(connection.snd_una, connection.snd_nxt) or before(connection.snd_nxt, end)
+    full = waits or flying >= connection.cwnd
+    if connection.snd_nxt != had or full:
+        _note_use(connection, full=full)
     if connection.reordering_at != inf:
         return  # what is late is looked for first
-    if connection.retransmit_at == inf and waits:
+    if connection.retransmit_at == inf and (connection.flying or before(connection.snd_nxt, end)):
         restart_timer(net, connection)
     elif connection.snd_nxt != had:
         # The question about the tail is about what was sent last, and never after the timeout.
         connection.retransmit_at = min(connection.retransmit_at, net.now + _patience(connection))
 
 
-def _note_use(connection: Connection) -> None:
+def _note_use(connection: Connection, *, full: bool) -> None:
     """How much of cwnd was used (tcp_cwnd_validate)."""
-    full, flying = in_flight(connection) >= connection.cwnd, len(connection.flying)
+    flying = len(connection.flying)
     over = not before(connection.snd_una, connection.round_end)
     if over or full or (not connection.limited and flying > connection.most_flying):
         connection.limited, connection.most_flying = full, flying
@@ -199,7 +210,7 @@ def in_flight(connection: Connection) -> int:
     """Segments of which nothing is known (tcp_packets_in_flight)."""
     if connection.congestion is Congestion.OPEN:
         return len(connection.flying)
-    known = sum(one.sacked or (one.lost and not one.again) for one in connection.flying)
+    known = sum(one.sacked + one.lost - one.again for one in connection.flying)
     return max(0, len(connection.flying) - known - connection.presumed)
 
 
@@ -256,15 +267,26 @@ def _send_new(
         connection.prr_out += 1
     connection.fin_sent = fin
     connection.sent_at = net.now
-    if connection.timed is None:
-        connection.timed = (connection.snd_nxt, net.now)
     segment(net, connection, at, flags, payload, fresh=True)
     if fin and connection.state in CAN_SEND:
         connection.feed(Input.FIN_SENT)
 
 
-def repeat(net: Net, connection: Connection, one: Flight) -> None:
-    """Send one segment again, as it was."""
+def repeat(net: Net, connection: Connection, place: int = 0) -> None:
+    """Send one segment again, with those after it that there is room for
+    (tcp_retrans_try_collapse).
+    """
+    one = connection.flying[place]
+    room = connection.sending_size - distance(one.start, one.end)
+    edge = add(connection.snd_una, connection.snd_wnd)
+    while place + 1 < len(connection.flying):
+        following = connection.flying[place + 1]
+        room -= distance(following.start, following.end)
+        if room < 0 or following.sacked or before(edge, following.end):
+            break
+        one.end = following.end
+        del connection.flying[place + 1]
+    undo.note_repetition(net, connection)
     one.again = one.repeated = True
     one.sent_at = net.now
     again(net, connection, one.start, distance(one.start, one.end))
@@ -283,7 +305,7 @@ def again(net: Net, connection: Connection, at: Seq | None = None, most: int | N
     payload = bytes(connection.outgoing[start : start + size])
     whole = size in {held, flying}
     flags = ACK | (PSH if payload and whole else 0) | (FIN if fin else 0)
-    connection.timed = None  # Karn: an ACK might be of either (RFC 6298, 3)
+    connection.repetitions += 1
     segment(net, connection, first, flags, payload)
 
 
@@ -297,7 +319,7 @@ def _patience(connection: Connection) -> float:
     timeout = min(connection.rto * (1 << connection.backoff), RTO_MAX)
     if connection.snd_una == connection.snd_nxt:
         return timeout  # of a probe of the window
-    if not connection.terms.sack or connection.probed or connection.backoff:
+    if not connection.terms.sack or connection.probed:
         return timeout
     if connection.congestion not in {Congestion.OPEN, Congestion.CWR}:
         return timeout
@@ -318,15 +340,19 @@ def measure_echo(net: Net, connection: Connection, echo: int) -> None:
         measure(connection, max(1, behind) * STAMP_TICK)
 
 
-def measure(connection: Connection, took: float) -> None:
-    """Learn from one round trip (RFC 6298, 2; Linux adds its floor to the variance's part)."""
+def measure(connection: Connection, took: float, least: float | None = None) -> None:
+    """Learn from one round trip (RFC 6298, 2; Linux adds its floor to the variance's part).
+
+    ``least`` is that of the segment that was sent last, ``took`` of the first.
+    """
     if connection.srtt is None:
         connection.srtt, connection.rttvar = took, took / 2
     else:
         connection.rttvar += (abs(connection.srtt - took) - connection.rttvar) / 4
         connection.srtt += (took - connection.srtt) / 8
-    connection.least_rtt = min(connection.least_rtt, took)
+    connection.least_rtt = min(connection.least_rtt, took if least is None else least)
     connection.rto = min(connection.srtt + max(RTO_MIN, 4 * connection.rttvar), RTO_MAX)
+    connection.backoff = 0
 
 
 def abort(net: Net, connection: Connection) -> None:

@@ -10,6 +10,7 @@ from segue.model.connection import Connection
 from segue.model.durations import RTO_MAX, backed_off
 from segue.model.events import Fired, Timer
 from segue.model.net import Net
+from segue.model.states import Congestion
 from segue.wire.seq import add, before
 from segue.wire.tcp import ACK
 
@@ -54,17 +55,15 @@ def _retransmit(net: Net, connection: Connection) -> None:
     _fired(net, connection, Timer.RETRANSMISSION)
     net.counts["TCPTimeouts"] += 1
     retries = net.sysctls.tcp_orphan_retries if connection.orphan else net.sysctls.tcp_retries2
-    if connection.backoff >= retries or _out_of_time(net, connection):
+    if connection.timeouts >= retries or _out_of_time(net, connection):
         removal.end(net, connection, errno.ETIMEDOUT)
         return
-    if not connection.backoff:
+    if not connection.timeouts:
         connection.repeating_since = net.now
-    recovery.timeout(connection)
+    recovery.timeout(net, connection)
+    connection.timeouts += 1
     connection.backoff += 1
-    output.again(net, connection)
-    first = connection.flying[0]
-    first.again = first.repeated = True
-    first.sent_at = net.now
+    output.repeat(net, connection)
     output.restart_timer(net, connection)
     connection.retransmit_at = min(connection.retransmit_at, _end_of_time(connection))
 
@@ -87,13 +86,19 @@ def _tail_probe(net: Net, connection: Connection) -> bool:
     What was held back asks it, or else the last segment that was sent: its answer tells of all
     before it.
     """
-    if not connection.terms.sack or connection.probed or connection.backoff:
+    if not connection.terms.sack or connection.probed:
+        return False
+    if connection.congestion not in {Congestion.OPEN, Congestion.CWR}:
         return False
     connection.probed = True
     _fired(net, connection, Timer.TAIL_PROBE)
     net.counts["TCPLossProbes"] += 1
-    if not output.held_back(net, connection):
+    connection.probe_repeats = not output.held_back(net, connection)
+    if connection.probe_repeats:
+        last = connection.flying[-1]
+        last.repeated, last.sent_at = True, net.now
         output.again(net, connection, connection.tail)
+    connection.probe_end = connection.snd_nxt
     output.restart_timer(net, connection)
     return True
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 import errno
 from math import inf
 
-from segue.model import buffers, first_window, output, recovery, removal, time_wait
+from segue.model import buffers, first_window, output, recovery, removal, time_wait, undo
 from segue.model.arrival import Arrival
 from segue.model.connection import Connection
 from segue.model.durations import OUT_OF_WINDOW_PAUSE
 from segue.model.events import Readable
 from segue.model.net import Net
-from segue.model.states import CAN_RECEIVE, CAN_SEND, Input, State
+from segue.model.recovery import News
+from segue.model.states import CAN_RECEIVE, CAN_SEND, Congestion, Input, State
 from segue.wire.seq import Seq, add, before, distance, later
 from segue.wire.tcp import ACK, CWR, ECE, FIN, RST, SYN
 
@@ -221,11 +222,12 @@ def _acknowledged(net: Net, connection: Connection, arrival: Arrival) -> bool:
             _challenge(net, connection)
             return False
         if connection.terms.sack and arrival.options.sack:
-            recovery.overtaken(net, connection, arrival.options.sack)
+            recovery.overtaken(net, connection, arrival.options.sack, ack)
         return True
     stamps = arrival.options.stamps if connection.terms.stamps else None
     if stamps is not None and stamps[0] != connection.ts_recent:
         _remember_stamp(connection, arrival.seq, stamps[0])
+    connection.echo = stamps[1] if stamps is not None else 0
     request = connection.request
     if request is not None:
         if connection.srtt is None:
@@ -249,25 +251,34 @@ def _acknowledged(net: Net, connection: Connection, arrival: Arrival) -> bool:
 
 def _judge(net: Net, connection: Connection, arrival: Arrival, *, updated: bool) -> None:
     """What the ACK tells of what was sent, and what follows from it."""
-    advanced = arrival.ack != connection.snd_una
-    gone = _advance(net, connection, arrival.ack) if advanced else 0
-    flying = before(connection.snd_una, connection.snd_nxt)
-    duplicate = flying and not advanced and not arrival.length and not updated
-    told = 0
-    if connection.terms.sack and arrival.options.sack:
-        told = recovery.sacked(net, connection, arrival.options.sack)
-    if connection.terms.sack:
-        duplicate = duplicate and bool(told)
-    if connection.terms.ecn and arrival.flags & ECE:
-        recovery.told_of_congestion(connection)
-    if advanced or told or duplicate:
-        recovery.judge(net, connection, gone, told, advanced=advanced, duplicate=duplicate)
-    if advanced:
+    news = News(connection.snd_una, advanced=arrival.ack != connection.snd_una)
+    terms = connection.terms
+    flew = bool(connection.flying)
+    if news.advanced:
+        _advance(net, connection, arrival.ack, news)
+    if terms.sack and arrival.options.sack and (flew or news.advanced):
+        recovery.sacked(net, connection, arrival.options.sack, arrival.ack, news)
+    news.marked = terms.ecn and bool(arrival.flags & ECE)
+    usual = news.advanced or arrival.length or updated or news.twice
+    news.duplicate = flew and not usual
+    _measure(net, connection, news)
+    if flew:
+        recovery.judge(net, connection, news)
+    if news.advanced:
         buffers.acknowledged(net, connection)
         if connection.fin_sent and arrival.ack == connection.snd_nxt:
             connection.feed(Input.FIN_ACKED)
             if connection.state is State.CLOSE:
                 removal.end(net, connection)
+
+
+def _measure(net: Net, connection: Connection, news: News) -> None:
+    """The round trip of what was sent once, or of a stamp that came back (tcp_ack_update_rtt)."""
+    first = news.sent_at if news.sent_at is not None else news.sacked_at
+    if first is not None:
+        output.measure(connection, net.now - first, net.now - news.last_at)
+    elif news.gone and connection.echo:
+        output.measure_echo(net, connection, connection.echo)
 
 
 def _answers_probe(net: Net, connection: Connection) -> None:
@@ -297,46 +308,59 @@ def _remember_stamp(connection: Connection, seq: Seq, stamp: int) -> None:
 
 
 def _update_window(connection: Connection, arrival: Arrival) -> bool:
-    """Believe the newest word about it; True if it has changed."""
+    """Believe the newest word about it; True if this is it."""
     if not _tells_window(connection, arrival):
         return False
     window = arrival.window << connection.terms.scale_out
     connection.snd_wl1 = arrival.seq
-    changed = window != connection.snd_wnd
     connection.snd_wnd = window
     connection.snd_max_wnd = max(connection.snd_max_wnd, window)
-    return changed
+    return True
 
 
-def _advance(net: Net, connection: Connection, ack: Seq) -> int:
-    """The peer has more than before; how many segments it had not told of."""
-    gone = distance(connection.snd_una, ack)
+def _advance(net: Net, connection: Connection, ack: Seq, news: News) -> None:
+    """The peer has more than before (tcp_clean_rtx_queue)."""
+    acked = distance(connection.snd_una, ack)
     connection.snd_una = ack
-    segments, low, high = 0, ack, recovery.highest(connection)
-    while connection.flying and not before(ack, connection.flying[0].end):
-        one = connection.flying.popleft()
-        if not one.sacked:
-            segments += 1
-            if not one.repeated and before(one.start, low):
-                low = one.start
+    flying, gone, low, again = connection.flying, 0, ack, False
+    high = ack
+    if connection.congestion is not Congestion.OPEN:
+        high = recovery.highest(connection)
+    while flying and not before(ack, flying[0].end):
+        one = flying.popleft()
+        again = again or one.repeated
+        if one.sacked:
+            continue
+        gone += 1
+        if connection.terms.sack and not (
+            one.repeated
+            and undo.echoes_before(connection, net.stamp_at(one.sent_at, connection.ts_offset))
+        ):
             recovery.arrived(net, connection, one)
+        if not one.repeated:
+            if news.sent_at is None:
+                news.sent_at = one.sent_at
+            news.last_at = one.sent_at
+            if before(one.start, low):
+                low = one.start
+            news.original = news.original or not before(connection.high_seq, one.end)
+    if again:
+        news.sent_at = None  # Karn: the ACK might be of either (RFC 6298, 3)
     if connection.terms.sack:
         recovery.note_order(connection, low, high)
-    connection.delivered += segments
-    connection.acked += gone
+    elif gone:
+        news.original = news.original and not again
+        gone = recovery.presume_gone(connection, gone)
+    news.gone = gone
+    connection.delivered += gone
+    connection.acked += acked
     data = max(0, min(distance(connection.base, ack), len(connection.outgoing)))
     del connection.outgoing[:data]
     connection.base = add(connection.base, data)
-    connection.backoff = 0
+    connection.timeouts = 0
     connection.probed = False
     connection.repeating_since = None
-    if connection.timed is not None and not before(ack, connection.timed[0]):
-        output.measure(connection, net.now - connection.timed[1])
-        connection.timed = None
     connection.retransmit_at = connection.reordering_at = inf
-    if before(ack, connection.snd_nxt):
-        output.restart_timer(net, connection)
-    return segments
 
 
 def _take(net: Net, connection: Connection, arrival: Arrival) -> bool:

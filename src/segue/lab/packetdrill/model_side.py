@@ -26,15 +26,16 @@ from segue.model.sysctls import Sysctls
 _START = 1000.0  # of the model's clock, which must not begin at 0
 _READING = socket.MSG_DONTWAIT
 _WRITING = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL | socket.MSG_MORE
-# Settings that change nothing in the model, whatever they are: it has no bursts and does not pace.
+# Settings that change nothing in the model, whatever they are: it does not pace, and nothing stays
+# in a queue of its own host.
 _NO_MATTER = {
-    "tcp_syn_retries", "tcp_fack", "tcp_frto", "tcp_tso_win_divisor", "tcp_pacing_ss_ratio",
+    "tcp_syn_retries", "tcp_fack", "tcp_tso_win_divisor", "tcp_pacing_ss_ratio",
     "tcp_pacing_ca_ratio", "tcp_min_tso_segs", "tcp_autocorking",
 }  # fmt: skip
 # Those that are so in the model, and only so.
 _FIXED = {
     "tcp_dsack": {"1"}, "tcp_reordering": {"3"}, "tcp_congestion_control": {"reno"},
-    "tcp_early_retrans": {"3", "4"}, "tcp_recovery": {"1"},
+    "tcp_early_retrans": {"3", "4"}, "tcp_recovery": {"1"}, "tcp_frto": {"1", "2"},
 }  # fmt: skip
 _ALWAYS = select.POLLERR | select.POLLHUP  # told without being asked for
 _KNOWN = {one.name for one in fields(Sysctls)}
