@@ -57,8 +57,8 @@ class Robbed(Instance):
         shutil.rmtree(self.directory / "run")
         return pids
 
-    def __exit__(self, *unused: object) -> None:
-        super().__exit__(*unused)
+    def __exit__(self, failed: type[BaseException] | None, *unused: object) -> None:
+        super().__exit__(failed, *unused)
         for pid, born in getattr(self, "left", []):
             if proc.start_time(pid) == born:
                 with contextlib.suppress(ProcessLookupError):
