@@ -94,6 +94,7 @@ class Connection:
     outgoing: bytearray = field(default_factory=bytearray)
     fin_wanted: bool = False
     fin_sent: bool = False
+    fin_split: bool = False  # a question about the window took its segment's data away from it
     tail: Seq = field(default=Seq(0))  # where the last segment that was new began
     small: Seq = field(default=Seq(0))  # where the last one that was not full ended
     cwnd: int = INITIAL_WINDOW
@@ -192,6 +193,11 @@ class Connection:
     def end(self) -> Seq:
         """The number after all data that the program has written."""
         return add(self.base, len(self.outgoing))
+
+    @property
+    def unsent(self) -> int:
+        """How many numbers wait to be sent: those of the data, and the FIN's."""
+        return distance(self.snd_nxt, self.end) + (self.fin_wanted and not self.fin_sent)
 
     @property
     def space(self) -> int:

@@ -172,7 +172,9 @@ def transmit(net: Net, connection: Connection, *, push: bool = False, more: bool
         room = limit - distance(later(connection.snd_una, connection.base), at)
         take = min(waiting, size, room)
         last = take == waiting
-        fin = last and connection.fin_wanted and room >= 0
+        fin = last and connection.fin_wanted
+        if fin and room <= take:
+            break  # the FIN needs a place too, and its segment waits with it (tcp_snd_wnd_test)
         if take < size:
             # What the peer's window cuts goes only after a full segment: else a probe takes it.
             cut = take <= 0 or (not last and at == had)
@@ -190,7 +192,7 @@ def transmit(net: Net, connection: Connection, *, push: bool = False, more: bool
         _note_use(connection, full=full)
     if connection.reordering_at != inf:
         return  # what is late is looked for first
-    if connection.retransmit_at == inf and (connection.flying or before(connection.snd_nxt, end)):
+    if connection.retransmit_at == inf and (connection.flying or connection.unsent):
         restart_timer(net, connection)
     elif connection.snd_nxt != had:
         # The question about the tail is about what was sent last, and never after the timeout.
@@ -219,9 +221,9 @@ def held_back(net: Net, connection: Connection) -> bool:
     waiting = distance(connection.snd_nxt, connection.end)
     room = connection.snd_wnd - distance(connection.snd_una, connection.snd_nxt)
     take = min(waiting, connection.sending_size)
-    if take <= 0 or take > room or connection.fin_sent:
-        return False
     fin = take == waiting and connection.fin_wanted
+    if take <= 0 or take + fin > room or connection.fin_sent:
+        return False
     if take < connection.sending_size:
         connection.small = add(connection.snd_nxt, take)
     _send_new(net, connection, connection.snd_nxt, take, fin=fin, push=take == waiting)
@@ -234,7 +236,9 @@ def fill(net: Net, connection: Connection) -> bool:
     take = min(waiting, connection.sending_size, connection.snd_wnd)
     if take <= 0:
         return False
-    fin = take == waiting and connection.fin_wanted
+    last = take == waiting and connection.fin_wanted
+    fin = last and take < connection.snd_wnd
+    connection.fin_split = last and not fin
     connection.small = add(connection.snd_nxt, take)
     _send_new(net, connection, connection.snd_nxt, take, fin=fin, push=True)
     return True
@@ -260,7 +264,7 @@ def _send_new(
 ) -> None:
     start = distance(connection.base, at)
     payload = bytes(connection.outgoing[start : start + size])
-    flags = ACK | (PSH if payload and push else 0) | (FIN if fin else 0)
+    flags = ACK | (PSH if push and (payload or connection.fin_split) else 0) | (FIN if fin else 0)
     connection.snd_nxt, connection.tail = add(at, size + fin), at
     connection.flying.append(Flight(at, connection.snd_nxt, net.now))
     if connection.congestion in REDUCED:

@@ -46,7 +46,7 @@ def _retransmit(net: Net, connection: Connection) -> None:
         _repeat_syn_ack(net, connection)
         return
     if not before(connection.snd_una, connection.snd_nxt):
-        if before(connection.snd_nxt, connection.end):
+        if connection.unsent:
             _fired(net, connection, Timer.WINDOW_PROBE)
             _probe(net, connection)
         return

@@ -283,7 +283,7 @@ def _measure(net: Net, connection: Connection, news: News) -> None:
 
 def _answers_probe(net: Net, connection: Connection) -> None:
     """Nothing is in flight, and something waits for the window: has it opened (tcp_ack_probe)?"""
-    waiting = distance(connection.snd_nxt, connection.end)
+    waiting = connection.unsent
     if not waiting:
         return
     if connection.snd_wnd >= min(waiting, connection.sending_size):
