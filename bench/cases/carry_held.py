@@ -40,9 +40,14 @@ def _uvicorn(app: str, *more: str, keep: int = 60, workers: int = 4) -> Start:
 
 
 def crashes(
-    *, repetitions: int = 3, kills: int = 5, clients: int = 40, think: float = 0.4
+    *,
+    repetitions: int = 3,
+    kills: int = 5,
+    clients: int = 40,
+    think: float = 0.4,
+    apart: float = 1.0,
 ) -> list[Row]:
-    """The oldest worker is killed, each second."""
+    """The oldest worker is killed, again and again, so many seconds apart."""
     marks, looks = "bench.answering:draining", "bench.answering:plain"
     app, http = ("--carry", "app"), ("--carry", "http", "--idle-grace", "0.1")
     return alternate(
@@ -56,15 +61,15 @@ def crashes(
             System("segue run --carry http --carry-crash", _uvicorn(looks, *http, "--carry-crash")),
         ],
         repetitions,
-        lambda server: _crashed(server, kills, clients, think),
+        lambda server: _crashed(server, kills, clients, think, apart),
     )
 
 
-def _crashed(server: Restartable, kills: int, clients: int, think: float) -> Sample:
+def _crashed(server: Restartable, kills: int, clients: int, think: float, apart: float) -> Sample:
     served = killed = 0
     with Thinking(server.host, server.port, clients, think) as thinking, Observer() as observer:
         for _ in range(kills):
-            with steady(2.0):
+            with steady(apart):
                 pass
             where = Address(server.host, server.port)
             served += _kill(min(server.accepting(), key=_age), where, observer)
@@ -269,7 +274,7 @@ def _asked(connections: Sequence[socket.socket]) -> int:
 
 CRASHES = Case(
     "carry-crash",
-    "A worker killed every two seconds, kept connections",
+    "A worker killed every second, kept connections",
     "40 clients of Python's http.client that keep their connection and think up to 0.4 s; SIGKILL"
     " to the oldest of four workers, whose answers take up to 0.1 s. Served: requests that the"
     " killed workers had read and not answered.",
