@@ -78,7 +78,11 @@ def supervise(tell):
         ready()
     leader, _ = child(work)
     os.waitpid(leader, 0)
-    until(lambda: find_leftovers(leader, FLAG))
+    def named():
+        # Before its exec it is found by its session, and then for a moment by nothing.
+        found = find_leftovers(leader, FLAG)
+        return any(open(f"/proc/{pid}/comm").read() == "sleep\\n" for pid in found)
+    until(named)
     left = find_leftovers(leader, FLAG)
     assert len(left) == 1
     (daemon,) = left

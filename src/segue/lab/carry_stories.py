@@ -71,6 +71,7 @@ CARRY_STORIES: dict[str, str] = {
         read x
         write x one
         data c POST-two
+        wait 0.3
         listen B
         close A
         carry x
