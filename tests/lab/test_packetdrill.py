@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,8 @@ def test_settings_are_taken_from_commands_and_nothing_is_executed() -> None:
 def test_assertions_are_judged_and_not_executed() -> None:
     """Comparisons and whole numbers; a call, an attribute or a long power is refused."""
     values = {"tcpi_rtt": 9, "TCP_CA_Open": 0}
+    with warnings.catch_warnings(action="error"):  # what Python finds odd is not printed
+        assert asserts.first_failure("assert 1and tcpi_rtt", values) is None
     assert asserts.first_failure("assert 5 <= tcpi_rtt <= 10, 'rtt %d' % tcpi_rtt", values) is None
     assert asserts.first_failure("\n  assert tcpi_rtt & 8 != 0\n  print(tcpi_rtt)", values) is None
     said = asserts.first_failure("assert not tcpi_rtt or tcpi_rtt // 2 > 4", values)

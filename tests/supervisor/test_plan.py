@@ -288,12 +288,12 @@ def test_the_stop_timeout_is_for_what_comes_after_the_last_connection() -> None:
     assert steps(made, now=30.0, w1=Load(empty_since=25.0)) == [Kill(1)]
 
 
-def test_one_that_hangs_is_not_waited_for() -> None:
-    """It answers nobody, so after the stop timeout it is killed with the connections it has."""
+def test_one_that_hangs_may_answer_what_it_has_accepted() -> None:
+    """It is told to stop at once, and with connections it has its whole drain time."""
     made = instance((1, Stage.STOPPING), (2, Stage.SERVING), working=2)
     made.workers[1].hangs = True
-    assert steps(made, now=9.9, w1=Load(busy=1)) == []
-    assert steps(made, now=10.0, w1=Load(busy=1)) == [Kill(1)]
+    assert steps(made, now=29.9, w1=Load(busy=1)) == []
+    assert steps(made, now=30.0, w1=Load(busy=1)) == [Kill(1)]
 
 
 def test_a_kept_generation_is_not_stopped_while_kept() -> None:

@@ -33,7 +33,10 @@ SHAPES: dict[str, tuple[str, str]] = {
     "send": ("L L", "what leaves the first goes to the second, by the policy by_cookie"),
     "woken": ("L", "whether who waits for its connections was woken meanwhile"),
     "accept": ("L X", "the oldest child of L, as X"),
-    "carry": ("X", "from who has it into the queue of whom the group selects (docs/CARRY.md)"),
+    "carry": (
+        "X",
+        "from who has it into the queue of the listener that the group selects (docs/CARRY.md)",
+    ),
     "read": ("X", "what has arrived"),
     "write": ("X TEXT", "to its client"),
     "syn": ("C [TEXT]", "a client begins; with a text by Fast Open"),

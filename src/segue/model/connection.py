@@ -94,7 +94,9 @@ class Connection:
     outgoing: bytearray = field(default_factory=bytearray)
     fin_wanted: bool = False
     fin_sent: bool = False
-    fin_split: bool = False  # a question about the window took its segment's data away from it
+    fin_split: bool = (
+        False  # a probe of the window took the data of its segment, whose PSH it keeps
+    )
     tail: Seq = field(default=Seq(0))  # where the last segment that was new began
     small: Seq = field(default=Seq(0))  # where the last one that was not full ended
     cwnd: int = INITIAL_WINDOW

@@ -141,8 +141,8 @@ class Host:
     def receive_assigned(self, now: float, packet: bytes, said: Attributes) -> None:
         """An ACK arrives, and makes a connection with these attributes: there was no handshake.
 
-        That waits in the queue of whom the group selects, unless that is full.  Where a connection
-        has these addresses, or nobody listens, it is a packet as any other.
+        The connection waits in the queue of the listener that the group selects, unless it is full.
+        Where one with these addresses is there, or nobody listens, it is a packet as any other.
         """
         net = self._net
         net.now = now

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import operator
 import textwrap
+import warnings
 from collections.abc import Callable, Mapping
 
 from segue.errors import UsageError
@@ -51,7 +52,8 @@ def first_failure(text: str, values: Mapping[str, int]) -> str | None:
 
 def _statements(text: str) -> list[ast.stmt]:
     try:
-        made = ast.parse(textwrap.dedent(text.strip("\n")).strip())
+        with warnings.catch_warnings(action="ignore"):
+            made = ast.parse(textwrap.dedent(text.strip("\n")).strip())
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise UsageError("between %{ and }% stand assertions in Python's language") from None
     for one in made.body:

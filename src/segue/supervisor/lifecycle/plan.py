@@ -298,11 +298,11 @@ def _patience(instance: Instance, worker: Worker, limits: Limits) -> float:
     """The time until which a worker that was told to stop may finish its connections.
 
     It may have looked quiet without being so: a response that pauses looks finished.  It was
-    promised the drain limit.  One that hangs finishes nothing.
+    promised the drain limit.  One that hangs may be about to answer what it has accepted.
     """
     return (
         0.0
-        if instance.renewal.cut or worker.hangs
+        if instance.renewal.cut
         else worker.draining_since + limits.drain_timeout + instance.renewal.keep
     )
 
