@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Three for two processors: the live tests wait for two fifths of their time.
 PROCESSES ?= $(shell expr \( $$(nproc) \* 3 + 1 \) / 2)
 
-.PHONY: setup demo test lint types suite bench clean
+.PHONY: setup demo test lint types suite bench wheels clean
 
 setup: $(VENV)/.ready
 
@@ -32,6 +32,10 @@ types: setup
 
 suite: setup
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
+
+# What deploy/container/Containerfile installs.
+wheels: setup
+	$(BIN)/python -m pip wheel --quiet --wheel-dir dist/wheels . uvicorn
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache dist

@@ -15,10 +15,13 @@ _LIMIT_S = 90.0  # it takes 1.5 s of a processor to start, which a busy machine 
 
 
 class Attached:
-    """The group at a loopback port, attached to until left; needs root."""
+    """The group at a loopback port, attached to until left; needs root.
 
-    def __init__(self, port: int, *flags: str) -> None:
-        self.port, self.flags = port, flags
+    ``before`` is the beginning of the command.
+    """
+
+    def __init__(self, port: int, *flags: str, before: tuple[str, ...] = ()) -> None:
+        self.port, self.flags, self._before = port, flags, before
         self.directory = ""
 
     @property
@@ -57,7 +60,7 @@ class Attached:
         self._off = [program("segue"), "detach", *where]
         self._env = {**os.environ, "SEGUE_DIRECTORY": self.directory}
         self._process = subprocess.Popen(
-            [program("segue"), "attach", *where, *self.flags],
+            [*self._before, program("segue"), "attach", *where, *self.flags],
             cwd=ROOT, env=self._env, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.supervisor.attaching import HERE, Attach, Servers, pinned, servers
-from tests.supervisor.instance import ROOT, Instance
+from tests.supervisor.instance import ROOT, Instance, wait_until
 
 from segue.engine.migrate import Migrate
 from segue.linux.sockopt import open_listener
@@ -49,6 +49,22 @@ def test_nobody_listens(pool: Servers, tmp_path: Path, bpf_directory: str) -> No
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
     assert "127.0.0.1:8080 is listened at" in done.stderr
+
+
+def test_who_waits_attaches_when_somebody_listens(
+    pool: Servers, tmp_path: Path, bpf_directory: str
+) -> None:
+    """It is told to end meanwhile, or goes on as soon as there is a listener."""
+    waits = "waits for a process that listens at 127.0.0.1:8080"
+    with Attach(tmp_path, bpf_directory, "--wait") as one:
+        wait_until(lambda: waits in one.said(), "it waits")
+        one.process.terminate()
+        assert one.wait() == 0
+        assert pinned(bpf_directory) == []
+        one.again()
+        wait_until(lambda: one.said().count(waits) == 2, "it waits again")
+        pool.plain()
+        one.wait_attached(1)
 
 
 def test_listeners_that_differ_in_what_would_break(

@@ -85,6 +85,10 @@ from segue.supervisor.question import USUAL
     "--idle-grace", type=float, default=1.0, metavar="SECONDS", show_default=True,
     help="With --carry http: a connection is carried when nothing has moved on it for SECONDS.",
 )  # fmt: skip
+@click.option(
+    "--wait/--no-wait", default=False,
+    help="Wait until a process listens at ADDRESS, where none does yet.  [default: refuse]",
+)  # fmt: skip
 @click.option("--replace", is_flag=True, help="Attach even if another program steers the group.")
 def attach(address: str, policy: str, object: str, allow: str, **given: Any) -> int:  # noqa: A002
     """Keep the connections of another server through its restarts.

@@ -29,6 +29,7 @@ class AttachSettings:
 
     address: Address
     name: str = ""
+    wait: bool = False  # for a first listener, where there is none
     netns: str = ""  # NAME, PID or path; "" is the namespace of the caller
     generation_by: str = "start"
     together: float = TOGETHER

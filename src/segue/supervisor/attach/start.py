@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from dataclasses import replace
 
@@ -16,12 +17,17 @@ from segue.errors import UsageError
 from segue.linux import openat
 from segue.observe.origin import Rule
 from segue.observe.snapshot import Observer
+from segue.supervisor import notify
 from segue.supervisor.attach import account
 from segue.supervisor.attach.follower import Follower
 from segue.supervisor.attach.settings import AttachSettings, enter
 from segue.supervisor.control.incumbent import renewal
+from segue.supervisor.control.log import Log
 from segue.supervisor.control.paths import Paths
 from segue.supervisor.workers.carrying import refuse_impossible
+
+_ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_PACE = 0.5  # seconds between two looks for a first listener
 
 
 def attend(settings: AttachSettings) -> int:
@@ -34,6 +40,8 @@ def attend(settings: AttachSettings) -> int:
     refuse_impossible(settings.carry)
     paths = Paths.of(settings.instance_name)
     with Observer() as observer:
+        if settings.wait and not _first_listener(settings, paths, observer):
+            return 0
         # The name stays that of the address that was asked for.
         served = replace(settings, address=_served(settings, paths, observer), name=paths.name)
         follower = _begin(served, paths, observer)
@@ -41,6 +49,25 @@ def attend(settings: AttachSettings) -> int:
             return follower.run()
         finally:
             follower.close()
+
+
+def _first_listener(settings: AttachSettings, paths: Paths, observer: Observer) -> bool:
+    """Wait for one, unless an earlier one of this name was attached; False when told to end."""
+    pins = Pins(paths.name, settings.bpffs)
+    waits = False
+    # Taken and not handled: process 1 of a container would not hear of them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
+    try:
+        while not (pins.there() or observer.snapshot(observer.serving(settings.address)).listeners):
+            if not waits:
+                waits, said = True, f"waits for a process that listens at {settings.address}"
+                Log().say(said)
+                notify.tell(READY="1", STATUS=said)
+            if signal.sigtimedwait(_ENDS, _PACE) is not None:
+                return False
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
+    return True
 
 
 def _served(settings: AttachSettings, paths: Paths, observer: Observer) -> Address:
