@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Three for two processors: the live tests wait for two fifths of their time.
 PROCESSES ?= $(shell expr \( $$(nproc) \* 3 + 1 \) / 2)
 
-.PHONY: setup demo test lint types suite bench wheels clean
+.PHONY: setup demo test lint types suite bench dist changelog wheels clean
 
 setup: $(VENV)/.ready
 
@@ -32,6 +32,14 @@ types: setup
 
 suite: setup
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
+
+# What a release publishes.
+dist: setup
+	$(BIN)/python -m build --no-isolation --outdir dist
+
+# The files of changes/ become a section of CHANGELOG.md, and are deleted.
+changelog: setup
+	$(BIN)/towncrier build --yes --version "$$($(BIN)/python -c 'from segue.version import VERSION; print(VERSION)')"
 
 # What deploy/container/Containerfile installs.
 wheels: setup

@@ -8,6 +8,7 @@ import re
 import subprocess
 
 from bench.harness import ROOT
+from segue.version import VERSION
 
 PACKAGES = ("granian", "gunicorn", "hypercorn", "pmd-pytcp", "uvicorn")
 PROGRAMS = {"nginx": ["nginx", "-v"], "HAProxy": ["haproxy", "-v"]}
@@ -15,7 +16,7 @@ PROGRAMS = {"nginx": ["nginx", "-v"], "HAProxy": ["haproxy", "-v"]}
 
 def versions() -> dict[str, str]:
     """Of each peer that is installed, and of Segue with the last commit that changed it."""
-    found = {"Segue": importlib.metadata.version("segue")}
+    found = {"Segue": VERSION}
     with contextlib.suppress(OSError):
         commit = _say(["git", "-C", str(ROOT), "log", "-1", "--format=%h", "--", "src"])
         if re.fullmatch(r"[0-9a-f]{7,}\s*", commit):

@@ -11,6 +11,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "segue"
 
 # Top to bottom is the way the data goes: a room imports itself, rooms above it, and leaves.
 ROOMS = [
+    "version",
     "visible",
     "errors",
     "page",

@@ -75,13 +75,14 @@ class Instance:
         before: tuple[str, ...] = (),
         env: dict[str, str] | None = None,
         cwd: Path = ROOT,
+        python: str = sys.executable,
     ) -> None:
         self.directory, self.cwd = directory, cwd
         self.output = directory / "output"
         where = () if any(flag == "--bind" for flag in flags) else ("--bind", ADDRESS)
         self.argv = [
             *before,
-            *(sys.executable, "-m", "segue", "run", "--name", "t", *where, *flags, "--", *command),
+            *(python, "-m", "segue", "run", "--name", "t", *where, *flags, "--", *command),
         ]
         self.env = {**os.environ, "SEGUE_DIRECTORY": str(directory / "run"), **(env or {})}
         self.env["PWD"] = str(cwd)  # as a shell has it

@@ -8,6 +8,7 @@ took the place of this one, 128+n ended by signal n.
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from click.core import ParameterSource
 
 from segue.cli.shared.telling import tell, tell_lines
 from segue.errors import SegueError, VerifierError
+from segue.version import VERSION
 
 # A command's module and its function have its name.  A module is imported when its command is used:
 # the supervisor need not load what only a table of status needs.
@@ -94,7 +96,10 @@ class CommandTable(click.Group):
 
 
 @click.command(cls=CommandTable, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="segue", message="segue %(version)s")
+@click.version_option(
+    VERSION,
+    message=f"segue %(version)s (Python {platform.python_version()}, Linux {os.uname().release})",
+)
 def cli() -> None:
     """Restart a server without losing a connection.
 

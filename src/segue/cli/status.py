@@ -13,6 +13,7 @@ from segue.cli.shared.instance import instance_options, request
 from segue.cli.shared.telling import cell, tell_json
 from segue.supervisor.control import requests
 from segue.supervisor.control.status import Status, WorkerStatus
+from segue.version import VERSION
 from segue.visible import whole
 
 
@@ -32,12 +33,23 @@ def status(name: str, control: str, *, as_json: bool) -> int:
     return 0
 
 
-def show(status: Status, console: Console) -> None:
-    """Draw the status as a table, with a line for each thing to notice."""
+def _head(status: Status, console: Console) -> None:
     console.print(
         f"[bold]{cell(status.name)}[/]  {cell(status.phase)}, {_generations(status)},"
         f" engine [bold]{cell(status.engine)}[/]  (pid {status.pid})"
     )
+    if status.version and status.version != VERSION:
+        console.print(
+            f"this is Segue {VERSION}, and the supervisor runs {cell(status.version)}:"
+            " segue reexec exchanges it",
+            style="yellow",
+            highlight=False,
+        )
+
+
+def show(status: Status, console: Console) -> None:
+    """Draw the status as a table, with a line for each thing to notice."""
+    _head(status, console)
     for reason in status.reasons:
         console.print(f"  {cell(reason)}", style="dim", highlight=False)
     table = Table(box=None, pad_edge=False, header_style="dim")

@@ -21,6 +21,7 @@ from segue.supervisor.control.status import FrontStatus, Status, WorkerStatus
 from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.workers.carrying import Carrying
 from segue.supervisor.workers.survey import describe
+from segue.version import VERSION
 
 
 def report(attachment: Attachment) -> Status:
@@ -72,6 +73,7 @@ def report(attachment: Attachment) -> Status:
         )
     known = attached.members.keys()
     return Status(
+        version=VERSION,
         name=attachment.paths.name,
         pid=os.getpid(),
         phase="canary" if 0 < attached.percent.get(newest, 100) < 100 else "attached",

@@ -91,6 +91,7 @@ class Status:
     reasons: tuple[str, ...] = ()  # why this engine
     policy: str = ""
     object: str = ""
+    version: str = ""  # of Segue, when this supervisor started or was last re-executed
     command: tuple[str, ...] = ()
     settings_changed: str = ""  # what has become of their file since it was read; "" for nothing
     queued: str = ""  # what a restart waits for, as "until ..."; "" if none waits

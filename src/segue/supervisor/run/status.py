@@ -21,6 +21,7 @@ from segue.supervisor.lifecycle.turn import awaited
 from segue.supervisor.run.checks import Checks
 from segue.supervisor.run.service import Service
 from segue.supervisor.workers.survey import describe, unheld
+from segue.version import VERSION
 
 
 def report(service: Service, checks: Checks) -> Status:
@@ -87,6 +88,7 @@ def report(service: Service, checks: Checks) -> Status:
             )
         )
     return Status(
+        version=VERSION,
         name=service.paths.name,
         pid=os.getpid(),
         phase=instance.phase.name.lower(),

@@ -1,0 +1,3 @@
+"""Which Segue this is.  The only place: pyproject.toml reads it here."""
+
+VERSION = "0.1.0"
