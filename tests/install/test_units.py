@@ -61,6 +61,8 @@ def test_capabilities_are_bounded_where_workers_are_another_users() -> None:
         ({}, {"CAP_BPF", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_PERFMON"}),
         ({"engine": "drain", "carry": "off"}, set()),
         ({"carry": "off"}, {"CAP_BPF"}),
+        ({"carry": "off", "metrics": "127.0.0.1:9464"}, {"CAP_BPF"}),
+        ({"carry": "off", "metrics": "textfile:/x"}, {"CAP_BPF", "CAP_DAC_OVERRIDE"}),
         (
             {"carry": "off", "keep_capability": ("net_bind_service",)},
             {"CAP_BPF", "CAP_NET_BIND_SERVICE"},

@@ -15,6 +15,7 @@ from prometheus_client.core import GaugeMetricFamily
 from segue.errors import KernelError, UsageError
 from segue.metrics import serving
 from segue.metrics.serving import Exporter, exporter
+from segue.supervisor.control.export_target import ExportTarget
 
 
 def one_family() -> Iterator[GaugeMetricFamily]:
@@ -24,7 +25,7 @@ def one_family() -> Iterator[GaugeMetricFamily]:
 @contextlib.contextmanager
 def served(target: str) -> Iterator[Exporter]:
     """An HTTP exporter that answers inside the block."""
-    made = exporter(target, one_family)
+    made = exporter(ExportTarget.parse(target), one_family)
     assert isinstance(made, serving._Http)
     thread = threading.Thread(target=made.serve)
     thread.start()
@@ -68,7 +69,7 @@ def test_a_unix_socket_answers_and_goes(tmp_path: Path) -> None:
 
 def test_a_file_is_replaced_as_a_whole_and_goes(tmp_path: Path) -> None:
     """What nobody renews would be taken for the present."""
-    made = exporter(f"textfile:{tmp_path}/segue.prom", one_family)
+    made = exporter(ExportTarget(f"{tmp_path}/segue.prom", textfile=True), one_family)
     assert isinstance(made, serving._TextFile)
     made.write()
     assert "segue_up 1.0" in (tmp_path / "segue.prom").read_text()
@@ -80,7 +81,7 @@ def test_a_file_is_replaced_as_a_whole_and_goes(tmp_path: Path) -> None:
 def test_a_directory_that_others_may_write_into_is_not_used(tmp_path: Path) -> None:
     """They could put a link there."""
     tmp_path.chmod(0o777)
-    made = exporter(f"textfile:{tmp_path}/segue.prom", one_family)
+    made = exporter(ExportTarget(f"{tmp_path}/segue.prom", textfile=True), one_family)
     assert isinstance(made, serving._TextFile)
     with pytest.raises(UsageError, match="its group or others may write"):
         made.write()
@@ -98,11 +99,11 @@ def test_a_directory_that_others_may_write_into_is_not_used(tmp_path: Path) -> N
 def test_a_wrong_target_is_refused(target: str, said: str) -> None:
     """One sentence that shows it."""
     with pytest.raises(UsageError, match=said):
-        exporter(target, one_family)
+        exporter(ExportTarget.parse(target), one_family)
 
 
 @pytest.mark.root
 def test_an_address_in_use_is_an_error_of_the_kernel(netns: int) -> None:
     """It names the address."""
     with socket.create_server(("127.0.0.1", 9464)), pytest.raises(KernelError, match="9464"):
-        exporter("127.0.0.1:9464", one_family)
+        exporter(ExportTarget.parse("127.0.0.1:9464"), one_family)

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from segue.cli.shared.telling import tell
 from segue.errors import SegueError, UsageError
+from segue.supervisor.control.export_target import ExportTarget
 from segue.supervisor.settings import CHOICES, KEYS, Bind, Settings, parse_toml, read_file
 from segue.supervisor.source import CONFIG, Source, digest, started_in
 
@@ -231,6 +232,13 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
     " --output json makes them so too.",
 )
 @_option(
+    "--metrics",
+    "Export metrics for Prometheus at ADDRESS or unix:PATH (HTTP, at /metrics), or into"
+    " textfile:PATH. A process beside the supervisor does it. Needs the extra metrics"
+    " (docs/METRICS.md).",
+    metavar="TARGET",
+)
+@_option(
     "--start-retry",
     "When workers of the first generation fail within SECONDS of the start, start new ones, at most"
     " 10 s apart, instead of giving up at the first failure.",
@@ -432,6 +440,9 @@ def _of(origin: Mapping[str, str], error: UsageError) -> UsageError:
 
 def by_name(values: dict[str, Any], directory: str) -> dict[str, Any]:
     """The same with its paths absolute: those in ``directory``, by the name that it is given."""
+    target = values.get("metrics")
+    if target:
+        values = {**values, "metrics": str(ExportTarget.parse(target).below(directory))}
     return values | {
         name: os.path.join(directory, value)
         for name, value in values.items()

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from segue.errors import UsageError
+from segue.supervisor.control.export_target import ExportTarget
 from segue.supervisor.settings import BACKLOG, Settings
 
 _FIRST_RELOAD = 253  # the systemd that brought Type=notify-reload
@@ -95,8 +96,8 @@ def capabilities(settings: Settings) -> dict[str, str]:
         for one in ("CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"):
             found[one] = "to see what these hold"
         found["CAP_CHOWN"] = "their page is theirs to write"
-    if settings.output_file:
-        found["CAP_DAC_OVERRIDE"] = "a log in a directory of another user"
+    if settings.output_file or (settings.metrics and ExportTarget.parse(settings.metrics).path):
+        found["CAP_DAC_OVERRIDE"] = "a log or metrics in a directory of another user"
     for one in settings.keep_capability:
         found[f"CAP_{one.upper().removeprefix('CAP_')}"] = "workers keep it"
     return found

@@ -18,14 +18,13 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.registry import Collector
 
-from segue.address import Address
-from segue.errors import KernelError, UsageError
+from segue.errors import KernelError
 from segue.linux import openat
 from segue.metrics.families import Family
+from segue.supervisor.control.export_target import ExportTarget
 
 EVERY = 15.0  # seconds between two writes of a file; Prometheus' usual interval is 15 to 60 s
 _SILENCE = 5.0  # seconds that a client may take for its request
-_UNIX, _FILE = "unix:", "textfile:"
 Collect = Callable[[], Iterable[Family]]
 
 
@@ -56,27 +55,16 @@ def registry(collect: Collect) -> CollectorRegistry:
     return made
 
 
-def exporter(target: str, collect: Collect) -> Exporter:
-    """The exporter for ADDRESS, unix:PATH or textfile:PATH.
-
-    Raises UsageError if the target is none of these or cannot be used, KernelError if nobody can
-    listen there.
-    """
+def exporter(target: ExportTarget, collect: Collect) -> Exporter:
+    """Raises UsageError if the target cannot be used, KernelError if nobody can listen there."""
     made = registry(collect)
-    if target.startswith(_FILE):
-        return _TextFile(_path(target, _FILE), made)
-    if target.startswith(_UNIX):
-        return _http(_UnixServer, _path(target, _UNIX), target, made)
-    address = Address.parse(target)
+    if target.textfile:
+        return _TextFile(target.path, made)
+    address = target.address
+    if address is None:
+        return _http(_UnixServer, target.path, str(target), made)
     kind = _Server6 if address.family == socket.AF_INET6 else _Server
     return _http(kind, (address.host, address.port), f"http://{address}/metrics", made)
-
-
-def _path(target: str, scheme: str) -> str:
-    path = target.removeprefix(scheme)
-    if not path or "\0" in path:
-        raise UsageError(f"{target!r} names no file: write {scheme}PATH")
-    return os.path.abspath(path)
 
 
 class _Server(http.server.ThreadingHTTPServer):

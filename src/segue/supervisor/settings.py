@@ -21,6 +21,7 @@ from segue.errors import UsageError
 from segue.linux import capability
 from segue.linux.openat import open_trusted
 from segue.observe.stall import PATIENCE
+from segue.supervisor.control.export_target import ExportTarget
 from segue.supervisor.control.paths import NAME, check_name, name_of
 from segue.supervisor.control.requests import LONGEST, MOST_WORKERS, shown
 from segue.supervisor.lifecycle.limits import Limits
@@ -154,6 +155,7 @@ class Settings:
     # At a first start a person most often waits for the answer, and at boot a service manager does.
     # Who starts beside a database that takes a minute knows it.
     start_retry: float = 0.0
+    metrics: str = ""  # where they are exported to
     # 0 for never.  What keeps workers from starting (a database, a disk, a name server) is mostly
     # elsewhere and passes.  A supervisor that ends closes the listeners, so clients are refused
     # instead of waiting, and the start limit of a service manager then makes it final.
@@ -272,9 +274,7 @@ class Settings:
                 f" {self.engine}); --max-lifetime and --max-rss work with every engine"
             )
         size(self.max_rss, "--max-rss")
-        for flag, path in (("chdir", self.chdir), ("env-file", self.env_file)):
-            if "\0" in path:
-                raise UsageError(f"--{flag} must be a path (got {shown(path)})")
+        self._refuse_no_paths()
         capability.bits(self.keep_capability)
         if self.allow_new_privileges and not (self.user or self.group):
             raise UsageError("--allow-new-privileges needs --user or --group")
@@ -284,6 +284,13 @@ class Settings:
         _ = self.rescue_after
         self.signal_number()
         self.arguments([FIRST_FD + number for number in range(len(self.binds))], 1, 1)
+
+    def _refuse_no_paths(self) -> None:
+        for flag, path in (("chdir", self.chdir), ("env-file", self.env_file)):
+            if "\0" in path:
+                raise UsageError(f"--{flag} must be a path (got {shown(path)})")
+        if self.metrics:
+            ExportTarget.parse(self.metrics)
 
     def _refuse_holding_for_nothing(self) -> None:
         for flag, given in (("carry-crash", self.carry_crash), ("keep-idle", self.keep_idle)):

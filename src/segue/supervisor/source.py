@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -75,6 +76,11 @@ def started_in(environ: Mapping[str, str]) -> str:
         return name if plain and os.path.samefile(name, here) else here
     except OSError:
         return here
+
+
+def own_program() -> tuple[str, ...]:
+    """What starts segue as this process was started, without its arguments."""
+    return (sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1])
 
 
 def where_it_leads(start: str) -> str | None:

@@ -30,7 +30,7 @@ from segue.supervisor.run.runner import Runner
 from segue.supervisor.run.service import Asked, Service
 from segue.supervisor.run.takeover import follow
 from segue.supervisor.run.waiting import Awaited, Handed
-from segue.supervisor.source import go_where_it_leads
+from segue.supervisor.source import go_where_it_leads, own_program
 from segue.supervisor.workers.pipe import Pipe
 from segue.supervisor.workers.spawn import Child
 from segue.supervisor.world import World
@@ -138,7 +138,7 @@ def start_again(handed: dict[str, Any], error: Exception, log: Log) -> NoReturn:
     signal.set_wakeup_fd(-1)
     go_where_it_leads(os.environ.get("PWD", ""))
     sys.stdout.flush()
-    argv = [sys.executable, *sys.orig_argv[1:]]
+    argv = [*own_program(), *sys.argv[1:]]
     os.execv(argv[0], argv)
 
 

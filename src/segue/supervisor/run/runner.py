@@ -29,6 +29,7 @@ from segue.supervisor.rescue.unread import UnreadRequests
 from segue.supervisor.run import unclaimed
 from segue.supervisor.run.checks import Checks
 from segue.supervisor.run.ended import Ends
+from segue.supervisor.run.exporting import Exporting
 from segue.supervisor.run.orders import Orders
 from segue.supervisor.run.recycling import Recycler
 from segue.supervisor.run.service import Service
@@ -89,6 +90,7 @@ class Runner:
         self.upkeep = Upkeep(service)
         self.recycler = Recycler(service)
         self.stalled = Stalled(service)
+        self.exporting = Exporting(service)
         self._looked = 0.0
         self._discover_at = 0.0
         self._marked = 0  # the worker after the last one whose page was looked at for marks
@@ -200,7 +202,7 @@ class Runner:
         if nudging or late or service.waiting.returning:
             pace = _PACE
         due = min(due, service.survey.due(service.instance), service.carrying.due)
-        due = min(due, service.holding.due)
+        due = min(due, service.holding.due, self.exporting.due)
         return min(due, self.checks.due, now + pace)
 
     def tick(self) -> None:
@@ -221,6 +223,7 @@ class Runner:
         attempt("looking at carried connections", service.carrying.settle)
         hold = partial(service.holding.step, service.instance, service.processes, service.fronts)
         attempt("holding connections for a crash", hold)
+        attempt("starting the exporter of metrics", self.exporting.step)
         self.checks.step(service.loop)
         self._outage(now)
         service.doors.hurry()
@@ -335,6 +338,7 @@ class Runner:
 
     def end(self) -> None:
         """Nothing of the instance goes on: nobody listens for it any more, wherever he has gone."""
+        self.exporting.end()
         for front in self.service.fronts:
             end = partial(self._end_front, front)
             self.service.loop.attempt(f"ending {front.bind.address}", end)

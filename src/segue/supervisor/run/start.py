@@ -23,7 +23,7 @@ from segue.supervisor.lifecycle.instance import Instance
 from segue.supervisor.lifecycle.stages import Phase
 from segue.supervisor.rescue.balancing import refuse_uncounted
 from segue.supervisor.run import activation as activations
-from segue.supervisor.run import unrecorded
+from segue.supervisor.run import exporting, unrecorded
 from segue.supervisor.run.activation import Activation
 from segue.supervisor.run.handover import Handover, handed_over
 from segue.supervisor.run.occupied import wait_for_ports
@@ -77,6 +77,7 @@ def check(settings: Settings, source: Source) -> None:
     refuse_uncounted(settings)
     refuse_impossible(settings.carry)
     holding.refuse_impossible(settings)
+    exporting.refuse_impossible(settings)
 
 
 def log_of(settings: Settings) -> Log:
@@ -127,6 +128,7 @@ def serve(asked: Asked, world: World | None = None) -> int:
             runner.open()
         service.loop.run(runner)
         while service.upgrade is not None:
+            runner.exporting.end()
             become(service, service.upgrade)
             service.loop.run(runner)  # the kernel refused new code
         runner.end()
@@ -157,6 +159,7 @@ def _begin(asked: Asked, paths: Paths, log: Log, world: World) -> Runner:
     refuse_uncounted(asked.settings)
     refuse_impossible(asked.settings.carry)
     holding.refuse_impossible(asked.settings)
+    exporting.refuse_impossible(asked.settings)
     lock = paths.lock()
     activation = activations.take(asked.settings, os.environ, os.getpid())
     left = _left(asked.settings, paths, world)

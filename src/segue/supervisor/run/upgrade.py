@@ -21,7 +21,7 @@ from segue.supervisor.run.handover import VARIABLE, HandedFront, HandedWorker, H
 from segue.supervisor.run.record import Record
 from segue.supervisor.run.service import Service, Upgrade
 from segue.supervisor.settings import Settings
-from segue.supervisor.source import Source, go_where_it_leads, where_it_leads
+from segue.supervisor.source import Source, go_where_it_leads, own_program, where_it_leads
 
 # The supervisor does nothing else meanwhile: the new code is tried with what is true now.
 _CHECK_SECONDS = 20.0
@@ -64,15 +64,14 @@ def prepare(service: Service) -> Upgrade:
             f"{needs} needs the engine migrate, and this instance runs {service.choice.engine}:"
             " stop it and start"
         )
-    argv = (sys.executable, *sys.orig_argv[1:])
+    argv = (*own_program(), *sys.argv[1:])
     _try(argv, gather(service, settings, source), source.start)
     return Upgrade(argv, settings, source)
 
 
 def _try(argv: tuple[str, ...], handover: Handover, start: str) -> None:
     """Have the new code read what it would be handed.  Raises SegueError when it cannot."""
-    # The arguments of ``segue`` are the end of the whole command line.
-    verb = len(argv) - len(sys.argv) + 1
+    verb = len(own_program())
     check = [*argv[: verb + 1], "--check", *argv[verb + 1 :]]
     memory = handover.write()
     try:
