@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Three for two processors: the live tests wait for two fifths of their time.
 PROCESSES ?= $(shell expr \( $$(nproc) \* 3 + 1 \) / 2)
 
-.PHONY: setup demo test lint types suite bench dist changelog wheels clean
+.PHONY: setup demo test lint types suite bench docs man dist changelog wheels clean
 
 setup: $(VENV)/.ready
 
@@ -40,6 +40,13 @@ dist: setup
 # The files of changes/ become a section of CHANGELOG.md, and are deleted.
 changelog: setup
 	$(BIN)/towncrier build --yes --version "$$($(BIN)/python -c 'from segue.version import VERSION; print(VERSION)')"
+
+# dist/site/index.html is the documentation; it needs no network.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+man: setup
+	$(BIN)/python -m docs.generate.man dist/man
 
 # What deploy/container/Containerfile installs.
 wheels: setup

@@ -28,6 +28,7 @@ TOP = {
     "deploy",
     "docs",
     "examples",
+    "mkdocs.yml",
     "pyproject.toml",
     "src",
     "tests",

@@ -1,8 +1,6 @@
 """The program ``segue``: a table of commands, one file each.  Nouns show, verbs change.
 
-``main`` takes arguments and returns an exit code, so that tests call it as users do: 0 done, 1 the
-kernel or the supervisor refused, 2 wrong usage, 3 the new version did not start, 4 a later restart
-took the place of this one, 128+n ended by signal n.
+``main`` takes arguments and returns an exit code, so that tests call it as users do.
 """
 
 from __future__ import annotations
@@ -51,6 +49,16 @@ COMMANDS = (
     "completion",
     "install",
 )
+
+# What an exit code says.  The documentation and the man pages have this table too.
+EXIT_CODES = {
+    "0": "done",
+    "1": "refused or failed, also for an address or a name that is in use",
+    "2": "the request makes no sense, or not now",
+    "3": "the new version did not start",
+    "4": "superseded: another restart took the place of this one",
+    "128+n": "stopped at once by signal n",
+}
 
 # The last lines of the verifier's log name the refused instruction and the path to it, and end with
 # statistics.

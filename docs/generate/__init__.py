@@ -1,0 +1,1 @@
+"""Pages of the site and man pages that are made from the code, so never out of date."""
