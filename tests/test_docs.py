@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 TOP = {
     ".ci",
     ".gitignore",
+    "CHANGELOG.md",
     "CONTRIBUTING.md",
     "LICENSE",
     "LICENSE.MIT",
