@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import hcl2
 import kubernetes_validate
 import pytest
 import yaml
@@ -21,6 +23,7 @@ from tests.deploy.manifests import (
 )
 
 from segue.cli.attach import attach
+from segue.cli.restart import restart
 from segue.install import units
 
 # Both ends of what they are for: the oldest that knows a preStop sleep and AppArmor fields.
@@ -118,3 +121,27 @@ def test_the_agent_s_command_is_one() -> None:
     assert (given["wait"], given["generation_by"]) == (True, "unit")
     listens = f"listen {given['address']} reuseport;"
     assert listens in named("ConfigMap", "edge")["data"]["nginx.conf"]
+
+
+def plain(of: object) -> Any:
+    """What hcl2 read, with words instead of what stands in the file for them."""
+    if isinstance(of, dict):
+        return {plain(key): plain(value) for key, value in of.items()}
+    if isinstance(of, list):
+        return [plain(one) for one in of]
+    return of.strip('"') if isinstance(of, str) else of
+
+
+def test_a_job_of_nomad_stops_in_time() -> None:
+    """Segue's limit is below the time after which Nomad kills, and that is what a client allows."""
+    with open(DEPLOY / "nomad" / "web.nomad.hcl", encoding="utf-8") as file:
+        (job,) = plain(hcl2.load(file))["job"]
+    task = job["web"]["group"][0]["web"]["task"][0]["web"]
+    (config,) = task["config"]
+    of = settings([*config["entrypoint"], *config["args"]])
+    assert of.stop_limit + 1 == float(task["kill_timeout"].removesuffix("s")) == 30
+    (template,) = task["template"]
+    assert of.env_file == f"/{template['destination']}"
+    (script,) = template["change_script"]
+    with restart.make_context("segue restart", script["args"][1:]) as context:
+        assert context.params["name"] == of.name
