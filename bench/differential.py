@@ -4,17 +4,20 @@ python -m bench.differential [SECONDS [FIRST [JOBS]]]
 
 A story that is not told alike is printed with its number, under which it can be had again, and as
 the shortest part of it that is still not told alike.  Telling is mostly waiting, so that many JOBS
-at once cost little.
+at once cost little: sixty take one core.  All stories between the first and the last are told, so
+that runs add up.
 """
 
 from __future__ import annotations
 
 import difflib
+import multiprocessing
 import random
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
-from itertools import count
+from itertools import chain
+from typing import Any
 
 from bench.shrinking import shrunk
 from segue.lab.chance import story
@@ -46,15 +49,30 @@ def differs(told: str) -> bool:
     return True
 
 
-def some(first: int, step: int, until: float) -> tuple[int, list[int]]:
-    """Tell every so many; how many there were, and the numbers of those that differ."""
+_next: Any = None  # the number of the next story, of all processes
+
+
+def _begin(numbers: Any) -> None:
+    global _next  # noqa: PLW0603  what a pool's processes share cannot be an argument
+    _next = numbers
+
+
+def some(until: float) -> list[int]:
+    """Tell the next story, one after the other; the numbers of those that differ."""
     different: list[int] = []
-    for told, number in enumerate(count(first, step)):
-        if time.monotonic() >= until:
-            return told, different
+    while time.monotonic() < until:
+        with _next.get_lock():
+            number = _next.value
+            _next.value += 1
         if differs(numbered(number)):
             different.append(number)
-    raise AssertionError
+    return different
+
+
+def least(number: int) -> str:
+    """The shortest part of a story that differs, and how."""
+    story = shrunk(numbered(number), differs)
+    return "\n".join((f"story {number}", *difflib.ndiff(*both(story))))
 
 
 def main() -> int:
@@ -63,15 +81,13 @@ def main() -> int:
     first = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     jobs = int(sys.argv[3]) if len(sys.argv) > 3 else 1
     until = time.monotonic() + seconds
-    with ProcessPoolExecutor(jobs) as pool:
-        starts = range(first, first + jobs)
-        parts = list(pool.map(some, starts, [jobs] * jobs, [until] * jobs))
-    different = sorted(number for _, found in parts for number in found)
-    for number in different:
-        least = shrunk(numbered(number), differs)
-        print(f"story {number}", *difflib.ndiff(*both(least)), sep="\n")
-    told = sum(number for number, _ in parts)
-    print(f"{told} stories from {first} on, {len(different)} of them not told alike")
+    numbers = multiprocessing.Value("q", first)
+    with ProcessPoolExecutor(jobs, initializer=_begin, initargs=(numbers,)) as pool:
+        different = sorted(chain.from_iterable(pool.map(some, [until] * jobs)))
+        for text in pool.map(least, different):
+            print(text)
+    beyond = numbers.value
+    print(f"{beyond - first} stories, {first} to {beyond - 1}: {len(different)} not told alike")
     return 1 if different else 0
 
 

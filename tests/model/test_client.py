@@ -8,8 +8,9 @@ from segue.address import Address
 from segue.model.client import OFFER, Client, Heard
 from segue.model.host import Host
 from segue.model.listener import Listener
-from segue.wire.options import Options
-from segue.wire.tcp import ACK, SYN
+from segue.wire.options import Options, parse
+from segue.wire.seq import Seq, distance
+from segue.wire.tcp import ACK, SYN, segment_in
 
 PAIRS = [("10.77.0.2", "10.77.0.1"), ("fd77::2", "fd77::1")]
 
@@ -104,3 +105,31 @@ def test_what_is_for_another_is_not_heard() -> None:
     assert other.hears(packet) is None
     assert one.hears(packet) is not None
     assert one.hears(b"no packet at all") is None
+
+
+def test_what_is_lost_is_told_by_ranges() -> None:
+    """Of what came after it, and once of what came twice (RFC 2018, RFC 2883)."""
+    talk = Talk(*PAIRS[0])
+    client = talk.client(40000)
+    talk.say(client, client.syn())
+    talk.say(client, client.ack())
+    served = talk.host.accept(talk.listener)
+    client.lose(2)
+    talk.host.write(100.0, served, bytes(3 * 1448))
+    assert len(talk.take(client)) == 3
+    assert _ranges(client.ack()) == [(1448, 2896)]
+    talk.host.advance(100.5)
+    (tail,) = talk.take(client)  # it is asked about, since nothing was said
+    assert tail.seq == 2897
+    assert _ranges(client.ack()) == [(1448, 2896), (1448, 2896)]
+    assert _ranges(client.ack()) == [(1448, 2896)]
+
+
+def _ranges(packet: bytes) -> list[tuple[int, int]]:
+    """What it tells by SACK, counted from what it acknowledges."""
+    said = segment_in(packet)
+    assert said is not None
+    return [
+        (distance(said.ack, Seq(low)), distance(said.ack, Seq(high)))
+        for low, high in parse(said.options).sack
+    ]

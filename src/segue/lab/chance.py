@@ -42,8 +42,9 @@ _CLIENTS = ("c", "d", "e")
 _BACKLOGS = ("16", "16", "0", "1")
 _WAITS = ("0.3", "1.2")
 _WORDS = ("x", "hello", "hello", "@700", "@1448")
-_WRITES = ("bye", "bye", "ab", "@300", "@1448", "@3000")
-_WINDOWS = ("0", "2", "20", "500")
+_WRITES = ("bye", "bye", "ab", "@300", "@1448", "@3000", "@6000", "@20000")
+_WINDOWS = ("0", "2", "20", "500", "500", "30000")
+_LOST = ("1", "1", "2", "3", "5", "9")
 _SIDES = ("read", "write")
 _CLAIMS = ("-1", "1", "7")
 _STAMPS = ("990", "1001", "1010")
@@ -77,7 +78,7 @@ class _Builder:
             kinds.append("program")
         if self._speaking:
             kinds += ["ack", "ack", "fin", "rst", "skip", "again"]
-            kinds += ["window", "claim", "stamp"]
+            kinds += ["window", "claim", "stamp", "lose"]
         if set(self._speaking) - self._ended:
             kinds.append("data")
         if self._accepted:
@@ -165,6 +166,14 @@ class _Builder:
 
     def _claim(self) -> None:
         self.steps.append(f"claim {self._choose(self._speaking)} {self._choose(_CLAIMS)}")
+
+    def _lose(self) -> None:
+        """Some of what the client is sent, mostly where something is sent just then."""
+        speaker = self._choose(self._speaking)
+        self.steps += [f"lose {speaker} {self._choose(_LOST)}" for _ in self._choose(("1", "12"))]
+        if self._accepted and self._choose(("", "yes", "yes")):
+            self._write()
+            self.steps += [f"ack {speaker}"] * len(self._choose(("", "1", "12")))
 
     def _stamp(self) -> None:
         self.steps.append(f"stamp {self._choose(self._speaking)} {self._choose(_STAMPS)}")

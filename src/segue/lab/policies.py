@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from segue.errors import UsageError
+from segue.policy.compile import Compiled, compile_policy
 from segue.policy.language import Migrating, Verdict
 from segue.policy.library import LIBRARY
 from segue.policy.plain import Policy
@@ -41,3 +43,9 @@ def named(name: str) -> Policy:
     if found is None:
         raise UsageError(f"no story has the policy {name!r}: {', '.join({**LIBRARY, **_OWN})}")
     return found
+
+
+@cache
+def compiled(policy: Policy) -> Compiled:
+    """As a program, made once: many stories have the same few."""
+    return compile_policy(policy)

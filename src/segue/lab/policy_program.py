@@ -8,11 +8,11 @@ from __future__ import annotations
 import sys
 
 from segue.errors import InternalError
+from segue.lab.policies import compiled
 from segue.model.program import Question, SkAction
 from segue.model.states import State
 from segue.policy import common
 from segue.policy.builtin import UNSELECTED
-from segue.policy.compile import compile_policy
 from segue.policy.integers import u32, u64
 from segue.policy.language import Migrating, Verdict
 from segue.policy.maps import Map
@@ -33,13 +33,13 @@ class PolicyProgram:
     """
 
     def __init__(self, policy: Policy) -> None:
-        compiled = compile_policy(policy)
+        program = compiled(policy)
         self.cookies: dict[int, int] = {}
         self._policy = policy
-        self._plain = {one.name: one for one in compiled.maps if isinstance(one, Map)}
+        self._plain = {one.name: one for one in program.maps if isinstance(one, Map)}
         for one in (*self._plain.values(), *common.OWN):
             one.clear()
-        self._trial = Trial(compiled)
+        self._trial = Trial(program)
 
     def put(self, name: str, key: int, value: int) -> None:
         """Set an element of one of its maps."""

@@ -92,6 +92,8 @@ def steps(story: str, side: Side) -> Iterator[Step]:
                 speaker.offer = _offer(words[1:], jar)
             elif verb == "skip":
                 speaker.seq += int(words[1])
+            elif verb == "lose":
+                speaker.lose(int(words[1]))
             elif verb in _SETTINGS:
                 setattr(speaker, verb, int(words[1]))
             else:
@@ -134,7 +136,7 @@ SEGMENTS = {
     "synfin": SYN | FIN, "rstack": RST | ACK,
 }  # fmt: skip
 # Those with which it only says what it will send.
-_SETTINGS = ("offer", "skip", "claim", "window", "stamp")
+_SETTINGS = ("offer", "skip", "claim", "lose", "window", "stamp")
 _SHORT = 32  # what is longer is told by its length and a checksum
 _SIDES = {"read": socket.SHUT_RD, "write": socket.SHUT_WR}
 

@@ -16,7 +16,7 @@ from segue.engine.carry import Carrier
 from segue.engine.defects import KernelRelease
 from segue.engine.loaded import Loaded, load
 from segue.lab.carrying import carry
-from segue.lab.policies import named
+from segue.lab.policies import compiled, named
 from segue.lab.policy_program import PolicyProgram
 from segue.linux import netns, snmp, sysctl
 from segue.linux.bpf import attach_reuseport
@@ -31,7 +31,6 @@ from segue.model.profile import LINUX, LINUX_7_3, Profile
 from segue.model.program import Program
 from segue.model.states import State
 from segue.policy.builtin import encode_number, encode_socket
-from segue.policy.compile import compile_policy
 
 SERVERS = {4: "10.78.0.2", 6: "fd78::2"}
 PORT = 80
@@ -447,8 +446,8 @@ class KernelSide:
 
     def program(self, listener: str, policy: str, *, migrates: bool) -> None:
         """In the kernel."""
-        compiled = compile_policy(named(policy))
-        self._loaded = self._undo.enter_context(load(compiled, migrates=migrates))
+        program = compiled(named(policy))
+        self._loaded = self._undo.enter_context(load(program, migrates=migrates))
         self._members.clear()
         for name in self._slots:
             if self._listens(name):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from segue.lab.carry_stories import CARRY_STORIES
 from segue.lab.connection_stories import CONNECTION_STORIES
 from segue.lab.handshake_stories import HANDSHAKE_STORIES
+from segue.lab.loss_stories import LOSS_STORIES
 from segue.lab.option_stories import OPTION_STORIES
 from segue.lab.program_stories import PROGRAM_STORIES
 from segue.lab.segment_stories import SEGMENT_STORIES
@@ -282,6 +283,7 @@ STORIES: dict[str, str] = {
     **HANDSHAKE_STORIES,
     **CONNECTION_STORIES,
     **SEGMENT_STORIES,
+    **LOSS_STORIES,
     **OPTION_STORIES,
     **PROGRAM_STORIES,
     **CARRY_STORIES,

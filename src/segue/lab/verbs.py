@@ -56,6 +56,10 @@ SHAPES: dict[str, tuple[str, str]] = {
     ),
     "skip": ("C NUMBER", "its next segment is so far on, or, negative, back"),
     "claim": ("C NUMBER", "its next segment acknowledges so much more than it has heard, or less"),
+    "lose": (
+        "C NUMBER",
+        "of the segments of data that it is sent next the one of this number is lost on the way",
+    ),
     "window": ("C NUMBER", "the window field of its next segments (500)"),
     "stamp": ("C NUMBER", "the clock in its next segments (1000)"),
     "wait": ("SECONDS", "time passes, at most a minute"),

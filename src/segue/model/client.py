@@ -2,7 +2,7 @@
 
 It does no more: it repeats nothing and waits for nothing, and of what it hears it remembers the
 numbers, the stamp to echo, and a Fast Open cookie.  So a test says of each segment what it is to
-be, also a wrong one.
+be, also a wrong one, and of what it is sent what is lost on the way.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class Client:
 
     ``offer`` is what its SYN says; it may be changed before.  ``seq`` is the number of its next
     segment; ``window``, ``stamp`` and ``claim`` are what the next ones say: the window field, the
-    clock, and how much more than was heard the next one acknowledges.
+    clock, and how much more than was heard the next one acknowledges.  If it has offered SACK, it
+    tells of what arrives out of its order, and of what comes twice.
     """
 
     def __init__(self, address: Address, server: Address, offer: Options = OFFER) -> None:
@@ -89,6 +90,10 @@ class Client:
         self._seen, self._echo = 0, 0
         self.window, self.stamp, self.claim = _WINDOW, STAMP, 0
         self.cookie = b""  # of Fast Open, that was given last
+        self._came = 0  # segments of data
+        self._losses: set[int] = set()
+        self._ranges: list[tuple[int, int]] = []  # beyond what is acknowledged, the latest first
+        self._twice: tuple[int, int] | None = None
 
     def syn(self, data: bytes = b"") -> bytes:
         """The packet that asks for a connection; with ``data`` by Fast Open."""
@@ -114,7 +119,8 @@ class Client:
         """A packet with any flags; what it carries is counted."""
         said = self.offer
         if flags != SYN:
-            said = Options(stamps=(self.stamp, self._echo)) if said.stamps else Options()
+            stamps = (self.stamp, self._echo) if said.stamps else None
+            said = Options(stamps=stamps, sack=() if flags & RST else self._told())
         ack, self.claim = (self._ack + self.claim) & _MASK if flags & ACK else 0, 0
         made = tcp.emit(
             self._addresses, self._ports, self.seq & _MASK, ack, flags, self.window,
@@ -124,6 +130,42 @@ class Client:
         if self._version == 6:
             return ipv6.emit(self._addresses, ipv4.TCP, made)
         return ipv4.emit(self._addresses, ipv4.TCP, made)
+
+    def lose(self, number: int) -> None:
+        """Of the segments of data that come from now on the one of this number is lost; 1 is the
+        next.  ``hears`` tells it all the same.
+        """
+        self._losses.add(self._came + number)
+
+    def _told(self) -> tuple[tuple[int, int], ...]:
+        """What its next segment says of gaps (RFC 2018, RFC 2883)."""
+        if not self.offer.sack_permitted:
+            return ()
+        twice, self._twice = self._twice, None
+        blocks = [one for one in (twice, *self._ranges) if one is not None]
+        return tuple(blocks[: 3 if self.offer.stamps else 4])
+
+    def _takes(self, seq: int, end: int) -> None:
+        """What has arrived of their data, or their FIN."""
+        if _ahead(end, self._ack) <= 0:
+            self._twice = (seq, end)
+            return
+        if _ahead(seq, self._ack) <= 0:
+            for low, high in sorted(self._ranges, key=lambda one: _ahead(one[0], seq)):
+                end = high if _ahead(low, end) <= 0 < _ahead(high, end) else end
+            self._ack = end
+            self._ranges = [one for one in self._ranges if _ahead(one[1], end) > 0]
+            return
+        low, high, rest = seq, end, []
+        for one in self._ranges:
+            if _ahead(one[0], seq) <= 0 <= _ahead(one[1], end):
+                self._twice = (seq, end)
+            if _ahead(one[0], high) <= 0 <= _ahead(one[1], low):
+                low = low if _ahead(low, one[0]) <= 0 else one[0]
+                high = high if _ahead(high, one[1]) >= 0 else one[1]
+            else:
+                rest.append(one)
+        self._ranges = [(low, high), *rest]
 
     def hears(self, packet: bytes) -> Heard | None:
         """Take an answer into account; None when the packet is not for this client."""
@@ -137,13 +179,17 @@ class Client:
             if segment.ack != self.seq:
                 self.seq = segment.ack
         end = (segment.seq + size + bool(flags & (SYN | FIN))) & _MASK
-        if not flags & RST and segment.seq == (self._ack or segment.seq):
+        self._came += bool(size)
+        lost = bool(size) and self._came in self._losses
+        if not self._ack and not flags & RST:
             self._ack = end
+        elif end != segment.seq and not flags & (SYN | RST) and not lost:
+            self._takes(segment.seq, end)
         is_news = flags == ACK and not size and segment.ack != self._seen and not said.sack
         self._seen = segment.ack if flags & ACK else self._seen
         # Of mere news the stamp is not echoed: when they come is free, and the stamp may be what a
         # SYN cookie's options are read from again.
-        if said.stamps is not None and not is_news:
+        if said.stamps is not None and not is_news and not lost:
             self._echo = said.stamps[0]
         if said.fast_open is not None:
             self.cookie = said.fast_open
@@ -161,6 +207,11 @@ class Client:
             ),
             is_news=is_news,
         )
+
+
+def _ahead(number: int, of: int) -> int:
+    """How far a number is ahead of another; negative where it is behind."""
+    return ((number - of + (1 << 31)) & _MASK) - (1 << 31)
 
 
 def _ports_there(segment: Segment) -> bytes:
