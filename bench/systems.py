@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench import proxies
+from bench.grouped import Grouped
 from bench.harness import Hup, Segue, program
 from bench.servers import ASGI, WSGI, kinds
 from bench.ways import Overlapping, Restartable, StopStart
@@ -68,6 +69,12 @@ def under_segue(
         )
 
     return start
+
+
+def in_a_group(host: str, port: int) -> Restartable:
+    """The asyncio example in a group that is delegated to it."""
+    one = kinds()["asyncio"]
+    return Grouped(one.command, port, workers=one.workers, host=host)
 
 
 def nginx_reload(counts: tuple[int, ...], listen: str = "") -> Start:
@@ -192,6 +199,9 @@ def systems() -> dict[str, System]:
         "segue-haproxy": System("segue run, HAProxy", haproxy_under_segue, claims_none=True),
         "segue-asyncio": System(
             "segue run, asyncio example", under_segue("asyncio"), claims_none=True
+        ),
+        "segue-asyncio-group": System(
+            "segue run, asyncio example, delegated group", in_a_group, claims_none=True
         ),
         "segue-asyncio-drain": System(
             "segue run --engine drain, asyncio example",

@@ -108,3 +108,22 @@ def test_other_files_are_there_where_settings_need_them() -> None:
     assert '"/var/log/shop.log" {' in found["/etc/logrotate.d/segue-shop"]
     assert "net.ipv4.tcp_migrate_req = 1" in found["/etc/sysctl.d/60-segue-shop.conf"]
     assert "net.core.somaxconn = 9000" in found["/etc/sysctl.d/60-segue-shop.conf"]
+
+
+@pytest.mark.parametrize(
+    ("more", "delegate", "protected"),
+    [
+        ({}, "cpu", False),
+        ({"cgroup": "off"}, None, True),
+        ({"gentle_start": 0.0}, None, True),
+        ({"cgroup": "/sys/fs/cgroup/web"}, None, False),
+        ({"inject": True, "bind_by": "worker"}, "yes", False),
+    ],
+)
+def test_control_groups_are_writable_only_where_they_are_used(
+    more: dict[str, object], delegate: str | None, *, protected: bool
+) -> None:
+    """Delegate=cpu is what newcomers give way by; ProtectControlGroups= mounts them read-only."""
+    found = service(settings(**more))
+    assert found.get("Delegate") == delegate
+    assert ("ProtectControlGroups" in found) is protected

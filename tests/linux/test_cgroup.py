@@ -7,7 +7,7 @@ import os
 import pytest
 from tests.linux.unprivileged import as_nobody
 
-from segue.errors import KernelError
+from segue.errors import KernelError, NotSupported
 from segue.linux import cgroup
 
 UNIFIED = "30 24 0:27 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
@@ -74,3 +74,79 @@ def test_a_door_to_nowhere_is_said() -> None:
     for use in (cgroup.open_door, cgroup.open_directory):
         with pytest.raises(KernelError, match=r"segue\.test\.none.*ENOENT"):
             use(path)
+
+
+@pytest.mark.root
+def test_what_a_manager_delegates_is_marked() -> None:
+    """By systemd, in an attribute of the directory."""
+    path = f"{cgroup.mine()}/segue.test.marked.{os.getpid()}"
+    cgroup.make(path)
+    try:
+        assert not cgroup.delegated(path)
+        os.setxattr(path, "user.delegate", b"1")
+        assert cgroup.delegated(path)
+    finally:
+        assert cgroup.remove_empty(path)
+    assert cgroup.remove_empty(path)
+    assert not cgroup.delegated(path)
+
+
+@pytest.mark.root
+def test_one_beside_processes_can_be_entered() -> None:
+    """In version 2 with any controller: it is threaded, and whole processes enter it."""
+    above = f"{cgroup.mine()}/segue.test.above.{os.getpid()}"
+    path = f"{above}/below"
+    cgroup.make(above)
+    try:
+        for _ in range(2):
+            cgroup.make_beside_processes(path)
+        with open(f"{path}/cgroup.type", encoding="utf-8") as file:
+            assert file.read() == "threaded\n"
+        for place in (above, path):
+            door = cgroup.open_door(place)
+            cgroup.try_door(door, place)
+            os.close(door)
+        assert "below" not in cgroup.names(os.getpid())
+    finally:
+        assert cgroup.remove_empty(path)
+        assert cgroup.remove_empty(above)
+
+
+@pytest.mark.root
+def test_who_may_not_enter_is_told_why() -> None:
+    """The group is of the other kind than the one above it has room for."""
+    above = f"{cgroup.mine()}/segue.test.mixed.{os.getpid()}"
+    threaded, other = f"{above}/threaded", f"{above}/other"
+    for path in (above, other):
+        cgroup.make(path)
+    cgroup.make_beside_processes(threaded)
+    door = cgroup.open_door(other)
+    try:
+        with pytest.raises(KernelError, match=r"entering the cgroup .*/other.*ENOTSUP"):
+            cgroup.try_door(door, other)
+    finally:
+        os.close(door)
+        for path in (threaded, other, above):
+            assert cgroup.remove_empty(path)
+
+
+@pytest.mark.root
+def test_processors_need_their_controller() -> None:
+    """And in version 1, where there is such a group, it is there."""
+    old, new = cgroup.of(os.getpid(), "cpu"), cgroup.mine()
+    if old is None:
+        pytest.skip("the controller cpu is not in version 1 here")
+    cgroup.share_processors(old)
+    with pytest.raises(NotSupported, match="the controller cpu in"):
+        cgroup.share_processors(new)
+    path = f"{old}/segue.test.idle.{os.getpid()}"
+    cgroup.make(path)
+    try:
+        for idle in (True, False):
+            cgroup.set_idle(path, idle=idle)
+            assert cgroup.is_idle(path) is idle
+    finally:
+        assert cgroup.remove_empty(path)
+    assert not cgroup.is_idle(path)
+    with pytest.raises(KernelError, match=r"writing 1 into .*/cpu\.idle.*ENOENT"):
+        cgroup.set_idle(path, idle=True)

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import socket
 import subprocess
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import SERVER, Instance, wait_until
+from tests.supervisor.instance import Instance, wait_until
+from tests.supervisor.slow_server import newcomer, waits_at_its_end, waits_for
 
 from segue.linux import niceness, proc
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
-
-
-def waits_for(go: Path) -> tuple[str, ...]:
-    """A server that has a child, and serves once the file is there."""
-    script = f"sleep 60 & while [ ! -e {go} ]; do sleep 0.02; done; exec {shlex.join(SERVER)}"
-    return ("sh", "-c", script)
-
-
-def waits_at_its_end(go: Path) -> tuple[str, ...]:
-    """A server that ends, when it was told to stop, once somebody writes into the pipe.
-
-    It does nothing meanwhile: then it cannot wait too long for a processor on a busy machine.
-    """
-    os.mkfifo(go)
-    until = f"read _ < {go}"
-    return ("sh", "-c", f"trap 'kill $!' TERM; {shlex.join(SERVER)} & wait; wait; {until}")
 
 
 def weights(pid: int) -> set[tuple[int | None, int | None]]:
@@ -50,14 +34,6 @@ def grouped() -> bool:
         found = niceness.of_session(one.pid)
         one.kill()
     return found is not None
-
-
-def newcomer(one: Instance) -> int:
-    """The starting worker's process, once its child is there."""
-    wait_until(lambda: one.workers("starting"), "the newcomer")
-    pid = int(one.workers("starting")[0]["pid"])
-    wait_until(lambda: len(proc.tree(pid)) > 1, "its child")
-    return pid
 
 
 def test_a_newcomer_gives_way_until_it_is_ready(netns: int, tmp_path: Path) -> None:

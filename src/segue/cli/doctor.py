@@ -32,6 +32,8 @@ from segue.linux import proc, sysctl
 from segue.linux.features import FEATURES, ask
 from segue.linux.sock_diag import State
 from segue.observe.snapshot import Observer, Part
+from segue.supervisor.lifecycle.giving_way import AUTO
+from segue.supervisor.workers.groups import choose as choose_means
 
 _COLOURS = {"yes": "green", "no": "red", "with a nudge": "yellow", "could not tell": "yellow"}
 
@@ -79,6 +81,7 @@ def look(asked: Address | None) -> dict[str, Any]:
             {"name": name, "here": ask(name).answer.value, "because": ask(name).reason}
             for name in FEATURES
         ],
+        "newcomers": str(choose_means(AUTO, "segue.doctor")),
         "notes": notes(migrates=choice is not None and choice.engine != "drain"),
         "listeners": listeners,
     }
@@ -103,6 +106,9 @@ def _show(found: dict[str, Any], console: Console) -> None:
     console.print()
     console.print(_table(("kernel feature", "here", "because"), found["features"]))
     console.print()
+    console.print(
+        f"newcomers of segue run would give way {cell(found['newcomers'])}", highlight=False
+    )
     for line in found["notes"]:
         console.print(f"- {cell(line)}", highlight=False)
     if found["listeners"] is None:

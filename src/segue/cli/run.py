@@ -248,9 +248,16 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
 @_option(
     "--gentle-start",
     "Until a newcomer is ready, and for SECONDS at most, it gives way to workers that serve when"
-    " both want a processor (nice 19). So does a worker that stops and has no client. 0: never.",
+    " both want a processor. So does a worker that stops and has no client. 0: never.",
     metavar="SECONDS",
     type=float,
+)
+@_option(
+    "--cgroup",
+    "The control group below which each worker has one of its own, to give way by (cpu.idle): a"
+    " path, or off. auto: the one that systemd has delegated to this process. Without one, workers"
+    " give way by nice 19.",
+    metavar="PATH",
 )
 @_option(
     "--crash-limit",

@@ -50,7 +50,7 @@ def _head(status: Status, console: Console) -> None:
 def show(status: Status, console: Console) -> None:
     """Draw the status as a table, with a line for each thing to notice."""
     _head(status, console)
-    for reason in status.reasons:
+    for reason in (*status.reasons, *_giving_way(status)):
         console.print(f"  {cell(reason)}", style="dim", highlight=False)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("worker", "pid", "stage"):
@@ -148,6 +148,10 @@ def show(status: Status, console: Console) -> None:
         )
     if status.cut:
         console.print(f"{status.cut} connection(s) were cut so far", style="red")
+
+
+def _giving_way(status: Status) -> list[str]:
+    return [f"newcomers give way {status.gives_way}"] if status.gives_way else []
 
 
 def carrying(status: Status) -> list[tuple[str, str]]:

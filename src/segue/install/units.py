@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from segue.errors import UsageError
 from segue.supervisor.control.export_target import ExportTarget
+from segue.supervisor.lifecycle.giving_way import AUTO, OFF
 from segue.supervisor.settings import BACKLOG, Settings
 
 _FIRST_RELOAD = 253  # the systemd that brought Type=notify-reload
@@ -179,7 +180,12 @@ def _hardening(settings: Settings) -> Iterator[str]:
     if settings.inject:
         yield "# --inject attaches a program to a cgroup of this service."
         yield "Delegate=yes"
-    else:
+    elif settings.gentle_start and settings.cgroup == AUTO:
+        yield "# Each worker gets a control group of its own here, and a newcomer's is idle"
+        yield "# (cpu.idle): so it gives way better than by a nice value.  ProtectControlGroups=yes"
+        yield "# would forbid it, and can be had in the place of this."
+        yield "Delegate=cpu"
+    elif not settings.gentle_start or settings.cgroup == OFF:
         yield "ProtectControlGroups=yes"
 
 

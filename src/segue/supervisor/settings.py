@@ -24,6 +24,7 @@ from segue.observe.stall import PATIENCE
 from segue.supervisor.control.export_target import ExportTarget
 from segue.supervisor.control.paths import NAME, check_name, name_of
 from segue.supervisor.control.requests import LONGEST, MOST_WORKERS, shown
+from segue.supervisor.lifecycle.giving_way import AUTO, OFF
 from segue.supervisor.lifecycle.limits import Limits
 from segue.supervisor.question import USUAL as QUESTION_STATUS
 from segue.supervisor.question import Question
@@ -132,6 +133,9 @@ class Settings:
     # The longest that those that start or stop leave the processors to others.  Imports that take
     # longer than this on an idle machine are rare, and a deploy is waited for.
     gentle_start: float = 10.0
+    # Where the groups of workers are made.  In a group that nobody has left to us, they would
+    # change how others share processors.
+    cgroup: str = AUTO
     # How long the old generation is kept for a rollback once the new one has all new connections.
     keep: float = 0.0
     # 0 for all at once, which is the quickest.  Memory for two generations is mostly there.
@@ -291,6 +295,12 @@ class Settings:
                 raise UsageError(f"--{flag} must be a path (got {shown(path)})")
         if self.metrics:
             ExportTarget.parse(self.metrics)
+        named = self.cgroup not in {AUTO, OFF}
+        if named and ("\0" in self.cgroup or not self.cgroup.startswith("/")):
+            raise UsageError(
+                f"--cgroup must be the path of a control group, auto or off (got"
+                f" {shown(self.cgroup)})"
+            )
 
     def _refuse_holding_for_nothing(self) -> None:
         for flag, given in (("carry-crash", self.carry_crash), ("keep-idle", self.keep_idle)):

@@ -123,6 +123,7 @@ class Status:
     waiting_idle: int = 0  # their worker has closed them: they wait for their next request
     went_on: int = 0  # such connections that went to a worker with one
     leftovers: str = "end"  # what becomes of processes that a worker leaves running
+    gives_way: str = ""  # how newcomers leave processors to workers that serve, and why so
     flip_ms: float | None = None  # from the moment when all workers are ready to the new shares
     flip_age: float | None = None
     generations: tuple[GenerationStatus, ...] = ()

@@ -96,6 +96,7 @@ class Exporting:
                 rights=Rights(new_privileges=False),
                 files=service.processes.files,
                 cgroup_door=None,
+                processors_door=None,
                 directory=None,
                 enter_as_user=False,
                 lowest=Lowest(),

@@ -384,6 +384,7 @@ class Orders:
                 service.loop.attempt(f"killing {worker.name}", kill)
 
     def _kill(self, worker: Worker) -> None:
+        self.service.processes.weights.release(worker.id)
         self.service.processes.by_worker[worker.id].kill()
         worker.feed(WorkerInput.KILL, self.service.world.now())
 

@@ -236,6 +236,8 @@ class Performer:
         idle = worker.id in self.service.survey.loads and held.quiet and not held.connections
         if drained and others and served and idle:
             self.service.processes.weights.leave(worker.id, process.child.pid, worker.stage_since)
+        elif not (others and served):
+            self.service.processes.weights.release(worker.id)
         process.signal(self.service.settings.signal_number())
         if not others or (
             self.listeners.move_themselves
@@ -246,6 +248,7 @@ class Performer:
             self.listeners.let_go(worker)
 
     def _kill(self, worker: Worker) -> None:
+        self.service.processes.weights.release(worker.id)  # its end, too, needs a processor
         self.service.processes.by_worker[worker.id].kill()
         self._feed(worker, WorkerInput.KILL)
         self.service.warn(f"{worker.name} is killed: it did not stop in time")

@@ -233,6 +233,7 @@ class Runner:
         if now >= self._looked + _IDLE_PACE:
             self._looked = now
             attempt("counting kills for want of memory", service.processes.kills.look)
+            attempt("removing groups of workers", service.processes.weights.groups.sweep)
             ready = [one for one in service.instance.living if one.stage in _READY]
             backlogs = partial(self.performer.listeners.give_backlogs, ready)
             attempt("giving listeners their backlog", backlogs)

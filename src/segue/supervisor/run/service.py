@@ -258,6 +258,7 @@ class Service:
         """Close everything that is held."""
         for process in self.processes:
             self.processes.remove(process.worker.id)
+        self.processes.weights.groups.sweep()
         self.holding.close()
         self.carrying.close()
         self.ticks.close()

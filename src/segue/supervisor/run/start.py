@@ -19,6 +19,7 @@ from segue.supervisor.control.incumbent import renewal
 from segue.supervisor.control.log import Log
 from segue.supervisor.control.output_file import redirect
 from segue.supervisor.control.paths import Paths
+from segue.supervisor.lifecycle.giving_way import AUTO, OFF
 from segue.supervisor.lifecycle.instance import Instance
 from segue.supervisor.lifecycle.stages import Phase
 from segue.supervisor.rescue.balancing import refuse_uncounted
@@ -118,12 +119,8 @@ def serve(asked: Asked, world: World | None = None) -> int:
             farewell = partial(service.say, f"from here on into {output}")
             redirect(output, service.processes.users, farewell)
         if service.settings.inject:
-            ports = [bind.address.port for bind in service.settings.binds]
-            known = str((paths.read_record() or {}).get("cgroup", ""))
-            path = directory_of(paths.base, ports, known)
-            if known and known != path:
-                forget(known)
-            service.processes.injection = Injection.open(path, ports)
+            _open_injection(service, paths)
+        _open_groups(service)
         if handed is None:
             runner.open()
         service.loop.run(runner)
@@ -181,6 +178,26 @@ def _left(settings: Settings, paths: Paths, world: World) -> unrecorded.Found:
         return unrecorded.Found(Record.from_json(plain, paths.record))
     with world.observer() as observer:
         return unrecorded.find(settings, paths, observer, world.now())
+
+
+def _open_injection(service: Service, paths: Paths) -> None:
+    ports = [bind.address.port for bind in service.settings.binds]
+    known = str((paths.read_record() or {}).get("cgroup", ""))
+    path = directory_of(paths.base, ports, known)
+    if known and known != path:
+        forget(known)
+    service.processes.injection = Injection.open(path, ports)
+
+
+def _open_groups(service: Service) -> None:
+    """Choose by which means newcomers give way, and say what is not the usual."""
+    settings, groups = service.settings, service.processes.weights.groups
+    if not settings.gentle_start:
+        return
+    groups.open(settings.cgroup, injects=settings.inject)
+    assert groups.means is not None
+    if groups.means.group or settings.cgroup not in {AUTO, OFF}:
+        service.say(f"newcomers give way {groups.means}")
 
 
 def _end_injection(service: Service) -> None:

@@ -129,6 +129,7 @@ def report(service: Service, checks: Checks) -> Status:
         waiting_idle=service.holding.orphans.waiting,
         went_on=service.holding.orphans.went_on,
         leftovers=service.settings.leftovers,
+        gives_way=str(service.processes.weights.groups.means or ""),
         rescued=rescue.rescued,
         flip_ms=service.flipped.ms,
         flip_age=None if service.flipped.at is None else now - service.flipped.at,

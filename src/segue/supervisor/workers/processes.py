@@ -19,6 +19,7 @@ from segue.supervisor.lifecycle.instance import Start, Worker
 from segue.supervisor.lifecycle.stages import Stage
 from segue.supervisor.settings import FIRST_FD, Settings
 from segue.supervisor.workers import variables
+from segue.supervisor.workers.groups import Groups
 from segue.supervisor.workers.identity import Identity, Rights
 from segue.supervisor.workers.injection import Injection
 from segue.supervisor.workers.memory import Kills
@@ -143,7 +144,7 @@ class Processes:
         self.injection: Injection | None = None  # with --inject, from before the first start
         self.by_worker: dict[int, Process] = {}
         self.kills = Kills()
-        self.weights = Weights(settings.gentle_start, settings.stop_timeout)
+        self.weights = Weights(settings.gentle_start, settings.stop_timeout, Groups(paths.base))
 
     def __iter__(self) -> Iterator[Process]:
         return iter(list(self.by_worker.values()))
@@ -202,6 +203,9 @@ class Processes:
             owner = self.identity.uid if self.identity is not None else None
             self.paths.write_flag(worker.id, page.new(os.urandom(16)), page.BYTES, owner)
         pipe: Pipe | None = None
+        groups = self.weights.groups
+        processors_door = groups.door(worker.id)
+        nice = gently and processors_door is None
         try:
             if settings.output != "raw":
                 pipe = Pipe.open()
@@ -219,19 +223,27 @@ class Processes:
                 rights=self.rights,
                 files=self.files,
                 cgroup_door=None if self.injection is None else self.injection.door,
+                processors_door=processors_door,
                 directory=directory,
                 enter_as_user=place.chosen,
-                lowest=self.weights.newcomer() if gently else Lowest(),
+                lowest=self.weights.newcomer() if nice else Lowest(),
             )
         except BaseException:
             openat.remove(flag)
+            groups.remove(worker.id)
             if pipe is not None:
                 pipe.close()
             raise
+        finally:
+            if processors_door is not None:
+                os.close(processors_door)
         worker.directory = path_of(directory)
         worker.pid, worker.start_ticks = child.pid, proc.start_time(child.pid) or 0
         if pipe is not None:
             pipe.started()
+        if gently:
+            # Not before exec, which the supervisor has waited for.
+            groups.set_idle(worker.id, idle=True)
         process = self.add(worker, child, pipe)
         found = program(argv[0], env.get("PATH"), worker.directory) or argv[0]
         process.runs = Start(place.name, worker.directory, found, worker.started)
@@ -246,12 +258,15 @@ class Processes:
         readiness = Readiness(self.settings.ready, self.settings.ready_question)
         process = Process(worker, child, pipe, readiness, self.paths.flag(worker.id))
         self.by_worker[worker.id] = process
+        self.weights.groups.adopt(worker.id, child.pid)
         if worker.stage in {Stage.STARTING, Stage.STANDBY}:
             if oom.adjustment(child.pid) == oom.FIRST:
                 process.spared = oom.adjustment(os.getpid())  # of a predecessor
             self.weights.follow(worker.id, child.pid, worker.started)
         elif worker.stage is Stage.STOPPING:
             self.weights.follow(worker.id, child.pid, worker.stage_since, STOPPING)
+        else:
+            self.weights.groups.set_idle(worker.id, idle=False)  # whatever a predecessor did last
         self.kills.follow(worker.id, child.pid)
         return process
 

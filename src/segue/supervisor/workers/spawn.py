@@ -54,6 +54,7 @@ class Spawning(Protocol):
         rights: Rights,
         files: tuple[int, int] | None,
         cgroup_door: int | None,
+        processors_door: int | None,
         directory: int | None,
         enter_as_user: bool,
         lowest: Lowest,
@@ -71,6 +72,7 @@ def spawn(
     rights: Rights = Rights(),  # noqa: B008  it cannot be changed
     files: tuple[int, int] | None = None,
     cgroup_door: int | None = None,
+    processors_door: int | None = None,
     directory: int | None = None,
     enter_as_user: bool = False,
     lowest: Lowest = Lowest(),
@@ -79,7 +81,8 @@ def spawn(
 
     ``env`` is the whole environment; LISTEN_PID is added if it has LISTEN_FDS. ``output`` becomes
     both stdout and stderr.  ``files`` are its soft and hard RLIMIT_NOFILE. ``cgroup_door`` is a
-    descriptor of cgroup.procs; the process enters this cgroup before exec.  ``directory`` is a
+    descriptor of cgroup.procs; the process enters this cgroup before exec.  It also enters that of
+    ``processors_door``, and goes on without if it cannot.  ``directory`` is a
     descriptor of the directory to start in; with ``enter_as_user`` the process must have the right
     to enter it also as its user, or the error's ``call`` is CHDIR.  ``lowest`` says what begins
     with the lowest nice value.  Raises KernelError and leaves nothing behind: EAGAIN or EMFILE at
@@ -106,6 +109,9 @@ def spawn(
         try:
             if cgroup_door is not None:
                 _enter(cgroup_door)
+            if processors_door is not None:
+                with contextlib.suppress(OSError):
+                    cgroup.enter(processors_door)
             if directory is not None:
                 os.fchdir(directory)
             os.setsid()

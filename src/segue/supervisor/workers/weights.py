@@ -1,8 +1,8 @@
 """The weights with which workers compete for processors: those that start or stop have the lowest.
 
-A newcomer has it until it is ready, and a worker without clients from when it is told to stop.  The
-weight is a nice value: of the threads, and of the worker's session where the kernel groups threads
-by that.  A control group would do the same only where one is delegated, and no better.
+A newcomer has it until it is ready, and a worker without clients from when it is told to stop.  A
+worker with a control group of its own has it by that (``workers/groups.py``).  Of another it is a
+nice value: of the threads, and of the worker's session where the kernel groups threads by that.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from segue.linux import niceness, proc
 from segue.linux.niceness import LOWEST
 from segue.linux.schedstat import Scheduled
 from segue.supervisor.lifecycle.gentle import STARTING, STOPPING, Gentle, enough
+from segue.supervisor.workers.groups import Groups
 from segue.supervisor.workers.spawn import Lowest
 from segue.supervisor.workers.ticks import Ticks
 
@@ -32,19 +33,21 @@ class _Held:
     doing: str  # STARTING or STOPPING
     threads: int | None  # the nice value that its threads get back; None if they have it
     session: int | None  # the same of its session
+    grouped: bool  # its control group is idle
     account: Gentle
 
 
 class Weights:
     """Which workers have the lowest weight, and whether each can get its own back."""
 
-    def __init__(self, limit: float, stop_timeout: float) -> None:
+    def __init__(self, limit: float, stop_timeout: float, groups: Groups) -> None:
         """``limit`` in seconds: for how long at most.  With 0 nobody gets the lowest weight.
 
         A worker that stops gets its own back after half of ``stop_timeout``, since it is killed
         after the whole.
         """
         self._limits = {STARTING: limit, STOPPING: min(limit, stop_timeout / 2)}
+        self.groups = groups
         self._held: dict[int, _Held] = {}  # by worker
         self._back: dict[int, _Held] = {}  # those that could not be given back at once
         self.due: float | None = None  # when to look again; None if nobody is held
@@ -56,7 +59,7 @@ class Weights:
         return niceness.can_return()
 
     def newcomer(self) -> Lowest:
-        """What a newcomer is to begin with: as far as it can be taken back."""
+        """The nice values that a newcomer is to begin with: as far as it can be taken back."""
         own = niceness.of(os.getpid())
         if not self._limits[STARTING] or own is None:
             return Lowest()
@@ -65,8 +68,13 @@ class Weights:
 
     def leave(self, worker: int, pid: int, now: float) -> None:
         """This worker is about to be told to stop, and has no clients."""
+        if not self._limits[STOPPING]:
+            return
+        if self.groups.set_idle(worker, idle=True):
+            self.follow(worker, pid, now, STOPPING)
+            return
         lowest, own = self.newcomer(), niceness.of(os.getpid())
-        if not self._limits[STOPPING] or own is None:
+        if own is None:
             return
         if lowest.threads:
             for each in proc.tree(pid):
@@ -79,12 +87,12 @@ class Weights:
     def follow(self, worker: int, pid: int, now: float, doing: str = STARTING) -> None:
         """A process of ours or of an earlier supervisor: it may have the lowest since ``now``."""
         own = niceness.of(os.getpid())
-        held = _Held(pid, doing, None, None, Gentle.begin(now))
+        held = _Held(pid, doing, None, None, self.groups.idle(worker), Gentle.begin(now))
         if own is not None and own < LOWEST == niceness.of(pid):
             held.threads = own
         if niceness.of_session(pid) == LOWEST:
             held.session = 0
-        if held.threads is not None or held.session is not None:
+        if held.grouped or held.threads is not None or held.session is not None:
             self._held[worker] = held
             self.due = now + _PACE if self.due is None else self.due
             self._tick()
@@ -123,6 +131,8 @@ class Weights:
         """This worker gets its own weight back, with all its processes."""
         held = self._held.pop(worker, None)
         if held is not None:
+            if held.grouped:
+                self.groups.set_idle(worker, idle=False)
             self._back[worker] = held
             self._return()
             self._tick()
@@ -131,11 +141,13 @@ class Weights:
         """This worker has ended."""
         self._held.pop(worker, None)
         self._back.pop(worker, None)
+        self.groups.remove(worker)
         self._tick()
 
     def _tick(self) -> None:
         if self.ticks is not None:
-            self.ticks.go(wanted=bool(self._held))
+            # From an idle group whoever wakes takes the processor at once.
+            self.ticks.go(wanted=any(not one.grouped for one in self._held.values()))
 
     def _return(self) -> None:
         """Give back what could not be given back before."""
