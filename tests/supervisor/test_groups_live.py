@@ -87,7 +87,7 @@ def test_a_newcomer_that_is_killed_does_not_wait_for_a_processor(
     good = tmp_path / "good"
     good.touch()
     command = ("sh", "-c", f"[ -e {good} ] || {{ {STUBBORN}; }}; rm {good}; exec {SERVE}")
-    flags = ("--ready-timeout", "1", "--stop-timeout", "1", "--cgroup", str(delegated))
+    flags = ("--ready-timeout", "4", "--stop-timeout", "1", "--cgroup", str(delegated))
     with Instance(tmp_path, *flags, command=command) as one:
         one.wait_serving()
         one.process.send_signal(signal.SIGHUP)
@@ -160,7 +160,7 @@ def test_a_delegated_group_is_found(netns: int, tmp_path: Path, delegated: Path)
         one.process.wait()
         one.again()
         wait_until(lambda: "took over 1 worker(s)" in one.said(), "the next supervisor")
-        assert one.ask("restart")["exit"] == 0
+        assert one.wait_serving().ask("restart")["exit"] == 0
         assert one.wait_serving(2).ask("stop")["exit"] == 0
         assert one.wait() == 0
     assert below(delegated) == []

@@ -48,7 +48,7 @@ STATUS = Status(
     left_alone={"its request is being answered": 3},
     held_wanted=True, held=20, held_reason="no room", held_carried=9, held_ended={"an upload": 2},
     waiting_idle=5, went_on=6,
-    leftovers="keep", gives_way="by nice values", flip_ms=1.5,
+    leftovers="keep", gives_way="by nice values", version="1", flip_ms=1.5,
     flip_age=9.0, generations=(GENERATION,), fronts=(FRONT,), workers=(WORKER,),
 )  # fmt: skip
 # Of the first version that had a status: only what every later one has, too.
