@@ -68,6 +68,8 @@ PURE_FILES = [
     "lab/link.py",
     *(f"lab/packetdrill/{name}.py" for name in ("asserts", "commands", "cursor", "expressions")),
     *(f"lab/packetdrill/{name}.py" for name in ("lexer", "options", "packets", "parser", "script")),
+    *(f"lab/comparing/{name}.py" for name in ("clients", "ledger", "service", "settings")),
+    "lab/ways",
     "linux/bpf_attr.py",
     "linux/schedstat.py",
     "observe/balance.py",

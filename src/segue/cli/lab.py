@@ -20,6 +20,9 @@ from segue.cli.shared.console import output_console
 from segue.cli.shared.progress import progress
 from segue.cli.shared.telling import tell, tell_json, tell_lines
 from segue.errors import KernelError, NotSupported, UsageError
+from segue.lab.comparing import table as comparing
+from segue.lab.comparing.comparison import compare as compared_by
+from segue.lab.comparing.settings import Settings
 from segue.lab.explaining.frames import Film, film, told
 from segue.lab.explaining.html import html
 from segue.lab.explaining.svg import svg
@@ -30,6 +33,7 @@ from segue.lab.serving import Serving
 from segue.lab.sides import kernel, linux_here, unlike_until
 from segue.lab.stories import STORIES, prose
 from segue.lab.verbs import NOTES, SHAPES, check
+from segue.lab.ways.known import WAYS, chosen
 from segue.linux.tun import Tun
 from segue.model.profile import LINUX, SERIES
 from segue.visible import visible
@@ -257,3 +261,62 @@ def run(file: str, defined: tuple[str, ...], only: str | None, *, ipv6: bool, as
     console.print(table)
     tell_lines("\n".join(said.values()))
     return code
+
+
+@lab.command()
+@click.option("--ways", metavar="NAME,...", default="", help=f"Only these, of {', '.join(WAYS)}.")
+@click.option("--rate", default=400.0, show_default=True, help="New connections a second.")
+@click.option("--rtt", default=40.0, show_default=True, metavar="MS", help="The round trip.")
+@click.option("--workers", default=2, show_default=True, help="Of each generation.")
+@click.option("--backlog", default=128, show_default=True, help="Of each listener.")
+@click.option("--kept", default=20, show_default=True, help="Clients that keep a connection.")
+@click.option(
+    "--busy", default=0.7, show_default=True, help="How much of its time a worker needs to accept."
+)
+@click.option("--repetitions", default=3, show_default=True, help="Restarts by each way.")
+@click.option("--seed", default=1, show_default=True, help="Who comes when.")
+@click.option("--html", "file", metavar="FILE", help="Also write it as a page with a picture.")
+@_JSON
+def compare(
+    ways: str, rate: float, rtt: float, workers: int, backlog: int, kept: int, busy: float,
+    repetitions: int, seed: int, file: str | None, *, as_json: bool,
+) -> int:  # fmt: skip
+    """Restart a server by each way to empty a listener, and count what its clients lose.
+
+    Each restart is measured on Linux, over a link that takes half the round trip each way, and
+    predicted by the model.  "again" is how many kept connections had to be made again; "gone" is
+    when no old worker has a listener any more, "old" when the last answer by one was sent;
+    the latencies are compared with the same clients' without a restart.  docs/COMPARE.md says more.
+    Linux needs CAP_SYS_ADMIN and /dev/net/tun.  Some seconds for each restart.
+    """
+    if not 1 <= repetitions <= 1000:
+        raise UsageError(f"--repetitions must be from 1 to 1000 (got {repetitions})")
+    names = [name.strip() for name in ways.split(",") if name.strip()]
+    given = Settings(rate, rtt / 1000, workers, backlog, kept, busy, seed)
+    which = chosen(names)
+    with progress(f"comparing {len(which)} ways, {repetitions} times"):
+        found = compared_by(given, which, repetitions)
+    if file is not None:
+        try:
+            Path(file).write_text(comparing.page(given, repetitions, found))
+        except OSError as error:
+            raise KernelError("open", error.errno or 0, f"writing {file}") from error
+    if as_json:
+        tell_json(comparing.plain(given, found), indent=2)
+        return 0
+    tell(comparing.load(given, repetitions))
+    console = output_console()
+    for heads, rows, left in (
+        (comparing.HEADS, comparing.rows(found), 2),
+        (comparing.NEEDS, comparing.needs(found), len(comparing.NEEDS)),
+    ):
+        drawn = Table(box=None, pad_edge=False)
+        for number, head in enumerate(heads):
+            drawn.add_column(head, justify="left" if number < left else "right")
+        for row in rows:
+            drawn.add_row(*(Text(cell) for cell in row))
+        console.print(drawn)
+        console.print()
+    for note in comparing.notes(found):
+        tell(note)
+    return 0

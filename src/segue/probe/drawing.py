@@ -65,7 +65,7 @@ def losses(timeline: Timeline, happened: Sequence[Milestone] = ()) -> str:
         *((_kind(fates, fate), fate.value.replace("_", " ")) for fate in fates),
     ]
     parts += _marks(scale, happened)
-    parts.append(_legend(names))
+    parts.append(legend(names))
     return _svg("Attempts a second, answered and lost, over time", parts)
 
 
@@ -83,7 +83,7 @@ def latency(timeline: Timeline, happened: Sequence[Milestone] = ()) -> str:
         line = [(one.at_s + middle, getattr(one, f"{name}_ms")) for one in timeline.slices]
         parts += _lines(scale, line, name)
     parts += _marks(scale, happened)
-    parts.append(_legend([("p50", "median"), ("p99", "99 %"), ("max", "slowest")]))
+    parts.append(legend([("p50", "median"), ("p99", "99 %"), ("max", "slowest")]))
     return _svg("Latency of answered attempts over time, in milliseconds", parts)
 
 
@@ -172,7 +172,8 @@ def _lines(scale: _Scale, line: Sequence[tuple[float, float | None]], name: str)
             stretch = []
 
 
-def _legend(names: Sequence[tuple[str, str]]) -> str:
+def legend(names: Sequence[tuple[str, str]]) -> str:
+    """What each kind, a class of the page's style, stands for; in the upper right corner."""
     parts, x = [], WIDTH - RIGHT
     for kind, name in reversed(names):
         x -= 7 * len(name) + 6

@@ -74,9 +74,9 @@ def render(report: Report) -> str:
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
         *_head(report),
         "<h2>Attempts over time</h2>",
-        _wide(drawing.losses(report.timeline, marks)),
+        wide(drawing.losses(report.timeline, marks)),
         "<h2>Latency over time</h2>",
-        _wide(drawing.latency(report.timeline, marks)),
+        wide(drawing.latency(report.timeline, marks)),
         *_tables(report),
         *_kernel(report.kernel),
         *_segue(report.instance),
@@ -108,7 +108,7 @@ def _tables(report: Report) -> Iterable[str]:
         (fate.value.replace("_", " "), count, evidence)
         for fate, count, evidence in screen.fate_rows(report.result)
     ]
-    yield "<h2>Every attempt by fate</h2>" + _table(("fate", "count", "evidence"), rows, {1})
+    yield "<h2>Every attempt by fate</h2>" + table(("fate", "count", "evidence"), rows, {1})
     heads = ("phase", "asked", "lost", "p50 ms", "p90 ms", "p99 ms", "max ms")
     rows = [
         (
@@ -120,7 +120,7 @@ def _tables(report: Report) -> Iterable[str]:
         for one in report.timeline.phases
     ]
     yield "<h2>Before, during and after</h2>" if report.timeline.span else "<h2>Latency</h2>"
-    yield _table(heads, rows, set(range(1, 7)))
+    yield table(heads, rows, set(range(1, 7)))
     if span := report.timeline.span:
         yield (
             f'<p class="dim">The restart counts from {span.begin_s:.3f} s, when the command began,'
@@ -130,7 +130,7 @@ def _tables(report: Report) -> Iterable[str]:
         yield f"<h2>By {heading}</h2>"
         timed = any(first for _, _, first, _ in seen)
         names = (heading, "count", "first s", "last s")[: 4 if timed else 2]
-        yield _table(names, [row[: len(names)] for row in seen], {1, 2, 3})
+        yield table(names, [row[: len(names)] for row in seen], {1, 2, 3})
 
 
 def _kernel(found: Kernel) -> Iterable[str]:
@@ -140,7 +140,7 @@ def _kernel(found: Kernel) -> Iterable[str]:
             (one.name.replace("_", " "), getattr(found.counters, one.name))
             for one in fields(found.counters)
         ]
-        yield _table(("counter", "more than before"), rows, {1})
+        yield table(("counter", "more than before"), rows, {1})
     if found.silent:
         yield f'<p class="note">The cause of resets is not known: {escape(found.silent)}</p>'
         return
@@ -156,7 +156,7 @@ def _kernel(found: Kernel) -> Iterable[str]:
         causes.append((reason, count, f"others' connections: {meaning(reason)}"))
     if causes:
         yield "<h2>Why connections were reset</h2>"
-        yield _table(("reason", "count", "meaning"), causes, {1})
+        yield table(("reason", "count", "meaning"), causes, {1})
     else:
         yield '<p class="dim">No connection of the probe was reset.</p>'
 
@@ -166,13 +166,15 @@ def _segue(found: InstanceReport | None) -> Iterable[str]:
         return
     yield "<h2>Segue's side</h2>"
     yield f'<p class="dim">instance {escape(found.name)}, engine {escape(found.engine)}</p>'
-    yield _table(("counter", "more than before"), list(found.counters()), {1})
+    yield table(("counter", "more than before"), list(found.counters()), {1})
     rows = [(f"{mark.at_s:.3f}", mark.text) for mark in found.marks]
     if rows:
-        yield "<h2>Its stages</h2>" + _table(("seen at s", "stage"), rows, {0})
+        yield "<h2>Its stages</h2>" + table(("seen at s", "stage"), rows, {0})
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[Cell]], numbers: set[int]) -> str:
+def table(heads: Sequence[str], rows: Iterable[Sequence[Cell]], numbers: set[int]) -> str:
+    """Rows under their heads; the columns in ``numbers`` stand to the right.  All is escaped."""
+
     def cell(column: int, value: Cell, tag: str) -> str:
         style = ' class="n"' if column in numbers else ""
         text = f"{value:,}" if isinstance(value, int) else escape(value)
@@ -182,8 +184,9 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[Cell]], numbers: set[in
         return "".join(cell(column, value, tag) for column, value in enumerate(row))
 
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    return _wide(f"<table><tr>{cells(heads, 'th')}</tr>{body}</table>")
+    return wide(f"<table><tr>{cells(heads, 'th')}</tr>{body}</table>")
 
 
-def _wide(drawn: str) -> str:
+def wide(drawn: str) -> str:
+    """What scrolls by itself where the window is too narrow."""
     return f'<div class="scroll">{drawn}</div>'
