@@ -7,9 +7,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
-from docs.generate import commands, links, man, python, reference
+from docs.generate import commands, links, man, picture, python, reference
 from docs.generate.markdown import escaped, table
 from docs.generate.pages import PAGES
 from tests.docs.pages import ROOT
@@ -135,3 +136,33 @@ def test_links_out_of_the_documents_lead_into_the_site() -> None:
         "[a](../../RUN.md#logs) [b](../examples/x.py)"
     )
     assert links.rewritten("start/node.md", "[s](../SERVERS.md)") == "[s](../SERVERS.md)"
+
+
+def test_the_picture_shows_what_the_reports_say() -> None:
+    """Losses in words and as a bar, and the marks of Segue's restart; titles are only text."""
+    slices = [
+        {"at_s": 0.0, "ok": 9, "lost": {}},
+        {"at_s": 0.05, "ok": 0, "lost": {"eof": 2}},
+    ]
+    report = {
+        "lost": 2, "total": 1200, "gap_ms": 141.2, "segue": None,
+        "timeline": {"slice_s": 0.05, "slices": slices, "span": {"begin_s": 0.05}},
+    }  # fmt: skip
+    better = report | {
+        "lost": 0,
+        "segue": {"marks": [{"at_s": 1, "text": "x"}, {"at_s": 2, "text": "it serves"}]},
+    }
+    made = picture.picture({"a <b>": report, "c": better})
+    assert "2 of 1,200 requests lost; longest time without an answer: 141 ms" in made
+    assert "none of 1,200 requests lost" in made
+    assert "a &lt;b&gt;" in made
+    assert "it serves" in made
+    assert ET.fromstring(made).tag.endswith("svg")
+
+
+def test_the_drawn_pictures_are_whole() -> None:
+    """Each is an SVG that loads nothing."""
+    for one in (ROOT / "docs").rglob("*.svg"):
+        text = one.read_text()
+        assert ET.fromstring(text).tag.endswith("svg")
+        assert not re.search(r"href=|url\(", text)
