@@ -49,6 +49,13 @@ def test_no_page_loads_anything_from_another_host(site: Path) -> None:
     assert not [found for text in styles for found in re.findall(r"url\(['\"]?https?:", text)]
 
 
+def test_the_search_works_from_a_disk(site: Path) -> None:
+    """Its index is a script, and each page loads the stand-in for a worker."""
+    assert (site / "search" / "search_index.js").read_text().startswith("var __index = ")
+    for page in site.rglob("*.html"):
+        assert re.search(r'<script src="(?:\.\./|/)*iframe-worker\.js">', page.read_text()), page
+
+
 def test_every_page_is_in_the_navigation(site: Path) -> None:
     """A page that no other names is not found by anybody."""
     home = (site / "index.html").read_text()
