@@ -21,8 +21,7 @@ from typing import Any
 
 from bench.shrinking import shrunk
 from segue.lab.chance import story
-from segue.lab.replay import replay
-from segue.lab.sides import ModelSide, kernel, linux_here
+from segue.lab.replay import both
 
 LONGEST = 14  # steps
 
@@ -31,13 +30,6 @@ def numbered(number: int) -> str:
     """The story of this number, always the same."""
     chance = random.Random(number)
     return story(chance.choice, chance.randint(3, LONGEST))
-
-
-def both(told: str) -> tuple[list[str], list[str]]:
-    """What Linux and what the model tell."""
-    with kernel() as linux:
-        seen = replay(told, linux)
-    return seen, replay(told, ModelSide(linux_here(), linux.steps))
 
 
 def differs(told: str) -> bool:

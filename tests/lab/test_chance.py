@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from segue.lab.chance import story
-from segue.lab.replay import replay
-from segue.lab.sides import ModelSide, kernel, linux_here
+from segue.lab.replay import both, replay
+from segue.lab.sides import ModelSide
 
 BOUNDED = settings(
     max_examples=30,
@@ -36,9 +36,8 @@ def stories(draw: st.DrawFn) -> str:
 @given(stories())
 def test_what_nobody_thought_of_is_told_alike(told: str) -> None:
     """Calls, losses, repetitions, settings, waits and generations in any order."""
-    with kernel() as linux:
-        expected = replay(told, linux)
-    assert replay(told, ModelSide(linux_here(), linux.steps)) == expected
+    expected, ours = both(told)
+    assert ours == expected
 
 
 @given(stories())

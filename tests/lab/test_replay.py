@@ -6,8 +6,8 @@ import pytest
 
 from segue.errors import UsageError
 from segue.lab.program_stories import PROGRAM_STORIES
-from segue.lab.replay import replay
-from segue.lab.sides import ModelSide, kernel, linux_here
+from segue.lab.replay import both, replay
+from segue.lab.sides import ModelSide
 from segue.lab.stories import STORIES
 from segue.model.profile import LINUX, SERIES, Profile
 
@@ -20,9 +20,8 @@ pytestmark = pytest.mark.timeout(300)
 
 def alike(story: str) -> None:
     """Told to both."""
-    with kernel() as linux:
-        expected = replay(story, linux)
-    assert replay(story, ModelSide(linux_here(), linux.steps)) == expected
+    expected, ours = both(story)
+    assert ours == expected
 
 
 @pytest.mark.root

@@ -19,7 +19,7 @@ from itertools import count
 
 from segue.address import Address
 from segue.errors import UsageError
-from segue.lab.sides import PORT, SERVERS, STEP_S, Side
+from segue.lab.sides import PORT, SERVERS, STEP_S, ModelSide, Side, kernel, linux_here
 from segue.lab.stories import free_in, lines
 from segue.model.client import STAMP, Client, Heard
 from segue.wire.options import Options
@@ -51,6 +51,24 @@ def replay(story: str, side: Side) -> list[str]:
     """One line for each thing that was done, answered or sent, and one for the counters."""
     seen = [line for step in steps(story, side) for line in step.lines]
     return [*seen, f"counted {counted(story, side)}"]
+
+
+def both(story: str) -> tuple[list[str], list[str]]:
+    """What Linux and what the model tell of a story.  Needs root.
+
+    Linux's timers count ticks, and fire up to two of them late (usecs_to_jiffies and calc_index
+    round up), so that one may fire before a step or after it.  Where the two differ the model's
+    timers are late too, by one tick and by two.
+    """
+    with kernel() as linux:
+        seen = replay(story, linux)
+    ours: list[str] = []
+    for late in _LATE:
+        told = replay(story, ModelSide(linux_here(), linux.steps, late=late))
+        if told == seen:
+            return seen, told
+        ours = ours or told
+    return seen, ours
 
 
 def counted(story: str, side: Side) -> dict[str, int]:
@@ -137,6 +155,7 @@ SEGMENTS = {
 }  # fmt: skip
 # Those with which it only says what it will send.
 _SETTINGS = ("offer", "skip", "claim", "lose", "window", "stamp")
+_LATE = (0.0, 0.004, 0.008)  # seconds: a tick is 1/250 of one
 _SHORT = 32  # what is longer is told by its length and a checksum
 _SIDES = {"read": socket.SHUT_RD, "write": socket.SHUT_WR}
 

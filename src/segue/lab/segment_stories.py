@@ -517,4 +517,48 @@ SEGMENT_STORIES: dict[str, str] = {
         data c two
         read x
         """,
+    "too old an ACK brings data that is read": """
+        # The second data acknowledges less than was ever sent. Its ACK is challenged, but since
+        # the segment is the one that was expected, its data was taken before that.
+        listen A
+        syn c
+        data c hello
+        claim c -1
+        data c again
+        accept A x
+        read x
+        """,
+    "too old an ACK in the first data brings nothing": """
+        # The connection has no memory in reserve yet, so that its first data is looked at in full.
+        # The ACK is challenged, and the data dropped.
+        listen A
+        syn c
+        ack c
+        claim c -1
+        data c again
+        accept A x
+        read x
+        """,
+    "a window cuts no buffer of one segment": """
+        # The window is one segment, and Linux fills its buffers by segments. The twelve bytes that
+        # the SACK range has left of the window stay empty.
+        listen A
+        offer c mss=1460 sack
+        syn c
+        skip c 5
+        fin c
+        accept A x
+        write x @6000
+        """,
+    "a Fast Open child knows a window that is not scaled": """
+        # Neither side scales, so that the window of the SYN is one as any other. The child's
+        # segments are as large as that, and the first goes before the handshake is over.
+        sysctl tcp_fastopen 515
+        option A TCP_FASTOPEN 4
+        listen A
+        offer c mss=1400 cookie
+        syn c
+        accept A x
+        write x @1448
+        """,
 }

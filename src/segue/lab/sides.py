@@ -149,7 +149,8 @@ class ModelSide:
 
     ``steps`` are the seconds that its steps take, as Linux took for the same story; what is not
     said is as ``settle`` is told.  ``watch`` is told of each instant at which something can have
-    happened: after a step's packet or call, and after each timer of the time that follows.
+    happened: after a step's packet or call, and after each timer of the time that follows.  Every
+    timer fires ``late`` by so many seconds.
     """
 
     def __init__(
@@ -157,9 +158,11 @@ class ModelSide:
         profile: Profile = LINUX,
         steps: Iterable[float] = (),
         watch: Callable[[Instant], None] | None = None,
+        late: float = 0.0,
     ) -> None:
         self._steps = iter(steps)
         self._watch = watch
+        self._late = late
         self.version = 4
         self._host = Host(*SERVERS.values(), secret=b"a story's secret", profile=profile)
         self._now = _BEGINNING
@@ -176,8 +179,8 @@ class ModelSide:
         """Every timer at its instant."""
         until = self._now + next(self._steps, seconds)
         sent = self._taken()
-        while (due := self._host.deadline()) is not None and due <= until:
-            self._now = max(self._now, due)
+        while (due := self._host.deadline()) is not None and due + self._late <= until:
+            self._now = max(self._now, due + self._late)
             self._host.advance(self._now)
             sent += self._taken()
         self._now = until
@@ -534,7 +537,9 @@ def kernel() -> Iterator[KernelSide]:
     with netns.fresh(), Tun("story%d") as tun:
         tun.configure(f"{SERVERS[4]}/24")
         tun.configure(f"{SERVERS[6]}/64")
-        sysctl.write("net.ipv4.tcp_rmem", "4096 131072 6291456")  # what the model assumes
+        # What the model assumes.  Reno may be chosen in every namespace.
+        sysctl.write("net.ipv4.tcp_rmem", "4096 131072 6291456")
+        sysctl.write("net.ipv4.tcp_congestion_control", "reno")
         side = KernelSide(tun)
         try:
             yield side

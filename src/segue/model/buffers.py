@@ -6,17 +6,16 @@ Stands for sk_wmem_queued, sk_sndbuf and the queue of tcp_sendmsg.  Where neithe
 
 from __future__ import annotations
 
-from segue.model.connection import INITIAL_WINDOW, Connection
+from segue.model.connection import INITIAL_WINDOW, Connection, half_window
 from segue.model.events import Writable
 from segue.model.net import Net
-from segue.wire.seq import Seq, before, distance
+from segue.wire.seq import Seq, add, before, distance, later
 
 _OVERHEAD = 960  # of a buffer without data (SKB_TRUESIZE of its header)
 # MAX_TCP_HEADER, struct skb_shared_info and struct sk_buff, as they are aligned.
 _LARGEST_HEADER, _SHARED_INFO, _RECORD = 320, 320, 256
 LARGEST = 65535 - _LARGEST_HEADER  # data of one buffer (sk_gso_max_size)
 _NO_LIMIT = 0xFFFFFFFF
-_SMALL_WINDOW = 536  # as in tcp_bound_to_half_wnd
 
 
 def room(net: Net, connection: Connection) -> int:
@@ -27,7 +26,7 @@ def room(net: Net, connection: Connection) -> int:
     left = _goal(connection) - _tail(connection)
     if 0 < left < _goal(connection):
         return left
-    full = bool(limit) and _held(connection) >= limit
+    full = bool(limit) and held(connection) >= limit
     return 0 if full or _unsent(connection) >= lowat else _goal(connection)
 
 
@@ -35,24 +34,26 @@ def has_room(net: Net, connection: Connection) -> bool:
     """So much that a program that waits for it is told (sk_stream_is_writeable)."""
     limit = size(net, connection)
     if not limit:
-        limit, held = net.sysctls.tcp_wmem_max, len(connection.outgoing)
+        limit, taken = net.sysctls.tcp_wmem_max, len(connection.outgoing)
     else:
-        held = _held(connection)
+        taken = held(connection)
     few = _unsent(connection) << 1 < _least_unsent(net, connection)
-    return limit - held >= held >> 1 and few
+    return limit - taken >= taken >> 1 and few
 
 
 def written(connection: Connection) -> None:
-    """More was put in: into the last buffer, if there is room in it."""
-    end, pieces = connection.end, connection.pieces
+    """More was put in: into the last buffer, as far as there is room in it, and into new ones."""
+    end, pieces, goal = connection.end, connection.pieces, _goal(connection)
+    begins = later(connection.snd_nxt, pieces[-1]) if pieces else connection.snd_nxt
     if pieces and before(connection.snd_nxt, pieces[-1]):
-        begins = pieces[-2] if len(pieces) > 1 else connection.snd_una
-        begins = begins if before(connection.snd_nxt, begins) else connection.snd_nxt
-        if distance(begins, end) <= _goal(connection):
-            pieces[-1] = end
-            return
-    if not pieces or pieces[-1] != end:
-        pieces.append(end)
+        start = later(connection.snd_nxt, pieces[-2]) if len(pieces) > 1 else connection.snd_nxt
+        if distance(start, begins) < goal:
+            pieces.pop()
+            begins = start
+    while before(begins, end):
+        left = distance(begins, end)
+        begins = end if left <= goal else add(begins, goal)
+        pieces.append(begins)
 
 
 def sent(connection: Connection) -> None:
@@ -102,7 +103,8 @@ def _unsent(connection: Connection) -> int:
     return max(0, distance(connection.snd_nxt, connection.end))
 
 
-def _held(connection: Connection) -> int:
+def held(connection: Connection) -> int:
+    """The memory of what was written and is not acknowledged."""
     return len(connection.outgoing) + _OVERHEAD * len(connection.pieces)
 
 
@@ -121,6 +123,5 @@ def _goal(connection: Connection) -> int:
     """The most data in one buffer: half of the peer's largest window, in whole segments
     (tcp_xmit_size_goal).
     """
-    size, half = connection.full_size, connection.snd_max_wnd // 2
-    most = min(LARGEST, half) if half > _SMALL_WINDOW else LARGEST
-    return max(size, most // size * size)
+    size = connection.sending_size
+    return max(size, half_window(connection.snd_max_wnd, LARGEST) // size * size)

@@ -35,6 +35,12 @@ MOST_EARLY = 256
 _offset: Callable[[tuple[int, bytes]], int] = itemgetter(0)
 
 
+def half_window(window: int, size: int) -> int:
+    """A size, but at most half of the peer's largest window (tcp_bound_to_half_wnd)."""
+    most = window >> 1 if window > _SMALL_WINDOW else window
+    return min(size, max(most, _LEAST_SIZE)) if most else size
+
+
 @dataclass(slots=True, eq=False)
 class Flight:
     """A segment that was sent and is not acknowledged."""
@@ -90,6 +96,9 @@ class Connection:
     received: int = 0  # bytes, since the beginning; a FIN counts as one
     acked_at: float = -inf  # when an ACK last arrived, or the connection was made
     ack_now: bool = False  # something is to be said, if no data says it
+    # Memory of what waits to be read, as Linux counts it, and room in its last buffer (reserve.py).
+    waiting_memory: int = 0
+    waiting_room: int = 0
     # What goes out.
     outgoing: bytearray = field(default_factory=bytearray)
     fin_wanted: bool = False
@@ -175,14 +184,15 @@ class Connection:
 
     @property
     def full_size(self) -> int:
-        """The same, but at most half of the largest window that the peer ever had
-        (tcp_bound_to_half_wnd); that of a SYN does not count.
+        """The same, but at most half of the largest window that the peer ever had.
+
+        That of a SYN counts as if it were scaled: the size is reckoned before the child knows that
+        it is one of Fast Open (tcp_fastopen_create_child).
         """
         size, most = self.segment_size, self.snd_max_wnd
-        if most >= 2 * size or not most or self.request is not None:
-            return size
-        half = most // 2 if most > _SMALL_WINDOW else most
-        return min(size, max(half, _LEAST_SIZE))
+        if self.request is not None:
+            most <<= self.terms.scale_out
+        return size if most >= 2 * size else half_window(most, size)
 
     @property
     def sending_size(self) -> int:

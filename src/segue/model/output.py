@@ -156,7 +156,7 @@ def transmit(net: Net, connection: Connection, *, push: bool = False, more: bool
     if not connection.fin_wanted and (not connection.outgoing or connection.state not in CAN_SEND):
         return
     size, end, limit = connection.sending_size, connection.end, connection.snd_wnd
-    had = burst = connection.snd_nxt
+    had = burst = begun = connection.snd_nxt
     if connection.fin_sent or (had == end and not connection.fin_wanted):
         return
     flying, most, waits = in_flight(connection), bursts.size(connection), False
@@ -166,7 +166,7 @@ def transmit(net: Net, connection: Connection, *, push: bool = False, more: bool
             waits = bursts.waits(net, connection, flying, most)
             if waits:
                 break
-            burst = bursts.edge(connection, flying, most)
+            burst, begun = bursts.edge(connection, flying, most), at
         waiting = distance(at, end)
         # The SYN-ACK of a Fast Open child takes no room.
         room = limit - distance(later(connection.snd_una, connection.base), at)
@@ -176,8 +176,9 @@ def transmit(net: Net, connection: Connection, *, push: bool = False, more: bool
         if fin and room <= take:
             break  # the FIN needs a place too, and its segment waits with it (tcp_snd_wnd_test)
         if take < size:
-            # What the peer's window cuts goes only after a full segment: else a probe takes it.
-            cut = take <= 0 or (not last and at == had)
+            # What the peer's window cuts goes only after a full segment of the same buffer, which
+            # has passed tcp_snd_wnd_test: else a probe takes it.
+            cut = take <= 0 or (not last and (at == begun or at in connection.pieces))
             small = push or (not more and _may_be_small(connection))
             if not fin and (cut or not small):
                 break
@@ -194,9 +195,12 @@ def transmit(net: Net, connection: Connection, *, push: bool = False, more: bool
         return  # what is late is looked for first
     if connection.retransmit_at == inf and (connection.flying or connection.unsent):
         restart_timer(net, connection)
-    elif connection.snd_nxt != had:
-        # The question about the tail is about what was sent last, and never after the timeout.
-        connection.retransmit_at = min(connection.retransmit_at, net.now + _patience(connection))
+    elif connection.snd_nxt != had and (probe := _asks_after(connection)) is not None:
+        # The question about the tail is about what was sent last, and never after the timeout of
+        # what was sent first.
+        timeout = connection.flying[0].sent_at + _timeout(connection)
+        asks = net.now + probe
+        connection.retransmit_at = min(asks, timeout) if timeout > net.now else asks
 
 
 def _note_use(connection: Connection, *, full: bool) -> None:
@@ -318,21 +322,30 @@ def restart_timer(net: Net, connection: Connection) -> None:
     connection.retransmit_at = net.now + _patience(connection)
 
 
+def _timeout(connection: Connection) -> float:
+    return min(connection.rto * (1 << connection.backoff), RTO_MAX)
+
+
 def _patience(connection: Connection) -> float:
-    """Until the tail is asked about, or else the timeout (tcp_schedule_loss_probe)."""
-    timeout = min(connection.rto * (1 << connection.backoff), RTO_MAX)
+    """Until the tail is asked about, or else the timeout."""
+    probe = _asks_after(connection)
+    return _timeout(connection) if probe is None else min(_timeout(connection), probe)
+
+
+def _asks_after(connection: Connection) -> float | None:
+    """When the tail is asked about; None if it is not (tcp_schedule_loss_probe)."""
     if connection.snd_una == connection.snd_nxt:
-        return timeout  # of a probe of the window
+        return None  # the timeout is that of a probe of the window
     if not connection.terms.sack or connection.probed:
-        return timeout
+        return None
     if connection.congestion not in {Congestion.OPEN, Congestion.CWR}:
-        return timeout
+        return None
     if connection.request is not None:
-        return timeout
+        return None
     if connection.srtt is None:
-        return min(timeout, TIMEOUT_INIT)
+        return TIMEOUT_INIT
     alone = len(connection.flying) < 2
-    return min(timeout, 2 * connection.srtt + (RTO_MIN if alone else PROBE_MIN))
+    return 2 * connection.srtt + (RTO_MIN if alone else PROBE_MIN)
 
 
 def measure_echo(net: Net, connection: Connection, echo: int) -> None:

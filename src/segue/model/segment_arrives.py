@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 from math import inf
 
-from segue.model import buffers, first_window, output, recovery, removal, time_wait, undo
+from segue.model import buffers, first_window, output, recovery, removal, reserve, time_wait, undo
 from segue.model.arrival import Arrival
 from segue.model.connection import Connection
 from segue.model.durations import OUT_OF_WINDOW_PAUSE
@@ -219,7 +219,10 @@ def _acknowledged(net: Net, connection: Connection, arrival: Arrival) -> bool:
     if before(ack, una):
         behind = distance(ack, una)
         if behind > min(connection.snd_max_wnd, connection.acked):
+            kept = reserve.is_predicted(connection, arrival) and _take(net, connection, arrival)
             _challenge(net, connection)
+            if kept:
+                _say(net, connection, owed=True)
             return False
         if connection.terms.sack and arrival.options.sack:
             recovery.overtaken(net, connection, arrival.options.sack, ack)
@@ -407,6 +410,7 @@ def _take(net: Net, connection: Connection, arrival: Arrival) -> bool:
     if fin:
         connection.fin_at = end
     had = connection.rcv_nxt
+    reserve.received(connection, arrival)
     connection.incoming += data
     connection.rcv_nxt = end
     connection.join_early()

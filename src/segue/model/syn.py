@@ -5,7 +5,7 @@ Stands for tcp_conn_request.
 
 from __future__ import annotations
 
-from segue.model import cookies, keepalive, output
+from segue.model import cookies, keepalive, output, reserve
 from segue.model.arrival import Arrival
 from segue.model.connection import Connection
 from segue.model.durations import TIMEOUT_INIT
@@ -150,6 +150,7 @@ def _fast_open(net: Net, listener: Listener, arrival: Arrival, request: Request)
 def _fast_open_child(net: Net, listener: Listener, arrival: Arrival, request: Request) -> None:
     child = connection(request, listener, State.SYN_RECV, arrival.window, net.now)
     if arrival.payload:
+        reserve.received(child, arrival)
         child.incoming += arrival.payload
         child.received = len(arrival.payload)
         child.rcv_nxt = add(child.rcv_nxt, child.received)
