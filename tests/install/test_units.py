@@ -47,6 +47,19 @@ def test_a_reload_is_waited_for_where_systemd_can(systemd: int, kind: str) -> No
     assert ("ExecReload" in found) is (kind == "notify")
 
 
+def test_listeners_are_kept_over_the_death_of_everything() -> None:
+    """Where systemd has not opened them itself, and they are ours to keep."""
+    both = settings("0.0.0.0:80", "[::1]:81")
+    found = service(both)
+    assert found["FileDescriptorStoreMax"] == "2"
+    assert "Environment" not in found
+    assert service(both, system=System(253, 4096, "/srv"))["Environment"] == "FDSTORE=2"
+    others = [files(both, ARGV, SYSTEM, sockets=True)[0].text]
+    others += [files(settings(**more), ARGV, SYSTEM)[0].text for more in (
+        {"bind_by": "worker"}, {"beside": True})]  # fmt: skip
+    assert all("FileDescriptorStoreMax" not in text for text in others)
+
+
 def test_capabilities_are_bounded_where_workers_are_another_users() -> None:
     """Workers of root may need any: a server that changes its user itself, for example."""
     assert "CapabilityBoundingSet" not in service(settings())

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.root
 LAUNCH = """
 import os, sys
 from segue.linux import pidfd
-manager, numbers, *argv = sys.argv[1:]
+manager, numbers, names, *argv = sys.argv[1:]
 taken = [pidfd.duplicate_socket(int(manager), int(one)) for one in numbers.split(",")]
 for at, one in enumerate(taken):
     os.dup2(one.fileno(), 100 + at)
@@ -31,7 +31,7 @@ for at in range(len(taken)):
     os.dup2(100 + at, 3 + at)
     os.close(100 + at)
 os.environ.setdefault("LISTEN_FDS", str(len(taken)))
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES="web:other")
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES=names)
 os.execvp(argv[0], argv)
 """
 
@@ -47,10 +47,10 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         yield made
 
 
-def handed(*sockets: socket.socket) -> tuple[str, ...]:
+def handed(*sockets: socket.socket, names: str = "web:other") -> tuple[str, ...]:
     """The beginning of a command that gets these."""
     numbers = ",".join(str(one.fileno()) for one in sockets)
-    return (sys.executable, "-c", LAUNCH, str(os.getpid()), numbers)
+    return (sys.executable, "-c", LAUNCH, str(os.getpid()), numbers, names)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from segue.supervisor.lifecycle.giving_way import AUTO, OFF
 from segue.supervisor.settings import BACKLOG, Settings
 
 _FIRST_RELOAD = 253  # the systemd that brought Type=notify-reload
+_FIRST_TO_TELL = 254  # the one that brought $FDSTORE
 _MARGIN = 5.0  # seconds that a service manager waits longer than Segue: who kills first says less
 _LOW_PORTS = 1024
 _SPECIFIER, _VARIABLE = "%", "$"
@@ -138,6 +139,11 @@ def _service_lines(
     yield f"TimeoutStopSec={_seconds(_longest_stop(settings))}"
     yield "# A worker that is killed for want of memory is replaced, and is no end of the service."
     yield "OOMPolicy=continue"
+    if not socket and settings.bind_by == "supervisor" and not settings.beside:
+        yield "# If the supervisor and all workers die, clients wait for the next start."
+        yield f"FileDescriptorStoreMax={len(settings.binds)}"
+        if system.systemd < _FIRST_TO_TELL:
+            yield f"Environment=FDSTORE={len(settings.binds)}"
     yield "LimitNOFILE=524288"
     if settings.gentle_start:
         yield "# Newcomers start with the lowest nice value, and get this one back."

@@ -24,6 +24,7 @@ from segue.linux.sockopt import (
     is_listening,
     local_address,
     open_listener,
+    stop_listening,
     takes_no_ipv4,
 )
 from segue.observe.snapshot import Observer
@@ -63,6 +64,7 @@ class Front:
     # The service manager's listener, and whether it is a member.  No worker has it.  It gets new
     # connections when no worker is to get them, and then they wait there.
     standby: socket.socket | None = None
+    stored: bool = False  # the service manager only keeps it for us, and closes it when we say so
     _backlog: int = 0  # of that, which a worker that takes what waits there may change
     # Slots of listeners that are not held here and have TCP_DEFER_ACCEPT.
     deferring: set[int] = field(default_factory=set)
@@ -163,6 +165,22 @@ class Front:
             self.steering.join(STANDBY, self.standby)
             self.sockets[STANDBY] = self.standby
 
+    def keep(self, *, backlog: int, nodelay: bool) -> None:
+        """Open a listener that a service manager can keep over our end.  Raises KernelError."""
+        self.stand_by(
+            self.listen(self.bind.address, backlog=backlog, nodelay=nodelay, v6only=self.v6only)
+        )
+        self.stored = True
+
+    def end_stored(self) -> None:
+        """Nobody listens with the kept one any more, even while the manager has it."""
+        listener, self.standby, self.stored = self.standby, None, False
+        if STANDBY in self.sockets:
+            self.leave(STANDBY, ended=True)
+        elif listener is not None:
+            with listener:
+                stop_listening(listener)
+
     @property
     def waiting(self) -> int:
         """How many wait in the service manager's listener that workers could take."""
@@ -256,7 +274,7 @@ class Front:
         more, unless connections wait there that nobody else can take.  The service manager's is not
         closed.
         """
-        if slot == STANDBY:
+        if slot == STANDBY and self.standby is not None:
             self.give_backlog(slot, lambda has: None if has == self._backlog else self._backlog)
             return
         listener = self.sockets.pop(slot, None)

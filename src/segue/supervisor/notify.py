@@ -10,11 +10,11 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from segue.errors import KernelError, UsageError
-from segue.linux import openat
+from segue.linux import openat, scm_rights
 from segue.visible import visible
 
 # Messages in one round of the loop, which has other work too.  A socket holds ten unread messages
@@ -107,17 +107,37 @@ def tell(**values: str) -> bool:
 
     RELOADING=1 gets the MONOTONIC_USEC stamp that Type=notify-reload requires.
     """
+    if values.get("RELOADING"):
+        values["MONOTONIC_USEC"] = str(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
+    return _send(values)
+
+
+def store(name: str, listener: socket.socket) -> bool:
+    """Have the service manager keep this listener over our end, under a name; again is no error.
+
+    The next start gets it by LISTEN_FDS.  False if there is no manager, or it does not listen.
+    """
+    # By default systemd forgets a descriptor when it is hung up, as a listener is in a cycle
+    # between shutdown(2) and listen(2) (sd_notify(3), FDPOLL=0).
+    return _send({"FDSTORE": "1", "FDNAME": name, "FDPOLL": "0"}, listener.fileno())
+
+
+def forget(name: str) -> bool:
+    """Have the service manager close all that it keeps under this name; False as for ``store``."""
+    return _send({"FDSTOREREMOVE": "1", "FDNAME": name})
+
+
+def _send(values: Mapping[str, str], *descriptors: int) -> bool:
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path:
         return False
-    if values.get("RELOADING"):
-        values["MONOTONIC_USEC"] = str(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
     # A value of two lines would be two messages, and it may contain text of a worker.
     text = "\n".join(f"{key}={visible(value)}" for key, value in values.items())
     address = "\0" + path[1:] if path.startswith("@") else path
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
-            out.sendto(text.encode(), address)
-    except OSError:
+            out.connect(address)
+            scm_rights.send(out, text.encode(), descriptors)
+    except (OSError, KernelError):
         return False
     return True

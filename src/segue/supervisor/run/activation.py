@@ -1,4 +1,6 @@
-"""Listeners that a service manager has opened and handed over (sd_listen_fds(3)).
+"""Listeners that a service manager hands over (sd_listen_fds(3)).
+
+It has opened them, or keeps them for us (storing.py).
 
 The manager keeps its descriptor: while nothing runs here, clients wait in its listener instead of
 being refused.  So no worker gets it.  It is a member of the group without a share, beside those
@@ -15,9 +17,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from segue.errors import KernelError, UsageError
-from segue.linux.sockopt import cookie, is_listening, local_address, takes_no_ipv4
+from segue.linux.sockopt import cookie, is_listening, local_address, stop_listening, takes_no_ipv4
 from segue.linux.sysctl import somaxconn
 from segue.observe.snapshot import Observer
+from segue.supervisor import notify
+from segue.supervisor.run import storing
 from segue.supervisor.run.service import Service
 from segue.supervisor.settings import FIRST_FD, Bind, Settings
 
@@ -31,6 +35,8 @@ class Activation:
 
     listeners: dict[int, socket.socket]
     said: tuple[str, ...] = ()
+    stored: frozenset[int] = frozenset()  # numbers of binds whose listener is only kept for us
+    useless: tuple[str, ...] = ()  # names under which others are kept, that are at no bind
 
     @property
     def cookies(self) -> frozenset[int]:
@@ -66,6 +72,7 @@ def take(settings: Settings, environ: Mapping[str, str], pid: int) -> Activation
     KernelError for a socket that cannot listen.
     """
     listeners, said = dict[int, socket.socket](), list[str]()
+    stored, useless = set[int](), list[str]()
     given = names(environ, pid)
     for number, name in given.items():
         what = f"descriptor {number} ({name[:80]!r}) of the service manager"
@@ -83,15 +90,32 @@ def take(settings: Settings, environ: Mapping[str, str], pid: int) -> Activation
         if not is_listening(one):
             _listen_again(one, what)
             said.append(f"{what} had been shut down, and listens again")
-        listeners[_bind_of(settings, one, what, listeners)] = one
-    if listeners:
+        if not storing.is_ours(name):
+            listeners[_bind_of(settings, one, what, listeners)] = one
+            continue
+        try:
+            storing.refuse_impossible(settings)
+            at = _bind_of(settings, one, what, listeners)
+        except UsageError as error:
+            # The settings were others when it was stored.
+            said.append(f"what the service manager kept is closed: {error}")
+            useless.append(name)
+            with one:
+                stop_listening(one)
+        else:
+            listeners[at] = one
+            stored.add(at)
+            said.append(f"{settings.binds[at].address} was kept by the service manager")
+    if listeners.keys() - stored:
         _refuse(settings)
         for at, bind in enumerate(settings.binds):
+            if at in stored:
+                continue
             if at in listeners:
                 said.append(f"{bind.address} is handed over by the service manager")
             else:
                 said.append(f"{bind.address} is not handed over by the service manager: bound here")
-    return Activation(listeners, tuple(said))
+    return Activation(listeners, tuple(said), frozenset(stored), tuple(useless))
 
 
 def _listen_again(one: socket.socket, what: str) -> None:
@@ -150,5 +174,8 @@ def adopt(service: Service, activation: Activation) -> None:
     """Make them members of their groups.  Raises KernelError."""
     for text in activation.said:
         service.say(text)
+    for name in activation.useless:
+        notify.forget(name)
     for at, one in activation.listeners.items():
         service.fronts[at].stand_by(one)
+        service.fronts[at].stored = at in activation.stored

@@ -30,7 +30,7 @@ _AGAIN = (1.0, 10.0)  # seconds before the next start: at first, and at most
 _LASTED = 60.0  # seconds after which a death is not taken for a start that failed
 _PATIENCE_MS = 2000  # for its end, in which it removes its socket or its file
 # What it must not take for its own: the listeners and the watchdog are the supervisor's.
-_NOT_PASSED_ON = ("LISTEN_", "NOTIFY_SOCKET", "SEGUE_", "WATCHDOG_")
+_NOT_PASSED_ON = ("FDSTORE", "LISTEN_", "NOTIFY_SOCKET", "SEGUE_", "WATCHDOG_")
 _PASSED_ON = "SEGUE_DIRECTORY"
 
 

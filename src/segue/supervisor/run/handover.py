@@ -37,6 +37,7 @@ class HandedFront:
     opened: tuple[int, ...]  # cookies of listeners that this instance opened
     ours: dict[int, int]  # questions to serving workers so far, by slot
     standby: bool = False  # a service manager has one of the listeners
+    stored: bool = False  # and only keeps it for us
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ class Handover:
                     "opened": list(one.opened),
                     "ours": {str(slot): count for slot, count in one.ours.items()},
                     "standby": one.standby,
+                    "stored": one.stored,
                 }
                 for one in self.fronts
             ],
@@ -165,6 +167,7 @@ class Handover:
                     # Earlier versions asked none.
                     {int(slot): int(count) for slot, count in one.get("ours", {}).items()},
                     bool(one.get("standby", False)),
+                    bool(one.get("stored", False)),
                 )
                 for one in plain["fronts"]
             ),

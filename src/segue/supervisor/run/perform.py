@@ -21,7 +21,7 @@ from segue.supervisor.lifecycle.plan import Load
 from segue.supervisor.lifecycle.stages import InstanceInput, Phase, Stage, WorkerInput
 from segue.supervisor.lifecycle.turn import awaited
 from segue.supervisor.rescue.rescue import Rescue
-from segue.supervisor.run import unclaimed
+from segue.supervisor.run import storing, unclaimed
 from segue.supervisor.run.listeners import Listeners
 from segue.supervisor.run.service import Service, Unclaimed
 from segue.supervisor.run.starts import Starts
@@ -265,7 +265,7 @@ class Performer:
         service = self.service
         now, limit = service.world.now(), service.limits.stop_limit
         service.instance.leave(InstanceInput.FAILED, now, delay=0.0, limit=limit)
-        service.exit_code = 3
+        service.exit_code, service.gave_up = 3, True
         service.waiting.stopped(f"segue run gives up: {why}", 3)
         service.chronicle.note("start", "start of the instance", result=FAILED, why=why)
         service.say(f"giving up: {why}", "error")
@@ -285,6 +285,8 @@ class Performer:
         self.service.tracing.close()  # at whose end the ordinary program would be back
         for front in self.service.fronts:
             where = front.bind.address
+            if not self.service.gave_up:
+                storing.forget(front)
             others = strangers(front, self.service.processes)
             if others:
                 who = describe(others[0])

@@ -97,6 +97,7 @@ def _hold_listeners(service: Service, fronts: tuple[HandedFront, ...], *, anew: 
                 front.steering.join(slot, front.sockets[slot])
         if handed.standby and STANDBY in front.sockets:
             front.hold_standby(front.sockets[STANDBY])
+            front.stored = handed.stored
         for listener in front.sockets.values():
             front.bind = replace(front.bind, address=local_address(listener))
         front.shared = tuple(front.sockets)

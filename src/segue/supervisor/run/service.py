@@ -124,6 +124,7 @@ class Service:
     moved: int = 0  # connections moved by cycling a listener
     cut: int = 0  # accepted connections that were closed before they were finished
     exit_code: int = 0
+    gave_up: bool = False  # no worker could be started, and a service manager may try again
     upgrade: Upgrade | None = None  # the new code that everything is to be handed to
     _written: dict[str, Any] | None = None  # the last record
 

@@ -24,7 +24,7 @@ from segue.supervisor.lifecycle.instance import Instance
 from segue.supervisor.lifecycle.stages import Phase
 from segue.supervisor.rescue.balancing import refuse_uncounted
 from segue.supervisor.run import activation as activations
-from segue.supervisor.run import exporting, unrecorded
+from segue.supervisor.run import exporting, storing, unrecorded
 from segue.supervisor.run.activation import Activation
 from segue.supervisor.run.handover import Handover, handed_over
 from segue.supervisor.run.occupied import wait_for_ports
@@ -167,6 +167,7 @@ def _begin(asked: Asked, paths: Paths, log: Log, world: World) -> Runner:
         for text in left.said:
             log.say(text)
         runner = _fresh(asked, paths, lock, log, world, activation)
+    storing.keep(runner.service)
     runner.service.processes.files = raise_file_limit()
     return runner
 

@@ -154,6 +154,7 @@ def gather(
                 tuple(front.opened),
                 dict(front.ours),
                 front.standby is not None,
+                front.stored,
             )
             for front in service.fronts
         ),

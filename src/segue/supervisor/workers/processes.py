@@ -34,7 +34,7 @@ from segue.worker import VARIABLE
 # (sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3)).
 _OF_THE_SUPERVISOR = (
     "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET",
-    "WATCHDOG_PID", "WATCHDOG_USEC", "MAINPID",
+    "WATCHDOG_PID", "WATCHDOG_USEC", "MAINPID", "FDSTORE",
 )  # fmt: skip
 # Processes in one look at all workers.  Each costs a tenth of a millisecond, and the whole loop
 # waits.  A worker that forks for each client may have thousands.
