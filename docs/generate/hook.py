@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from docs.generate.links import everything_outside, placed, rewritten
+from docs.generate.links import everything_outside, placed, rewritten, titled
 from docs.generate.pages import PAGES
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -24,5 +24,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001  mkdocs' signature
-    """The text, with its links leading to places in the site."""
-    return rewritten(page.file.src_uri, markdown)
+    """The text, with its links leading to places in the site, and by the titles of pages."""
+    where = page.file.src_uri
+    titles = {
+        one.src_uri: one.content_string.partition("\n")[0].removeprefix("# ").replace("`", "")
+        for one in files.documentation_pages()
+        if one.content_string.startswith("# ")
+    }
+    return rewritten(where, titled(where, markdown, titles))

@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 SOURCE = "source/"
 _LINK = re.compile(r"(\]\()([^)\s#]+)([)#\s])")
+# A link whose text is the name of its page, as in [RUN.md](RUN.md).
+_NAMED = re.compile(r"\[(?:docs/)?([\w/]+\.md)\](\(([^)\s#]+)[^)]*\))")
 
 
 def original(page: str) -> str:
@@ -64,3 +66,13 @@ def everything_outside(pages: dict[str, str], read: Callable[[str], str]) -> set
             if path.endswith(".md"):
                 open_pages[placed(path)] = read(path)
     return found
+
+
+def titled(page: str, text: str, titles: dict[str, str]) -> str:
+    """The text of a page, with titles in the place of file names; ``titles`` are by path."""
+
+    def link(found: re.Match[str]) -> str:
+        title = titles.get(placed(_target(page, found[3])))
+        return f"[{title}]{found[2]}" if title and found[3].endswith(found[1]) else found[0]
+
+    return _NAMED.sub(link, text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from enum import EnumType
 from importlib import import_module
 from typing import Any
 
@@ -31,12 +32,32 @@ def _found(path: str) -> Any:
     return getattr(import_module(module), name)
 
 
+class _Plain:
+    """An annotation that is shown without quotation marks."""
+
+    def __init__(self, annotation: object) -> None:
+        self._text = annotation if isinstance(annotation, str) else None
+        self._annotation = annotation
+
+    def __repr__(self) -> str:
+        return self._text or inspect.formatannotation(self._annotation)
+
+
+def _plain(annotation: Any) -> Any:
+    return annotation if annotation is inspect.Signature.empty else _Plain(annotation)
+
+
 def _signature(path: str, what: Any) -> str:
     name = path.rpartition(".")[2]
+    if isinstance(what, EnumType):
+        return "\n".join(f"{name}.{member}" for member in what.__members__)
     try:
-        return f"{name}{inspect.signature(what)}"
+        found = inspect.signature(what)
     except (TypeError, ValueError):
         return name
+    each = [one.replace(annotation=_plain(one.annotation)) for one in found.parameters.values()]
+    result = inspect.Signature.empty if isinstance(what, type) else _plain(found.return_annotation)
+    return f"{name}{found.replace(parameters=each, return_annotation=result)}"
 
 
 def names() -> list[str]:

@@ -113,6 +113,9 @@ def test_the_reference_is_whole() -> None:
     assert [one for one in METRICS if f"| `{one.exposed}` |" not in reference.metrics()] == []
     assert [verb for verb in VERBS if f"\n## {verb}\n" not in reference.protocol()] == []
     assert {f"segue.{name}" for name in segue.__all__} <= set(python.names())
+    assert "Draining(app: Application)\n" in python.page()
+    assert "\nVerdict.DROP\nVerdict.PASS\n" in python.page()
+    assert "draining() -> bool\n" in python.page()
     assert [path for path in python.names() if f"\n### {path}\n" not in python.page()] == []
 
 
@@ -142,6 +145,9 @@ def test_links_out_of_the_documents_lead_into_the_site() -> None:
     assert links.rewritten("source/bench/RESULTS.md", read["../bench/RESULTS.md"]) == (
         "[a](../../RUN.md#logs) [b](../examples/x.py)"
     )
+    assert links.titled(
+        "X.md", "[docs/RUN.md](RUN.md#a) [RUN.md](Y.md)", {"RUN.md": "Running"}
+    ) == ("[Running](RUN.md#a) [RUN.md](Y.md)")
     assert links.rewritten("start/node.md", "[s](../SERVERS.md)") == "[s](../SERVERS.md)"
 
 

@@ -7,6 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from tests.supervisor.instance import PATIENCE, wait_until
 from segue.supervisor.control.client import converse
 
 START = ROOT / "docs" / "start"
+OVERVIEW = ROOT / "docs" / "OVERVIEW.md"
 # Programs that a page needs, beyond those that the tests install.  The suite does not ask for them.
 RARE = {"node": "node", "go": "go"}
 PAGES = [one.stem for one in START.glob("*.md") if one.stem not in RARE] + [
@@ -24,77 +28,114 @@ PAGES = [one.stem for one in START.glob("*.md") if one.stem not in RARE] + [
 # Less load than a person would look at, for the same report.
 SHORT = " --rate 25 --steady 0.5 --settle 0.5"
 
+pytestmark = pytest.mark.kernel("5.15")
+
 
 def shape(line: str) -> str:
     """A line of output without what differs from run to run."""
     return re.sub(r"\d[\d.,]*", "0", " ".join(line.split()))
 
 
-def console(page: str) -> list[Block]:
+def console(page: Path) -> list[Block]:
     """The blocks in which something is typed."""
-    text = (START / f"{page}.md").read_text()
-    return [one for one in blocks(text) if one.language == "console"]
+    return [one for one in blocks(page.read_text()) if one.language == "console"]
 
 
-@pytest.mark.parametrize("page", PAGES)
-@pytest.mark.root
-@pytest.mark.slow
-@pytest.mark.kernel("5.15")
-@pytest.mark.program("nginx")
-def test_a_page_does_what_it_says(page: str, netns: int, tmp_path: Path) -> None:
-    """Each command succeeds, and prints what the page shows, apart from numbers."""
-    for one in blocks((START / f"{page}.md").read_text()):
-        if one.title:
-            (tmp_path / one.title).write_text(one.text)
-    # Another user may run nginx's workers.
-    tmp_path.chmod(0o755)
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    env = {**os.environ, "PATH": path, "SEGUE_DIRECTORY": str(tmp_path / "run"), "COLUMNS": "120"}
-    env["HOME"] = str(tmp_path)
-    control = str(tmp_path / "run" / "127.0.0.1_8080.sock")
+@dataclass(slots=True)
+class Shell:
+    """A person's shells: ``segue run`` in one, everything else in another."""
 
-    def serves() -> bool:
-        assert run is not None
-        assert run.poll() is None, (tmp_path / "output").read_text()
+    where: Path
+    files: Path  # of Segue
+    run: subprocess.Popen[bytes] | None = None
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Where segue and the servers are found, and a home of our own."""
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        own = {"PATH": path, "HOME": str(self.files), "SEGUE_DIRECTORY": str(self.files / "run")}
+        return {**os.environ, **own, "COLUMNS": "120"}
+
+    def serves(self) -> bool:
+        """The instance has workers that serve, and starts no others."""
+        assert self.run is not None
+        assert self.run.poll() is None, (self.files / "output").read_text()
+        control = str(self.files / "run" / "127.0.0.1_8080.sock")
         if not os.path.exists(control):
             return False
         status = converse(control, {"do": "status"}, lambda _: None).get("status", {})
         return status.get("phase") == "serving" and not status.get("newcomer")
 
-    run: subprocess.Popen[bytes] | None = None
-    try:
-        for block in console(page):
-            seen = ""
-            for line in block.lines:
-                if line.startswith("segue run "):
-                    with open(tmp_path / "output", "w") as output:
-                        run = subprocess.Popen(
-                            ["sh", "-c", f"exec {line}"], cwd=tmp_path, env=env, stdout=output,
-                            stderr=output, stdin=subprocess.DEVNULL,
-                        )  # fmt: skip
-                    wait_until(serves, f"{page} serves")
-                    continue
-                more = SHORT if line.startswith("segue probe ") else ""
-                done = subprocess.run(
-                    ["sh", "-c", line + more], cwd=tmp_path, env=env, check=False, timeout=100,
-                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    def type(self, line: str) -> str:
+        """Run one line; what it printed.  AssertionError if it fails."""
+        if line.startswith("segue run "):
+            with open(self.files / "output", "w") as output:
+                self.run = subprocess.Popen(
+                    ["sh", "-c", f"exec {line}"], cwd=self.where, env=self.env, stdout=output,
+                    stderr=output, stdin=subprocess.DEVNULL,
                 )  # fmt: skip
-                assert done.returncode == 0, f"{line}\n{done.stdout}"
-                seen += done.stdout
+            wait_until(self.serves, f"{line} serves")
+            return ""
+        done = subprocess.run(
+            ["sh", "-c", line], cwd=self.where, env=self.env, check=False, timeout=100,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{line}\n{done.stdout}"
+        return done.stdout
+
+
+@contextmanager
+def shell(where: Path, files: Path) -> Iterator[Shell]:
+    """A shell in a directory; its instance is stopped at the end."""
+    files.chmod(0o755)  # workers of nginx are another user's
+    made = Shell(where, files)
+    try:
+        yield made
+    finally:
+        if made.run is not None and made.run.poll() is None:
+            made.run.terminate()
+            made.run.wait()
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.root
+@pytest.mark.slow
+@pytest.mark.program("nginx")
+def test_a_page_does_what_it_says(page: str, netns: int, tmp_path: Path) -> None:
+    """Each command succeeds, and prints what the page shows, apart from numbers."""
+    path = START / f"{page}.md"
+    for one in blocks(path.read_text()):
+        if one.title:
+            (tmp_path / one.title).write_text(one.text)
+    with shell(tmp_path, tmp_path) as typing:
+        for block in console(path):
+            lines = [one + SHORT if one.startswith("segue probe ") else one for one in block.lines]
+            seen = "".join(typing.type(line) for line in lines)
             shapes = {shape(one) for one in seen.splitlines()}
             assert [one for one in block.printed if shape(one) not in shapes] == [], seen
-        assert run is not None
-        assert run.wait(PATIENCE) == 0
-    finally:
-        if run is not None and run.poll() is None:
-            run.terminate()
-            run.wait()
+        assert typing.run is not None
+        assert typing.run.wait(PATIENCE) == 0
+
+
+@pytest.mark.root
+@pytest.mark.slow
+def test_the_commands_at_a_glance_go_together(netns: int, tmp_path: Path) -> None:
+    """One after the other, as they stand there; only what would not end is left out."""
+    first, second = console(OVERVIEW)[:2]
+    with shell(ROOT, tmp_path) as typing:
+        for line in (*first.lines, *second.lines):
+            command = line.partition(" #")[0].rstrip()
+            if command.startswith("segue metrics"):
+                continue
+            typing.type(command + SHORT if command.startswith("segue probe ") else command)
+        assert typing.run is not None
+        assert typing.run.wait(PATIENCE) == 0
 
 
 def test_every_page_ends_with_the_proof() -> None:
     """A probe during a restart that fails if anything is lost, and then a stop."""
     for page in START.glob("*.md"):
-        lines = [line for block in console(page.stem) for line in block.lines]
+        lines = [line for block in console(page) for line in block.lines]
         assert [line.split()[1] for line in lines if line.startswith("segue")] == [
             *("run", "probe", "status", "stop"),
         ], page
