@@ -43,3 +43,10 @@ def blocks(text: str) -> Iterator[Block]:
 def typed(text: str) -> list[str]:
     """The command lines of a page."""
     return [line for one in blocks(text) if one.language == "console" for line in one.lines]
+
+
+def inline(text: str) -> list[str]:
+    """What stands in the type of code within sentences and tables."""
+    return [
+        " ".join(one.split()) for one in re.findall(r"(?<!`)`([^`]+)`(?!`)", _BLOCK.sub("", text))
+    ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 import click
 import pytest
-from tests.docs.pages import PAGES, ROOT, typed
+from docs.generate.commands import commands
+from tests.docs.pages import PAGES, ROOT, inline, typed
 
 from segue.cli.main import cli
 from segue.cli.run import read, run
@@ -57,6 +59,41 @@ LINES = {
     for line in typed(page.read_text())
     for arguments in of_segue(line)
 }
+
+
+def lacking(line: str) -> list[str]:
+    """The command or the options of a call that a sentence names, as far as segue lacks them."""
+    name, *rest = line.split()[1:]
+    known = {one.name: one for one in commands()}
+    below = f"segue {name} {rest[0]}" if rest else ""
+    found = known.get(below) or known.get(f"segue {name}")
+    if found is None:
+        return [name]
+    options = " ".join(names for names, _ in found.options)
+    flags = re.findall(r"(?<![\w-])--[a-z][a-z-]*", line.partition(" -- ")[0].partition("'")[0])
+    return [one for one in flags if not re.search(rf"{one}(?![\w-])", options)]
+
+
+NAMED = {
+    f"{page.relative_to(ROOT)}: {call}": call
+    for page in PAGES
+    for call in inline(page.read_text())
+    if re.match(r"segue [a-z]", call) and not call.startswith("segue segue")
+}
+
+
+@pytest.mark.parametrize("call", NAMED)
+def test_a_sentence_names_what_is_there(call: str) -> None:
+    """A command, and options that it has; arguments may be left out there."""
+    assert lacking(NAMED[call]) == []
+
+
+def test_what_a_sentence_names_wrongly_is_noticed() -> None:
+    """A command and an option that are not there; not what another program gets."""
+    assert lacking("segue restrat") == ["restrat"]
+    assert lacking("segue restart --cannary 3 --keep") == ["--cannary"]
+    assert lacking("segue run --bind X -- server --reload") == []
+    assert lacking("segue policy list --jsn") == ["--jsn"]
 
 
 def test_the_documents_have_command_lines() -> None:
