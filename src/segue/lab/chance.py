@@ -160,9 +160,15 @@ class _Builder:
         self.steps.append(f"shutdown {self._choose(self._accepted)} {self._choose(_SIDES)}")
 
     def _window(self) -> None:
-        """Told with the client's next segment, which so follows."""
+        """Told with the client's next segment, which so follows: an ACK, or data with news."""
         speaker = self._choose(self._speaking)
-        self.steps += [f"window {speaker} {self._choose(_WINDOWS)}", f"ack {speaker}"]
+        self.steps.append(f"window {speaker} {self._choose(_WINDOWS)}")
+        if speaker in self._ended or self._choose(("", "yes")):
+            self.steps.append(f"ack {speaker}")
+            return
+        if self._accepted and self._choose(("", "yes")):
+            self._write()
+        self.steps.append(f"data {speaker} {self._choose(_WORDS)}")
 
     def _claim(self) -> None:
         self.steps.append(f"claim {self._choose(self._speaking)} {self._choose(_CLAIMS)}")

@@ -237,9 +237,8 @@ class Connection:
         scale = self.terms.scale_in or 0
         space = self.space
         value = min(-(-held >> scale) if held > space else space >> scale, 0xFFFF)
-        edge = add(self.rcv_nxt, value << scale)
-        if before(self.offered_edge, edge):
-            self.offered_edge = edge
+        if value << scale > held:
+            self.offered_edge = add(self.rcv_nxt, value << scale)
         self.sent_ack = self.rcv_nxt
         return value
 

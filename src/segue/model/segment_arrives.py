@@ -14,7 +14,7 @@ from math import inf
 
 from segue.model import buffers, first_window, output, recovery, removal, reserve, time_wait, undo
 from segue.model.arrival import Arrival
-from segue.model.connection import Connection
+from segue.model.connection import Connection, Flight
 from segue.model.durations import OUT_OF_WINDOW_PAUSE
 from segue.model.events import Readable
 from segue.model.net import Net
@@ -323,33 +323,37 @@ def _update_window(connection: Connection, arrival: Arrival) -> bool:
 
 def _advance(net: Net, connection: Connection, ack: Seq, news: News) -> None:
     """The peer has more than before (tcp_clean_rtx_queue)."""
-    acked = distance(connection.snd_una, ack)
+    acked, sack = distance(connection.snd_una, ack), connection.terms.sack
+    # Where nothing is told of by SACK, nothing was acknowledged out of its order.
+    usual = connection.congestion is Congestion.OPEN
+    low, high = ack, connection.snd_una if usual else recovery.highest(connection)
     connection.snd_una = ack
-    flying, gone, low, again = connection.flying, 0, ack, False
-    high = ack
-    if connection.congestion is not Congestion.OPEN:
-        high = recovery.highest(connection)
+    flying, gone, again = connection.flying, 0, False
+    newest: Flight | None = None
     while flying and not before(ack, flying[0].end):
         one = flying.popleft()
         again = again or one.repeated
         if one.sacked:
             continue
         gone += 1
-        if connection.terms.sack and not (
-            one.repeated
-            and undo.echoes_before(connection, net.stamp_at(one.sent_at, connection.ts_offset))
-        ):
-            recovery.arrived(net, connection, one)
-        if not one.repeated:
-            if news.sent_at is None:
-                news.sent_at = one.sent_at
-            news.last_at = one.sent_at
-            if before(one.start, low):
-                low = one.start
+        if one.repeated:
+            if newest is not None and sack:
+                recovery.arrived(net, connection, newest)
+                newest = None
+            sent = net.stamp_at(one.sent_at, connection.ts_offset)
+            if sack and not undo.echoes_before(connection, sent):
+                recovery.arrived(net, connection, one)
+            continue
+        # Of those that were sent once the first is the oldest, and the last the newest.
+        if news.sent_at is None:
+            news.sent_at, low = one.sent_at, one.start
             news.original = news.original or not before(connection.high_seq, one.end)
+        newest, news.last_at = one, one.sent_at
+    if newest is not None and sack:
+        recovery.arrived(net, connection, newest)
     if again:
         news.sent_at = None  # Karn: the ACK might be of either (RFC 6298, 3)
-    if connection.terms.sack:
+    if sack:
         recovery.note_order(connection, low, high)
     elif gone:
         news.original = news.original and not again

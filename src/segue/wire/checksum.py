@@ -31,8 +31,9 @@ def tcp(addresses: bytes, header: bytes | memoryview, payload: bytes = b"") -> i
 
     A header has an even length, so its data may be summed apart from it, and need not be copied.
     """
-    total = int.from_bytes(addresses, "big") + _TCP + len(header) + len(payload)
-    total += _number(header) + _number(payload)
+    total = int.from_bytes(addresses, "big") + _TCP + len(header) + _number(header)
+    if payload:
+        total += len(payload) + _number(payload)
     return _ONES - (total % _ONES or _ONES)
 
 
