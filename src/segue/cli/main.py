@@ -45,6 +45,7 @@ COMMANDS = (
     "audit",
     "adopt",
     "probe",
+    "plan",
     "lab",
     "completion",
     "install",

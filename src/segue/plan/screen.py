@@ -1,0 +1,61 @@
+"""A forecast for people: what was assumed, a row for each way, and the advice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from segue.plan.advice import advise, assumed, seconds
+from segue.plan.simulate import LOST, Forecast
+from segue.plan.ways import WAYS
+
+
+def show(
+    found: Forecast, restarts_per_day: float, notes: Sequence[str], took: float, console: Console
+) -> None:
+    """Draw the load, a row for each way, and the advice."""
+    for line in assumed(found.study.load):
+        console.print(line, highlight=False, style="dim")
+    console.print()
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("way")
+    for heading in (
+        "half-open", "queued", "accepted", "lost, 95 of 100", "a day", "connect again", "listener",
+        "old version",
+    ):  # fmt: skip
+        table.add_column(heading, justify="right")
+    advice = advise(found, restarts_per_day)
+    for way in WAYS:
+        lost = found.figure(way.name, LOST)
+        parts = [
+            _count(found.figure(way.name, f"lost_{one}").mean)
+            for one in ("half_open", "queued", "accepted")
+        ]
+        table.add_row(
+            f"[bold]{way.name}[/]" if way.name == advice.way else way.name,
+            *parts,
+            f"{_count(lost.mean)} ({lost.low:,.0f} to {lost.high:,.0f})",
+            _count(lost.mean * restarts_per_day),
+            _count(found.figure(way.name, "reconnected").mean),
+            seconds(found.figure(way.name, "listener_gone_s").mean),
+            seconds(found.figure(way.name, "configuration_gone_s").mean),
+        )
+    console.print(table)
+    console.print()
+    console.print(f"[bold]{advice.way}[/]: {advice.reason}", highlight=False)
+    for line in (*advice.more, *notes):
+        console.print(line, highlight=False)
+    console.print(
+        f"{found.study.restarts:,} restarts and {found.simulated:,} connections were simulated in"
+        f" {seconds(took)}.",
+        highlight=False,
+        style="dim",
+    )
+
+
+def _count(value: float) -> str:
+    if value == 0:
+        return "0"
+    return f"{value:,.0f}" if value >= 99.5 else f"{value:.2g}"
