@@ -25,7 +25,8 @@ from segue.lab.ways.known import WAYS, chosen
 # Forty milliseconds hold some thirty handshakes at a time, so that a way that loses them shows it.
 SETTINGS = Settings(rate=250, kept=6, rtt_s=0.04)
 NOT_ACCEPTED = (Fate.HALF_OPEN, Fate.QUEUED, Fate.REFUSED, Fate.GAVE_UP)
-LOSES_HALF_OPEN = {"close"}
+LOSES_HALF_OPEN = {"close", "handoff"}
+REPEATED_MS = 900.0  # a SYN, and a SYN-ACK, are repeated after a second
 
 
 def not_accepted(found: Outcome) -> int:
@@ -38,13 +39,19 @@ def judge(name: str, found: Outcome) -> None:
     assert found.gone_s is not None
     if name in LOSES_HALF_OPEN:
         assert found.fates[Fate.HALF_OPEN] > 0
+    elif name == "backlog-zero":
+        assert not_accepted(found) or max(found.latencies_ms) > REPEATED_MS
     else:
         assert not_accepted(found) == 0, found.fates
+    assert (found.reconnected > 0) is (name != "carry")
+    assert not (name == "carry" and found.fates[Fate.ACCEPTED])
 
 
 @pytest.mark.parametrize("name", WAYS)
 def test_a_way_does_on_the_model_what_is_said_of_it(name: str) -> None:
-    """It loses what was half-open, or nothing that was not accepted yet."""
+    """It loses what was half-open, or has it wait, or loses nothing that was not accepted yet;
+    and it lets go of kept connections, or carries them.
+    """
     judge(name, predict(SETTINGS, WAYS[name]))
 
 

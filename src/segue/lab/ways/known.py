@@ -5,16 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from segue.errors import UsageError
-from segue.lab.ways import close, drain_observed, inherit, migrate_hash
+from segue.lab.ways import (
+    backlog_zero,
+    carry,
+    close,
+    cookies,
+    drain,
+    drain_counted,
+    drain_observed,
+    handoff,
+    inherit,
+    migrate_hash,
+    migrate_policy,
+)
 from segue.lab.ways.leaving import Way
 
 WAYS = {
     one.name: one
     for one in (
         close.WAY,
+        backlog_zero.WAY,
+        drain.WAY,
+        drain_counted.WAY,
         drain_observed.WAY,
+        handoff.WAY,
+        cookies.WAY,
         migrate_hash.WAY,
+        migrate_policy.WAY,
         inherit.WAY,
+        carry.WAY,
     )
 }
 
