@@ -1,11 +1,13 @@
 """An ASGI application with answers that do not end: none of ``/never``, a half of ``/half``.
 
-``/last`` asks for the end of the connection, and has no length.
+``/last`` asks for the end of the connection, and has no length.  A WebSocket is opened, and what it
+sends is not answered.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 
 from examples.hello import Receive, Scope, Send, app, lifespan
 
@@ -19,6 +21,11 @@ async def plain(scope: Scope, receive: Receive, send: Send) -> None:
     path = scope.get("path")
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
+    elif scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept", "headers": [(b"x-pid", b"%d" % os.getpid())]})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
     elif path == "/never":
         await asyncio.sleep(LONGER_THAN_A_TEST)
     elif path == "/half":

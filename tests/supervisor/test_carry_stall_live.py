@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -139,6 +140,29 @@ def test_nobody_to_go_to(netns: int, tmp_path: Path) -> None:
             for client in clients:
                 client.send()
             assert one.status()["carried"] == before
+
+
+def test_the_other_has_little_room(netns: int, tmp_path: Path) -> None:
+    """Three at a time: who finds no place waits, and goes when there is one."""
+    command = (sys.executable, "-m", "tests.supervisor.slow_accepting_server", "{fd}")
+    with Instance(tmp_path, *HTTP, command=command) as one:
+        one.wait_serving(workers=2)
+        with answered(60) as clients:
+            victim, other = both(clients)
+            mine = by_pid(clients)[victim]
+            assert len(mine) > 9, "more than the queue holds"
+            with stopped(victim):
+                for client in mine:
+                    client.send()
+                for client in mine:
+                    client.receive()
+                assert set(by_pid(mine)) == {other}, one.said()
+                status = one.status()
+            wait_until(lambda: awake(one), "they are awake again")
+            for client in clients:
+                client.ask()
+        assert status["carry_lost"] == 0, status
+        assert status["carried_unread"] >= len(mine), status
 
 
 def _looks(one: Instance) -> int:
