@@ -5,9 +5,13 @@ from __future__ import annotations
 import configparser
 
 import pytest
+from tests.supervisor.instance import ROOT
 
+from segue.address import Address
 from segue.errors import UsageError
+from segue.install import attach_unit
 from segue.install.units import System, capabilities, files
+from segue.supervisor.attach.settings import AttachSettings
 from segue.supervisor.settings import Bind, Settings
 
 SYSTEM = System(systemd=255, somaxconn=4096, directory="/srv/shop")
@@ -110,6 +114,43 @@ def test_listeners_of_systemd_are_a_unit_of_their_own() -> None:
     assert "Requires=segue-0.0.0.0_80.socket" in main.text
     with pytest.raises(UsageError, match="--socket"):
         files(settings(bind_by="worker"), ARGV, SYSTEM, sockets=True)
+
+
+@pytest.mark.parametrize("name", ["segue@.service", "segue-attach@.service"])
+def test_a_template_is_what_is_written_for_settings_that_need_most(name: str) -> None:
+    """All but what depends on the settings: the directory, the command, and how many addresses."""
+    most: dict[str, object] = {"rescue": "50ms", "carry": "http"}
+    plain = attach_unit.files(AttachSettings(Address("0.0.0.0", 80), **most), ARGV, SYSTEM)  # type: ignore[arg-type]
+    if name == "segue@.service":
+        more = {"output_file": "/x", "carry": "http", "user": "nobody", "gentle_start": True}
+        plain = files(settings("0.0.0.0:80", **more), ARGV, System(252, 4096, "/srv"))
+    wanted, found = unit(plain[0].text), unit((ROOT / "deploy" / "systemd" / name).read_text())
+    differing = {key for key in wanted | found if wanted.get(key) != found.get(key)}
+    assert differing <= {
+        *("ExecStart", "WorkingDirectory", "Environment", "FileDescriptorStoreMax"),
+        *("EnvironmentFile", "TimeoutStartSec", "TimeoutStopSec"),
+    }
+
+
+def test_attach_gets_what_it_is_asked_for() -> None:
+    """Each capability has an option that needs it, and a reason."""
+    at = Address("127.0.0.1", 8080)
+    few = attach_unit.capabilities(AttachSettings(at, traced=False))
+    base = {"CAP_BPF", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH", "CAP_CHOWN", "CAP_NET_ADMIN"}
+    assert set(few) == base
+    for of, more in (
+        (AttachSettings(at), {"CAP_SYS_ADMIN"}),
+        (AttachSettings(at, traced=False, netns="blue"), {"CAP_SYS_ADMIN"}),
+        (AttachSettings(at, traced=False, rescue="50ms"), {"CAP_KILL"}),
+        (AttachSettings(Address("::", 80), traced=False), {"CAP_NET_BIND_SERVICE"}),
+        (
+            AttachSettings(at, traced=False, carry="http"),
+            {"CAP_KILL", "CAP_NET_RAW", "CAP_PERFMON"},
+        ),
+    ):
+        found = attach_unit.capabilities(of)
+        assert set(found) - base == more
+        assert all(found.values())
 
 
 def test_other_files_are_there_where_settings_need_them() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from segue.cli.shared.group import group_options
 from segue.engine.generations import TOGETHER
 from segue.observe.origin import RULES
 from segue.supervisor.question import USUAL
+
+if TYPE_CHECKING:
+    from segue.supervisor.attach.settings import AttachSettings
 
 
 @click.command()
@@ -90,7 +93,7 @@ from segue.supervisor.question import USUAL
     help="Wait until a process listens at ADDRESS, where none does yet.  [default: refuse]",
 )  # fmt: skip
 @click.option("--replace", is_flag=True, help="Attach even if another program steers the group.")
-def attach(address: str, policy: str, object: str, allow: str, **given: Any) -> int:  # noqa: A002
+def attach(**given: Any) -> int:
     """Keep the connections of another server through its restarts.
 
     The server that listens at ADDRESS restarts itself as before. This command stays in the
@@ -98,16 +101,22 @@ def attach(address: str, policy: str, object: str, allow: str, **given: Any) -> 
     program in the kernel keeps working until segue detach.
     """
     # Imported here: --help needs nothing of the supervisor.
-    from segue.engine.programs import ProgramChoice  # noqa: PLC0415
-    from segue.supervisor.attach.settings import AttachSettings  # noqa: PLC0415
     from segue.supervisor.attach.start import attend  # noqa: PLC0415
 
+    return attend(settings_of(**given))
+
+
+def settings_of(
+    address: str,
+    policy: str,
+    object: str,  # noqa: A002
+    allow: str,
+    **given: Any,
+) -> AttachSettings:
+    """What a command line asks for.  Raises UsageError."""
+    from segue.engine.programs import ProgramChoice  # noqa: PLC0415  as in ``attach``
+    from segue.supervisor.attach.settings import AttachSettings  # noqa: PLC0415
+
     allowed = tuple(name.strip() for name in allow.split(",") if name.strip())
-    return attend(
-        AttachSettings(
-            Address.parse(address),
-            program_choice=ProgramChoice(policy, object),
-            allow=allowed,
-            **given,
-        )
-    )
+    choice = ProgramChoice(policy, object)
+    return AttachSettings(Address.parse(address), program_choice=choice, allow=allowed, **given)

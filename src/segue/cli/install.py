@@ -10,10 +10,13 @@ import sys
 
 import click
 
+from segue.cli.attach import attach as attach_command
+from segue.cli.attach import settings_of
 from segue.cli.run import read
 from segue.cli.run import run as run_command
 from segue.cli.shared.telling import tell, tell_lines
 from segue.errors import SegueError, UsageError
+from segue.install import attach_unit
 from segue.install.units import System, Written, files
 from segue.linux import openat, sysctl
 from segue.supervisor.source import started_in
@@ -31,16 +34,37 @@ _PATIENCE = 5.0  # seconds for systemctl to tell its version
     help="Have systemd open the listeners: they outlive the supervisor and all workers.",
 )
 @click.option("--root", default="/", metavar="DIR", help="Write below DIR.  [default: /]")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="run ARGUMENTS...")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="run|attach ARGUMENTS...")
 def install(arguments: tuple[str, ...], *, write: bool, sockets: bool, root: str) -> int:
-    """Print systemd units for a command line of segue run.
+    """Print systemd units for a command line of segue run or segue attach.
 
     Write it as usual behind this command: segue install run --bind :80 -- uvicorn app:app --fd 3
     """
-    if arguments[:1] != ("run",):
-        raise click.UsageError("write the whole command line behind it: segue install run ...")
     directory = started_in(os.environ)
-    with run_command.make_context("segue run", list(arguments[1:])) as context:
+    match arguments[:1]:
+        case ("run",):
+            made = _for_run(arguments[1:], directory, sockets=sockets)
+        case ("attach",) if sockets:
+            raise click.UsageError(
+                "--socket does not go with attach: the listeners are the server's"
+            )
+        case ("attach",):
+            made = _for_attach(arguments[1:], directory)
+        case _:
+            raise click.UsageError("write the whole command line behind it: segue install run ...")
+    if not write:
+        for one in made:
+            tell_lines(f"# {one.path}: {one.why}\n{one.text}")
+        return 0
+    for one in made:
+        _write(root, one)
+    unit = os.path.basename(made[0].path)
+    tell(f"now: systemctl daemon-reload && systemctl enable --now {unit}")
+    return 0
+
+
+def _for_run(arguments: tuple[str, ...], directory: str, *, sockets: bool) -> list[Written]:
+    with run_command.make_context("segue run", list(arguments)) as context:
         given = dict(context.params)
         config = given.pop("config")
         given.pop("check")
@@ -49,21 +73,23 @@ def install(arguments: tuple[str, ...], *, write: bool, sockets: bool, root: str
     if not settings.name:
         argv += ["--name", settings.instance_name]
     command = given.get("command", ())
-    options = list(arguments[1 : len(arguments) - len(command)])
+    options = list(arguments[: len(arguments) - len(command)])
     argv += options[:-1] if options[-1:] == ["--"] else options
     if command:  # else it is in segue.toml
         argv += ["--", _found(command[0], directory), *command[1:]]
-    system = System(_systemd(), sysctl.somaxconn(), directory)
-    made = files(settings, argv, system, sockets=sockets)
-    if not write:
-        for one in made:
-            tell_lines(f"# {one.path}: {one.why}\n{one.text}")
-        return 0
-    for one in made:
-        _write(root, one)
-    unit = f"segue-{settings.instance_name}"
-    tell(f"now: systemctl daemon-reload && systemctl enable --now {unit}.service")
-    return 0
+    return files(settings, argv, _system(directory), sockets=sockets)
+
+
+def _for_attach(arguments: tuple[str, ...], directory: str) -> list[Written]:
+    with attach_command.make_context("segue attach", list(arguments)) as context:
+        settings = settings_of(**context.params)
+    # At boot the server may start later.
+    argv = [*_program(), "attach", *(() if settings.wait else ("--wait",)), *arguments]
+    return attach_unit.files(settings, argv, _system(directory))
+
+
+def _system(directory: str) -> System:
+    return System(_systemd(), sysctl.somaxconn(), directory)
 
 
 def _write(root: str, one: Written) -> None:

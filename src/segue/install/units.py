@@ -17,9 +17,21 @@ from segue.supervisor.settings import BACKLOG, Settings
 _FIRST_RELOAD = 253  # the systemd that brought Type=notify-reload
 _FIRST_TO_TELL = 254  # the one that brought $FDSTORE
 _MARGIN = 5.0  # seconds that a service manager waits longer than Segue: who kills first says less
-_LOW_PORTS = 1024
+LOW_PORTS = 1024
 _SPECIFIER, _VARIABLE = "%", "$"
 _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_@+=:,./-{}")
+
+
+# The control socket, the record and the history, which outlive a stop.
+RUNTIME = (
+    *("RuntimeDirectory=segue", "RuntimeDirectoryMode=0711", "RuntimeDirectoryPreserve=yes"),
+)
+HARDENED = (
+    *("ProtectClock=yes", "ProtectHostname=yes", "ProtectKernelLogs=yes"),
+    *("ProtectKernelModules=yes", "LockPersonality=yes", "RestrictRealtime=yes"),
+    *("RestrictSUIDSGID=yes", "SystemCallArchitectures=native"),
+    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +102,7 @@ def capabilities(settings: Settings) -> dict[str, str]:
         found["CAP_NET_ADMIN"] = "kept connections are carried, programs of a cgroup"
     if settings.carry != "off":
         found["CAP_NET_RAW"] = found["CAP_PERFMON"] = "kept connections are carried"
-    if any(bind.address.port < _LOW_PORTS for bind in settings.binds):
+    if any(bind.address.port < LOW_PORTS for bind in settings.binds):
         found["CAP_NET_BIND_SERVICE"] = "a port below 1024"
     if settings.user or settings.group:
         for one in ("CAP_SETUID", "CAP_SETGID", "CAP_KILL"):
@@ -114,7 +126,7 @@ def _service_lines(
 ) -> Iterator[str]:
     yield "[Unit]"
     addresses = " ".join(str(bind.address) for bind in settings.binds)
-    yield f"Description={_escaped(settings.command[0].rpartition('/')[2])} at {addresses} (segue)"
+    yield f"Description={escaped(settings.command[0].rpartition('/')[2])} at {addresses} (segue)"
     yield "Wants=network-online.target"
     yield "After=network-online.target"
     if socket:
@@ -129,8 +141,7 @@ def _service_lines(
         yield "Type=notify"
         yield "# systemctl reload restarts the workers."
         yield "ExecReload=/bin/kill -HUP $MAINPID"
-    yield f"ExecStart={' '.join(_word(one) for one in argv)}"
-    yield f"WorkingDirectory={_escaped(system.directory)}"
+    yield from started(argv, system)
     yield "Restart=on-failure"
     yield "# Only the supervisor is told to stop: it stops the workers, when they are quiet.  If it"
     yield "# dies itself, the workers serve on, and the supervisor that is started then has them."
@@ -148,11 +159,7 @@ def _service_lines(
     if settings.gentle_start:
         yield "# Newcomers start with the lowest nice value, and get this one back."
         yield "LimitNICE=20"
-    yield from (
-        "RuntimeDirectory=segue",
-        "RuntimeDirectoryMode=0711",
-        "RuntimeDirectoryPreserve=yes",
-    )
+    yield from RUNTIME
     yield ""
     yield from _hardening(settings)
     yield ""
@@ -162,27 +169,15 @@ def _service_lines(
 
 def _hardening(settings: Settings) -> Iterator[str]:
     if settings.user or settings.group:
-        needed = capabilities(settings)
-        by_reason: dict[str, list[str]] = {}
-        for one, why in needed.items():
-            by_reason.setdefault(why, []).append(one)
-        for why, those in by_reason.items():
-            yield f"# {', '.join(those)}: {why}."
-        yield f"CapabilityBoundingSet={' '.join(needed)}"
+        yield from bounded(capabilities(settings))
     else:
         yield "# With --user the workers are another user's, and the capabilities can be bounded."
     if not settings.allow_new_privileges:
         yield "NoNewPrivileges=yes"
     yield "# What neither the supervisor nor a server needs.  More may fit your application:"
     yield "# systemd-analyze security has the list."
-    for one in (
-        *("ProtectClock", "ProtectHostname", "ProtectKernelLogs", "ProtectKernelModules"),
-        *("LockPersonality", "RestrictRealtime", "RestrictSUIDSGID"),
-    ):
-        yield f"{one}=yes"
+    yield from HARDENED
     yield "ProtectSystem=full"
-    yield "SystemCallArchitectures=native"
-    yield "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK"
     if settings.inject:
         yield "# --inject attaches a program to a cgroup of this service."
         yield "Delegate=yes"
@@ -193,6 +188,22 @@ def _hardening(settings: Settings) -> Iterator[str]:
         yield "Delegate=cpu"
     elif not settings.gentle_start or settings.cgroup == OFF:
         yield "ProtectControlGroups=yes"
+
+
+def started(argv: Sequence[str], system: System) -> Iterator[str]:
+    """What is started, and where.  Raises UsageError for a word that no unit can have."""
+    yield f"ExecStart={' '.join(_word(one) for one in argv)}"
+    yield f"WorkingDirectory={escaped(system.directory)}"
+
+
+def bounded(needed: Mapping[str, str]) -> Iterator[str]:
+    """No capabilities but these, each with what it is for."""
+    by_reason: dict[str, list[str]] = {}
+    for one, why in needed.items():
+        by_reason.setdefault(why, []).append(one)
+    for why, those in by_reason.items():
+        yield f"# {', '.join(those)}: {why}."
+    yield f"CapabilityBoundingSet={' '.join(needed)}"
 
 
 def _socket(settings: Settings, unit: str) -> str:
@@ -243,13 +254,13 @@ def _word(text: str) -> str:
     """One argument of ExecStart (systemd.service(5), "COMMAND LINES")."""
     if "\n" in text or "\0" in text:
         raise UsageError(f"an argument of a unit cannot have a line end: {text!r:.80}")
-    escaped = _escaped(text).replace(_VARIABLE, 2 * _VARIABLE)
+    plain = escaped(text).replace(_VARIABLE, 2 * _VARIABLE)
     if text and set(text) <= _PLAIN:
-        return escaped
-    quoted = escaped.replace("\\", "\\\\").replace('"', '\\"')
+        return plain
+    quoted = plain.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{quoted}"'
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Text without specifiers (systemd.unit(5))."""
     return text.replace(_SPECIFIER, 2 * _SPECIFIER)
