@@ -112,7 +112,7 @@ def _scene(load: Load, limits: Limits, moment: Moment, chance: np.random.Generat
 def _depths(load: Load, moment: Moment, chance: np.random.Generator) -> tuple[Counts, Counts]:
     """The deepest queue among the targets: as they are, and with the children that migrate.
 
-    A child migrates to any of the targets, whatever is in its queue (FACTS, overfull).  What
+    A child migrates to any of the targets, whatever is in its queue (FACTS, backlog).  What
     the targets have of their own is what the listeners of the next moment have: as likely, and
     independent.
     """
