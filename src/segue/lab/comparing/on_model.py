@@ -33,7 +33,7 @@ from segue.wire.tcp import FIN, RST, SYN
 _SERVER = Address(SERVER, PORT)
 _REQUEST, _ANSWER = b"?\n", b"!\n"
 _SYN_AGAIN_S = 1.0  # TCP_TIMEOUT_INIT
-_LEAST_RTO_S = 0.2  # TCP_RTO_MIN
+_LEAST_RTO_S = 0.2  # TCP_RTO_MIN, of the part beyond the round trip
 _TRIES = 4
 
 
@@ -252,7 +252,8 @@ class Wire:
     def __init__(self, settings: Settings, servers: Servers, clock: Clock) -> None:
         self.now, self.later = clock.now, clock.later
         self._delay = settings.rtt_s / 2
-        self._rto = max(_LEAST_RTO_S, settings.rtt_s + _LEAST_RTO_S)
+        # After one sample of the round trip (tcp_rtt_estimator).
+        self._rto = settings.rtt_s + max(2 * settings.rtt_s, _LEAST_RTO_S)
         self._lines: dict[int, _Line] = {}
         self._servers = servers
         servers.sends = lambda packet: self.later(self._delay, lambda: self._hears(packet))

@@ -1,6 +1,6 @@
 """``drain-observed``: SYNs go elsewhere; sock_diag says when the requests from before are gone.
 
-A request does not name its listener (FACTS, requests), so those of the whole group are remembered,
+A request does not name its listener (FACTS, inode), so those of the whole group are remembered,
 by cookie: one that is the successors' is waited for too, which takes no longer.
 """
 
