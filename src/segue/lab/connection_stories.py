@@ -293,4 +293,14 @@ CONNECTION_STORIES: dict[str, str] = {
         rst d
         ack d
         """,
+    "a write for a small window fills its memory": """
+        # The window has room for 500 bytes, and Linux takes a buffer for each 500 of the write.
+        # Their overhead fills the memory of the connection before all is written.
+        listen A
+        offer c mss=1400 stamps
+        syn c
+        ack c
+        accept A x
+        write x @20000
+        """,
 }

@@ -394,4 +394,32 @@ HANDSHAKE_STORIES: dict[str, str] = {
         write x bye
         wait 0.3
         """,
+    "a Fast Open child that is shut waits with its FIN": """
+        # Its program shuts the writing side before the handshake is over. The FIN goes when the
+        # final ACK has come, with the rest of what was to be said.
+        sysctl tcp_fastopen 515
+        option A TCP_FASTOPEN 1
+        listen A
+        syn c early
+        accept A x
+        shutdown x write
+        write x bye
+        data c more
+        read x
+        fin c
+        """,
+    "a Fast Open child that is shut and closed does not wait": """
+        # Its program shuts the writing side and then closes it, before the handshake is over. The
+        # FIN goes at once, and is acknowledged together with the SYN-ACK.
+        sysctl tcp_fastopen 515
+        option A TCP_FASTOPEN 1
+        listen A
+        syn c early
+        accept A x
+        read x
+        shutdown x write
+        close x
+        ack c
+        fin c
+        """,
 }

@@ -36,6 +36,7 @@ SERVERS = {4: "10.78.0.2", 6: "fd78::2"}
 PORT = 80
 _BEGINNING = 1000.0  # what the model's clock says then, in seconds
 STEP_S = 0.02  # the time that a step takes in the model, unless it is told how long Linux took
+_WRITE_MEMORY = 16384  # bytes for what is written, at first (tcp_wmem)
 QUIET_S = 0.012
 COUNTED = (
     "TCPMigrateReqSuccess", "TCPMigrateReqFailure", "ListenOverflows", "ListenDrops",
@@ -165,6 +166,7 @@ class ModelSide:
         self._late = late
         self.version = 4
         self._host = Host(*SERVERS.values(), secret=b"a story's secret", profile=profile)
+        self._host.sysctls.tcp_wmem_default = _WRITE_MEMORY
         self._now = _BEGINNING
         self._named: dict[str, Listener | Connection] = {}
         self._slots: dict[str, int] = {}  # a listener's place in a program's table
@@ -261,8 +263,9 @@ class ModelSide:
         return self._host.read(self._now, self._connection(name))
 
     def write(self, name: str, data: bytes) -> None:
-        """Raises OSError."""
-        self._host.write(self._now, self._connection(name), data)
+        """Raises OSError, when a part of it may have been written."""
+        while data:
+            data = data[self._host.write(self._now, self._connection(name), data) :]
 
     def mtu(self, size: int) -> None:
         """Of the way to the clients."""
@@ -539,6 +542,7 @@ def kernel() -> Iterator[KernelSide]:
         tun.configure(f"{SERVERS[6]}/64")
         # What the model assumes.  Reno may be chosen in every namespace.
         sysctl.write("net.ipv4.tcp_rmem", "4096 131072 6291456")
+        sysctl.write("net.ipv4.tcp_wmem", f"4096 {_WRITE_MEMORY} 4194304")
         sysctl.write("net.ipv4.tcp_congestion_control", "reno")
         side = KernelSide(tun)
         try:

@@ -13,7 +13,7 @@ from segue.wire.seq import Seq, add, before, distance, later
 
 _OVERHEAD = 960  # of a buffer without data (SKB_TRUESIZE of its header)
 # MAX_TCP_HEADER, struct skb_shared_info and struct sk_buff, as they are aligned.
-_LARGEST_HEADER, _SHARED_INFO, _RECORD = 320, 320, 256
+_LARGEST_HEADER, _SHARED_INFO, _RECORD = 256, 320, 256
 LARGEST = 65535 - _LARGEST_HEADER  # data of one buffer (sk_gso_max_size)
 _NO_LIMIT = 0xFFFFFFFF
 

@@ -102,6 +102,7 @@ class Connection:
     # What goes out.
     outgoing: bytearray = field(default_factory=bytearray)
     fin_wanted: bool = False
+    fin_later: bool = False  # when the handshake of a Fast Open child is over
     fin_sent: bool = False
     fin_split: bool = (
         False  # a probe of the window took the data of its segment, whose PSH it keeps

@@ -39,6 +39,10 @@ def arrived(net: Net, connection: Connection, arrival: Arrival) -> None:
         return
     if connection.over:
         return
+    if connection.fin_later and connection.state in CAN_SEND:
+        # The handshake is over, and the FIN does not wait for what the segment brings.
+        connection.fin_later, connection.fin_wanted = False, True
+        output.transmit(net, connection)
     if connection.state is State.TIME_WAIT:
         time_wait.begin(net, connection)
         return

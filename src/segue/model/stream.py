@@ -58,7 +58,7 @@ def write(net: Net, connection: Connection, data: bytes, *, more: bool = False) 
     if connection.error:
         error, connection.error = connection.error, 0
         raise KernelError("send", error, "writing to a connection")
-    if connection.fin_wanted or connection.state not in CAN_SEND:
+    if connection.fin_wanted or connection.fin_later or connection.state not in CAN_SEND:
         raise KernelError("send", errno.EPIPE, "writing to a connection")
     if net.now - connection.heard_at < DELAYED_ACK:
         connection.interactive = True
@@ -91,7 +91,9 @@ def shut(net: Net, connection: Connection, *, receive: bool, send: bool) -> None
         raise KernelError("shutdown", errno.ENOTCONN, "shutting a connection down")
     if receive:
         connection.receive_shut = True
-    if send:
+    if send and connection.state is State.SYN_RECV:
+        connection.fin_later = True  # close() does not wait (tcp_shutdown, tcp_close_state)
+    elif send:
         _end_sending(net, connection)
 
 
