@@ -276,7 +276,7 @@ class Carrier(Closing):
                 self._programs.entries.delete(one.where)
                 reports[one.wish] = Report(one.wish, carried=True, unread=one.unread)
                 continue
-            self._check(replace(one, errno=inject(self._raw, one.packet, one.pair)), reports)
+            self._check(replace(one, errno=inject(self._raw, one.packet(), one.pair)), reports)
         return [one for one in reports.values() if not one.pending]
 
     def carry(
@@ -324,7 +324,7 @@ class Carrier(Closing):
         else:
             entries.delete(taken.where)
             # Once more: the kernel answers this one with a reset to the client.
-            inject(self._raw, taken.packet, taken.pair)
+            inject(self._raw, taken.packet(), taken.pair)
             said = taken.errno or carry_classifier.refused(value)
             reports[wish] = Report(wish, errno=said)
 

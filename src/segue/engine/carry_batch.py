@@ -7,9 +7,10 @@ stopped.  In between everything may change, so ``take`` looks again.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from segue.engine import carry_classifier, carry_facts, carry_notes
 from segue.engine.carry_facts import Pair
@@ -39,18 +40,22 @@ class Candidate:
     inherited: bool  # our filter is there already
     held: Held  # as it was, and with it the packet for a connection that is still so
     packet: bytes
+    echo: int  # as in ``Pair.packet``
     turning: bool  # it was not between two requests
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A connection that no process has, and the packet that makes it again."""
+    """A connection that no process has, and the packet that makes it again.
+
+    A stamp would be too old by then: what the connection measured by it would be too long.
+    """
 
     wish: Wish
     pair: Pair
     cookie: bytes
     where: bytes
-    packet: bytes
+    packet: Callable[[], bytes]  # without a stamp
     unread: int
     limit: float  # of its entry, by time.monotonic
     drops: int | None  # connections that found no room in a queue, before; None: not known
@@ -88,6 +93,8 @@ class Scene:
         if why is not None and not turning:
             return why
         traffic_class = tcp_queue.traffic_class(connection)
+        clock, round_trip = tcp_repair.clock(connection), tcp_queue.round_trip(connection)
+        echo = carry_facts.echo(clock, round_trip)
         return Candidate(
             wish,
             pair,
@@ -96,7 +103,8 @@ class Scene:
             traffic_class,
             inherited,
             look.held,
-            pair.packet(look.held, b"", traffic_class),
+            pair.packet(look.held, b"", traffic_class, echo),
+            echo,
             turning,
         )
 
@@ -176,7 +184,7 @@ class Scene:
             return why
         packet = one.packet
         if payload or held != one.held:
-            packet = one.pair.packet(held, payload, one.traffic_class)
+            packet = one.pair.packet(held, payload, one.traffic_class, one.echo)
         clock = tcp_repair.clock(connection)
         self.programs.entries.update(one.where, entry(held, clock, payload))
         limit = time.monotonic() + ENTRY_SECONDS
@@ -206,7 +214,7 @@ class Scene:
             one.pair,
             one.cookie,
             one.where,
-            packet,
+            partial(one.pair.packet, held, payload, one.traffic_class),
             len(payload),
             limit,
             self.drops,

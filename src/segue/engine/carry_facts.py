@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import socket
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from segue.errors import KernelError, NotSupported
 from segue.linux import conntrack, sockopt, sysctl, tcp_queue, tcp_repair
 from segue.observe.carrying import Held, Host, Outside, Target
 from segue.wire import ipv4, ipv6, tcp
+from segue.wire.options import aligned_stamps
 
 _TYPES = "/sys/kernel/btf/vmlinux"
 _MAPPED = bytes(10) + b"\xff\xff"
@@ -58,8 +60,12 @@ class Pair:
         ports = b"".join(end[1].to_bytes(2, "big") for end in (peer, here))
         return cls(b"".join(packed), ports, str(ipaddress.ip_address(packed[1])))
 
-    def packet(self, held: Held, payload: bytes, tos: int) -> bytes:
-        """The client's last segment: what is unread, or an acknowledgement alone."""
+    def packet(self, held: Held, payload: bytes, tos: int, echo: int = 0) -> bytes:
+        """The client's last segment: what is unread, or an acknowledgement alone.
+
+        ``echo`` is what it echoes of our clock, where the connection has timestamps: as long ago
+        as a round trip takes (``echo``).  0 tells nothing.
+        """
         window = min(_WIDEST, held.snd_wnd >> held.snd_wscale)
         flags = tcp.ACK | (tcp.PSH if payload else 0)
         segment = tcp.emit(
@@ -69,10 +75,22 @@ class Pair:
             held.snd_nxt,
             flags,
             window,
-            payload=payload,
+            aligned_stamps(held.ts_recent, echo) if held.tstamp_ok and echo else b"",
+            payload,
         )
         emit = ipv4.emit if self.version == 4 else ipv6.emit
         return emit(self.addresses, socket.IPPROTO_TCP, segment, tos=tos)
+
+
+def echo(clock: int, round_trip: float) -> int:
+    """The timestamp that came back just now, if a round trip still takes so many seconds; or 0.
+
+    A connection that has measured nothing (0) asks again for a lost tail only after 1 s, and sends
+    it again only after 3 s (RFC 6298, 5.7).  One that is made from a segment with a stamp measures
+    by it (tcp_ack_update_rtt).  Its clock goes on from this one's, so it finds the same, in whole
+    milliseconds, and up to a batch's time more.
+    """
+    return (clock - max(1, math.ceil(1000 * round_trip))) % (1 << 32) if round_trip else 0
 
 
 def types() -> Btf:

@@ -180,8 +180,8 @@ CARRY_STORIES: dict[str, str] = {
         info z
         """,
     "an answer that is lost after a carry": """
-        # y knows no round trip, since the segment that makes its connection has no stamp. So the
-        # tail is asked about after a second, and not after a fifth of one.
+        # y knows the round trip of x: the segment that makes its connection has the stamp that
+        # would come back. So the tail is asked about as soon as x would have done that.
         listen A
         syn c
         ack c
@@ -197,7 +197,6 @@ CARRY_STORIES: dict[str, str] = {
         data c POST-two
         read y
         write y two
-        wait 0.9
         wait 0.3
         ack c
         info y

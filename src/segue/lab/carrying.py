@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 
-from segue.engine import carry_wish
+from segue.engine import carry_facts, carry_wish
 from segue.engine.carry_facts import Pair
 from segue.model.connection import Connection
 from segue.model.host import Host
@@ -35,7 +35,8 @@ def carry(host: Host, now: float, connection: Connection, listeners: Sequence[Li
         return carry_wish.left_alone(why)
     said = host.attributes(now, connection)
     host.forget(now, connection)
-    host.receive_assigned(now, pair.packet(held, payload, 0), said)
+    echo = carry_facts.echo(said.own_stamp, connection.srtt or 0.0)
+    host.receive_assigned(now, pair.packet(held, payload, 0, echo), said)
     return carry_wish.carried(len(payload))
 
 

@@ -14,6 +14,7 @@ _SIOCINQ, _SIOCOUTQ, _SIOCOUTQNSD = 0x541B, 0x5411, 0x894B
 # struct tcp_info: of a listener tcpi_unacked is the queue, tcpi_sacked the backlog.
 _QUEUE_AT = 24
 _SENT_AT, _RECEIVED_AT = 44, 52  # tcpi_last_data_sent, tcpi_last_data_recv
+_ROUND_TRIP_AT = 68  # tcpi_rtt
 
 
 def accepting(listener: socket.socket) -> tuple[int, int]:
@@ -28,6 +29,13 @@ def quiet(connection: socket.socket) -> float:
     data = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED_AT + 4)
     ago: list[int] = [struct.unpack_from("=I", data, at)[0] for at in (_SENT_AT, _RECEIVED_AT)]
     return min(ago) / 1000
+
+
+def round_trip(connection: socket.socket) -> float:
+    """The seconds that the kernel takes it for, smoothed; 0 before it has measured one."""
+    data = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ROUND_TRIP_AT + 4)
+    micros: int = struct.unpack_from("=I", data, _ROUND_TRIP_AT)[0]
+    return micros / 1e6
 
 
 def peek(connection: socket.socket, most: int) -> bytes:
