@@ -83,7 +83,7 @@ PURE_FILES = [
     "observe/stall.py",
     "watch/sample.py",
     *(f"plan/{name}.py" for name in ("advice", "given", "load", "moment", "plain")),
-    *(f"plan/{name}.py" for name in ("simulate", "spread", "ways")),
+    *(f"plan/{name}.py" for name in ("simulate", "spread", "sweep", "ways")),
     "supervisor/control/requests.py",
     "supervisor/control/status.py",
     "supervisor/lifecycle",

@@ -64,6 +64,7 @@ def test_every_figure_reaches_the_load(capsys: pytest.CaptureFixture[str]) -> No
         *("--rate", "70", "--rtt", "50:30,99:300", "--accept", "2,9", "--answer", "8"),
         *("--kept", "12", "--think", "3", "--backlog", "64", "--workers", "2"),
         *("--stall", "1,30", "--loss", "2", "--burst", "10", "--careless", "5"),
+        *("--closes-after", "0.1"),
     ]
     assert main(["plan", *given, *FEW]) == 0
     said = capsys.readouterr().out
@@ -75,6 +76,7 @@ def test_every_figure_reaches_the_load(capsys: pytest.CaptureFixture[str]) -> No
         "2 % of packets are lost",
         "differs by 10 %",
         "5 % of clients",
+        "closes its listener 100 ms later",
     ):
         assert words in said
 

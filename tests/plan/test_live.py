@@ -60,8 +60,8 @@ def test_counts_that_differ_more_than_by_chance_are_a_burst() -> None:
 
 def test_a_rate_that_is_given_is_believed() -> None:
     """Where others' connections are counted too."""
-    load = as_load(SEEN, rate=50, careless=0.5)
-    assert (load.rate, load.careless) == (50, 0.5)
+    load = as_load(SEEN, rate=50)
+    assert load.rate == 50
     assert load.half_open == pytest.approx(5)
 
 

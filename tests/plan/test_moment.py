@@ -130,6 +130,7 @@ def test_a_chunk_holds_a_block_and_what_waits() -> None:
         ({"loss": 0.5}, "a loss"),
         ({"burst": -0.1}, "a burst"),
         ({"careless": 1.1}, "careless"),
+        ({"closes_after_s": -1}, "until a close"),
     ],
 )
 def test_a_load_that_cannot_be_is_refused(more: dict[str, float], said: str) -> None:

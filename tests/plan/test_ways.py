@@ -111,6 +111,18 @@ def test_cookies_save_what_handoff_does_not() -> None:
     ).all()
 
 
+def test_a_close_after_the_last_accept_loses_what_comes_between() -> None:
+    """Whatever its accept delay.  A SYN that is steered away is not there."""
+    load = replace(LOAD, closes_after_s=0.1, accept=Lognormal(0.0))
+    seen = found(load)
+    got, error = mean(seen.values("close", "lost_queued"))
+    assert abs(got - 0.5 * LOAD.rate * 0.1) <= error
+    assert seen.backlog("migrate-hash") > found(replace(load, closes_after_s=0.0)).backlog(
+        "migrate-hash"
+    )
+    assert not seen.values("migrate-policy", LOST).sum() > seen.values("inherit", LOST).sum()
+
+
 @pytest.mark.parametrize("name", [one for one in NAMES if one != "carry"])
 def test_every_way_but_carry_ends_kept_connections(name: str) -> None:
     """Those that are idle; a client whose request crosses the close loses it."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,12 +24,15 @@ from segue.observe.snapshot import Observer
 if TYPE_CHECKING:
     from segue.plan.load import Load
 
-EXTRA, LIBRARY = "plan", "numpy"
+EXTRA, LIBRARIES = "plan", {"numpy", "distributed"}
 _GIVEN = {
     "rate": "--rate", "rtt": "--rtt", "accept": "--accept", "answer": "--answer", "kept": "--kept",
     "think": "--think", "backlog": "--backlog", "workers": "--workers", "stall": "--stall",
     "loss": "--loss", "burst": "--burst", "careless": "--careless",
+    "closes_after": "--closes-after",
 }  # fmt: skip
+# What no look tells, or what is believed instead of it.
+_BESIDE_A_LOOK = {"rate", "careless", "closes_after"}
 
 
 @click.command(
@@ -52,6 +57,10 @@ _GIVEN = {
     "--careless", type=float, metavar="PERCENT",
     help="Clients that send on a connection without a look whether it was closed.  [default: 0]",
 )  # fmt: skip
+@click.option(
+    "--closes-after", type=float, metavar="SECONDS",
+    help="How long a worker that stops accepting keeps its listener.  [default: 0]",
+)  # fmt: skip
 @click.option("--from", "source", metavar="ADDRESS", help="Look at the group that listens there.")
 @click.option("--seconds", default=60.0, show_default=True, help="How long to look.")
 @click.option("--restarts-per-day", default=10.0, show_default=True, help="How often you restart.")
@@ -67,6 +76,13 @@ _GIVEN = {
 )  # fmt: skip
 @click.option("--simulate", default=1000, show_default=True, help="Restarts to simulate.")
 @click.option("--seed", default=1, show_default=True, help="The same seed, the same figures.")
+@click.option("--sweep", metavar="FILE", help="Forecast every configuration of a file of TOML.")
+@click.option(
+    "--results", metavar="FILE",
+    help="Where results of a sweep are kept, so that it can go on.  [default: FILE.results]",
+)  # fmt: skip
+@click.option("--processes", type=click.IntRange(1, 1024), help="For a sweep.  [default: all CPUs]")
+@click.option("--scheduler", metavar="ADDRESS", help="Of Dask, to have a sweep done by others.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @netns_option
 def plan(
@@ -79,6 +95,10 @@ def plan(
     simulate: int,
     seed: int,
     netns: str,
+    sweep: str | None,
+    results: str | None,
+    processes: int | None,
+    scheduler: str | None,
     *,
     as_json: bool,
     **given: Any,
@@ -92,15 +112,14 @@ def plan(
     try:
         from segue.plan import simulate as simulation  # noqa: PLC0415  an extra
     except ImportError as error:
-        if error.name != LIBRARY:
-            raise
-        needs = f"the extra {EXTRA} (pip install 'segue[{EXTRA}]')"
-        raise NotSupported("planning a restart", needs, "none") from None
+        raise _missing(error) from None
     from segue.plan.given import load as as_given  # noqa: PLC0415  as above
     from segue.plan.load import Limits  # noqa: PLC0415  as above
     from segue.plan.plain import as_plain  # noqa: PLC0415  as above
     from segue.plan.screen import show  # noqa: PLC0415  as above
 
+    if sweep:
+        return _sweep(sweep, results, processes, scheduler, as_json=as_json)
     if restarts_per_day < 0 or not 0 < seconds <= 86400:
         raise click.UsageError("restarts are at least 0 a day, and a look lasts at most a day")
     load, notes = _from_group(source, seconds, netns, given) if source else (as_given(given), [])
@@ -116,6 +135,50 @@ def plan(
     return 0
 
 
+def _missing(error: ImportError) -> Exception:
+    if error.name not in LIBRARIES:
+        return error
+    needs = f"the extra {EXTRA} (pip install 'segue[{EXTRA}]')"
+    return NotSupported("planning a restart", needs, "none")
+
+
+def _sweep(
+    path: str, results: str | None, processes: int | None, scheduler: str | None, *, as_json: bool
+) -> int:
+    """Do what is not done yet; then draw all of it."""
+    try:
+        from segue.plan import cluster  # noqa: PLC0415  an extra
+    except ImportError as error:
+        raise _missing(error) from None
+    from segue.plan import sweep  # noqa: PLC0415  as above
+    from segue.plan.results import Results  # noqa: PLC0415  as above
+    from segue.plan.screen import show_sweep  # noqa: PLC0415  as above
+
+    if scheduler and processes:
+        raise click.UsageError("--processes are of this machine: leave it or --scheduler out")
+    with open(path, encoding="utf-8") as file:
+        asked = sweep.parse(file.read())
+    total = len(asked.configurations)
+    with Results(results or f"{path}.results", asked.digest) as kept:
+        ahead = [
+            (number, one)
+            for number, one in enumerate(asked.configurations)
+            if number not in kept.done
+        ]
+        if ahead:
+            count = processes or min(len(ahead), os.cpu_count() or 1)
+            with cluster.client(scheduler or "", count) as made, _bar("sweeping", total) as moved:
+                for number, found in cluster.finished(made, sweep.result, ahead):
+                    kept.add(number, found)
+                    moved(len(kept.done))
+        done = [kept.done[number] for number in range(total)]
+    if as_json:
+        tell_json(done, indent=2)
+    else:
+        show_sweep(done, output_console())
+    return 0
+
+
 def _from_group(
     source: str, seconds: float, netns: str, given: dict[str, Any]
 ) -> tuple[Load, list[str]]:
@@ -124,7 +187,7 @@ def _from_group(
     wrong = [
         option
         for name, option in _GIVEN.items()
-        if given[name] is not None and name not in {"rate", "careless"}
+        if given[name] is not None and name not in _BESIDE_A_LOOK
     ]
     if wrong:
         raise click.UsageError(f"{wrong[0]} is looked at with --from: leave one of them out")
@@ -140,7 +203,9 @@ def _from_group(
         " these: give --rate if they have many."
     )
     notes = [others] if seen.others and given["rate"] is None else []
-    return live.as_load(seen, given["rate"], (given["careless"] or 0.0) / 100), notes
+    load = live.as_load(seen, given["rate"])
+    careless, after_s = (given["careless"] or 0.0) / 100, given["closes_after"] or 0.0
+    return replace(load, careless=careless, closes_after_s=after_s), notes
 
 
 @contextmanager

@@ -125,6 +125,11 @@ def assumed(load: Load) -> list[str]:
         said.append(f"{load.loss * 100:g} % of packets are lost")
     if load.burst:
         said.append(f"the rate differs by {load.burst * 100:.3g} % from restart to restart")
+    if load.closes_after_s:
+        said.append(
+            "a worker that stops accepting closes its listener"
+            f" {seconds(load.closes_after_s)} later"
+        )
     if load.careless:
         said.append(f"{load.careless * 100:g} % of clients do not notice that a server closed")
     return said

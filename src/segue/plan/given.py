@@ -22,8 +22,9 @@ def load(given: Mapping[str, Any]) -> Load:
     for name in ("kept", "backlog", "workers"):
         if given[name] is not None:
             figures[name] = given[name]
-    if given["think"] is not None:
-        figures["think_s"] = given["think"]
+    for option, name in (("think", "think_s"), ("closes_after", "closes_after_s")):
+        if given[option] is not None:
+            figures[name] = given[option]
     figures |= {
         name: given[name] / 100 for name in ("loss", "burst", "careless") if given[name] is not None
     }

@@ -104,7 +104,7 @@ def _round_trips(seen: Looks, observer: Observer, address: Address, theirs: set[
             seen.round_trips_s[one.cookie] = one.info.rtt_us / 1e6
 
 
-def as_load(seen: Looks, rate: float | None = None, careless: float = 0.0) -> Load:
+def as_load(seen: Looks, rate: float | None = None) -> Load:
     """The load that the looks are evidence of.  Raises UsageError when there are none.
 
     ``rate``, if given, is believed instead of the counter.  The handshake's mean is by Little's law
@@ -135,7 +135,6 @@ def as_load(seen: Looks, rate: float | None = None, careless: float = 0.0) -> Lo
         workers=seen.workers,
         backlog=seen.backlog,
         burst=_burst(seen, rate),
-        careless=careless,
         depths=tuple(seen.depths),
     )
 

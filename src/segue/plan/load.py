@@ -22,6 +22,8 @@ class Load:
     each ``stall_every_s``.  ``loss``: the part of packets that is lost.  ``burst``: how much the
     rate differs from restart to restart (deviation / mean).  ``careless``: the part of clients that
     send on a kept connection without a look whether the server has closed it, and do not repeat.
+    ``closes_after_s``: a server that stops accepting keeps its listener for so long before it
+    closes it, and what comes meanwhile is not accepted.
     ``depths``, if any, are seen depths of all accept queues together: then the queue is drawn from
     these.
     """
@@ -39,6 +41,7 @@ class Load:
     loss: float = 0.0
     burst: float = 0.0
     careless: float = 0.0
+    closes_after_s: float = 0.0
     depths: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -53,6 +56,7 @@ class Load:
                 ("a stall: shorter than its interval", self._stalls_fit),
                 ("a loss: at least 0, less than half", 0 <= self.loss < 0.5),
                 ("a burst: at least 0", 0 <= self.burst < math.inf),
+                ("a time until a close: at least 0", 0 <= self.closes_after_s < math.inf),
                 ("a part of careless clients: from 0 to 1", 0 <= self.careless <= 1),
             )
             if not right

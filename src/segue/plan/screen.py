@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from segue.plan.advice import advise, assumed, seconds
 from segue.plan.simulate import LOST, Forecast
 from segue.plan.ways import WAYS
+from segue.visible import visible
 
 
 def show(
@@ -53,6 +56,45 @@ def show(
         highlight=False,
         style="dim",
     )
+
+
+# A table of more is no table: --json has all.
+_ROWS = 50
+_COMPARED = ("close", "drain-observed", "migrate-policy", "carry")
+
+
+def show_sweep(results: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """A row for each configuration: what a day of all its machines loses, by some of the ways."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("service")
+    table.add_column("figures")
+    for name in _COMPARED:
+        table.add_column(name, justify="right")
+    table.add_column("drained after", justify="right")
+    for one in results[:_ROWS]:
+        ways = one["ways"]
+        differ = _differing([other for other in results if other["service"] == one["service"]])
+        figures = ", ".join(f"{name} {one['figures'][name]}" for name in differ)
+        table.add_row(
+            escape(visible(one["service"])),
+            escape(visible(figures)),
+            *(_count(ways[name]["lost_per_day"]) for name in _COMPARED),
+            seconds(ways["drain-observed"]["listener_gone_s"]),
+        )
+    console.print(table)
+    if len(results) > _ROWS:
+        console.print(f"and {len(results) - _ROWS:,} more: --json has all", style="dim")
+    total = ", ".join(
+        f"{name} {_count(sum(one['ways'][name]['lost_per_day'] for one in results))}"
+        for name in _COMPARED
+    )
+    console.print(f"Lost a day, by each of these ways. All together: {total}.", highlight=False)
+
+
+def _differing(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The figures that are not the same in all of them."""
+    first = results[0]["figures"]
+    return [name for name in first if any(one["figures"][name] != first[name] for one in results)]
 
 
 def _count(value: float) -> str:

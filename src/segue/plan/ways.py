@@ -28,7 +28,8 @@ class Scene:
 
     ``open_done_s`` and ``queue_done_s`` say when the old worker would have accepted a half-open
     or a queued connection, and ``open_answer_s`` and ``queue_answer_s`` how long it would serve it.
-    ``hand_s``: when the last worker of a restart can act by itself.
+    ``hand_s``: when the last worker of a restart can act by itself.  ``unaccepted``: children that
+    came while the old workers had stopped accepting and not closed yet.
     """
 
     load: Load
@@ -39,6 +40,7 @@ class Scene:
     open_answer_s: Floats
     queue_answer_s: Floats
     hand_s: Floats
+    unaccepted: Counts
     depth: Counts
     depth_migrated: Counts
 
@@ -85,18 +87,37 @@ def scenes(
         half_open=_at_the_old(moment.half_open, limits, chance),
         queued=_at_the_old(moment.queued, limits, chance),
     )
-    return _scene(load, limits, hashed, chance), _scene(load, limits, moment, chance)
+    # Of a server that has its successors beside it; steering lets no SYN come to it by then.
+    came = moment.rates * (1 - limits.beside) * _would_be_accepted_s(load)
+    none = np.zeros(moment.restarts, dtype=np.int64)
+    return (
+        _scene(load, limits, hashed, chance.poisson(came), chance),
+        _scene(load, limits, moment, none, chance),
+    )
+
+
+def _would_be_accepted_s(load: Load) -> float:
+    """E[(c - accept delay)+] of the time c until a close: Little's law for what only that keeps.
+
+    Independent of what is queued anyhow, since both are parts of one Poisson stream.
+    """
+    if not load.closes_after_s:
+        return 0.0
+    delays = load.accept.draw(np.random.Generator(np.random.SFC64(0)), 10_000)
+    return float(np.maximum(load.closes_after_s - delays.astype(np.float64), 0.0).mean())
 
 
 def _at_the_old(waiting: Waiting, limits: Limits, chance: np.random.Generator) -> Waiting:
     return waiting.only(chance.random(waiting.restart.size) >= limits.beside)
 
 
-def _scene(load: Load, limits: Limits, moment: Moment, chance: np.random.Generator) -> Scene:
+def _scene(
+    load: Load, limits: Limits, moment: Moment, unaccepted: Counts, chance: np.random.Generator
+) -> Scene:
     half_open, queued = moment.half_open, moment.queued
     accept = load.accept.draw(chance, half_open.rest_s.size)
     phase = moment.phase_s
-    own, migrated = _depths(load, moment, chance)
+    own, migrated = _depths(load, moment, unaccepted, chance)
     return Scene(
         load, limits, moment,
         accepted_s(load, phase[half_open.restart, half_open.worker], half_open.rest_s + accept),
@@ -104,12 +125,15 @@ def _scene(load: Load, limits: Limits, moment: Moment, chance: np.random.Generat
         load.answer.draw(chance, half_open.rest_s.size),
         load.answer.draw(chance, queued.rest_s.size),
         stalled_s(load, phase).max(axis=1),
+        unaccepted,
         own,
         migrated,
     )  # fmt: skip
 
 
-def _depths(load: Load, moment: Moment, chance: np.random.Generator) -> tuple[Counts, Counts]:
+def _depths(
+    load: Load, moment: Moment, unaccepted: Counts, chance: np.random.Generator
+) -> tuple[Counts, Counts]:
     """The deepest queue among the targets: as they are, and with the children that migrate.
 
     A child migrates to any of the targets, whatever is in its queue (FACTS, backlog).  What
@@ -124,6 +148,7 @@ def _depths(load: Load, moment: Moment, chance: np.random.Generator) -> tuple[Co
     own = np.roll(own, 1, axis=0)
     target = queued.restart * workers + chance.integers(workers, size=queued.restart.size)
     come = np.bincount(target, minlength=moment.restarts * workers).reshape(shape)
+    come += chance.multinomial(unaccepted, np.full(workers, 1 / workers))
     return own.max(axis=1), (own + come).max(axis=1)
 
 
@@ -165,7 +190,7 @@ def _close(seen: Scene, _: np.random.Generator) -> Leaves:
     return _left(
         seen,
         half_open=moment.half_open.count(moment.restarts),
-        queued=moment.queued.count(moment.restarts),
+        queued=moment.queued.count(moment.restarts) + seen.unaccepted,
     )
 
 
