@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.supervisor.instance import wait_until
 
 from segue.cli.main import main
 from segue.errors import UsageError
@@ -54,6 +54,11 @@ def swept(file: Path, results: str, *more: str) -> Any:
 def here(text: str) -> Any:
     """What this process finds."""
     return json.loads(json.dumps([result(one) for one in parse(text).configurations]))
+
+
+def one_is_done(results: Path) -> bool:
+    """Besides the line that names the sweep."""
+    return results.exists() and results.read_bytes().count(b"\n") > 1
 
 
 def test_every_value_of_a_list_is_a_configuration() -> None:
@@ -119,10 +124,7 @@ def test_what_a_killed_process_had_is_done_by_another(tmp_path: Path) -> None:
     file.write_text(text)
     command = [*SEGUE, "--sweep", str(file), "--results", str(results), "--processes", "2"]
     with subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, text=True) as sweeping:
-        while sweeping.poll() is None and not (
-            results.exists() and results.read_bytes().count(b"\n") > 1
-        ):
-            time.sleep(0.01)
+        wait_until(lambda: one_is_done(results), "a first result")
         victim = next(
             pid
             for pid in proc.tree(sweeping.pid)
@@ -132,6 +134,27 @@ def test_what_a_killed_process_had_is_done_by_another(tmp_path: Path) -> None:
         said, _ = sweeping.communicate(timeout=90)
     assert sweeping.returncode == 0
     assert json.loads(said) == here(text)
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_interrupted_says_how_to_go_on(asked: Path) -> None:
+    """As by Ctrl-C, which the terminal sends to all its processes; they have ended with it."""
+    asked.write_text(
+        "restarts = 4000\n[service.a]\nrtt = '40,400'\nrate = [1000, 1001, 1002, 1003]"
+    )
+    results = asked.parent / "some"
+    command = [*SEGUE, "--sweep", str(asked), "--results", str(results), "--processes", "1"]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as sweeping:
+        wait_until(lambda: one_is_done(results), "a first result")
+        theirs = proc.tree(sweeping.pid)
+        os.killpg(sweeping.pid, signal.SIGINT)
+        _, said = sweeping.communicate(timeout=60)
+    assert sweeping.returncode == 130
+    assert "of 4 configurations are done; the same command goes on" in said
+    assert said.count("\n") == 1
+    wait_until(lambda: not [pid for pid in theirs if proc.start_time(pid) is not None], "their end")
 
 
 def test_all_that_is_done_is_drawn_without_a_process(

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from segue.address import Address
 from segue.cli.shared.console import output_console
 from segue.cli.shared.netns import netns_option
-from segue.cli.shared.telling import tell_json
+from segue.cli.shared.telling import tell, tell_json
 from segue.errors import NotSupported
 from segue.linux import netns as namespaces
 from segue.observe.snapshot import Observer
@@ -167,10 +167,18 @@ def _sweep(
         ]
         if ahead:
             count = processes or min(len(ahead), os.cpu_count() or 1)
-            with cluster.client(scheduler or "", count) as made, _bar("sweeping", total) as moved:
-                for number, found in cluster.finished(made, sweep.result, ahead):
-                    kept.add(number, found)
-                    moved(len(kept.done))
+            try:
+                with cluster.client(scheduler or "", count) as made, _bar("sweep", total) as moved:
+                    for number, found in cluster.finished(made, sweep.result, ahead):
+                        kept.add(number, found)
+                        moved(len(kept.done))
+            except KeyboardInterrupt:
+                tell(
+                    f"segue: {len(kept.done)} of {total} configurations are done; the same command"
+                    " goes on with the others",
+                    err=True,
+                )
+                return 130
         done = [kept.done[number] for number in range(total)]
     if as_json:
         tell_json(done, indent=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -24,16 +25,19 @@ def client(scheduler: str, processes: int) -> Iterator[Client]:
         with Client(scheduler) as made:
             yield made
         return
-    with (
-        LocalCluster(
+    # A terminal's Ctrl-C goes to them too, and each would print where it was: they inherit this.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        local = LocalCluster(
             n_workers=processes,
             threads_per_worker=1,
             dashboard_address=None,
             security=True,
             silence_logs=50,
-        ) as local,
-        Client(local) as made,
-    ):
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with local, Client(local) as made:
         yield made
 
 
