@@ -36,7 +36,7 @@ _PATIENCE = 5.0  # seconds for systemctl to tell its version
 @click.option("--root", default="/", metavar="DIR", help="Write below DIR.  [default: /]")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="run|attach ARGUMENTS...")
 def install(arguments: tuple[str, ...], *, write: bool, sockets: bool, root: str) -> int:
-    """Print systemd units for a command line of segue run or segue attach.
+    """Print the systemd units for a segue run or segue attach.
 
     Write it as usual behind this command: segue install run --bind :80 -- uvicorn app:app --fd 3
     """

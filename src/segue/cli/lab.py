@@ -45,7 +45,7 @@ _WIDE = 180  # a script's lines are not to be folded where nobody looks
 
 @click.group()
 def lab() -> None:
-    """Let the model of the mechanism serve, or compare it with Linux."""
+    """Compare the model with Linux, and the ways to restart a server."""
 
 
 @lab.command()

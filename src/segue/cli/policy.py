@@ -18,7 +18,7 @@ _PAIR = re.compile(f"{_NUMBER}={_NUMBER}")
 
 @click.group()
 def policy() -> None:
-    """Check, show and try policies, and set the maps of a running one.
+    """Check, show and try policies; set the maps of one that runs.
 
     A POLICY is FILE.py:NAME, or a name from the library.
     """
