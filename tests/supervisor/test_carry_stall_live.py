@@ -17,6 +17,8 @@ from tests.supervisor.instance import Instance, wait_asleep, wait_until
 from tests.supervisor.test_carry_live import SERVERS, UVICORN, Client, kept
 from tests.supervisor.test_tracing_live import told, tracing
 
+from segue.linux import proc
+
 pytestmark = [pytest.mark.root, pytest.mark.kernel("6.9")]
 
 TWO = ("--workers", "2")
@@ -31,6 +33,8 @@ def stopped(*pids: int) -> Iterator[None]:
     try:
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
+        # A thread that still runs would read the next request.
+        wait_until(lambda: all(map(proc.threads_stopped, pids)), f"{pids} are stopped")
         yield
     finally:
         for pid in pids:

@@ -45,7 +45,7 @@ _WIDE = 180  # a script's lines are not to be folded where nobody looks
 
 @click.group()
 def lab() -> None:
-    """Compare the model with Linux, and the ways to restart a server."""
+    """Compare the model with Linux, and the ways to restart."""
 
 
 @lab.command()
