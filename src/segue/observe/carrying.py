@@ -9,11 +9,12 @@ back.
 An answer is *owed* unless something was written since the client last sent something.  Where that
 was not noted, it is owed unless the client's last segment acknowledged something and carried
 nothing.  Segments that are repeated can deceive that: it is for who knows by another's word that
-the owner waits for a request.  That an answer is whole, the kernel does not know: one in several writes looks finished in
-its pauses.  Whoever asks for a carry knows more, or asks for the rule of HTTP/1.x (``by_notes``).
-That goes by the answer itself, where it was followed to the last byte that was sent
-(``answer.py``).  Where it was not, the notes tell requests whose answers may pause, and beyond that
-time decides.
+the owner waits for a request.
+
+That an answer is whole, the kernel does not know: one in several writes looks finished in its
+pauses.  Whoever asks for a carry knows more, or asks for the rule of HTTP/1.x (``by_notes``).  That
+goes by the answer itself, where it was followed to the last byte that was sent (``answer.py``).
+Where it was not, the notes tell requests whose answers may pause, and beyond that time decides.
 """
 
 from __future__ import annotations
