@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from segue.linux import proc
 from segue.page import DRAINING, SERVING
 from segue.probe.exchange import http
 from segue.probe.http1 import ResponseReader
@@ -64,7 +66,8 @@ def serving(command: list[str], flag: Path) -> Iterator[None]:
             try:
                 process.wait(LIMIT_S)
             except subprocess.TimeoutExpired:
-                process.kill()
+                for pid in proc.tree(process.pid):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def connect() -> socket.socket:

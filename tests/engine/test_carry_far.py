@@ -82,18 +82,18 @@ def test_far_clients_lose_nothing(conditions: Conditions) -> None:
         with lab.client.inside():
             clients = [Asking(number) for number in range(CLIENTS)]
         there = [(0, scene.servers[0].accepted()) for _ in clients]
-        for one in clients:
-            one.start()
+        for client in clients:
+            client.start()
         way = 0
-        while any(one.is_alive() for one in clients):
+        while any(client.is_alive() for client in clients):
             before = there
             there = one_way(scene, carrier, before, way)
             for client, was, now in zip(clients, before, there, strict=True):
                 if was is not now:
                     client.carried.set()
             way = 1 - way
-        for one in clients:
-            one.client.close()
+        for client in clients:
+            client.client.close()
         for _, connection in there:
             connection.close()
     assert [len(one.answered) for one in clients] == [REQUESTS] * CLIENTS
