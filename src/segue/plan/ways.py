@@ -300,7 +300,7 @@ WAYS = (
         "drain", "steer away, wait a fixed time, accept, close", "Linux 4.6", _drain, steers=True
     ),
     Way(
-        "drain-counted", "steer away, accept as many as eBPF counted", "Linux 4.19, CAP_BPF",
+        "drain-counted", "steer away, accept as many as eBPF counted", "Linux 5.8, CAP_BPF",
         _drain_counted, steers=True,
     ),
     Way(
