@@ -19,7 +19,8 @@ pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 
 def weights(pid: int) -> set[tuple[int | None, int | None]]:
     """Of a process and all below it: of its threads and of its session."""
-    return {(niceness.of(each), niceness.of_session(each)) for each in proc.tree(pid)}
+    found = {(niceness.of(each), niceness.of_session(each)) for each in proc.tree(pid)}
+    return found - {(None, None)}  # one that has just ended
 
 
 def ticking(one: Instance) -> list[int]:
