@@ -59,22 +59,6 @@ LOSS_STORIES: dict[str, str] = {
         wait 0.3
         ack c
         """,
-    "two lost segments are sent again one by one": """
-        # The second and the third segment are lost, and two that follow tell of it. They are lost
-        # when a quarter of a round trip has passed, and then one goes again.
-        listen A
-        syn c
-        window c 30000
-        ack c
-        accept A x
-        lose c 2
-        lose c 3
-        write x @6000
-        ack c
-        wait 0.1
-        ack c
-        wait 0.1
-        """,
     "the tail is asked about after the last write": """
         # A write follows another before anything is acknowledged. The question about the tail
         # waits for two round trips after the second, and no longer after the first.
