@@ -67,22 +67,24 @@ def measure(
         with server:
             if not way.flags:
                 return restarted(server, restart, clients, think, pause)
-            return _attached(server, way.flags, restart, clients, think, pause)
+            return attached(server, way.flags, restart, clients, think, pause)
 
     return take_turns([one for one in ways() if only in one.name], repetitions, once)
 
 
-def _attached(
+def attached(
     server: Restartable,
     flags: tuple[str, ...],
     restart: int,
     clients: int,
     think: float,
     pause: float,
+    before: tuple[str, ...] = (),
 ) -> Sample:
-    with Attached(server.port, *flags) as attached:
+    """Restarted as in ``restarted``, with segue attach; ``before`` stands before its command."""
+    with Attached(server.port, *flags, before=before) as attends:
         found = restarted(server, restart, clients, think, pause)
-        status = attached.ask("status")["status"]
+        status = attends.ask("status")["status"]
         return Sample({**found.measures, "carried": float(status["carried"])}, found.kinds)
 
 

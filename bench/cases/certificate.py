@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench import proxies
@@ -17,7 +18,7 @@ from bench.case import Case, Sample, Tally
 from bench.harness import Hup, Load, Segue, free_port, program, steady
 from bench.rounds import seen, take_turns
 from bench.servers import ASGI, WSGI
-from bench.systems import LOCAL, System
+from bench.systems import LOCAL
 from bench.table import LOAD, Column, Row
 from bench.ways import Restartable
 
@@ -71,6 +72,15 @@ def _commands() -> dict[str, tuple[str, ...]]:
 
 
 Made = Callable[[int, Path], tuple[Restartable, Callable[[], float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a server comes to its new certificate."""
+
+    name: str
+    made: Made
+    claims_none: bool
 
 
 def compared() -> dict[str, Made]:
@@ -134,16 +144,15 @@ def compared() -> dict[str, Made]:
 
 def measure(*, repetitions: int = 3, rate: int = 200) -> list[Row]:
     """The pair is replaced while the server runs; the restart is what makes it be read."""
-    ways = compared()
 
-    def once(system: System, tally: Tally) -> Sample:
+    def once(way: Way, tally: Tally) -> Sample:
         at = Path(tempfile.mkdtemp(prefix="segue-bench-"))
         try:
             make_pair(at)
             old = sight(at)
-            server, restart = ways[system.name](free_port(), at)
+            server, restart = way.made(free_port(), at)
             shown = server.shown.replace(str(at), ".")
-            tally.expect(system.name, command=shown, claims_none=system.claims_none)
+            tally.expect(way.name, command=shown, claims_none=way.claims_none)
             with server:
                 load = Load(server.port, "--rate", str(rate), "--tls")
                 try:
@@ -168,11 +177,8 @@ def measure(*, repetitions: int = 3, rate: int = 200) -> list[Row]:
             last_old_s=result.certificate_times[old][1] + offset,
         )
 
-    def never_started(host: str, port: int) -> Restartable:
-        raise NotImplementedError
-
-    systems = [System(name, never_started, name.startswith("segue run")) for name in ways]
-    return take_turns(systems, repetitions, once)
+    named = [Way(name, made, name.startswith("segue run")) for name, made in compared().items()]
+    return take_turns(named, repetitions, once)
 
 
 CASE = Case(

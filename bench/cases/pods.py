@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench import proxies
-from bench.attached import Attached
 from bench.case import Case, Sample, Tally
 from bench.cases.carry import COLUMNS, restarted
+from bench.cases.carry_attach import attached
 from bench.harness import free_port, program
 from bench.pods import Group, Pods
 from bench.rounds import take_turns
@@ -106,12 +106,9 @@ def _attached(
     """The agent is a pod too, which sees the processes of the host (hostPID)."""
     group = Group(pods.above)
     try:
-        with Attached(pods.port, *flags, before=group.confined()) as attached:
-            found = restarted(pods, restart, clients, think, 1.0)
-            status = attached.ask("status")["status"]
+        return attached(pods, flags, restart, clients, think, 1.0, group.confined())
     finally:
         group.remove()
-    return Sample({**found.measures, "carried": float(status["carried"])}, found.kinds)
 
 
 def notes(_: Sequence[Row]) -> list[str]:

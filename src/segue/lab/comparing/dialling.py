@@ -16,11 +16,11 @@ from contextlib import suppress
 from segue.lab.comparing import lines
 from segue.lab.comparing.chances import chances
 from segue.lab.comparing.clients import Clients
+from segue.lab.comparing.reading import received
 from segue.lab.comparing.settings import PORT, Settings
 from segue.lab.scenario import CLIENT, SERVER
 
 _REQUEST = b"?\n"
-_LONGEST = 4096
 
 
 class Dialling:
@@ -58,12 +58,9 @@ class Dialling:
         self.clients.connected(port)
 
     def _read(self, port: int, made: socket.socket) -> None:
-        try:
-            data = made.recv(_LONGEST)
-        except BlockingIOError:
+        data = received(made)
+        if data is None:
             return
-        except OSError:
-            data = b""
         if data:
             self.clients.heard(port)
         else:

@@ -24,6 +24,7 @@ from segue.engine.steering import counted_of
 from segue.errors import KernelError, NotSupported
 from segue.lab.comparing import lines
 from segue.lab.comparing.handoff import Handoff
+from segue.lab.comparing.reading import received
 from segue.lab.comparing.service import Service
 from segue.lab.comparing.settings import PORT, Settings
 from segue.lab.scenario import SERVER
@@ -35,7 +36,6 @@ from segue.linux.sockopt import open_listener
 
 _SERVER = Address(SERVER, PORT)
 _ANSWER = b"!\n"
-_LONGEST = 4096
 _SETTLE_S = 0.01
 
 
@@ -108,12 +108,9 @@ class Servers:
         self.service.adopted(port)
 
     def _read(self, port: int, made: socket.socket) -> None:
-        try:
-            data = made.recv(_LONGEST)
-        except BlockingIOError:
+        data = received(made)
+        if data is None:
             return
-        except OSError:
-            data = b""
         if not data:
             self.service.ended(port)
             self.end(port)

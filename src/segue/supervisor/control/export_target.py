@@ -26,7 +26,12 @@ class ExportTarget:
         """Raises UsageError if the text is none of these."""
         scheme, colon, path = text.partition(":")
         if not colon or scheme not in _SCHEMES:
-            return cls(address=Address.parse(text))
+            try:
+                return cls(address=Address.parse(text))
+            except UsageError as error:
+                raise UsageError(
+                    f"metrics go to ADDRESS, unix:PATH or textfile:PATH: {error}"
+                ) from None
         if not path or "\0" in path:
             raise UsageError(f"{text!r} names no file: write {scheme}:PATH")
         return cls(path, scheme == "textfile")
