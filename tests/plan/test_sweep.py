@@ -144,9 +144,15 @@ def test_a_sweep_that_is_interrupted_says_how_to_go_on(asked: Path) -> None:
     )
     results = asked.parent / "some"
     command = [*SEGUE, "--sweep", str(asked), "--results", str(results), "--processes", "1"]
-    with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as sweeping:
+    # A shell without job control has its background commands ignore SIGINT, and so their children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        sweeping = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with sweeping:
         wait_until(lambda: one_is_done(results), "a first result")
         theirs = proc.tree(sweeping.pid)
         os.killpg(sweeping.pid, signal.SIGINT)

@@ -57,8 +57,12 @@ def test_it_is_started_when_first_wanted(ticks: Ticks, pids: list[int]) -> None:
     ticks.go(wanted=True)
     (pid,) = pids
     wait_until(lambda: wakes(pid), "wakeups")
-    where = [os.sched_getaffinity(one) for one in map(int, os.listdir(f"/proc/{pid}/task"))]
-    assert all({one} in where for one in os.sched_getaffinity(0))
+
+    def everywhere() -> bool:
+        where = [os.sched_getaffinity(one) for one in map(int, os.listdir(f"/proc/{pid}/task"))]
+        return all({one} in where for one in os.sched_getaffinity(0))
+
+    wait_until(everywhere, "a thread on each processor")
     ticks.go(wanted=False)
     wait_until(lambda: not any(wakes(pid) for _ in range(2)), "rest")
     ticks.go(wanted=True)

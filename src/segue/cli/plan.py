@@ -167,21 +167,18 @@ def _sweep(
         ]
         if ahead:
             count = processes or min(len(ahead), os.cpu_count() or 1)
-            with cluster.client(scheduler or "", count) as made, _bar("sweep", total) as moved:
-                try:
+            try:
+                with cluster.client(scheduler or "", count) as made, _bar("sweep", total) as moved:
                     for number, found in cluster.finished(made, sweep.result, ahead):
                         kept.add(number, found)
                         moved(len(kept.done))
-                except KeyboardInterrupt:
-                    # What is done is kept.  Dask's own end would wait for what is under way, and
-                    # may wait for ever where it was interrupted in the middle of something.
-                    cluster.abandon()
-                    tell(
-                        f"segue: {len(kept.done)} of {total} configurations are done; the same"
-                        " command goes on with the others",
-                        err=True,
-                    )
-                    os._exit(130)
+            except KeyboardInterrupt:
+                tell(
+                    f"segue: {len(kept.done)} of {total} configurations are done; the same command"
+                    " goes on with the others",
+                    err=True,
+                )
+                return 130
         done = [kept.done[number] for number in range(total)]
     if as_json:
         tell_json(done, indent=2)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from distributed import Client, LocalCluster, as_completed
-
-from segue.linux import proc
 
 Task = TypeVar("Task")
 # So many tasks wait at each process: enough that none is idle, and few that are given up at an end.
@@ -42,13 +39,6 @@ def client(scheduler: str, processes: int) -> Iterator[Client]:
         signal.signal(signal.SIGINT, before)
     with local, Client(local) as made:
         yield made
-
-
-def abandon() -> None:
-    """Kill the processes that this one has started, and theirs.  Nothing can be done here then."""
-    for pid in proc.tree(os.getpid())[1:]:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
 def finished(
