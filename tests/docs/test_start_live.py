@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pytest
 from tests.docs.pages import ROOT, Block, blocks
 from tests.supervisor.instance import PATIENCE, wait_until
 
+from segue.errors import SegueError
 from segue.supervisor.control.client import converse
 
 START = ROOT / "docs" / "start"
@@ -61,10 +62,10 @@ class Shell:
         assert self.run is not None
         assert self.run.poll() is None, (self.files / "output").read_text()
         control = str(self.files / "run" / "127.0.0.1_8080.sock")
-        if not os.path.exists(control):
-            return False
-        status = converse(control, {"do": "status"}, lambda _: None).get("status", {})
-        return status.get("phase") == "serving" and not status.get("newcomer")
+        with suppress(SegueError):  # its socket is not there, or nobody listens at it yet
+            status = converse(control, {"do": "status"}, lambda _: None).get("status", {})
+            return status.get("phase") == "serving" and not status.get("newcomer")
+        return False
 
     def type(self, line: str) -> str:
         """Run one line; what it printed.  AssertionError if it fails."""
