@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ class Wire:
     def write(self, packet: bytes) -> None:
         if packet == b"refused":
             raise KernelError("write", 5, "writing to a wire")
+        # The socket holds few packets, and the test may be slow to read them.
+        assert select.select([], [self.near], [], LIMIT)[1]
         self.near.send(packet)
 
     def fileno(self) -> int:
