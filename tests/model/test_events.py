@@ -8,6 +8,7 @@ from typing import TypeVar
 import pytest
 from tests.model.peers import Bench, Peer
 
+from segue.model import cookies
 from segue.model.events import (
     Choice,
     CookieSent,
@@ -24,6 +25,7 @@ from segue.model.picture import Section
 from segue.model.profile import LINUX, SERIES, Profile
 from segue.model.program import Program, SkAction
 from segue.model.states import State
+from segue.wire.seq import Seq
 from segue.wire.tcp import ACK
 
 T = TypeVar("T")
@@ -125,12 +127,12 @@ def test_a_reset_where_a_handshake_migrates_is_counted_elsewhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cookies", "reason"), [(0, Refusal.HALF_OPEN_ARE_FULL), (1, None)], ids=["off", "on"]
+    ("switch", "reason"), [(0, Refusal.HALF_OPEN_ARE_FULL), (1, None)], ids=["off", "on"]
 )
-def test_a_full_listener_refuses_or_sends_a_cookie(cookies: int, reason: Refusal | None) -> None:
+def test_a_full_listener_refuses_or_sends_a_cookie(switch: int, reason: Refusal | None) -> None:
     """More half-open requests than the backlog."""
     bench = Bench()
-    bench.host.sysctls.tcp_syncookies = cookies
+    bench.host.sysctls.tcp_syncookies = switch
     full = bench.listener(0)
     Peer(bench).syn()
     bench.host.events()
@@ -139,6 +141,15 @@ def test_a_full_listener_refuses_or_sends_a_cookie(cookies: int, reason: Refusal
     events = bench.host.events()
     expected = Refused(full.cookie, reason) if reason else CookieSent(full.cookie)
     assert events == [expected]
+
+
+def test_what_seems_a_cookie_from_before_the_clock_is_none() -> None:
+    """In the first minutes of a host any number may seem that old; Linux's counts wrap there."""
+    flow, irs = b"flow", Seq(5)
+    cookie = cookies.make(bytes(16), 0.0, flow, irs, 1460, ipv6=False)
+    assert cookies.mss_in(bytes(16), 0.0, flow, irs, cookie, ipv6=False) == 1460
+    older = Seq((cookie - (1 << 24)) & 0xFFFFFFFF)
+    assert cookies.mss_in(bytes(16), 0.0, flow, irs, older, ipv6=False) == 0
 
 
 def test_a_full_accept_queue_refuses() -> None:

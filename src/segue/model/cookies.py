@@ -50,7 +50,9 @@ def mss_in(secret: bytes, now: float, flow: bytes, irs: Seq, cookie: Seq, *, ipv
     age = (now_count - (left >> 24)) & 0xFF
     if age >= COOKIE_COUNTS:
         return 0
-    index = (left - _digest(secret, flow, (now_count - age).to_bytes(8, "big"))) & _LOW
+    # In the first minutes what is no cookie may seem older than the clock, whose counts wrap.
+    then = now_count - age & _MASK
+    index = (left - _digest(secret, flow, then.to_bytes(8, "big"))) & _LOW
     sizes = SIZES[ipv6]
     return sizes[index] if index < len(sizes) else 0
 

@@ -19,6 +19,7 @@ from segue.lab.comparing.clients import Clients
 from segue.lab.comparing.reading import received
 from segue.lab.comparing.settings import PORT, Settings
 from segue.lab.scenario import CLIENT, SERVER
+from segue.linux import realtime
 
 _REQUEST = b"?\n"
 
@@ -87,7 +88,8 @@ async def _dial(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     network = Dialling(settings)
     loop.call_at(lines.ready(), network.clients.begin)
-    await network.over
+    with realtime.urgent():
+        await network.over
     lines.say_ends(network.clients.ends)
 
 

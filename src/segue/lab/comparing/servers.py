@@ -30,7 +30,7 @@ from segue.lab.comparing.settings import PORT, Settings
 from segue.lab.scenario import SERVER
 from segue.lab.ways.known import WAYS
 from segue.lab.ways.leaving import Steering, Way
-from segue.linux import tcp_queue
+from segue.linux import realtime, tcp_queue
 from segue.linux.sock_diag import SockDiag
 from segue.linux.sockopt import open_listener
 
@@ -209,7 +209,8 @@ async def _serve(settings: Settings, way: Way | None) -> None:
         begins = lines.ready()
         loop.call_at(begins + settings.restart_s, servers.service.restart)
         loop.add_reader(sys.stdin, over.set_result, None)
-        await over
+        with realtime.urgent():
+            await over
         loop.remove_reader(sys.stdin)
         lines.say_served(servers.service.served())
 
