@@ -60,3 +60,13 @@ def test_a_refused_connection_is_counted_here() -> None:
 def test_this_kernel_counts_migrations() -> None:
     """Both counters are there under the names that are looked for."""
     assert {"TcpExt.TCPMigrateReqSuccess", "TcpExt.TCPMigrateReqFailure"} <= snmp.read().keys()
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("netns")
+def test_some_counters_are_read_often() -> None:
+    """The same numbers as in the whole, and zero for a name that this kernel does not have."""
+    with snmp.Counters() as counters:
+        before = counters.read(["ListenDrops", "NoSuchCounter"])
+        assert before == {"ListenDrops": snmp.read()["TcpExt.ListenDrops"], "NoSuchCounter": 0}
+        assert counters.read(before) == before

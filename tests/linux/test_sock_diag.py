@@ -181,3 +181,16 @@ def test_another_implementation_sees_the_same() -> None:
             }
         assert ours == theirs
         assert len(ours) == 5
+
+
+def test_a_connection_is_destroyed_once() -> None:
+    """Both ends here are of one connection, and the first takes the other along by a reset."""
+    with open_listener(HERE, backlog=1) as listener, SockDiag() as diag, connect() as client:
+        accepted, peer = listener.accept()
+        with accepted:
+            assert diag.destroy(V4, ("127.0.0.1", 8000), peer)
+            with pytest.raises(ConnectionError):
+                client.recv(1)
+            assert diag.one(V4, ("127.0.0.1", 8000), peer) is None
+    with SockDiag() as diag:
+        assert not diag.destroy(V4, ("127.0.0.1", 8000), peer)

@@ -6,6 +6,7 @@ Every question is put to it as plain Python and as eBPF in the interpreter, whic
 from __future__ import annotations
 
 import sys
+from functools import cache
 
 from segue.errors import InternalError
 from segue.lab.policies import compiled
@@ -33,13 +34,14 @@ class PolicyProgram:
     """
 
     def __init__(self, policy: Policy) -> None:
-        program = compiled(policy)
         self.cookies: dict[int, int] = {}
         self._policy = policy
-        self._plain = {one.name: one for one in program.maps if isinstance(one, Map)}
+        self._trial = _trial(policy)
+        self._plain = {one.name: one for one in compiled(policy).maps if isinstance(one, Map)}
         for one in (*self._plain.values(), *common.OWN):
             one.clear()
-        self._trial = Trial(program)
+        for held in self._trial.maps.values():
+            held.contents.clear()
 
     def put(self, name: str, key: int, value: int) -> None:
         """Set an element of one of its maps."""
@@ -60,6 +62,11 @@ class PolicyProgram:
         if plain.verdict is Verdict.DROP:
             return SkAction.DROP
         return SkAction.PASS if plain.slot == UNSELECTED else self.cookies[plain.slot]
+
+
+@cache
+def _trial(policy: Policy) -> Trial:
+    return Trial(compiled(policy))
 
 
 def _conn(question: Question) -> Conn:

@@ -13,19 +13,20 @@ from __future__ import annotations
 import errno
 import socket
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count
 
 from segue.address import Address
 from segue.errors import UsageError
-from segue.lab.sides import PORT, SERVERS, STEP_S, ModelSide, Side, kernel, linux_here
+from segue.lab.sides import PORT, STEP_S, ModelSide, Side, kernel, linux_here
+from segue.lab.stage import SERVERS
 from segue.lab.stories import free_in, lines
 from segue.model.client import STAMP, Client, Heard
 from segue.wire.options import Options
 from segue.wire.tcp import ACK, FIN, PSH, RST, SYN
 
-_CLIENTS = {4: "10.78.0.1", 6: "fd78::1"}
 _FIRST_PORT = 42000
 _WRONG = b"nobody's"  # as long as a Fast Open cookie is
 
@@ -54,21 +55,26 @@ def replay(story: str, side: Side) -> list[str]:
 
 
 def both(story: str) -> tuple[list[str], list[str]]:
-    """What Linux and what the model tell of a story.  Needs root.
+    """What Linux and what the model tell of a story.  Needs root."""
+    with kernel() as linux:
+        seen = replay(story, linux)
+    return seen, answer(story, seen, linux.steps)
+
+
+def answer(story: str, seen: list[str], took: Sequence[float]) -> list[str]:
+    """What the model tells of a story of which Linux has told this, in steps that took so long.
 
     Linux's timers count ticks, and fire up to two of them late (usecs_to_jiffies and calc_index
     round up), so that one may fire before a step or after it.  Where the two differ the model's
     timers are late too, by one tick and by two.
     """
-    with kernel() as linux:
-        seen = replay(story, linux)
     ours: list[str] = []
     for late in _LATE:
-        told = replay(story, ModelSide(linux_here(), linux.steps, late=late))
+        told = replay(story, ModelSide(linux_here(), took, late=late))
         if told == seen:
-            return seen, told
+            return told
         ours = ours or told
-    return seen, ours
+    return ours
 
 
 def counted(story: str, side: Side) -> dict[str, int]:
@@ -79,53 +85,82 @@ def counted(story: str, side: Side) -> dict[str, int]:
 
 def speakers(story: str) -> dict[str, int]:
     """The clients of a story, and the port from which each speaks."""
+    return _speakers(lines(story))
+
+
+def _speakers(said: list[list[str]]) -> dict[str, int]:
     names = dict.fromkeys(
-        words[0] for verb, *words in lines(story) if verb in _SETTINGS or verb in SEGMENTS
+        words[0] for verb, *words in said if verb in _SETTINGS or verb in SEGMENTS
     )
     return dict(zip(names, count(_FIRST_PORT), strict=False))
 
 
+class Telling:
+    """A story that is told to one side line by line, so that several can be told at once.
+
+    Of each of ``lines`` first ``say`` is called, and then ``hear``.
+    """
+
+    def __init__(self, story: str, side: Side) -> None:
+        self.lines = lines(story)
+        self._side = side
+        self._ports = _speakers(self.lines)
+        self._clients: dict[str, Client] = {}
+        self._jar = b""  # the Fast Open cookie that was given last: all clients have one address
+        self._set_to: dict[str, dict[str, int]] = {}
+        self._made: set[str] = set()  # names of what has options
+        self._answers: list[str] = []
+        if any(verb == "carry" for verb, *_ in self.lines):
+            side.prepare_to_carry()
+
+    def say(self, line: list[str]) -> float:
+        """Do it; how long it is told to take.  Raises UsageError for what no story can say."""
+        verb, *words = line
+        self._answers = []
+        if verb == "wait":
+            return float(words[0])
+        if verb == "option" and words[0] not in self._made:
+            self._set_to.setdefault(words[0], {})[words[1]] = int(words[2])
+        elif verb in _SETTINGS or verb in SEGMENTS:
+            self._speak(verb, words)
+        elif verb != "free":
+            self._answers = _call(self._side, verb, words, self._set_to)
+            if verb in {"listen", "accept"}:
+                self._made.add(words[verb == "accept"])
+        return STEP_S
+
+    def _speak(self, verb: str, words: list[str]) -> None:
+        side = self._side
+        if words[0] not in self._clients:
+            here = Address(side.clients[side.version], self._ports[words[0]])
+            self._clients[words[0]] = Client(here, Address(SERVERS[side.version], PORT))
+        speaker = self._clients[words[0]]
+        if verb == "offer":
+            speaker.offer = _offer(words[1:], self._jar)
+        elif verb == "skip":
+            speaker.seq += int(words[1])
+        elif verb == "lose":
+            speaker.lose(int(words[1]))
+        elif verb in _SETTINGS:
+            setattr(speaker, verb, int(words[1]))
+        else:
+            payload = _text(words[1]) if len(words) > 1 else b""
+            side.packet(speaker.segment(SEGMENTS[verb], payload))
+
+    def hear(self, line: list[str], packets: list[bytes]) -> Step:
+        """What was sent until it was over."""
+        heard = _heard(packets, self._clients)
+        for _, one in heard:
+            self._jar = self._jar if one.options.fast_open is None else one.options.fast_open
+        return Step(" ".join(line), tuple(self._answers), tuple(heard))
+
+
 def steps(story: str, side: Side) -> Iterator[Step]:
     """Do one step of the story after the other.  Raises UsageError for what no story can say."""
-    ports = speakers(story)
-    clients: dict[str, Client] = {}
-    jar = b""  # the Fast Open cookie that was given last: all clients have one address
-    set_to: dict[str, dict[str, int]] = {}
-    made: set[str] = set()  # names of what has options
-    if any(verb == "carry" for verb, *_ in lines(story)):
-        side.prepare_to_carry()
-    for verb, *words in lines(story):
-        answers: list[str] = []
-        pause = STEP_S
-        if verb == "wait":
-            pause = float(words[0])
-        elif verb == "option" and words[0] not in made:
-            set_to.setdefault(words[0], {})[words[1]] = int(words[2])
-        elif verb in _SETTINGS or verb in SEGMENTS:
-            if words[0] not in clients:
-                here = Address(_CLIENTS[side.version], ports[words[0]])
-                clients[words[0]] = Client(here, Address(SERVERS[side.version], PORT))
-            speaker = clients[words[0]]
-            if verb == "offer":
-                speaker.offer = _offer(words[1:], jar)
-            elif verb == "skip":
-                speaker.seq += int(words[1])
-            elif verb == "lose":
-                speaker.lose(int(words[1]))
-            elif verb in _SETTINGS:
-                setattr(speaker, verb, int(words[1]))
-            else:
-                payload = _text(words[1]) if len(words) > 1 else b""
-                side.packet(speaker.segment(SEGMENTS[verb], payload))
-        elif verb != "free":
-            answers = _call(side, verb, words, set_to)
-            made |= (
-                {words[0]} if verb == "listen" else set(words[1:]) if verb == "accept" else set()
-            )
-        heard = _heard(side.settle(pause), clients)
-        for _, one in heard:
-            jar = jar if one.options.fast_open is None else one.options.fast_open
-        yield Step(" ".join((verb, *words)), tuple(answers), tuple(heard))
+    telling = Telling(story, side)
+    for line in telling.lines:
+        pause = telling.say(line)
+        yield telling.hear(line, side.settle(pause))
 
 
 def _offer(words: list[str], jar: bytes) -> Options:
@@ -160,6 +195,7 @@ _SHORT = 32  # what is longer is told by its length and a checksum
 _SIDES = {"read": socket.SHUT_RD, "write": socket.SHUT_WR}
 
 
+@lru_cache
 def _text(word: str) -> bytes:
     """What a story sends: the word, or as many bytes as it says, all of which differ nearby."""
     if not word.startswith("@"):

@@ -6,22 +6,23 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 from segue.address import Address
 from segue.engine.carry import Carrier
 from segue.engine.defects import KernelRelease
-from segue.engine.loaded import Loaded, load
+from segue.engine.loaded import Loaded
 from segue.lab.carrying import carry
-from segue.lab.policies import compiled, named
+from segue.lab.policies import named
 from segue.lab.policy_program import PolicyProgram
-from segue.linux import netns, snmp, sysctl
+from segue.lab.stage import CLIENTS, SERVERS, WRITE_MEMORY, Programs, Stage
+from segue.linux import snmp
 from segue.linux.bpf import attach_reuseport
 from segue.linux.sockopt import cookie, is_listening
-from segue.linux.tun import Tun
 from segue.model.connection import Connection
 from segue.model.events import Acceptable, Event
 from segue.model.host import Host
@@ -32,11 +33,9 @@ from segue.model.program import Program
 from segue.model.states import State
 from segue.policy.builtin import encode_number, encode_socket
 
-SERVERS = {4: "10.78.0.2", 6: "fd78::2"}
 PORT = 80
 _BEGINNING = 1000.0  # what the model's clock says then, in seconds
 STEP_S = 0.02  # the time that a step takes in the model, unless it is told how long Linux took
-_WRITE_MEMORY = 16384  # bytes for what is written, at first (tcp_wmem)
 QUIET_S = 0.012
 COUNTED = (
     "TCPMigrateReqSuccess", "TCPMigrateReqFailure", "ListenOverflows", "ListenDrops",
@@ -77,9 +76,13 @@ class Instant:
 
 
 class Side(Protocol):
-    """One side that replays a story; ``version`` is that of IP.  Calls raise OSError."""
+    """One side that replays a story.  Calls raise OSError.
+
+    ``version`` is that of IP, and ``clients`` has the clients' address in each.
+    """
 
     version: int
+    clients: Mapping[int, str]
 
     def packet(self, packet: bytes) -> None:
         """It arrives."""
@@ -139,6 +142,7 @@ class Side(Protocol):
         """Those of COUNTED since the beginning."""
 
 
+@cache
 def linux_here() -> Profile:
     """The profile of the kernel that runs, by its release."""
     kernel = KernelRelease.running()
@@ -165,8 +169,9 @@ class ModelSide:
         self._watch = watch
         self._late = late
         self.version = 4
+        self.clients: Mapping[int, str] = CLIENTS
         self._host = Host(*SERVERS.values(), secret=b"a story's secret", profile=profile)
-        self._host.sysctls.tcp_wmem_default = _WRITE_MEMORY
+        self._host.sysctls.tcp_wmem_default = WRITE_MEMORY
         self._now = _BEGINNING
         self._named: dict[str, Listener | Connection] = {}
         self._slots: dict[str, int] = {}  # a listener's place in a program's table
@@ -340,11 +345,13 @@ class ModelSide:
 
 
 class KernelSide:
-    """Linux, in the calling thread's network namespace, behind a TUN interface."""
+    """Linux on a stage, for one story.  The calling thread is there whenever something is done."""
 
-    def __init__(self, tun: Tun) -> None:
+    def __init__(self, stage: Stage) -> None:
         self.version = 4
-        self._tun = tun
+        self.clients: Mapping[int, str] = stage.clients()
+        self._stage = stage
+        self._tun = stage.tun
         self._named: dict[str, socket.socket] = {}
         self._slots: dict[str, int] = {}
         self._members: set[str] = set()  # of the program's table
@@ -354,7 +361,7 @@ class KernelSide:
         self._epoll: dict[str, select.epoll] = {}
         self.steps: list[float] = []  # how long each has taken
         self._settled = time.monotonic()
-        self._before = snmp.read()
+        self._before = stage.counters.read(COUNTED)
 
     def packet(self, packet: bytes) -> None:
         """It arrives."""
@@ -363,19 +370,34 @@ class KernelSide:
     def settle(self, seconds: float) -> list[bytes]:
         """Until nothing comes for a moment; a wait is waited."""
         found: list[bytes] = []
-        until = time.monotonic() + (seconds if seconds > STEP_S else 0)
+        quiet = self.quiet(seconds)
         poll = select.poll()
         poll.register(self._tun, select.POLLIN)
-        while poll.poll(max(QUIET_S, until - time.monotonic()) * 1000):
-            while (packet := self._tun.read()) is not None:
-                found.append(packet)
+        while poll.poll(max(0.0, quiet - time.monotonic()) * 1000):
+            found += self.come()
+            quiet = max(quiet, self.quiet())
+        self.passed()
+        return found
+
+    def quiet(self, seconds: float = 0.0) -> float:
+        """When a step that is now told to take so long is over, unless something comes."""
+        return time.monotonic() + max(QUIET_S, seconds if seconds > STEP_S else 0.0)
+
+    def come(self) -> list[bytes]:
+        """What was sent and waits."""
+        found: list[bytes] = []
+        while (packet := self._tun.read()) is not None:
+            found.append(packet)
+        return found
+
+    def passed(self) -> None:
+        """A step is over now."""
         before, self._settled = self._settled, time.monotonic()
         self.steps.append(self._settled - before)
-        return found
 
     def sysctl(self, name: str, value: str) -> None:
         """Set one."""
-        sysctl.write(f"net.ipv4.{name}", value)
+        self._stage.sysctl(f"net.ipv4.{name}", value)
 
     def listen(self, name: str, backlog: int, set_to: dict[str, int]) -> None:
         """Make a listener, if there is none of that name, and let it listen."""
@@ -398,7 +420,7 @@ class KernelSide:
         # The kernel takes a listener out of a table when it stops, and refuses one that is in it.
         if self._loaded is not None and name not in self._members:
             key, number = encode_number(self._slots[name]), self._named[name].fileno()
-            self._loaded.maps["sockets"].update(key, encode_socket(number))
+            self._put("sockets", key, encode_socket(number))
             self._members.add(name)
 
     def shutdown(self, name: str, how: int) -> None:
@@ -427,7 +449,7 @@ class KernelSide:
 
     def mtu(self, size: int) -> None:
         """Of the interface."""
-        self._tun.configure(f"{SERVERS[4]}/24", mtu=size)
+        self._stage.mtu(size)
 
     def set_option(self, name: str, option: str, value: int) -> None:
         """Raises OSError."""
@@ -452,8 +474,9 @@ class KernelSide:
 
     def program(self, listener: str, policy: str, *, migrates: bool) -> None:
         """In the kernel."""
-        program = compiled(named(policy))
-        self._loaded = self._undo.enter_context(load(program, migrates=migrates))
+        programs = self._stage.programs
+        self._loaded = programs.take(policy, migrates=migrates)
+        self._undo.callback(programs.give, policy, self._loaded, migrates=migrates)
         self._members.clear()
         for name in self._slots:
             if self._listens(name):
@@ -469,7 +492,13 @@ class KernelSide:
         if self._loaded is None:
             raise KeyError("program")
         key = cookie(self._named[source]).to_bytes(8, sys.byteorder)
-        self._loaded.maps["successors"].update(key, encode_number(self._slots[target]))
+        self._put("successors", key, encode_number(self._slots[target]))
+
+    def _put(self, name: str, key: bytes, value: bytes) -> None:
+        assert self._loaded is not None
+        into = self._loaded.maps[name]
+        into.update(key, value)
+        self._undo.callback(into.delete, key)
 
     def prepare_to_carry(self) -> None:
         """It takes a third of a second, which belongs to no step."""
@@ -488,9 +517,7 @@ class KernelSide:
 
     def counts(self) -> dict[str, int]:
         """Those of COUNTED that have changed."""
-        grown = snmp.difference(self._before, snmp.read())
-        known = {name: grown.get(f"TcpExt.{name}", 0) for name in COUNTED}
-        return {name: value for name, value in known.items() if value}
+        return snmp.difference(self._before, self._stage.counters.read(COUNTED))
 
     def end(self) -> None:
         """Close all that is open."""
@@ -537,14 +564,8 @@ def kernel() -> Iterator[KernelSide]:
     Waits for as long as ``unlike_until`` says, after which the two can be compared.
     """
     time.sleep(unlike_until(time.monotonic()))
-    with netns.fresh(), Tun("story%d") as tun:
-        tun.configure(f"{SERVERS[4]}/24")
-        tun.configure(f"{SERVERS[6]}/64")
-        # What the model assumes.  Reno may be chosen in every namespace.
-        sysctl.write("net.ipv4.tcp_rmem", "4096 131072 6291456")
-        sysctl.write("net.ipv4.tcp_wmem", f"4096 {_WRITE_MEMORY} 4194304")
-        sysctl.write("net.ipv4.tcp_congestion_control", "reno")
-        side = KernelSide(tun)
+    with Programs() as programs, Stage(programs) as stage, stage.entered():
+        side = KernelSide(stage)
         try:
             yield side
         finally:

@@ -84,25 +84,32 @@ def raise_interface(name: str) -> None:
 
 
 @contextmanager
+def kept() -> Iterator[None]:
+    """The calling thread returns after the block to the namespace in which it is now."""
+    home = current()
+    try:
+        try:
+            yield
+        finally:
+            enter(home)
+    finally:
+        os.close(home)
+
+
+@contextmanager
 def fresh() -> Iterator[int]:
     """The calling thread is in a new namespace inside the block; yields its descriptor.
 
     Processes started inside are in it too.  The thread returns to where it was.
     """
-    home = current()
-    try:
+    with kept():
         _unshare()
+        raise_interface("lo")
+        inside = current()
         try:
-            raise_interface("lo")
-            inside = current()
-            try:
-                yield inside
-            finally:
-                os.close(inside)
+            yield inside
         finally:
-            enter(home)
-    finally:
-        os.close(home)
+            os.close(inside)
 
 
 @contextmanager
@@ -116,14 +123,8 @@ def visited(where: str) -> Iterator[None]:
         return
     there = find(where)
     try:
-        home = current()
-        try:
+        with kept():
             enter(there)
-            try:
-                yield
-            finally:
-                enter(home)
-        finally:
-            os.close(home)
+            yield
     finally:
         os.close(there)

@@ -29,6 +29,7 @@ __all__ = ["CONNECTED", "Connected", "Entry", "SockDiag", "State", "TcpInfo"]
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
+_SOCK_DESTROY = 21
 _ANY_STATE = 0xFFFFFFFF
 _WITH_INFO = 1 << (EXT_INFO - 1)
 
@@ -126,6 +127,24 @@ class SockDiag(Closing):
         """
         found = self.by_hash(family, local, peer, interface)
         return None if found is None or found.peer_port != peer[1] else found
+
+    def destroy(self, family: int, local: tuple[str, int], peer: tuple[str, int]) -> bool:
+        """End the connection between these two ends, whatever its state: a request, one that waits
+        in TIME-WAIT and one that no process has too (tcp_abort).  Of a listener that this finds in
+        its place, see ``by_hash``, it is the end as well.  False if there was nothing.
+
+        Needs CAP_NET_ADMIN, and CONFIG_INET_DIAG_DESTROY.
+        """
+        payload = encode_request(family, _ANY_STATE, local=local, peer=peer)
+        try:
+            self._netlink.request(
+                _SOCK_DESTROY, payload, "destroying a TCP socket", acknowledged=True
+            )
+        except KernelError as error:
+            if error.errno == errno.ENOENT:
+                return False
+            raise
+        return True
 
     def by_hash(
         self, family: int, local: tuple[str, int], peer: tuple[str, int], interface: int = 0

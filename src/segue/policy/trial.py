@@ -12,7 +12,6 @@ import sys
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from segue.bpf.insn import Instruction
 from segue.bpf.interp import Context, Machine, Outcome
 from segue.bpf.memory import PACKET, MapKind, MapMemory, Pointer, Region
 from segue.policy.builtin import UNSELECTED
@@ -52,7 +51,7 @@ class Trial:
 
     compiled: Compiled
     maps: dict[str, MapMemory] = field(init=False)
-    _program: list[Instruction] = field(init=False)
+    _machine: Machine = field(init=False)
 
     def __post_init__(self) -> None:
         self.maps = {
@@ -66,22 +65,17 @@ class Trial:
             )
             for one in self.compiled.maps
         }
-
-        self._program = self.compiled.instructions(self._descriptors())
-
-    def _descriptors(self) -> dict[str, int]:
-        return {name: number for number, name in enumerate(self.maps, 1)}
+        descriptors = {name: number for number, name in enumerate(self.maps, 1)}
+        self._machine = Machine(
+            self.compiled.instructions(descriptors),
+            {number: self.maps[name] for name, number in descriptors.items()},
+        )
 
     def run(self, conn: Conn, listening: Collection[int]) -> Outcome:
         """Once, with a listener in each of these slots.  Raises ProgramFault."""
-        machine = Machine(
-            self._program,
-            {number: self.maps[name] for name, number in self._descriptors().items()},
-            listening,
-            conn.clock,
-            conn.chance,
-            int(conn.cpu),
-        )
+        machine = self._machine
+        machine.listening, machine.cpu = listening, int(conn.cpu)
+        machine.clock, machine.chance = conn.clock, conn.chance
         return machine.run(context(conn))
 
     def decide(self, conn: Conn, listening: Collection[int]) -> Decision:
