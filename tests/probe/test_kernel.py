@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +21,8 @@ from segue.errors import KernelError, NotSupported
 from segue.linux import tracefs
 from segue.linux.netns import fresh as netns_again
 from segue.linux.tracefs import Event, Tracepoint
-from segue.probe.kernel import NOT_HERE, Watch, endpoint, meaning
+from segue.observe.counters import Counters
+from segue.probe.kernel import NOT_HERE, Kernel, Watch, endpoint, meaning
 from segue.probe.target import Target
 
 # The trace is of every namespace: a port that no other test has keeps them apart.
@@ -142,6 +144,13 @@ def test_another_machine_s_kernel_is_not_asked() -> None:
     """The counters of this one would be others'."""
     found = Watch(Target("192.0.2.1:80", Address("192.0.2.1", 80))).finish([("10.0.0.1", 5)])
     assert (found.counters, found.silent) == (None, NOT_HERE)
+
+
+def test_no_cause_is_missed_where_nothing_was_reset() -> None:
+    """Why the kernel could not be asked matters only to who has a reset to explain."""
+    assert Kernel(Counters(), silent="why").unexplained == ""
+    for found in (Kernel(), Kernel(Counters(out_rsts=1)), Kernel(Counters(), untold=1)):
+        assert replace(found, silent="why").unexplained == "why"
 
 
 @pytest.mark.root

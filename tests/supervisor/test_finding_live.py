@@ -105,7 +105,8 @@ def test_root_finds_that_of_a_user_who_listens(place: Path, fallen_back: Theirs)
     renewing = f"segue restart --control {fallen_back.control} renews it"
     assert (code, renewing in said) == (1, True), said
     code, said = segue(place, OTHER, "status")
-    assert (code, "no instance of yours is running" in said) == (2, True), said
+    theirs = "no instance of yours is running; start one with segue run, or ask root's with sudo"
+    assert (code, theirs in said) == (2, True), said
 
 
 def test_an_instance_in_a_place_with_two_paths_is_one(place: Path) -> None:

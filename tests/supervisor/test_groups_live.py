@@ -171,7 +171,8 @@ def test_a_group_that_cannot_be_used_is_said(netns: int, tmp_path: Path) -> None
     with Instance(tmp_path, "--cgroup", "/sys/fs/cgroup/none") as one:
         one.wait_serving()
         assert one.status()["gives_way"].startswith("by nice values: looking at the cgroup /sys")
-        assert "newcomers give way by nice values: looking at the cgroup" in one.said()
+        said = "new workers leave processors to those that serve, by nice values: looking at the"
+        assert said in one.said()
         assert one.ask("restart")["exit"] == 0
 
 
@@ -187,4 +188,4 @@ def test_another_users_group_is_not_used(netns: int, tmp_path: Path, delegated: 
 def test_the_doctor_says_the_means(netns: int, capsys: pytest.CaptureFixture[str]) -> None:
     """In a sentence."""
     assert main(["doctor"]) == 0
-    assert "newcomers of segue run would give way by " in capsys.readouterr().out
+    assert "new workers would leave processors to those that serve, by " in capsys.readouterr().out

@@ -45,6 +45,20 @@ def test_what_could_not_be_prepared_is_said() -> None:
         os.close(door)
 
 
+def test_a_program_outside_of_path_is_found_where_administrators_have_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As nginx on Debian, for an ordinary user; one that is in PATH lacks something else."""
+    program = tmp_path / "server"
+    program.write_text("#!/no/such/interpreter\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(spawning, "_ADMINISTRATORS", str(tmp_path))
+    with pytest.raises(KernelError, match=f"there is {program}: write that"):
+        spawn(["server"], env={"PATH": "/nowhere"})
+    with pytest.raises(KernelError, match="there is no such program; check"):
+        spawn(["server"], env={"PATH": str(tmp_path)})
+
+
 @pytest.mark.root
 def test_a_user_must_be_able_to_enter_a_directory_that_was_chosen(tmp_path: Path) -> None:
     """One that is merely inherited may be closed to it, as after su(1)."""

@@ -107,7 +107,8 @@ def _show(found: dict[str, Any], console: Console) -> None:
     console.print(_table(("kernel feature", "here", "because"), found["features"]))
     console.print()
     console.print(
-        f"newcomers of segue run would give way {cell(found['newcomers'])}", highlight=False
+        f"new workers would leave processors to those that serve, {cell(found['newcomers'])}",
+        highlight=False,
     )
     for line in found["notes"]:
         console.print(f"- {cell(line)}", highlight=False)

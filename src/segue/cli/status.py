@@ -151,7 +151,8 @@ def show(status: Status, console: Console) -> None:
 
 
 def _giving_way(status: Status) -> list[str]:
-    return [f"newcomers give way {status.gives_way}"] if status.gives_way else []
+    how = status.gives_way
+    return [f"new workers leave processors to those that serve, {how}"] if how else []
 
 
 def carrying(status: Status) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ from segue.cli.shared.instance_at import serves, status_of
 from segue.cli.shared.telling import tell_json
 from segue.errors import NotSupported, UsageError
 from segue.probe.target import Target
+from segue.supervisor.control.client import none_runs
 from segue.supervisor.control.instances import Running, instances
 from segue.watch.drawing import draw
 from segue.watch.feed import Feed
@@ -74,7 +75,7 @@ def _chosen(name: str, control: str, address: str | None) -> list[Running]:
             raise UsageError(f"no instance that runs here serves {target.address}")
         return serving
     if not running:
-        raise UsageError("no instance of yours is running; start one with segue run")
+        raise none_runs()
     return running
 
 

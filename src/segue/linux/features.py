@@ -169,7 +169,7 @@ def _own_netns() -> str:
 
 def _nice_and_back() -> str:
     if niceness.can_return():
-        return "newcomers can give way to workers that serve"
+        return "new workers can leave processors to those that serve"
     raise NotSupported(
         "giving way at the start", "CAP_SYS_NICE, or an RLIMIT_NICE of 20", "neither of them"
     )

@@ -52,6 +52,14 @@ class Kernel:
     dropped: int = 0
     silent: str = ""
 
+    @property
+    def unexplained(self) -> str:
+        """``silent``, where there was a reset to explain, or nobody knows of any."""
+        counted = self.counters
+        if counted is None or self.untold or counted.out_rsts or counted.estab_resets:
+            return self.silent
+        return ""
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)

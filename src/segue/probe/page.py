@@ -141,8 +141,10 @@ def _kernel(found: Kernel) -> Iterable[str]:
             for one in fields(found.counters)
         ]
         yield table(("counter", "more than before"), rows, {1})
+    if found.unexplained:
+        cause = escape(found.unexplained)
+        yield f'<p class="note">The cause of resets is not known: {cause}</p>'
     if found.silent:
-        yield f'<p class="note">The cause of resets is not known: {escape(found.silent)}</p>'
         return
     causes: list[Sequence[Cell]] = [
         (reason, count, meaning(reason))

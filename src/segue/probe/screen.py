@@ -187,8 +187,8 @@ def kernel(found: Kernel) -> list[str]:
             for one in fields(found.counters)
         ]
         said += ["", "kernel: " + ", ".join(counted)]
-    if found.silent:
-        said.append(f"the cause of resets is not known: {found.silent}")
+    if found.unexplained:
+        said.append(f"the cause of resets is not known: {found.unexplained}")
     for reason, count in sorted(found.causes.items(), key=lambda one: -one[1]):
         said.append(f"reset {count:,} x {reason}: {meaning(reason)}")
     if found.untold and not found.silent:

@@ -54,7 +54,7 @@ def find(name: str = "", control: str = "") -> Running:
             raise UsageError(
                 f"no instance of yours is in a usual place; pick with --name: {listed}"
             )
-        raise UsageError("no instance of yours is running; start one with segue run")
+        raise none_runs()
     if name:
         paths = ", ".join(one.control for one in known)
         raise UsageError(
@@ -62,6 +62,12 @@ def find(name: str = "", control: str = "") -> Running:
         )
     listed = ", ".join(one.where or one.name for one in known)
     raise UsageError(f"several instances are running; pick one with --name: {listed}")
+
+
+def none_runs() -> UsageError:
+    """No instance is found for this user; who is not root may have started one with sudo."""
+    why = "no instance of yours is running; start one with segue run"
+    return UsageError(f"{why}, or ask root's with sudo" if os.geteuid() else why)
 
 
 def ask(to: Running, request: Request, say: Callable[[str], None]) -> dict[str, Any]:

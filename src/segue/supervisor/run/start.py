@@ -198,7 +198,7 @@ def _open_groups(service: Service) -> None:
     groups.open(settings.cgroup, injects=settings.inject)
     assert groups.means is not None
     if groups.means.group or settings.cgroup not in {AUTO, OFF}:
-        service.say(f"newcomers give way {groups.means}")
+        service.say(f"new workers leave processors to those that serve, {groups.means}")
 
 
 def _end_injection(service: Service) -> None:

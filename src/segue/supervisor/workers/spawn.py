@@ -13,6 +13,7 @@ import fcntl
 import os
 import resource
 import select
+import shutil
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ def spawn(
     if trouble:
         os.waitpid(pid, 0)
         number, _, what = trouble.partition(" ")
-        raise _cannot(argv[0], int(number), what)
+        raise _cannot(argv[0], int(number), what, env.get("PATH", os.defpath))
     if lowest.session:
         niceness.change_session(pid, niceness.LOWEST)
     try:
@@ -160,15 +161,17 @@ CHDIR = "chdir"
 _SIGNALS = signal.valid_signals()  # which takes 0.1 ms
 _BEGIN_SECONDS = 10.0  # from fork to exec; meanwhile the supervisor waits
 _MOST_TROUBLE = 1 << 16  # bytes: an errno and a path, or the words of an exception
+# Where Debian has nginx and Apache; the PATH of an ordinary user has none of these.
+_ADMINISTRATORS = "/usr/local/sbin:/usr/sbin:/sbin"
 _ADVICE = {
     errno.EAGAIN: "no more processes are allowed: see ulimit -u, or TasksMax of the unit",
     errno.EMFILE: "no more descriptors are allowed: see ulimit -n, or LimitNOFILE of the unit",
 }
 
 
-def _cannot(program: str, number: int, what: str) -> KernelError:
+def _cannot(program: str, number: int, what: str, path: str) -> KernelError:
     advice = {
-        errno.ENOENT: "there is no such program; check the spelling, PATH and its #! line",
+        errno.ENOENT: _missing(program, path),
         errno.EACCES: (
             "it, or the program of its #! line, is not executable,"
             " or is in a directory that the worker may not enter"
@@ -179,6 +182,14 @@ def _cannot(program: str, number: int, what: str) -> KernelError:
         return KernelError(CHDIR, number, f"starting {program}")
     call = "preparing" if what else "execvpe"
     return KernelError(call, number, f"starting {program}", what or advice)
+
+
+def _missing(program: str, path: str) -> str:
+    if "/" not in program and shutil.which(program, path=path) is None:
+        elsewhere = shutil.which(program, path=_ADMINISTRATORS)
+        if elsewhere:
+            return f"it is not in PATH, and there is {elsewhere}: write that"
+    return "there is no such program; check the spelling, PATH and its #! line"
 
 
 def _enter(door: int) -> None:  # pragma: no cover  runs in the child

@@ -124,7 +124,7 @@ class Weights:
         for worker in these:
             self.release(worker)
         who = ", ".join(map(str, these))
-        what = "newcomers" if doing == STARTING else "workers that stop"
+        what = "new workers" if doing == STARTING else "workers that stop"
         return f"{what} compete for processors from now on (worker {who}): {why}"
 
     def release(self, worker: int) -> None:
