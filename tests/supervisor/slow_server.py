@@ -33,3 +33,9 @@ def newcomer(one: Instance) -> int:
     pid = int(one.workers("starting")[0]["pid"])
     wait_until(lambda: len(proc.tree(pid)) > 1, "its child")
     return pid
+
+
+def ticking(one: Instance) -> list[int]:
+    """The supervisor's processes that have processors choose anew."""
+    below = proc.children(one.process.pid)
+    return [pid for pid in below if any("ticking" in word for word in proc.command_line(pid))]

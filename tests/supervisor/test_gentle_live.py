@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.supervisor.instance import Instance, wait_until
-from tests.supervisor.slow_server import newcomer, waits_at_its_end, waits_for
+from tests.supervisor.slow_server import newcomer, ticking, waits_at_its_end, waits_for
 
 from segue.linux import niceness, proc
 
@@ -21,12 +21,6 @@ def weights(pid: int) -> set[tuple[int | None, int | None]]:
     """Of a process and all below it: of its threads and of its session."""
     found = {(niceness.of(each), niceness.of_session(each)) for each in proc.tree(pid)}
     return found - {(None, None)}  # one that has just ended
-
-
-def ticking(one: Instance) -> list[int]:
-    """The supervisor's processes that have processors choose anew."""
-    below = proc.children(one.process.pid)
-    return [pid for pid in below if any("ticking" in word for word in proc.command_line(pid))]
 
 
 def grouped() -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.supervisor.groups import below, delegated, idle
 from tests.supervisor.instance import SERVER, Instance, wait_until
-from tests.supervisor.slow_server import newcomer, waits_at_its_end, waits_for
+from tests.supervisor.slow_server import newcomer, ticking, waits_at_its_end, waits_for
 
 from segue.cli.main import main
 from segue.linux import cgroup, niceness, proc
@@ -64,6 +64,20 @@ def test_a_newcomer_is_in_an_idle_group_until_it_is_ready(
         assert one.ask("stop")["exit"] == 0
         assert one.wait() == 0
     assert below(delegated) == []
+
+
+@pytest.mark.kernel("6.6")
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) > 8, reason="not done on so many processors")
+def test_processors_choose_anew_beside_an_idle_group_too(
+    netns: int, tmp_path: Path, delegated: Path
+) -> None:
+    """The kernel may leave a processor to it until the next tick."""
+    with Instance(tmp_path, "--cgroup", str(delegated)) as one:
+        one.wait_serving()
+        assert ticking(one) == []
+        one.process.send_signal(signal.SIGHUP)
+        one.wait_serving(2)
+        assert len(ticking(one)) == 1
 
 
 def test_after_the_limit_a_newcomer_competes(netns: int, tmp_path: Path, delegated: Path) -> None:

@@ -95,6 +95,11 @@ class Scene:
         args: Any = self.instance, self, [self]
         self.survey.step(*args)
 
+    def look(self) -> None:
+        """At everything, whether or not it is due."""
+        args: Any = self.instance, self, [self]
+        self.survey.look(*args)
+
 
 @pytest.fixture
 def scene() -> Scene:
@@ -117,9 +122,29 @@ def test_requests_are_only_listed_where_they_matter(
     """An engine that migrates takes care of what is late, unless nobody may get it any more."""
     scene.migrates, scene.refusing = migrates, refusing
     scene.worker(1)
-    scene.step()
-    assert scene.looks == 1
-    assert (Part.REQUESTS in scene.parts) == (refusing or not migrates)
+    scene.requests = frozenset({7})
+    for _ in range(2):
+        scene.look()
+        assert (Part.REQUESTS in scene.parts) == (refusing or not migrates)
+
+
+def test_requests_are_listed_until_those_of_the_flip_are_gone(scene: Scene) -> None:
+    """Each list costs the kernel a walk through all sockets of the host."""
+    scene.worker(1, since=scene.now)
+    scene.look()
+    assert Part.REQUESTS not in scene.parts, "too early to know them"
+    scene.now += 0.1
+    for listed in (frozenset({7, 8}), frozenset({8, 9}), frozenset({9})):
+        scene.requests = listed
+        scene.look()
+        assert Part.REQUESTS in scene.parts
+    scene.look()
+    assert Part.REQUESTS not in scene.parts
+    assert scene.survey.loads[1].quiet
+    scene.worker(2, since=scene.now - 0.1)
+    scene.look()
+    assert Part.REQUESTS in scene.parts, "those of another worker are not known"
+    assert [scene.survey.loads[one].requests for one in (1, 2)] == [0, 1]
 
 
 def test_a_worker_is_not_quiet_before_the_handshakes_of_the_flip_are_over(scene: Scene) -> None:

@@ -83,7 +83,7 @@ def report(service: Service, checks: Checks) -> Status:
                     f"left behind by {front.left[one.cookie]}: {describe(one)}"
                     if one.cookie in front.left
                     else describe(one)
-                    for one in unheld(front, service.processes)
+                    for one in unheld(group, front, service.processes)
                 ),
             )
         )

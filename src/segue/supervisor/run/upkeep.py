@@ -9,7 +9,7 @@ import functools
 from dataclasses import replace
 
 from segue.engine.steering import IndexAddressed
-from segue.group import Listener
+from segue.group import Group, Listener
 from segue.linux import proc
 from segue.supervisor.front import Front
 from segue.supervisor.inherited import end_left
@@ -24,14 +24,13 @@ class Upkeep:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self._strangers: frozenset[int] = frozenset()
+        self._strangers: dict[int, frozenset[int]] = {}  # at the last look, by front
         self._left: dict[int, set[int]] = {}  # as ``Front.left`` was at the last look, by front
         self._gone: set[int] = set()  # fronts whose program was not in force at the last look
 
     def look(self) -> None:
         """Everything once.  Each look may be refused, and the others are made all the same."""
         attempt, partial = self.service.loop.attempt, functools.partial
-        attempt("looking for other listeners", self._find_strangers)
         for front in self.service.fronts:
             where = front.bind.address
             attempt(f"looking at the listeners at {where}", partial(self._look_at, front))
@@ -39,8 +38,10 @@ class Upkeep:
 
     def _look_at(self, front: Front) -> None:
         service = self.service
-        listening = service.observer.snapshot(front.bind.address).listeners
-        cookies = frozenset(one.cookie for one in listening)
+        group = service.observer.snapshot(front.bind.address)
+        finding = f"looking for other listeners at {front.bind.address}"
+        service.loop.attempt(finding, functools.partial(self._find_strangers, front, group))
+        cookies = frozenset(one.cookie for one in group.listeners)
         front.left = {one: name for one, name in front.left.items() if one in cookies}
         if front.left.keys() != self._left.get(front.number, set()):
             # A next supervisor must know whose they are, and they came after the last record.
@@ -72,24 +73,21 @@ class Upkeep:
                 f" by a worker: it is back (time {front.restored}; segue status counts on)"
             )
 
-    def _find_strangers(self) -> None:
-        """Say once of each listener at our addresses that is not ours; end what workers left."""
-        processes = self.service.processes
-        seen = {
-            one.cookie: (front, one)
-            for front in self.service.fronts
-            for one in unheld(front, processes)
-        }
-        for cookie, (front, one) in seen.items():
+    def _find_strangers(self, front: Front, group: Group) -> None:
+        """Say once of each listener at our address that is not ours; end what workers left."""
+        found = unheld(group, front, self.service.processes)
+        before = self._strangers.get(front.number, frozenset())
+        for one in found:
+            cookie = one.cookie
             if cookie in front.left:
                 doing = f"shutting down a listener that {front.left[cookie]} left"
                 self.service.loop.attempt(doing, functools.partial(self._end_left, front, one))
-            elif cookie not in self._strangers:
+            elif cookie not in before:
                 self.service.warn(
                     f"{front.bind.address} has a listener of {describe(one)} too, which is not"
                     " this instance's: it is left alone"
                 )
-        self._strangers = frozenset(seen)
+        self._strangers[front.number] = frozenset(one.cookie for one in found)
 
     def _end_left(self, front: Front, listener: Listener) -> None:
         """Nobody listens any more with what an ended worker's helpers have inherited.

@@ -149,7 +149,7 @@ class Survey:
         self.witnesses = {}
         for front in fronts:
             parts = [Part.CONNECTIONS]
-            if any(_asks_for_requests(one, front, now) for one in near):
+            if any(self._lists_requests(one, front, now) for one in near):
                 # A list of its own, for which the kernel goes through every socket of the host.
                 parts.append(Part.REQUESTS)
             group = front.observer.snapshot(front.bind.address, *parts, pids=pids)
@@ -195,6 +195,15 @@ class Survey:
             idle=sofar.idle + its.idle,
         )
 
+    def _lists_requests(self, worker: Worker, front: Front, now: float) -> bool:
+        """Not before they are settled, and not once those of the flip are gone: none is added."""
+        if not _asks_for_requests(worker, front, now):
+            return False
+        known = self.pending[worker.id].get(front.number)
+        if front.refusing or known is None:
+            return now >= worker.stage_since + _SETTLED
+        return bool(known)
+
     def _requests(self, worker: Worker, front: Front, group: Group, now: float) -> int:
         if front.refusing:
             # Whosever they are: nobody takes over from the workers that stop now.
@@ -234,16 +243,17 @@ def _empty_since(before: Load | None, now: float) -> float:
 
 def strangers(front: Front, processes: Processes) -> tuple[Listener, ...]:
     """Listeners at this front's address that are none of this instance."""
-    return tuple(one for one in unheld(front, processes) if one.cookie not in front.left)
+    group = front.observer.snapshot(front.bind.address)
+    return tuple(one for one in unheld(group, front, processes) if one.cookie not in front.left)
 
 
-def unheld(front: Front, processes: Processes) -> tuple[Listener, ...]:
-    """Listeners at this front's address that we do not hold and that belong to no worker.
+def unheld(group: Group, front: Front, processes: Processes) -> tuple[Listener, ...]:
+    """Listeners of a look at this front's address that we do not hold and that no worker has.
 
     A worker that was told to stop may still have a listener that we have closed; and helpers of an
     ended one may (``Front.left``).
     """
-    unknown = front.observer.snapshot(front.bind.address).strangers(front.cookies)
+    unknown = group.strangers(front.cookies)
     if not unknown:
         return ()  # the search through all processes is only worth it if there are any
     trees, _ = processes.trees()

@@ -4,6 +4,10 @@ Since Linux 6.6 a thread that wakes is not eligible while it has had more than i
 a tenth of a millisecond.  Then the thread that runs goes on, whatever its weight is, and the kernel
 chooses again at its next tick (entity_eligible in kernel/sched/fair.c): after up to 4 ms, with 250
 ticks a second.  A thread that wakes up there has it choose at once.
+
+An idle control group is no exception.  Who wakes takes the processor from it at once.  But where
+two threads have shared a processor, and one goes to sleep, the other may have had more than its
+share: then the kernel chooses the idle group, until its next tick.
 """
 
 from __future__ import annotations

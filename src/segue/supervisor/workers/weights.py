@@ -146,8 +146,7 @@ class Weights:
 
     def _tick(self) -> None:
         if self.ticks is not None:
-            # From an idle group whoever wakes takes the processor at once.
-            self.ticks.go(wanted=any(not one.grouped for one in self._held.values()))
+            self.ticks.go(wanted=bool(self._held))
 
     def _return(self) -> None:
         """Give back what could not be given back before."""
