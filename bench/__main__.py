@@ -3,6 +3,7 @@
 kernels``, which boots other kernels (``bench.kernels``), nor ``python -m bench servers [NAME...]``,
 which restarts every kind of server that is installed (``bench.catalogue``), nor ``python -m bench
 carries [COUNT]``, which carries connections at random moments (``bench.carrying``), nor ``python -m
+bench compare-grid``, which restarts by every way at twelve loads (``bench.grid``), nor ``python -m
 bench packetdrill DIRECTORY``, which tells scripts to Linux and the model (``bench.packetdrill``).
 
 Each case runs in a process and a network namespace of its own, so a broken one stops no other.  It
@@ -40,6 +41,7 @@ from bench.cases import CASES
 from bench.catalogue.__main__ import main as servers
 from bench.claims import HEADINGS, claims
 from bench.fuzz.__main__ import main as fuzz
+from bench.grid.__main__ import main as compare_grid
 from bench.harness import ROOT, apart, machine
 from bench.kernels.__main__ import main as kernels
 from bench.packetdrill.__main__ import main as packetdrill
@@ -60,6 +62,8 @@ def main() -> int:
     """0; 1 when a case, or a system that claims to lose none, could not run, or it lost some."""
     if sys.argv[1:2] == ["carries"]:
         return carries(sys.argv[2:])
+    if sys.argv[1:2] == ["compare-grid"]:
+        return compare_grid(sys.argv[2:])
     if sys.argv[1:2] == ["fuzz"]:
         return fuzz(sys.argv[2:])
     if sys.argv[1:2] == ["kernels"]:

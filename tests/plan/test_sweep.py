@@ -18,6 +18,7 @@ from segue.errors import UsageError
 from segue.linux import proc
 from segue.plan.results import Results
 from segue.plan.sweep import parse, result
+from segue.plan.ways import WAYS
 
 TEXT = """
 seed = 5
@@ -163,18 +164,47 @@ def test_a_sweep_that_is_interrupted_says_how_to_go_on(asked: Path) -> None:
     wait_until(lambda: not [pid for pid in theirs if proc.start_time(pid) is not None], "their end")
 
 
+def finished(asked: Path) -> None:
+    """Its results are there."""
+    sweep = parse(asked.read_text())
+    with Results(f"{asked}.results", sweep.digest) as kept:
+        for number, one in enumerate(sweep.configurations):
+            kept.add(number, result(one))
+
+
 def test_all_that_is_done_is_drawn_without_a_process(
     asked: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A row for each configuration with the figures that differ, and the sum."""
-    sweep = parse(TEXT)
-    with Results(f"{asked}.results", sweep.digest) as kept:
-        for number, one in enumerate(sweep.configurations):
-            kept.add(number, result(one))
+    finished(asked)
     assert main(["plan", "--sweep", str(asked)]) == 0
     said = capsys.readouterr().out
     assert "kept 100, rate 900" in said
     assert "All together: close" in said
+
+
+def test_a_page_has_pictures_of_what_differs(asked: Path) -> None:
+    """Bars for all ways; for each figure that differs, lines over its values."""
+    asked.write_text(TEXT.replace("[service.api]", '[service."<b>"]'))
+    finished(asked)
+    page = asked.parent / "page.html"
+    assert main(["plan", "--sweep", str(asked), "--html", str(page)]) == 0
+    text = page.read_text()
+    # Of all; of the shop by rate, rtt and kept; of the other by kept.
+    assert text.count("<svg ") == 1 + 2 * 3 + 2
+    assert text.count("<polyline ") == 4 * 2 * 4
+    assert "Connections that one restart loses, by rtt" in text
+    assert ">40,200</text>" in text
+    assert "&lt;b&gt;" in text
+    assert "<b>" not in text
+    assert "<script" not in text
+    assert all(f">{way.name}</text>" in text for way in WAYS)
+
+
+def test_a_page_is_of_a_sweep(capsys: pytest.CaptureFixture[str]) -> None:
+    """One forecast is a table."""
+    assert main(["plan", "--rate", "5", "--html", "page.html"]) == 2
+    assert "give --sweep FILE" in capsys.readouterr().err
 
 
 def test_results_of_another_sweep_are_refused(

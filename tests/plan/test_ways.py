@@ -101,6 +101,21 @@ def test_a_stalled_worker_hands_over_when_it_can() -> None:
     assert seen.values("backlog-zero", "late").any()
 
 
+def test_a_queue_that_is_never_taken_lets_in_all_that_come_in_time() -> None:
+    """As a fixed wait; else what finds the one place taken may come again too late."""
+    swift = found(replace(LOAD, accept=Lognormal(0.0)), guard_s=0.05, beside=0.0)
+    got, error = mean(swift.values("backlog-zero", "lost_half_open"))
+    assert abs(got - LOAD.rate * beyond(0.05)) <= error
+    slow = found(guard_s=0.05, beside=0.0).values("backlog-zero", "lost_half_open")
+    assert swift.values("close", "lost_half_open").mean() > slow.mean() > got + error
+
+
+def test_a_queue_of_one_place_is_waited_for() -> None:
+    """Until the guard time, however soon it is empty."""
+    gone = found(guard_s=0.3).values("backlog-zero", "listener_gone_s")
+    assert gone == pytest.approx(np.full(gone.shape, 0.3))
+
+
 def test_cookies_save_what_handoff_does_not() -> None:
     """The half-open requests: with them the two are alike."""
     seen = found()

@@ -18,7 +18,7 @@ from rich.text import Text
 from segue.address import Address
 from segue.cli.shared.console import output_console
 from segue.cli.shared.progress import progress
-from segue.cli.shared.telling import tell, tell_json, tell_lines
+from segue.cli.shared.telling import tell, tell_json, tell_lines, write_page
 from segue.errors import KernelError, NotSupported, UsageError
 from segue.lab.comparing import table as comparing
 from segue.lab.comparing.comparison import compare as compared_by
@@ -144,10 +144,7 @@ def explain(
             console.print(Text(visible(line.said), line.style), soft_wrap=True)
     for path, made in ((picture, svg), (page, html)):
         if path is not None:
-            try:
-                Path(path).write_text(made(shown))
-            except OSError as error:
-                raise KernelError("open", error.errno or 0, f"writing {path}") from error
+            write_page(path, made(shown))
     return _DIFFERENT if shown.differences and profile == LINUX.name else 0
 
 
@@ -297,10 +294,7 @@ def compare(
     with progress(f"comparing {len(which)} ways, {repetitions} times"):
         found = compared_by(given, which, repetitions)
     if file is not None:
-        try:
-            Path(file).write_text(comparing.page(given, repetitions, found))
-        except OSError as error:
-            raise KernelError("open", error.errno or 0, f"writing {file}") from error
+        write_page(file, comparing.page(given, repetitions, found))
     if as_json:
         tell_json(comparing.plain(given, found), indent=2)
         return 0

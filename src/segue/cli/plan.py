@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from segue.address import Address
 from segue.cli.shared.console import output_console
 from segue.cli.shared.netns import netns_option
-from segue.cli.shared.telling import tell, tell_json
+from segue.cli.shared.telling import tell, tell_json, write_page
 from segue.errors import NotSupported
 from segue.linux import netns as namespaces
 from segue.observe.snapshot import Observer
@@ -83,6 +83,7 @@ _BESIDE_A_LOOK = {"rate", "careless", "closes_after"}
 )  # fmt: skip
 @click.option("--processes", type=click.IntRange(1, 1024), help="For a sweep.  [default: all CPUs]")
 @click.option("--scheduler", metavar="ADDRESS", help="Of Dask, to have a sweep done by others.")
+@click.option("--html", "html", metavar="FILE", help="Also write a page with pictures of a sweep.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @netns_option
 def plan(
@@ -99,6 +100,7 @@ def plan(
     results: str | None,
     processes: int | None,
     scheduler: str | None,
+    html: str | None,
     *,
     as_json: bool,
     **given: Any,
@@ -119,7 +121,9 @@ def plan(
     from segue.plan.screen import show  # noqa: PLC0415  as above
 
     if sweep:
-        return _sweep(sweep, results, processes, scheduler, as_json=as_json)
+        return _sweep(sweep, results, processes, scheduler, html, as_json=as_json)
+    if html is not None:
+        raise click.UsageError("--html is a page of a sweep: give --sweep FILE")
     if restarts_per_day < 0 or not 0 < seconds <= 86400:
         raise click.UsageError("restarts are at least 0 a day, and a look lasts at most a day")
     load, notes = _from_group(source, seconds, netns, given) if source else (as_given(given), [])
@@ -143,7 +147,13 @@ def _missing(error: ImportError) -> Exception:
 
 
 def _sweep(
-    path: str, results: str | None, processes: int | None, scheduler: str | None, *, as_json: bool
+    path: str,
+    results: str | None,
+    processes: int | None,
+    scheduler: str | None,
+    html: str | None,
+    *,
+    as_json: bool,
 ) -> int:
     """Do what is not done yet; then draw all of it."""
     try:
@@ -151,6 +161,7 @@ def _sweep(
     except ImportError as error:
         raise _missing(error) from None
     from segue.plan import sweep  # noqa: PLC0415  as above
+    from segue.plan.page import page  # noqa: PLC0415  as above
     from segue.plan.results import Results  # noqa: PLC0415  as above
     from segue.plan.screen import show_sweep  # noqa: PLC0415  as above
 
@@ -180,6 +191,8 @@ def _sweep(
                 )
                 return 130
         done = [kept.done[number] for number in range(total)]
+    if html is not None:
+        write_page(html, page(done))
     if as_json:
         tell_json(done, indent=2)
     else:

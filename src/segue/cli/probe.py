@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,8 +14,8 @@ from rich.live import Live
 
 from segue.cli.shared.console import output_console
 from segue.cli.shared.instance_at import status_at
-from segue.cli.shared.telling import tell, tell_json
-from segue.errors import KernelError, UsageError
+from segue.cli.shared.telling import tell, tell_json, write_page
+from segue.errors import UsageError
 from segue.probe import page, screen, sources, tls
 from segue.probe.during import During
 from segue.probe.exchange import Exchange, Upload, http, raw, websocket
@@ -285,11 +284,7 @@ def _run(session: Session) -> Report:
 
 def _tell(report: Report, given: dict[str, Any]) -> None:
     if given["html"]:
-        try:
-            Path(given["html"]).write_text(page.render(report), encoding="utf-8")
-        except OSError as error:
-            doing = f"writing the page {given['html']}"
-            raise KernelError("write", error.errno or 0, doing) from error
+        write_page(given["html"], page.render(report))
     if given["as_json"]:
         tell_json(report.as_dict())
         return

@@ -33,15 +33,15 @@ def show(
     for way in WAYS:
         lost = found.figure(way.name, LOST)
         parts = [
-            _count(found.figure(way.name, f"lost_{one}").mean)
+            count(found.figure(way.name, f"lost_{one}").mean)
             for one in ("half_open", "queued", "accepted")
         ]
         table.add_row(
             f"[bold]{way.name}[/]" if way.name == advice.way else way.name,
             *parts,
-            f"{_count(lost.mean)} ({lost.low:,.0f} to {lost.high:,.0f})",
-            _count(lost.mean * restarts_per_day),
-            _count(found.figure(way.name, "reconnected").mean),
+            f"{count(lost.mean)} ({lost.low:,.0f} to {lost.high:,.0f})",
+            count(lost.mean * restarts_per_day),
+            count(found.figure(way.name, "reconnected").mean),
             seconds(found.figure(way.name, "listener_gone_s").mean),
             seconds(found.figure(way.name, "configuration_gone_s").mean),
         )
@@ -60,7 +60,8 @@ def show(
 
 # A table of more is no table: --json has all.
 _ROWS = 50
-_COMPARED = ("close", "drain-observed", "migrate-policy", "carry")
+# One of each kind: without care, without privilege, with migration, and with all.
+COMPARED = ("close", "drain-observed", "migrate-policy", "carry")
 
 
 def show_sweep(results: Sequence[Mapping[str, Any]], console: Console) -> None:
@@ -68,36 +69,37 @@ def show_sweep(results: Sequence[Mapping[str, Any]], console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("service")
     table.add_column("figures")
-    for name in _COMPARED:
+    for name in COMPARED:
         table.add_column(name, justify="right")
     table.add_column("drained after", justify="right")
     for one in results[:_ROWS]:
         ways = one["ways"]
-        differ = _differing([other for other in results if other["service"] == one["service"]])
+        differ = differing([other for other in results if other["service"] == one["service"]])
         figures = ", ".join(f"{name} {one['figures'][name]}" for name in differ)
         table.add_row(
             escape(visible(one["service"])),
             escape(visible(figures)),
-            *(_count(ways[name]["lost_per_day"]) for name in _COMPARED),
+            *(count(ways[name]["lost_per_day"]) for name in COMPARED),
             seconds(ways["drain-observed"]["listener_gone_s"]),
         )
     console.print(table)
     if len(results) > _ROWS:
         console.print(f"and {len(results) - _ROWS:,} more: --json has all", style="dim")
     total = ", ".join(
-        f"{name} {_count(sum(one['ways'][name]['lost_per_day'] for one in results))}"
-        for name in _COMPARED
+        f"{name} {count(sum(one['ways'][name]['lost_per_day'] for one in results))}"
+        for name in COMPARED
     )
     console.print(f"Lost a day, by each of these ways. All together: {total}.", highlight=False)
 
 
-def _differing(results: Sequence[Mapping[str, Any]]) -> list[str]:
+def differing(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """The figures that are not the same in all of them."""
     first = results[0]["figures"]
     return [name for name in first if any(one["figures"][name] != first[name] for one in results)]
 
 
-def _count(value: float) -> str:
+def count(value: float) -> str:
+    """Such as "0", "0.41" or "1,234"."""
     if value == 0:
         return "0"
     return f"{value:,.0f}" if value >= 99.5 else f"{value:.2g}"

@@ -20,6 +20,7 @@ FIELDS = (
     "configuration_gone_s", "depth",
 )  # fmt: skip
 Outcomes = NDArray[np.float64]  # by field and restart
+_LEAST_TIMEOUT_S = 0.2  # of a client's request beyond the round trip (TCP_RTO_MIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,22 +196,44 @@ def _close(seen: Scene, _: np.random.Generator) -> Leaves:
 
 
 def _backlog_zero(seen: Scene, chance: np.random.Generator) -> Leaves:
-    """A final ACK is dropped while anything waits in the queue, and after that it closes.
+    """A queue has one place, and a final ACK that finds it taken is dropped.
 
-    Clients whose SYN comes to a full queue meanwhile, half of all, ask again after a second.
+    Its client's request ends the handshake as well, whenever it comes again: after the timeout of
+    the client, and two of these later.  The SYN-ACK comes again a second after the SYN.  What has
+    not got in by the guard time is lost.  SYNs that come meanwhile get cookies, which any
+    listener takes.  Clients whose SYN is dropped, half of them at the successors, ask again after a
+    second.
     """
     moment, guard = seen.moment, np.float32(seen.limits.guard_s)
+    waiting = moment.half_open
     taken = seen.queue_done_s <= guard
-    empty = _latest(moment.queued.restart, seen.queue_done_s, moment.restarts)
-    gone = np.minimum(empty, guard)
+    trip = waiting.age_s + waiting.rest_s
+    again = trip + np.maximum(2 * trip, np.float32(_LEAST_TIMEOUT_S))
+    told_again = 1 - np.mod(waiting.age_s, np.float32(1)) + trip
+    tries = np.stack([waiting.rest_s, waiting.rest_s + again, waiting.rest_s + 3 * again])
+    tries = np.concatenate([tries, told_again[np.newaxis]])
+    phase = moment.phase_s[waiting.restart, waiting.worker]
+    full = _place_taken(seen.load)
+    got_in = (tries <= guard) & (accepted_s(seen.load, phase, tries) <= tries)
+    got_in &= chance.random(tries.shape, dtype=np.float32) >= full
+    opened: NDArray[np.bool_] = np.logical_or.reduce(got_in)
+    delayed = opened & ~got_in[0]
+    turned_away = chance.poisson(moment.rates * seen.limits.guard_s * full / 2)
     return _left(
         seen,
-        half_open=moment.half_open.count(moment.restarts),
+        half_open=_count(waiting, ~opened, moment.restarts),
         queued=_count(moment.queued, ~taken, moment.restarts),
-        gone_s=gone,
-        served_s=_served(seen, np.zeros(seen.open_done_s.size, dtype=np.bool_), taken),
-        late=chance.poisson(moment.rates * gone / 2),
+        gone_s=np.full(moment.restarts, guard),
+        served_s=_served(seen, opened, taken),
+        late=_count(waiting, delayed, moment.restarts) + turned_away,
     )
+
+
+def _place_taken(load: Load) -> float:
+    """How often the one place of a queue is taken: Erlang's formula for one place."""
+    waits = sum(load.depths) / len(load.depths) if load.depths else load.rate * load.accept.mean_s
+    offered = waits / load.workers
+    return offered / (1 + offered)
 
 
 def _served(seen: Scene, opened: NDArray[np.bool_], queued: NDArray[np.bool_]) -> Floats:
@@ -295,7 +318,10 @@ def _inherit(seen: Scene, _: np.random.Generator) -> Leaves:
 
 WAYS = (
     Way("close", "close the listener", "nothing", _close),
-    Way("backlog-zero", "listen(fd, 0), accept, close", "a change of the server", _backlog_zero),
+    Way(
+        "backlog-zero", "listen(fd, 0), accept for a fixed time, close", "a change of the server",
+        _backlog_zero,
+    ),
     Way(
         "drain", "steer away, wait a fixed time, accept, close", "Linux 4.6", _drain, steers=True
     ),

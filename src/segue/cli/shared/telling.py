@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 from rich.markup import escape
 
 from segue.cli.shared import progress
+from segue.errors import KernelError
 from segue.visible import as_json, paragraph, visible
 
 
@@ -31,3 +33,11 @@ def tell_json(plain: Any, *, indent: int | None = None) -> None:
 def cell(text: str) -> str:
     """Text for rich, without markup and without escapes for the terminal."""
     return escape(visible(text))
+
+
+def write_page(file: str, text: str) -> None:
+    """Write a page or a picture to a file that the user has named.  Raises KernelError."""
+    try:
+        Path(file).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise KernelError("open", error.errno or 0, f"writing {file}") from error

@@ -87,8 +87,8 @@ class Dialling:
 async def _dial(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     network = Dialling(settings)
-    loop.call_at(lines.ready(), network.clients.begin)
     with realtime.urgent():
+        loop.call_at(lines.ready(), network.clients.begin)
         await network.over
     lines.say_ends(network.clients.ends)
 

@@ -46,10 +46,11 @@ def measure(settings: Settings, way: Way | None) -> Outcome:
         name = way.name if way is not None else ""
         servers = _start(between.server, "servers", given, name)
         clients = _start(between.client, "dialling", given)
-        begins = time.monotonic() + _BEGINS_IN_S
-        for one in (servers, clients):
-            _to(one.stdin).write(f"{begins}\n")
-            _to(one.stdin).flush()
+        with realtime.urgent():
+            begins = time.monotonic() + _BEGINS_IN_S
+            for one in (servers, clients):
+                _to(one.stdin).write(f"{begins}\n")
+                _to(one.stdin).flush()
         ends = lines.ends(_line(clients, settings.length_s + PATIENCE_S + _ENDS_S))
         _to(servers.stdin).close()
         served = lines.served(_line(servers, _ENDS_S))

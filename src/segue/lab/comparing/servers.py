@@ -206,10 +206,10 @@ async def _serve(settings: Settings, way: Way | None) -> None:
         except (KernelError, NotSupported) as error:
             lines.say(str(error))
             return
-        begins = lines.ready()
-        loop.call_at(begins + settings.restart_s, servers.service.restart)
-        loop.add_reader(sys.stdin, over.set_result, None)
         with realtime.urgent():
+            begins = lines.ready()
+            loop.call_at(begins + settings.restart_s, servers.service.restart)
+            loop.add_reader(sys.stdin, over.set_result, None)
             await over
         loop.remove_reader(sys.stdin)
         lines.say_served(servers.service.served())
