@@ -39,6 +39,7 @@ from bench.cases import (
     soak,
     stall,
     stall_kept,
+    sweep,
     walk,
     wrk,
 )
@@ -80,6 +81,7 @@ CASES: tuple[Case, ...] = (
     deaf.CASE,
     link.CASE,
     plan.CASE,
+    sweep.CASE,
     wrk.CASE,
     attach.CASE,
     canary.CASE,
