@@ -13,11 +13,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from docs.generate.man import pages
 from tests.supervisor.instance import ROOT, Instance, load, wait_for_load
 
 from segue.version import VERSION
 
-SOURCES = ("src", "pyproject.toml", "README.md", "LICENSE", "LICENSE.MIT")
+SOURCES = ("src", "docs", "pyproject.toml", "README.md", "LICENSE", "LICENSE.MIT")
 
 
 def build(source: Path, to: Path, *what: str) -> list[Path]:
@@ -102,10 +103,11 @@ def installed(tmp_path: Path, wheel: Path) -> Installed:
 
 
 def test_the_wheel_has_what_the_tree_has_and_no_more(wheel: Path) -> None:
-    """Each file of src/segue, and the licences; the name says the version."""
+    """Each file of src/segue, the man pages and the licences; the name says the version."""
     assert wheel.name == f"segue-{VERSION}-py3-none-any.whl"
     with zipfile.ZipFile(wheel) as packed:
         names = {name for name in packed.namelist() if not name.startswith("segue-")}
+        shown = {Path(name).name for name in packed.namelist() if name.endswith(".1")}
         about = {Path(name).name for name in packed.namelist() if name.startswith("segue-")}
     tree = ROOT / "src"
     here = {
@@ -114,6 +116,7 @@ def test_the_wheel_has_what_the_tree_has_and_no_more(wheel: Path) -> None:
         if path.is_file() and path.suffix != ".pyc"
     }
     assert names == here
+    assert shown == pages().keys()
     assert {"LICENSE", "LICENSE.MIT", "METADATA", "entry_points.txt"} <= about
 
 
@@ -132,11 +135,13 @@ def test_the_sdist_makes_the_same_wheel(dist: Path, wheel: Path, tmp_path: Path)
 
 
 def test_it_is_installed_without_a_network(installed: Installed) -> None:
-    """The program is there, says its version, and reads the kernel."""
+    """The program is there, says its version, and reads the kernel; its man pages are there."""
     said = installed.run(installed.segue, "--version")
     assert said.stdout.startswith(f"segue {VERSION}"), said.stderr
     doctor = installed.run(installed.segue, "doctor", "--json")
     assert '"engines"' in doctor.stdout, doctor.stderr
+    page = Path(installed.python).parents[1] / "share" / "man" / "man1" / "segue-run.1"
+    assert f'"segue {VERSION}"' in page.read_text()
 
 
 @pytest.mark.root
