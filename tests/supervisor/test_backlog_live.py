@@ -66,3 +66,32 @@ def test_a_limit_of_the_system_is_said(netns: int, tmp_path: Path) -> None:
         assert backlogs() == [128]
         sysctl.write("net.core.somaxconn", "4096")
         wait_until(lambda: backlogs() == [2048], one.said())
+
+
+# It opens its own listener, with a short queue, unless the file is there.
+OWN = """
+import os, socket, sys, time
+while os.path.exists(sys.argv[1]):
+    time.sleep(0.02)
+listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+listener.bind(("127.0.0.1", 8080))
+listener.listen(10)
+while True:
+    listener.accept()[0].close()
+"""
+
+
+def test_at_the_listener_of_the_last_worker_as_many_may_wait(netns: int, tmp_path: Path) -> None:
+    """When it has died, though its own server listened with less: nobody accepts for a while."""
+    held_up = tmp_path / "held up"
+    command = (sys.executable, "-S", "-E", "-c", OWN, str(held_up))
+    flags = ("--bind", ADDRESS, "--bind-by", "worker")
+    with Instance(tmp_path, *flags, command=command) as one:
+        one.wait_serving()
+        assert backlogs() == [10]
+        held_up.touch()
+        os.kill(one.workers("serving")[0]["pid"], signal.SIGKILL)
+        wait_until(lambda: backlogs() == [2048], one.said())
+        held_up.unlink()
+        wait_until(lambda: backlogs() == [10], one.said())

@@ -12,6 +12,7 @@ from tests.supervisor.run.doubles import Run, Simulated
 
 from segue.supervisor.lifecycle.instance import Renewal
 from segue.supervisor.lifecycle.stages import Phase
+from segue.supervisor.workers.readiness import Readiness
 
 
 @pytest.fixture
@@ -234,6 +235,30 @@ def test_when_a_finisher_dies_too_its_queue_is_counted(draining: Run) -> None:
     draining.end(5, 1)
     assert draining.service.cut == 2
     assert "2 waiting connections are lost" in draining.log
+
+
+def test_our_own_question_to_a_finisher_is_no_client(
+    draining: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits in the queue too when the finisher dies before it has accepted it."""
+    draining.wait(1, 2)
+    draining.end(1, 1)
+    monkeypatch.setattr(Readiness, "left", lambda _: 1)
+    draining.end(5, 1)
+    assert draining.service.cut == 1
+    assert "1 waiting connections are lost" in draining.log
+
+
+def test_no_finisher_is_started_for_our_own_question(
+    draining: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else waits behind the dead worker."""
+    cookie = draining.wait(1, 1)
+    monkeypatch.setattr(Readiness, "left", lambda _: 1)
+    draining.end(1, 1)
+    assert 5 not in draining.stages
+    assert cookie not in draining.held()
+    assert draining.service.cut == 0
 
 
 def test_one_refusal_at_closing_does_not_keep_the_next_listener(begin: Callable[..., Run]) -> None:

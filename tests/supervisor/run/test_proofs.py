@@ -38,6 +38,20 @@ def test_a_worker_that_accepts_is_ready(starting: Run) -> None:
     assert not steering.pins
 
 
+@pytest.mark.parametrize("migrates", [True, False])
+def test_a_dead_worker_leaves_a_question_that_it_has_not_accepted(
+    simulated: Simulated, begin: Callable[..., Run], *, migrates: bool
+) -> None:
+    """Where nothing migrates it counts with the clients that wait, until it is accepted."""
+    simulated.observer, simulated.migrates = Observer, migrates
+    run = begin(workers=1, ready="accept")
+    run.round()
+    readiness = run.service.processes.by_worker[1].readiness
+    assert readiness.left() == (not migrates)
+    accepted(run).close()
+    assert readiness.left() == 0
+
+
 def test_a_pin_that_is_refused_is_tried_again(
     simulated: Simulated, begin: Callable[..., Run]
 ) -> None:

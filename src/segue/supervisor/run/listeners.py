@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from segue.engine.nudge import Nudge
 from segue.engine.steering import moves_at_close
@@ -56,11 +56,23 @@ class Listeners:
             return self.service.settings.backlog_for(has, cap)
 
         for worker in workers:
-            for held in worker.listeners:
-                front = self.service.fronts[held.bind]
-                give = functools.partial(front.give_backlog, held.slot, wanted)
-                doing = f"giving a listener at {front.bind.address} its backlog"
-                self.service.loop.attempt(doing, give)
+            self._give_backlog(worker.listeners, wanted)
+
+    def make_room(self, listeners: tuple[HeldListener, ...]) -> None:
+        """Nobody accepts there until a successor has begun: as many may wait as --backlog says,
+        though a dead server has listened with less.
+        """
+        backlog, cap = self.service.settings.backlog, somaxconn()
+        self._give_backlog(listeners, lambda has: backlog if has < min(backlog, cap) else None)
+
+    def _give_backlog(
+        self, listeners: tuple[HeldListener, ...], wanted: Callable[[int], int | None]
+    ) -> None:
+        for held in listeners:
+            front = self.service.fronts[held.bind]
+            give = functools.partial(front.give_backlog, held.slot, wanted)
+            doing = f"giving a listener at {front.bind.address} its backlog"
+            self.service.loop.attempt(doing, give)
 
     def let_go(self, worker: Worker) -> None:
         """Close our descriptors of a worker's listeners."""

@@ -53,6 +53,7 @@ class Unclaimed:
     successor: bool = True  # another worker may be started on them
     finisher: bool = False  # the worker was one
     half_open: bool = False  # handshakes may be under way there
+    knocks: int = 0  # connections of our own that wait there
 
 
 @dataclass(slots=True)

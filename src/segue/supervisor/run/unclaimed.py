@@ -30,6 +30,7 @@ def leave(service: Service, listeners: Listeners, worker: Worker, before: Stage)
     last = before is Stage.SERVING and not listeners.others_share(worker.listeners)
     if not by_supervisor and last and not stopping and listeners.move_themselves:
         # Clients wait there until a successor has opened its own; then it is closed, and they move.
+        listeners.make_room(worker.listeners)
         _note(service, worker, successor=False)
     elif not by_supervisor or stopping or not (before in _EVER_SERVED or worker.finisher):
         again = (
@@ -59,6 +60,7 @@ def _note(service: Service, worker: Worker, *, successor: bool) -> None:
     held, worker.listeners = worker.listeners, ()
     if held:
         requests = service.survey.pending.get(worker.id, {})
+        process = service.processes.by_worker.get(worker.id)
         service.unclaimed.append(
             Unclaimed(
                 worker.name,
@@ -67,6 +69,7 @@ def _note(service: Service, worker: Worker, *, successor: bool) -> None:
                 successor=successor,
                 finisher=worker.finisher,
                 half_open=any(requests.values()),
+                knocks=0 if process is None else process.readiness.left(),
             )
         )
 
@@ -129,16 +132,17 @@ def for_nobody(service: Service, listeners: Listeners) -> list[Unclaimed]:
 
 
 def waiting(service: Service, left: Unclaimed) -> int | None:
-    """How many wait there whom no close would migrate; None for nobody at all.
+    """How many clients wait there whom no close would migrate; None for nobody at all.
 
     0 means that handshakes may be under way there.  Raises KernelError.
     """
-    found = None
+    queues = []
     for held in left.listeners:
         front = service.fronts[held.bind]
         if front.steering.migrates:
             continue
         seen = service.observer.snapshot(front.bind.address).by_cookie(held.cookie)
-        if seen is not None and (seen.queue or left.half_open):
-            found = (found or 0) + seen.queue
-    return found
+        if seen is not None:
+            queues.append(seen.queue)
+    clients = max(0, sum(queues) - left.knocks)
+    return clients if clients or (queues and left.half_open) else None

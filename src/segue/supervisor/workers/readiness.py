@@ -127,6 +127,13 @@ class Knock:
         )
         return seen is not None and seen.inode != 0
 
+    def waits(self) -> bool:
+        """It is in the queue of a worker that has ended.  What that one had accepted is closed."""
+        with contextlib.suppress(SegueError, OSError):
+            self.socket.getpeername()  # it has got through
+            return not (self._hung_up() or self.failed or self.taken())
+        return False
+
     def close(self) -> None:
         """Hang up and unpin."""
         if self._pinned:
@@ -197,6 +204,11 @@ class Readiness:
             return
         knock.close()
         del self._knocks[held.cookie]
+
+    def left(self) -> int:
+        """How many knocks wait where nothing migrates, now that the worker has ended."""
+        knocks = self._knocks.values()
+        return sum(one.waits() for one in knocks if not one.front.steering.migrates)
 
     def close(self) -> None:
         """Close the knocks that are still open."""
