@@ -71,4 +71,55 @@ LOSS_STORIES: dict[str, str] = {
         stamp c 1010
         ack c
         """,
+    "two losses that one ACK tells of are sent again at once": """
+        # The first and the third of ten segments are lost. The client tells its ranges by
+        # recency, and Linux reads them from the lowest on, so that no order seems changed.
+        listen A
+        syn c
+        ack c
+        accept A x
+        lose c 1
+        lose c 3
+        write x @20000
+        ack c
+        """,
+    "what is late for a fourth of a round trip is lost": """
+        # The second and the third segment are lost, and only two that follow tell of it. They are
+        # waited for (RFC 8985, 6.2), and then go again, as many as have arrived.
+        listen A
+        syn c
+        window c 30000
+        ack c
+        accept A x
+        lose c 2
+        lose c 3
+        write x @6000
+        ack c
+        wait 0.1
+        ack c
+        """,
+    "of a segment that has arrived in part the rest is sent again": """
+        # The ACK says seven bytes more than have arrived: so many of the second segment. When the
+        # timeout comes the others go again, and nothing is added to them.
+        listen A
+        syn c
+        ack c
+        claim c 7
+        accept A x
+        lose c 2
+        write x @6000
+        ack c
+        wait 0.3
+        """,
+    "a short write that is sent again still has PSH": """
+        # The first of many segments is three bytes, the end of a write. Sent again it says so.
+        listen A
+        syn c
+        ack c
+        accept A x
+        lose c 1
+        write x bye
+        write x @20000
+        ack c
+        """,
 }

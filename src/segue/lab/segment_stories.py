@@ -561,4 +561,51 @@ SEGMENT_STORIES: dict[str, str] = {
         accept A x
         write x @1448
         """,
+    "the stamp of a predicted ACK counts before its number": """
+        # The ACK acknowledges less than was ever sent. It is challenged, but since all else is as
+        # expected, its stamp was remembered before that, and is echoed.
+        listen A
+        syn c
+        data c @700
+        claim c -1
+        stamp c 1010
+        ack c
+        """,
+    "in TIME-WAIT nothing is shut down any more": """
+        # Both sides have ended. shutdown() finds no socket in TCP, while write() still says that
+        # its side was shut.
+        listen A
+        syn c
+        ack c
+        accept A x
+        shutdown x write
+        fin c
+        shutdown x write
+        write x ab
+        """,
+    "who tells of a repetition has less room for data": """
+        # The second hello came before, so that what goes now takes a range along (D-SACK). The
+        # segments are smaller by it, also those that no longer have one.
+        listen A
+        syn c
+        data c hello
+        skip c -5
+        accept A x
+        write x @20000
+        data c hello
+        """,
+    "what was written for a small window stays in pieces": """
+        # The largest window is two bytes when 3000 are written, in buffers of 48. When it grows
+        # one buffer takes the next along, again at each attempt to send (tcp_grow_skb).
+        listen A
+        offer c mss=1460 sack
+        syn c
+        window c 2
+        data c @700
+        accept A x
+        window c 500
+        write x @3000
+        data c hello
+        wait 0.3
+        """,
 }

@@ -56,6 +56,24 @@ def written(connection: Connection) -> None:
         pieces.append(begins)
 
 
+def first(connection: Connection, most: int) -> int:
+    """Bytes in the first that was not sent; as long as there are fewer than ``most`` it takes what
+    it can of the next (tcp_grow_skb).
+    """
+    at, pieces = connection.snd_nxt, connection.pieces
+    for place, end in enumerate(pieces):
+        if not before(at, end):
+            continue
+        missing = most - distance(at, end)
+        if missing > 0 and place + 1 < len(pieces):
+            following = pieces[place + 1]
+            pieces[place] = add(end, min(missing, distance(end, following)))
+            if pieces[place] == following:
+                del pieces[place]
+        return distance(at, pieces[place])
+    return 0
+
+
 def sent(connection: Connection) -> None:
     """What goes is cut off from what stays (tcp_fragment)."""
     at, pieces = connection.snd_nxt, connection.pieces

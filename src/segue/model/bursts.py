@@ -8,7 +8,7 @@ from segue.model.buffers import LARGEST
 from segue.model.connection import Connection
 from segue.model.net import Net
 from segue.model.states import Congestion
-from segue.wire.seq import Seq, add, before, distance
+from segue.wire.seq import distance
 
 _LEAST = 2  # segments (tcp_min_tso_segs)
 _RECENTLY = 0.00099  # since the last packet; from a millisecond on nothing waits
@@ -35,7 +35,7 @@ def room(connection: Connection, flying: int, most: int) -> int:
     return min(max(connection.cwnd >> 1, 1), connection.cwnd - flying, most)
 
 
-def waits(net: Net, connection: Connection, flying: int, most: int) -> bool:
+def waits(net: Net, connection: Connection, flying: int, most: int, buffer: int) -> bool:
     """A little more room may come soon: the rest goes with it."""
     recent = net.now - connection.wrote_at < _RECENTLY
     if not recent or not connection.flying or connection.congestion >= Congestion.RECOVERY:
@@ -48,24 +48,10 @@ def waits(net: Net, connection: Connection, flying: int, most: int) -> bool:
     if limit >= min(most * segment, window // _SHARE):
         return False
     left = distance(at, connection.end)
-    held = max(_buffer(connection, at), min(room(connection, flying, most) * segment, left))
-    if held <= segment or (held < left and limit >= held):
+    if buffer < left and limit >= buffer:
         return False
     srtt = connection.srtt or 0.0
     until_ack = connection.flying[0].sent_at + srtt - net.now
     if until_ack > min(srtt / 2, _SOON):
         return False
-    return limit <= held or not (connection.fin_wanted and held == left)
-
-
-def _buffer(connection: Connection, at: Seq) -> int:
-    """Bytes that are not sent of the buffer of which the next segment is."""
-    for end in connection.pieces:
-        if before(at, end):
-            return distance(at, end)
-    return 0
-
-
-def edge(connection: Connection, flying: int, most: int) -> Seq:
-    """Where what goes at once ends."""
-    return add(connection.snd_nxt, room(connection, flying, most) * connection.full_size)
+    return limit <= buffer or not (connection.fin_wanted and buffer == left)

@@ -94,6 +94,7 @@ class Client:
         self._losses: set[int] = set()
         self._ranges: list[tuple[int, int]] = []  # beyond what is acknowledged, the latest first
         self._twice: tuple[int, int] | None = None
+        self._heard_twice: tuple[int, int] | None = None  # a range that the last segment told
 
     def syn(self, data: bytes = b"") -> bytes:
         """The packet that asks for a connection; with ``data`` by Fast Open."""
@@ -195,6 +196,11 @@ class Client:
             self.cookie = said.fast_open
         # The answer to a segment without a connection has no number of one: RST with ACK says zero.
         known = self._theirs and (segment.seq or not flags & RST)
+        ranges = said.sack
+        if size and ranges[:1] == (self._heard_twice,):
+            ranges = ranges[1:]  # how many segments Linux makes at once depends on its pace
+        else:
+            self._heard_twice = ranges[0] if _is_twice(ranges, segment.ack) else None
         return Heard(
             flags=flags,
             seq=(segment.seq - self._theirs) & _MASK if known else None,
@@ -202,11 +208,18 @@ class Client:
             window=segment.window,
             payload=bytes(segment.payload),
             options=said,
-            ranges=tuple(
-                ((low - _FIRST) & _MASK, (high - _FIRST) & _MASK) for low, high in said.sack
-            ),
+            ranges=tuple(((low - _FIRST) & _MASK, (high - _FIRST) & _MASK) for low, high in ranges),
             is_news=is_news,
         )
+
+
+def _is_twice(ranges: tuple[tuple[int, int], ...], ack: int) -> bool:
+    """The first is of something that came again (RFC 2883, 4)."""
+    if not ranges:
+        return False
+    low, high = ranges[0]
+    inside = any(_ahead(low, one[0]) >= 0 >= _ahead(high, one[1]) for one in ranges[1:2])
+    return inside or _ahead(low, ack) < 0
 
 
 def _ahead(number: int, of: int) -> int:

@@ -48,6 +48,7 @@ class Flight:
     start: Seq
     end: Seq
     sent_at: float
+    pushed: bool = False  # it has PSH, which it keeps when it is sent again
     sacked: bool = False
     lost: bool = False
     again: bool = False  # it was sent again since it was taken for lost
@@ -198,9 +199,10 @@ class Connection:
     @property
     def sending_size(self) -> int:
         """The same for the next segment, with which SACK ranges may go along (tcp_current_mss)."""
-        if self.early and self.terms.sack:
-            return max(1, self.full_size - 4 - 8 * len(self.blocks()))
-        return self.full_size
+        if not self.terms.sack or not (self.early or self.repeated):
+            return self.full_size
+        told = len(self.ranges) + (self.repeated is not None)
+        return max(1, self.full_size - 4 - 8 * min(told, self._most_blocks))
 
     @property
     def end(self) -> Seq:
@@ -344,7 +346,11 @@ class Connection:
 
     def blocks(self) -> tuple[tuple[int, int], ...]:
         """The ranges of what was early, the latest first, as many as an ACK has room for."""
-        most = 3 if self.terms.stamps else 4
         return tuple(
-            (add(self.origin, low), add(self.origin, high)) for low, high in self.ranges[:most]
+            (add(self.origin, low), add(self.origin, high))
+            for low, high in self.ranges[: self._most_blocks]
         )
+
+    @property
+    def _most_blocks(self) -> int:
+        return 3 if self.terms.stamps else 4

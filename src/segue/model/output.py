@@ -148,46 +148,49 @@ def grow(connection: Connection, segments: int) -> None:
         connection.cwnd += more
 
 
-def transmit(net: Net, connection: Connection, *, push: bool = False, more: bool = False) -> None:
-    """Send what may be sent of what the program has written, and its FIN after that.
+def transmit(
+    net: Net, connection: Connection, *, push: bool = False, more: bool = False, one: bool = False
+) -> None:
+    """Send what may be sent of what the program has written, and its FIN after that
+    (tcp_write_xmit).
 
     With ``push`` nothing waits for being small; with ``more`` what is small waits for more.
+    ``one`` is the first buffer alone.
     """
     if not connection.fin_wanted and (not connection.outgoing or connection.state not in CAN_SEND):
         return
-    size, end, limit = connection.sending_size, connection.end, connection.snd_wnd
-    had = burst = begun = connection.snd_nxt
+    size, end = connection.sending_size, connection.end
+    had = connection.snd_nxt
     if connection.fin_sent or (had == end and not connection.fin_wanted):
         return
     flying, most, waits = in_flight(connection), bursts.size(connection), False
     while not connection.fin_sent and flying < connection.cwnd:
         at = connection.snd_nxt
-        if not before(at, burst):
-            waits = bursts.waits(net, connection, flying, most)
-            if waits:
-                break
-            burst, begun = bursts.edge(connection, flying, most), at
-        waiting = distance(at, end)
-        # The SYN-ACK of a Fast Open child takes no room.
-        room = limit - distance(later(connection.snd_una, connection.base), at)
-        take = min(waiting, size, room)
-        last = take == waiting
+        waiting, quota = distance(at, end), bursts.room(connection, flying, most)
+        held = buffers.first(connection, quota * size)
+        last = held == waiting
         fin = last and connection.fin_wanted
-        if fin and room <= take:
-            break  # the FIN needs a place too, and its segment waits with it (tcp_snd_wnd_test)
-        if take < size:
-            # What the peer's window cuts goes only after a full segment of the same buffer, which
-            # has passed tcp_snd_wnd_test: else a probe takes it.
-            cut = take <= 0 or (not last and (at == begun or at in connection.pieces))
-            small = push or (not more and _may_be_small(connection))
-            if not fin and (cut or not small):
-                break
-            take = max(take, 0)
-            connection.small = add(at, take)
-        _send_new(net, connection, at, take, fin=fin, push=last and connection.pushed == end)
-        flying += 1
-    if connection.snd_nxt != had:
-        buffers.sent(connection)
+        # The SYN-ACK of a Fast Open child takes no room.
+        room = connection.snd_wnd - distance(later(connection.snd_una, connection.base), at)
+        if held + fin <= 0 or min(held, size) + (fin and held <= size) > room:
+            break  # tcp_snd_wnd_test
+        small = push or (not more and _may_be_small(connection))
+        if held <= size:
+            if held < size and last and not fin and not small:
+                break  # tcp_nagle_test
+        elif not one and bursts.waits(net, connection, flying, most, held):
+            waits = True
+            break
+        take = held
+        if held > size:
+            take = _split(held, quota * size, room, size, last=last, small=small)
+        _send_buffer(
+            net, connection, take, size, fin=fin and take == held,
+            push=take == waiting and connection.pushed == end,
+        )  # fmt: skip
+        flying += max(1, -(-take // size))
+        if one:
+            break
     full = waits or flying >= connection.cwnd
     if connection.snd_nxt != had or full:
         _note_use(connection, full=full)
@@ -201,6 +204,35 @@ def transmit(net: Net, connection: Connection, *, push: bool = False, more: bool
         timeout = connection.flying[0].sent_at + _timeout(connection)
         asks = net.now + probe
         connection.retransmit_at = min(asks, timeout) if timeout > net.now else asks
+
+
+def _split(held: int, most: int, room: int, size: int, *, last: bool, small: bool) -> int:
+    """How much of a buffer of some segments goes at once (tcp_mss_split_point)."""
+    if most <= room and not last:
+        return min(held, most)
+    needed = min(held, room)
+    if most <= needed:
+        return most
+    return needed if small else needed - needed % size
+
+
+def _send_buffer(
+    net: Net, connection: Connection, size: int, most: int, *, fin: bool, push: bool
+) -> None:
+    """Some segments at once, whose headers are made once: they say the same."""
+    told, quick, left = connection.repeated, connection.quick, size
+    while True:
+        part = min(left, most)
+        left -= part
+        connection.repeated, connection.quick = told, quick
+        _send_new(
+            net, connection, connection.snd_nxt, part, fin=fin and not left, push=push and not left
+        )
+        if not left:
+            break
+    if size % most:
+        connection.small = add(connection.tail, size % most)
+    buffers.sent(connection)
 
 
 def _note_use(connection: Connection, *, full: bool) -> None:
@@ -270,7 +302,7 @@ def _send_new(
     payload = bytes(connection.outgoing[start : start + size])
     flags = ACK | (PSH if push and (payload or connection.fin_split) else 0) | (FIN if fin else 0)
     connection.snd_nxt, connection.tail = add(at, size + fin), at
-    connection.flying.append(Flight(at, connection.snd_nxt, net.now))
+    connection.flying.append(Flight(at, connection.snd_nxt, net.now, bool(flags & PSH)))
     if connection.congestion in REDUCED:
         connection.prr_out += 1
     connection.fin_sent = fin
@@ -285,6 +317,7 @@ def repeat(net: Net, connection: Connection, place: int = 0) -> None:
     (tcp_retrans_try_collapse).
     """
     one = connection.flying[place]
+    one.start = later(one.start, connection.snd_una)  # the peer has the rest (tcp_trim_head)
     room = connection.sending_size - distance(one.start, one.end)
     edge = add(connection.snd_una, connection.snd_wnd)
     while place + 1 < len(connection.flying):
@@ -293,26 +326,23 @@ def repeat(net: Net, connection: Connection, place: int = 0) -> None:
         if room < 0 or following.sacked or before(edge, following.end):
             break
         one.end = following.end
+        one.pushed |= following.pushed
         del connection.flying[place + 1]
     undo.note_repetition(net, connection)
     one.again = one.repeated = True
     one.sent_at = net.now
-    again(net, connection, one.start, distance(one.start, one.end))
+    again(net, connection, one.start, one)
 
 
-def again(net: Net, connection: Connection, at: Seq | None = None, most: int | None = None) -> None:
-    """Repeat the first segment that the peer has not acknowledged, or what begins at a number."""
-    first = connection.snd_una if at is None else later(at, connection.snd_una)
+def again(net: Net, connection: Connection, at: Seq, one: Flight) -> None:
+    """Repeat this segment from a number on, which may be in the one before."""
+    first = later(at, connection.snd_una)
     start = distance(connection.base, first)
     held = len(connection.outgoing) - start
-    flying = distance(first, connection.snd_nxt) - connection.fin_sent
-    size = min(held, flying, connection.sending_size)
-    if most is not None:
-        size = min(size, most)
+    size = min(held, distance(first, one.end), connection.sending_size)
     fin = connection.fin_sent and size == held
     payload = bytes(connection.outgoing[start : start + size])
-    whole = size in {held, flying}
-    flags = ACK | (PSH if payload and whole else 0) | (FIN if fin else 0)
+    flags = ACK | (PSH if payload and one.pushed else 0) | (FIN if fin else 0)
     connection.repetitions += 1
     segment(net, connection, first, flags, payload)
 

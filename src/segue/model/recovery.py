@@ -59,7 +59,10 @@ def sacked(
         if connection.reordered and not news.probe_twice:
             connection.told_twice = True
     low_seq = connection.snd_nxt
-    for number, (low, high) in enumerate(blocks):
+    # From the lowest on, in whatever order they are told (tcp_sacktag_write_queue).
+    for number, (low, high) in sorted(
+        enumerate(blocks), key=lambda one: distance(news.una, Seq(one[1][0]))
+    ):
         if before(Seq(low), connection.snd_una) or before(connection.snd_nxt, Seq(high)):
             continue
         for one in connection.flying:

@@ -1,8 +1,9 @@
 """The memory that a connection has in reserve, on which it depends whether data goes the fast path.
 
 Linux takes memory for a connection in pages, and keeps the rest of the last one (sk_forward_alloc).
-A predicted segment that fits into the rest is read before its acknowledgement is looked at
-(tcp_rcv_established).  That shows only where the acknowledgement is too old to be believed.
+A predicted segment that fits into the rest is read before its acknowledgement is looked at, as is
+its stamp, also where it has no data (tcp_rcv_established).  That shows only where the
+acknowledgement is too old to be believed.
 """
 
 from __future__ import annotations
@@ -34,20 +35,20 @@ def received(connection: Connection, arrival: Arrival) -> None:
 
 
 def is_predicted(connection: Connection, arrival: Arrival) -> bool:
-    """It is data and nothing but what comes next, and there is memory for it."""
+    """It is nothing but what comes next, and there is memory for its data."""
     stamps = arrival.options.stamps if connection.terms.stamps else (0, 0)
     return bool(
         connection.state is State.ESTABLISHED
-        and arrival.payload
         and arrival.flags | PSH == ACK | PSH
         and arrival.seq == connection.rcv_nxt
         and not connection.early
+        and not arrival.options.sack
         and arrival.window << connection.terms.scale_out == connection.snd_wnd
         and stamps is not None
         and (
             not connection.terms.stamps or distance(Seq(connection.ts_recent), Seq(stamps[0])) >= 0
         )
-        and _truesize(arrival) <= _reserve(connection)
+        and (not arrival.payload or _truesize(arrival) <= _reserve(connection))
     )
 
 

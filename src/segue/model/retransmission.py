@@ -97,7 +97,7 @@ def _tail_probe(net: Net, connection: Connection) -> bool:
     if connection.probe_repeats:
         last = connection.flying[-1]
         last.repeated, last.sent_at = True, net.now
-        output.again(net, connection, connection.tail)
+        output.again(net, connection, connection.tail, last)
     connection.probe_end = connection.snd_nxt
     output.restart_timer(net, connection)
     return True

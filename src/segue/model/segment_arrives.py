@@ -222,8 +222,11 @@ def _acknowledged(net: Net, connection: Connection, arrival: Arrival) -> bool:
         return False
     if before(ack, una):
         behind = distance(ack, una)
+        predicted = reserve.is_predicted(connection, arrival)
+        if predicted and arrival.options.stamps and connection.sent_ack == connection.rcv_nxt:
+            connection.ts_recent = arrival.options.stamps[0]  # tcp_store_ts_recent
         if behind > min(connection.snd_max_wnd, connection.acked):
-            kept = reserve.is_predicted(connection, arrival) and _take(net, connection, arrival)
+            kept = predicted and arrival.length > 0 and _take(net, connection, arrival)
             _challenge(net, connection)
             if kept:
                 _say(net, connection, owed=True)

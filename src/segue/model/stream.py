@@ -13,6 +13,9 @@ from segue.model.net import Net
 from segue.model.states import CAN_SEND, NEED_RESET, State
 from segue.wire.seq import before, distance
 
+_GONE = frozenset(
+    {State.CLOSE, State.TIME_WAIT}
+)  # in TIME-WAIT Linux has no socket (tcp_time_wait)
 _CLOSING = frozenset({State.CLOSING, State.LAST_ACK})
 
 
@@ -68,26 +71,41 @@ def write(net: Net, connection: Connection, data: bytes, *, more: bool = False) 
         room = buffers.room(net, connection)
         if not room:
             connection.stalled = True
+            if taken:
+                connection.pushed = connection.end
+                output.transmit(net, connection, push=True)
             break
         part = data[taken : taken + room]
         taken += len(part)
         connection.outgoing += part
         buffers.written(connection)
-        if taken == len(data) and not more:
+        if taken < len(data):
+            _push_full(net, connection)
+            continue
+        if not more:
             connection.pushed = connection.end
-        if taken < len(data) or not more:
-            output.transmit(net, connection)
-        else:
-            output.transmit(net, connection, more=True)
+        output.transmit(net, connection, more=more)
     if data and not taken:
         raise KernelError("send", errno.EAGAIN, "writing to a connection")
     output.rearm(net, connection)
     return taken
 
 
+def _push_full(net: Net, connection: Connection) -> None:
+    """A buffer is full, and more is to be written: it goes if half of the peer's largest window was
+    written since this was done last, or if nothing is before it (tcp_sendmsg_locked).
+    """
+    end = connection.end
+    if distance(connection.pushed, end) > connection.snd_max_wnd >> 1:
+        connection.pushed = end
+        output.transmit(net, connection, push=True)
+    elif buffers.first(connection, 0) == distance(connection.snd_nxt, end):
+        output.transmit(net, connection, push=True, one=True)
+
+
 def shut(net: Net, connection: Connection, *, receive: bool, send: bool) -> None:
     """shutdown(2).  Raises KernelError: ENOTCONN when it is over."""
-    if connection.state is State.CLOSE:
+    if connection.state in _GONE:
         raise KernelError("shutdown", errno.ENOTCONN, "shutting a connection down")
     if receive:
         connection.receive_shut = True
