@@ -122,4 +122,29 @@ LOSS_STORIES: dict[str, str] = {
         write x @20000
         ack c
         """,
+    "a FIN that has arrived is not sent again": """
+        # The three bytes before it are lost. They are sent again alone, since the client tells
+        # of the FIN by a range.
+        listen A
+        syn c
+        ack c
+        accept A x
+        lose c 1
+        write x bye
+        close x
+        ack c
+        """,
+    "what is sent into a window that was shut is a question": """
+        # The client shuts its window over 300 bytes that it has. They are sent again as after
+        # a timeout, but none is counted, and none ends the connection.
+        listen A
+        syn c
+        ack c
+        accept A x
+        write x @300
+        window c 0
+        claim c -300
+        ack c
+        wait 1.2
+        """,
 }

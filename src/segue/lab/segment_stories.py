@@ -608,4 +608,34 @@ SEGMENT_STORIES: dict[str, str] = {
         data c hello
         wait 0.3
         """,
+    "the question about the tail takes one buffer and the next": """
+        # Ten segments wait for their ACK, and the rest for them, in buffers of 256 bytes. When
+        # the tail is asked about one attempt to send has joined two.
+        sysctl tcp_fastopen 515
+        listen A
+        syn c early
+        window c 2
+        ack c
+        data c hello
+        accept A x
+        fin c
+        write x @300
+        write x @6000
+        window c 500
+        ack c
+        shutdown x write
+        wait 0.1
+        """,
+    "a smaller window makes the segments of a Fast Open child no smaller": """
+        # They are reckoned by the window of the SYN as if it were scaled, until a larger one
+        # comes. So a buffer has room for a whole segment, and the memory for more.
+        sysctl tcp_fastopen 515
+        option A TCP_FASTOPEN 1
+        listen A
+        syn c early
+        window c 2
+        data c hello
+        accept A x
+        write x @20000
+        """,
 }

@@ -80,6 +80,7 @@ class Connection:
     # Of the peer's window: where it was last told (RFC 9293, 3.10.7.4).
     snd_wl1: Seq = field(default=Seq(0))
     snd_max_wnd: int = 0
+    reckoned_wnd: int = 0  # the largest, as it was when segments were reckoned (tcp_sync_mss)
     # What came in.
     incoming: bytearray = field(default_factory=bytearray)
     early: list[tuple[int, bytes]] = field(default_factory=list)  # by distance from ``origin``
@@ -186,14 +187,12 @@ class Connection:
 
     @property
     def full_size(self) -> int:
-        """The same, but at most half of the largest window that the peer ever had.
+        """The same, but at most half of the largest window of the peer.
 
-        That of a SYN counts as if it were scaled: the size is reckoned before the child knows that
-        it is one of Fast Open (tcp_fastopen_create_child).
+        It is reckoned anew where that grows.  That of a SYN counts as if it were scaled, since the
+        child does not know yet that it is one of Fast Open (tcp_fastopen_create_child).
         """
-        size, most = self.segment_size, self.snd_max_wnd
-        if self.request is not None:
-            most <<= self.terms.scale_out
+        size, most = self.segment_size, self.reckoned_wnd
         return size if most >= 2 * size else half_window(most, size)
 
     @property

@@ -256,13 +256,12 @@ def held_back(net: Net, connection: Connection) -> bool:
     """Send one segment of what waits for ACKs of others; False when there is none that may go."""
     waiting = distance(connection.snd_nxt, connection.end)
     room = connection.snd_wnd - distance(connection.snd_una, connection.snd_nxt)
-    take = min(waiting, connection.sending_size)
+    size = connection.sending_size
+    take = min(buffers.first(connection, size), size)
     fin = take == waiting and connection.fin_wanted
     if take <= 0 or take + fin > room or connection.fin_sent:
         return False
-    if take < connection.sending_size:
-        connection.small = add(connection.snd_nxt, take)
-    _send_new(net, connection, connection.snd_nxt, take, fin=fin, push=take == waiting)
+    _send_buffer(net, connection, take, size, fin=fin, push=take == waiting)
     return True
 
 
@@ -340,7 +339,7 @@ def again(net: Net, connection: Connection, at: Seq, one: Flight) -> None:
     start = distance(connection.base, first)
     held = len(connection.outgoing) - start
     size = min(held, distance(first, one.end), connection.sending_size)
-    fin = connection.fin_sent and size == held
+    fin = connection.fin_sent and size == held and distance(first, one.end) > size
     payload = bytes(connection.outgoing[start : start + size])
     flags = ACK | (PSH if payload and one.pushed else 0) | (FIN if fin else 0)
     connection.repetitions += 1

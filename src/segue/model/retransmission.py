@@ -53,6 +53,9 @@ def _retransmit(net: Net, connection: Connection) -> None:
     if _tail_probe(net, connection):
         return
     _fired(net, connection, Timer.RETRANSMISSION)
+    if not connection.snd_wnd and not connection.orphan:
+        _repeat_into_shut_window(net, connection)
+        return
     net.counts["TCPTimeouts"] += 1
     retries = net.sysctls.tcp_orphan_retries if connection.orphan else net.sysctls.tcp_retries2
     if connection.timeouts >= retries or _out_of_time(net, connection):
@@ -66,6 +69,20 @@ def _retransmit(net: Net, connection: Connection) -> None:
     output.repeat(net, connection)
     output.restart_timer(net, connection)
     connection.retransmit_at = min(connection.retransmit_at, _end_of_time(connection))
+
+
+def _repeat_into_shut_window(net: Net, connection: Connection) -> None:
+    """The peer has taken its window back: what is repeated is a question about it, which is asked
+    as long as the peer answers (tcp_retransmit_timer).
+    """
+    patience = connection.options.get("TCP_USER_TIMEOUT", 0) / 1000 or 2 * RTO_MAX
+    if net.now - connection.acked_at > patience:
+        removal.end(net, connection, errno.ETIMEDOUT)
+        return
+    recovery.timeout(net, connection)
+    connection.backoff += 1
+    output.repeat(net, connection)
+    output.restart_timer(net, connection)
 
 
 def _end_of_time(connection: Connection) -> float:

@@ -324,7 +324,8 @@ def _update_window(connection: Connection, arrival: Arrival) -> bool:
     window = arrival.window << connection.terms.scale_out
     connection.snd_wl1 = arrival.seq
     connection.snd_wnd = window
-    connection.snd_max_wnd = max(connection.snd_max_wnd, window)
+    if window > connection.snd_max_wnd:
+        connection.snd_max_wnd = connection.reckoned_wnd = window
     return True
 
 

@@ -13,9 +13,7 @@ from segue.model.net import Net
 from segue.model.states import CAN_SEND, NEED_RESET, State
 from segue.wire.seq import before, distance
 
-_GONE = frozenset(
-    {State.CLOSE, State.TIME_WAIT}
-)  # in TIME-WAIT Linux has no socket (tcp_time_wait)
+_GONE = frozenset({State.CLOSE, State.TIME_WAIT})  # in both Linux's socket is closed
 _CLOSING = frozenset({State.CLOSING, State.LAST_ACK})
 
 

@@ -190,6 +190,7 @@ def connection(
         snd_nxt=add(iss, 1),
         snd_wnd=window,
         snd_max_wnd=window,
+        reckoned_wnd=window << (request.terms.scale_out if state is State.SYN_RECV else 0),
         snd_wl1=request.irs,
         ts_recent=request.ts_recent,
         ts_offset=request.ts_offset,
