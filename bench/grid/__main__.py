@@ -54,7 +54,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return 2
     every = restarts(CELLS, asked.repetitions)
     begun = time.monotonic()
-    with Results(asked.results, digest(every)) as kept:
+    with Results(asked.results, digest(CELLS)) as kept:
         before = len(kept.done)
         _do(every, kept, asked.side_by_side)
         done, new = dict(kept.done), len(kept.done) - before
@@ -95,7 +95,7 @@ def _do(asked: Sequence[Restart], kept: Results, count: int) -> None:
 def _alone(grid: table.Grid, repetitions: int, file: str) -> None:
     """The busiest load again, one restart at a time."""
     every = restarts([_BUSIEST], repetitions)
-    with Results(file, digest(every)) as kept:
+    with Results(file, digest([_BUSIEST])) as kept:
         _do(every, kept, 1)
         alone = figures(every, kept.done, "linux")
     print("Side by side with others / alone:\n")

@@ -119,6 +119,16 @@ def test_latencies_are_of_those_that_came_around_the_restart() -> None:
     assert (found.total, found.reconnected) == (4, 1)
 
 
+@pytest.mark.parametrize("rate", [100, 400])
+def test_those_that_keep_a_connection_have_been_accepted_long_before_the_restart(
+    rate: int,
+) -> None:
+    """However many they are: what close loses of the queue is what others have there."""
+    many = predict(replace(SETTINGS, rate=rate, kept=200), WAYS["close"])
+    assert many.fates[Fate.QUEUED] <= 5
+    assert many.reconnected == 200
+
+
 def test_what_processes_say_is_read_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
     """Settings, the servers' side and the clients' side, over a line each."""
     served = Served(frozenset({1, 2}), frozenset({3}), 0.5, None)
@@ -161,7 +171,15 @@ def test_a_way_that_linux_was_not_asked_about_says_why() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"rate": 0}, {"rtt_s": 3}, {"busy": 1.0}, {"workers": 0}, {"kept": -1}, {"rate": 30_000}],
+    [
+        {"rate": 0},
+        {"rtt_s": 3},
+        {"busy": 1.0},
+        {"workers": 0},
+        {"kept": -1},
+        {"rate": 30_000},
+        {"rate": 1, "kept": 500},
+    ],
 )
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
     """Before anything is made."""

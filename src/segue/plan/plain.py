@@ -19,8 +19,9 @@ def as_plain(found: Forecast, restarts_per_day: float, notes: Sequence[str]) -> 
         figures = {name: _figure(found.figure(way.name, name)) for name in (LOST, *FIELDS)}
         day = found.several(way.name, LOST, round(restarts_per_day))
         ways[way.name] = {
-            "about": way.about,
-            "needs": way.needs,
+            "about": way.known.about,
+            "privilege": way.known.privilege,
+            "kernel": way.known.kernel,
             **figures,
             "lost_per_day": _figure(day),
             "backlog": found.backlog(way.name),

@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from segue.lab.ways.known import WAYS as KNOWN
+from segue.lab.ways.leaving import Steering
+from segue.lab.ways.leaving import Way as KnownWay
 from segue.plan.load import Limits, Load
 from segue.plan.moment import Counts, Moment, Waiting, accepted_s, stalled_s
 from segue.plan.spread import Floats
@@ -63,17 +66,20 @@ class Leaves:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way.  ``needs`` says in words what it takes, ``about`` what it does.
+    """One of the ways that ``segue lab compare`` does, and what its listeners leave behind."""
 
-    ``steers``: the successors get nothing before the old listeners go.
-    """
-
-    name: str
-    about: str
-    needs: str
+    known: KnownWay
     leaves: Callable[[Scene, np.random.Generator], Leaves]
-    steers: bool = False
-    carries: bool = False
+
+    @property
+    def name(self) -> str:
+        """In every table."""
+        return self.known.name
+
+    @property
+    def steers(self) -> bool:
+        """The successors get nothing before the old listeners go."""
+        return self.known.inherits or self.known.steering is not Steering.HASH
 
 
 def scenes(
@@ -316,45 +322,20 @@ def _inherit(seen: Scene, _: np.random.Generator) -> Leaves:
     return _left(seen)
 
 
-WAYS = (
-    Way("close", "close the listener", "nothing", _close),
-    Way(
-        "backlog-zero", "listen(fd, 0), accept for a fixed time, close", "a change of the server",
-        _backlog_zero,
-    ),
-    Way(
-        "drain", "steer away, wait a fixed time, accept, close", "Linux 4.6", _drain, steers=True
-    ),
-    Way(
-        "drain-counted", "steer away, accept as many as eBPF counted", "Linux 5.8, CAP_BPF",
-        _drain_counted, steers=True,
-    ),
-    Way(
-        "drain-observed", "steer away, wait for the half-open requests that there are",
-        "Linux 4.6", _drain_observed, steers=True,
-    ),
-    Way(
-        "handoff", "accept, and pass the sockets to a successor", "a change of the server",
-        _handoff,
-    ),
-    Way(
-        "cookies", "SYN cookies, and handoff of the queue", "a sysctl, a change of the server",
-        _cookies,
-    ),
-    Way("migrate-hash", "close, and Linux migrates by its hash", "Linux 5.14, a sysctl", _migrate),
-    Way(
-        "migrate-policy", "close, and a policy says where to", "Linux 5.14, CAP_BPF", _migrate,
-        steers=True,
-    ),
-    Way(
-        "inherit", "the successor has the same listener", "a change of the server, or a manager",
-        _inherit, steers=True,
-    ),
-    Way(
-        "carry", "migrate, and accepted connections too", "Linux 6.9, CAP_BPF and CAP_NET_ADMIN",
-        _migrate, steers=True, carries=True,
-    ),
-)  # fmt: skip
+_LEAVES = {
+    "close": _close,
+    "backlog-zero": _backlog_zero,
+    "drain": _drain,
+    "drain-counted": _drain_counted,
+    "drain-observed": _drain_observed,
+    "handoff": _handoff,
+    "cookies": _cookies,
+    "migrate-hash": _migrate,
+    "migrate-policy": _migrate,
+    "inherit": _inherit,
+    "carry": _migrate,
+}
+WAYS = tuple(Way(known, _LEAVES[name]) for name, known in KNOWN.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,8 +392,8 @@ def outcomes(way: Way, seen: Scene, theirs: Accepted, chance: np.random.Generato
     cut += np.bincount(kept_by[kept_end > limit], minlength=moment.restarts)
     ends = np.maximum(ends, np.maximum(leaves.gone_s, leaves.served_s))
     gone = np.minimum(ends, np.float32(limit))
-    lost = cut if way.carries else cut + theirs.lost
-    again = np.zeros_like(cut) if way.carries else theirs.idle - theirs.lost
+    lost = cut if way.known.carries else cut + theirs.lost
+    again = np.zeros_like(cut) if way.known.carries else theirs.idle - theirs.lost
     return np.stack([
         leaves.half_open, leaves.queued, lost, again, moment.late + leaves.late,
         leaves.gone_s, gone, leaves.depth,

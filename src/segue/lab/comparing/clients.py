@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from segue.lab.comparing.ledger import End, How
-from segue.lab.comparing.settings import FIRST_PORT, PATIENCE_S, SETTLED_S, THINK_S, Settings
+from segue.lab.comparing.settings import FIRST_PORT, PATIENCE_S, THINK_S, Settings
 from segue.lab.link import Chance
-
-_KEPT_SPREAD = 0.5  # they connect within this part of the time before the restart
 
 
 class Network(Protocol):
@@ -75,9 +73,8 @@ class Clients:
     def begin(self) -> None:
         """The time of the comparison begins now."""
         self._begun = self._network.now()
-        kept = self._settings.kept
-        for number in range(kept):
-            self._network.later(SETTLED_S * _KEPT_SPREAD * number / kept, self._dial_kept)
+        for number in range(self._settings.kept):
+            self._network.later(number / self._settings.rate, self._dial_kept)
         self._await_next()
         self._network.later(self._settings.length_s, self._end)
 

@@ -13,6 +13,7 @@ PORT = 80
 PATIENCE_S = 3.0  # a client that has waited so long for an answer gives up
 AFTER_S = 2.0  # clients come for so long after the restart begins
 SETTLED_S = 1.0  # and for so long, and two round trips, before it
+_OPENING_MOST_S = 120.0
 THINK_S = 0.4  # a kept connection asks after so long on average
 FIRST_PORT = 1025  # of the clients, each of whose connections has one of its own
 _MOST = 40_000  # connections in one run: ports, with room for those that come again
@@ -43,6 +44,11 @@ class Settings:
         ):
             if not (isfinite(value) and least <= value <= most):
                 raise UsageError(f"{name} must be from {least} to {most} (got {value})")
+        if self.opening_s > _OPENING_MOST_S:
+            raise UsageError(
+                f"{self.kept} connections to keep take {self.opening_s:g} s at {self.rate:g} a"
+                " second: raise --rate, or lower --kept"
+            )
         if self.rate * self.length_s > _MOST:
             raise UsageError(
                 f"{self.rate:g} connections a second for {self.length_s:g} s are more than"
@@ -50,9 +56,18 @@ class Settings:
             )
 
     @property
+    def opening_s(self) -> float:
+        """So long only clients come that keep their connection, at the rate of the others.
+
+        Faster, they would wait in the queues when the restart begins, as nobody's do who came long
+        before it.
+        """
+        return self.kept / self.rate
+
+    @property
     def restart_s(self) -> float:
         """When the restart begins, after the first client."""
-        return SETTLED_S + 2 * self.rtt_s
+        return self.opening_s + SETTLED_S + 2 * self.rtt_s
 
     @property
     def length_s(self) -> float:
@@ -66,6 +81,6 @@ class Settings:
 
     def arrivals(self, chance: Chance) -> Iterator[float]:
         """When clients come that ask once: at random, as of many who do not know each other."""
-        at = 0.0
+        at = self.opening_s
         while (at := at - log(1 - chance()) / self.rate) < self.length_s:
             yield at
