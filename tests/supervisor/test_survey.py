@@ -285,6 +285,16 @@ def test_a_worker_that_begins_to_drain_is_looked_at(scene: Scene) -> None:
     assert scene.survey.loads[2].quiet
 
 
+def test_the_first_look_is_one_that_can_decide(scene: Scene) -> None:
+    """Just after the flip the half-open requests are not known, and a look would be in vain."""
+    scene.worker(1, since=scene.now)
+    scene.run(0.009)
+    assert scene.looks == 0
+    scene.run(0.002)
+    assert scene.looks == 1
+    assert scene.survey.loads[1].quiet
+
+
 def test_while_the_instance_stops_everything_is_looked_at(scene: Scene) -> None:
     """A worker that has read all requests may be told to stop though they are not answered."""
     scene.worker(1)

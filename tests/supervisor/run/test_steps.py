@@ -102,6 +102,7 @@ def test_a_rollback_after_the_last_step_goes_back_in_steps_too(run: Run) -> None
     run.wait(1, 1)
     run.ready()
     assert run.instance.working == 2
+    run.wait(4, 1)
     run.ask("rollback")
     assert run.shares() == {1: 1.0, 3: 1.0}
     assert run.stages == {1: "SERVING", 3: "SERVING", 4: "DRAINING"}

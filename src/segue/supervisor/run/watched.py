@@ -45,13 +45,23 @@ class OwnWorkers:
         """``asked`` says how many connections of our own wait at a listener."""
         self._instance, self._processes, self._fronts = instance, processes, fronts
         self._asked = asked
+        self._seen: dict[int, WatchedWorker] = {}  # at the last look
 
     def watched(self) -> list[WatchedWorker]:
         """As in Watched: none while the instance stops."""
         if self._instance.phase is Phase.STOPPING:
             return []
         living = self._instance.living
-        return [_seen(one) for one in living if one.stage in _WATCHED and one.listeners]
+        found = [self._as_seen(one) for one in living if one.stage in _WATCHED and one.listeners]
+        self._seen = {one.id: one for one in found}
+        return found
+
+    def _as_seen(self, worker: Worker) -> WatchedWorker:
+        """Mostly the same as before: this is asked in every round of the loop."""
+        before, serves = self._seen.get(worker.id), worker.stage is Stage.SERVING
+        if before and before.listeners is worker.listeners and before.shares == serves:
+            return before
+        return _seen(worker)
 
     def worker(self, number: int) -> WatchedWorker:
         """As in Watched."""

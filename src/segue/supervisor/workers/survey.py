@@ -80,7 +80,7 @@ class Survey:
 
     def _look_due(self, instance: Instance) -> float:
         ending = _ending(instance)
-        draining = [one.id for one in ending if one.stage is Stage.DRAINING]
+        draining = {one.id: one.stage_since for one in ending if one.stage is Stage.DRAINING}
         if instance.phase is Phase.STOPPING:
             # A worker may be told to stop with connections in use, once it has read all of them.
             return max(self._looked + _PACE, self._looks.due)
@@ -88,11 +88,13 @@ class Survey:
         if len(draining) < len(ending):
             # What a stopping worker has is said when it ends: no decision to spend savings on.
             due = self._looked + max(_PACE, self._took / _LOOKS)
-        if not self.witnesses.keys() >= set(draining):
+        if not self.witnesses.keys() >= draining.keys():
             # Not just before another may be quiet too, for which one more would be needed.
             together = min(self._soon, self._fell + _TOGETHER * self._took)
             due = min(due, max(self._looked + _PACE, together))
-        return max(due, self._looks.due)
+        # Nor before the half-open requests of the flip can be known.
+        settled = max(draining.values(), default=-math.inf) + _SETTLED
+        return max(due, settled, self._looks.due)
 
     def _check_due(self) -> float:
         if not self.witnesses:
