@@ -41,6 +41,7 @@ from bench.cases import (
     stall_kept,
     sweep,
     walk,
+    watch,
     wrk,
 )
 
@@ -77,6 +78,7 @@ CASES: tuple[Case, ...] = (
     flip.CASE,
     walk.CASE,
     idle.CASE,
+    watch.CASE,
     scale.CASE,
     deaf.CASE,
     link.CASE,

@@ -73,10 +73,14 @@ def _look_attached(
     tally: Tally, name: str, listeners: int, seconds: float, repetitions: int
 ) -> None:
     port = free_port()
-    command = ["python3", "-S", "-E", "-c", _LISTENERS, str(port), str(listeners)]
-    with Server(command, port), Attached(port) as group:
+    with Server(listeners_command(port, listeners), port), Attached(port) as group:
         group.wait_ready(listeners)
         _use(tally, name, group.pid, seconds, repetitions)
+
+
+def listeners_command(port: int, number: int) -> list[str]:
+    """A server of so many listeners at one port, in one process."""
+    return ["python3", "-S", "-E", "-c", _LISTENERS, str(port), str(number)]
 
 
 def _use(tally: Tally, name: str, pid: int, seconds: float, repetitions: int) -> None:

@@ -55,6 +55,8 @@ def whole(plain: Any) -> Any:
     """The same for every string in what was JSON, keys included."""
     if isinstance(plain, str):
         return visible(plain)
+    if isinstance(plain, int | float):  # most values of a status
+        return plain
     if isinstance(plain, dict):
         return {visible(str(key)): whole(value) for key, value in plain.items()}
     if isinstance(plain, list | tuple):

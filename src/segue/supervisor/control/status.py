@@ -7,7 +7,7 @@ are in seconds and shares in percent.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
@@ -156,22 +156,32 @@ class _NoStatusError(Exception):
     """A status has a wrong value; the message says where."""
 
 
+# Of 64 workers a status has some 2,000 values, and segue watch reads it ten times a second: so what
+# is known of a type is asked once, and a plain value first.
 @cache
-def _kinds(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
+def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(kind), get_args(kind)
+
+
+@cache
+def _kinds(kind: type) -> list[tuple[Field[Any], Any]]:
+    types = get_type_hints(kind)
+    return [(one, types[one.name]) for one in fields(kind)]
 
 
 def _read(kind: Any, plain: Any, where: str) -> Any:
     """The value as this type.  Raises _NoStatusError."""
-    arguments = get_args(kind)
-    if get_origin(kind) is tuple and isinstance(plain, list | tuple):
+    if type(plain) is kind:
+        return plain
+    origin, arguments = _parts(kind)
+    if origin is tuple and isinstance(plain, list | tuple):
         if arguments[-1] is not ... and len(arguments) == len(plain):
             pairs = zip(arguments, plain, strict=True)
             return tuple(_read(of, it, f"{where}[{at}]") for at, (of, it) in enumerate(pairs))
         if arguments[-1] is ...:
             of = arguments[0]
             return tuple(_read(of, it, f"{where}[{at}]") for at, it in enumerate(plain))
-    elif get_origin(kind) is dict and isinstance(plain, dict):
+    elif origin is dict and isinstance(plain, dict):
         return {key: _read(arguments[1], it, f"{where}.{key}") for key, it in plain.items()}
     elif is_dataclass(kind) and isinstance(plain, dict):
         return _fields(kind, plain, where)
@@ -179,16 +189,16 @@ def _read(kind: Any, plain: Any, where: str) -> Any:
         return None if plain is None else _read(arguments[0], plain, where)
     elif kind is float and type(plain) in {int, float}:
         return float(plain)
-    elif type(plain) is kind:
-        return plain
     raise _NoStatusError(f"{where} is {shown(plain)}")
 
 
 def _fields(kind: Any, plain: Mapping[str, Any], where: str) -> Any:
     found = {}
-    for one in fields(kind):
+    for one, its in _kinds(kind):
         if one.name in plain:
-            found[one.name] = _read(_kinds(kind)[one.name], plain[one.name], f"{where}.{one.name}")
+            value = plain[one.name]
+            plainly = type(value) is its
+            found[one.name] = value if plainly else _read(its, value, f"{where}.{one.name}")
         elif one.default is MISSING and one.default_factory is MISSING:
             raise _NoStatusError(f"{where} has no {one.name}")
     return kind(**found)
