@@ -168,7 +168,7 @@ class Orphans:
             seconds = max(0.0, limit - began)
             targets = some[0].front.takers()
             reports = self._carrying.carry_orphans(list(wishes), targets, seconds)
-        except SegueError:
+        except (SegueError, OSError):
             # It is theirs to wait for what the kernel refuses all of them.
             for one in some:
                 self._again(one, Refusal.KERNEL)
@@ -207,7 +207,7 @@ class Orphans:
         try:
             found: Sequence[Refusal | None]
             found = self._carrying.judge(wishes, some[0].front.takers())
-        except SegueError:
+        except (SegueError, OSError):
             for one in some:
                 self._decided(one, Refusal.KERNEL)
             raise
