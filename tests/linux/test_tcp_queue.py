@@ -40,6 +40,21 @@ def test_unread_bytes_stay_where_they_are() -> None:
                 tcp_queue.peek(server, 9)
 
 
+def test_what_came_and_what_was_read() -> None:
+    """Of a connection that both sides have open."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname(), timeout=5)
+        with listener.accept()[0] as server:
+            with client:
+                assert (tcp_queue.received(server), tcp_queue.read_of(server)) == (0, 0)
+                client.sendall(b"abc")
+                assert server.recv(2) == b"ab"
+                assert (tcp_queue.received(server), tcp_queue.read_of(server)) == (3, 2)
+            assert server.recv(9) == b"c"
+            assert server.recv(9) == b""
+            assert (tcp_queue.received(server), tcp_queue.read_of(server)) == (None, None)
+
+
 def test_what_is_plain_tcp() -> None:
     """Multipath TCP is not."""
     with socket.socket() as sock:

@@ -15,6 +15,8 @@ _SIOCINQ, _SIOCOUTQ, _SIOCOUTQNSD = 0x541B, 0x5411, 0x894B
 _QUEUE_AT = 24
 _SENT_AT, _RECEIVED_AT = 44, 52  # tcpi_last_data_sent, tcpi_last_data_recv
 _ROUND_TRIP_AT = 68  # tcpi_rtt
+_BYTES_RECEIVED_AT = 128  # tcpi_bytes_received
+_ESTABLISHED = 1
 
 
 def accepting(listener: socket.socket) -> tuple[int, int]:
@@ -29,6 +31,22 @@ def quiet(connection: socket.socket) -> float:
     data = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED_AT + 4)
     ago: list[int] = [struct.unpack_from("=I", data, at)[0] for at in (_SENT_AT, _RECEIVED_AT)]
     return min(ago) / 1000
+
+
+def received(connection: socket.socket) -> int | None:
+    """How many bytes have come in order since it was made; None unless both sides have it open."""
+    data = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_RECEIVED_AT + 8)
+    if data[0] != _ESTABLISHED:
+        return None
+    count: int = struct.unpack_from("=Q", data, _BYTES_RECEIVED_AT)[0]
+    return count
+
+
+def read_of(connection: socket.socket) -> int | None:
+    """How many bytes have been read of it, or more if some come just now; None as ``received``."""
+    left = unread(connection)
+    count = received(connection)
+    return None if count is None else count - left
 
 
 def round_trip(connection: socket.socket) -> float:

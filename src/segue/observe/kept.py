@@ -15,7 +15,10 @@ from segue.page import Mark, Says
 
 # A server may have read the next request already, and begins it only now (pipelining).
 SETTLED_MS = 20
-# The kernel counts in ticks, of 4 ms mostly; a server may write a moment after the application.
+# The kernel counts in ticks, of 10 ms at most, and all is said in whole milliseconds.  What is more
+# would be time in which a request that was read may wait for the application.
+_TICK_MS = 12
+# A server may write a moment after the application.
 _SLACK_MS = 20
 # Something moved so lately that an answer and the next request may follow one another without a
 # pause.
@@ -84,10 +87,9 @@ def left(seen: Connection, mark: Mark | None) -> Left | None:
         return Left.BUSY
     if mark.age_ms < SETTLED_MS:
         return Left.JUST_ANSWERED
-    since = mark.age_ms - _SLACK_MS
-    if seen.sent_ms < since:
+    if seen.sent_ms < mark.age_ms - _SLACK_MS:
         return Left.SENT_SINCE
-    if seen.received_ms < since and not seen.unread:
+    if seen.received_ms < mark.age_ms - _TICK_MS and not seen.unread:
         return Left.CAME_SINCE
     return None
 

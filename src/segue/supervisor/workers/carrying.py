@@ -17,7 +17,7 @@ from segue.engine.carry_trial import try_carry
 from segue.engine.carry_wish import Report, Wish
 from segue.engine.duplicate import GONE
 from segue.errors import KernelError, NotSupported, SegueError
-from segue.linux import pidfd, proc, realtime, sockopt
+from segue.linux import pidfd, proc, realtime, sockopt, tcp_queue
 from segue.observe import carrying, kept
 from segue.observe.carrying import Refusal
 from segue.observe.kept import Left
@@ -422,7 +422,14 @@ class Carrying:
         asked = _now_ms()
         group = self._observer.snapshot(place.bind.address, Part.CONNECTIONS)
         held = [
-            Held(one, who, tuple(numbers[one.inode]), process.worker.id, place.number)
+            Held(
+                one,
+                who,
+                tuple(numbers[one.inode]),
+                process.worker.id,
+                place.number,
+                one.bytes_received - one.unread,
+            )
             for one in group.connections
             if one.inode in numbers and (who := page.peer(*one.peer)) is not None
         ]
@@ -450,7 +457,7 @@ class Carrying:
                 if connection is None:
                     left.reasons[Left.GONE] += 1
                     continue
-                check = _Check(one, marks)
+                check = _Check(one, marks, connection)
                 turning = one.grace is not None and left.asleep is None
                 wish = Wish(
                     taken.enter_context(connection), check, one.grace, unread=True, turning=turning
@@ -544,18 +551,24 @@ def _now_ms() -> int:
 
 @dataclass(slots=True)
 class _Check:
-    """Asked while the owners stand still: the mark must be the same as before."""
+    """Asked while the owners stand still: the mark must be the same as before.
+
+    With a mark, its owner must have read nothing since.  A request that the application has not
+    begun is in no mark, and in no note where the listener was not watched at the accept.
+    """
 
     one: _Ready
     marks: Marks
+    connection: socket.socket
     changed: Left | None = None
 
     def __call__(self) -> Refusal | None:
         mark = self.marks.of(self.one.held.who, self.one.held.pids, self.one.asked)
-        if mark == self.one.mark:
-            return None
-        self.changed = kept.changed(mark)
-        return Refusal.OWED
+        if mark != self.one.mark:
+            self.changed = kept.changed(mark)
+        elif mark is not None and (tcp_queue.read_of(self.connection) or 0) > self.one.held.read:
+            self.changed = Left.CAME_SINCE
+        return Refusal.OWED if self.changed is not None else None
 
 
 def _duplicate(held: Held) -> socket.socket | None:

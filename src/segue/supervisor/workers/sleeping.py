@@ -21,7 +21,8 @@ _AT_ONCE = 32
 class Held:
     """A connection, its peer as the page has it, and by which numbers which processes have it.
 
-    Then its worker, and the number of its address.
+    Then its worker, the number of its address, and how many bytes its owner had read of it when it
+    was listed.
     """
 
     seen: Connection
@@ -29,6 +30,7 @@ class Held:
     owners: tuple[tuple[int, int], ...]
     worker: int = 0
     bind: int = 0
+    read: int = 0
 
     @property
     def client(self) -> str:
