@@ -1,4 +1,4 @@
-"""What a client does between two steps of a carry: it ends, resets, probes, or says its window."""
+"""What a client does between two steps of a carry: it asks, ends, resets, or sends no data."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ import pytest
 from tests.engine.carrying import LIMIT, PORT, STEPS, after, ask, carry, dial, servers, settled
 
 from segue.engine.carry import Carrier
+from segue.engine.carry_wish import Wish
+from segue.linux import tcp_repair
+from segue.linux.bpf_maps import Map
 from segue.linux.raw_ip import RawIp
 from segue.linux.sock_diag import SockDiag
+from segue.observe.carrying import Refusal
 from segue.wire import ipv4, tcp
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("6.9"), pytest.mark.usefixtures("netns")]
 
 HOST = "127.0.0.1"
+_NO_OPERATIONS = b"\1" * 4
 _TCP_REPAIR, _TCP_REPAIR_QUEUE, _TCP_QUEUE_SEQ = 19, 20, 21
 
 
@@ -85,6 +90,67 @@ def test_a_segment_without_data_changes_nothing(step: str, kind: str) -> None:
                 report = carry(carrier, old, target, owner)
         assert report.carried, report
         assert ask(client, b"two") == b"Btwo"
+
+
+@pytest.mark.parametrize("how", ["with options", "seen before"])
+@pytest.mark.parametrize("step", ["repair", "disconnect", "inject"])
+def test_a_request_that_the_classifier_cannot_hold_is_no_reset(step: str, how: str) -> None:
+    """One with options of IP, and one that had passed the classifier a moment before.
+
+    No process has the connection when it comes to the listener, whose filter drops it.
+    """
+    with servers(HOST) as scene, Carrier() as carrier:
+        for server in scene.servers:
+            assert carrier.watch(server.listener) is None
+        with dial(HOST) as client, scene.servers[0].accepted() as old:
+            ask(client, b"one")
+            settled(old)
+            if how == "with options":
+                client.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, _NO_OPERATIONS)
+            scene.steering.share({1: 1.0})
+            owner, target = scene.servers[0].process.pid, scene.servers[1].listener
+
+            def send() -> None:
+                if how == "seen before":
+                    carrier._programs._detach()
+                client.sendall(b"two")
+                carrier._programs.follow_interfaces()
+
+            with after(step, send):
+                report = carry(carrier, old, target, owner)
+            assert report.carried or report.refused is not None
+            assert client.recv(9)[1:] == b"two"
+
+
+def test_what_comes_when_the_hold_has_ended_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where whoever carries has stood still before the connection was taken."""
+    with servers(HOST) as scene, Carrier() as carrier, dial(HOST) as client:
+        with scene.servers[0].accepted() as old:
+            ask(client, b"one")
+            settled(old)
+            enter, late = tcp_repair.enter, list[bool]()
+
+            def entered(connection: socket.socket) -> None:
+                if not late:
+                    late.append(True)
+                    clear(carrier._programs.until)
+                    clear(carrier._programs.entries)
+                    client.sendall(b"two")
+                enter(connection)
+
+            monkeypatch.setattr(tcp_repair, "enter", entered)
+            wish = Wish(old, unread=True)
+            scene.steering.share({1: 1.0})
+            owner, target = scene.servers[0].process.pid, scene.servers[1].listener
+            (report,) = carrier.batch([wish], [target], [owner])
+        assert report.refused is Refusal.LATE
+        assert client.recv(9) == b"Atwo"
+
+
+def clear(these: Map) -> None:
+    """Nothing is left in a map."""
+    for key in list(these.keys()):
+        these.delete(key)
 
 
 def speaker(client: socket.socket, raw: RawIp, kind: str) -> Callable[[], None]:

@@ -194,9 +194,13 @@ class Scene:
                 return Refusal.LATE
             tcp_repair.enter(connection)
             try:
-                # A reset passes the hold until here.
-                if not tcp_repair.connected(connection):
+                # A reset passes the hold until here, and everything passes one that has ended, as
+                # where this process has stood still since.  From here on the mode holds.
+                received = tcp_queue.received(connection)
+                if received is None:
                     return Refusal.NOT_ESTABLISHED
+                if received != held.bytes_received:
+                    return Refusal.LATE
                 tcp_repair.disconnect(connection)
                 taken = True
             finally:

@@ -48,7 +48,7 @@ _ATTRIBUTES = 20
 _SEQ = 20  # of the first byte that the child gets, in network order
 _ACK = 24  # in network order
 _SAID = 28  # what the kernel's function said last: a negative error number, or _TOOK
-_UNTIL = 32  # nanoseconds of CLOCK_MONOTONIC
+UNTIL = 32  # nanoseconds of CLOCK_MONOTONIC
 _NOTE = 40  # as the filter of connections would have it (``engine/carry_notes.py``); 0 for none
 VALUE_BYTES = _NOTE + NOTE_BYTES
 NO_NOTE = bytes(NOTE_BYTES)
@@ -157,7 +157,7 @@ def program(entries: int, notes: int, function: int, header: int) -> list[Instru
             asm.jump_imm(Jump.EQ, R0, 0, "next"),
             asm.mov_reg(R7, R0),
             asm.call(Helper.KTIME_GET_NS),
-            asm.load(Size.U64, R2, R7, _UNTIL),
+            asm.load(Size.U64, R2, R7, UNTIL),
             asm.jump_reg(Jump.GT, R0, R2, "next"),
             *_reset(entries),
             *_listener(header + 20),

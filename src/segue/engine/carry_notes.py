@@ -10,6 +10,10 @@ something, and what the first bytes of its last request were (``observe/request_
 request begins with the first bytes that come after something has been written, unless that is
 known to be a part of an answer.  Bytes that came before are no news.
 
+*Stray*: what comes to a listener of a connection that no process has is dropped, and comes again:
+its kernel would reset the client.  The classifier does the same, where it sees the packet.  Not so
+what had passed it while the connection was still there, a fragment, or a packet with options of IP.
+
 A listener's packets are not noted, so a request that comes with the last segment of a handshake is
 not seen.
 """
@@ -18,7 +22,7 @@ from __future__ import annotations
 
 from segue.bpf import asm
 from segue.bpf.btf import Btf
-from segue.bpf.btf_fields import Field, field
+from segue.bpf.btf_fields import Field, field, function
 from segue.bpf.insn import (
     FP,
     R0,
@@ -36,7 +40,7 @@ from segue.bpf.insn import (
     Jump,
     Size,
 )
-from segue.engine import carry_head, carry_look, carry_waiting
+from segue.engine import carry_classifier, carry_head, carry_look, carry_waiting
 from segue.engine.carry_look import COMMON, load
 from segue.observe import request_head
 from segue.observe.answer import Answer, Phase, Said
@@ -50,7 +54,13 @@ _SKB_LEN, _SKB_SK = 0, 168
 # head; and the packet.
 _COOKIE, _HEADER, _WRITTEN, _KEPT, _ZERO, _BLOCK, _NOTE = -8, -24, -28, -32, -36, -48, -96
 _BODY, _END, _PACKET = -104, -108, -120
-_FLAGS_AT, _RST = 13, 0x04  # in the header of TCP, which is what a socket's filter sees first
+# In the header of TCP, which is what a socket's filter sees first.
+_FLAGS_AT, _SYN, _RST = 13, 0x02, 0x04
+_PORTS_AT, _PORTS_BYTES = 0, 4
+# In those of IP.
+_IPV4_ADDRESSES, _IPV6_ADDRESSES = (12, 8), (8, 32)  # where, and how many bytes
+_OWN_PACKET = "bpf_cast_to_kern_ctx"
+_KEY = -88  # on the stack, of an entry of the classifier
 _STAY = Seen.EARLY | Seen.PREFACE
 # The map's value: the time, these words, then what is noted of the answer: how much is to be
 # skipped before it is read again, and more words (``engine/carry_answer.py``).
@@ -76,10 +86,11 @@ def decode(value: bytes) -> Note:
 
 
 def program(
-    until: int, notes: int, block: int, places: int, bell: int, btf: Btf
+    until: int, entries: int, notes: int, block: int, places: int, bell: int, btf: Btf
 ) -> list[Instruction]:
-    """The filter, by the descriptors of its maps: from cookies to a time in ns, from cookies to
-    notes, a block for each processor, and those of ``carry_waiting``.  Raises NotSupported.
+    """The filter, by the descriptors of its maps: from cookies to a time in ns, the classifier's,
+    from cookies to notes, a block for each processor, and those of ``carry_waiting``.  Raises
+    NotSupported.
     """
     return asm.assemble(
         [
@@ -88,6 +99,7 @@ def program(
             asm.call(Helper.GET_SOCKET_COOKIE),
             asm.store_reg(Size.U64, FP, _COOKIE, R0),
             *_hold(until, field(btf, "tcp_sock", "repair")),
+            *_stray(entries, btf),
             *_payload(btf),
             *_same_request(notes),
             *_read_block(block),
@@ -132,6 +144,49 @@ def _hold(until: int, repair: Field) -> list[asm.Item]:
     ]
 
 
+def _stray(entries: int, btf: Btf) -> list[asm.Item]:
+    """What comes to a listener ends here.
+
+    A packet that the classifier has given to it makes the connection.  Only such a one has still
+    something to be called at its end: the request that it came with (sock_pfree).
+    """
+    return [
+        *load(R2, R7, field(btf, "tcp_sock", f"{COMMON}skc_state")),
+        asm.jump_imm(Jump.NE, R2, LISTEN, "no listener"),
+        *asm.packet_bytes(R6, _FLAGS_AT, _HEADER, 1, "pass"),
+        asm.load(Size.U8, R2, FP, _HEADER),
+        asm.jump_imm(Jump.SET, R2, _SYN | _RST, "pass"),
+        asm.mov_reg(R1, R6),
+        asm.call_kernel(function(btf, _OWN_PACKET, carry_classifier.NEEDS)),
+        *load(R2, R0, field(btf, "sk_buff", "destructor")),
+        asm.jump_imm(Jump.NE, R2, 0, "pass"),
+        *(asm.store_imm(Size.U64, FP, _KEY + at, 0) for at in range(0, 40, 8)),
+        *carry_waiting.from_header(0, FP, _ZERO, 1, "pass"),
+        asm.load(Size.U8, R2, FP, _ZERO),
+        asm.alu_imm(Alu.RSH, R2, 4),
+        asm.jump_imm(Jump.EQ, R2, 6, "stray of IPv6"),
+        *_key(*_IPV4_ADDRESSES),
+        asm.jump("entry?"),
+        asm.Label("stray of IPv6"),
+        *_key(*_IPV6_ADDRESSES),
+        asm.Label("entry?"),
+        *asm.by_key(Helper.MAP_LOOKUP_ELEM, entries, _KEY),
+        asm.jump_imm(Jump.EQ, R0, 0, "pass"),
+        asm.load(Size.U64, R8, R0, carry_classifier.UNTIL),
+        asm.call(Helper.KTIME_GET_NS),
+        asm.jump_reg(Jump.GT, R0, R8, "pass"),
+        asm.jump("drop"),
+        asm.Label("no listener"),
+    ]
+
+
+def _key(at: int, count: int) -> list[asm.Item]:
+    return [
+        *carry_waiting.from_header(at, FP, _KEY, count, "pass"),
+        *asm.packet_bytes(R6, _PORTS_AT, _KEY + count, _PORTS_BYTES, "pass"),
+    ]
+
+
 def _payload(btf: Btf) -> list[asm.Item]:
     """In R8 where it begins, in R9 how long it is; on the stack its numbers and what is written."""
     return [
@@ -142,8 +197,6 @@ def _payload(btf: Btf) -> list[asm.Item]:
         asm.load(Size.U32, R9, R6, _SKB_LEN),
         asm.alu_reg(Alu.SUB, R9, R8),
         asm.jump_imm(Jump.SLE, R9, 0, "pass"),
-        *load(R2, R7, field(btf, "tcp_sock", f"{COMMON}skc_state")),
-        asm.jump_imm(Jump.EQ, R2, LISTEN, "pass"),
         asm.load(Size.U32, R2, FP, _HEADER),
         asm.network_order(R2, 32),
         asm.store_reg(Size.U32, FP, _HEADER, R2),

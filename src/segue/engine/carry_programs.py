@@ -86,7 +86,13 @@ class Programs(Closing):
             self._filter = own(
                 Program.load(
                     carry_notes.program(
-                        self.until.fileno(), notes, block.fileno(), places, bell, types
+                        self.until.fileno(),
+                        self.entries.fileno(),
+                        notes,
+                        block.fileno(),
+                        places,
+                        bell,
+                        types,
                     ),
                     name=_FILTER,
                     attach_type=AttachType.SOCKET,

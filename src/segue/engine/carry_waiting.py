@@ -156,16 +156,16 @@ def sample(places: int, bell: int, cookie: int, start: int, zero: int) -> list[a
         asm.load(Size.U64, R3, FP, cookie),
         asm.jump_reg(Jump.NE, R2, R3, "sampled"),
         asm.Label("a free place"),
-        *_from_header(0, FP, zero, 1),
+        *from_header(0, FP, zero, 1, "sampled"),
         asm.load(Size.U8, R2, FP, zero),
         asm.alu_imm(Alu.RSH, R2, 4),
         asm.store_reg(Size.U32, R8, _FIRST + _VERSION, R2),
         asm.jump_imm(Jump.EQ, R2, 6, "sampled of IPv6"),
-        *_from_header(12, R8, _FIRST + _TUPLE, IPV4_TUPLE - 4),
+        *from_header(12, R8, _FIRST + _TUPLE, IPV4_TUPLE - 4, "sampled"),
         *_ports(IPV4_TUPLE - 4),
         asm.jump("ends known"),
         asm.Label("sampled of IPv6"),
-        *_from_header(8, R8, _FIRST + _TUPLE, IPV6_TUPLE - 4),
+        *from_header(8, R8, _FIRST + _TUPLE, IPV6_TUPLE - 4, "sampled"),
         *_ports(IPV6_TUPLE - 4),
         asm.Label("ends known"),
         asm.load(Size.U64, R2, FP, cookie),
@@ -188,8 +188,8 @@ def sample(places: int, bell: int, cookie: int, start: int, zero: int) -> list[a
     ]
 
 
-def _from_header(offset: int, base: int, place: int, count: int) -> list[asm.Item]:
-    """So many bytes from the header of IP on."""
+def from_header(offset: int, base: int, place: int, count: int, short: str) -> list[asm.Item]:
+    """So many bytes of the packet in R6, from the header of IP on; else to this label."""
     return [
         asm.mov_reg(R1, R6),
         asm.mov_imm(R2, offset),
@@ -198,7 +198,7 @@ def _from_header(offset: int, base: int, place: int, count: int) -> list[asm.Ite
         asm.mov_imm(R4, count),
         asm.mov_imm(R5, _FROM_NETWORK_HEADER),
         asm.call(Helper.SKB_LOAD_BYTES_RELATIVE),
-        asm.jump_imm(Jump.NE, R0, 0, "sampled"),
+        asm.jump_imm(Jump.NE, R0, 0, short),
     ]
 
 
