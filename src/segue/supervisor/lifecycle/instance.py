@@ -197,7 +197,8 @@ class Instance:
     @property
     def living(self) -> list[Worker]:
         """Every worker whose process has not ended."""
-        return [one for one in self.workers.values() if one.live]
+        # As Worker.live, without a call for each: in every round this is asked for many times.
+        return [one for one in self.workers.values() if one.stage is not Stage.GONE]
 
     @property
     def replacing(self) -> Worker | None:
