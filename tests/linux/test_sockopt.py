@@ -135,7 +135,8 @@ def test_where_a_socket_is() -> None:
     """The address it was opened with, zone and all."""
     for address in (HERE, Address("::", 8001), Address("fe80::1", 8002, "lo")):
         if address.zone:
-            subprocess.run(["ip", "address", "add", "fe80::1/64", "dev", "lo"], check=True)
+            # Without nodad it is tentative for a moment, and cannot be bound to.
+            subprocess.run(["ip", "address", "add", "fe80::1/64", "dev", "lo", "nodad"], check=True)
         with open_listener(address, backlog=1) as listener:
             assert sockopt.local_address(listener) == address
 

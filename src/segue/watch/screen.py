@@ -120,6 +120,7 @@ class Watch(App[None]):
         super().__init__(ansi_color=True)
         self.feeds = [Feed(one) for one in instances]
         self.samples: dict[int, tuple[Sample, Sample | None]] = {}
+        self._drawn: dict[int, Text] = {}
         self.chosen = 0
         self._every, self._ask, self._ascii_only = every, ask, ascii_only
         self._said_until = 0.0
@@ -166,7 +167,10 @@ class Watch(App[None]):
         if len(self.feeds) > 1:
             mark = "> " if number == self.chosen else "  "
             drawn = Text(mark, style="reverse" if number == self.chosen else "") + drawn
-        self.query_one(f"#instance{number}", Static).update(drawn)
+        # Laying the screen out again takes longer than the look, and at rest nothing has changed.
+        if drawn != self._drawn.get(number):
+            self._drawn[number] = drawn
+            self.query_one(f"#instance{number}", Static).update(drawn)
 
     # Orders
 
