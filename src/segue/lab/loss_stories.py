@@ -147,4 +147,18 @@ LOSS_STORIES: dict[str, str] = {
         ack c
         wait 1.2
         """,
+    "of what was lost only the first goes into a window that was shut": """
+        # Two are lost of ten, and the client shuts its window. The first goes again as a question
+        # about that, and the other waits.
+        listen A
+        syn c
+        lose c 1
+        lose c 3
+        ack c
+        skip c 5
+        accept A x
+        window c 0
+        write x @20000
+        data c @700
+        """,
 }

@@ -417,4 +417,18 @@ OPTION_STORIES: dict[str, str] = {
         accept A x
         info x
         """,
+    "many small buffers fill the memory for writes": """
+        # The largest window is 500 bytes, and so is each buffer, whose overhead counts. What
+        # there is room for is told by what is sent when the window grows.
+        listen A
+        offer c mss=1400 stamps
+        syn c
+        ack c
+        accept A x
+        write x @20000
+        info x
+        window c 30000
+        ack c
+        ack c
+        """,
 }

@@ -638,4 +638,59 @@ SEGMENT_STORIES: dict[str, str] = {
         accept A x
         write x @20000
         """,
+    "an ACK stays in a window that was shrunk": """
+        # The client takes back most of its window while ten segments are on their way. What is
+        # said without data has the last number that the window still has.
+        listen A
+        syn c
+        skip c 1
+        ack c
+        lose c 2
+        accept A x
+        write x @20000
+        window c 20
+        data c x
+        """,
+    "a range that begins with what is not acknowledged makes no sense": """
+        # An ACK has told of one byte of two, and older ones of the other as a range. Nothing is
+        # taken for arrived, so that the FIN has no room after the timeouts.
+        listen A
+        syn c
+        ack c
+        claim c 1
+        accept A x
+        lose c 3
+        lose c 1
+        write x ab
+        ack c
+        ack c
+        wait 1.2
+        shutdown x write
+        ack c
+        wait 0.3
+        """,
+    "small segments take small buffers": """
+        # The third data acknowledges less than was ever sent. There is memory left for it after
+        # the two before, so that it was taken before that was looked at.
+        listen A
+        syn c
+        data c x
+        data c @1448
+        claim c -1
+        data c hello
+        accept A x
+        read x
+        """,
+    "a Fast Open child answers nonsense twice a second at most": """
+        # A reset is not exact, and so is challenged. A stale ACK right after it gets no answer:
+        # the request of the child keeps the time of both.
+        sysctl tcp_fastopen 515
+        option A TCP_FASTOPEN 4
+        listen A
+        syn c early
+        skip c 1
+        rst c
+        stamp c 990
+        ack c
+        """,
 }

@@ -11,7 +11,7 @@ from segue.model.events import Writable
 from segue.model.net import Net
 from segue.wire.seq import Seq, add, before, distance, later
 
-_OVERHEAD = 960  # of a buffer without data (SKB_TRUESIZE of its header)
+_OVERHEAD = 832  # of a buffer without data: its head (MAX_TCP_HEADER), and what describes it
 # MAX_TCP_HEADER, struct skb_shared_info and struct sk_buff, as they are aligned.
 _LARGEST_HEADER, _SHARED_INFO, _RECORD = 256, 320, 256
 LARGEST = 65535 - _LARGEST_HEADER  # data of one buffer (sk_gso_max_size)

@@ -100,7 +100,20 @@ def _said_of_gaps(connection: Connection) -> tuple[tuple[int, int], ...]:
 
 def acknowledge(net: Net, connection: Connection) -> None:
     """An ACK by itself, now."""
-    segment(net, connection, connection.snd_nxt, ACK)
+    segment(net, connection, _acceptable(connection), ACK)
+
+
+def _acceptable(connection: Connection) -> Seq:
+    """The number for a segment without data: within the window, also where that has become smaller
+    than what was sent (tcp_acceptable_seq).
+    """
+    edge = add(connection.snd_una, connection.snd_wnd)
+    beyond = distance(edge, connection.snd_nxt)
+    return (
+        edge
+        if beyond > 0 and beyond >= 1 << (connection.terms.scale_in or 0)
+        else connection.snd_nxt
+    )
 
 
 def acknowledge_soon(net: Net, connection: Connection) -> None:
@@ -311,12 +324,16 @@ def _send_new(
         connection.feed(Input.FIN_SENT)
 
 
-def repeat(net: Net, connection: Connection, place: int = 0) -> None:
+def repeat(net: Net, connection: Connection, place: int = 0) -> bool:
     """Send one segment again, with those after it that there is room for
-    (tcp_retrans_try_collapse).
+    (tcp_retrans_try_collapse).  False if the peer's window has become too small for it.
     """
     one = connection.flying[place]
     one.start = later(one.start, connection.snd_una)  # the peer has the rest (tcp_trim_head)
+    if one.start != connection.snd_una:
+        open_to = distance(one.start, add(connection.snd_una, connection.snd_wnd))
+        if open_to <= 0:
+            return False  # only the first is a question about the window
     room = connection.sending_size - distance(one.start, one.end)
     edge = add(connection.snd_una, connection.snd_wnd)
     while place + 1 < len(connection.flying):
@@ -331,6 +348,7 @@ def repeat(net: Net, connection: Connection, place: int = 0) -> None:
     one.again = one.repeated = True
     one.sent_at = net.now
     again(net, connection, one.start, one)
+    return True
 
 
 def again(net: Net, connection: Connection, at: Seq, one: Flight) -> None:
@@ -404,7 +422,7 @@ def measure(connection: Connection, took: float, least: float | None = None) -> 
 def abort(net: Net, connection: Connection) -> None:
     """Reset the peer (tcp_send_active_reset); the connection itself is the caller's to end."""
     net.counts["OutRsts"] += 1
-    segment(net, connection, connection.snd_nxt, RST | ACK)
+    segment(net, connection, _acceptable(connection), RST | ACK)
 
 
 def rearm(net: Net, connection: Connection) -> None:

@@ -63,7 +63,8 @@ def sacked(
     for number, (low, high) in sorted(
         enumerate(blocks), key=lambda one: distance(news.una, Seq(one[1][0]))
     ):
-        if before(Seq(low), connection.snd_una) or before(connection.snd_nxt, Seq(high)):
+        # One that begins with what is not acknowledged makes no sense (tcp_is_sackblock_valid).
+        if not before(connection.snd_una, Seq(low)) or before(connection.snd_nxt, Seq(high)):
             continue
         for one in connection.flying:
             if before(one.start, Seq(low)) or before(Seq(high), one.end):
@@ -472,7 +473,8 @@ def repeat(net: Net, connection: Connection) -> None:
     while place < len(connection.flying) and output.in_flight(connection) < connection.cwnd:
         one = connection.flying[place]
         if one.lost and not one.again and not one.sacked:
-            output.repeat(net, connection, place)
+            if not output.repeat(net, connection, place):
+                return
             if connection.congestion in output.REDUCED:
                 connection.prr_out += 1
             if not place and connection.reordering_at == inf:

@@ -17,7 +17,7 @@ from segue.wire.tcp import ACK, PSH
 
 _PAGE = 4096
 _HEAD, _SHARED, _RECORD = 64, 320, 256  # NET_SKB_PAD, struct skb_shared_info, struct sk_buff
-_SMALL = 704  # the least head of a buffer (SKB_SMALL_HEAD_CACHE_SIZE)
+_SMALL = 576  # the least head of a buffer (SKB_SMALL_HEAD_CACHE_SIZE)
 
 
 def received(connection: Connection, arrival: Arrival) -> None:

@@ -200,6 +200,8 @@ def _challenge(net: Net, connection: Connection) -> None:
     if net.now - connection.answered_at < OUT_OF_WINDOW_PAUSE:
         return
     connection.answered_at = net.now
+    if connection.request is not None:
+        connection.request.answered_at = net.now
     net.counts["TCPChallengeACK"] += 1
     output.acknowledge(net, connection)
     output.rearm(net, connection)
