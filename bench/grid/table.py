@@ -97,7 +97,8 @@ def short(grid: Grid) -> str:
 
 
 def _accepted(grid: Grid) -> Iterator[str]:
-    yield "Accepted connections that are lost; in brackets those that are made again:"
+    yield "Accepted connections lost, in brackets those that are made again. By `close`:"
+    yield "what nobody has accepted yet, of all that the restart meets and of all that it loses."
     yield ""
     others = [way for way in grid.ways if way != "carry"]
     groups = (("every other way", others), ("`carry`", ["carry"]))
@@ -112,10 +113,22 @@ def _accepted(grid: Grid) -> Iterator[str]:
                 )
                 for _, ways in groups
             ),
+            *_parts(grid.linux, cell),
         )
         for cell in grid.cells
     ]
-    yield from _table(("load", *(name for name, _ in groups)), rows)
+    heads = ("load", *(name for name, _ in groups), "not accepted, of all", "of the lost")
+    yield from _table(heads, rows)
+
+
+def _parts(side: Figures, cell: Cell) -> tuple[str, str]:
+    """By ``close``: in percent of all that the restart meets, and of all that it loses."""
+    early, accepted = (_over(side, cell, ["close"], name) for name in ("early", "accepted"))
+    return _percent(early, early + cell.kept), _percent(early, early + accepted)
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.2g} %" if whole else "-"
 
 
 def full(grid: Grid) -> str:

@@ -79,6 +79,8 @@ def test_the_tables_have_three_sides_and_the_farthest_is_named() -> None:
     assert "| `close` | 6 (5 to 7) / 7 / 9.4 | 500 | - | 7 |" in table.short(seen)
     assert "| `carry` | 0 / 1 / - |" in table.short(seen)
     assert "| 400/s, 20 kept, 40 ms | 2 (3) / 2 (3) / " in table.short(seen)
+    # Six of 26 that there are, and of eight that are lost.
+    assert "| 23 % | 75 % |" in table.short(seen)
     assert f"## {CELL}" in table.full(seen)
     farthest = {(one.measure, one.side): one for one in table.deviations(seen)}
     assert farthest["early", "simulation"].way == "close"
