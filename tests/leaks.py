@@ -9,6 +9,7 @@ processes are in.
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import subprocess
 from collections.abc import Iterator
@@ -38,15 +39,15 @@ def present(*, isolated: bool) -> dict[str, set[str]]:
     A program or map lives only by a descriptor, a pin, or a listener of a living process; a
     network namespace by a descriptor, a mount, or a process.
     """
-    descriptors = set(_descriptors())
+    open_here = descriptors()
     found = {
         "processes": {
             f"{pid} {' '.join(proc.command_line(pid))}"
             for pid in proc.tree(os.getpid())[1:]
             if proc.run_state(pid) is not None
         },
-        "bpf objects": {name for name in descriptors if "bpf" in name},
-        "namespaces": {name for name in descriptors if " net:[" in name},
+        "bpf objects": {name for name in open_here if "bpf" in name},
+        "namespaces": {name for name in open_here if " net:[" in name},
     }
     if isolated:
         found["pins"] = set(_pins())
@@ -57,6 +58,15 @@ def present(*, isolated: bool) -> dict[str, set[str]]:
 def more(before: dict[str, set[str]], after: dict[str, set[str]]) -> dict[str, set[str]]:
     """What is there after and was not before, by kind; {} when nothing is."""
     return {kind: after[kind] - before[kind] for kind in after if after[kind] - before[kind]}
+
+
+def descriptors() -> set[str]:
+    """Each that is open in this process, by its number and file.
+
+    What is only garbage is closed first: it would be at any moment, perhaps between two looks.
+    """
+    gc.collect()
+    return set(_descriptors())
 
 
 def _descriptors() -> Iterator[str]:

@@ -21,10 +21,10 @@ from examples import asyncio_server, hello, hello_wsgi, migration, slow
 from segue.model.profile import LINUX, SERIES, Profile
 from segue.probe.exchange import http
 from segue.probe.http1 import ResponseReader
+from tests.waiting import PATIENCE, wait_until
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PORT = 8080
-LIMIT_S = 10
 
 
 def ask(
@@ -119,21 +119,21 @@ def test_broken_breaks_in_each_way(monkeypatch: pytest.MonkeyPatch) -> None:
     with broken("raise") as process:
         assert process.stderr
         assert "broken on purpose" in process.stderr.read()
-        assert process.wait(LIMIT_S) == 1
+        assert process.wait(PATIENCE) == 1
     with broken("exit") as process:
-        assert process.wait(LIMIT_S) == 7
+        assert process.wait(PATIENCE) == 7
     with broken("hang") as process:
         assert process.stderr
         assert process.stderr.readline() == "hanging on purpose\n"
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
-        assert process.wait(LIMIT_S) == -signal.SIGTERM
+        assert process.wait(PATIENCE) == -signal.SIGTERM
     monkeypatch.setenv("EXAMPLE_BROKEN", "unhealthy")
     assert ask(importlib.import_module("examples.broken").app)[0] == 503
 
 
 def connect() -> socket.socket:
-    return socket.create_connection(("127.0.0.1", PORT), timeout=LIMIT_S)
+    return socket.create_connection(("127.0.0.1", PORT), timeout=PATIENCE)
 
 
 def listening() -> bool:
@@ -179,12 +179,10 @@ def test_the_asyncio_server_finishes_what_it_accepted(netns: int) -> None:
         # It was behind the other in the queue, so now both are accepted.
         assert answer(whole).field(b"x-generation") == b"2"
         process.send_signal(signal.SIGTERM)
-        limit = time.monotonic() + LIMIT_S
-        while listening():
-            assert time.monotonic() < limit
+        wait_until(lambda: not listening(), "nobody listens")
         half.sendall(request[10:])
         assert answer(half).status == 200
-        assert process.wait(LIMIT_S) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 @pytest.mark.root
@@ -210,9 +208,9 @@ def test_the_asyncio_server_answers_what_it_accepts_in_its_last_turn(
         while not told:
             loop.run_until_complete(asyncio.sleep(0))
         loop.call_soon(come_and_stop)
-        loop.call_later(LIMIT_S, serving.cancel)
+        loop.call_later(PATIENCE, serving.cancel)
         loop.run_until_complete(serving)
-        client.settimeout(LIMIT_S)
+        client.settimeout(PATIENCE)
         assert client.recv(100).startswith(b"HTTP/1.1 200")
 
 

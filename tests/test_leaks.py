@@ -15,6 +15,7 @@ from segue.linux import netns as namespaces
 from segue.linux.bpf_attr import MapType
 from segue.linux.bpf_maps import Map
 from tests import leaks
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,7 +32,7 @@ def process(_: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            program.communicate(b"", timeout=5)
+            program.communicate(b"", timeout=PATIENCE)
 
 
 @contextmanager
@@ -111,5 +112,5 @@ def test_what_another_one_makes_is_not_ours(tmp_path: Path) -> None:
         assert beside.stdout is not None
         assert beside.stdout.readline() == b"\n"
         found = leaks.more(before, leaks.present(isolated=True))
-        beside.communicate(b"", timeout=5)
+        beside.communicate(b"", timeout=PATIENCE)
     assert list(found) == ["processes"]  # a child of ours, and nothing that it made

@@ -12,6 +12,7 @@ import pytest
 from bench.load import result
 from tests.probe.servers import misbehaving
 from tests.supervisor.instance import wait_for_load
+from tests.waiting import PATIENCE
 
 from segue.errors import UsageError
 from segue.probe.fates import Fate
@@ -61,7 +62,7 @@ def test_a_load_ends_with_its_stdin(netns: int) -> None:
             assert process.stderr is not None
             assert process.stderr.readline() == b"probing 127.0.0.1:8080\n"
             wait_for_load(50)
-            said, wrong = process.communicate(timeout=20)
+            said, wrong = process.communicate(timeout=PATIENCE)
     found = result(said)
     assert (process.returncode, wrong) == (0, b"")
     assert found.counts == {Fate.OK: did["answer"]}
@@ -75,5 +76,5 @@ def test_a_load_ends_with_its_count(netns: int, pace: tuple[str, str]) -> None:
     """In each way of asking."""
     command = [sys.executable, "-m", "bench.load", "127.0.0.1:8080", "--count", "6", *pace]
     with misbehaving("answer"):
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=20)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=PATIENCE)
     assert result(done.stdout).counts[Fate.OK] == 6

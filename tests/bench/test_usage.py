@@ -6,6 +6,7 @@ import os
 import subprocess
 
 from bench.usage import cpu_seconds, resident_bytes
+from tests.waiting import PATIENCE
 
 
 def test_what_a_process_has_used() -> None:
@@ -19,5 +20,5 @@ def test_what_a_process_has_used() -> None:
 def test_a_process_that_is_gone_has_used_nothing() -> None:
     """Nothing is raised: it may end between any two reads."""
     with subprocess.Popen(["true"]) as process:
-        process.wait(5)
+        process.wait(PATIENCE)
     assert (resident_bytes(process.pid), cpu_seconds(process.pid)) == (0, 0)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from tests.supervisor.attaching import HERE, Attach, Servers, pinned, servers
-from tests.supervisor.instance import ROOT, Instance, wait_until
+from tests.supervisor.instance import ROOT, Instance
+from tests.waiting import PATIENCE, wait_until
 
 from segue.engine.migrate import Migrate
 from segue.linux.sockopt import open_listener
@@ -101,9 +102,9 @@ def test_another_program_steers_it(pool: Servers, tmp_path: Path, bpf_directory:
             other.share({0: 1})
             code, said = refused(tmp_path, bpf_directory)
             assert (code, "another program steers the group" in said) == (1, True)
-            with socket.create_connection((HERE.host, HERE.port), timeout=5):
+            with socket.create_connection((HERE.host, HERE.port), timeout=PATIENCE):
                 assert other.counts()[0].new == 1
-        listener.settimeout(5)
+        listener.settimeout(PATIENCE)
         listener.accept()[0].close()
         with Attach(tmp_path, bpf_directory, "--replace") as one:
             one.wait_attached(1)

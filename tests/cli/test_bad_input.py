@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import ROOT, SERVER, Instance, wait_until
+from tests.supervisor.instance import ROOT, SERVER, Instance
+from tests.waiting import PATIENCE, wait_until
 
 from segue.cli.main import COMMANDS, main
 from segue.linux import proc
@@ -172,7 +173,7 @@ def test_an_address_in_use_names_who_uses_it(netns: int, tmp_path: Path) -> None
             )  # fmt: skip
             assert code == 1
             assert f"belongs to pid {os.getpid()} (" in stderr
-            socket.create_connection(("127.0.0.1", 8080), timeout=5).close()
+            socket.create_connection(("127.0.0.1", 8080), timeout=PATIENCE).close()
 
 
 @pytest.mark.root
@@ -187,7 +188,7 @@ def test_a_stranger_that_joins_later_is_counted_and_left_alone(netns: int, tmp_p
             stranger.setblocking(False)
             wait_until(lambda: "is left alone" in one.said(), "a word about the stranger")
             for _ in range(50):
-                with socket.create_connection(("127.0.0.1", 8080), timeout=5) as client:
+                with socket.create_connection(("127.0.0.1", 8080), timeout=PATIENCE) as client:
                     client.sendall(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
                     assert client.recv(12) == b"HTTP/1.1 200"
             with pytest.raises(BlockingIOError):

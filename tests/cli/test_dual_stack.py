@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from tests.supervisor.attaching import Attach
-from tests.supervisor.instance import ROOT, wait_until
+from tests.supervisor.instance import ROOT
 from tests.supervisor.test_dual_stack_live import SERVER
+from tests.waiting import wait_until
 
 from segue.address import Address
 from segue.cli.main import main

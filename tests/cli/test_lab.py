@@ -13,13 +13,13 @@ from typing import NoReturn
 import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.utils import rdpcap
+from tests.waiting import PATIENCE
 
 from segue.cli.main import main
 from segue.errors import KernelError
 from segue.lab.stories import STORIES
 from segue.lab.verbs import SHAPES
 
-LIMIT = 30.0
 SERVE = [sys.executable, "-m", "segue", "lab", "serve"]
 OFTEN = ["--restart-every", "0.02"]
 
@@ -47,11 +47,11 @@ def test_curl_never_notices_a_restart(served: subprocess.Popen[str], tmp_path: P
     for _ in range(5):
         done = subprocess.run(
             ["curl", "--silent", "--show-error", "--fail", "--max-time", "20", *urls],
-            capture_output=True, timeout=LIMIT, check=True,
+            capture_output=True, timeout=PATIENCE, check=True,
         )  # fmt: skip
         assert done.stdout == b"segue segu" + b"segue " * 500_000
     served.send_signal(signal.SIGINT)
-    out, _ = served.communicate(timeout=LIMIT)
+    out, _ = served.communicate(timeout=PATIENCE)
     assert out.startswith("15 answers, ")
     assert out.endswith(" 0 reset\n")
     assert int(out.split()[2]) > 5
@@ -65,10 +65,10 @@ def test_a_capture_is_read_by_others(served: subprocess.Popen[str], tmp_path: Pa
     size = 200_000
     done = subprocess.run(
         ["curl", "--silent", "--show-error", "--fail", f"http://10.99.0.2/{size}"],
-        capture_output=True, timeout=LIMIT, check=True,
+        capture_output=True, timeout=PATIENCE, check=True,
     )  # fmt: skip
     served.send_signal(signal.SIGINT)
-    served.communicate(timeout=LIMIT)
+    served.communicate(timeout=PATIENCE)
     seen = [packet[IP] for packet in rdpcap(str(tmp_path / "all.pcap")) if IP in packet]
     assert [packet[TCP].flags for packet in seen[:3]] == ["S", "SA", "A"]
     isn, data = seen[1][TCP].seq, {}
@@ -94,14 +94,14 @@ def test_a_signal_restarts_the_listener_once(served: subprocess.Popen[str]) -> N
             *("curl", "--silent", "--show-error", "--fail", "--include"),
             *("--header", "Connection: close", "http://10.99.0.2/"),
         ],
-        capture_output=True, timeout=LIMIT, check=True,
+        capture_output=True, timeout=PATIENCE, check=True,
     )  # fmt: skip
     head, _, body = done.stdout.partition(b"\r\n\r\n")
     assert b"Content-Type: text/html" in head
     assert b"Connection: close" in head
     assert body.startswith(b"<!doctype html>")
     served.send_signal(signal.SIGINT)
-    out, _ = served.communicate(timeout=LIMIT)
+    out, _ = served.communicate(timeout=PATIENCE)
     assert out.startswith("1 answers, 1 restarts,")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from tests.probe.servers import PORT, misbehaving, serving
+from tests.waiting import PATIENCE
 
 from segue.cli.main import main
 from segue.errors import UsageError
@@ -409,7 +410,7 @@ def test_an_interrupt_ends_the_load_and_keeps_what_was_found(netns: int) -> None
             shown += os.read(terminal, 1000)
         process.send_signal(signal.SIGINT)
         report = json.loads(process.stdout.read())
-        assert process.wait(10) == 130
+        assert process.wait(PATIENCE) == 130
     os.close(terminal)
     assert report["interrupted"] is True
     assert 0 < report["total"] == report["counts"]["ok"]

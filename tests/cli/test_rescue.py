@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from tests.cli.test_attach import plain
 from tests.supervisor.attaching import Attach, Servers, answered_by, pinned, servers
-from tests.supervisor.instance import Instance, wait_until
+from tests.supervisor.instance import Instance
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14"), pytest.mark.program("mount")]
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import PATIENCE, ROOT, Instance
+from tests.supervisor.instance import ROOT, Instance
+from tests.waiting import PATIENCE
 
 from segue.linux import netns
 

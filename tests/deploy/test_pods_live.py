@@ -14,7 +14,7 @@ from bench.pods import Group, Pods
 from bench.thinking import Thinking
 from tests.deploy.manifests import capabilities, container, named
 from tests.supervisor.attaching import Attach
-from tests.supervisor.instance import wait_until
+from tests.waiting import wait_until
 
 from segue.address import Address
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.docs.pages import ROOT, Block, blocks
-from tests.supervisor.instance import PATIENCE, wait_until
+from tests.waiting import PATIENCE, wait_until
 
 from segue.errors import SegueError
 from segue.supervisor.control.client import converse

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from tests.waiting import PATIENCE, wait_until
+
 from segue.address import Address
 from segue.engine.carry import Carrier
 from segue.engine.carry_guard import Guard
@@ -23,7 +25,6 @@ from segue.linux.sockopt import open_listener
 from segue.observe.carrying import Refusal
 
 PORT = 8080
-LIMIT = 10.0
 # Each step by the call that performs it.
 STEPS: dict[str, tuple[object, str]] = {
     "hold": (socket_filter, "attach"),
@@ -103,7 +104,7 @@ class Server:
     def accepted(self) -> socket.socket:
         """A duplicate of the connection that it accepts next."""
         assert self.process.stdout is not None
-        assert select.select([self.process.stdout], [], [], LIMIT)[0], "nothing was accepted"
+        assert select.select([self.process.stdout], [], [], PATIENCE)[0], "nothing was accepted"
         line = self.process.stdout.readline().split()
         assert line[0] != b"error", line
         return pidfd.duplicate_socket(self.process.pid, int(line[0]))
@@ -129,7 +130,7 @@ class Scene:
 
 def carry(carrier: Carrier, connection: socket.socket, target: socket.socket, owner: int) -> Report:
     """Again while this machine is too busy for it, which is no refusal that lasts."""
-    limit = time.monotonic() + LIMIT
+    limit = time.monotonic() + PATIENCE
     while True:
         report = carrier.carry(connection, [target], [owner])
         busy = report.refused in {Refusal.OWNER_RUNS, Refusal.LATE}
@@ -176,7 +177,7 @@ def dial(host: str, *options: tuple[int, int, int], peer: int | None = None) -> 
         if peer is not None:
             netns.enter(peer)
         client = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        client.settimeout(LIMIT)
+        client.settimeout(PATIENCE)
         for option in options:
             client.setsockopt(*option)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -202,10 +203,12 @@ def ask(client: socket.socket, data: bytes) -> bytes:
 
 def settled(connection: socket.socket) -> None:
     """Wait until the client has acknowledged what was written."""
-    limit = time.monotonic() + LIMIT
-    while unacknowledged(connection):
-        assert time.monotonic() < limit, "nothing is acknowledged"
-        time.sleep(0.001)
+    wait_until(lambda: not unacknowledged(connection), "all is acknowledged")
+
+
+def wait_unread(connection: socket.socket, count: int) -> None:
+    """Until so many bytes have come that nobody has read."""
+    wait_until(lambda: len(tcp_queue.peek(connection, count)) >= count, f"{count} bytes")
 
 
 def unacknowledged(connection: socket.socket) -> int:

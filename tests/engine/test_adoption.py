@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 from tests.linux.unprivileged import as_nobody
+from tests.waiting import PATIENCE
 
 from segue.address import Address
 from segue.engine.adoption import at_port, of_process, share, withdraw
@@ -48,7 +49,7 @@ def server(*ports: int) -> Iterator[int]:
             process.stdout.readline()
             yield process.pid
         finally:
-            process.communicate(b"\n", timeout=20)
+            process.communicate(b"\n", timeout=PATIENCE)
 
 
 def test_all_listeners_of_a_process_are_found(netns: int) -> None:
@@ -84,7 +85,7 @@ def test_a_successor_can_bind_only_after(netns: int) -> None:
         share(owned)
         assert of_process(pid, 8080)[0].shareable
         with open_listener(HERE, backlog=64) as successor:
-            successor.settimeout(20)
+            successor.settimeout(PATIENCE)
             clients = [socket.create_connection((HERE.host, HERE.port)) for _ in range(64)]
             successor.accept()[0].close()  # one of 64 in 2**64 tries does not get here
             for client in clients:
@@ -131,7 +132,7 @@ def test_what_waits_in_an_adopted_listener_migrates_with_the_sysctl(
                 queues = observer.queued(HERE)
                 assert len(queues) == 2
                 os.kill(pid, 9)
-                successor.settimeout(20)
+                successor.settimeout(PATIENCE)
                 expected = kept or 40 - queues[owned.cookie]
                 for _ in range(expected):
                     successor.accept()[0].close()
@@ -178,7 +179,7 @@ def test_a_parent_is_told_which_child_listens(netns: int) -> None:
         shell.stdout.readline()
         with pytest.raises(UsageError, match=r"process \d+ below it has: name that one"):
             of_process(shell.pid)
-        shell.communicate(b"\n", timeout=20)
+        shell.communicate(b"\n", timeout=PATIENCE)
 
 
 def test_a_process_that_is_gone_is_said() -> None:

@@ -7,19 +7,29 @@ import socket
 import struct
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
-from tests.engine.carrying import STEPS, after, ask, carry, dial, other_host, servers, settled
+from tests.engine.carrying import (
+    STEPS,
+    after,
+    ask,
+    carry,
+    dial,
+    other_host,
+    servers,
+    settled,
+    wait_unread,
+)
+from tests.waiting import PATIENCE
 
 from segue.address import Address
 from segue.bpf import asm
 from segue.bpf.insn import R0
 from segue.engine.carry import Carrier
 from segue.errors import KernelError
-from segue.linux import cbpf, netns, ptrace, socket_filter, sysctl, tcp_queue, tcp_repair, tcx
+from segue.linux import cbpf, netns, ptrace, socket_filter, sysctl, tcp_repair, tcx
 from segue.linux.bpf import Program
 from segue.linux.bpf_attr import AttachType
 from segue.linux.sockopt import open_listener
@@ -184,7 +194,7 @@ def test_a_queue_that_is_full_meanwhile() -> None:
 
         with after("guard", fill), after("let go", make_room):
             assert carry(carrier, old, small, owner).carried
-        small.settimeout(5)
+        small.settimeout(PATIENCE)
         with small.accept()[0] as new:
             client.sendall(b"two")
             assert new.recv(9) == b"two"
@@ -393,13 +403,6 @@ def talk(client: socket.socket, data: bytes) -> bytes:
     return bytes(answer)
 
 
-def wait_unread(connection: socket.socket, count: int) -> None:
-    limit = time.monotonic() + 5
-    while len(tcp_queue.peek(connection, count)) < count:
-        assert time.monotonic() < limit
-        time.sleep(0.001)
-
-
 @contextmanager
 def connected_at(first: int) -> Iterator[tuple[socket.socket, socket.socket]]:
     """A client and a server whose next bytes have this number, made in repair mode."""
@@ -407,7 +410,7 @@ def connected_at(first: int) -> Iterator[tuple[socket.socket, socket.socket]]:
     made = []
     for here, there in (ends, ends[::-1]):
         one = socket.socket()
-        one.settimeout(5)
+        one.settimeout(PATIENCE)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         tcp_repair.enter(one)
         for queue in (1, 2):  # TCP_RECV_QUEUE, TCP_SEND_QUEUE

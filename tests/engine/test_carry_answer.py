@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from tests.engine.carrying import LIMIT, dial, other_host, settled
+from tests.engine.carrying import dial, other_host, settled, wait_unread
 from tests.engine.test_carry_notes import REQUEST, Ends, Scene
+from tests.waiting import PATIENCE, wait_until
 
 from segue.address import Address
 from segue.engine.carry import Carrier
@@ -255,9 +255,7 @@ def test_what_is_sent_again_is_no_news() -> None:
         cbpf.attach_filter(ends.client, [cbpf.answer(0)])
         ends.old.sendall(LENGTH)
         ends.old.sendall(b"01234")
-        limit = time.monotonic() + LIMIT
-        while not retransmits(ends.old):
-            assert time.monotonic() < limit
+        wait_until(lambda: retransmits(ends.old), "a retransmission")
         assert answer_of(ends).phase is Phase.LENGTH
         socket_filter.detach(ends.client)
         settled(ends.old)
@@ -297,18 +295,11 @@ def test_what_a_turning_connection_comes_to(answers: bytes) -> None:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
         ends.old.sendall(answers)
         wish = Wish(ends.old, grace=3600.0, unread=True, turning=True)
-        (report,) = scene.carrier.batch([wish], [scene.listener], [], LIMIT)
+        (report,) = scene.carrier.batch([wish], [scene.listener], [], PATIENCE)
         if answers is LENGTH:
             assert report.refused is Refusal.PART
         else:
             assert report.carried
-
-
-def wait_unread(connection: socket.socket, count: int) -> None:
-    """Until so many bytes have come."""
-    limit = time.monotonic() + LIMIT
-    while len(connection.recv(count, socket.MSG_PEEK)) < count:
-        assert time.monotonic() < limit
 
 
 def test_clients_by_another_interface_and_by_ipv6() -> None:

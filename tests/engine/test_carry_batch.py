@@ -11,7 +11,8 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import pytest
-from tests.engine.carrying import LIMIT, after, ask, carry, dial, other_host, servers, settled
+from tests.engine.carrying import after, ask, carry, dial, other_host, servers, settled
+from tests.waiting import PATIENCE
 
 from segue.address import Address
 from segue.engine.carry import Carrier
@@ -61,7 +62,7 @@ def test_one_stop_for_all(watched: bool) -> None:
             assert socket_filter.present(connection) == watched
         scene.steering.share({1: 1.0})
         wishes = [Wish(one) for one in old]
-        limit = time.monotonic() + LIMIT
+        limit = time.monotonic() + PATIENCE
         while wishes:
             owners, targets = [scene.servers[0].process.pid], [scene.servers[1].listener]
             reports = carrier.batch(wishes, targets, owners, _LONG)

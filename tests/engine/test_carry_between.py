@@ -5,11 +5,11 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
-import time
 from collections.abc import Callable
 
 import pytest
-from tests.engine.carrying import LIMIT, PORT, STEPS, after, ask, carry, dial, servers, settled
+from tests.engine.carrying import PORT, STEPS, after, ask, carry, dial, servers, settled
+from tests.waiting import wait_until
 
 from segue.engine.carry import Carrier
 from segue.engine.carry_wish import Wish
@@ -66,13 +66,13 @@ def test_a_client_that_resets_leaves_nothing_behind(step: str) -> None:
 
 def wait_without(port: int) -> None:
     """Until nothing is connected to this port."""
-    limit = time.monotonic() + LIMIT
     with SockDiag() as diag:
-        while left := [
-            one for one in diag.connections(PORT, socket.AF_INET) if one.peer_port == port
-        ]:
-            assert time.monotonic() < limit, left
-            time.sleep(0.01)
+
+        def gone() -> bool:
+            left = diag.connections(PORT, socket.AF_INET)
+            return port not in {one.peer_port for one in left}
+
+        wait_until(gone, f"nothing is connected to {port}")
 
 
 @pytest.mark.parametrize("kind", ["probe", "window", "old"])

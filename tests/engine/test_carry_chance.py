@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 from bench.carrying.clients import Habits
 from bench.carrying.trial import RULES, carried_apart
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("6.9")]
 
 CARRIES = 300
-# A virtual machine without KVM is ten times slower.
-PATIENCE = float(os.environ.get("LIVE_TEST_PATIENCE") or 20.0)
 SECONDS = 3 * PATIENCE  # it ends as soon as there were so many
 
 

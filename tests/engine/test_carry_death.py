@@ -9,7 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.engine.carrying import LIMIT, STEPS, Scene, ask, carry, dial, servers, settled
+from tests.engine.carrying import STEPS, Scene, ask, carry, dial, servers, settled
+from tests.waiting import PATIENCE
 
 from segue.engine.carry import Carrier
 from segue.linux import tcp_repair
@@ -50,7 +51,7 @@ def test_a_client_is_never_left_in_silence(step: str) -> None:
             kill_after(step, scene, old.fileno())
         try:
             # Beyond the hold, 0.1 s, what was dropped comes again.
-            client.settimeout(LIMIT)
+            client.settimeout(PATIENCE)
             found = ask(client, b"two").decode()
         except ConnectionResetError:
             found = "reset"
@@ -64,7 +65,7 @@ def kill_after(step: str, scene: Scene, connection: int) -> None:
     given = [str(one) for one in (connection, target, owner)]
     command = [sys.executable, "-c", MOVER, *given, step]
     with subprocess.Popen(command, pass_fds=[connection, target], cwd=TOP) as mover:
-        assert mover.wait(30) == -9
+        assert mover.wait(PATIENCE) == -9
 
 
 SEVERAL = """
@@ -95,7 +96,7 @@ def kill_in_batch(step: str, scene: Scene, olds: list[socket.socket], *, guard: 
     given = [str(one) for one in (target, owner, step, int(guard), *numbers)]
     command = [sys.executable, "-c", SEVERAL, *given]
     with subprocess.Popen(command, pass_fds=[*numbers, target], cwd=TOP) as mover:
-        assert mover.wait(30) == -9
+        assert mover.wait(PATIENCE) == -9
 
 
 @pytest.mark.parametrize("step", [one for one in STEPS if one not in {"guard", "let go"}])

@@ -6,7 +6,8 @@ import socket
 import threading
 
 import pytest
-from tests.engine.carrying import LIMIT, Scene, carry, dial, servers
+from tests.engine.carrying import Scene, carry, dial, servers
+from tests.waiting import PATIENCE
 
 from segue.engine.carry import Carrier
 from segue.lab.link import Conditions
@@ -24,7 +25,7 @@ class Asking(threading.Thread):
         super().__init__()
         self._number = number
         self.client = dial(SERVER)
-        self.client.settimeout(2 * LIMIT)
+        self.client.settimeout(2 * PATIENCE)
         self.answered = ""  # by which server
         self.carried = threading.Event()
 
@@ -40,7 +41,7 @@ class Asking(threading.Thread):
             self.answered += answer[:1].decode()
             if number % 5 == 0:
                 self.carried.clear()
-                assert self.carried.wait(LIMIT)
+                assert self.carried.wait(PATIENCE)
 
 
 def one_way(

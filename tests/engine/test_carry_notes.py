@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import pytest
-from tests.engine.carrying import LIMIT, dial, settled
+from tests.engine.carrying import dial, settled, wait_unread
 from tests.observe.test_request_head import HEADS
+from tests.waiting import PATIENCE
 
 from segue.address import Address
 from segue.engine.carry import Carrier
@@ -72,7 +72,7 @@ class Ends:
 
     def read(self, count: int) -> None:
         """So many bytes, by the server."""
-        self.old.settimeout(LIMIT)
+        self.old.settimeout(PATIENCE)
         while count:
             count -= len(self.old.recv(count))
 
@@ -299,9 +299,7 @@ def test_a_request_that_nobody_has_read_goes_along() -> None:
         whole = b"POST / HTTP/1.1\r\nContent-Length: 9000\r\n\r\n" + b"x" * 9000
         for at in range(0, len(whole), 3000):
             ends.client.sendall(whole[at : at + 3000])
-        limit = time.monotonic() + LIMIT
-        while len(ends.old.recv(99_999, socket.MSG_PEEK)) < len(whole):
-            assert time.monotonic() < limit
+        wait_unread(ends.old, len(whole))
         assert ends.carry().refused is Refusal.WAITING
         report = ends.carry(unread=True)
         assert (report.carried, report.unread) == (True, len(whole))

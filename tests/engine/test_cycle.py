@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from tests.waiting import PATIENCE
 
 from segue.address import Address
 from segue.engine.cycle import cycle
@@ -75,7 +76,7 @@ def test_a_queue_of_fifty_moves_to_a_sibling(observer: Observer) -> None:
     with ExitStack() as stack:
         one = stack.enter_context(open_listener(HERE, backlog=60))
         for _ in range(50):
-            stack.enter_context(socket.create_connection(("127.0.0.1", 8000), timeout=2))
+            stack.enter_context(socket.create_connection(("127.0.0.1", 8000), timeout=PATIENCE))
         two = stack.enter_context(open_listener(HERE, backlog=60))
         report = cycle(one, [], observer, HERE)
         assert (report.moved, report.backlog, report.frozen) == (50, 60, True)
@@ -89,7 +90,7 @@ def test_the_only_member_is_refused_and_keeps_all(observer: Observer) -> None:
     """Its queue would be reset; nothing is done, and its owner was not frozen."""
     with (
         open_listener(HERE, backlog=9) as one,
-        socket.create_connection(("127.0.0.1", 8000), timeout=2),
+        socket.create_connection(("127.0.0.1", 8000), timeout=PATIENCE),
         subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process,
     ):
         before = observer.snapshot(HERE, Part.CONNECTIONS)
@@ -97,7 +98,7 @@ def test_the_only_member_is_refused_and_keeps_all(observer: Observer) -> None:
             cycle(one, [process.pid], observer, HERE)
         assert observer.snapshot(HERE, Part.CONNECTIONS).listeners == before.listeners
         assert is_listening(one)
-        process.communicate(b"", timeout=5)
+        process.communicate(b"", timeout=PATIENCE)
 
 
 def test_a_listener_of_another_address_is_refused(observer: Observer) -> None:
@@ -117,10 +118,10 @@ def test_the_owner_sees_nothing_in_a_hundred_cycles(observer: Observer) -> None:
     with open_listener(HERE, backlog=9) as one, open_listener(HERE, backlog=200):
         with owner_of(one) as process:
             for _ in range(100):
-                with socket.create_connection(("127.0.0.1", 8000), timeout=5):
+                with socket.create_connection(("127.0.0.1", 8000), timeout=PATIENCE):
                     assert cycle(one, [process.pid], observer, HERE).frozen
             assert proc.run_state(process.pid) != "T"
-            output, _ = process.communicate(b"\n", timeout=10)
+            output, _ = process.communicate(b"\n", timeout=PATIENCE)
         assert output == b"end\n"
 
 
@@ -147,7 +148,7 @@ def test_the_owner_runs_again_when_listen_fails(observer: Observer) -> None:
         with pytest.raises(KernelError, match="listen failed with EADDRINUSE"):
             cycle(Refuses(one), [process.pid], observer, HERE)  # type: ignore[arg-type]
         assert not proc.threads_stopped(process.pid)
-        process.communicate(b"\n", timeout=10)
+        process.communicate(b"\n", timeout=PATIENCE)
 
 
 def test_an_owner_that_is_gone_is_told(observer: Observer) -> None:

@@ -7,11 +7,11 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 
 import pytest
 from tests.policy.clients import close, deaf, hear, wait_depth
+from tests.waiting import PATIENCE, wait_until
 
 from segue.address import Address
 from segue.engine.cycle import cycle
@@ -121,7 +121,7 @@ def test_half_open_requests_stay(observer: Observer) -> None:
 def test_a_listener_of_another_interface_is_no_sibling(observer: Observer) -> None:
     """It is at the same address, but what waits could not migrate to it."""
     with open_listener(HERE, backlog=9) as one, socket.socket() as bound:
-        clients = [socket.create_connection(("127.0.0.1", 8000), timeout=2)]
+        clients = [socket.create_connection(("127.0.0.1", 8000), timeout=PATIENCE)]
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
         bound.bind(("127.0.0.1", 8000))
@@ -139,16 +139,16 @@ def test_a_stalled_owner_is_rescued_and_stays_stalled(observer: Observer) -> Non
         open_listener(HERE, backlog=9) as one,
         subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[one.fileno()]) as owner,
     ):
-        clients = [socket.create_connection(("127.0.0.1", 8000), timeout=2) for _ in range(5)]
+        clients = [
+            socket.create_connection(("127.0.0.1", 8000), timeout=PATIENCE) for _ in range(5)
+        ]
         os.kill(owner.pid, signal.SIGSTOP)
-        limit = time.monotonic() + 5
-        while not proc.threads_stopped(owner.pid):
-            assert time.monotonic() < limit
+        wait_until(lambda: proc.threads_stopped(owner.pid), "it stands still")
         with open_listener(HERE, backlog=9) as two:
             report = cycle(one, [owner.pid], observer, HERE)
             assert (report.moved, report.frozen) == (5, True)
             assert observer.queued(HERE) == {cookie(one): 0, cookie(two): 5}
         assert proc.run_state(owner.pid) == "T"
         os.kill(owner.pid, signal.SIGCONT)
-        owner.communicate(b"", timeout=5)
+        owner.communicate(b"", timeout=PATIENCE)
         close(clients)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.linux.unprivileged import as_nobody
-from tests.supervisor.instance import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 from segue.address import Address
 from segue.engine.audit import ADDRESS, BACKLOG, FILTER, MD5, MEANINGS, Level, OptionSource
@@ -191,7 +191,7 @@ def test_the_kernel_does_what_the_table_says(netns: int, name: str) -> None:
         put(source, "TCP_DEFER_ACCEPT", 30)
         put(source, name, _SHOWN[name][0])
         there = (HERE.host, HERE.port)
-        child, request = (socket.create_connection(there, timeout=5) for _ in range(2))
+        child, request = (socket.create_connection(there, timeout=PATIENCE) for _ in range(2))
         with child, request, Observer() as observer:
             child.sendall(b"1")
             wait_until(lambda: observer.snapshot(HERE).listeners[0].queue, "the queued child")
@@ -200,7 +200,7 @@ def test_the_kernel_does_what_the_table_says(netns: int, name: str) -> None:
                 before = {OptionSource.SOURCE: value(source), OptionSource.TARGET: value(target)}
                 assert before[OptionSource.SOURCE] != before[OptionSource.TARGET]
                 source.close()
-                target.settimeout(5)
+                target.settimeout(PATIENCE)
                 with target.accept()[0] as accepted:
                     assert accepted.getpeername() == child.getsockname()
                     assert value(accepted) == before[OptionSource.SOURCE]
@@ -217,13 +217,13 @@ def test_a_request_meets_its_targets_filter(netns: int) -> None:
     there = (HERE.host, HERE.port)
     with open_listener(HERE, backlog=8) as source:
         put(source, "TCP_DEFER_ACCEPT", 30)
-        child, request = (socket.create_connection(there, timeout=5) for _ in range(2))
+        child, request = (socket.create_connection(there, timeout=PATIENCE) for _ in range(2))
         with child, request, open_listener(HERE, backlog=8) as target, Observer() as observer:
             cbpf.attach_filter(target, [cbpf.answer(0)])
             child.sendall(b"1")
             wait_until(lambda: sum(observer.queued(HERE).values()), "the queued child")
             source.close()
-            target.settimeout(5)
+            target.settimeout(PATIENCE)
             with target.accept()[0] as accepted:
                 assert accepted.getpeername() == child.getsockname()
             request.sendall(b"1")
@@ -271,16 +271,16 @@ def test_a_request_needs_its_key_at_the_target(netns: int, key: bytes) -> None:
         put(source, "TCP_DEFER_ACCEPT", 30)
         for one in (source, request):
             sign(one, b"secret")
-        request.settimeout(5)
+        request.settimeout(PATIENCE)
         request.connect((HERE.host, HERE.port))
         with open_listener(HERE, backlog=8) as target:
             sign(target, key)
             source.close()
             request.sendall(b"1")
-            target.settimeout(5)
+            target.settimeout(PATIENCE)
             before = snmp.read()
             with target.accept()[0] as accepted:
-                accepted.settimeout(5)
+                accepted.settimeout(PATIENCE)
                 assert accepted.recv(1) == b"1"
                 request.sendall(b"2")
                 if key == b"secret":
@@ -300,13 +300,13 @@ def test_the_saved_syn_is_that_of_the_listener_it_came_by(netns: int) -> None:
     there = (HERE.host, HERE.port)
     with (
         open_listener(HERE, backlog=8) as source,
-        socket.create_connection(there, timeout=5),
+        socket.create_connection(there, timeout=PATIENCE),
         open_listener(HERE, backlog=8) as target,
     ):
         put(target, "TCP_SAVE_SYN", 1)
         source.close()
-        target.settimeout(5)
+        target.settimeout(PATIENCE)
         with target.accept()[0] as migrated:
             assert migrated.getsockopt(socket.IPPROTO_TCP, TCP_SAVED_SYN, 256) == b""
-        with socket.create_connection(there, timeout=5), target.accept()[0] as native:
+        with socket.create_connection(there, timeout=PATIENCE), target.accept()[0] as native:
             assert native.getsockopt(socket.IPPROTO_TCP, TCP_SAVED_SYN, 256)

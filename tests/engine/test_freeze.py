@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
+from tests import leaks
 from tests.linux.unprivileged import as_nobody
+from tests.waiting import PATIENCE, wait_until
 
 from segue.engine.freeze import frozen
 from segue.errors import UsageError
@@ -34,20 +35,12 @@ os._exit(0)
 """
 
 
-def until(true: Callable[[], bool]) -> None:
-    """Wait for a condition, five seconds at most."""
-    limit = time.monotonic() + 5
-    while not true():
-        assert time.monotonic() < limit, "not within five seconds"
-        os.sched_yield()
-
-
 @pytest.fixture
 def cat() -> Iterator[subprocess.Popen[bytes]]:
     """A process that waits for its input to end."""
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
         yield process
-        process.communicate(b"", timeout=5)
+        process.communicate(b"", timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -61,7 +54,7 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int,
         assert process.stdout is not None
         child, grandchild = (int(word) for word in process.stdout.readline().split())
         yield process.pid, child, grandchild
-        process.communicate(b"", timeout=5)
+        process.communicate(b"", timeout=PATIENCE)
 
 
 def states(pids: tuple[int, ...]) -> set[str | None]:
@@ -74,7 +67,7 @@ def test_a_whole_tree_stands_still_with_all_its_threads(family: tuple[int, int, 
         assert still
         assert all(proc.threads_stopped(pid) for pid in family)
         assert states(family) == {"T"}
-    until(lambda: "T" not in states(family))
+    wait_until(lambda: "T" not in states(family), "all of them run")
 
 
 def test_children_go_on_where_only_these_are_meant(family: tuple[int, int, int]) -> None:
@@ -90,13 +83,13 @@ def test_they_go_on_when_the_block_raises(cat: subprocess.Popen[bytes]) -> None:
     """Whatever happens inside."""
     with pytest.raises(ZeroDivisionError), frozen([cat.pid]):
         raise ZeroDivisionError
-    until(lambda: proc.run_state(cat.pid) != "T")
+    wait_until(lambda: proc.run_state(cat.pid) != "T", "it runs")
 
 
 def test_who_was_stopped_before_stays_so(cat: subprocess.Popen[bytes]) -> None:
     """Somebody wanted it to stop; it counts as frozen, and its stop is not ended."""
     os.kill(cat.pid, signal.SIGSTOP)
-    until(lambda: proc.threads_stopped(cat.pid))
+    wait_until(lambda: proc.threads_stopped(cat.pid), "it stands still")
     with frozen([cat.pid]) as still:
         assert still
     assert proc.run_state(cat.pid) == "T"
@@ -169,7 +162,7 @@ def test_a_signal_waits_until_they_go_on(cat: subprocess.Popen[bytes]) -> None:
 
 def test_no_descriptor_is_left(cat: subprocess.Popen[bytes]) -> None:
     """A pidfd a process for as long as it is frozen, and not longer."""
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = leaks.descriptors()
     with frozen([cat.pid]):
-        assert len(os.listdir("/proc/self/fd")) == len(before) + 1
-    assert sorted(os.listdir("/proc/self/fd")) == before
+        assert len(leaks.descriptors() - before) == 1
+    assert leaks.descriptors() == before

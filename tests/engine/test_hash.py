@@ -6,6 +6,7 @@ import socket
 from contextlib import ExitStack
 
 import pytest
+from tests.waiting import PATIENCE
 
 from segue.address import Address
 from segue.engine.drain import Drain
@@ -37,7 +38,7 @@ def test_what_a_leaving_member_holds(steering: Drain, switch: str) -> None:
         steering.join(1, two)
         steering.share({0: 1.0})
         clients = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", 8000), timeout=2))
+            stack.enter_context(socket.create_connection(("127.0.0.1", 8000), timeout=PATIENCE))
             for _ in range(20)
         ]
         queues = {seen.cookie: seen.queue for seen in observer.snapshot(HERE).listeners}
@@ -52,7 +53,7 @@ def test_what_a_leaving_member_holds(steering: Drain, switch: str) -> None:
             assert (left.queue, told) == (20, Counters(migrated=20))
             for client in clients:
                 client.sendall(b"?")
-            two.settimeout(2)
+            two.settimeout(PATIENCE)
             peers = set()
             for _ in clients:
                 child, peer = two.accept()

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.waiting import PATIENCE
 
 from segue.address import Address
 from segue.engine.index_order import IndexOrder
@@ -150,7 +151,7 @@ def seen_by_kernel(address: Address, listeners: dict[int, socket.socket]) -> lis
     for index in range(len(listeners)):
         some = next(iter(listeners.values()))
         cbpf.attach_reuseport(some, [cbpf.answer(index)])
-        with socket.create_connection((address.host, address.port), timeout=2) as client:
+        with socket.create_connection((address.host, address.port), timeout=PATIENCE) as client:
             for name, listener in listeners.items():
                 listener.setblocking(False)
                 try:

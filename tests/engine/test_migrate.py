@@ -13,7 +13,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.policy.clients import IPV4, LIMIT, close, connect, queue, taken, wait_depth
+from tests.policy.clients import IPV4, close, connect, queue, taken, wait_depth
+from tests.waiting import PATIENCE
 
 from segue.engine import sockarray
 from segue.engine.migrate import Migrate
@@ -171,7 +172,7 @@ def test_a_flip_under_load_loses_nothing_and_is_exact(group: Group) -> None:
         own += 6
         assert group.engine.counts()[old].new == before
     for thread in threads:
-        thread.join(LIMIT)
+        thread.join(PATIENCE)
     assert failed == []
     total = 4 * 900 + own
     accepted = sum(group.taken(total).values())

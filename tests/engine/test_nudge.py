@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from tests.waiting import PATIENCE
 
 from segue.address import Address
 from segue.engine.drain import Drain
@@ -40,7 +41,7 @@ class Sleepers:
         """Connections wait here, and nobody was woken."""
         self.steering.share({slot: 1.0})
         where = (self.address.host, self.address.port)
-        self.clients += [socket.create_connection(where, timeout=2) for _ in range(count)]
+        self.clients += [socket.create_connection(where, timeout=PATIENCE) for _ in range(count)]
 
     def queues(self) -> list[int]:
         group = self.observer.snapshot(self.address)

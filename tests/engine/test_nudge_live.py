@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from tests.waiting import PATIENCE
 
 from segue.address import Address
 from segue.engine.migrate import Migrate
@@ -63,7 +64,7 @@ class Dozing(threading.Thread):
 
     def close(self) -> None:
         self.stop_writer.close()
-        self.join(5)
+        self.join(PATIENCE)
         self.stop_reader.close()
 
 
@@ -84,14 +85,14 @@ class Servers:
     def queue(self, slot: int, count: int) -> None:
         self.engine.share({slot: 1})
         for _ in range(count):
-            made = socket.create_connection((HERE.host, HERE.port), timeout=2)
+            made = socket.create_connection((HERE.host, HERE.port), timeout=PATIENCE)
             self.stack.enter_context(made)
 
     def doze(self, slot: int) -> Dozing:
         made = Dozing(self.listeners[slot])
         self.stack.callback(made.close)
         made.start()
-        assert made.asleep.wait(5)
+        assert made.asleep.wait(PATIENCE)
         return made
 
     def cookies(self) -> dict[int, int]:
@@ -116,7 +117,7 @@ def servers() -> Iterator[Servers]:
 
 def play(nudge: Nudge) -> Nudge:
     """To its end, as a supervisor does, by the clock."""
-    limit = time.monotonic() + 10
+    limit = time.monotonic() + PATIENCE
     while not nudge.step(time.monotonic()):
         assert time.monotonic() < limit
         select.select([], [], [], max(0.0, nudge.deadline() - time.monotonic()))

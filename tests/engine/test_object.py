@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from tests import leaks
 from tests.bpf.objects import GOLDEN, HOOK, SOCKARRAY, File, policy
 from tests.policy.clients import IPV4, close, connect, queue, taken
 
@@ -78,10 +78,10 @@ def test_what_the_verifier_refuses_comes_with_its_reason(tmp_path: Path) -> None
 @pytest.mark.kernel("5.14")
 def test_checking_leaves_nothing_behind() -> None:
     """Whatever was made for it is closed."""
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = leaks.descriptors()
     for name in ("live", "table", "by_cookie"):
         ProgramChoice(object=str(GOLDEN / f"{name}.bpf.o")).check()
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert leaks.descriptors() == before
 
 
 def test_where_no_program_is_asked_about_migration_the_kernel_is_named(

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 from tests.bpf.objects import GOLDEN
 from tests.policy.clients import IPV4, close, connect, deaf, hear, queue, taken, wait_depth
-from tests.supervisor.instance import wait_until
+from tests.waiting import wait_until
 
 from segue.engine import object as objects
 from segue.engine.drain import Drain

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from tests.security.test_rights_live import PYTHON, place
 from tests.supervisor.attaching import PLAIN, Attach, Servers
-from tests.supervisor.instance import ROOT, Instance, wait_until
+from tests.supervisor.instance import ROOT, Instance
+from tests.waiting import wait_until
 
 from segue.address import Address
 from segue.cli.main import main

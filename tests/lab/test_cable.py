@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import threading
@@ -10,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
+from tests import leaks
+from tests.waiting import PATIENCE
 
 from segue.errors import KernelError, UsageError
 from segue.lab.cable import Cable
 from segue.lab.link import Conditions
 from segue.lab.scenario import link
-
-LIMIT = 10.0
 
 
 class Wire:
@@ -25,7 +24,7 @@ class Wire:
     def __init__(self) -> None:
         self.far, self.near = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.near.setblocking(False)
-        self.far.settimeout(LIMIT)
+        self.far.settimeout(PATIENCE)
 
     def read(self) -> bytes | None:
         with suppress(BlockingIOError):
@@ -36,7 +35,7 @@ class Wire:
         if packet == b"refused":
             raise KernelError("write", 5, "writing to a wire")
         # The socket holds few packets, and the test may be slow to read them.
-        assert select.select([], [self.near], [], LIMIT)[1]
+        assert select.select([], [self.near], [], PATIENCE)[1]
         self.near.send(packet)
 
     def fileno(self) -> int:
@@ -57,7 +56,7 @@ class Ends:
 
     def gone(self) -> None:
         """Until the thread has ended by itself."""
-        self.cable._thread.join(LIMIT)
+        self.cable._thread.join(PATIENCE)
         assert not self.cable._thread.is_alive()
 
 
@@ -80,7 +79,7 @@ def test_it_carries_both_ways_in_order(ends: Ends) -> None:
         sender = threading.Thread(target=lambda out=source: [out.send(one) for one in numbers])
         sender.start()
         assert [target.recv(100) for _ in numbers] == numbers
-        sender.join(LIMIT)
+        sender.join(PATIENCE)
     assert [one.arrived for one in ends.cable.counts()] == [300, 300]
 
 
@@ -153,7 +152,7 @@ def test_who_gave_up_is_told_nothing(ends: Ends) -> None:
     """A question of one who has gone is not asked; a condition that comes true late is nobody's."""
     go_on, asked = threading.Event(), []
     with pytest.raises(TimeoutError):
-        ends.cable.wait(lambda _: go_on.wait(LIMIT), 0.01)
+        ends.cable.wait(lambda _: go_on.wait(PATIENCE), 0.01)
     with pytest.raises(TimeoutError):
         ends.cable.ask(lambda *_: asked.append(1), 0.01)
     go_on.set()
@@ -182,11 +181,12 @@ def test_a_device_that_fails_ends_the_cable(ends: Ends) -> None:
 def test_a_closed_cable_carries_nothing() -> None:
     """It has no thread and no descriptor of its own; asked, it says so; twice is no error."""
     wires = (Wire(), Wire())
-    before = (threading.active_count(), len(os.listdir("/proc/self/fd")))
+    threads, descriptors = set(threading.enumerate()), leaks.descriptors()
     with Cable(link(Conditions()), *wires) as cable:
         assert cable.counts()[0].sent == 0
     cable.close()
-    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
+    assert set(threading.enumerate()) <= threads
+    assert leaks.descriptors() == descriptors
     with pytest.raises(UsageError, match="closed"):
         cable.counts()
     for wire in wires:

@@ -11,6 +11,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from tests import leaks
+from tests.waiting import PATIENCE
 
 from segue.errors import KernelError, UsageError
 from segue.lab.hosts import QUEUE, Host
@@ -18,7 +20,6 @@ from segue.linux import pidfd
 
 pytestmark = pytest.mark.root
 
-LIMIT = 10.0
 STUBBORN = "import signal, time; signal.signal(15, 1); print('deaf', flush=True); time.sleep(600)"
 
 
@@ -28,7 +29,7 @@ def interfaces() -> list[str]:
 
 def gone(process: int) -> bool:
     """The process behind the descriptor has ended; the descriptor is closed."""
-    ended = bool(select.select([process], [], [], LIMIT)[0])
+    ended = bool(select.select([process], [], [], PATIENCE)[0])
     os.close(process)
     return ended
 
@@ -38,7 +39,7 @@ def test_a_thread_and_a_block_are_in_the_host() -> None:
     at_home = interfaces()
     with Host("a") as host:
         host.plug("10.9.0.1/24")
-        assert host.run(interfaces).result(LIMIT) == ["lo", "link0"]
+        assert host.run(interfaces).result(PATIENCE) == ["lo", "link0"]
         with host.inside():
             assert interfaces() == ["lo", "link0"]
         with pytest.raises(ZeroDivisionError), host.inside():
@@ -49,17 +50,18 @@ def test_a_thread_and_a_block_are_in_the_host() -> None:
 def test_a_function_that_fails_tells_its_future() -> None:
     """With its own exception, and arguments as they were given."""
     with Host("a") as host:
-        assert isinstance(host.run(divmod, 1, 0).exception(LIMIT), ZeroDivisionError)
-        assert host.run(divmod, 7, 2).result(LIMIT) == (3, 1)
+        assert isinstance(host.run(divmod, 1, 0).exception(PATIENCE), ZeroDivisionError)
+        assert host.run(divmod, 7, 2).result(PATIENCE) == (3, 1)
 
 
 def test_two_hosts_share_nothing() -> None:
     """The same address and port on both; a socket stays where it was made."""
     with Host("a") as one, Host("b") as other:
         made = [
-            host.run(socket.create_server, ("127.0.0.1", 80)).result(LIMIT) for host in (one, other)
+            host.run(socket.create_server, ("127.0.0.1", 80)).result(PATIENCE)
+            for host in (one, other)
         ]
-        with one.inside(), socket.create_connection(("127.0.0.1", 80), timeout=LIMIT):
+        with one.inside(), socket.create_connection(("127.0.0.1", 80), timeout=PATIENCE):
             made[1].setblocking(False)
             with pytest.raises(BlockingIOError):
                 made[1].accept()
@@ -74,7 +76,7 @@ def test_a_program_is_in_the_host() -> None:
         host.plug("10.9.0.1/24")
         code = "import socket; print([name for _, name in socket.if_nameindex()])"
         program = host.spawn([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-        assert program.communicate(timeout=LIMIT)[0] == "['lo', 'link0']\n"
+        assert program.communicate(timeout=PATIENCE)[0] == "['lo', 'link0']\n"
 
 
 def test_closing_ends_what_a_program_left_behind() -> None:
@@ -85,7 +87,7 @@ def test_closing_ends_what_a_program_left_behind() -> None:
     )
     assert shell.stdout is not None
     orphan = pidfd.open_process(int(shell.stdout.readline()))
-    shell.wait(LIMIT)
+    shell.wait(PATIENCE)
     host.close()
     assert gone(orphan)
     assert shell.stdout.closed
@@ -137,25 +139,25 @@ def test_closing_from_inside_spares_the_caller() -> None:
 
 def test_a_function_that_does_not_end_is_said() -> None:
     """After all else is gone: the descriptors, and with them the interfaces."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = leaks.descriptors()
     end = threading.Event()
     host = Host("a", stop_s=0.01)
     host.plug("10.9.0.1/24")
-    future = host.run(end.wait, LIMIT)
+    future = host.run(end.wait, PATIENCE)
     with pytest.raises(TimeoutError, match="still runs in host a"):
         host.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert leaks.descriptors() == before
     end.set()
-    assert future.result(LIMIT)
+    assert future.result(PATIENCE)
 
 
 def test_a_closed_host_is_no_host() -> None:
     """Nothing runs in it any more, and no descriptor is left; closing twice is no error."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = leaks.descriptors()
     with Host("a") as host:
         host.plug("10.9.0.1/24")
     host.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert leaks.descriptors() == before
     for use in (lambda: host.run(int), lambda: host.spawn(["true"]), host.dropped):
         with pytest.raises(UsageError, match="host a was closed"):
             use()
@@ -165,7 +167,7 @@ def test_an_interface_says_nothing_unasked() -> None:
     """It has no IPv6, so no packet leaves before somebody sends one."""
     with Host("a") as host:
         tun = host.plug("10.9.0.1/24")
-        shown = host.run(Path("/proc/thread-self/net/if_inet6").read_text).result(LIMIT)
+        shown = host.run(Path("/proc/thread-self/net/if_inet6").read_text).result(PATIENCE)
         assert tun.name not in shown
         assert tun.read() is None
 
@@ -190,7 +192,7 @@ def test_a_further_address_is_the_hosts() -> None:
             host.add_address("10.9.0.2/24")
         host.plug("10.9.0.1/24")
         host.add_address("10.9.0.2/24")
-        host.run(socket.create_server, ("10.9.0.2", 80)).result(LIMIT).close()
+        host.run(socket.create_server, ("10.9.0.2", 80)).result(PATIENCE).close()
         with pytest.raises(KernelError, match="it is there already") as refused:
             host.add_address("10.9.0.2/24")
         assert refused.value.name == "EEXIST"

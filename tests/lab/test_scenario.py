@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from tests import leaks
 from tests.lab.handshakes import AfterSyn, is_syn_ack
 from tests.policy.clients import taken
+from tests.waiting import PATIENCE
 
 from segue.address import Address
 from segue.engine.migrate import Migrate
@@ -25,7 +27,6 @@ from segue.wire.tcp import RST, segment_in
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 
-LIMIT = 10.0
 WEB = Address(SERVER, 80)
 DELAY_S = 0.005
 
@@ -42,13 +43,13 @@ def lab() -> Iterator[Scenario]:
 def listen(lab: Scenario) -> socket.socket:
     with lab.server.inside():
         made = open_listener(WEB, backlog=1024)
-    made.settimeout(LIMIT)
+    made.settimeout(PATIENCE)
     return made
 
 
 def connect(lab: Scenario) -> socket.socket:
     with lab.client.inside():
-        return socket.create_connection((WEB.host, WEB.port), timeout=LIMIT)
+        return socket.create_connection((WEB.host, WEB.port), timeout=PATIENCE)
 
 
 def half_open(lab: Scenario) -> int:
@@ -79,7 +80,7 @@ def test_a_held_final_ack_keeps_a_request_half_open(lab: Scenario) -> None:
             with pytest.raises(BlockingIOError):
                 listener.accept()
             held.release()
-            listener.settimeout(LIMIT)
+            listener.settimeout(PATIENCE)
             accepted = listener.accept()[0]
             with accepted:
                 assert accepted.recv(100) == b"hello"
@@ -90,11 +91,11 @@ def test_a_held_syn_ack_keeps_a_client_connecting(lab: Scenario) -> None:
     """It is connected by the release, and by no packet before."""
     with listen(lab) as listener:
         held = lab.cable.hold(is_syn_ack, back=True)
-        connecting = lab.client.run(socket.create_connection, (WEB.host, WEB.port), LIMIT)
+        connecting = lab.client.run(socket.create_connection, (WEB.host, WEB.port), PATIENCE)
         held.wait(1)
         assert not connecting.done()
         held.release()
-        connecting.result(LIMIT).close()
+        connecting.result(PATIENCE).close()
         listener.accept()[0].close()
 
 
@@ -132,7 +133,7 @@ def test_handshakes_under_way_survive_their_listener(lab: Scenario, number: int)
         held.release()
         for _ in clients:
             accepted = stack.enter_context(new.accept()[0])
-            accepted.settimeout(LIMIT)
+            accepted.settimeout(PATIENCE)
             assert accepted.recv(100) == b"hello"
         assert taken({1: new}, 0) == {1: 0}
         assert half_open(lab) == 0
@@ -168,7 +169,7 @@ def test_a_client_may_have_many_addresses() -> None:
         for address in ("10.77.0.1", "10.77.1.1", "10.77.1.250", "10.77.2.250", "10.77.3.1"):
             with lab.client.inside():
                 client = socket.create_connection(
-                    (WEB.host, WEB.port), LIMIT, source_address=(address, 0)
+                    (WEB.host, WEB.port), PATIENCE, source_address=(address, 0)
                 )
             accepted, peer = listener.accept()
             assert peer[0] == address
@@ -185,10 +186,10 @@ def test_much_data_comes_through_loss_and_jitter() -> None:
             accepted = listener.accept()[0]
             sending = lab.client.run(client.sendall, sent)
             with accepted:
-                accepted.settimeout(LIMIT)
+                accepted.settimeout(PATIENCE)
                 while len(got) < len(sent):
                     got += accepted.recv(1 << 16)
-            sending.result(LIMIT)
+            sending.result(PATIENCE)
         assert bytes(got) == sent
         assert lab.cable.counts()[0].lost > 0
         assert lab.client.dropped() == lab.server.dropped() == 0
@@ -196,8 +197,9 @@ def test_much_data_comes_through_loss_and_jitter() -> None:
 
 def test_nothing_is_left_of_it() -> None:
     """No descriptor and no thread."""
-    before = (threading.active_count(), len(os.listdir("/proc/self/fd")))
+    threads, descriptors = set(threading.enumerate()), leaks.descriptors()
     with distance(Conditions()) as lab:
         lab.client.spawn(["sleep", "600"])
         lab.server.run(int)
-    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
+    assert set(threading.enumerate()) <= threads
+    assert leaks.descriptors() == descriptors

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.waiting import PATIENCE
 
 from segue.address import Address
 from segue.bpf import asm
@@ -29,7 +30,7 @@ HERE = Address("127.0.0.1", 8080)
 def reachable() -> bool:
     """A connection is taken, or refused because no listener was found for its SYN."""
     try:
-        socket.create_connection((HERE.host, HERE.port), timeout=5).close()
+        socket.create_connection((HERE.host, HERE.port), timeout=PATIENCE).close()
     except ConnectionRefusedError:
         return False
     return True

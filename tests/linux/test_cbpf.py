@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.linux.unprivileged import as_nobody
+from tests.waiting import PATIENCE
 
 from segue.address import Address
 from segue.errors import KernelError, UsageError
@@ -117,7 +118,7 @@ def takers(address: Address, listeners: list[socket.socket], count: int) -> Coun
     for one in listeners:
         one.setblocking(False)
     for _ in range(count):
-        with socket.create_connection((address.host, address.port), timeout=2):
+        with socket.create_connection((address.host, address.port), timeout=PATIENCE):
             for number, one in enumerate(listeners):
                 try:
                     one.accept()[0].close()
@@ -159,8 +160,8 @@ def by_parity(address: Address) -> bool:
     right = True
     for port in range(5000, 5010):
         where = (address.host, address.port)
-        with socket.create_connection(where, timeout=2, source_address=(address.host, port)):
-            listeners[port % 2].settimeout(2)
+        with socket.create_connection(where, timeout=PATIENCE, source_address=(address.host, port)):
+            listeners[port % 2].settimeout(PATIENCE)
             child, peer = listeners[port % 2].accept()
             child.close()
             right &= peer[1] == port

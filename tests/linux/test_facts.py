@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.linux.unprivileged import as_nobody
+from tests.waiting import PATIENCE
 
 from segue.address import Address
 from segue.errors import KernelError
@@ -42,7 +43,7 @@ def test_every_end_of_a_listener_moves_what_waits(netns: int, end: str) -> None:
     with ExitStack() as stack:
         one = open_listener(HERE, backlog=20)
         stack.callback(one.close)
-        clients = [socket.create_connection(PAIR, timeout=2) for _ in range(20)]
+        clients = [socket.create_connection(PAIR, timeout=PATIENCE) for _ in range(20)]
         other = stack.enter_context(open_listener(HERE, backlog=20))
         if end == "kill":
             command = ["cat"]
@@ -50,12 +51,12 @@ def test_every_end_of_a_listener_moves_what_waits(netns: int, end: str) -> None:
             stack.enter_context(owner)
             one.close()
             owner.kill()
-            owner.wait(5)
+            owner.wait(PATIENCE)
         elif end == "close":
             one.close()
         else:
             one.shutdown(socket.SHUT_RDWR if end == "shut down" else socket.SHUT_RD)
-        other.settimeout(2)
+        other.settimeout(PATIENCE)
         for client in clients:
             client.sendall(b"x")
         accepted = [stack.enter_context(other.accept()[0]) for _ in clients]
@@ -70,7 +71,7 @@ def test_shutting_the_sending_side_of_a_listener_does_nothing(netns: int) -> Non
     with ExitStack() as stack:
         both = [stack.enter_context(open_listener(HERE, backlog=20)) for _ in range(2)]
         for _ in range(20):
-            stack.enter_context(socket.create_connection(PAIR, timeout=2))
+            stack.enter_context(socket.create_connection(PAIR, timeout=PATIENCE))
         before = queues()
         for listener in both:
             listener.shutdown(socket.SHUT_WR)
@@ -96,7 +97,7 @@ def test_what_waits_migrates_within_its_group_only(
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         other.bind(there)
         other.listen(9)
-        with socket.create_connection(PAIR, timeout=2) as client:
+        with socket.create_connection(PAIR, timeout=PATIENCE) as client:
             listener.close()
             with pytest.raises(ConnectionResetError):
                 client.recv(1)
@@ -124,7 +125,7 @@ def test_a_deferred_handshake_counts_as_a_drop(netns: int) -> None:
         for deferred, counted in ((0, 0), (1, 3)):
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, deferred)
             for _ in range(3):
-                with socket.create_connection(PAIR, timeout=5) as client:
+                with socket.create_connection(PAIR, timeout=PATIENCE) as client:
                     client.sendall(b"x")
                     listener.accept()[0].close()
             assert drops(listener) == counted

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import wait_until
+from tests.waiting import wait_until
 
 from segue.linux import memory, proc
 

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.waiting import PATIENCE
 
 from segue.errors import KernelError, UsageError
 from segue.linux import netns
@@ -25,7 +26,7 @@ def test_a_fresh_namespace_has_loopback_and_nothing_else() -> None:
         assert identity() != home
         assert [name for _, name in socket.if_nameindex()] == ["lo"]
         with socket.create_server(("127.0.0.1", 0)) as server:
-            socket.create_connection(server.getsockname(), timeout=2).close()
+            socket.create_connection(server.getsockname(), timeout=PATIENCE).close()
     assert identity() == home
 
 
@@ -52,7 +53,7 @@ def test_a_namespace_is_found_by_pid_and_by_path(tmp_path: Path) -> None:
             found = netns.find(text)
             assert os.fstat(found).st_ino == os.stat(f"/proc/{inside.pid}/ns/net").st_ino
             os.close(found)
-        inside.communicate(b"", timeout=5)
+        inside.communicate(b"", timeout=PATIENCE)
     for text in ("no-such-namespace", str(2**22), str(tmp_path / "nowhere")):
         with pytest.raises(UsageError, match="does not name a network namespace"):
             netns.find(text)

@@ -10,7 +10,9 @@ import subprocess
 import sys
 
 import pytest
+from tests import leaks
 from tests.linux.unprivileged import as_nobody
+from tests.waiting import PATIENCE
 
 from segue.address import Address
 from segue.errors import KernelError
@@ -42,12 +44,12 @@ def test_the_listener_of_another_process_is_the_same_socket() -> None:
             assert cookie(taken) == identity
             assert not os.get_inheritable(taken.fileno())
             assert not select.select([other], [], [], 0)[0]
-            process.communicate(b"\n", timeout=5)
-            assert select.select([other], [], [], 5)[0] == [other]
+            process.communicate(b"\n", timeout=PATIENCE)
+            assert select.select([other], [], [], PATIENCE)[0] == [other]
             os.close(other)
             assert is_listening(taken)
-            taken.settimeout(2)
-            with socket.create_connection(("127.0.0.1", 8000), timeout=2) as client:
+            taken.settimeout(PATIENCE)
+            with socket.create_connection(("127.0.0.1", 8000), timeout=PATIENCE) as client:
                 child, peer = taken.accept()
                 child.close()
                 assert peer == client.getsockname()
@@ -70,10 +72,10 @@ def test_what_is_not_there_is_said() -> None:
 def test_what_is_no_socket_is_not_taken_for_one() -> None:
     """ENOTSOCK, and no descriptor is left open."""
     with open(os.devnull, "rb") as file:
-        before = os.listdir("/proc/self/fd")
+        before = leaks.descriptors()
         with pytest.raises(KernelError, match=r"for a socket: .* ENOTSOCK"):
             pidfd.duplicate_socket(os.getpid(), file.fileno())
-        assert os.listdir("/proc/self/fd") == before
+        assert leaks.descriptors() == before
 
 
 @pytest.mark.root
@@ -157,6 +159,6 @@ print(os.waitstatus_to_exitcode(os.wait()[1]))
 def test_an_orphan_becomes_a_child_of_the_subreaper() -> None:
     """Its grandchild's exit status reaches it, as it would reach PID 1."""
     ended = subprocess.run(
-        [sys.executable, "-c", SUBREAPER], capture_output=True, timeout=20, check=True
+        [sys.executable, "-c", SUBREAPER], capture_output=True, timeout=PATIENCE, check=True
     )
     assert ended.stdout.split() == [b"0", b"7"]

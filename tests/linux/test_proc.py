@@ -8,12 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.linux.unprivileged import as_user
+from tests.waiting import PATIENCE, wait_until
 
 from segue.linux import proc
 
@@ -25,14 +25,6 @@ STAT = (
 )
 
 
-def until(true: Callable[[], bool]) -> None:
-    """Wait for a condition, five seconds at most."""
-    limit = time.monotonic() + 5
-    while not true():
-        assert time.monotonic() < limit, "not within five seconds"
-        select.select([], [], [], 0.002)
-
-
 @pytest.fixture
 def shell() -> Iterator[subprocess.Popen[bytes]]:
     """A shell, leader of a session, with a child of its own that runs for a minute."""
@@ -41,9 +33,12 @@ def shell() -> Iterator[subprocess.Popen[bytes]]:
         stdin=subprocess.PIPE,
         start_new_session=True,
     ) as process:
-        until(lambda: [proc.command(one) for one in proc.children(process.pid)] == ["sleep"])
+        wait_until(
+            lambda: [proc.command(one) for one in proc.children(process.pid)] == ["sleep"],
+            "its child runs",
+        )
         yield process
-        process.communicate(b"\n", timeout=5)
+        process.communicate(b"\n", timeout=PATIENCE)
 
 
 def gone() -> int:
@@ -73,7 +68,7 @@ def test_a_live_process_with_such_a_name() -> None:
         assert proc._children_by_parent(os.getpid()) == (process.pid,)
         assert proc.children(os.getpid()) == (process.pid,)
         assert proc.run_state(process.pid) in {"R", "S"}
-        process.communicate(b"\n", timeout=5)
+        process.communicate(b"\n", timeout=PATIENCE)
 
 
 def test_the_tree_of_a_shell_with_a_child(shell: subprocess.Popen[bytes]) -> None:
@@ -98,13 +93,13 @@ def test_a_stopped_process_is_seen_stopped(shell: subprocess.Popen[bytes]) -> No
     assert not proc.threads_stopped(shell.pid)
     os.kill(shell.pid, signal.SIGSTOP)
     try:
-        until(lambda: proc.threads_stopped(shell.pid))
+        wait_until(lambda: proc.threads_stopped(shell.pid), "it stands still")
         assert proc.run_state(shell.pid) == "T"
         # "" is what Linux 5.10 says of one that is stopped.
         assert "stop" in (proc.wait_channel(shell.pid) or "stop")
     finally:
         os.kill(shell.pid, signal.SIGCONT)
-    until(lambda: not proc.threads_stopped(shell.pid))
+    wait_until(lambda: not proc.threads_stopped(shell.pid), "it runs again")
 
 
 def test_a_process_that_is_gone_is_empty_everywhere() -> None:
@@ -126,7 +121,7 @@ def test_a_process_that_is_gone_is_empty_everywhere() -> None:
 def test_a_zombie_has_no_start_time_and_is_in_no_session() -> None:
     """It runs no more; who has not been waited for keeps only its number."""
     pid = os.posix_spawn("/bin/true", ["true"], {}, setsid=True)
-    until(lambda: proc.run_state(pid) == "Z")
+    wait_until(lambda: proc.run_state(pid) == "Z", "it has ended")
     assert proc.start_time(pid) is None
     assert proc.threads_stopped(pid)
     os.waitpid(pid, 0)
@@ -161,7 +156,7 @@ def test_sockets_by_inode() -> None:
             assert process.stdout is not None
             process.stdout.readline()
             assert proc.owners([inode]) == {inode: tuple(sorted([os.getpid(), process.pid]))}
-            process.communicate(b"\n", timeout=5)
+            process.communicate(b"\n", timeout=PATIENCE)
 
 
 def test_who_watches_a_socket_by_epoll() -> None:
@@ -184,7 +179,7 @@ def test_a_pid_that_is_used_again_has_another_start() -> None:
         began = proc.start_time(process.pid)
         assert began is not None
         assert began >= own
-        process.communicate(b"", timeout=5)
+        process.communicate(b"", timeout=PATIENCE)
     assert proc.start_time(os.getpid()) == own
 
 
@@ -193,8 +188,10 @@ def test_what_a_process_was_started_with() -> None:
     env = {"ONE": "1", "TWO": "a=b"}
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, env=env) as process:
         # execve(2) gives the process its name first, and the place of its environment later.
-        until(lambda: proc.environment(process.pid) == [b"ONE=1", b"TWO=a=b"])
-        process.communicate(b"", timeout=5)
+        wait_until(
+            lambda: proc.environment(process.pid) == [b"ONE=1", b"TWO=a=b"], "its environment"
+        )
+        process.communicate(b"", timeout=PATIENCE)
     assert proc.environment(process.pid) == []
 
 
@@ -202,11 +199,11 @@ def test_sessions_and_capabilities() -> None:
     """A new session is led by the process that made it; what setpriv takes away is not there."""
     argv = ["cat"] if os.geteuid() else ["setpriv", "--bounding-set=-setuid", "cat"]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True) as process:
-        until(lambda: proc.command(process.pid) == "cat")
+        wait_until(lambda: proc.command(process.pid) == "cat", "it runs cat")
         assert proc.session_of(process.pid) == process.pid
         assert proc.session_of(os.getpid()) == os.getsid(0)
         assert not proc.capabilities(process.pid) & 1 << 7
-        process.communicate(b"", timeout=5)
+        process.communicate(b"", timeout=PATIENCE)
     assert proc.session_of(process.pid) is None
     assert bool(proc.capabilities(os.getpid()) & 1 << 7) == (os.geteuid() == 0)
 
@@ -214,7 +211,7 @@ def test_sessions_and_capabilities() -> None:
 def test_groups_and_files_of_a_process(tmp_path: Path) -> None:
     """Its process group, directory and program by inode, control group; "" when gone."""
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, cwd=tmp_path, process_group=0) as process:
-        until(lambda: proc.command(process.pid) == "cat")
+        wait_until(lambda: proc.command(process.pid) == "cat", "it runs cat")
         assert proc.process_group(process.pid) == process.pid
         assert proc.process_group(os.getpid()) == os.getpgid(0)
         found = os.stat(tmp_path)
@@ -223,7 +220,7 @@ def test_groups_and_files_of_a_process(tmp_path: Path) -> None:
         assert proc.file_identity(process.pid, "exe").endswith(f":{program.st_ino}")
         assert proc.control_group(process.pid) == proc.control_group(os.getpid())
         assert proc.start_seconds(process.pid) == (proc.start_time(process.pid) or 0) / TICKS
-        process.communicate(b"", timeout=5)
+        process.communicate(b"", timeout=PATIENCE)
     assert proc.process_group(process.pid) is None
     assert proc.file_identity(process.pid, "cwd") == ""
     assert proc.control_group(process.pid) == ""
@@ -252,11 +249,11 @@ def test_a_thread_that_computes_runs_and_one_that_sleeps_does_not() -> None:
     """Both grow with time; every thread is told of by its own number, and nobody who is gone."""
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
         pid = process.pid
-        until(lambda: proc.scheduling(pid).get(pid, (0,))[0] > 20_000_000)
+        wait_until(lambda: proc.scheduling(pid).get(pid, (0,))[0] > 20_000_000, "it has run")
         assert list(proc.scheduling(pid)) == [pid]
         assert proc.scheduling(pid)[pid].runnable
         os.kill(pid, signal.SIGSTOP)
-        until(lambda: proc.threads_stopped(pid))
+        wait_until(lambda: proc.threads_stopped(pid), "it stands still")
         before = proc.scheduling(pid)
         assert not before[pid].runnable
         assert proc.scheduling(pid) == before

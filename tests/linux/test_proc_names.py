@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from tests.linux.unprivileged import NOBODY, as_nobody
+from tests.waiting import PATIENCE
 
 from segue.linux import proc
 
@@ -64,4 +65,4 @@ def test_children_without_the_children_file_are_the_same() -> None:
         assert process.stdout is not None
         child = int(process.stdout.readline())
         assert proc._children_by_parent(process.pid) == proc.children(process.pid) == (child,)
-        process.communicate(b"", timeout=5)
+        process.communicate(b"", timeout=PATIENCE)

@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from tests.linux.unprivileged import as_nobody
+from tests.waiting import PATIENCE, wait_until
 
 from segue.linux import proc, ptrace
 
@@ -46,19 +46,12 @@ def busy() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def wait_until(true: Callable[[], bool]) -> None:
-    limit = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < limit
-        time.sleep(0.001)
-
-
 def test_no_thread_runs_inside(busy: subprocess.Popen[bytes]) -> None:
     """And all of them do again, afterwards."""
     with ptrace.stopped([busy.pid]) as stopped:
         assert stopped
         assert proc.threads_stopped(busy.pid)
-    wait_until(lambda: not proc.threads_stopped(busy.pid))
+    wait_until(lambda: not proc.threads_stopped(busy.pid), "it runs again")
     assert busy.poll() is None
 
 
@@ -67,7 +60,7 @@ def test_a_signal_that_came_meanwhile_is_delivered(busy: subprocess.Popen[bytes]
     with ptrace.stopped([busy.pid]) as stopped:
         assert stopped
         busy.terminate()
-    assert busy.wait(10) == -signal.SIGTERM
+    assert busy.wait(PATIENCE) == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -77,7 +70,7 @@ def test_another_parent_hears_of_an_end_meanwhile(number: signal.Signals) -> Non
     with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
-        wait_until(lambda: len(os.listdir(f"/proc/{pid}/task")) == 4)
+        wait_until(lambda: len(os.listdir(f"/proc/{pid}/task")) == 4, "four threads")
         with ptrace.stopped([pid]) as stopped:
             assert stopped
             os.kill(pid, number)
@@ -93,7 +86,7 @@ def test_whoever_traced_is_killed(busy: subprocess.Popen[bytes]) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
         os._exit(1)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
-    wait_until(lambda: not proc.threads_stopped(busy.pid))
+    wait_until(lambda: not proc.threads_stopped(busy.pid), "it runs again")
 
 
 def test_what_does_not_stop_in_time_is_let_go(
@@ -104,7 +97,7 @@ def test_what_does_not_stop_in_time_is_let_go(
     with ptrace.stopped([busy.pid]) as stopped:
         assert not stopped
     busy.terminate()
-    assert busy.wait(10) == -signal.SIGTERM
+    assert busy.wait(PATIENCE) == -signal.SIGTERM
 
 
 def test_what_cannot_be_stopped_is_said(busy: subprocess.Popen[bytes]) -> None:

@@ -7,6 +7,7 @@ import socket
 
 import pytest
 from tests.linux.unprivileged import as_nobody
+from tests.waiting import PATIENCE
 
 from segue.errors import KernelError
 from segue.linux import sysctl
@@ -29,7 +30,7 @@ def test_a_packet_arrives_whoever_it_is_from(netns: int, source: str, target: st
     family = socket.AF_INET6 if six else socket.AF_INET
     emit = ipv6.emit if six else ipv4.emit
     with RawIp() as raw, socket.socket(family, socket.SOCK_RAW, 253) as seen:
-        seen.settimeout(5)
+        seen.settimeout(PATIENCE)
         if six:
             seen.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
         raw.send(emit(addresses, 253, payload, tos=0x28), target)

@@ -6,6 +6,7 @@ import select
 import socket
 
 import pytest
+from tests.waiting import PATIENCE
 
 from segue.address import Address
 from segue.bpf import asm
@@ -49,7 +50,7 @@ def reporter(ring: int, size: int) -> list[Instruction]:
 
 def connect() -> int:
     """A connection made, accepted by nobody and closed; its source port."""
-    with socket.create_connection((HERE.host, HERE.port), timeout=5) as client:
+    with socket.create_connection((HERE.host, HERE.port), timeout=PATIENCE) as client:
         return int(client.getsockname()[1])
 
 

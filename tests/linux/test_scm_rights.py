@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from tests import leaks
+from tests.waiting import PATIENCE
 
 from segue.errors import KernelError, UsageError, WireError
 from segue.linux import scm_rights
@@ -21,12 +23,8 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     left, right = socket.socketpair(socket.AF_UNIX, request.param)
     with left, right:
         for one in (left, right):
-            one.settimeout(2)
+            one.settimeout(PATIENCE)
         yield left, right
-
-
-def open_descriptors() -> set[str]:
-    return set(os.listdir("/proc/self/fd"))
 
 
 def test_what_is_received_is_the_same_file(pair: Pair) -> None:
@@ -53,22 +51,22 @@ def test_a_message_may_carry_none(pair: Pair) -> None:
 @pytest.mark.parametrize(("sent", "most"), [(2, 1), (3, 1), (4, 2), (253, 252)])
 def test_more_than_asked_for_is_refused(pair: Pair, sent: int, most: int) -> None:
     """With none of them left open, also where the kernel had room for one more."""
-    before = open_descriptors()
+    before = leaks.descriptors()
     scm_rights.send(pair[0], b"x", [0] * sent)
     with pytest.raises(WireError, match=f"more than {most} descriptors"):
         scm_rights.receive(pair[1], 10, most)
-    assert open_descriptors() == before
+    assert leaks.descriptors() == before
 
 
 def test_a_datagram_that_was_cut_is_refused() -> None:
     """Half a message is no message; its descriptors are closed."""
     left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with left, right:
-        before = open_descriptors()
+        before = leaks.descriptors()
         scm_rights.send(left, b"0123456789", [0])
         with pytest.raises(WireError, match="longer than 4 bytes"):
             scm_rights.receive(right, 4)
-        assert open_descriptors() == before
+        assert leaks.descriptors() == before
 
 
 def test_a_long_payload_on_a_stream_arrives_whole() -> None:
@@ -76,7 +74,7 @@ def test_a_long_payload_on_a_stream_arrives_whole() -> None:
     left, right = socket.socketpair()
     long = os.urandom(1 << 20)
     with left, right:
-        left.settimeout(2)
+        left.settimeout(PATIENCE)
         sender = threading.Thread(target=scm_rights.send, args=(left, long, [0]))
         sender.start()
         payload, got = scm_rights.receive(right, len(long))

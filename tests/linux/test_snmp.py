@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
+from tests.waiting import PATIENCE
 
 from segue.errors import WireError
 from segue.linux import snmp
@@ -50,7 +51,7 @@ def test_a_refused_connection_is_counted_here() -> None:
     before = snmp.read()
     assert before["Tcp.OutRsts"] == 0
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", 9), timeout=2)
+        socket.create_connection(("127.0.0.1", 9), timeout=PATIENCE)
     grown = snmp.difference(before, snmp.read())
     assert grown["Tcp.OutRsts"] == 1
     assert grown["Tcp.ActiveOpens"] == 1

@@ -6,9 +6,9 @@ import os
 import socket
 
 import pytest
-from bench.harness import wait_until
 from pyroute2.netlink.diag import DiagSocket
 from tests.linux.unprivileged import as_nobody
+from tests.waiting import PATIENCE, wait_until
 
 from segue.address import Address
 from segue.linux.sock_diag import Entry, SockDiag, State
@@ -21,7 +21,7 @@ V4, V6 = socket.AF_INET, socket.AF_INET6
 
 
 def connect(address: Address = HERE) -> socket.socket:
-    return socket.create_connection((address.host, address.port), timeout=2)
+    return socket.create_connection((address.host, address.port), timeout=PATIENCE)
 
 
 def test_the_queue_and_the_backlog_of_a_listener() -> None:
@@ -52,7 +52,7 @@ def test_drops_are_counted_at_the_listener_that_is_full() -> None:
             return {seen.port: seen.drops for seen in diag.listeners(None, V4)}
 
         # The SYN may be left to a kernel thread, which runs later.
-        wait_until(lambda: drops()[8000], 5, "a drop")
+        wait_until(lambda: drops()[8000], "a drop")
         assert drops() == {8000: 1, 8001: 0}
 
 

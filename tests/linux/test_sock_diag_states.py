@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.policy.clients import close, deaf, queue
+from tests.waiting import PATIENCE
 
 from segue.address import Address
 from segue.linux import sysctl
@@ -67,7 +68,7 @@ def test_ipv4_at_a_dual_stack_listener_has_mapped_addresses() -> None:
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind(("::", 8000))
         listener.listen(8)
-        with deaf(HERE), socket.create_connection(("127.0.0.1", 8000), timeout=2) as client:
+        with deaf(HERE), socket.create_connection(("127.0.0.1", 8000), timeout=PATIENCE) as client:
             assert diag.listeners(8000, V6)[0].v6only is False
             (request,) = diag.half_open(8000, V6)
             assert request.host == "::ffff:127.0.0.1"

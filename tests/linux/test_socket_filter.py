@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
+from tests.waiting import PATIENCE
 
 from segue.bpf import asm
 from segue.bpf.insn import R0
@@ -21,7 +22,7 @@ def test_a_filter_drops_until_it_is_detached() -> None:
     code = asm.assemble([asm.mov_imm(R0, 0), asm.leave()])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
-        sock.settimeout(5)
+        sock.settimeout(PATIENCE)
         assert not socket_filter.present(sock)
         with Program.load(code, attach_type=AttachType.SOCKET) as program:
             socket_filter.attach(sock, program)

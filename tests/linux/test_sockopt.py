@@ -8,6 +8,7 @@ import subprocess
 from contextlib import ExitStack
 
 import pytest
+from tests.waiting import PATIENCE
 
 from segue.address import Address
 from segue.errors import KernelError, UsageError
@@ -39,7 +40,7 @@ def test_what_a_child_inherits(nodelay: bool) -> None:
     """TCP_NODELAY when it was asked for, and not otherwise."""
     with (
         open_listener(HERE, backlog=8, nodelay=nodelay) as listener,
-        socket.create_connection(("127.0.0.1", 8000), timeout=2),
+        socket.create_connection(("127.0.0.1", 8000), timeout=PATIENCE),
         listener.accept()[0] as child,
     ):
         assert bool(child.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)) is nodelay
@@ -52,7 +53,7 @@ def test_both_families_side_by_side() -> None:
     with (
         open_listener(Address("::", 8000), backlog=8),
         open_listener(Address("0.0.0.0", 8000), backlog=8),
-        socket.create_connection(("::1", 8000), timeout=2) as client,
+        socket.create_connection(("::1", 8000), timeout=PATIENCE) as client,
     ):
         assert client.family == socket.AF_INET6
 
@@ -120,7 +121,7 @@ def test_the_backlog_is_capped_by_somaxconn() -> None:
     with ExitStack() as stack:
         listener = stack.enter_context(open_listener(HERE, backlog=100))
         for _ in range(2):  # a backlog of N holds N + 1
-            stack.enter_context(socket.create_connection((HERE.host, HERE.port), timeout=2))
+            stack.enter_context(socket.create_connection((HERE.host, HERE.port), timeout=PATIENCE))
         assert sockopt.drops(listener) == 0
         late = stack.enter_context(socket.socket())
         late.setblocking(False)

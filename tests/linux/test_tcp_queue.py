@@ -7,6 +7,7 @@ import socket
 from contextlib import ExitStack
 
 import pytest
+from tests.waiting import PATIENCE
 
 from segue.errors import KernelError
 from segue.linux import sockopt, tcp_queue
@@ -25,7 +26,7 @@ def test_a_listeners_queue_and_backlog() -> None:
 def test_unread_bytes_stay_where_they_are() -> None:
     """An urgent mark ends what is seen; a connection that was reset has an error."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname(), timeout=5)
+        client = socket.create_connection(listener.getsockname(), timeout=PATIENCE)
         server = listener.accept()[0]
         with client, server:
             assert tcp_queue.peek(server, 9) == b""

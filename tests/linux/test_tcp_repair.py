@@ -6,6 +6,7 @@ import socket
 
 import pytest
 from tests.linux.unprivileged import as_nobody
+from tests.waiting import PATIENCE
 
 from segue.errors import KernelError
 from segue.linux import tcp_repair
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("netns")
 
 def pair() -> tuple[socket.socket, socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname(), timeout=5)
+        client = socket.create_connection(listener.getsockname(), timeout=PATIENCE)
         return client, listener.accept()[0]
 
 
@@ -37,7 +38,7 @@ def test_a_peer_hears_nothing_of_a_disconnect() -> None:
         client.settimeout(0)
         with pytest.raises(BlockingIOError):
             client.recv(1)
-        client.settimeout(5)
+        client.settimeout(PATIENCE)
         client.sendall(b"x")
         with pytest.raises(ConnectionResetError):
             client.recv(1)

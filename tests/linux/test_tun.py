@@ -8,6 +8,7 @@ import socket
 import struct
 
 import pytest
+from tests.waiting import PATIENCE
 
 from segue.errors import KernelError
 from segue.linux.tun import Tun
@@ -26,7 +27,7 @@ def datagram(source: str, target: str, sport: int, dport: int, data: bytes) -> b
 
 def next_datagram(tun: Tun) -> bytes:
     """The next IPv4 UDP packet; what the kernel says of itself (IPv6, IGMP) is passed over."""
-    while select.select([tun], [], [], 2)[0]:
+    while select.select([tun], [], [], PATIENCE)[0]:
         packet = tun.read()
         if packet and packet[0] == 0x45 and packet[9] == socket.IPPROTO_UDP:
             return packet
@@ -39,7 +40,7 @@ def test_packets_go_both_ways() -> None:
     with Tun() as tun, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as user:
         tun.configure("10.9.0.1/24", mtu=1400)
         assert [name for _, name in socket.if_nameindex()] == ["lo", tun.name] == ["lo", "segue0"]
-        user.settimeout(2)
+        user.settimeout(PATIENCE)
         user.sendto(b"out", ("10.9.0.7", 99))
         packet = next_datagram(tun)
         assert socket.inet_ntoa(packet[12:16]) == "10.9.0.1"
@@ -65,12 +66,12 @@ def test_ipv6_goes_both_ways() -> None:
     """The same with an IPv6 address, which is usable at once."""
     with Tun() as tun, socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as user:
         tun.configure("fd09::1/64")
-        user.settimeout(2)
+        user.settimeout(PATIENCE)
         user.sendto(b"out!", ("fd09::7", 99))
         packet = b""
         # What the kernel says of itself (ICMPv6) is passed over.
         while packet[6:7] != bytes([socket.IPPROTO_UDP]):
-            assert select.select([tun], [], [], 2)[0]
+            assert select.select([tun], [], [], PATIENCE)[0]
             packet = tun.read() or b""
         assert packet[8:40] == b"".join(
             socket.inet_pton(socket.AF_INET6, one) for one in ("fd09::1", "fd09::7")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.supervisor.instance import ADDRESS, PATIENCE, Instance, wait_until
+from tests.supervisor.instance import ADDRESS, Instance
+from tests.waiting import PATIENCE, wait_until
 
 from segue.linux import pidfd, proc
 

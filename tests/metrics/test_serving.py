@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.core import GaugeMetricFamily
+from tests.waiting import PATIENCE
 
 from segue.errors import KernelError, UsageError
 from segue.metrics import serving
@@ -43,7 +44,7 @@ def test_an_address_answers_over_http(netns: int, host: str) -> None:
     """At /metrics; what else is asked for is not there."""
     with served(f"{host}:9464") as made:
         assert made.where == f"http://{host}:9464/metrics"
-        client = http.client.HTTPConnection(host.strip("[]"), 9464, timeout=10)
+        client = http.client.HTTPConnection(host.strip("[]"), 9464, timeout=PATIENCE)
         client.request("GET", "/metrics?x=1")
         answer = client.getresponse()
         assert answer.status == 200
@@ -59,7 +60,7 @@ def test_a_unix_socket_answers_and_goes(tmp_path: Path) -> None:
     """Its name is removed at the end."""
     path = tmp_path / "metrics"
     with served(f"unix:{path}"), socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(PATIENCE)
         client.connect(str(path))
         client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
         with client.makefile("rb") as file:

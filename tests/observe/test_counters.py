@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
+from tests.waiting import PATIENCE
 
 from segue.address import Address
 from segue.linux import sysctl
@@ -26,7 +27,7 @@ def test_a_reset_child_is_counted() -> None:
     """The only listener closes with one connection queued: one reset, one torn down."""
     before = Counters.read()
     listener = open_listener(Address("127.0.0.1", 8000), backlog=8)
-    with socket.create_connection(("127.0.0.1", 8000), timeout=2) as client:
+    with socket.create_connection(("127.0.0.1", 8000), timeout=PATIENCE) as client:
         listener.close()
         with pytest.raises(ConnectionResetError):
             client.recv(1)
@@ -42,7 +43,7 @@ def test_a_migration_and_a_vain_one_are_counted() -> None:
     where = Address("127.0.0.1", 8000)
     first = open_listener(where, backlog=8)
     before = Counters.read()
-    with socket.create_connection(("127.0.0.1", 8000), timeout=2):
+    with socket.create_connection(("127.0.0.1", 8000), timeout=PATIENCE):
         second = open_listener(where, backlog=8)
         first.close()
         moved = Counters.read() - before
@@ -57,7 +58,7 @@ def test_an_overflow_is_a_drop_too() -> None:
     """A backlog of 0 holds one; the second connection's final ACK or SYN is dropped."""
     with open_listener(Address("127.0.0.1", 8000), backlog=0), socket.socket() as second:
         before = Counters.read()
-        with socket.create_connection(("127.0.0.1", 8000), timeout=2):
+        with socket.create_connection(("127.0.0.1", 8000), timeout=PATIENCE):
             assert not Counters.read() - before
             second.setblocking(False)
             second.connect_ex(("127.0.0.1", 8000))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from tests.waiting import PATIENCE
 
 from segue.address import Address
 from segue.linux.sockopt import cookie, open_listener
@@ -22,7 +23,7 @@ ME = frozenset({os.getpid()})
 
 
 def connect(address: Address) -> socket.socket:
-    return socket.create_connection((address.near, address.port), timeout=2)
+    return socket.create_connection((address.near, address.port), timeout=PATIENCE)
 
 
 def test_a_wildcard_is_another_group_than_a_host() -> None:
@@ -118,7 +119,7 @@ def test_owners_are_looked_for_among_the_pids_given() -> None:
             assert seen.owners == both
             (seen,) = observer.snapshot(HOST, pids=frozenset({process.pid})).listeners
             assert seen.owners == (process.pid,)
-            process.communicate(b"\n", timeout=5)
+            process.communicate(b"\n", timeout=PATIENCE)
         (seen,) = observer.snapshot(HOST, pids=frozenset(both)).listeners
         assert seen.owners == (os.getpid(),)
 

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 from tests.policy.clients import close, deaf, queue
+from tests.waiting import PATIENCE
 
 from segue.address import Address
 from segue.group import Group
@@ -56,8 +57,8 @@ def test_a_dual_stack_wildcard_has_requests_and_connections_of_both() -> None:
         with (
             deaf(HOST),
             deaf(Address("::1", 8000)),
-            socket.create_connection(("127.0.0.1", 8000), timeout=2),
-            socket.create_connection(("::1", 8000), timeout=2),
+            socket.create_connection(("127.0.0.1", 8000), timeout=PATIENCE),
+            socket.create_connection(("::1", 8000), timeout=PATIENCE),
         ):
             group = observer.snapshot(Address("::", 8000), Part.REQUESTS, Part.CONNECTIONS)
             assert len(group.requests) == 2
@@ -70,7 +71,7 @@ def test_what_a_worker_has_closed_is_not_waiting() -> None:
     with (
         open_listener(HOST, backlog=8) as listener,
         Observer() as observer,
-        socket.create_connection(("127.0.0.1", 8000), timeout=2),
+        socket.create_connection(("127.0.0.1", 8000), timeout=PATIENCE),
     ):
         child, _ = listener.accept()
         child.shutdown(socket.SHUT_WR)
@@ -85,7 +86,7 @@ def test_what_a_worker_has_closed_is_not_waiting() -> None:
 def test_a_queued_child_whose_client_has_gone_still_waits() -> None:
     """CLOSE_WAIT with inode 0: the worker will accept it and read the end."""
     with open_listener(HOST, backlog=8), Observer() as observer:
-        socket.create_connection(("127.0.0.1", 8000), timeout=2).close()
+        socket.create_connection(("127.0.0.1", 8000), timeout=PATIENCE).close()
         (waiting,) = observer.snapshot(HOST, Part.CONNECTIONS).connections
         assert not waiting.accepted
 
@@ -102,7 +103,7 @@ def test_owners_anywhere_when_asked_for() -> None:
         assert seen.owners == both
         (seen,) = observer.snapshot(HOST, Part.OWNERS, pids=ME).listeners
         assert seen.owners == (os.getpid(),)
-        process.communicate(b"", timeout=5)
+        process.communicate(b"", timeout=PATIENCE)
 
 
 def test_only_sockets_of_the_group_have_owners() -> None:
@@ -159,7 +160,7 @@ def test_who_is_accepted_during_the_look_is_seen_twice_rather_than_not() -> None
     with open_listener(HOST, backlog=8) as listener, Observer() as observer:
         observer.diag.close()
         observer.diag = diag = Meanwhile(listener)
-        with socket.create_connection(("127.0.0.1", 8000), timeout=2):
+        with socket.create_connection(("127.0.0.1", 8000), timeout=PATIENCE):
             group = observer.snapshot(HOST, Part.REQUESTS, Part.CONNECTIONS, pids=ME)
             assert [one.queue for one in group.listeners] == [1]
             assert len(group.held_by(ME)) == 1

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.supervisor.instance import wait_until
+from tests.waiting import wait_until
 
 from segue.cli.main import main
 from segue.errors import UsageError

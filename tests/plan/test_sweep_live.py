@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.plan.test_sweep import SEGUE, here, one_is_done
-from tests.supervisor.instance import wait_until
+from tests.waiting import wait_until
 
 from segue.lab.hosts import Host
 from segue.linux import proc

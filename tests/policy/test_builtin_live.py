@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -12,7 +11,6 @@ import pytest
 from tests.policy.clients import (
     IPV4,
     IPV6,
-    LIMIT,
     Repeater,
     close,
     connect,
@@ -23,6 +21,7 @@ from tests.policy.clients import (
     taken,
     wait_depth,
 )
+from tests.waiting import PATIENCE, wait_until
 
 from segue.address import Address
 from segue.engine.loaded import Loaded, load
@@ -85,9 +84,7 @@ def rig(netns: int) -> Iterator[Rig]:
 
 def wait_counts(rig: Rig, slot: int, wanted: Counts) -> None:
     """Until the SYN of a client that hears nothing has arrived."""
-    end = time.monotonic() + LIMIT
-    while rig.counts(slot) != wanted:
-        assert time.monotonic() < end, rig.counts(slot)
+    wait_until(lambda: rig.counts(slot) == wanted, f"{wanted} at {slot}")
 
 
 def test_new_connections_follow_the_table(rig: Rig) -> None:
@@ -167,7 +164,7 @@ def test_queued_children_migrate_by_the_table(rig: Rig, address: Address) -> Non
     rig.leave(0)
     heard = set()
     for _ in clients:
-        rig.listeners[2].settimeout(5)
+        rig.listeners[2].settimeout(PATIENCE)
         with rig.listeners[2].accept()[0] as child:
             heard.add(child.recv(1)[0])
     assert heard == set(range(20))
@@ -190,7 +187,7 @@ def test_a_half_open_request_migrates_by_the_table(rig: Rig) -> None:
         rig.leave(0)
         repeater.repeat_syn(times=3)
         hear(client)
-        rig.listeners[2].settimeout(10)  # the next retransmission takes a second
+        rig.listeners[2].settimeout(PATIENCE)
         rig.listeners[2].accept()[0].close()
     assert rig.counts(0) == Counts(new=1)
     assert rig.counts(2) == Counts(request=1)
@@ -207,7 +204,7 @@ def test_a_fast_open_child_migrates_by_the_table(rig: Rig) -> None:
         wait_depth(rig.listeners[0], 1)
         rig.table([2] * SIZE)
         rig.leave(0)
-        rig.listeners[2].settimeout(5)
+        rig.listeners[2].settimeout(PATIENCE)
         with rig.listeners[2].accept()[0] as child:
             assert child.recv(16) == b"early"
     assert rig.counts(0) == Counts(new=1)

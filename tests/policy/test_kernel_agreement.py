@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,10 +14,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from tests.policy.clients import LIMIT, depth
+from tests.policy.clients import depth
 from tests.policy.generated import Written, from_text, policies
 from tests.policy.segments import ACK, SYN, answer, packet
 from tests.policy.test_agreement import fresh, held
+from tests.waiting import PATIENCE, wait_until
 
 from segue.engine.loaded import create, fill, load_over
 from segue.linux import sysctl
@@ -110,7 +110,7 @@ class Rig:
     def records(self, count: int) -> list[dict[str, int]]:
         """The next so many."""
         found: list[dict[str, int]] = []
-        end = time.monotonic() + LIMIT
+        end = time.monotonic() + PATIENCE
         while len(found) < count:
             assert time.monotonic() < end, f"{len(found)} records, not {count}"
             select.select([self.ring], [], [], 0.1)
@@ -123,7 +123,7 @@ class Rig:
 
     def hear(self, conn: Conn) -> None:
         """Until this client has got its SYN-ACK."""
-        end = time.monotonic() + LIMIT
+        end = time.monotonic() + PATIENCE
         while int(conn.remote_port) not in self.answers:
             assert time.monotonic() < end, f"no SYN-ACK to {conn.remote_port}"
             select.select([self.tun], [], [], 0.1)
@@ -190,14 +190,6 @@ def compare_maps(rig: Rig) -> None:
         assert held(declared, found) == held(declared, declared.contents), declared.name
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Until it holds."""
-    end = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < end
-        os.sched_yield()
-
-
 def question(tun: Tun, policy: Policy, asking: list[Conn]) -> None:
     """SYNs, then a listener closes over children, then over half-open requests."""
     with ExitStack() as stack:
@@ -226,7 +218,7 @@ def migrating(rig: Rig, shaking: list[Conn]) -> list[Conn] | None:
     by_port = {int(conn.remote_port): conn for conn in shaking}
     for conn in shaking[:half]:
         rig.end_handshake(conn)
-    wait_for(lambda: rig.queued() == half)
+    wait_until(lambda: rig.queued() == half, "half of them are queued")
     depths = {slot: depth(listener) for slot, listener in rig.listeners.items()}
     slot = max(depths, key=lambda one: depths[one])
     if not depths[slot]:
@@ -253,7 +245,7 @@ def halfway(rig: Rig, shaking: list[Conn]) -> None:
     for conn in shaking:
         before = rig.queued()
         rig.end_handshake(conn)
-        wait_for(lambda before=before: rig.told() or rig.queued() > before)  # type: ignore[misc]
+        wait_until(lambda before=before: rig.told() or rig.queued() > before, "a verdict")  # type: ignore[misc]
         if rig.told():
             found = rig.records(1)
             asked = replace(conn, migrating=Migrating.REQUEST, tcp_flags=u32(ACK))

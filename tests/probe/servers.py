@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.waiting import PATIENCE
+
 PORT = 8080
 ANSWER = b"HTTP/1.1 200 OK\r\nX-Generation: %s\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
 
@@ -32,7 +34,7 @@ def misbehaving(*faults: str, port: int = PORT) -> Iterator[dict[str, int]]:
         finally:
             process.stdin.close()
             said = process.stdout.read()
-            process.wait(10)
+            process.wait(PATIENCE)
         did.update(json.loads(said))
 
 
@@ -63,9 +65,9 @@ def serving(handle: Callable[[socket.socket, int], None]) -> Iterator[None]:
         finally:
             over.set()
             socket.create_connection(("127.0.0.1", PORT)).close()
-            accepting.join(10)
+            accepting.join(PATIENCE)
             for thread in threads:
-                thread.join(10)
+                thread.join(PATIENCE)
 
 
 def certificate(folder: Path, name: str) -> Path:

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from tests.probe.servers import misbehaving
+from tests.waiting import PATIENCE
 
 from segue.address import Address
 from segue.errors import UsageError
@@ -82,7 +83,7 @@ def answering(enough: int, then: Callable[[], None]) -> Iterator[list[None]]:
         finally:
             # A connection without a request tells it to stop.
             socket.create_connection(("127.0.0.1", PORT)).close()
-            thread.join(10)
+            thread.join(PATIENCE)
 
 
 def run(pace: Pace, exchange: Exchange = ONCE, **settings: Any) -> Result:
@@ -148,7 +149,7 @@ def test_a_listener_closes_over_its_accept_queue(netns: int) -> None:
     while listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)[24] < 40:
         assert thread.is_alive()
     listener.close()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert found[0].counts == {Fate.RESET_AFTER: 40}
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from tests.security.test_rights_live import OTHER, OURS, PYTHON, ours, place
-from tests.supervisor.instance import ROOT, Instance, wait_until
+from tests.supervisor.instance import ROOT, Instance
+from tests.waiting import wait_until
 
 pytestmark = [
     pytest.mark.root,

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import Instance, wait_until
+from tests.supervisor.instance import Instance
+from tests.waiting import wait_until
 
 from segue.linux import cgroup
 from segue.supervisor.workers.injection import directory_of

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import Instance, wait_until
+from tests.supervisor.instance import Instance
+from tests.waiting import PATIENCE, wait_until
 
 from segue.supervisor.notify import MOST_MESSAGES, Inbox
 
@@ -34,7 +35,7 @@ PYTHON = (sys.executable, "-S", "-E", "-c")
 def flood(count: int) -> None:
     """Ask so many times that every worker floods; a worker that is asked twice does so twice."""
     for _ in range(count):
-        with socket.create_connection(("127.0.0.1", 8080), timeout=20) as client:
+        with socket.create_connection(("127.0.0.1", 8080), timeout=PATIENCE) as client:
             client.sendall(b"GET /flood HTTP/1.1\r\n\r\n")
             assert client.recv(4096).startswith(b"HTTP/1.1 200")
 
@@ -84,7 +85,7 @@ def test_the_last_words_of_a_worker_come_through_a_flood(netns: int, tmp_path: P
         end.touch()
 
         def died() -> bool:
-            with socket.create_connection(("127.0.0.1", 8080), timeout=20):
+            with socket.create_connection(("127.0.0.1", 8080), timeout=PATIENCE):
                 return "exited with 7" in one.said()
 
         wait_until(died, "the end of a worker")
@@ -104,7 +105,7 @@ def test_another_user_s_notifications_are_dropped_and_counted(netns: int, tmp_pa
         (tmp_path / "run").chmod(0o711)
         before = one.status()["notifications_dropped"]
         argv = [*PYTHON, stranger, str(tmp_path / "run")]
-        subprocess.run(argv, check=True, timeout=20)
+        subprocess.run(argv, check=True, timeout=PATIENCE)
         wait_until(
             lambda: one.status()["notifications_dropped"] == before + 100, "all of them counted"
         )

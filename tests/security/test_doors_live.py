@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from tests.linux.unprivileged import as_nobody
 from tests.security.test_rights_live import PYTHON, place
-from tests.supervisor.instance import ROOT, Instance, wait_until
+from tests.supervisor.instance import ROOT, Instance
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14"), pytest.mark.usefixtures("netns")]
 __all__ = ["place"]  # a fixture

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import ADDRESS, Instance, wait_until
+from tests.supervisor.instance import ADDRESS, Instance
+from tests.waiting import PATIENCE, wait_until
 
 from segue.linux import proc, scm_rights
 
@@ -53,7 +54,7 @@ def daemons(one: Instance) -> list[int]:
 def refused() -> bool:
     """Nobody listens at the address."""
     with socket.socket() as client:
-        client.settimeout(20)
+        client.settimeout(PATIENCE)
         return client.connect_ex(("127.0.0.1", 8080)) != 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.supervisor.instance import Instance
+from tests.waiting import PATIENCE
 
 from segue.engine.freeze import frozen
 from segue.linux import proc
@@ -34,7 +35,7 @@ def child(work, pid=0):
     return found, os.read(told, 64)
 
 def until(true):
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not true():
         assert time.monotonic() < end
         time.sleep(0.001)
@@ -143,7 +144,7 @@ def test_who_is_not_the_same_any_more_is_not_stopped() -> None:
         with frozen([process.pid], same=lambda _: False) as still:
             assert not still
             assert proc.run_state(process.pid) in {"R", "S"}
-        process.communicate(b"", timeout=5)
+        process.communicate(b"", timeout=PATIENCE)
 
 
 @pytest.mark.root

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from tests.supervisor.attaching import PLAIN
-from tests.supervisor.instance import ROOT, wait_until
+from tests.supervisor.instance import ROOT
+from tests.waiting import wait_until
 
 from segue.engine.migrate import Migrate
 from segue.engine.pinning import Pins

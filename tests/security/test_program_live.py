@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import Instance, wait_until
+from tests.supervisor.instance import Instance
+from tests.waiting import PATIENCE, wait_until
 
 from segue.linux import sysctl
 
@@ -48,7 +49,7 @@ def answers(count: int) -> Counter[str]:
     """Which generations answer so many connections."""
     found: Counter[str] = Counter()
     for _ in range(count):
-        with socket.create_connection(("127.0.0.1", 8080), timeout=5) as client:
+        with socket.create_connection(("127.0.0.1", 8080), timeout=PATIENCE) as client:
             found[client.recv(16).decode()] += 1
     return found
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.supervisor.attaching import HERE, Attach
 from tests.supervisor.instance import Instance
+from tests.waiting import PATIENCE
 
 from segue.linux.sockopt import open_listener
 
@@ -34,7 +35,7 @@ LINES = {
 def sent(path: str, line: bytes) -> dict[str, Any]:
     """The last answer to this line."""
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(PATIENCE)
         client.connect(path)
         client.sendall(line + b"\n")
         with client.makefile() as lines:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.supervisor.instance import Instance, wait_until
+from tests.supervisor.instance import Instance
+from tests.waiting import wait_until
 
 from segue.linux import capability
 from segue.linux.close_range import close_each_on_exec

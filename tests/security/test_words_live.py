@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.supervisor.instance import ADDRESS, ROOT, SERVER, Instance, wait_until
+from tests.supervisor.instance import ADDRESS, ROOT, SERVER, Instance
+from tests.waiting import wait_until
 
 from segue.address import Address
 from segue.observe.snapshot import Observer

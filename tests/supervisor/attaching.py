@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from tests.supervisor.instance import ROOT, Instance, wait_until
+from tests.supervisor.instance import ROOT, Instance
+from tests.waiting import PATIENCE, wait_until
 
 from segue.address import Address
 from segue.linux import proc
@@ -92,7 +93,7 @@ class Attach(Instance):
         if self.process.poll() is None:
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(5)
+                self.process.wait(PATIENCE)
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -150,7 +151,7 @@ class Servers:
     def stop(self, one: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None:
         """The signal, and its end."""
         one.send_signal(number)
-        one.wait(20)
+        one.wait(PATIENCE)
         self.running.remove(one)
 
     def close(self) -> None:
@@ -177,7 +178,7 @@ def answered_by(count: int, address: Address = HERE) -> Counter[int]:
     """So many requests, one after the other, each by a connection of its own: whose answers."""
     found: Counter[int] = Counter()
     for _ in range(count):
-        with socket.create_connection((address.host, address.port), timeout=10) as client:
+        with socket.create_connection((address.host, address.port), timeout=PATIENCE) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             head = client.makefile("rb").read()
         found[int(head.lower().partition(b"x-pid: ")[2].split()[0])] += 1

@@ -8,13 +8,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 from bench.load import result
+from tests.waiting import PATIENCE, wait_until
 
 from segue.errors import SegueError
 from segue.linux import proc, snmp
@@ -25,20 +25,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 ADDRESS = "127.0.0.1:8080"
 # Drain is for kernels on which nothing migrates: its tests run on those too.
 DRAIN = pytest.param("drain", marks=pytest.mark.kernel("5.10"))
-# For slow machines: no test offers more connections a second, and each waits so long for something.
-# A name with SEGUE_ would be a setting of segue run.
+# For slow machines: no test offers more connections a second.
 MOST_RATE = float(os.environ.get("LIVE_TEST_RATE") or "inf")
-PATIENCE = float(os.environ.get("LIVE_TEST_PATIENCE") or 20.0)
 # A worker that starts fast: no site, no environment of Python's.
 SERVER = (sys.executable, "-S", "-E", str(ROOT / "examples" / "asyncio_server.py"))
-
-
-def wait_until(true: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
-    """Poll a condition until it holds; AssertionError naming it after the limit."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        time.sleep(0.005)
 
 
 def wait_asleep(*pids: int) -> None:

@@ -6,7 +6,8 @@ import os
 import shlex
 from pathlib import Path
 
-from tests.supervisor.instance import SERVER, Instance, wait_until
+from tests.supervisor.instance import SERVER, Instance
+from tests.waiting import wait_until
 
 from segue.linux import proc
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import ADDRESS, Instance, load, wait_for_load, wait_until
+from tests.supervisor.instance import ADDRESS, Instance, load, wait_for_load
+from tests.waiting import PATIENCE, wait_until
 
 from segue.linux import sysctl
 from segue.linux.inet_diag import info_of
@@ -56,7 +57,7 @@ def handed(*sockets: socket.socket, names: str = "web:other") -> tuple[str, ...]
 @contextlib.contextmanager
 def asking(host: str = "127.0.0.1", port: int = 8080) -> Iterator[socket.socket]:
     """A client that has sent its request."""
-    with socket.create_connection((host, port), timeout=20) as client:
+    with socket.create_connection((host, port), timeout=PATIENCE) as client:
         client.sendall(b"GET / HTTP/1.0\r\n\r\n")
         yield client
 

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import ADDRESS, Instance, wait_until
+from tests.supervisor.instance import ADDRESS, Instance
+from tests.waiting import wait_until
 
 from segue.address import Address
 from segue.linux import sysctl

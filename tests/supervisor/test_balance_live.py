@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from tests.bpf.objects import GOLDEN
-from tests.supervisor.instance import Instance, load, wait_until
+from tests.supervisor.instance import Instance, load
+from tests.waiting import wait_until
 
 from segue.cli.main import main
 

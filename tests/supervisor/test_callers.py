@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
-from tests.supervisor.instance import wait_until
+from tests.waiting import wait_until
 
 from segue.linux import proc
 from segue.supervisor.lifecycle.instance import Worker

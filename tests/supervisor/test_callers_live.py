@@ -11,7 +11,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import PATIENCE, Instance, wait_until
+from tests.supervisor.instance import Instance
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 

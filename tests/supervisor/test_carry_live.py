@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 from tests.security.test_rights_live import PYTHON, place
-from tests.supervisor.instance import ADDRESS, PATIENCE, Instance, wait_until
+from tests.supervisor.instance import ADDRESS, Instance
+from tests.waiting import PATIENCE, wait_until
 
 from segue.address import Address
 from segue.linux import sysctl

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from tests.bpf.objects import GOLDEN
-from tests.supervisor.instance import Instance, wait_until
+from tests.supervisor.instance import Instance
 from tests.supervisor.test_carry_live import Client, answered_again, kept
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("6.9")]
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.supervisor.instance import Instance, wait_asleep, wait_until
+from tests.supervisor.instance import Instance, wait_asleep
 from tests.supervisor.test_carry_live import SERVERS, UVICORN, Client, kept
 from tests.supervisor.test_tracing_live import told, tracing
+from tests.waiting import wait_until
 
 from segue.linux import proc
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.supervisor.rounds import Rounds
+from tests.waiting import PATIENCE
 
 from segue.errors import UsageError
 from segue.supervisor.control.clients import Clients
@@ -43,7 +44,7 @@ class Desk:
 
     def client(self, said: bytes = b"") -> socket.socket:
         client = socket.socket(socket.AF_UNIX)
-        client.settimeout(5)
+        client.settimeout(PATIENCE)
         client.connect(self.path)
         client.sendall(said)
         self.turn()

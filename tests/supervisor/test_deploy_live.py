@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import PATIENCE, Instance, wait_until
+from tests.supervisor.instance import Instance
+from tests.waiting import PATIENCE, wait_until
 
 from segue.linux import pidfd
 

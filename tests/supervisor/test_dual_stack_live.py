@@ -11,14 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import (
-    DRAIN,
-    ROOT,
-    Instance,
-    load,
-    wait_for_load,
-    wait_until,
-)
+from tests.supervisor.instance import DRAIN, ROOT, Instance, load, wait_for_load
+from tests.waiting import PATIENCE, wait_until
 
 from segue.linux import sysctl
 
@@ -33,7 +27,7 @@ CASES = pytest.mark.parametrize(
 def answered(host: str) -> bool:
     """Somebody takes a connection at this host."""
     try:
-        with socket.create_connection((host, 8080), timeout=2):
+        with socket.create_connection((host, 8080), timeout=PATIENCE):
             return True
     except OSError:
         return False

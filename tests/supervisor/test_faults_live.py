@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import DRAIN, PATIENCE, SERVER, Instance, load, wait_until
+from tests.supervisor.instance import DRAIN, SERVER, Instance, load
+from tests.waiting import PATIENCE, wait_until
 
 from segue.linux import proc
 from segue.probe.fates import Fate
@@ -224,7 +225,7 @@ def test_a_crash_loop_gives_up(netns: int, tmp_path: Path) -> None:
 
         def poked() -> bool:
             try:
-                socket.create_connection(("127.0.0.1", 8080), timeout=1).close()
+                socket.create_connection(("127.0.0.1", 8080), timeout=PATIENCE).close()
             except OSError:
                 return True
             return one.process.poll() is not None

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from tests.linux.unprivileged import as_user
 from tests.security.test_rights_live import PYTHON
-from tests.supervisor.instance import ADDRESS, ROOT, Instance, wait_until
+from tests.supervisor.instance import ADDRESS, ROOT, Instance
+from tests.waiting import wait_until
 
 pytestmark = [
     pytest.mark.root,

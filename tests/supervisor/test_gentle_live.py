@@ -9,8 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import Instance, wait_until
+from tests.supervisor.instance import Instance
 from tests.supervisor.slow_server import newcomer, ticking, waits_at_its_end, waits_for
+from tests.waiting import wait_until
 
 from segue.linux import niceness, proc
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from tests.supervisor.groups import below, delegated, idle
-from tests.supervisor.instance import SERVER, Instance, wait_until
+from tests.supervisor.instance import SERVER, Instance
 from tests.supervisor.slow_server import newcomer, ticking, waits_at_its_end, waits_for
+from tests.waiting import wait_until
 
 from segue.cli.main import main
 from segue.linux import cgroup, niceness, proc

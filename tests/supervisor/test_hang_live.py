@@ -7,8 +7,9 @@ import signal
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import Instance, wait_until
+from tests.supervisor.instance import Instance
 from tests.supervisor.test_faults_live import answered, connect
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.supervisor.instance import SERVER, Instance, wait_until
+from tests.supervisor.instance import SERVER, Instance
+from tests.waiting import wait_until
 
 from segue.supervisor.control.history import read
 from segue.supervisor.control.paths import Paths

@@ -11,7 +11,7 @@ import h2.connection
 import h2.events
 import pytest
 from tests.probe.servers import certificate
-from tests.supervisor.instance import ADDRESS, Instance, wait_until
+from tests.supervisor.instance import ADDRESS, Instance
 from tests.supervisor.test_holding_live import (
     BIN,
     CRASH,
@@ -27,6 +27,7 @@ from tests.supervisor.test_holding_live import (
     kill,
     prepared,
 )
+from tests.waiting import wait_until
 
 from segue.observe.snapshot import Observer, Part
 from segue.probe.exchange import http

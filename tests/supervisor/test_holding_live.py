@@ -11,7 +11,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import ADDRESS, PATIENCE, Instance, wait_asleep, wait_until
+from tests.supervisor.instance import ADDRESS, Instance, wait_asleep
+from tests.waiting import PATIENCE, wait_until
 
 from segue.address import Address
 from segue.linux import proc

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from tests.cli.test_bad_input import NOBODY
-from tests.supervisor.instance import ADDRESS, Instance, load, wait_for_load, wait_until
+from tests.supervisor.instance import ADDRESS, Instance, load, wait_for_load
+from tests.waiting import wait_until
 
 from segue.linux import cgroup
 from segue.supervisor.workers.injection import directory_of

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import Instance, load, wait_until
+from tests.supervisor.instance import Instance, load
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 

@@ -7,7 +7,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import PATIENCE, Instance
+from tests.supervisor.instance import Instance
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import SERVER, Instance, wait_until
+from tests.supervisor.instance import SERVER, Instance
+from tests.waiting import wait_until
 
 from segue.linux import cgroup, oom, proc
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from tests.bpf.objects import GOLDEN, HOOK, SOCKARRAY, File
-from tests.supervisor.instance import SERVER, Instance, load, wait_until
+from tests.supervisor.instance import SERVER, Instance, load
+from tests.waiting import wait_until
 
 from segue.bpf import asm
 from segue.bpf.insn import R0, R7, Size

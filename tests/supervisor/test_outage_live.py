@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import PATIENCE, SERVER, Instance, wait_until
+from tests.supervisor.instance import SERVER, Instance
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 

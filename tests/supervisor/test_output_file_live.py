@@ -7,7 +7,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import SERVER, Instance, wait_until
+from tests.supervisor.instance import SERVER, Instance
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from tests.probe.servers import certificate
-from tests.supervisor.instance import Instance, load, wait_until
+from tests.supervisor.instance import Instance, load
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 
@@ -151,7 +152,9 @@ def test_cut_ends_accepted_connections(netns: int, tmp_path: Path) -> None:
     """--cut: a connection whose answer will never come does not keep the old worker."""
     with Instance(tmp_path, "--stop-timeout", "0.3") as one:
         one.wait_serving()
-        clients = [socket.create_connection(("127.0.0.1", 8080), timeout=5) for _ in range(3)]
+        clients = [
+            socket.create_connection(("127.0.0.1", 8080), timeout=PATIENCE) for _ in range(3)
+        ]
         wait_until(lambda: one.workers("serving")[0]["connections"] == 3, "connections")
         assert one.ask("restart", cut=True)["exit"] == 0
         one.wait_serving(2)

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import ADDRESS, SERVER, Instance, wait_until
+from tests.supervisor.instance import ADDRESS, SERVER, Instance
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 

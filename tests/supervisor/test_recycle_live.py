@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.supervisor.instance import PATIENCE, ROOT, SERVER, Instance, load, wait_until
+from tests.supervisor.instance import ROOT, SERVER, Instance, load
+from tests.waiting import PATIENCE, wait_until
 
 from segue.linux import oom
 

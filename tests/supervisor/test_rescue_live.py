@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import PATIENCE, ROOT, SERVER, Instance, load, wait_until
+from tests.supervisor.instance import ROOT, SERVER, Instance, load
 from tests.supervisor.test_faults_live import answered, connect
+from tests.waiting import PATIENCE, wait_until
 
 from segue.linux import proc
 from segue.linux.pidfd import duplicate_socket

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import PATIENCE, Instance, wait_until
+from tests.supervisor.instance import Instance
 from tests.supervisor.test_faults_live import answered, connect
 from tests.supervisor.test_rescue_live import share, stop
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import ADDRESS, DRAIN, SERVER, Instance, load, wait_until
+from tests.supervisor.instance import ADDRESS, DRAIN, SERVER, Instance, load
+from tests.waiting import wait_until
 
 from segue.linux import proc, sysctl
 

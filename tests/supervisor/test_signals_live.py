@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import SERVER, Instance, load, wait_until
+from tests.supervisor.instance import SERVER, Instance, load
+from tests.waiting import wait_until
 
 from segue.supervisor.loop import handled
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import wait_until
+from tests.waiting import wait_until
 
 from segue.errors import KernelError
 from segue.linux import cgroup

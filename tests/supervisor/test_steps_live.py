@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import SERVER, Instance, load, wait_until
+from tests.supervisor.instance import SERVER, Instance, load
 from tests.supervisor.test_rescue_live import share, stop
+from tests.waiting import wait_until
 
 from segue.linux import sysctl
 from segue.probe.result import Result

@@ -9,8 +9,9 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import DRAIN, PATIENCE, Instance, load, wait_for_load, wait_until
+from tests.supervisor.instance import DRAIN, Instance, load, wait_for_load
 from tests.supervisor.test_survival_live import PYTHON, SLOW, get, rest
+from tests.waiting import PATIENCE, wait_until
 
 from segue.address import Address
 from segue.linux import proc, sysctl

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from tests.supervisor.instance import ADDRESS, SERVER, Instance, load, wait_for_load, wait_until
+from tests.supervisor.instance import ADDRESS, SERVER, Instance, load, wait_for_load
 from tests.supervisor.test_activation_live import answered, asking, handed, took_over
+from tests.waiting import wait_until
 
 from segue.errors import KernelError
 from segue.linux import scm_rights, sysctl

@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 from bench.usage import resident_bytes
-from tests.supervisor.instance import DRAIN, PATIENCE, SERVER, Instance, load, wait_until
+from tests.supervisor.instance import DRAIN, SERVER, Instance, load
+from tests.waiting import PATIENCE, wait_until
 
 from segue.linux import proc
 

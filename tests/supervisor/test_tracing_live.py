@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from tests.policy.clients import close, connect, queue
-from tests.supervisor.instance import ROOT, Instance, load, wait_until
+from tests.supervisor.instance import ROOT, Instance, load
+from tests.waiting import PATIENCE, wait_until
 
 from segue.linux import sysctl
 
@@ -52,7 +53,7 @@ def second(one: Instance) -> str:
     """What another who wants to trace is told."""
     done = subprocess.run(
         [sys.executable, "-m", "segue", "trace", "--control", one.control],
-        cwd=ROOT, capture_output=True, text=True, timeout=20, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     return done.stderr
@@ -99,7 +100,7 @@ def test_a_trace_ends_with_its_reader_and_with_new_code(netns: int, tmp_path: Pa
                 # Before there is load: the first one ends by its count, however soon that comes.
                 assert "another client traces this group" in second(one)
                 finish = loaded.enter_context(load())
-                assert process.wait(timeout=20) == 0
+                assert process.wait(timeout=PATIENCE) == 0
                 assert process.stdout is not None
                 lines = process.stdout.read().splitlines()
             assert len(lines) == 200
@@ -107,7 +108,7 @@ def test_a_trace_ends_with_its_reader_and_with_new_code(netns: int, tmp_path: Pa
             wait_until(lambda: not traced(one), "the trace to end")
             with tracing(one) as process:
                 assert one.ask("reexec")["exit"] == 0
-                assert process.wait(timeout=20) == 1
+                assert process.wait(timeout=PATIENCE) == 1
             one.wait_serving(1, 1)
             result = finish()
         assert result.lost == 0, (result.counts, result.examples, one.said())

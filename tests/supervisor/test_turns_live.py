@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import PATIENCE, SERVER, Instance, load, wait_until
+from tests.supervisor.instance import SERVER, Instance, load
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 

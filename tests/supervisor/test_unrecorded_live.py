@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from tests.security.test_rights_live import PYTHON
-from tests.supervisor.instance import ADDRESS, ROOT, Instance, load, wait_until
+from tests.supervisor.instance import ADDRESS, ROOT, Instance, load
+from tests.waiting import wait_until
 
 from segue.linux import proc
 

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.supervisor.instance import ROOT, Instance, wait_until
+from tests.supervisor.instance import ROOT, Instance
+from tests.waiting import wait_until
 
 from segue.supervisor.control import client
 from segue.supervisor.run import upgrade

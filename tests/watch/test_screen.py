@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.waiting import PATIENCE
 from tests.watch.test_drawing import NOW, STATUS
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
@@ -26,7 +27,6 @@ from segue.supervisor.control.requests import (
 from segue.watch import feed
 from segue.watch.screen import Watch
 
-LIMIT = 20.0
 ONE, TWO = Running("shop", "/run/shop.sock", 0), Running("till", "/run/till.sock", 0)
 
 
@@ -59,7 +59,7 @@ class Driven:
 
 
 async def until(pilot: Pilot[None], true: Callable[[], object]) -> None:
-    end = time.monotonic() + LIMIT
+    end = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < end
         await pilot.pause()

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from tests.supervisor.attaching import HERE, Attach, Servers, servers
-from tests.supervisor.instance import ROOT, wait_until
+from tests.supervisor.instance import ROOT
 from tests.supervisor.test_carry_live import Client, answered_again, kept
+from tests.waiting import wait_until
 
 from segue.linux import socket_filter, sysctl
 from segue.linux.sockopt import open_listener

@@ -22,7 +22,8 @@ from tests.supervisor.attaching import (
     pinned,
     servers,
 )
-from tests.supervisor.instance import load, wait_until
+from tests.supervisor.instance import load
+from tests.waiting import PATIENCE, wait_until
 
 from segue.address import Address
 from segue.engine import classic_program
@@ -225,7 +226,7 @@ def test_files_that_somebody_removed_are_made_again(
         wait_until(lambda: all(file.exists() for file in files), "the files are there again")
         assert one.status()["name"] == "t"
         second = subprocess.run(
-            one.argv, env=one.env, capture_output=True, text=True, timeout=20, check=False
+            one.argv, env=one.env, capture_output=True, text=True, timeout=PATIENCE, check=False
         )
         assert second.returncode == 1
         assert f"already running (pid {one.process.pid})" in second.stderr

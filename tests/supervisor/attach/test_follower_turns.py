@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.policy.clients import IPV4, close, connect, queue
-from tests.supervisor.instance import wait_until
+from tests.waiting import wait_until
 
 from segue.engine.attach import attach
 from segue.engine.generations import Generations

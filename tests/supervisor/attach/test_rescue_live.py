@@ -20,9 +20,10 @@ from tests.supervisor.attaching import (
     pinned,
     servers,
 )
-from tests.supervisor.instance import ROOT, load, wait_until
+from tests.supervisor.instance import ROOT, load
 from tests.supervisor.test_faults_live import answered, connect
 from tests.supervisor.test_rescue_live import share, stop
+from tests.waiting import PATIENCE, wait_until
 
 from segue.linux import proc, sysctl
 from segue.linux.pidfd import duplicate_socket
@@ -180,7 +181,7 @@ def test_an_attached_group_is_rescued_for_as_long_as_it_is_asked(
             assert answered(connect(20)) == 20
             wait_until(lambda: share(one, victim.pid) == 0, "no share for the stalled server")
             asked.send_signal(number)
-            assert asked.wait(20) == (-number if number == signal.SIGKILL else 0)
+            assert asked.wait(PATIENCE) == (-number if number == signal.SIGKILL else 0)
             assert asked.stderr
             assert "has accepted nothing for" in asked.stderr.read()
         wait_until(lambda: share(one, victim.pid) == 50, "its share back")

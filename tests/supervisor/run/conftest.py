@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import leaks
 from tests.supervisor.run.doubles import Run, Simulated, settings_of
 
 from segue.observe.snapshot import Observer
@@ -36,7 +36,7 @@ def begin(simulated: Simulated, tmp_path: Path) -> Iterator[Callable[..., Run]]:
     """Begins a run with these settings: ``begin(2, workers=3)`` has two addresses."""
     runs: list[Run] = []
     before = {one: signal.getsignal(one) for one in signal.valid_signals() if one < 32}
-    descriptors = len(os.listdir("/proc/self/fd"))
+    descriptors = leaks.descriptors()
 
     def make(addresses: int = 1, **more: Any) -> Run:
         runs.append(Run(tmp_path, settings_of(addresses, **more), simulated))
@@ -48,7 +48,7 @@ def begin(simulated: Simulated, tmp_path: Path) -> Iterator[Callable[..., Run]]:
     for number, handler in before.items():
         if signal.getsignal(number) is not handler:
             signal.signal(number, handler)
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert leaks.descriptors() == descriptors
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.supervisor.instance import wait_until
+from tests.waiting import wait_until
 
 from segue.address import Address
 from segue.engine.own_member import OwnMember

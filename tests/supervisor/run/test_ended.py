@@ -7,8 +7,8 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from tests.supervisor.instance import wait_until
 from tests.supervisor.run.doubles import Run, Simulated
+from tests.waiting import wait_until
 
 from segue.supervisor.lifecycle.instance import Renewal
 from segue.supervisor.lifecycle.stages import Phase

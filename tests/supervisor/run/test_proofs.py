@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.supervisor.run.doubles import Run, Simulated
+from tests.waiting import PATIENCE
 
 from segue.observe.snapshot import Observer
 
@@ -23,7 +24,7 @@ def starting(simulated: Simulated, begin: Callable[..., Run]) -> Run:
 def accepted(run: Run) -> socket.socket:
     """The worker accepts the connection that waits."""
     listener = run.service.fronts[0].sockets[run.worker(1).listeners[0].slot]
-    listener.settimeout(5)
+    listener.settimeout(PATIENCE)
     return listener.accept()[0]
 
 

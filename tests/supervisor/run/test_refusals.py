@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 
 import hypothesis
 from hypothesis import strategies as st
+from tests import leaks
 from tests.supervisor.run.doubles import Run, Simulated, settings_of
 
 from segue.supervisor.lifecycle.stages import Phase, Stage
@@ -166,7 +166,7 @@ def test_no_refusal_changes_how_it_ends(
     actions: list[Action], at: int, length: int, migrates: bool, addresses: int
 ) -> None:
     """Once the kernel gives again what it refused, the instance is where it would have been."""
-    before = set(os.listdir("/proc/self/fd"))
+    before = leaks.descriptors()
     with tempfile.TemporaryDirectory() as directory:
         scenario = Scenario(Path(directory), migrates=migrates, addresses=addresses)
         try:
@@ -187,4 +187,4 @@ def test_no_refusal_changes_how_it_ends(
             scenario.check_answers()
         finally:
             scenario.close()
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert leaks.descriptors() == before

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import leaks
 from tests.supervisor.run.doubles import Run, Simulated, settings_of
 
 from segue.errors import SegueError, UsageError
@@ -72,12 +73,12 @@ def test_new_code_that_does_not_start_is_refused(
 ) -> None:
     """With its own words; nothing has changed, and no descriptor is left."""
     new_code(code)
-    before, open_before = run.instance.to_json(), os.listdir("/proc/self/fd")
+    before, open_before = run.instance.to_json(), leaks.descriptors()
     with pytest.raises(SegueError, match=words):
         run.orders.reexec()
     assert not under_way(run)
     assert run.instance.to_json() == before
-    assert os.listdir("/proc/self/fd") == open_before
+    assert leaks.descriptors() == open_before
 
 
 def test_new_code_that_hangs_is_killed(
@@ -119,14 +120,14 @@ def test_settings_that_cannot_change_are_refused(
 def test_an_exec_that_is_refused_leaves_everything_as_it_was(run: Run) -> None:
     """Whoever asked hears it; the next signal is heard, and no worker gets our descriptors."""
     handed = [front.sockets[slot] for front in run.service.fronts for slot in front.sockets]
-    before, open_before = run.instance.to_json(), os.listdir("/proc/self/fd")
+    before, open_before = run.instance.to_json(), leaks.descriptors()
     run.service.upgrade = Upgrade(("/nowhere/python",), run.settings, run.service.source)
     upgrade.become(run.service, run.service.upgrade)
     assert not under_way(run)
     assert "could not be started, the old one goes on" in run.log
     assert VARIABLE not in os.environ
     assert not any(os.get_inheritable(one.fileno()) for one in handed)
-    assert os.listdir("/proc/self/fd") == open_before
+    assert leaks.descriptors() == open_before
     assert run.instance.to_json() == before
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & {signal.SIGTERM, signal.SIGCHLD}
 
