@@ -20,26 +20,30 @@ from segue.page import DRAINING, SERVING
 from segue.probe.exchange import http
 from segue.probe.http1 import ResponseReader
 from segue.worker import VARIABLE
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.root
 
 CLONE = Path(__file__).parent.parent
 PORT = 8080
-LIMIT_S = 20
 REQUEST = http(f"127.0.0.1:{PORT}", keep_alive=True).request
+SOON = 20.0  # and the shortest timeout of the servers is a minute
 BIND = f"127.0.0.1:{PORT}"
 ASGI, WSGI = "examples.draining:app", "examples.draining:wsgi"
 
+# None closes a connection by itself within this test, and none waits for one when it is stopped.
 UVICORN = ["uvicorn", "--port", str(PORT), "--log-level", "warning", ASGI]
-GRANIAN = ["granian", "--port", str(PORT), "--log-level", "warning", "--interface"]
+UVICORN += ["--timeout-keep-alive", "600"]
+GRANIAN = ["granian", "--port", str(PORT), "--log-level", "warning", "--workers-kill-timeout", "5"]
+GRANIAN += ["--http1-header-read-timeout", "60000", "--interface"]
 GUNICORN = ["gunicorn", "--bind", BIND, "--no-control-socket", "--log-level", "warning"]
 SERVERS = {
     "uvicorn-h11": [*UVICORN, "--http", "h11"],
     "uvicorn-httptools": [*UVICORN, "--http", "httptools"],
-    "hypercorn": ["hypercorn", "--bind", BIND, ASGI],
+    "hypercorn": ["hypercorn", "--bind", BIND, "--keep-alive", "600", ASGI],
     "granian-asgi": [*GRANIAN, "asgi", ASGI],
     "granian-wsgi": [*GRANIAN, "wsgi", WSGI],
-    "gunicorn-gthread": [*GUNICORN, "--threads", "2", "--keep-alive", "30", WSGI],
+    "gunicorn-gthread": [*GUNICORN, "--threads", "2", "--keep-alive", "600", WSGI],
 }
 OWN_TIMEOUT = {"gunicorn-asgi": [*GUNICORN, "--worker-class", "asgi", "--keep-alive", "2", ASGI]}
 
@@ -64,7 +68,7 @@ def serving(command: list[str], flag: Path) -> Iterator[None]:
         finally:
             process.terminate()
             try:
-                process.wait(LIMIT_S)
+                process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 for pid in proc.tree(process.pid):
                     os.kill(pid, signal.SIGKILL)
@@ -72,10 +76,10 @@ def serving(command: list[str], flag: Path) -> Iterator[None]:
 
 def connect() -> socket.socket:
     """A connection, as soon as the server listens."""
-    limit = time.monotonic() + LIMIT_S
+    limit = time.monotonic() + PATIENCE
     while True:
         try:
-            return socket.create_connection(("127.0.0.1", PORT), timeout=LIMIT_S)
+            return socket.create_connection(("127.0.0.1", PORT), timeout=PATIENCE)
         except ConnectionRefusedError:
             assert time.monotonic() < limit, "the server never listened"
             time.sleep(0.02)
@@ -112,7 +116,7 @@ def test_the_next_answer_of_each_connection_says_close_and_the_server_closes(
         turn(flag, DRAINING)
         for client in (busy, idle):
             assert ask(client).closing
-            client.settimeout(1)
+            client.settimeout(SOON)
             assert client.recv(1) == b""
 
 
@@ -128,7 +132,6 @@ def test_a_server_that_only_announces_closes_at_its_own_timeout(
         assert ask(client).reusable
         turn(flag, DRAINING)
         assert ask(client).closing
-        client.settimeout(5)
         assert client.recv(1) == b""
 
 
