@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 from tests.linux.unprivileged import as_nobody
-from tests.supervisor.instance import ADDRESS, SERVER, Instance, load, wait_for_load, wait_until
+from tests.policy.clients import handshakes_over
+from tests.supervisor.instance import ADDRESS, SERVER, Instance, load, wait_for_load
+from tests.waiting import PATIENCE, wait_until
 
 from segue.address import Address
 from segue.cli.main import main
@@ -28,6 +30,8 @@ from segue.observe.snapshot import Observer, Part
 pytestmark = pytest.mark.root
 HERE = Address.parse(ADDRESS)
 Said = pytest.CaptureFixture[str]
+# Connections a second for http.server, whose backlog is 5: it may stand still for 80 ms.
+FEW = ("--rate", "60")
 HTTP_SERVER = (sys.executable, "-m", "http.server", "8080", "--bind", "127.0.0.1")
 
 
@@ -46,7 +50,7 @@ def listening(*command: str, at: Address = HERE) -> Iterator[subprocess.Popen[by
             for pid in left:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-        process.wait(20)
+        process.wait(PATIENCE)
 
 
 def holders(pid: int, at: Address = HERE) -> list[int]:
@@ -64,9 +68,15 @@ def busy(pid: int, at: Address = HERE) -> bool:
     return waiting or bool(group.held_by(frozenset(proc.tree(pid))))
 
 
+def wait_idle(pid: int, at: Address = HERE) -> None:
+    """Until this process has nothing left, of which a handshake under way may be the last."""
+    handshakes_over(at)
+    wait_until(lambda: not busy(pid, at), f"{pid} has nothing left")
+
+
 def answered_by_old() -> bool:
     """By http.server, which gives its name."""
-    with socket.create_connection((HERE.host, HERE.port), timeout=20) as client:
+    with socket.create_connection((HERE.host, HERE.port), timeout=PATIENCE) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         return b"SimpleHTTP" in client.recv(4096)
 
@@ -163,7 +173,7 @@ def test_nginx_without_reuseport_is_succeeded_under_load(netns: int, tmp_path: P
             wait_until(lambda: len(holders(new.pid)) == 2, "its worker runs")
             wait_for_load()
             old.send_signal(signal.SIGQUIT)
-            assert old.wait(20) == 0
+            assert old.wait(PATIENCE) == 0
             wait_for_load()
             result = finish()
     assert result.lost == 0, (result.counts, result.examples)
@@ -179,7 +189,7 @@ def test_a_server_that_cuts_what_it_accepted_is_succeeded_under_load(
     sysctl, until the old one has nothing left.
     """
     sysctl.write("net.ipv4.tcp_migrate_req", "0")
-    with listening(*HTTP_SERVER) as old, load() as finish:
+    with listening(*HTTP_SERVER) as old, load(*FEW) as finish:
         with Instance(tmp_path) as refused:
             assert refused.wait() == 1
             assert re.search(r"belongs to pid \d+ .*starts with --beside", refused.said())
@@ -187,9 +197,9 @@ def test_a_server_that_cuts_what_it_accepted_is_succeeded_under_load(
         with Instance(tmp_path, "--beside", "--engine", engine, command=SERVER) as one:
             wait_until(lambda: one.workers("serving"), one.said())
             wait_for_load()
-            wait_until(lambda: not busy(old.pid), "the old server has nothing left")
+            wait_idle(old.pid)
             old.kill()
-            old.wait(20)
+            old.wait(PATIENCE)
             wait_for_load()
             assert one.ask("restart")["exit"] == 0
             result = finish()
@@ -219,7 +229,7 @@ def test_until_the_new_one_is_ready_the_old_one_gets_everything(netns: int, tmp_
             assert failing.wait() == 3
         with open_listener(HERE, backlog=64) as another:
             clients = [socket.create_connection((HERE.host, HERE.port)) for _ in range(64)]
-            another.settimeout(20)
+            another.settimeout(PATIENCE)
             another.accept()[0].close()  # one of 64 in 2**64 tries does not get here
             for client in clients:
                 client.close()
@@ -238,16 +248,16 @@ def test_a_server_of_both_families_is_succeeded(
     both = (sys.executable, "-m", "http.server", "8080", "--bind", "::")
     everywhere = Address.parse("[::]:8080")
     flags: tuple[str, ...] = ("--beside", "--bind", asked, "--engine", "migrate")
-    with listening(*both, at=everywhere) as old, load() as finish:
+    with listening(*both, at=everywhere) as old, load(*FEW) as finish:
         assert main(["adopt", str(old.pid)]) == 0
         if itself:
             flags = (*flags, "--bind-by", "worker", "--inject")
         with Instance(tmp_path, *flags, command=both if itself else SERVER) as one:
             one.wait_serving()
             wait_for_load()
-            wait_until(lambda: not busy(old.pid, everywhere), "the old server has nothing left")
+            wait_idle(old.pid, everywhere)
             old.kill()
-            old.wait(20)
+            old.wait(PATIENCE)
             wait_for_load()
             result = finish()
             assert one.ask("stop")["exit"] == 0

@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import socket
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,6 +15,8 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from tests.engine.segments import connect_all
 from tests.linux.unprivileged import as_nobody
+from tests.policy.clients import handshakes_over
+from tests.waiting import PATIENCE
 
 from segue.address import Address
 from segue.engine.drain import Drain, GroupKey
@@ -65,7 +66,7 @@ class Bench:
         """A client's connection, from this port."""
         client = socket.socket(self.address.family)
         client.bind(sockopt.socket_address(self.address, self.address.near, port))
-        client.settimeout(5)
+        client.settimeout(PATIENCE)
         client.connect(sockopt.socket_address(self.address, self.address.near, self.address.port))
         return client
 
@@ -221,21 +222,6 @@ def _connect_for_ever(address: Address, writer: int) -> int:
                 report.write(f"{error!r}\n")
         report.write(f"{made}\n")
     return 0
-
-
-def handshakes_over(address: Address) -> None:
-    """Wait until those that are under way have ended: each may have had its listener before.
-
-    Also on loopback, where a busy machine leaves the last ACK to ksoftirqd.
-    """
-    with SockDiag() as diag:
-
-        def half_open() -> set[int]:
-            return {one.cookie for one in diag.half_open(address.port, address.family)}
-
-        under_way, limit = half_open(), time.monotonic() + 10
-        while under_way & half_open():
-            assert time.monotonic() < limit, "a handshake does not end"
 
 
 @pytest.mark.parametrize("address", [IPV4, IPV6], ids=str)

@@ -6,6 +6,7 @@ import socket
 from typing import Any
 
 import pytest
+from tests.waiting import PATIENCE
 
 from segue.bpf import asm
 from segue.bpf.insn import R0
@@ -23,10 +24,10 @@ def verdict(number: int) -> Program:
     return Program.load(code, attach_type=AttachType.TCX_INGRESS)
 
 
-def reaches() -> bool:
+def reaches(patience: float = PATIENCE) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as target:
         target.bind(("127.0.0.1", 0))
-        target.settimeout(0.2)
+        target.settimeout(patience)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as source:
             source.sendto(b"x", target.getsockname())
         try:
@@ -41,7 +42,7 @@ def test_a_classifier_is_there_as_long_as_its_link() -> None:
     with verdict(2) as program:
         assert reaches()
         with tcx.attach(program, index):
-            assert not reaches()
+            assert not reaches(0.2)
         assert reaches()
 
 
@@ -52,7 +53,7 @@ def test_it_is_before_one_that_passes_everything() -> None:
         with tcx.attach(passes, index):
             assert reaches()
             with tcx.attach(drops, index):
-                assert not reaches()
+                assert not reaches(0.2)
         with tcx.attach(drops, index), tcx.attach(passes, index):
             assert reaches()
 

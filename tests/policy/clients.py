@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import select
 import socket
 import struct
@@ -11,7 +10,10 @@ import time
 from collections.abc import Mapping
 from typing import Self
 
+from tests.waiting import PATIENCE, wait_until
+
 from segue.address import Address
+from segue.linux.sock_diag import SockDiag
 from segue.wire import checksum
 
 _SO_ATTACH_FILTER = 26
@@ -19,7 +21,6 @@ _SO_DETACH_FILTER = 27
 _DROP_ALL = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0), 8)
 MSG_FASTOPEN = 0x20000000
 _SYN = 0x02
-LIMIT = 10.0  # a wait that fails
 
 IPV4 = Address("127.0.0.1", 8080)
 IPV6 = Address("::1", 8080)
@@ -29,7 +30,7 @@ def connect(address: Address = IPV4, source_port: int = 0) -> socket.socket:
     """A connection whose handshake is over."""
     return socket.create_connection(
         (address.host, address.port),
-        timeout=5,
+        timeout=PATIENCE,
         source_address=(address.host, source_port) if source_port else None,
     )
 
@@ -60,7 +61,7 @@ class Repeater:
 
     def __init__(self) -> None:
         self.raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
-        self.raw.settimeout(LIMIT)
+        self.raw.settimeout(PATIENCE)
 
     def repeat_syn(self, times: int) -> None:
         """Send the first SYN heard once more, as its client does when it hears nothing."""
@@ -96,10 +97,21 @@ def depth(listener: socket.socket) -> int:
 
 def wait_depth(listener: socket.socket, count: int) -> None:
     """Until so many children are there: a client is told before its last ACK is taken in."""
-    end = time.monotonic() + LIMIT
-    while depth(listener) != count:
-        assert time.monotonic() < end, f"{depth(listener)} children, not {count}"
-        os.sched_yield()
+    wait_until(lambda: depth(listener) == count, f"{count} children")
+
+
+def handshakes_over(address: Address) -> None:
+    """Wait until those that are under way have ended: each may have had its listener before.
+
+    Also on loopback, where a busy machine leaves the last ACK to ksoftirqd.
+    """
+    with SockDiag() as diag:
+
+        def half_open() -> set[int]:
+            return {one.cookie for one in diag.half_open(address.port, address.family)}
+
+        under_way = half_open()
+        wait_until(lambda: not under_way & half_open(), "their handshakes end")
 
 
 def taken(listeners: Mapping[int, socket.socket], total: int) -> dict[int, int]:
@@ -109,7 +121,7 @@ def taken(listeners: Mapping[int, socket.socket], total: int) -> dict[int, int]:
     """
     found = dict.fromkeys(listeners, 0)
     by_socket = {listener: slot for slot, listener in listeners.items()}
-    end = time.monotonic() + LIMIT
+    end = time.monotonic() + PATIENCE
     while True:
         left = 0 if sum(found.values()) >= total else max(0.0, end - time.monotonic())
         ready = select.select(list(by_socket), [], [], left)[0]
