@@ -1,4 +1,4 @@
-"""deploy/ansible/restart.yml against three hosts: network namespaces with an instance each."""
+"""deploy/ansible/restart.yml against two hosts: network namespaces with an instance each."""
 
 from __future__ import annotations
 
@@ -96,9 +96,9 @@ def host(name: str, above: Path) -> Iterator[Host]:
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[list[Host]]:
-    """Three hosts."""
+    """Two hosts."""
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(host(f"host{n}", tmp_path)) for n in (1, 2, 3)]
+        yield [stack.enter_context(host(f"host{n}", tmp_path)) for n in (1, 2)]
 
 
 def deploy(fleet: list[Host], release: str) -> subprocess.CompletedProcess[str]:
@@ -108,6 +108,7 @@ def deploy(fleet: list[Host], release: str) -> subprocess.CompletedProcess[str]:
     # A directory of each host's own, so a template.
     given = {"release": "{{ releases }}/" + release, **SETTINGS}
     env = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_HOME": str(above / "ansible")}
+    env["ANSIBLE_PIPELINING"] = "1"  # a module comes by its interpreter's input: no files
     return subprocess.run(
         [str(ANSIBLE), "-i", str(above / "hosts"), str(PLAYBOOK), "-e", json.dumps(given)],
         check=False, capture_output=True, text=True, timeout=5 * PATIENCE, env=env, cwd=above,
@@ -120,8 +121,8 @@ def test_a_release_goes_host_by_host(fleet: list[Host]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     for one in fleet:
         assert (one.release(), one.working()) == ("2", "2")
-    # A batch has one host: ten per cent of three.
-    assert done.stdout.count("PLAY [Put a release into service]") == 3
+    # A batch has one host: ten per cent of two.
+    assert done.stdout.count("PLAY [Put a release into service]") == 2
 
 
 @pytest.mark.parametrize(
@@ -135,4 +136,4 @@ def test_a_bad_release_stops_at_the_first_host(fleet: list[Host], release: str, 
     assert "host1 has the release that it had" in done.stdout
     for one in fleet:
         assert (one.release(), one.working()) == ("1", "1")
-    assert [one.instance.status()["events"] for one in fleet[1:]] == 2 * [{"start": 1}]
+    assert [one.instance.status()["events"] for one in fleet[1:]] == [{"start": 1}]

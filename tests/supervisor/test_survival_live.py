@@ -22,7 +22,9 @@ from bench.usage import resident_bytes
 from tests.supervisor.instance import DRAIN, SERVER, Instance, load
 from tests.waiting import PATIENCE, wait_until
 
+from segue.errors import SegueError
 from segue.linux import proc
+from segue.supervisor.control import client
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("5.14")]
 PYTHON = (sys.executable, "-S", "-E", "-c")
@@ -256,13 +258,18 @@ def test_clients_that_say_nothing_are_sent_away(netns: int, tmp_path: Path) -> N
         assert codes == [1] * 9 + [2] * 31
 
 
-def test_a_supervisor_that_is_stopped_is_said_to_be(netns: int, tmp_path: Path) -> None:
-    """A client waits five seconds for a first answer, then says what may be."""
+def test_a_supervisor_that_is_stopped_is_said_to_be(
+    netns: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client waits for a first answer, then says what may be."""
+    for wait in ("_SILENCE_SECONDS", "_MORE_SECONDS"):
+        monkeypatch.setattr(client, wait, 0.1)
     with Instance(tmp_path) as one:
         one.wait_serving()
         os.kill(one.process.pid, signal.SIGSTOP)
+        wait_until(lambda: proc.threads_stopped(one.process.pid), "it is stopped")
         try:
-            with pytest.raises(Exception, match="does not answer"):
+            with pytest.raises(SegueError, match="does not answer"):
                 one.ask("status")
         finally:
             os.kill(one.process.pid, signal.SIGCONT)
