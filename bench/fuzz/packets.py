@@ -261,9 +261,13 @@ class Run:
 
 
 def _look_at(one: Connection, wmem: int) -> None:
-    # A Fast Open SYN may bring more than the first window: a packet is 65,535 bytes at most.
+    # What is read at once may be of any size: a packet is 65,535 bytes at most.
     early = sum(len(data) for _, data in one.early)
-    holds("bytes that arrived", len(one.incoming) + early, max(one.terms.window, 65_535))
+    buffer = one.buffer
+    limit = 0 if buffer is None else buffer.limit
+    holds("bytes that arrived", len(one.incoming) + early, max(limit, 65_535))
+    if buffer is not None and not one.incoming:
+        holds("memory of what was read", buffer.memory, 0)
     holds("pieces that came early", len(one.early), MOST_EARLY)
     holds("bytes to send", len(one.outgoing), wmem)
 

@@ -6,6 +6,7 @@ of the client is echoed is), those of Fast Open cookies, windows after the SYN-A
 identifications; which of several long segments has PSH; in what order the timers of several
 clients fire during a wait; and an ACK by itself that acknowledges something new and has no SACK
 range, since when it is sent, and whether with data, is the receiver's choice (RFC 9293, 3.8.6.3).
+A story can have these ACKs and the windows compared (``compare acks windows``).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from segue.address import Address
 from segue.errors import UsageError
 from segue.lab.sides import PORT, STEP_S, ModelSide, Side, kernel, linux_here
 from segue.lab.stage import SERVERS
-from segue.lab.stories import free_in, lines
+from segue.lab.stories import compared_in, free_in, lines
 from segue.model.client import STAMP, Client, Heard
 from segue.wire.options import Options
 from segue.wire.tcp import ACK, FIN, PSH, RST, SYN
@@ -38,11 +39,17 @@ class Step:
     said: str
     answers: tuple[str, ...]
     heard: tuple[tuple[str, Heard], ...]
+    compared: frozenset[str]  # of what is free otherwise: acks, windows
 
     @property
     def lines(self) -> list[str]:
         """As they are compared: without what is free."""
-        found = [f"  {name} < {heard}" for name, heard in self.heard if not heard.is_news]
+        windows = "windows" in self.compared
+        found = [
+            f"  {name} < {heard.told(window=windows)}"
+            for name, heard in self.heard
+            if not heard.is_news or "acks" in self.compared
+        ]
         if self.said.startswith("wait "):
             found.sort(key=lambda line: line.split()[0])
         return [self.said, *(f"  = {one}" for one in self.answers), *found]
@@ -110,6 +117,7 @@ class Telling:
         self._set_to: dict[str, dict[str, int]] = {}
         self._made: set[str] = set()  # names of what has options
         self._answers: list[str] = []
+        self._compared = frozenset(compared_in(story))
         if any(verb == "carry" for verb, *_ in self.lines):
             side.prepare_to_carry()
 
@@ -123,7 +131,7 @@ class Telling:
             self._set_to.setdefault(words[0], {})[words[1]] = int(words[2])
         elif verb in _SETTINGS or verb in SEGMENTS:
             self._speak(verb, words)
-        elif verb != "free":
+        elif verb not in {"free", "compare"}:
             self._answers = _call(self._side, verb, words, self._set_to)
             if verb in {"listen", "accept"}:
                 self._made.add(words[verb == "accept"])
@@ -145,6 +153,10 @@ class Telling:
             setattr(speaker, verb, int(words[1]))
         else:
             payload = _text(words[1]) if len(words) > 1 else b""
+            size = int(words[2]) if len(words) > 2 else len(payload)
+            while len(payload) > size:
+                side.packet(speaker.segment(SEGMENTS[verb] & ~PSH, payload[:size]))
+                payload = payload[size:]
             side.packet(speaker.segment(SEGMENTS[verb], payload))
 
     def hear(self, line: list[str], packets: list[bytes]) -> Step:
@@ -152,7 +164,7 @@ class Telling:
         heard = _heard(packets, self._clients)
         for _, one in heard:
             self._jar = self._jar if one.options.fast_open is None else one.options.fast_open
-        return Step(" ".join(line), tuple(self._answers), tuple(heard))
+        return Step(" ".join(line), tuple(self._answers), tuple(heard), self._compared)
 
 
 def steps(story: str, side: Side) -> Iterator[Step]:
@@ -185,7 +197,7 @@ def _offer(words: list[str], jar: bytes) -> Options:
 
 # The verbs of a story with which a client sends.
 SEGMENTS = {
-    "syn": SYN, "ack": ACK, "data": ACK | PSH, "fin": ACK | FIN, "rst": RST,
+    "syn": SYN, "ack": ACK, "data": ACK | PSH, "pour": ACK | PSH, "fin": ACK | FIN, "rst": RST,
     "synfin": SYN | FIN, "rstack": RST | ACK,
 }  # fmt: skip
 # Those with which it only says what it will send.

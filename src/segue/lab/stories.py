@@ -14,6 +14,7 @@ from segue.lab.loss_stories import LOSS_STORIES
 from segue.lab.option_stories import OPTION_STORIES
 from segue.lab.program_stories import PROGRAM_STORIES
 from segue.lab.segment_stories import SEGMENT_STORIES
+from segue.lab.window_stories import WINDOW_STORIES
 
 STORIES: dict[str, str] = {
     "a queued child goes to a sibling": """
@@ -284,6 +285,7 @@ STORIES: dict[str, str] = {
     **CONNECTION_STORIES,
     **SEGMENT_STORIES,
     **LOSS_STORIES,
+    **WINDOW_STORIES,
     **OPTION_STORIES,
     **PROGRAM_STORIES,
     **CARRY_STORIES,
@@ -300,6 +302,11 @@ def prose(story: str) -> str:
     """What a story says of itself: its lines that begin with #."""
     said = [line.strip() for line in story.splitlines()]
     return " ".join(line.lstrip("# ") for line in said if line.startswith("#"))
+
+
+def compared_in(story: str) -> set[str]:
+    """What of the acknowledgements is compared, though a receiver cannot rely on it."""
+    return {word for verb, *words in lines(story) if verb == "compare" for word in words}
 
 
 def free_in(story: str) -> set[str]:

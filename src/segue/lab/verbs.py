@@ -42,6 +42,7 @@ SHAPES: dict[str, tuple[str, str]] = {
     "syn": ("C [TEXT]", "a client begins; with a text by Fast Open"),
     "ack": ("C", "an ACK of all that it has heard"),
     "data": ("C TEXT", "an ACK with data"),
+    "pour": ("C TEXT NUMBER", "the same in segments of so many bytes, at once, the last with PSH"),
     "fin": ("C", "its end"),
     "rst": ("C", "a reset"),
     "synfin": ("C", "SYN and FIN in one"),
@@ -63,6 +64,7 @@ SHAPES: dict[str, tuple[str, str]] = {
     "window": ("C NUMBER", "the window field of its next segments (500)"),
     "stamp": ("C NUMBER", "the clock in its next segments (1000)"),
     "wait": ("SECONDS", "time passes, at most a minute"),
+    "compare": ("ASPECT [ASPECT]", "acks or windows are compared too, which are free otherwise"),
     "free": ("NAME", "this counter is not compared: it depends on the kernel's hash"),
 }
 NOTES = (
@@ -146,5 +148,6 @@ _WORDS: dict[str, tuple[Callable[[str], bool], str]] = {
         lambda word: word.startswith(("SO_", "TCP_")) and hasattr(socket, word),
         "an option of socket(7) or tcp(7)",
     ),
+    "ASPECT": (lambda word: word in ("acks", "windows"), "acks or windows"),
     "select": (lambda word: word == "select", "select"),
 }

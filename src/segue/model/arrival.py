@@ -9,7 +9,7 @@ from segue.errors import WireError
 from segue.wire import checksum, ipv4, ipv6, options, tcp
 from segue.wire.options import Options
 from segue.wire.seq import Seq, add
-from segue.wire.tcp import FIN, SYN
+from segue.wire.tcp import FIN, PSH, SYN, URG
 
 
 class Path(NamedTuple):
@@ -78,6 +78,16 @@ class Arrival:
     def ecn(self) -> int:
         """The two bits of its IP header about congestion (RFC 3168, 5)."""
         return (self.packet[1] >> 4 if self.path.is_ipv6 else self.packet[1]) & 3
+
+    @property
+    def pushes(self) -> bool:
+        """The sender has nothing more at the moment."""
+        return bool(self.flags & PSH)
+
+    @property
+    def ends(self) -> bool:
+        """It says that it is the end of something, and so may be small (TCP_REMNANT)."""
+        return bool(self.flags & (SYN | FIN | PSH | URG))
 
     @property
     def options(self) -> Options:

@@ -46,7 +46,8 @@ class Heard:
         """The flags by name."""
         return tcp.names(self.flags)
 
-    def __str__(self) -> str:
+    def told(self, *, window: bool = False) -> str:
+        """In words; the window of a segment without SYN only where that is asked for."""
         size, said = len(self.payload), self.options
         # Which of several long segments has PSH is free.
         words = [self.names.replace("PSH ", "") if size > _SHORT else self.names]
@@ -62,6 +63,8 @@ class Heard:
                 f"win {self.window} mss {said.mss} scale {said.window_scale}"
                 f" sack {said.sack_permitted}"
             )
+        elif window:
+            words.append(f"win {self.window}")
         if said.stamps is not None:
             words.append(f"stamps +{(said.stamps[1] - STAMP) & _MASK}")
         if self.ranges:
@@ -69,6 +72,9 @@ class Heard:
         if said.fast_open is not None:
             words.append(f"cookie of {len(said.fast_open)}")
         return " ".join(word for word in words if word)
+
+    def __str__(self) -> str:
+        return self.told()
 
 
 class Client:

@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING
 
 from segue.model.arrival import Path
 from segue.model.durations import TIMEOUT_FALLBACK
-from segue.model.request import STAMPS_SIZE, Request, Terms
+from segue.model.request import HEADERS, STAMPS_SIZE, Request, Terms
 from segue.model.states import Congestion, Input, State, after
 from segue.wire.seq import Seq, add, before, distance, later
 
 if TYPE_CHECKING:
     from segue.model.listener import Listener
+    from segue.model.receive_memory import ReceiveBuffer
 
 _MOST_RANGES = 4  # that a receiver remembers (TCP_NUM_SACKS)
 _SMALL_WINDOW = 536  # up to which one segment may fill it (tcp_bound_to_half_wnd)
 _LEAST_SIZE = 48  # TCP_MIN_SND_MSS
 INITIAL_WINDOW = 10  # segments (RFC 6928, TCP_INIT_CWND)
 NO_THRESHOLD = 0x7FFFFFFF  # TCP_INFINITE_SSTHRESH
-QUICK_ACKS = 16  # segments that are acknowledged at once (TCP_MAX_QUICKACKS)
 # Pieces kept before their turn: five windows of full segments.  Linux bounds the memory instead
 # (tcp_prune_ofo_queue), of which a piece of one byte takes most of a kilobyte: some 170 of them.
 MOST_EARLY = 256
@@ -91,16 +91,17 @@ class Connection:
     sent_ack: Seq = field(default=Seq(0))
     fin_at: Seq | None = None  # where the peer's first FIN is, if it came early
     peer_ended: bool = False  # the peer's FIN has arrived in its turn
-    quick: int = QUICK_ACKS
+    buffer: ReceiveBuffer | None = None  # since data has come
+    quick: int = 0  # segments that are acknowledged at once
+    owed: bool = False  # an ACK, for data
     interactive: bool = False  # the program answers what it reads: ACKs may wait for the answer
+    ack_delay: float = 0.0  # for how long, at most
     heard_at: float = -inf  # when data last arrived
     syn_data: bool = False  # some came with the SYN
     received: int = 0  # bytes, since the beginning; a FIN counts as one
+    made_at: float = -inf
     acked_at: float = -inf  # when an ACK last arrived, or the connection was made
     ack_now: bool = False  # something is to be said, if no data says it
-    # Memory of what waits to be read, as Linux counts it, and room in its last buffer (reserve.py).
-    waiting_memory: int = 0
-    waiting_room: int = 0
     # What goes out.
     outgoing: bytearray = field(default_factory=bytearray)
     fin_wanted: bool = False
@@ -153,6 +154,7 @@ class Connection:
     probe_repeats: bool = False  # by something that had been sent before
     # Whether that was wrong (undo.py).
     echo: int = 0  # of our stamps, the one that came back last
+    told_echo: int = 0  # the one that told the receiver's round trip last, or could not
     first_repeat: int | None = None  # our stamp when something was sent again first
     repetitions: int = 0
     twice: int = 0  # segments that came twice, as the peer says
@@ -214,9 +216,9 @@ class Connection:
         return distance(self.snd_nxt, self.end) + (self.fin_wanted and not self.fin_sent)
 
     @property
-    def space(self) -> int:
-        """How much more we are ready to receive."""
-        return max(0, self.terms.window - len(self.incoming))
+    def header_size(self) -> int:
+        """Of a packet with data, with its usual options."""
+        return HEADERS[self.path.is_ipv6] + (STAMPS_SIZE if self.terms.stamps else 0)
 
     @property
     def over(self) -> bool:
@@ -232,17 +234,6 @@ class Connection:
     def feed(self, given: Input) -> None:
         """Follow the table of states; raises IllegalInput."""
         self.state = after(self.state, given)
-
-    def window(self) -> int:
-        """The window for the next segment, as the header has it; the right edge never goes back."""
-        held = distance(self.rcv_nxt, self.offered_edge)
-        scale = self.terms.scale_in or 0
-        space = self.space
-        value = min(-(-held >> scale) if held > space else space >> scale, 0xFFFF)
-        if value << scale > held:
-            self.offered_edge = add(self.rcv_nxt, value << scale)
-        self.sent_ack = self.rcv_nxt
-        return value
 
     def note_repeated(self, low: Seq, high: Seq) -> None:
         """Say with the next segment that this came again (D-SACK, RFC 2883; tcp_dsack_extend)."""
@@ -339,6 +330,8 @@ class Connection:
                 if self.fin_at is not None and before(self.rcv_nxt, self.fin_at):
                     fresh = fresh[: distance(self.rcv_nxt, self.fin_at)]
                 self.incoming += fresh
+                if self.buffer is not None:
+                    self.buffer.queue(len(fresh), self.header_size + len(fresh))
                 self.rcv_nxt = add(self.rcv_nxt, len(fresh))
         due = distance(self.origin, self.rcv_nxt)
         self.ranges = tuple(one for one in self.ranges if one[0] > due) if self.early else ()

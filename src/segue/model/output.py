@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
-from segue.model import buffers, bursts, undo
+from segue.model import buffers, bursts, receive_window, undo
 from segue.model.connection import INITIAL_WINDOW, Connection, Flight
 from segue.model.durations import (
     DELAYED_ACK,
@@ -72,7 +72,9 @@ def segment(
     else:
         said = aligned_stamps(*stamp) if connection.terms.stamps else b""
     connection.wrote_at = net.now
-    window, tos = connection.window(), 0
+    if payload and net.now - connection.heard_at < connection.ack_delay:
+        connection.interactive = True  # the program answers (tcp_event_data_sent)
+    window, tos = receive_window.window(connection), 0
     if connection.terms.ecn and not flags & RST:
         # What is sent again is never marked (RFC 3168, 6.1.5).
         if payload and fresh:
@@ -81,8 +83,14 @@ def segment(
             connection.sends_less = False
         flags |= ECE if connection.echoes else 0
     net.send(connection.path, seq, connection.rcv_nxt, flags, window, said, payload, tos)
-    if connection.quick:
-        connection.quick -= 1
+    if connection.owed:
+        connection.owed = False
+        if connection.quick:
+            connection.quick -= 1
+            if not connection.quick:
+                connection.ack_delay = DELAYED_ACK
+        if connection.buffer is not None:
+            connection.buffer.pushed = 0
     connection.ack_at = inf
     connection.ack_now = False
 
@@ -114,17 +122,6 @@ def _acceptable(connection: Connection) -> Seq:
         if beyond > 0 and beyond >= 1 << (connection.terms.scale_in or 0)
         else connection.snd_nxt
     )
-
-
-def acknowledge_soon(net: Net, connection: Connection) -> None:
-    """An ACK now, or, when the program is likely to answer, a little later."""
-    unsaid = distance(connection.sent_ack, connection.rcv_nxt)
-    hurried = connection.quick and not connection.interactive
-    if hurried or connection.early or unsaid > connection.segment_size:
-        acknowledge(net, connection)
-    elif connection.ack_at == inf:
-        # Linux learns how long to wait from data; before the first there is no delay (tcp_fin).
-        connection.ack_at = net.now + (DELAYED_ACK if connection.heard_at > -inf else 0.0)
 
 
 def idle_before(net: Net, connection: Connection) -> None:
@@ -233,11 +230,11 @@ def _send_buffer(
     net: Net, connection: Connection, size: int, most: int, *, fin: bool, push: bool
 ) -> None:
     """Some segments at once, whose headers are made once: they say the same."""
-    told, quick, left = connection.repeated, connection.quick, size
+    told, left = connection.repeated, size
     while True:
         part = min(left, most)
         left -= part
-        connection.repeated, connection.quick = told, quick
+        connection.repeated = told
         _send_new(
             net, connection, connection.snd_nxt, part, fin=fin and not left, push=push and not left
         )

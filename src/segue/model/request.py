@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from segue.model.connection import Connection
     from segue.model.listener import Listener
 
-_HEADERS = {False: 40, True: 60}  # IPv4 or IPv6, and TCP without options
+HEADERS = {False: 40, True: 60}  # IPv4 or IPv6, and TCP without options
 _NO_MSS_SAID = {False: 536, True: 1220}  # RFC 9293, 3.7.1 (TCP_MSS_DEFAULT, IPV6_MIN_MTU - 60)
 STAMPS_SIZE = 12
 _UNSCALED = 65535
@@ -43,7 +43,7 @@ class Terms:
         cls, said: Options, *, ipv6: bool, mtu: int, options: dict[str, int], sysctls: Sysctls
     ) -> Terms:
         """From a SYN's options, and the listener's."""
-        advertised, limit = mtu - _HEADERS[ipv6], options.get("TCP_MAXSEG", 0)
+        advertised, limit = mtu - HEADERS[ipv6], options.get("TCP_MAXSEG", 0)
         if limit:
             advertised = min(advertised, limit)
         stamps = said.stamps is not None and bool(sysctls.tcp_timestamps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from math import inf
 
-from segue.model import keepalive, output, recovery, removal
+from segue.model import acknowledging, keepalive, output, recovery, removal
 from segue.model.connection import Connection
 from segue.model.durations import RTO_MAX, backed_off
 from segue.model.events import Fired, Timer
@@ -24,8 +24,7 @@ def timer(net: Net, connection: Connection) -> None:
         return
     if connection.ack_at <= now:
         _fired(net, connection, Timer.DELAYED_ACK)
-        connection.interactive = False  # it did not answer in time: say things at once again
-        output.acknowledge(net, connection)
+        acknowledging.timer(net, connection)
     if connection.reordering_at <= now:
         recovery.timer(net, connection)
     if connection.retransmit_at <= now:

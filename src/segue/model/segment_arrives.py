@@ -12,7 +12,18 @@ from __future__ import annotations
 import errno
 from math import inf
 
-from segue.model import buffers, first_window, output, recovery, removal, reserve, time_wait, undo
+from segue.model import (
+    acknowledging,
+    buffers,
+    first_window,
+    output,
+    receive_window,
+    recovery,
+    removal,
+    reserve,
+    time_wait,
+    undo,
+)
 from segue.model.arrival import Arrival
 from segue.model.connection import Connection, Flight
 from segue.model.durations import OUT_OF_WINDOW_PAUSE
@@ -52,18 +63,20 @@ def arrived(net: Net, connection: Connection, arrival: Arrival) -> None:
         _say(net, connection, owed=False)
         return
     if connection.terms.ecn and arrival.payload:
-        _note_marks(connection, arrival)
+        _note_marks(net, connection, arrival)
+    if not arrival.length:
+        connection.told_echo = connection.echo
     owed = arrival.length > 0 and _take(net, connection, arrival)
     _say(net, connection, owed=owed)
 
 
-def _note_marks(connection: Connection, arrival: Arrival) -> None:
+def _note_marks(net: Net, connection: Connection, arrival: Arrival) -> None:
     """A mark of congestion is echoed until the peer says that it sends less (RFC 3168, 6.1.3)."""
     if arrival.flags & CWR:
         connection.echoes, connection.ack_now = False, True
     if arrival.ecn == _MARKED:
         if not connection.echoes:
-            connection.quick = max(connection.quick, 2)
+            acknowledging.hurry(net, connection, 2)
         connection.echoes = True
 
 
@@ -75,7 +88,7 @@ def _say(net: Net, connection: Connection, *, owed: bool) -> None:
     if connection.ack_now:
         output.acknowledge(net, connection)
     elif owed and distance(connection.sent_ack, connection.rcv_nxt) > 0:
-        output.acknowledge_soon(net, connection)
+        acknowledging.soon(net, connection)
     if connection.orphan and connection.state is State.FIN_WAIT2 and connection.end_at == inf:
         time_wait.begin_orphan(net, connection)
     output.rearm(net, connection)
@@ -114,7 +127,7 @@ def _acceptable(net: Net, connection: Connection, arrival: Arrival) -> bool:
         age = distance(Seq(stamps[0]), Seq(connection.ts_recent))
         if age > 1 and not flags & RST and not _late_ack(net, connection, arrival, age):
             return False
-    if before(arrival.end, connection.sent_ack) or before(connection.offered_edge, arrival.seq):
+    if not _is_in_window(connection, arrival):
         if flags & RST:
             if _resets_after_fin(connection, arrival):
                 _reset(net, connection)
@@ -138,6 +151,16 @@ def _acceptable(net: Net, connection: Connection, arrival: Arrival) -> bool:
         _challenge(net, connection)  # RFC 5961, 4.2
         return False
     return True
+
+
+def _is_in_window(connection: Connection, arrival: Arrival) -> bool:
+    """Some of it is; and all of it, unless all that came before was read (tcp_sequence)."""
+    if before(arrival.end, connection.sent_ack):
+        return False
+    edge = later(connection.rcv_nxt, connection.offered_edge)
+    if before(edge, arrival.seq):
+        return False
+    return not connection.incoming or not before(edge, add(arrival.seq, len(arrival.payload)))
 
 
 def _late_ack(net: Net, connection: Connection, arrival: Arrival, age: int) -> bool:
@@ -184,7 +207,7 @@ def _answer(net: Net, connection: Connection, arrival: Arrival) -> None:
         connection.answered_at = net.now
     if arrival.length and before(arrival.seq, connection.rcv_nxt):
         _note_repeated(connection, arrival)
-        connection.quick = connection.quick or 1
+        acknowledging.hurry(net, connection)
     output.acknowledge(net, connection)
     output.rearm(net, connection)
 
@@ -402,34 +425,40 @@ def _take(net: Net, connection: Connection, arrival: Arrival) -> bool:
         _refuse_data(net, connection, arrival)
         return False
     if not before(nxt, arrival.end):
-        connection.quick = connection.quick or 1
+        acknowledging.hurry(net, connection)
         connection.note_repeated(arrival.seq, arrival.end)
-        connection.ack_now = True
+        connection.owed = connection.ack_now = True
         return False
-    edge = connection.offered_edge
-    if before(edge, end):
-        if connection.incoming:
-            connection.ack_now = True
-            return False
-        data = data[: max(0, distance(start, edge))]
-        end, fin = add(start, len(data)), False
+    if data and not before(start, connection.offered_edge) and not before(start, nxt):
+        # There is no room at all.
+        acknowledging.hurry(net, connection)
+        connection.owed = connection.ack_now = True
+        return False
     if before(start, nxt):
         known = distance(start, nxt)
         connection.note_repeated(start, nxt)
         start, data = nxt, data[known:]
+    if receive_window.lacks(connection) and not reserve.is_predicted(connection, arrival):
+        receive_window.make_room(net, connection)
     if start != connection.rcv_nxt:
         connection.put_early(start, data, fin=fin)
-        connection.ack_now = True
+        if data:
+            receive_window.early(net, connection, arrival)
+        connection.owed = connection.ack_now = True
         return False
     if fin:
         connection.fin_at = end
     had = connection.rcv_nxt
-    reserve.received(connection, arrival)
-    connection.incoming += data
-    connection.rcv_nxt = end
-    connection.join_early()
     if data:
-        connection.heard_at = net.now
+        if connection.terms.stamps and connection.echo:
+            receive_window.note_echo(net, connection, arrival)
+        receive_window.of(net, connection).queue(len(data), len(arrival.packet))
+        connection.incoming += data
+    connection.rcv_nxt = end
+    if data:
+        acknowledging.data_came(net, connection, arrival)
+    if connection.early:
+        connection.join_early()
     ended = connection.fin_at == connection.rcv_nxt
     if ended:
         _peer_ends(net, connection)
@@ -447,7 +476,7 @@ def _refuse_data(net: Net, connection: Connection, arrival: Arrival) -> None:
 
 def _peer_ends(net: Net, connection: Connection) -> None:
     connection.fin_at = None
-    connection.peer_ended = True
+    connection.peer_ended = connection.owed = True
     connection.rcv_nxt = later(connection.rcv_nxt, add(connection.rcv_nxt, 1))
     connection.early, connection.ranges = [], ()
     # Linux says that at once, whatever waits: the program may never write again.

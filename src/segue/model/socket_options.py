@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 
 from segue.errors import KernelError
-from segue.model import buffers, keepalive, output
+from segue.model import buffers, keepalive, output, receive_window
 from segue.model.connection import Connection
 from segue.model.durations import RTO_MAX, TIMEOUT_INIT, retransmits_in
 from segue.model.listener import Listener
@@ -26,7 +26,8 @@ _DEFAULTS = {
     "TCP_SYNCNT": 6, **keepalive.DEFAULTS,
 }  # fmt: skip
 # Only listeners have these, and only they take these.
-_OF_LISTENERS = {"TCP_DEFER_ACCEPT", "TCP_FASTOPEN", "SO_RCVBUF", "TCP_MAXSEG", "SO_REUSEPORT"}
+_OF_LISTENERS = {"TCP_DEFER_ACCEPT", "TCP_FASTOPEN", "TCP_MAXSEG", "SO_REUSEPORT"}
+_BUFFERS = {"SO_RCVBUF", "SO_SNDBUF"}
 # The least and the most that Linux takes; of others the least is 0, or there is none.
 _RANGES = {
     "TCP_KEEPIDLE": (1, 32767), "TCP_KEEPINTVL": (1, 32767), "TCP_KEEPCNT": (1, 127),
@@ -47,7 +48,7 @@ _SWITCHES = {
 def set_to(net: Net, sock: Listener | Connection, name: str, value: int) -> None:
     """What setsockopt does.  Raises KernelError: ENOPROTOOPT for what is not known here, EINVAL."""
     listener = sock if isinstance(sock, Listener) else None
-    if name not in _DEFAULTS and name not in _OF_LISTENERS and name != "SO_SNDBUF":
+    if name not in _DEFAULTS and name not in _OF_LISTENERS and name not in _BUFFERS:
         raise KernelError("setsockopt", errno.ENOPROTOOPT, f"setting {name}")
     if listener is None and name in _OF_LISTENERS:
         raise KernelError("setsockopt", errno.ENOPROTOOPT, f"setting {name} of a connection")
@@ -62,7 +63,9 @@ def set_to(net: Net, sock: Listener | Connection, name: str, value: int) -> None
         listener.defer_accept = retransmits_in(value)
     elif name == "SO_RCVBUF":
         # Linux doubles it, for its own records.
-        sock.options[name] = max(2 * min(value, net.sysctls.rmem_max), _LEAST_BUFFER)
+        size = sock.options[name] = max(2 * min(value, net.sysctls.rmem_max), _LEAST_BUFFER)
+        if isinstance(sock, Connection):
+            receive_window.set_to(net, sock, size)
     elif name == "SO_SNDBUF":
         sock.options[name] = max(2 * min(value, net.sysctls.wmem_max), _LEAST_SENT)
     else:
@@ -96,6 +99,8 @@ def set_fast_open_keys(listener: Listener, keys: bytes) -> None:
 def get(net: Net, sock: Listener | Connection, name: str) -> int:
     """What getsockopt says.  SO_ERROR is told once.  Raises KernelError: ENOPROTOOPT."""
     if name == "SO_RCVBUF":
+        if isinstance(sock, Connection) and sock.buffer is not None:
+            return sock.buffer.limit
         return sock.options.get(name, net.sysctls.tcp_rmem_default)
     if name == "SO_SNDBUF":
         if isinstance(sock, Connection):

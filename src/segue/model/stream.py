@@ -6,9 +6,8 @@ import errno
 from math import inf
 
 from segue.errors import KernelError
-from segue.model import buffers, output, removal, time_wait
+from segue.model import buffers, output, receive_window, removal, time_wait
 from segue.model.connection import Connection
-from segue.model.durations import DELAYED_ACK
 from segue.model.net import Net
 from segue.model.states import CAN_SEND, NEED_RESET, State
 from segue.wire.seq import before, distance
@@ -24,8 +23,11 @@ def read(net: Net, connection: Connection, most: int) -> bytes:
     """
     data = bytes(connection.incoming[:most])
     if data:
+        receive_window.taken(net, connection, len(data))
         del connection.incoming[: len(data)]
-        _window_opened(net, connection)
+        if connection.state is not State.CLOSE and receive_window.is_news(connection):
+            output.acknowledge(net, connection)
+            output.rearm(net, connection)
         return data
     if connection.peer_ended:
         return b""  # whatever became of it since: only writing gives the error (SOCK_DONE)
@@ -35,18 +37,6 @@ def read(net: Net, connection: Connection, most: int) -> bytes:
     if connection.receive_shut or connection.state is State.CLOSE:
         return b""
     raise KernelError("recv", errno.EAGAIN, "reading from a connection")
-
-
-def _window_opened(net: Net, connection: Connection) -> None:
-    """Tell the peer when there is twice as much room as it thinks, and it thinks that there is
-    little (tcp_cleanup_rbuf).
-    """
-    if connection.state is State.CLOSE:
-        return
-    offered = distance(connection.rcv_nxt, connection.offered_edge)
-    if 2 * offered <= min(connection.space, connection.terms.window):
-        output.acknowledge(net, connection)
-        output.rearm(net, connection)
 
 
 def write(net: Net, connection: Connection, data: bytes, *, more: bool = False) -> int:
@@ -61,8 +51,6 @@ def write(net: Net, connection: Connection, data: bytes, *, more: bool = False) 
         raise KernelError("send", error, "writing to a connection")
     if connection.fin_wanted or connection.fin_later or connection.state not in CAN_SEND:
         raise KernelError("send", errno.EPIPE, "writing to a connection")
-    if net.now - connection.heard_at < DELAYED_ACK:
-        connection.interactive = True
     output.idle_before(net, connection)
     taken = 0
     while taken < len(data):

@@ -5,7 +5,7 @@ Stands for tcp_conn_request.
 
 from __future__ import annotations
 
-from segue.model import cookies, keepalive, output, reserve
+from segue.model import cookies, keepalive, output, receive_window
 from segue.model.arrival import Arrival
 from segue.model.connection import Connection
 from segue.model.durations import TIMEOUT_INIT
@@ -150,11 +150,12 @@ def _fast_open(net: Net, listener: Listener, arrival: Arrival, request: Request)
 def _fast_open_child(net: Net, listener: Listener, arrival: Arrival, request: Request) -> None:
     child = connection(request, listener, State.SYN_RECV, arrival.window, net.now)
     if arrival.payload:
-        reserve.received(child, arrival)
+        receive_window.of(net, child).queue(len(arrival.payload), len(arrival.packet))
         child.incoming += arrival.payload
         child.received = len(arrival.payload)
         child.rcv_nxt = add(child.rcv_nxt, child.received)
         child.sent_ack = child.rcv_nxt
+        child.offered_edge = add(child.offered_edge, child.received)
         request.early = len(arrival.payload)
         child.syn_data = True
     child.request = request
@@ -202,6 +203,7 @@ def connection(
         sent_at=now,
         offered_edge=add(first, request.terms.window),
         sent_ack=first,
+        made_at=now,
         acked_at=now,
     )
     if maker.options.get("SO_KEEPALIVE"):

@@ -37,6 +37,7 @@ class Sysctls:
     tcp_orphan_retries: int = 8  # what 0 means (tcp_orphan_retries in net/ipv4/tcp_timer.c)
     tcp_rmem_default: int = 131072
     tcp_rmem_max: int = 6291456
+    tcp_moderate_rcvbuf: int = 1
     tcp_wmem_default: int = 0  # 0: writes have room for tcp_wmem_max bytes, whatever they take
     tcp_wmem_max: int = 4194304
     tcp_notsent_lowat: int = 0xFFFFFFFF

@@ -28,8 +28,8 @@ from segue.model.states import State
 
 # How the segments of a story are called where there is little room.
 SEGMENTS = {
-    "syn": "SYN", "ack": "ACK", "data": "data", "fin": "FIN", "rst": "RST", "synfin": "SYN FIN",
-    "rstack": "RST ACK",
+    "syn": "SYN", "ack": "ACK", "data": "data", "pour": "data", "fin": "FIN", "rst": "RST",
+    "synfin": "SYN FIN", "rstack": "RST ACK",
 }  # fmt: skip
 
 _SHORT = 10  # of a text that is told as it is in a label
