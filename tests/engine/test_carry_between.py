@@ -5,15 +5,16 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
+import subprocess
 from collections.abc import Callable
 
 import pytest
 from tests.engine.carrying import PORT, STEPS, after, ask, carry, dial, servers, settled
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 from segue.engine.carry import Carrier
 from segue.engine.carry_wish import Wish
-from segue.linux import tcp_repair
+from segue.linux import sysctl, tcp_queue, tcp_repair
 from segue.linux.bpf_maps import Map
 from segue.linux.raw_ip import RawIp
 from segue.linux.sock_diag import SockDiag
@@ -120,6 +121,44 @@ def test_a_request_that_the_classifier_cannot_hold_is_no_reset(step: str, how: s
                 report = carry(carrier, old, target, owner)
             assert report.carried or report.refused is not None
             assert client.recv(9)[1:] == b"two"
+
+
+@pytest.fixture
+def patient(netns: int) -> None:
+    """In the test's own namespace, a client waits longer than any test before it sends again."""
+    del netns  # it is entered before anything is set
+    route = (
+        f"ip route replace table local local {HOST} dev lo src {HOST} rto_min {2 * PATIENCE:.0f}s"
+    )
+    subprocess.run(route.split(), check=True)
+    sysctl.write("net.ipv4.tcp_early_retrans", "0")  # nor does it probe for a lost tail
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize(
+    ("step", "refused"),
+    [("look", False), ("repair", False), ("disconnect", False), ("look", True), ("repair", True)],
+)
+def test_a_request_that_was_dropped_is_given_back(
+    step: str, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits until the client sends it again."""
+    with servers(HOST) as scene, Carrier() as carrier:
+        for server in scene.servers:
+            assert carrier.watch(server.listener) is None
+        with dial(HOST) as client, scene.servers[0].accepted() as old:
+            ask(client, b"one")
+            settled(old)
+            if refused:
+                monkeypatch.setattr(tcp_queue, "received", lambda _: None)
+            elif step == "disconnect":  # else it makes the connection
+                client.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, _NO_OPERATIONS)
+            scene.steering.share({1: 1.0})
+            owner, target = scene.servers[0].process.pid, scene.servers[1].listener
+            with after(step, lambda: client.sendall(b"two")):
+                report = carry(carrier, old, target, owner)
+            assert report.carried is not refused
+            assert client.recv(9) == (b"Atwo" if refused else b"Btwo")
 
 
 def test_what_comes_when_the_hold_has_ended_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:

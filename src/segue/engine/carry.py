@@ -28,7 +28,7 @@ from collections.abc import Collection, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 
-from segue.engine import carry_classifier, carry_facts
+from segue.engine import carry_back, carry_classifier, carry_facts
 from segue.engine.carry_batch import Candidate, Scene, Taken, inject
 from segue.engine.carry_guard import Guard
 from segue.engine.carry_programs import Programs
@@ -137,6 +137,8 @@ class Carrier(Closing):
         Raises KernelError where the kernel refuses what all need; nothing is done then.
         """
         scene = self._scene(targets)
+        for _ in self._programs.back.records():
+            pass  # others have put a connection into repair mode, who knows when
         reports: dict[Wish, Report] = {}
         candidates: list[Candidate] = []
         for wish in wishes:
@@ -158,7 +160,15 @@ class Carrier(Closing):
         for one in taken:
             self._programs.until.delete(one.cookie)
             self._check(one, reports)
+        self._give_back()
         return [reports[wish] for wish in wishes]
+
+    def _give_back(self) -> None:
+        """What came while connections were held comes now."""
+        for record in self._programs.back.records():
+            found = carry_back.packet(record)
+            if found is not None:
+                inject(self._raw, *found)
 
     def judge(
         self, wishes: Sequence[Wish], targets: Sequence[socket.socket]
@@ -276,7 +286,7 @@ class Carrier(Closing):
                 self._programs.entries.delete(one.where)
                 reports[one.wish] = Report(one.wish, carried=True, unread=one.unread)
                 continue
-            self._check(replace(one, errno=inject(self._raw, one.packet(), one.pair)), reports)
+            self._check(replace(one, errno=inject(self._raw, one.packet(), one.pair.here)), reports)
         return [one for one in reports.values() if not one.pending]
 
     def carry(
@@ -324,7 +334,7 @@ class Carrier(Closing):
         else:
             entries.delete(taken.where)
             # Once more: the kernel answers this one with a reset to the client.
-            inject(self._raw, taken.packet(), taken.pair)
+            inject(self._raw, taken.packet(), taken.pair.here)
             said = taken.errno or carry_classifier.refused(value)
             reports[wish] = Report(wish, errno=said)
 

@@ -209,7 +209,7 @@ class Scene:
         finally:
             if not taken:
                 self.programs.entries.delete(one.where)
-        refused = inject(self.raw, packet, one.pair)
+        refused = inject(self.raw, packet, one.pair.here)
         # Also where that was refused: nobody has the connection any more.
         tcp_repair.leave(connection)
         tcp_repair.finish(connection)
@@ -234,10 +234,10 @@ def _note(held: Held, payload: bytes) -> Note:
     return Note(now, held.write_seq, held.copied_seq, end, head.seen)
 
 
-def inject(raw: RawIp, packet: bytes, pair: Pair) -> int:
-    """The client's last segment once more; the error number if it may not be sent."""
+def inject(raw: RawIp, packet: bytes, target: str) -> int:
+    """A segment of the client once more; the error number if it may not be sent."""
     try:
-        raw.send(packet, pair.here)
+        raw.send(packet, target)
     except KernelError as error:
         return error.errno or 0
     return 0

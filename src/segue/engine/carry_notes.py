@@ -5,7 +5,8 @@ This file is under the MIT licence or the GNU General Public License, version 2,
 (LICENSE.MIT), as the classifier is: the kernel shows its structures only to such programs.
 
 *Hold*: until a time in a map, and for as long as the connection is in repair mode, its owner gets
-nothing, and the client sends again.  *Note*: what had been written when the client last sent
+nothing.  What is dropped is kept, to be given back (``engine/carry_back.py``), or the client sends
+again.  *Note*: what had been written when the client last sent
 something, and what the first bytes of its last request were (``observe/request_head.py``).  A
 request begins with the first bytes that come after something has been written, unless that is
 known to be a part of an answer.  Bytes that came before are no news.
@@ -40,7 +41,7 @@ from segue.bpf.insn import (
     Jump,
     Size,
 )
-from segue.engine import carry_classifier, carry_head, carry_look, carry_waiting
+from segue.engine import carry_back, carry_classifier, carry_head, carry_look, carry_waiting
 from segue.engine.carry_look import COMMON, load
 from segue.observe import request_head
 from segue.observe.answer import Answer, Phase, Said
@@ -86,11 +87,18 @@ def decode(value: bytes) -> Note:
 
 
 def program(
-    until: int, entries: int, notes: int, block: int, places: int, bell: int, btf: Btf
+    until: int,
+    entries: int,
+    back: int,
+    notes: int,
+    block: int,
+    places: int,
+    bell: int,
+    btf: Btf,
 ) -> list[Instruction]:
     """The filter, by the descriptors of its maps: from cookies to a time in ns, the classifier's,
-    from cookies to notes, a block for each processor, and those of ``carry_waiting``.  Raises
-    NotSupported.
+    what is to be given back, from cookies to notes, a block for each processor, and those of
+    ``carry_waiting``.  Raises NotSupported.
     """
     return asm.assemble(
         [
@@ -111,6 +119,8 @@ def program(
             asm.mov_imm(R0, -1),
             asm.leave(),
             asm.Label("drop"),
+            *carry_back.keep(back, _ZERO, "dropped"),
+            asm.Label("dropped"),
             asm.mov_imm(R0, 0),
             asm.leave(),
         ]

@@ -12,6 +12,7 @@ from segue.bpf.btf_fields import function
 from segue.bpf.insn import Instruction
 from segue.engine import (
     carry_answer,
+    carry_back,
     carry_classifier,
     carry_facts,
     carry_head,
@@ -27,6 +28,7 @@ from segue.linux.bpf import Descriptor, Program
 from segue.linux.bpf_attr import AttachType, MapType
 from segue.linux.bpf_maps import Map
 from segue.linux.closing import Closing
+from segue.linux.ringbuf import RingBuffer
 from segue.observe.carrying import CLASSIC, LISTEN, Held, Note, Refusal
 
 _ENTRIES = 4096
@@ -48,7 +50,8 @@ class Look:
 class Programs(Closing):
     """The classifiers at the interfaces, the looks, and the filter that holds and takes notes.
 
-    ``entries`` are the connections that are to be made, ``until`` says until when one is held.
+    ``entries`` are the connections that are to be made, ``until`` says until when one is held, and
+    ``back`` has what was dropped meanwhile.
     What has the filter keeps it, with its maps, when this is closed; nothing is held then.
     """
 
@@ -62,6 +65,7 @@ class Programs(Closing):
                 _map("segue_carry", carry_classifier.KEY_BYTES, carry_classifier.VALUE_BYTES)
             )
             self.until = own(_map("segue_hold", 8, 8))
+            self.back = own(RingBuffer.create(carry_back.RING_BYTES, "segue_back"))
             self._notes = own(
                 Map.create(
                     MapType.LRU_HASH,
@@ -88,6 +92,7 @@ class Programs(Closing):
                     carry_notes.program(
                         self.until.fileno(),
                         self.entries.fileno(),
+                        self.back.fileno(),
                         notes,
                         block.fileno(),
                         places,

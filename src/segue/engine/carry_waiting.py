@@ -50,7 +50,7 @@ BYTES = _FIRST + PLACES * _PLACE_BYTES
 # A place: when the request came (0: it is free), the connection, the request's first byte, the IP
 # version, then addresses and ports as a look-up wants them; and the socket's inode, by the scan.
 _TIME, _COOKIE, _START, _VERSION, _TUPLE, _INODE = 0, 8, 16, 20, 24, 60
-_FROM_NETWORK_HEADER = 1  # BPF_HDR_START_NET
+FROM_NETWORK_HEADER = 1  # BPF_HDR_START_NET
 _NAMESPACE_OF_THE_PACKET = -1  # BPF_F_CURRENT_NETNS
 # From a socket to the number of its inode: 0 before it is accepted.
 _WAY = (
@@ -196,7 +196,7 @@ def from_header(offset: int, base: int, place: int, count: int, short: str) -> l
         asm.mov_reg(R3, base),
         asm.alu_imm(Alu.ADD, R3, place),
         asm.mov_imm(R4, count),
-        asm.mov_imm(R5, _FROM_NETWORK_HEADER),
+        asm.mov_imm(R5, FROM_NETWORK_HEADER),
         asm.call(Helper.SKB_LOAD_BYTES_RELATIVE),
         asm.jump_imm(Jump.NE, R0, 0, short),
     ]
