@@ -11,36 +11,40 @@ _TCP = 6
 _AT, _HEADER = 16, 20  # in a segment of TCP, and the least before its data
 
 
-def _number(data: bytes | memoryview) -> int:
+def number(data: bytes | memoryview) -> int:
+    """Bytes as one number of whole words, modulo 65535 their sum; an odd one is padded."""
     whole = int.from_bytes(data, "big")
     return whole << 8 if len(data) & 1 else whole
 
 
+def of_sum(total: int) -> int:
+    """Of a sum of words, and of numbers of whole words, whose own checksum field is not in it.
+
+    A word counts the same wherever it stands, so a header that is not made yet can be summed by its
+    fields.  The sum must not be zero.
+    """
+    return _ONES - (total % _ONES or _ONES)
+
+
 def internet(data: bytes | memoryview) -> int:
     """The checksum of bytes whose own checksum field is zero."""
-    number = _number(data)
-    return _ONES - (number % _ONES or _ONES) if number else _ONES
+    total = number(data)
+    return of_sum(total) if total else _ONES
 
 
 def agrees(data: bytes | memoryview) -> bool:
     """Whether bytes with their own checksum arrived as they were sent."""
-    return _number(data) % _ONES == 0
+    return number(data) % _ONES == 0
 
 
-def tcp(addresses: bytes, header: bytes | memoryview, payload: bytes = b"") -> int:
-    """Of a segment whose checksum field is zero; ``addresses`` is source and target together.
-
-    A header has an even length, so its data may be summed apart from it, and need not be copied.
-    """
-    total = int.from_bytes(addresses, "big") + _TCP + len(header) + _number(header)
-    if payload:
-        total += len(payload) + _number(payload)
-    return _ONES - (total % _ONES or _ONES)
+def tcp(addresses: bytes, segment: bytes | memoryview) -> int:
+    """Of a segment whose checksum field is zero; ``addresses`` is source and target together."""
+    return of_sum(int.from_bytes(addresses, "big") + _TCP + len(segment) + number(segment))
 
 
 def tcp_agrees(addresses: bytes, segment: bytes | memoryview) -> bool:
     """Whether a segment arrived as it was sent, as far as its checksum can tell."""
-    total = _number(segment) + int.from_bytes(addresses, "big") + _TCP + len(segment)
+    total = number(segment) + int.from_bytes(addresses, "big") + _TCP + len(segment)
     return total % _ONES == 0
 
 

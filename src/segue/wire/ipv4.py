@@ -15,7 +15,7 @@ from segue.wire import checksum
 TCP = 6
 SHORTEST = 20  # a header without options
 _HEADER = struct.Struct("!BBHHHBBH4s4s")
-_SUMMED = struct.Struct("!BBHHHBBH8s")
+_MADE = struct.Struct("!HHHHHH8s")
 _DONT_FRAGMENT = 0x4000
 _MORE_FRAGMENTS = 0x2000
 _OFFSET_MASK = 0x1FFF
@@ -81,7 +81,7 @@ def emit(
 ) -> bytes:
     """A packet that is not to be fragmented; ``addresses`` is source and target together."""
     length = SHORTEST + len(payload)
-    header = _SUMMED.pack(
-        0x45, tos, length, identification & 0xFFFF, _DONT_FRAGMENT, ttl, protocol, 0, addresses
-    )
-    return header[:10] + checksum.internet(header).to_bytes(2, "big") + addresses + payload
+    first, last, number = 0x4500 | tos, ttl << 8 | protocol, identification & 0xFFFF
+    total = first + length + number + _DONT_FRAGMENT + last + int.from_bytes(addresses, "big")
+    summed = checksum.of_sum(total)
+    return _MADE.pack(first, length, number, _DONT_FRAGMENT, last, summed, addresses) + payload

@@ -15,7 +15,7 @@ FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = (1 << bit for bit in range(8))
 _NAMES = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
 SHORTEST = 20  # a header without options
 _HEADER = struct.Struct("!HHIIBBHHH")
-_NUMBERS = struct.Struct("!IIBBH")
+_MADE = struct.Struct("!4sIIHHHH")
 
 
 class Segment:
@@ -75,10 +75,18 @@ def emit(
 
     The options must be padded to four bytes (segue.wire.options does).
     """
-    offset = (SHORTEST + len(options)) << 2  # in words, in the upper half of its byte
-    numbers = _NUMBERS.pack(seq, ack, offset, flags, window)
-    summed = checksum.tcp(addresses, ports + numbers + b"\0\0\0\0" + options, payload)
-    return ports + numbers + summed.to_bytes(2, "big") + b"\0\0" + options + payload
+    header = SHORTEST + len(options)
+    offset = header << 10 | flags  # in words, in the upper half of its byte
+    total = (
+        int.from_bytes(addresses, "big") + ipv4.TCP + header + len(payload)
+        + int.from_bytes(ports, "big") + seq + ack + offset + window
+    )  # fmt: skip
+    if options:
+        total += checksum.number(options)
+    if payload:
+        total += checksum.number(payload)
+    made = _MADE.pack(ports, seq, ack, offset, window, checksum.of_sum(total), 0)
+    return made + options + payload
 
 
 def segment_in(packet: bytes) -> Segment | None:
