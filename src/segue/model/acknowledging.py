@@ -61,7 +61,7 @@ def soon(net: Net, connection: Connection) -> None:
     Each second segment is acknowledged at once, if the window's edge moves on as far; if not, a
     read tells it.
     """
-    buffer = receive_window.of(net, connection)
+    buffer = connection.buffer or receive_window.of(net, connection)
     much = distance(connection.sent_ack, connection.rcv_nxt) > buffer.typical
     if much and connection.incoming:
         # Looked at first, since a small window ends the quick ACKs.
@@ -81,11 +81,12 @@ def _delay(net: Net, connection: Connection, pushed: int) -> bool:
         most = DELAYED_ACK_MAX if pushed or connection.interactive else _LONGEST
         if connection.srtt is not None:
             most = min(most, max(connection.srtt, DELAYED_ACK))
-        delay = min(delay, most)
-    delay = min(delay, DELAYED_ACK_MAX - TICK)
-    if connection.ack_at != inf and connection.ack_at <= net.now + delay / 4 // TICK * TICK:
+        delay = min(delay, most, DELAYED_ACK_MAX - TICK)
+    at, now = connection.ack_at, net.now
+    if at != inf and at <= now + delay / 4 // TICK * TICK:
         return False
-    connection.ack_at = min(connection.ack_at, net.now + delay)
+    if now + delay < at:
+        connection.ack_at = now + delay
     return True
 
 

@@ -114,21 +114,22 @@ def read(packet: bytes) -> Arrival:
     if carrier.protocol != ipv4.TCP:
         raise WireError("IP packet", f"protocol {carrier.protocol} is not TCP", packet)
     source, target, body = carrier.source_bytes, carrier.target_bytes, carrier.payload
-    segment = tcp.Segment(body)
-    if not checksum.tcp_agrees(source + target, body):
+    segment, addresses = tcp.Segment(body), source + target
+    if not checksum.tcp_agrees(addresses, body):
         raise WireError("TCP segment", "wrong checksum", packet)
     ports, payload, flags = bytes(body[:4]), segment.payload, segment.flags
+    seq = Seq(segment.seq)
     length = len(payload) + bool(flags & SYN) + bool(flags & FIN)
     return Arrival(
         packet,
-        source + target + ports,
+        addresses + ports,
         Path(target + source, ports[2:] + ports[:2]),
-        Seq(segment.seq),
+        seq,
         Seq(segment.ack),
         flags,
         segment.window,
         segment.options,
         payload,
         length,
-        add(Seq(segment.seq), length),
+        add(seq, length),
     )

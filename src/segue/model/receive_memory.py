@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import inf
 
 from segue.wire.seq import Seq
@@ -23,6 +24,7 @@ def _head_of(size: int) -> int:
     return _SMALL if size <= _SMALL else 1 << (size - 1).bit_length()
 
 
+@lru_cache(maxsize=2048)
 def memory_of(size: int) -> int:
     """Of the buffer in which Linux has a packet of that size (SKB_TRUESIZE): its head is a power
     of two, up to a page.

@@ -74,15 +74,20 @@ def set_to(net: Net, connection: Connection, size: int) -> None:
 
 def note(net: Net, connection: Connection, arrival: Arrival) -> None:
     """Data has come in its turn: what it tells of the peer's segments and of the round trip."""
-    buffer = of(net, connection)
+    buffer = connection.buffer or of(net, connection)
     _note_size(buffer, connection, arrival)
-    _note_round(net, connection, buffer)
+    if buffer.round_at == -inf or not before(connection.rcv_nxt, buffer.round_end):
+        _note_round(net, connection, buffer)
 
 
 def lacks(connection: Connection) -> bool:
     """More memory is taken than there should be."""
     buffer = connection.buffer
-    return buffer is not None and buffer.memory + early_memory(connection) > buffer.limit
+    if buffer is None:
+        return False
+    if not connection.early:
+        return buffer.memory > buffer.limit
+    return buffer.memory + early_memory(connection) > buffer.limit
 
 
 def make_room(net: Net, connection: Connection) -> None:
@@ -100,7 +105,7 @@ def grow(net: Net, connection: Connection, arrival: Arrival) -> None:
     """The window grows by two segments, if so much data would fit with such an overhead
     (tcp_grow_window).
     """
-    buffer = of(net, connection)
+    buffer = connection.buffer or of(net, connection)
     if buffer.threshold < buffer.clamp and len(arrival.payload) >= _LEAST_GOOD:
         _grow(net, connection, buffer, arrival)
 
@@ -158,10 +163,10 @@ def _offered(connection: Connection) -> int:
 
 def note_echo(net: Net, connection: Connection, arrival: Arrival) -> None:
     """A round trip by the stamp that came back with data (tcp_rcv_rtt_measure_ts)."""
-    echo, buffer = connection.echo, of(net, connection)
+    echo = connection.echo
     if echo == connection.told_echo:
         return
-    connection.told_echo = echo
+    connection.told_echo, buffer = echo, of(net, connection)
     if arrival.length < buffer.typical:
         return
     took = (net.stamp(connection.ts_offset) - echo & 0xFFFFFFFF) * STAMP_TICK
@@ -176,8 +181,6 @@ def note_echo(net: Net, connection: Connection, arrival: Arrival) -> None:
 
 def _note_round(net: Net, connection: Connection, buffer: ReceiveBuffer) -> None:
     """A round trip by the time that a window takes (tcp_rcv_rtt_measure)."""
-    if before(connection.rcv_nxt, buffer.round_end) and buffer.round_at != -inf:
-        return
     if buffer.round_at != -inf:
         took = max(net.now - buffer.round_at, 0.000001)
         if not 0 <= buffer.round_trip <= took:
@@ -188,21 +191,23 @@ def _note_round(net: Net, connection: Connection, buffer: ReceiveBuffer) -> None
 
 def _free(connection: Connection, buffer: ReceiveBuffer) -> int:
     """What is left of the memory, as bytes of data (tcp_space)."""
-    return (buffer.limit - buffer.memory - early_memory(connection)) * buffer.share >> 8
+    taken = buffer.memory
+    if connection.early:
+        taken += early_memory(connection)
+    return (buffer.limit - taken) * buffer.share >> 8
 
 
 def early_memory(connection: Connection) -> int:
     """Of what waits for its turn."""
-    if not connection.early:
-        return 0
     header = connection.header_size
     return sum(memory_of(header + len(data)) for _, data in connection.early)
 
 
 def _grow(net: Net, connection: Connection, buffer: ReceiveBuffer, arrival: Arrival) -> None:
-    room = min(buffer.clamp, _free(connection, buffer)) - buffer.threshold
-    if room <= 0:
+    free = _free(connection, buffer)
+    if free <= buffer.threshold:
         return
+    room = min(buffer.clamp, free) - buffer.threshold
     size = len(arrival.payload)
     takes = memory_of(len(arrival.packet)) * buffer.share >> 8
     if takes <= size:

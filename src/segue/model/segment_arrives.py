@@ -155,6 +155,8 @@ def _acceptable(net: Net, connection: Connection, arrival: Arrival) -> bool:
 
 def _is_in_window(connection: Connection, arrival: Arrival) -> bool:
     """Some of it is; and all of it, unless all that came before was read (tcp_sequence)."""
+    if arrival.seq == connection.rcv_nxt and not before(connection.offered_edge, arrival.end):
+        return True  # as is usual
     if before(arrival.end, connection.sent_ack):
         return False
     edge = later(connection.rcv_nxt, connection.offered_edge)
@@ -416,7 +418,7 @@ def _take(net: Net, connection: Connection, arrival: Arrival) -> bool:
         _note_repeated(connection, arrival)
         connection.ack_now = True
         return False
-    start, data, fin = arrival.seq, bytes(arrival.payload), bool(arrival.flags & FIN)
+    start, data, fin = arrival.seq, arrival.payload, bool(arrival.flags & FIN)
     end = add(start, len(data))
     nxt = connection.rcv_nxt
     if connection.receive_shut and connection.fin_wanted and before(nxt, end):
@@ -441,7 +443,7 @@ def _take(net: Net, connection: Connection, arrival: Arrival) -> bool:
     if receive_window.lacks(connection) and not reserve.is_predicted(connection, arrival):
         receive_window.make_room(net, connection)
     if start != connection.rcv_nxt:
-        connection.put_early(start, data, fin=fin)
+        connection.put_early(start, bytes(data), fin=fin)
         if data:
             receive_window.early(net, connection, arrival)
         connection.owed = connection.ack_now = True
@@ -452,7 +454,8 @@ def _take(net: Net, connection: Connection, arrival: Arrival) -> bool:
     if data:
         if connection.terms.stamps and connection.echo:
             receive_window.note_echo(net, connection, arrival)
-        receive_window.of(net, connection).queue(len(data), len(arrival.packet))
+        buffer = connection.buffer or receive_window.of(net, connection)
+        buffer.queue(len(data), len(arrival.packet))
         connection.incoming += data
     connection.rcv_nxt = end
     if data:
