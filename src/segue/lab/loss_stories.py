@@ -161,4 +161,70 @@ LOSS_STORIES: dict[str, str] = {
         write x @20000
         data c @700
         """,
+    "a FIN that waits for the congestion window asks about the tail": """
+        # All that the congestion window allows is on its way when the program ends. The FIN may
+        # not go, but then it asks about the tail in the place of a repetition.
+        listen A
+        syn c
+        ack c
+        accept A x
+        write x @14480
+        shutdown x write
+        wait 0.1
+        """,
+    "what is left of segments that were sent at once is cut anew": """
+        # The client has one byte of the first segment and all of the third. What it lacks is
+        # cut into segments from its number on.
+        listen A
+        syn c
+        lose c 1
+        lose c 2
+        lose c 5
+        ack c
+        claim c 1
+        accept A x
+        write x @20000
+        ack c
+        """,
+    "a repetition is no longer than a window that was shrunk": """
+        # Two of five are lost, and the client takes back all but 256 bytes of its window. As
+        # much of the first goes again.
+        listen A
+        syn c
+        ack c
+        lose c 1
+        lose c 3
+        accept A x
+        data c hello
+        lose c 5
+        write x @6000
+        window c 2
+        ack c
+        """,
+    "the last of some segments that are sent at once has PSH once": """
+        # The window has room for two segments, of which the last is small, in a buffer that is
+        # larger. It has PSH as it is sent at once with the first, and none as a repetition.
+        listen A
+        offer c mss=1460 sack
+        syn c
+        data c x
+        accept A x
+        write x @20000
+        skip c 1
+        fin c
+        wait 0.1
+        """,
+    "segments are as small as half of the window, down to what stamps leave": """
+        # The client's window is 20 bytes at first, so that what is written waits in buffers of 36:
+        # with stamps no segment is planned to be smaller. When it grows, two go at once.
+        listen A
+        offer c mss=1300 stamps
+        syn c
+        window c 20
+        ack c
+        accept A x
+        write x @1448
+        window c 500
+        ack c
+        """,
 }

@@ -41,19 +41,41 @@ def has_room(net: Net, connection: Connection) -> bool:
     return limit - taken >= taken >> 1 and few
 
 
-def written(connection: Connection) -> None:
-    """More was put in: into the last buffer, as far as there is room in it, and into new ones."""
+def written(connection: Connection, *, begins: bool) -> None:
+    """More was put in: into the last buffer, as far as there is room in it, and into new ones.
+
+    With ``begins`` it is the first of a write, and that buffer has PSH no more.
+    """
     end, pieces, goal = connection.end, connection.pieces, _goal(connection)
-    begins = later(connection.snd_nxt, pieces[-1]) if pieces else connection.snd_nxt
+    pushes = False
+    at = later(connection.snd_nxt, pieces[-1]) if pieces else connection.snd_nxt
     if pieces and before(connection.snd_nxt, pieces[-1]):
         start = later(connection.snd_nxt, pieces[-2]) if len(pieces) > 1 else connection.snd_nxt
-        if distance(start, begins) < goal:
-            pieces.pop()
-            begins = start
-    while before(begins, end):
-        left = distance(begins, end)
-        begins = end if left <= goal else add(begins, goal)
-        pieces.append(begins)
+        if distance(start, at) < goal:
+            pushes = _take_push(connection, pieces.pop()) and not begins
+            at = start
+    while before(at, end):
+        left = distance(at, end)
+        at = end if left <= goal else add(at, goal)
+        pieces.append(at)
+        if pushes:
+            connection.pushes += (at,)
+            pushes = False
+
+
+def push(connection: Connection) -> None:
+    """What was written last is to be read at once (tcp_mark_push)."""
+    end = connection.pushed = connection.end
+    if end not in connection.pushes:
+        connection.pushes += (end,)
+
+
+def _take_push(connection: Connection, end: Seq) -> bool:
+    """Whether the buffer that ends there has PSH; it has none any more."""
+    if end not in connection.pushes:
+        return False
+    connection.pushes = tuple(one for one in connection.pushes if one != end)
+    return True
 
 
 def first(connection: Connection, most: int) -> int:
@@ -67,9 +89,11 @@ def first(connection: Connection, most: int) -> int:
         missing = most - distance(at, end)
         if missing > 0 and place + 1 < len(pieces):
             following = pieces[place + 1]
-            pieces[place] = add(end, min(missing, distance(end, following)))
-            if pieces[place] == following:
+            grown = pieces[place] = add(end, min(missing, distance(end, following)))
+            if grown == following:
                 del pieces[place]
+            if _take_push(connection, end) and grown not in connection.pushes:
+                connection.pushes = (grown, *connection.pushes)
         return distance(at, pieces[place])
     return 0
 
@@ -77,6 +101,8 @@ def first(connection: Connection, most: int) -> int:
 def sent(connection: Connection) -> None:
     """What goes is cut off from what stays (tcp_fragment)."""
     at, pieces = connection.snd_nxt, connection.pieces
+    if connection.pushes and not before(at, connection.pushes[0]):
+        connection.pushes = tuple(one for one in connection.pushes if before(at, one))
     for place, end in enumerate(pieces):
         if at == end:
             return
@@ -142,4 +168,5 @@ def _goal(connection: Connection) -> int:
     (tcp_xmit_size_goal).
     """
     size = connection.sending_size
-    return max(size, half_window(connection.snd_max_wnd, LARGEST) // size * size)
+    most = half_window(connection.snd_max_wnd, LARGEST, stamps=connection.terms.stamps)
+    return max(size, most // size * size)

@@ -10,7 +10,6 @@ from segue.model.net import Net
 from segue.model.states import Congestion
 from segue.wire.seq import distance
 
-_LEAST = 2  # segments (tcp_min_tso_segs)
 _RECENTLY = 0.00099  # since the last packet; from a millisecond on nothing waits
 _SOON = 0.001  # until the ACK that is waited for
 _SHARE = 3  # of the window, which may go at once (tcp_tso_win_divisor)
@@ -18,7 +17,7 @@ _A_MOMENT = 1 / 1024  # what is sent at once would take so long at its pace (sk_
 _TIMES_NEAR = 1 << 9  # microseconds, from which near peers are told (tcp_tso_rtt_log)
 
 
-def size(connection: Connection) -> int:
+def size(net: Net, connection: Connection) -> int:
     """Segments: what the pace gives for a moment, and more to a near peer (tcp_tso_autosize)."""
     most, segment = LARGEST, connection.full_size
     if connection.srtt:
@@ -27,7 +26,7 @@ def size(connection: Connection) -> int:
         rate = window * (2.0 if slow_start else 1.2) / connection.srtt
         near = min(int(connection.least_rtt * 1_000_000) // _TIMES_NEAR, 64)
         most = min(int(rate * _A_MOMENT) + (LARGEST >> near), LARGEST)
-    return max(most // segment, _LEAST)
+    return max(most // segment, net.sysctls.tcp_min_tso_segs)
 
 
 def room(connection: Connection, flying: int, most: int) -> int:

@@ -35,10 +35,11 @@ MOST_EARLY = 256
 _offset: Callable[[tuple[int, bytes]], int] = itemgetter(0)
 
 
-def half_window(window: int, size: int) -> int:
+def half_window(window: int, size: int, *, stamps: bool) -> int:
     """A size, but at most half of the peer's largest window (tcp_bound_to_half_wnd)."""
     most = window >> 1 if window > _SMALL_WINDOW else window
-    return min(size, max(most, _LEAST_SIZE)) if most else size
+    least = _LEAST_SIZE - (STAMPS_SIZE if stamps else 0)
+    return min(size, max(most, least)) if most else size
 
 
 @dataclass(slots=True, eq=False)
@@ -49,10 +50,19 @@ class Flight:
     end: Seq
     sent_at: float
     pushed: bool = False  # it has PSH, which it keeps when it is sent again
+    buffer: Seq | None = None  # where that begins which was sent at once with it
     sacked: bool = False
     lost: bool = False
     again: bool = False  # it was sent again since it was taken for lost
     repeated: bool = False  # at any time
+
+    def is_one_with(self, other: Flight) -> bool:
+        """Linux has both in one buffer: what is known of parts of one divides it."""
+        return self.buffer == other.buffer and self._known == other._known
+
+    @property
+    def _known(self) -> tuple[float, bool, bool, bool, bool]:
+        return self.sent_at, self.sacked, self.lost, self.again, self.repeated
 
 
 @dataclass(slots=True, eq=False)
@@ -126,6 +136,7 @@ class Connection:
     send_buffer: int = 0  # to which it has grown
     stalled: bool = False  # somebody waits for room
     pushed: Seq = field(default=Seq(0))  # where the last write ended that held nothing back
+    pushes: tuple[Seq, ...] = ()  # where buffers end that have PSH
     flying: deque[Flight] = field(default_factory=deque)
     probed: bool = False  # the tail was asked about, and nothing has come of it yet
     # Congestion that the way tells of (RFC 3168).
@@ -195,7 +206,7 @@ class Connection:
         child does not know yet that it is one of Fast Open (tcp_fastopen_create_child).
         """
         size, most = self.segment_size, self.reckoned_wnd
-        return size if most >= 2 * size else half_window(most, size)
+        return size if most >= 2 * size else half_window(most, size, stamps=self.terms.stamps)
 
     @property
     def sending_size(self) -> int:

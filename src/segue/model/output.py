@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 
 from segue.model import buffers, bursts, receive_window, undo
@@ -173,7 +174,7 @@ def transmit(
     had = connection.snd_nxt
     if connection.fin_sent or (had == end and not connection.fin_wanted):
         return
-    flying, most, waits = in_flight(connection), bursts.size(connection), False
+    flying, most, waits = in_flight(connection), bursts.size(net, connection), False
     while not connection.fin_sent and flying < connection.cwnd:
         at = connection.snd_nxt
         waiting, quota = distance(at, end), bursts.room(connection, flying, most)
@@ -194,10 +195,7 @@ def transmit(
         take = held
         if held > size:
             take = _split(held, quota * size, room, size, last=last, small=small)
-        _send_buffer(
-            net, connection, take, size, fin=fin and take == held,
-            push=take == waiting and connection.pushed == end,
-        )  # fmt: skip
+        _send_buffer(net, connection, take, size, fin=fin and take == held)
         flying += max(1, -(-take // size))
         if one:
             break
@@ -226,11 +224,15 @@ def _split(held: int, most: int, room: int, size: int, *, last: bool, small: boo
     return needed if small else needed - needed % size
 
 
-def _send_buffer(
-    net: Net, connection: Connection, size: int, most: int, *, fin: bool, push: bool
-) -> None:
-    """Some segments at once, whose headers are made once: they say the same."""
-    told, left = connection.repeated, size
+def _send_buffer(net: Net, connection: Connection, size: int, most: int, *, fin: bool) -> None:
+    """Some segments at once, whose headers are made once: they say the same.
+
+    The last of several has PSH, which it does not keep for when it is sent again
+    (__tcp_transmit_skb).
+    """
+    told, left, begin = connection.repeated, size, connection.snd_nxt
+    kept = add(begin, size) in connection.pushes
+    push = kept or size > most
     while True:
         part = min(left, most)
         left -= part
@@ -238,6 +240,8 @@ def _send_buffer(
         _send_new(
             net, connection, connection.snd_nxt, part, fin=fin and not left, push=push and not left
         )
+        sent = connection.flying[-1]
+        sent.buffer, sent.pushed = begin, kept and not left
         if not left:
             break
     if size % most:
@@ -269,9 +273,9 @@ def held_back(net: Net, connection: Connection) -> bool:
     size = connection.sending_size
     take = min(buffers.first(connection, size), size)
     fin = take == waiting and connection.fin_wanted
-    if take <= 0 or take + fin > room or connection.fin_sent:
+    if take + fin <= 0 or take + fin > room or connection.fin_sent:
         return False
-    _send_buffer(net, connection, take, size, fin=fin, push=take == waiting)
+    _send_buffer(net, connection, take, size, fin=fin)
     return True
 
 
@@ -327,12 +331,16 @@ def repeat(net: Net, connection: Connection, place: int = 0) -> bool:
     """
     one = connection.flying[place]
     one.start = later(one.start, connection.snd_una)  # the peer has the rest (tcp_trim_head)
-    if one.start != connection.snd_una:
-        open_to = distance(one.start, add(connection.snd_una, connection.snd_wnd))
-        if open_to <= 0:
-            return False  # only the first is a question about the window
-    room = connection.sending_size - distance(one.start, one.end)
     edge = add(connection.snd_una, connection.snd_wnd)
+    open_to = distance(one.start, edge)
+    if open_to <= 0 and one.start != connection.snd_una:
+        return False  # only the first is a question about the window
+    fin = connection.fin_sent and one.end == connection.snd_nxt
+    if 0 < open_to < distance(one.start, one.end) - fin:
+        # The rest stays behind (tcp_fragment).
+        connection.flying.insert(place + 1, replace(one, start=edge))
+        one.end, one.pushed = edge, False
+    room = connection.sending_size - distance(one.start, one.end)
     while place + 1 < len(connection.flying):
         following = connection.flying[place + 1]
         room -= distance(following.start, following.end)

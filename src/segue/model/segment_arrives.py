@@ -295,6 +295,8 @@ def _judge(net: Net, connection: Connection, arrival: Arrival, *, updated: bool)
         _advance(net, connection, arrival.ack, news)
     if terms.sack and arrival.options.sack and (flew or news.advanced):
         recovery.sacked(net, connection, arrival.options.sack, arrival.ack, news)
+    if news.advanced:
+        _cut_anew(connection, news)
     news.marked = terms.ecn and bool(arrival.flags & ECE)
     usual = news.advanced or arrival.length or updated or news.twice
     news.duplicate = flew and not usual
@@ -403,6 +405,34 @@ def _advance(net: Net, connection: Connection, ack: Seq, news: News) -> None:
     connection.probed = False
     connection.repeating_since = None
     connection.retransmit_at = connection.reordering_at = inf
+
+
+def _cut_anew(connection: Connection, news: News) -> None:
+    """The peer has a part of the first of some segments that were sent at once, and of which the
+    same is known: the rest is cut anew from there on (tcp_tso_acked).
+    """
+    flying, una = connection.flying, connection.snd_una
+    if not flying or flying[0].buffer is None or not before(flying[0].start, una):
+        return
+    first, parts = flying[0], 1
+    while parts < len(flying) and first.is_one_with(flying[parts]):
+        parts += 1
+    if parts == 1:
+        return
+    size, end = distance(first.start, first.end), flying[parts - 1].end
+    fin = connection.fin_sent and end == connection.snd_nxt
+    count = max(1, -(-(distance(una, end) - fin) // size))
+    pushed = flying[parts - 1].pushed
+    for number in range(count):
+        one, last = flying[number], number == count - 1
+        one.start = add(una, number * size)
+        one.end, one.pushed = end if last else add(one.start, size), pushed and last
+    if parts == len(flying):
+        connection.tail = flying[count - 1].start
+    for _ in range(parts - count):
+        del flying[count]
+        news.gone += 1
+        connection.delivered += 1
 
 
 def _take(net: Net, connection: Connection, arrival: Arrival) -> bool:

@@ -58,18 +58,18 @@ def write(net: Net, connection: Connection, data: bytes, *, more: bool = False) 
         if not room:
             connection.stalled = True
             if taken:
-                connection.pushed = connection.end
+                buffers.push(connection)
                 output.transmit(net, connection, push=True)
             break
         part = data[taken : taken + room]
         taken += len(part)
         connection.outgoing += part
-        buffers.written(connection)
+        buffers.written(connection, begins=taken == len(part))
         if taken < len(data):
             _push_full(net, connection)
             continue
         if not more:
-            connection.pushed = connection.end
+            buffers.push(connection)
         output.transmit(net, connection, more=more)
     if data and not taken:
         raise KernelError("send", errno.EAGAIN, "writing to a connection")
@@ -83,7 +83,7 @@ def _push_full(net: Net, connection: Connection) -> None:
     """
     end = connection.end
     if distance(connection.pushed, end) > connection.snd_max_wnd >> 1:
-        connection.pushed = end
+        buffers.push(connection)
         output.transmit(net, connection, push=True)
     elif buffers.first(connection, 0) == distance(connection.snd_nxt, end):
         output.transmit(net, connection, push=True, one=True)

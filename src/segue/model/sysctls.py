@@ -41,6 +41,7 @@ class Sysctls:
     tcp_wmem_default: int = 0  # 0: writes have room for tcp_wmem_max bytes, whatever they take
     tcp_wmem_max: int = 4194304
     tcp_notsent_lowat: int = 0xFFFFFFFF
+    tcp_min_tso_segs: int = 2
     tcp_slow_start_after_idle: int = 1
     wmem_max: int = 4194304  # net.core's
     rmem_max: int = 4194304  # net.core's

@@ -30,7 +30,7 @@ _WRITING = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL | socket.MSG_MORE
 # in a queue of its own host.
 _NO_MATTER = {
     "tcp_syn_retries", "tcp_fack", "tcp_tso_win_divisor", "tcp_pacing_ss_ratio",
-    "tcp_pacing_ca_ratio", "tcp_min_tso_segs", "tcp_autocorking",
+    "tcp_pacing_ca_ratio", "tcp_autocorking",
 }  # fmt: skip
 # Those that are so in the model, and only so.
 _FIXED = {
