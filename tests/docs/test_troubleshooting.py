@@ -30,7 +30,7 @@ def test_every_case_of_the_bench_that_a_page_names_is_there() -> None:
     """The command beside a figure can be typed."""
     program = (ROOT / "bench" / "__main__.py").read_text()
     names = {case.name for case in CASES}
-    names |= set(re.findall(r'sys\.argv\[1:2\] == \["(\w+)"\]', program))
+    names |= set(re.findall(r'sys\.argv\[1:2\] == \["([\w-]+)"\]', program))
     for page in PAGES:
         for name in re.findall(r"python -m bench ([a-z][\w-]+)", page.read_text()):
             assert name in names, f"{page.name} names {name}"

@@ -26,6 +26,7 @@ from segue.lab.ways.known import WAYS, chosen
 SETTINGS = Settings(rate=250, kept=6, rtt_s=0.04)
 NOT_ACCEPTED = (Fate.HALF_OPEN, Fate.QUEUED, Fate.REFUSED, Fate.GAVE_UP)
 LOSES_HALF_OPEN = {"close", "handoff"}
+FEW = 3  # of some thirty that were half-open
 REPEATED_MS = 900.0  # a SYN, and a SYN-ACK, are repeated after a second
 
 
@@ -41,6 +42,9 @@ def judge(name: str, found: Outcome) -> None:
         assert found.fates[Fate.HALF_OPEN] > 0
     elif name == "backlog-zero":
         assert not_accepted(found) or max(found.latencies_ms) > REPEATED_MS
+    elif name == "cookies":
+        # A handshake may end between the last accept and the close: no call does both at once.
+        assert not_accepted(found) == found.fates[Fate.QUEUED] <= FEW, found.fates
     else:
         assert not_accepted(found) == 0, found.fates
     assert (found.reconnected > 0) is (name != "carry")

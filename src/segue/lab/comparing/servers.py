@@ -212,6 +212,7 @@ async def _serve(settings: Settings, way: Way | None) -> None:
             loop.add_reader(sys.stdin, over.set_result, None)
             await over
         loop.remove_reader(sys.stdin)
+        servers.service.stop()
         lines.say_served(servers.service.served())
 
 

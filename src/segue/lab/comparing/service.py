@@ -158,6 +158,11 @@ class Service(Leaving):
         self._steps = self._way.steps(self)
         self._step()
 
+    def stop(self) -> None:
+        """Accept nothing more: the listeners are about to be closed, and timers may be due."""
+        for worker in (*self._old, *self._new):
+            worker.let_go()
+
     def served(self) -> Served:
         """What was seen so far."""
         seen, began = self._seen, self._seen.restarted
