@@ -11,6 +11,8 @@ from segue.wire.options import Options
 from segue.wire.seq import Seq, add
 from segue.wire.tcp import FIN, PSH, SYN, URG
 
+_COUNTED = SYN | FIN
+
 
 class Path(NamedTuple):
     """From us to the peer: addresses and ports as bytes, ours first."""
@@ -103,7 +105,7 @@ def read(packet: bytes) -> Arrival:
     Raises WireError for what is no whole TCP segment in IPv4 or IPv6, or has a wrong checksum.
     """
     carrier: ipv4.Packet | ipv6.Packet
-    if packet[:1] and packet[0] >> 4 == 6:
+    if packet and packet[0] >> 4 == 6:
         carrier = ipv6.Packet(packet)
     else:
         carrier = ipv4.Packet(packet)
@@ -119,7 +121,9 @@ def read(packet: bytes) -> Arrival:
         raise WireError("TCP segment", "wrong checksum", packet)
     ports, payload, flags = bytes(body[:4]), segment.payload, segment.flags
     seq = Seq(segment.seq)
-    length = len(payload) + bool(flags & SYN) + bool(flags & FIN)
+    length = len(payload)
+    if flags & _COUNTED:
+        length += bool(flags & SYN) + bool(flags & FIN)
     return Arrival(
         packet,
         addresses + ports,

@@ -77,6 +77,9 @@ class ReceiveBuffer:
     def free(self, until: int) -> None:
         """So much was read, since the beginning: buffers of which nothing is left are free."""
         buffers = self.buffers
+        if until >= self.queued:
+            buffers.clear()
+            self.memory = 0
         while buffers and buffers[0][0] <= until:
             self.memory -= buffers.popleft()[1]
 

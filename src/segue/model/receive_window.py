@@ -162,11 +162,11 @@ def _offered(connection: Connection) -> int:
 
 
 def note_echo(net: Net, connection: Connection, arrival: Arrival) -> None:
-    """A round trip by the stamp that came back with data (tcp_rcv_rtt_measure_ts)."""
-    echo = connection.echo
-    if echo == connection.told_echo:
-        return
-    connection.told_echo, buffer = echo, of(net, connection)
+    """A round trip by the stamp that came back with data, and was not looked at yet
+    (tcp_rcv_rtt_measure_ts).
+    """
+    echo, buffer = connection.echo, of(net, connection)
+    connection.told_echo = echo
     if arrival.length < buffer.typical:
         return
     took = (net.stamp(connection.ts_offset) - echo & 0xFFFFFFFF) * STAMP_TICK

@@ -84,7 +84,8 @@ def _say(net: Net, connection: Connection, *, owed: bool) -> None:
     """Data that may go now takes the ACK along; without data it goes by itself, or soon."""
     if connection.over:
         return
-    output.transmit(net, connection)
+    if connection.outgoing or connection.fin_wanted:
+        output.transmit(net, connection)
     if connection.ack_now:
         output.acknowledge(net, connection)
     elif owed and distance(connection.sent_ack, connection.rcv_nxt) > 0:
@@ -282,7 +283,8 @@ def _acknowledged(net: Net, connection: Connection, arrival: Arrival) -> bool:
     updated = _update_window(connection, arrival)
     if ack == una == connection.snd_nxt and connection.outgoing:
         _answers_probe(net, connection)
-    _judge(net, connection, arrival, updated=updated)
+    if ack != una or connection.flying:
+        _judge(net, connection, arrival, updated=updated)
     return True
 
 
@@ -482,7 +484,7 @@ def _take(net: Net, connection: Connection, arrival: Arrival) -> bool:
         connection.fin_at = end
     had = connection.rcv_nxt
     if data:
-        if connection.terms.stamps and connection.echo:
+        if connection.echo and connection.echo != connection.told_echo:
             receive_window.note_echo(net, connection, arrival)
         buffer = connection.buffer or receive_window.of(net, connection)
         buffer.queue(len(data), len(arrival.packet))

@@ -21,7 +21,8 @@ def read(net: Net, connection: Connection, most: int) -> bytes:
 
     Raises KernelError: EAGAIN when nothing waits, or what the connection died of, once.
     """
-    data = bytes(connection.incoming[:most])
+    waiting = connection.incoming
+    data = bytes(waiting if len(waiting) <= most else waiting[:most])
     if data:
         receive_window.taken(net, connection, len(data))
         del connection.incoming[: len(data)]

@@ -34,7 +34,7 @@ def internet(data: bytes | memoryview) -> int:
 
 def agrees(data: bytes | memoryview) -> bool:
     """Whether bytes with their own checksum arrived as they were sent."""
-    return number(data) % _ONES == 0
+    return int.from_bytes(data, "big") % _ONES == 0  # padding would change nothing in that
 
 
 def tcp(addresses: bytes, segment: bytes | memoryview) -> int:
