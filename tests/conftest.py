@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -23,6 +24,10 @@ from tests import leaks
 # A deadline would be an upper bound on a time, which a busy machine does not keep.
 hypothesis.settings.register_profile("segue", deadline=None)
 hypothesis.settings.load_profile("segue")
+
+# nohup, and a shell that is a service's, have it ignored; segue keeps to that, and so would all
+# that the tests start.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 _missing: list[str] = []
 
