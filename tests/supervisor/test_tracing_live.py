@@ -68,7 +68,9 @@ def told(process: subprocess.Popen[str], count: int) -> list[dict[str, Any]]:
 def test_new_ones_and_those_that_migrate_are_told(netns: int, tmp_path: Path) -> None:
     """With the client, the worker it goes to, and the worker it comes from."""
     sysctl.write("net.ipv4.tcp_migrate_req", "0")
-    with Instance(tmp_path, "--workers", "2", "--drain-timeout", "0.2", command=SLEEPER) as one:
+    # A rescue would move them as well: to a worker of the first generation.
+    flags = ("--workers", "2", "--drain-timeout", "0.2", "--rescue", "off")
+    with Instance(tmp_path, *flags, command=SLEEPER) as one:
         one.wait_serving(1, 2)
         with tracing(one, "--json") as process:
             clients = queue(6)
