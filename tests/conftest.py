@@ -25,8 +25,8 @@ from tests import leaks
 hypothesis.settings.register_profile("segue", deadline=None)
 hypothesis.settings.load_profile("segue")
 
-# nohup, and a shell that is a service's, have it ignored; segue keeps to that, and so would all
-# that the tests start.
+# Who starts the tests by nohup has SIGHUP ignored.  segue run respects that, and so the tests of
+# SIGHUP would wait for what never comes.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 _missing: list[str] = []
