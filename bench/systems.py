@@ -71,10 +71,14 @@ def under_segue(
     return start
 
 
-def in_a_group(host: str, port: int) -> Restartable:
-    """The asyncio example in a group that is delegated to it."""
-    one = kinds()["asyncio"]
-    return Grouped(one.command, port, workers=one.workers, host=host)
+def in_a_group(kind: str) -> Start:
+    """The same server's command under ``segue run`` in a group that is delegated to it."""
+
+    def start(host: str, port: int) -> Restartable:
+        one = kinds()[kind]
+        return Grouped(one.command, port, workers=one.workers, host=host)
+
+    return start
 
 
 def nginx_reload(counts: tuple[int, ...], listen: str = "") -> Start:
@@ -201,7 +205,10 @@ def systems() -> dict[str, System]:
             "segue run, asyncio example", under_segue("asyncio"), claims_none=True
         ),
         "segue-asyncio-group": System(
-            "segue run, asyncio example, delegated group", in_a_group, claims_none=True
+            "segue run, asyncio example, delegated group", in_a_group("asyncio"), claims_none=True
+        ),
+        "segue-uvicorn-group": System(
+            "segue run, uvicorn, delegated group", in_a_group("uvicorn"), claims_none=True
         ),
         "segue-asyncio-drain": System(
             "segue run --engine drain, asyncio example",

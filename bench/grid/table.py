@@ -52,6 +52,8 @@ class Deviation:
     other: float
 
     def __str__(self) -> str:
+        if not self.linux.beyond(self.other):
+            return f"{_COMPARED[self.measure]}: the {self.side} says what Linux does, everywhere"
         figure = cell_text(self.linux)
         return (
             f"{_COMPARED[self.measure]}: the {self.side} says {_number(self.other)} and Linux"
@@ -128,7 +130,7 @@ def _parts(side: Figures, cell: Cell) -> tuple[str, str]:
 
 
 def _percent(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.2g} %" if whole else "-"
+    return f"{_number(100 * part / whole)} %" if whole else "-"
 
 
 def full(grid: Grid) -> str:

@@ -85,6 +85,7 @@ def test_the_tables_have_three_sides_and_the_farthest_is_named() -> None:
     farthest = {(one.measure, one.side): one for one in table.deviations(seen)}
     assert farthest["early", "simulation"].way == "close"
     assert "the simulation says 9.4 and Linux 6 (5 to 7), by `close`" in table.named(seen)
+    assert "made again: the model says what Linux does, everywhere" in table.named(seen)
     alone = {(CELL, "close"): {"early": Figure(6, 6, 6)}}
     assert "| `close` | 6 (5 to 7) / 6 |" in table.beside_alone(seen.linux, alone)
 
