@@ -150,6 +150,13 @@ def test_the_pictures_are_well_formed_and_inside_their_frame(made: Report) -> No
                 assert 0 <= y <= drawing.HEIGHT
 
 
+def test_the_line_of_the_restart_tells_the_command_from_what_follows() -> None:
+    """What counts as the restart is longer than its command, which has marks of its own."""
+    found = timeline_of([(at / 10, 0.01, Fate.OK) for at in range(100)], 10.0, Span(2.5, 4.5, 9.5))
+    said = screen.strip(found, 10)[-1]
+    assert said == "restart   |..###-----| 2.5 to 4.5 s, then 5 s"
+
+
 def test_a_run_without_answers_has_pictures_too() -> None:
     """Nothing to draw is no reason to fail."""
     empty: Timeline = timeline_of([], 0.0, None)

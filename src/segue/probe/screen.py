@@ -15,13 +15,13 @@ from segue.probe.kernel import Kernel, meaning
 from segue.probe.limits import sentences
 from segue.probe.result import Result
 from segue.probe.session import Progress, Report
-from segue.probe.timeline import Slice, Timeline
+from segue.probe.timeline import Slice, Span, Timeline
 from segue.visible import visible
 
 BARS = " ▁▂▃▄▅▆▇█"
 COLUMNS = 60
-# What stands left and right of the bars: "slowest   |" and at most "| 100.0 s to 120.0 s".
-BESIDE = 32
+# What stands left and right of the bars: "slowest   |" and at most "| 100.0 to 120.0 s, then 5 s".
+BESIDE = 40
 # A table is measured against it, to learn how wide it would like to be.
 UNBOUND = 1000
 
@@ -144,7 +144,10 @@ def _whose(result: Result) -> Iterator[Table]:
 
 
 def strip(timeline: Timeline, columns: int = COLUMNS) -> list[str]:
-    """Latency, losses and the restart, one line each of so many bars, over the same seconds."""
+    """Latency, losses and the restart, one line each of so many bars, over the same seconds.
+
+    The restart's line has # while its command ran, and - while it still counts.
+    """
     groups = _merge(timeline.slices, columns)
     if len(groups) < 2:
         return []
@@ -153,16 +156,20 @@ def strip(timeline: Timeline, columns: int = COLUMNS) -> list[str]:
     width = timeline.slice_s * -(-len(timeline.slices) // len(groups))
     found = ["", f"slowest   |{_bars(slowest)}| up to {milliseconds(max(slowest))} ms"]
     found.append(f"lost      |{_bars(losses)}| up to {max(losses):,} in {width:g} s")
-    if timeline.span:
-        marks = [
-            "#" if timeline.span.touches(index * width, (index + 1) * width) else "."
-            for index in range(len(groups))
-        ]
+    if span := timeline.span:
+        marks = [_mark(span, index * width, (index + 1) * width) for index in range(len(groups))]
         found.append(
             f"restart   |{''.join(marks)}|"
-            f" {timeline.span.begin_s:.1f} s to {timeline.span.end_s:.1f} s"
+            f" {span.begin_s:.1f} to {span.command_end_s:.1f} s,"
+            f" then {span.end_s - span.command_end_s:g} s"
         )
     return found
+
+
+def _mark(span: Span, begin_s: float, end_s: float) -> str:
+    if not span.touches(begin_s, end_s):
+        return "."
+    return "#" if begin_s <= span.command_end_s else "-"
 
 
 def _merge(slices: Sequence[Slice], columns: int) -> list[list[Slice]]:
