@@ -61,7 +61,7 @@ def main() -> None:
     spent = time.perf_counter() - begun
     took = sorted(client.took)
     found = {
-        "requests": len(took),
+        "attempts": len(took),
         "rate": len(took) / spent,
         "lost": client.lost,
         "p99_ms": took[len(took) * 99 // 100] * 1e3 if took else 0.0,

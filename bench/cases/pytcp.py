@@ -61,7 +61,7 @@ def _one(
             tally.expect(row, command=server.shown)
             before = server.cpu_s()
             found = run()
-            found["cpu_us"] = (server.cpu_s() - before) / max(1.0, found["requests"]) * 1e6
+            found["cpu_us"] = (server.cpu_s() - before) / max(1.0, found["attempts"]) * 1e6
     except FAULTS as error:
         tally.failed(row, error)
         return
@@ -106,7 +106,7 @@ CASE = Case(
     " us* is the server's, with the kernel's part, which is the client's half of the work too.",
     measure,
     (
-        Column("requests", "connections", "sum", 0),
+        Column("attempts", "connections", "sum", 0),
         Column("rate", "a second", digits=0),
         Column("p99_ms", "p99 ms"),
         Column("lost", "lost", digits=0),
