@@ -9,12 +9,22 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
-from tests.engine.carrying import PORT, STEPS, after, ask, carry, dial, servers, settled
+from tests.engine.carrying import (
+    PORT,
+    STEPS,
+    after,
+    ask,
+    carry,
+    dial,
+    servers,
+    settled,
+    wait_unread,
+)
 from tests.waiting import PATIENCE, wait_until
 
 from segue.engine.carry import Carrier
 from segue.engine.carry_wish import Wish
-from segue.linux import sysctl, tcp_queue, tcp_repair
+from segue.linux import ptrace, sysctl, tcp_queue, tcp_repair
 from segue.linux.bpf_maps import Map
 from segue.linux.raw_ip import RawIp
 from segue.linux.sock_diag import SockDiag
@@ -63,6 +73,33 @@ def test_a_client_that_resets_leaves_nothing_behind(step: str) -> None:
             with dial(HOST) as another:
                 assert ask(another, b"two") == b"AB"[share : share + 1] + b"two"
             assert server.process.poll() is None
+
+
+@pytest.mark.parametrize("unread", [b"", b"GET /two ?"])
+def test_what_ends_before_the_look_is_not_made_again(unread: bytes) -> None:
+    """The new server has answered and closed when we look: its client has had all it wants."""
+    with servers(HOST) as scene, Carrier() as carrier, dial(HOST) as client:
+        port = client.getsockname()[1]
+        with scene.servers[0].accepted() as old:
+            ask(client, b"one")
+            settled(old)
+            scene.steering.share({1: 1.0})
+
+            def end() -> None:
+                client.shutdown(socket.SHUT_WR)
+                assert client.recv(99).endswith(unread)
+                wait_without(port)
+
+            with after("inject", end), ptrace.stopped([scene.servers[0].process.pid]):
+                if unread:
+                    client.sendall(unread)
+                    wait_unread(old, len(unread))
+                # Stopped already, by us; a second tracer would be refused.
+                report = carrier.carry(old, [scene.servers[1].listener])
+        assert (report.carried, report.unread) == (True, len(unread))
+        with SockDiag() as diag:
+            left = diag.connections(PORT, socket.AF_INET)
+        assert port not in {one.peer_port for one in left}
 
 
 def wait_without(port: int) -> None:

@@ -154,7 +154,7 @@ class Carrier(Closing):
                 reports[wish] = Report(wish, refused=found)
             else:
                 candidates.append(found)
-        if any(one.held.unread for one in candidates):
+        if candidates:
             scene = replace(scene, drops=_drops())
         taken = self._stopped(scene, candidates, owners, budget, reports)
         for one in taken:
@@ -280,7 +280,7 @@ class Carrier(Closing):
         """
         pending, self._pending = self._pending, []
         reports: dict[Wish, Report] = {}
-        drops = _drops() if any(one.unread for one in pending) else None
+        drops = _drops() if pending else None
         for one in pending:
             if self._has_been(one, drops):
                 self._programs.entries.delete(one.where)
@@ -346,15 +346,15 @@ class Carrier(Closing):
         return self._programs.someone(taken.pair)
 
     def _has_been(self, taken: Taken, drops: int | None) -> bool:
-        """It was made, and has ended without a trace: its request must not be made twice.
+        """It was made, and has ended without a trace: nobody would be there if it was made twice.
 
         The kernel said that it makes it, and has dropped none for want of room since
         (tcp_v4_syn_recv_sock counts that).
         """
-        if drops is None or taken.drops != drops or self._programs.someone(taken.pair):
+        if taken.drops != drops or self._programs.someone(taken.pair):
             return False
         value = self._programs.entries.lookup(taken.where)
-        return bool(taken.unread) and value is not None and carry_classifier.took(value)
+        return value is not None and carry_classifier.took(value)
 
 
 def _drops() -> int:
