@@ -422,4 +422,31 @@ HANDSHAKE_STORIES: dict[str, str] = {
         ack c
         fin c
         """,
+    "what a Fast Open child has said tells the round trip better than its handshake": """
+        # The final ACK comes late, and acknowledges what the program has just said. The time of
+        # that counts, so that the tail of the next answer is asked about soon.
+        sysctl tcp_fastopen 515
+        option A TCP_FASTOPEN 1
+        listen A
+        syn c early
+        accept A x
+        wait 0.5
+        write x bye
+        ack c
+        write x @3000
+        wait 0.15
+        """,
+    "a Fast Open child asks about a reset as its handshake has done": """
+        # A reset that is off by five comes before the final ACK, and another after it. Each is
+        # challenged at once: the handshake counts by itself how often it may say so.
+        sysctl tcp_fastopen 515
+        option A TCP_FASTOPEN 1
+        listen A
+        syn c early
+        skip c 5
+        rst c
+        ack c
+        rst c
+        rst c
+        """,
 }

@@ -227,4 +227,33 @@ LOSS_STORIES: dict[str, str] = {
         window c 500
         ack c
         """,
+    "how old a loss is shows in what was acknowledged": """
+        # One segment is acknowledged that was sent well before the others, and of those the first
+        # is lost. The round trip is that of the former, so that the loss seems young, and waits,
+        # however many came after it.
+        listen A
+        syn c
+        ack c
+        accept A x
+        write x @1448
+        lose c 1
+        write x @6000
+        ack c
+        wait 0.05
+        """,
+    "who has waited for what is late begins with one segment": """
+        # The third of five is lost, and the tail was asked about. The ACK of two tells of it, but
+        # as late only. When it is sent again it takes all the room there is, and the FIN waits.
+        listen A
+        syn c
+        ack c
+        lose c 3
+        accept A x
+        write x @6000
+        wait 0.1
+        ack c
+        wait 0.05
+        shutdown x write
+        wait 0.02
+        """,
 }

@@ -50,3 +50,12 @@ def answer(net: Net, request: Request, arrival: Arrival, seq: Seq, first: Seq) -
         said = aligned_stamps(net.stamp(request.ts_offset), request.ts_recent)
     net.send(request.path, seq, first, ACK, terms.window >> (terms.scale_in or 0), said)
     return True
+
+
+def challenge(net: Net, request: Request, arrival: Arrival, seq: Seq, first: Seq) -> None:
+    """Ask whether a reset is meant: only the exact number is believed (RFC 5961, 3.2), since others
+    might be a blind guess.  The child's own challenges are counted apart
+    (tcp_reqsk_send_challenge_ack).
+    """
+    if answer(net, request, arrival, seq, first):
+        net.counts["TCPChallengeACK"] += 1

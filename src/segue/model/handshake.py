@@ -58,9 +58,7 @@ def arrived(net: Net, request: Request, arrival: Arrival) -> bool:
     if arrival.seq == request.irs:
         flags &= ~SYN  # it is before the window and no concern of ours
     if flags & RST and arrival.seq != first:
-        # It might be a blind guess: only the exact number is believed (RFC 5961, 3.2).
-        if first_window.answer(net, request, arrival, seq, first):
-            net.counts["TCPChallengeACK"] += 1
+        first_window.challenge(net, request, arrival, seq, first)
         return True
     if flags & (RST | SYN):
         if not flags & RST:

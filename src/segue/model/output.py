@@ -374,6 +374,11 @@ def restart_timer(net: Net, connection: Connection) -> None:
     connection.retransmit_at = net.now + _patience(connection)
 
 
+def await_timeout(connection: Connection, since: float) -> None:
+    """The timeout of what is in flight, and no question before it (tcp_rearm_rto)."""
+    connection.retransmit_at = since + _timeout(connection) if connection.flying else inf
+
+
 def _timeout(connection: Connection) -> float:
     return min(connection.rto * (1 << connection.backoff), RTO_MAX)
 

@@ -399,7 +399,7 @@ def timer(net: Net, connection: Connection) -> None:
             _reduce(connection, 1, lost, advanced=False)
         repeat(net, connection)
     if connection.retransmit_at == inf:
-        output.restart_timer(net, connection)
+        output.await_timeout(connection, connection.flying[0].sent_at)
 
 
 def _enter(connection: Connection, *, marked: bool = False) -> None:

@@ -30,6 +30,7 @@ from segue.model.durations import OUT_OF_WINDOW_PAUSE
 from segue.model.events import Readable
 from segue.model.net import Net
 from segue.model.recovery import News
+from segue.model.request import Request
 from segue.model.states import CAN_RECEIVE, CAN_SEND, Congestion, Input, State
 from segue.wire.seq import Seq, add, before, distance, later
 from segue.wire.tcp import ACK, CWR, ECE, FIN, RST, SYN
@@ -99,24 +100,25 @@ def _fast_open_agrees(net: Net, connection: Connection, arrival: Arrival) -> boo
     """What tcp_check_req asks of a segment for a child whose handshake is not over."""
     request = connection.request
     assert request is not None
-    flags = arrival.flags
-    if arrival.seq == request.irs and flags & (SYN | ACK | RST) == SYN:
+    flags, first = arrival.flags, connection.rcv_nxt
+    stale = first_window.is_stale(request, arrival)
+    if arrival.seq == request.irs and flags & (SYN | ACK | RST) == SYN and not stale:
         if net.now - request.answered_at >= OUT_OF_WINDOW_PAUSE:
             request.answered_at = net.now
             request.retransmitted = True
             output.syn_ack(net, request)
         return False
-    if flags & SYN and not flags & RST:
-        net.reset(arrival)
-        return False
-    first = connection.rcv_nxt
-    if first_window.is_stale(request, arrival) or not first_window.is_within(
-        request, arrival, first
-    ):
+    if stale or not first_window.is_within(request, arrival, first):
         if not flags & RST:
             first_window.answer(net, request, arrival, connection.snd_nxt, first)
         return False
-    return True
+    if flags & RST and arrival.seq != first:
+        first_window.challenge(net, request, arrival, connection.snd_nxt, first)
+        return False
+    if flags & SYN and not flags & RST and arrival.seq != request.irs:
+        net.reset(arrival)
+        return False
+    return bool(flags & (ACK | RST))
 
 
 def _acceptable(net: Net, connection: Connection, arrival: Arrival) -> bool:
@@ -226,8 +228,6 @@ def _challenge(net: Net, connection: Connection) -> None:
     if net.now - connection.answered_at < OUT_OF_WINDOW_PAUSE:
         return
     connection.answered_at = net.now
-    if connection.request is not None:
-        connection.request.answered_at = net.now
     net.counts["TCPChallengeACK"] += 1
     output.acknowledge(net, connection)
     output.rearm(net, connection)
@@ -268,16 +268,6 @@ def _acknowledged(net: Net, connection: Connection, arrival: Arrival) -> bool:
     connection.echo = stamps[1] if stamps is not None else 0
     request = connection.request
     if request is not None:
-        if connection.srtt is None:
-            if not request.retransmitted and not request.timeouts:
-                output.measure(connection, net.now - request.sent_at)
-            elif stamps is not None:
-                output.measure_echo(net, connection, stamps[1])
-        removal.finish_fast_open(net, connection, reset=False)
-        connection.retransmit_at = inf
-        connection.delivered += 1
-        if connection.state is State.SYN_RECV:
-            connection.feed(Input.HANDSHAKE_ENDED)
         connection.acked -= before(una, ack)  # the SYN is no data
         connection.snd_wl1 = add(arrival.seq, -1)  # the window of the SYN is not scaled
     updated = _update_window(connection, arrival)
@@ -285,19 +275,45 @@ def _acknowledged(net: Net, connection: Connection, arrival: Arrival) -> bool:
         _answers_probe(net, connection)
     if ack != una or connection.flying:
         _judge(net, connection, arrival, updated=updated)
+    if request is not None:
+        _end_handshake(net, connection, request)
     return True
+
+
+def _end_handshake(net: Net, connection: Connection, request: Request) -> None:
+    """Of a Fast Open child, after what the ACK tells of data: that is the better round trip, and
+    only a timeout waits for the rest (tcp_rcv_state_process, tcp_rcv_synrecv_state_fastopen).
+    """
+    removal.finish_fast_open(net, connection, reset=False)
+    connection.delivered += 1
+    if connection.state is State.SYN_RECV:
+        if connection.srtt is None:
+            if not request.retransmitted and not request.timeouts:
+                output.measure(connection, net.now - request.sent_at)
+            elif connection.terms.stamps:
+                output.measure_echo(net, connection, connection.echo)
+        connection.feed(Input.HANDSHAKE_ENDED)
+    looks = connection.reordering_at != inf and connection.flying
+    output.await_timeout(connection, connection.flying[0].sent_at if looks else net.now)
+    connection.reordering_at = inf
 
 
 def _judge(net: Net, connection: Connection, arrival: Arrival, *, updated: bool) -> None:
     """What the ACK tells of what was sent, and what follows from it."""
-    news = News(connection.snd_una, advanced=arrival.ack != connection.snd_una)
+    una = connection.snd_una
+    news = News(una, advanced=arrival.ack != una)
     terms = connection.terms
     flew = bool(connection.flying)
-    if news.advanced:
-        _advance(net, connection, arrival.ack, news)
+    # Where nothing is told of by SACK, nothing was acknowledged out of its order.
+    in_order = connection.congestion is Congestion.OPEN
+    high = una if in_order else recovery.highest(connection)
+    connection.snd_una = arrival.ack
+    # Ranges are read before what is acknowledged is done with, so that RACK's round trip is that of
+    # the latter (tcp_ack).
     if terms.sack and arrival.options.sack and (flew or news.advanced):
         recovery.sacked(net, connection, arrival.options.sack, arrival.ack, news)
     if news.advanced:
+        _advance(net, connection, high, news)
         _cut_anew(connection, news)
     news.marked = terms.ecn and bool(arrival.flags & ECE)
     usual = news.advanced or arrival.length or updated or news.twice
@@ -360,13 +376,12 @@ def _update_window(connection: Connection, arrival: Arrival) -> bool:
     return True
 
 
-def _advance(net: Net, connection: Connection, ack: Seq, news: News) -> None:
-    """The peer has more than before (tcp_clean_rtx_queue)."""
-    acked, sack = distance(connection.snd_una, ack), connection.terms.sack
-    # Where nothing is told of by SACK, nothing was acknowledged out of its order.
-    usual = connection.congestion is Congestion.OPEN
-    low, high = ack, connection.snd_una if usual else recovery.highest(connection)
-    connection.snd_una = ack
+def _advance(net: Net, connection: Connection, high: Seq, news: News) -> None:
+    """The peer has more than before, when ``high`` was the end of what it had told of
+    (tcp_clean_rtx_queue).
+    """
+    ack, sack = connection.snd_una, connection.terms.sack
+    acked, low = distance(news.una, ack), ack
     flying, gone, again = connection.flying, 0, False
     newest: Flight | None = None
     while flying and not before(ack, flying[0].end):
