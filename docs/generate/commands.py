@@ -52,19 +52,30 @@ def _summary(command: click.Command) -> str:
     return command.get_short_help_str(limit=200).rstrip(".")
 
 
+def _paragraphs(text: str) -> Iterator[str]:
+    """Those of a help text, each as one line; where click keeps lines, each line is one."""
+    for one in re.split(r"\n\s*\n", inspect.cleandoc(text)):
+        if one.startswith("\b\n"):
+            yield from one.splitlines()[1:]
+        elif one.strip():
+            yield " ".join(one.split())
+
+
 def _described(
     command: click.Command, context: click.Context, below: list[tuple[str, str]]
 ) -> Command:
-    text = inspect.cleandoc(command.help or "").replace("\b\n", "")
-    said = [*re.split(r"\n\s*\n", text), command.epilog or ""]
+    said = [*_paragraphs(command.help or ""), *_paragraphs(command.epilog or "")]
     options = [one.get_help_record(context) for one in command.get_params(context)]
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     return Command(
         name=context.command_path,
         usage=usage,
         summary=_summary(command),
-        paragraphs=tuple(" ".join(one.split()) for one in said if one.strip()),
-        options=tuple((names, " ".join(text.split())) for names, text in filter(None, options)),
+        paragraphs=tuple(said),
+        # Arguments are in the usage, and the text says what they are.
+        options=tuple(
+            (names, " ".join(text.split())) for names, text in filter(None, options) if text
+        ),
         commands=tuple(below),
     )
 

@@ -84,6 +84,13 @@ def test_the_page_of_commands_has_every_command_and_option() -> None:
     assert {f"segue-{name}" for name in COMMANDS} <= {one.anchor for one in commands.commands()}
 
 
+def test_lines_that_click_keeps_stay_lines() -> None:
+    """An example can be copied from the page."""
+    page = commands.page()
+    assert "\nsegue probe 127.0.0.1:5432 --hold 3 --count 500 --fail-on-loss\n" in page
+    assert "\b" not in page
+
+
 def test_every_command_has_a_man_page() -> None:
     """With a name, a synopsis and options, and nothing that roff would take for a request."""
     pages = man.pages()

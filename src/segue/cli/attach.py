@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option(
     "--together", type=float, default=TOGETHER, metavar="SECONDS", show_default=True,
-    help="With --generation-by start: servers that start within SECONDS of each other are one"
-    " generation.",
+    help="With --generation-by start or process: servers that start within SECONDS of each other"
+    " are one generation.",
 )  # fmt: skip
 @click.option(
     "--canary", type=float, metavar="PERCENT",

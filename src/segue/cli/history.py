@@ -28,7 +28,7 @@ _PLAIN = {"crash": "red", "kill": "red", "stall": "yellow", "replacement": "yell
 @click.command()
 @instance_options
 @click.option(
-    "--last", default=20, show_default=True, type=click.IntRange(1), help="So many events."
+    "--last", default=20, show_default=True, type=click.IntRange(1), help="How many to show."
 )
 @click.option(
     "--kind",
@@ -42,7 +42,7 @@ def history(name: str, control: str, last: int, kinds: tuple[str, ...], *, as_js
     """Show what has happened to an instance, the latest last.
 
     These are restarts, crashes, stalls and orders.  The supervisor need not run.  After a stop,
-    give the name of the instance.
+    give the name of the instance.  Only segue run writes a history.
     """
     paths = _paths(name, control)
     events = [one for one in read(paths) if not kinds or one.kind in kinds]

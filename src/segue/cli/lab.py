@@ -271,7 +271,7 @@ def run(file: str, defined: tuple[str, ...], only: str | None, *, ipv6: bool, as
     "--busy", default=0.7, show_default=True, help="How much of its time a worker needs to accept."
 )
 @click.option("--repetitions", default=3, show_default=True, help="Restarts by each way.")
-@click.option("--seed", default=1, show_default=True, help="Who comes when.")
+@click.option("--seed", default=1, show_default=True, help="The same seed, the same clients.")
 @click.option("--html", "file", metavar="FILE", help="Also write it as a page with a picture.")
 @_JSON
 def compare(

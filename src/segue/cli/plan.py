@@ -55,7 +55,7 @@ _BESIDE_A_LOOK = {"rate", "careless", "closes_after"}
 )  # fmt: skip
 @click.option(
     "--careless", type=float, metavar="PERCENT",
-    help="Clients that send on a connection without a look whether it was closed.  [default: 0]",
+    help="Clients that send without a check whether the connection was closed.  [default: 0]",
 )  # fmt: skip
 @click.option(
     "--closes-after", type=float, metavar="SECONDS",
@@ -65,14 +65,14 @@ _BESIDE_A_LOOK = {"rate", "careless", "closes_after"}
 @click.option("--seconds", default=60.0, show_default=True, help="How long to look.")
 @click.option("--restarts-per-day", default=10.0, show_default=True, help="How often you restart.")
 @click.option(
-    "--guard", default=1.0, show_default=True, help="Seconds that a way which guesses waits."
+    "--guard", default=1.0, show_default=True, help="Seconds that backlog-zero and drain wait."
 )
 @click.option(
     "--limit", default=30.0, show_default=True, help="Seconds after which what is left is cut."
 )
 @click.option(
     "--beside", default=50.0, show_default=True, metavar="PERCENT",
-    help="By a way that does not steer: what successors get before the old listeners go.",
+    help="If a way does not steer: new connections that successors get before the old ones close.",
 )  # fmt: skip
 @click.option("--simulate", default=1000, show_default=True, help="Restarts to simulate.")
 @click.option("--seed", default=1, show_default=True, help="The same seed, the same figures.")
@@ -81,8 +81,8 @@ _BESIDE_A_LOOK = {"rate", "careless", "closes_after"}
     "--results", metavar="FILE",
     help="Where results of a sweep are kept, so that it can go on.  [default: FILE.results]",
 )  # fmt: skip
-@click.option("--processes", type=click.IntRange(1, 1024), help="For a sweep.  [default: all CPUs]")
-@click.option("--scheduler", metavar="ADDRESS", help="Of Dask, to have a sweep done by others.")
+@click.option("--processes", type=click.IntRange(1, 1024), help="Of a sweep.  [default: all CPUs]")
+@click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler that runs a sweep.")
 @click.option("--html", "html", metavar="FILE", help="Also write a page with pictures of a sweep.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @netns_option

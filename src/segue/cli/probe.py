@@ -75,8 +75,8 @@ given; 4 if the command failed.
               " these addresses of this machine, in turn.  [default: for a target at 127.x"
               " 127.0.0.2 to 127.0.0.65, since one address has only some 28,000 ports; otherwise"
               " what the system chooses]")  # fmt: skip
-@click.option("--method", default="", help="[default: GET; with --upload POST, or PUT where"
-              " requests are pipelined]")  # fmt: skip
+@click.option("--method", default="", help="The method of requests.  [default: GET; with --upload"
+              " POST, or PUT where requests are pipelined]")  # fmt: skip
 @click.option("--upload", type=int, metavar="BYTES", help="Send a body of this size.")
 @click.option(
     "--upload-seconds", type=float, default=0.0, help="Send the body over this many seconds."

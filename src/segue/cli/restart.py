@@ -76,7 +76,8 @@ def restart(
 
     New workers are started. Once they are ready, they get all new connections, and the old workers
     finish theirs. If the new workers do not become ready, nothing changes for clients and the exit
-    code is 3. With --step, those of them that serve already do so until old ones are there again.
+    code is 3. With --step, each new worker that serves already goes on until an old one has been
+    started again in its place.
 
     If another restart is at work, this one waits until that is over. If a third is asked for
     meanwhile, it takes this one's place, and this one ends with exit code 4.

@@ -14,8 +14,8 @@ from segue.supervisor.control.requests import Rollback
 def rollback(name: str, control: str) -> int:
     """Give all new connections to the previous generation again.
 
-    If the new generation is still starting, its workers are stopped. In a restart in steps, those
-    that serve already are stopped when old workers are there again for them.
+    If the new generation is still starting, its workers are stopped. In a restart in steps, each
+    one that serves already is stopped when an old worker has been started again in its place.
     """
     answer = request(name, control, Rollback())
     if answer["exit"] == 0:

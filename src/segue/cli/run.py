@@ -174,7 +174,7 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
 )
 @_option(
     "--restart-step",
-    "At a restart, replace N workers at a time. It then needs the memory of N workers more, instead"
+    "At a restart, replace N workers at a time. It then needs the memory of N more workers, instead"
     " of a second generation. 0: all at once.",
     metavar="N",
     type=int,
@@ -203,7 +203,7 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
 @_option(
     "--backlog",
     "How many connections may wait in one listener to be accepted, whatever the server says. The"
-    " default only raises what a server says of a listener of the supervisor's.",
+    " default is only set where the supervisor binds and the server asks for less.",
     type=int,
 )
 @_option(
@@ -313,9 +313,10 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
 @_option(
     "--carry",
     "Carry kept connections of old workers to new ones. app: those that the application's"
-    " middleware says are between two requests. http: also those that look so; you promise that"
-    " clients speak HTTP/1.x here, and that TLS ends elsewhere. Both are refused where they do not"
-    " work. auto: app where it works. Needs Linux 6.9 and CAP_NET_ADMIN (docs/CARRY.md).",
+    " middleware says are between two requests. http: also those that look so to the kernel; you"
+    " promise that clients speak HTTP/1.x here, and that TLS ends elsewhere. Both are refused where"
+    " they do not work. auto: app where it works. Needs Linux 6.9 and CAP_NET_ADMIN"
+    " (docs/CARRY.md).",
 )
 @_option(
     "--carry-crash/--no-carry-crash",
@@ -325,8 +326,8 @@ def _option(flag: str, text: str, **more: Any) -> Callable[[Command], Command]:
 )
 @_option(
     "--keep-idle",
-    "Where a worker closes a connection that was idle for --idle-grace, the client is not told: it"
-    " waits here for SECONDS at most, and goes to a worker with its next request. 0 disables this.",
+    "When a worker closes a connection that was idle for --idle-grace, keep it open for SECONDS at"
+    " most, and give it to a worker with its next request. 0 disables this.",
     metavar="SECONDS",
     type=float,
 )
