@@ -28,7 +28,13 @@ class Metric:
 _WORKER = ("generation", "worker")
 
 METRICS = (
-    Metric("segue_up", "gauge", (), "1 if the supervisor answers.", "0: nobody replaces a worker"),
+    Metric(
+        "segue_up",
+        "gauge",
+        (),
+        "1 if the supervisor answers.",
+        "0: workers that die are not replaced",
+    ),
     Metric(
         "segue_info",
         "gauge",
@@ -127,7 +133,7 @@ METRICS = (
         "segue_program_restored",
         "counter",
         ("address",),
-        "How often the program was removed by somebody, and put back.",
+        "How often the program had been removed, and was put back.",
         "rises: a worker removes it",
     ),
     Metric(
