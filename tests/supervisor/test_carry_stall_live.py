@@ -19,6 +19,8 @@ from tests.supervisor.test_tracing_live import told, tracing
 from tests.waiting import wait_until
 
 from segue.linux import proc
+from segue.supervisor.control.history import read
+from segue.supervisor.control.paths import Paths
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel("6.9")]
 
@@ -103,6 +105,8 @@ def test_who_asks_is_answered_by_another(
             assert status["carried_stalled"] == status["carried"], said
             assert "a request waits unread" in said
             assert "stalls no more" in said
+            stalls = [it for it in read(Paths(str(tmp_path / "run" / "t"))) if it.kind == "stall"]
+            assert sum(it.counts.get("carried", 0) for it in stalls) >= len(mine)
             # New connections come to it as before.
             with answered(20) as more:
                 assert set(by_pid(more)) == {victim, other}

@@ -81,12 +81,12 @@ class Rescue:
         saw: Saw | None = None,
         knock: Callable[[HeldListener, float], Knock] | None = None,
         withdraw: Callable[[int], int] = lambda _: 0,
-        over: Callable[[str, float, int], object] = lambda *_: None,
+        over: Callable[[WatchedWorker, float, int], object] = lambda *_: None,
         unread: UnreadRequests | None = None,
     ) -> None:
         """``withdraw`` ends other connections of ours to a worker, whose queue will be moved, and
         returns how many wait there.  ``over`` is called where the log tells that a worker accepts
-        again: its name, for how many seconds it accepted nothing, and how many clients were moved
+        again: which, for how many seconds it accepted nothing, and how many clients were moved
         away since the last time.  ``unread`` is where connections may be carried.
         """
         self.thresholds = thresholds
@@ -364,7 +364,7 @@ class Rescue:
             self._forget(worker.id)
             if history.said is not None and history.said >= stall.since:
                 moved, history.told = history.rescued - history.told, history.rescued
-                self._over(worker.name, now - stall.since, moved)
+                self._over(worker, now - stall.since, moved)
                 self._say(
                     f"{worker.name} accepts again after {now - stall.since:.2f} s;"
                     f" {history.rescued} connection(s) were moved away from it so far"

@@ -26,6 +26,7 @@ from segue.supervisor.rescue.hangs import Hangs
 from segue.supervisor.rescue.liveness import Liveness, Pace
 from segue.supervisor.rescue.rescue import Rescue
 from segue.supervisor.rescue.unread import UnreadRequests
+from segue.supervisor.rescue.watched import WatchedWorker
 from segue.supervisor.run import unclaimed
 from segue.supervisor.run.checks import Checks
 from segue.supervisor.run.ended import Ends
@@ -177,9 +178,12 @@ class Runner:
     def _performing(self, step: Step) -> Callable[[], None]:
         return lambda: self.performer.perform(step)
 
-    def _stall_over(self, name: str, seconds: float, moved: int) -> None:
-        counts = {"moved": moved} if moved else {}
-        said = f"{name} accepted nothing"
+    def _stall_over(self, worker: WatchedWorker, seconds: float, moved: int) -> None:
+        its, found = self.service.carrying.of(worker.id), {"moved": moved}
+        if its.asleep:  # else they went because it drains, and the restart counts them
+            found |= {"carried": its.carried, "lost in a carry": its.lost}
+        counts = {name: count for name, count in found.items() if count}
+        said = f"{worker.name} accepted nothing"
         stages = {"stalled": round(seconds, 3)}
         self.service.chronicle.note(STALL, said, stages=stages, counts=counts)
 

@@ -243,6 +243,10 @@ class Carrying:
             found.add(one)
         return found
 
+    def of(self, worker: int) -> Account:
+        """What has become of those of one worker since it drains or stalls."""
+        return self._of.get(worker, Account())
+
     @property
     def why(self) -> str:
         """Why kept connections are not carried; "" if they are."""
