@@ -329,6 +329,24 @@ def test_a_worker_alone_is_not_looked_at(desk: Desk) -> None:
     assert desk.rescue.due == FOREVER
 
 
+def test_a_stall_ends_although_its_worker_is_left_alone(desk: Desk) -> None:
+    """Else it would be stalled for ever in the eyes of the status, however much it accepts."""
+    desk.stall()
+    desk.move()
+    del desk.world.workers[2], desk.world.workers[3]
+    desk.rescue.prepare()
+    assert desk.rescue.due < FOREVER
+    assert not desk.look(2 * LOOKS)
+    assert set(desk.rescue.stalls) == {1}
+    desk.knocking.accept()
+    assert not desk.look()  # which had waited for too long
+    desk.knocking.accept()
+    assert desk.look()
+    assert "worker 1.1 accepts again" in desk.world.said[-1]
+    desk.rescue.prepare()
+    assert (desk.rescue.stalls, desk.rescue.due) == ({}, FOREVER)
+
+
 def test_a_quiet_look_asks_for_no_queue(desk: Desk) -> None:
     """It is one system call, and whoever balances hears that nobody waits."""
     desk.look(3)

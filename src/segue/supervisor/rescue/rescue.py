@@ -122,12 +122,13 @@ class Rescue:
         self._pace = 1.0  # the factor of the usual time between two looks
 
     def prepare(self) -> None:
-        """Register the present listeners.  A single worker cannot be helped.
+        """Register the present listeners.
 
+        A single worker cannot be helped: only the end of its stall is looked for, if it has one.
         Raises OSError if the kernel has no room for them.  Until it has, there are no looks.
         """
         self._workers = {one.id: one for one in self._watched.watched()}
-        alone = self.thresholds.every == FOREVER or len(self._workers) < 2
+        alone = self.thresholds.every == FOREVER or (len(self._workers) < 2 and not self.stalls)
         listeners = [
             (one.id, at) for one in self._workers.values() for at in one.listeners if not alone
         ]
