@@ -8,7 +8,7 @@ import unicodedata
 
 import pytest
 
-from segue.visible import as_json, paragraph, visible, whole
+from segue.visible import as_json, paragraph, printable_json, visible, whole
 
 ACTS = [
     chr(code)
@@ -64,3 +64,32 @@ def test_json_for_a_terminal_is_printable_ascii() -> None:
     assert written.isascii()
     assert written.isprintable()
     assert json.loads(written) == given
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "plain",
+        'say "a"',
+        "back\\slash",
+        '\\"',
+        "\\\\u0041",
+        "tab\t",
+        "\x1b[2J",
+        "\x7f",
+        "é",
+        "\\\x00",
+    ],
+)
+def test_json_is_printable_if_nothing_in_it_would_be_changed(text: str) -> None:
+    """What is not sure is looked through, as a name that is not ASCII."""
+    plain = {"a": [text]}
+    line = json.dumps(plain).encode() + b"\n"
+    assert printable_json(line) == (text.isascii() and whole(plain) == plain)
+
+
+def test_json_that_is_not_in_utf_8_is_not_sure() -> None:
+    """UTF-16 is JSON to Python, too."""
+    assert not printable_json(json.dumps("\x1b").encode("utf-16-le"))
+    assert not printable_json(b'"\x7f"')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from bench.attached import Attached
 from bench.case import Case, Tally
 from bench.case import Sample as Measured
 from bench.cases.idle import listeners_command
-from bench.harness import Server, free_port
+from bench.harness import Load, Server, free_port
 from bench.rounds import told
 from bench.table import Column, Row
 from segue.supervisor.control.instances import Running
@@ -34,19 +35,44 @@ class _Counted(Feed):
         return found
 
 
-def measure(*, listeners: int = 64, seconds: float = 10.0, repetitions: int = 3) -> list[Row]:
-    """The screen at two sizes, in this process and without a terminal to write to."""
-    tally, port = Tally(), free_port()
-    with Server(listeners_command(port, listeners), port), Attached(port) as group:
-        group.wait_ready(listeners)
-        control = f"{group.directory}/bench.sock"
+def measure(
+    *, listeners: int = 64, seconds: float = 10.0, repetitions: int = 3, rate: int = 200
+) -> list[Row]:
+    """The screen at two sizes, in this process and without a terminal to write to.
+
+    At rest, where no line changes, and with so many new connections a second.
+    """
+    tally = Tally()
+    for load in (0, rate):
         for size in SIZES:
-            name = f"{listeners} listeners, {size[0]}x{size[1]}"
-            for _ in range(repetitions):
-                sample = asyncio.run(_screen(control, size, seconds))
-                tally.add(name, sample)
-                told(name, sample)
+            what = f"{load} connections/s" if load else "at rest"
+            name = f"{listeners} listeners, {size[0]}x{size[1]}, {what}"
+            # A server each: what earlier connections left behind makes the next answers slower.
+            _look(tally, name, listeners, size, load, seconds, repetitions)
     return tally.rows()
+
+
+def _look(
+    tally: Tally,
+    name: str,
+    listeners: int,
+    size: tuple[int, int],
+    rate: int,
+    seconds: float,
+    repetitions: int,
+) -> None:
+    port = free_port()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(Server(listeners_command(port, listeners), port))
+        group = stack.enter_context(Attached(port))
+        group.wait_ready(listeners)
+        if rate:
+            load = Load(port, "--rate", str(rate))
+            stack.callback(load.stop)
+        for _ in range(repetitions):
+            sample = asyncio.run(_screen(f"{group.directory}/bench.sock", size, seconds))
+            tally.add(name, sample)
+            told(name, sample)
 
 
 async def _screen(control: str, size: tuple[int, int], seconds: float) -> Measured:
@@ -68,8 +94,9 @@ async def _screen(control: str, size: tuple[int, int], seconds: float) -> Measur
 CASE = Case(
     "watch",
     "What segue watch costs",
-    "The screen over 64 listeners that segue attach follows: the processor time of its process"
-    f" by its looks, and what {HERTZ} looks a second make of it.",
+    "The screen over 64 listeners that segue attach follows, at rest and under a light load, under"
+    " which most lines change at each look: the processor time of its process by its looks, and"
+    f" what {HERTZ} looks a second make of it.",
     measure,
     (
         Column("look_ms", "ms a look", digits=2),

@@ -64,6 +64,17 @@ def whole(plain: Any) -> Any:
     return plain
 
 
+def printable_json(line: bytes) -> bool:
+    """Whether ``whole`` would change nothing in what this JSON says; False if that is not sure.
+
+    A string of JSON has a control character only as an escape (RFC 8259, section 7).  So ASCII in
+    which nothing is escaped but quotes and backslashes is printable, except DEL.
+    """
+    if b"\\" in line:
+        line = line.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return line.isascii() and not any(one in line for one in (b"\\", b"\x7f", b"\0"))
+
+
 def as_json(plain: Any, *, indent: int | None = None) -> str:
     """JSON that a terminal may be shown: all but printable ASCII is escaped, DEL too."""
     return json.dumps(plain, indent=indent).replace("\x7f", "\\u007f")

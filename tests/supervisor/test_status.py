@@ -15,6 +15,7 @@ from segue.errors import SegueError
 from segue.supervisor.control.status import (
     FrontStatus,
     GenerationStatus,
+    Reader,
     Status,
     WorkerStatus,
 )
@@ -215,3 +216,47 @@ def test_a_worker_that_is_replaced_has_one_cause() -> None:
     other = replace(STATUS, workers=(replace(WORKER, recycling=""),))
     assert "worker 2.7 is replaced: it is old" in shown(other)
     assert "is replaced" not in shown(STATUS)
+
+
+def _looks(*workers: WorkerStatus) -> list[Status]:
+    """What one reader makes of these, one a look."""
+    reader = Reader()
+    return [reader.read(_answered(replace(STATUS, workers=(one,)))) for one in workers]
+
+
+def _answered(status: Status) -> Any:
+    return json.loads(json.dumps(status.to_json()))
+
+
+def test_a_worker_that_has_only_grown_older_is_not_read_again() -> None:
+    """It is the very object, with its age of then."""
+    first, then = _looks(WORKER, replace(WORKER, age=4.5))
+    assert first == STATUS
+    assert then.workers[0] is first.workers[0]
+
+
+@pytest.mark.parametrize("name", [one.name for one in fields(WorkerStatus) if one.name != "age"])
+def test_a_worker_of_which_anything_else_has_changed_is_read(name: str) -> None:
+    """As it is now."""
+    others: dict[str, Any] = {"slots": (("127.0.0.1:80", 4),), "connections": 3}
+    other = others[name] if name in others else 2 * getattr(WORKER, name)
+    changed = replace(WORKER, age=4.5, **{name: other})
+    assert _looks(WORKER, changed)[1].workers == (changed,)
+
+
+def test_workers_that_come_and_go_are_read() -> None:
+    """In the order of the answer."""
+    reader, other = Reader(), replace(WORKER, id=8)
+    for workers in ((WORKER,), (WORKER, other), (other,), (), (other, WORKER)):
+        status = replace(STATUS, workers=workers)
+        assert reader.read(_answered(status)) == status
+
+
+@pytest.mark.parametrize("plain", [None, [], {"workers": 1}, {"workers": [1]}, {"workers": [{}]}])
+def test_a_reader_refuses_what_is_no_status(plain: Any) -> None:
+    """As ``from_json``, at the first look and at a later one."""
+    reader = Reader()
+    for _ in range(2):
+        with pytest.raises(SegueError):
+            reader.read({**_answered(STATUS), **plain} if isinstance(plain, dict) else plain)
+        reader.read(_answered(STATUS))

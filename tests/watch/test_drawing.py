@@ -8,7 +8,7 @@ import pytest
 
 from segue.supervisor.control.status import FrontStatus, Status, WorkerStatus
 from segue.supervisor.lifecycle.chronicle import Event
-from segue.watch.drawing import bar, draw
+from segue.watch.drawing import as_text, bar, draw
 from segue.watch.sample import Rates, Sample, rates, worker_rates
 
 
@@ -46,7 +46,8 @@ LATER = replace(
 def lines(
     now: Sample, before: Sample | None = None, width: int = 80, height: int = 24
 ) -> list[str]:
-    return [line.rstrip() for line in draw(now, before, width, height).plain.splitlines()]
+    found = as_text(draw(now, before, width, height)).plain
+    return [line.rstrip() for line in found.splitlines()]
 
 
 def test_a_screen_has_the_instance_its_workers_and_what_happened() -> None:
@@ -75,7 +76,7 @@ def test_a_screen_has_the_instance_its_workers_and_what_happened() -> None:
 def test_it_fits_any_terminal(width: int, height: int, workers: int) -> None:
     """However many workers there are."""
     status = replace(STATUS, workers=tuple(worker(n, queue=n) for n in range(workers)))
-    found = draw(replace(NOW, status=status), None, width, height).plain.splitlines()
+    found = lines(replace(NOW, status=status), None, width, height)
     assert len(found) <= height
     assert max(len(line) for line in found) <= width
 
@@ -122,3 +123,13 @@ def test_a_bar_is_as_wide_as_its_value() -> None:
     assert len(bar(1, 1000)) == 1
     assert bar(5, 10) == "████"
     assert bar(10, 10, ascii_only=True) == "#" * 8
+
+
+def test_a_line_that_is_too_long_ends_with_an_ellipsis() -> None:
+    """Of each piece what fits stays in its style, and wide characters count twice."""
+    gone = Sample("shop", 1.0, 0.0, error="漢字 漢字")
+    assert draw(gone, None, 12, 24, "> ") == [
+        (("> ", ""), ("shop", "bold"), ("  doe…", "red")),
+        (("漢字 漢字", "red"),),
+    ]
+    assert draw(gone, None, 8, 24)[1] == (("漢字 漢…", "red"),)

@@ -17,7 +17,7 @@ from segue.errors import NotSupported, UsageError
 from segue.probe.target import Target
 from segue.supervisor.control.client import none_runs
 from segue.supervisor.control.instances import Running, instances
-from segue.watch.drawing import draw
+from segue.watch.drawing import as_text, draw
 from segue.watch.feed import Feed
 
 _EXTRA = "tui"
@@ -89,7 +89,7 @@ def _print(chosen: list[Running]) -> int:
         code = code or (1 if sample.status is None else 0)
         width = console.width if sys.stdout.isatty() else _MANY
         lines = draw(sample, before, width, _MANY, ascii_only=_ascii_only())
-        console.print(lines, soft_wrap=True, highlight=False)
+        console.print(as_text(lines), soft_wrap=True, highlight=False)
     return code
 
 

@@ -11,6 +11,7 @@ from segue.supervisor.control import client
 from segue.supervisor.control.history import read
 from segue.supervisor.control.instances import Running
 from segue.supervisor.control.paths import Paths
+from segue.supervisor.control.status import Reader
 from segue.watch.sample import Sample
 
 # An answer that takes long costs the supervisor as long: the next one waits so many times that.
@@ -29,6 +30,7 @@ class Feed:
     due: float = 0.0  # not before
     _sample: Sample | None = None
     _before: Sample | None = None
+    _reader: Reader = field(default_factory=Reader)
     _read: float = field(default=-_HISTORY_EVERY)
 
     def look(self) -> tuple[Sample, Sample | None]:
@@ -40,7 +42,7 @@ class Feed:
             events = tuple(read(Paths.at(self.running.control))[-_EVENTS:])
         status, error = None, ""
         try:
-            status = client.status(self.running)
+            status = client.status(self.running, self._reader)
         except (SegueError, OSError) as failed:
             error = str(failed)
         ended = self.now()

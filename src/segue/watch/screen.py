@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
+import gc
 import time
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from rich.text import Text
 from textual import work
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
+from textual.timer import Timer
 from textual.widgets import Footer, Input, Static
 from textual.worker import get_current_worker
 
@@ -27,12 +30,23 @@ from segue.supervisor.control.requests import (
     Shift,
 )
 from segue.visible import visible
-from segue.watch.drawing import draw
+from segue.watch.drawing import Line, draw
 from segue.watch.feed import Feed
+from segue.watch.picture import Picture
 from segue.watch.sample import Sample
 
 _SAID_SECONDS = 8.0  # for which the last answer to an order stays on the screen
 _CHROME = 2  # lines of the footer and of the answer
+_LEAST = 6  # lines of an instance; where there are fewer, a scroll bar takes some columns
+_BAR = 2
+
+
+class _Frame(NamedTuple):
+    """What an instance is drawn for."""
+
+    width: int
+    height: int
+    mark: str  # before its name
 
 
 class _Sure(ModalScreen[bool]):
@@ -120,21 +134,23 @@ class Watch(App[None]):
         super().__init__(ansi_color=True)
         self.feeds = [Feed(one) for one in instances]
         self.samples: dict[int, tuple[Sample, Sample | None]] = {}
-        self._drawn: dict[int, Text] = {}
+        self.picture = Picture()
+        self._drawn: list[list[Line]] = [[] for _ in instances]
         self.chosen = 0
         self._every, self._ask, self._ascii_only = every, ask, ascii_only
-        self._said_until = 0.0
+        self._forget: Timer | None = None
 
     def compose(self) -> ComposeResult:
-        """A part for each instance, the last answer, and the keys."""
-        with VerticalScroll():
-            for number in range(len(self.feeds)):
-                yield Static(id=f"instance{number}")
+        """What is known of each instance, the last answer, and the keys."""
+        yield self.picture
         yield Static(id="said")
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
         """Begin to look."""
+        # What was made until now stays: no look is to pay for searching it for garbage.
+        gc.freeze()
+        self._here = asyncio.get_running_loop(), contextvars.copy_context()
         self._follow()
 
     @work(thread=True)
@@ -142,35 +158,46 @@ class Watch(App[None]):
         """In a thread of its own: an answer may take its time."""
         mine = get_current_worker()
         while not mine.is_cancelled:
+            began = time.monotonic()
             for number, feed in enumerate(self.feeds):
                 if time.monotonic() >= feed.due:
-                    found = feed.look()
-                    if self.is_running:
-                        self.call_from_thread(self._show, number, found)
-            time.sleep(self._every)
+                    self.samples[number] = feed.look()
+                    self._drawn_apart(number)
+            time.sleep(max(0.0, began + self._every - time.monotonic()))
 
-    def _show(self, number: int, found: tuple[Sample, Sample | None]) -> None:
-        self.samples[number] = found
-        self._draw(number)
-        if self._said_until and time.monotonic() > self._said_until:
-            self._said_until = 0.0
-            self.query_one("#said", Static).update("")
+    def _drawn_apart(self, number: int) -> None:
+        """Draw in the thread.  To wake the other one takes as long, and at rest nothing is new."""
+        frame = self._frame(number)
+        lines = self._lines(number, frame)
+        if lines != self._drawn[number] and self.is_running:
+            loop, context = self._here
+            loop.call_soon_threadsafe(self._show, number, frame, lines, context=context)
+
+    def _show(self, number: int, frame: _Frame, lines: list[Line]) -> None:
+        now = self._frame(number)
+        self._drawn[number] = lines if frame == now else self._lines(number, now)
+        self.picture.show([line for one in self._drawn for line in one])
 
     def on_resize(self) -> None:
         """Draw what is known for the new size."""
-        for number in self.samples:
-            self._draw(number)
+        for number in list(self.samples):  # the thread may add one
+            frame = self._frame(number)
+            self._show(number, frame, self._lines(number, frame))
 
-    def _draw(self, number: int) -> None:
-        height = max(6, (self.size.height - _CHROME) // len(self.feeds))
-        drawn = draw(*self.samples[number], self.size.width, height, ascii_only=self._ascii_only)
-        if len(self.feeds) > 1:
-            mark = "> " if number == self.chosen else "  "
-            drawn = Text(mark, style="reverse" if number == self.chosen else "") + drawn
-        # Laying the screen out again takes longer than the look, and at rest nothing has changed.
-        if drawn != self._drawn.get(number):
-            self._drawn[number] = drawn
-            self.query_one(f"#instance{number}", Static).update(drawn)
+    def _frame(self, number: int) -> _Frame:
+        (width, height), several = self.size, len(self.feeds) > 1
+        room = (height - _CHROME) // len(self.feeds)
+        mark = "" if not several else "> " if number == self.chosen else "  "
+        return _Frame(width - (_BAR if room < _LEAST else 0), max(_LEAST, room), mark)
+
+    def _lines(self, number: int, frame: _Frame) -> list[Line]:
+        now, before = self.samples[number]
+        lines = draw(
+            now, before, frame.width, frame.height, frame.mark, ascii_only=self._ascii_only
+        )
+        if not frame.mark.strip():
+            return lines
+        return [tuple((text, f"{style} reverse") for text, style in line) for line in lines]
 
     # Orders
 
@@ -248,5 +275,8 @@ class Watch(App[None]):
         self.call_from_thread(self._tell, said)
 
     def _tell(self, text: str) -> None:
-        self._said_until = time.monotonic() + _SAID_SECONDS
-        self.query_one("#said", Static).update(Text(visible(text), style="yellow"))
+        said = self.query_one("#said", Static)
+        said.update(Text(visible(text), style="yellow"))
+        if self._forget is not None:
+            self._forget.stop()
+        self._forget = self.set_timer(_SAID_SECONDS, lambda: said.update(""))

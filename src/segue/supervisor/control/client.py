@@ -19,8 +19,8 @@ from segue.supervisor.control import requests
 from segue.supervisor.control.instances import Running, by_workers, instances
 from segue.supervisor.control.paths import Paths, check_name
 from segue.supervisor.control.requests import Request
-from segue.supervisor.control.status import Status
-from segue.visible import whole
+from segue.supervisor.control.status import Reader, Status
+from segue.visible import printable_json, whole
 
 _ANSWER_WITH_DESCRIPTORS = 1 << 16
 # Bytes.  The status of 512 workers at ten addresses has about 600 KB.
@@ -87,7 +87,7 @@ def converse(path: str, plain: Mapping[str, Any], say: Callable[[str], None]) ->
     return _converse(find(control=path), plain, say)
 
 
-def _converse(to: Running, plain: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+def _converse(to: Running, plain: Mapping[str, Any], say: Callable[[str], None]) -> _Answer:
     for answer in _answers(to, plain, say):
         if "exit" in answer:
             return answer
@@ -98,15 +98,17 @@ def _converse(to: Running, plain: Mapping[str, Any], say: Callable[[str], None])
     )
 
 
-def status(to: Running) -> Status:
+def status(to: Running, reader: Reader | None = None) -> Status:
     """The status of this instance, with visible characters only.
 
-    Raises SegueError as ``ask``, if the supervisor refuses, and if the answer is not a status.
+    Who looks often gives the ``reader`` of its earlier looks.  Raises SegueError as ``ask``, if the
+    supervisor refuses, and if the answer is not a status.
     """
-    answer = ask(to, requests.ShowStatus(), lambda _: None)
+    answer = _converse(to, requests.ShowStatus().to_json(), lambda _: None)
     if "error" in answer:
         raise SegueError(str(answer["error"]))
-    return Status.from_json(whole(answer.get("status")))
+    plain = answer.get("status")
+    return (reader or Reader()).read(plain if answer.printable else whole(plain))
 
 
 @contextlib.contextmanager
@@ -137,7 +139,7 @@ def borrow(to: Running, request: Request) -> Iterator[tuple[socket.socket, tuple
 
 def _answers(
     to: Running, plain: Mapping[str, Any], say: Callable[[str], None]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[_Answer]:
     path = to.control
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
         _connect(connection, to)
@@ -209,12 +211,13 @@ class _Answer(dict[str, Any]):
     """An answer; reading a key that is missing raises SegueError."""
 
     path = ""
+    printable = False  # every string in it is, so that none needs a look
 
     def __missing__(self, key: str) -> Any:
         raise _nonsense(self.path, f"{key!r} is missing")
 
 
-def _answer(line: bytes, path: str) -> dict[str, Any]:
+def _answer(line: bytes, path: str) -> _Answer:
     try:
         read = json.loads(line)
     except (ValueError, RecursionError):
@@ -222,7 +225,7 @@ def _answer(line: bytes, path: str) -> dict[str, Any]:
     if not isinstance(read, dict) or not isinstance(read.get("exit", 0), int):
         raise _nonsense(path, "it has no exit code")
     answer = _Answer(read)
-    answer.path = path
+    answer.path, answer.printable = path, printable_json(line)
     return answer
 
 

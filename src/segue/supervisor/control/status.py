@@ -7,8 +7,10 @@ are in seconds and shares in percent.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cache
+from itertools import zip_longest
+from types import UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from segue.errors import SegueError
@@ -152,21 +154,59 @@ class Status:
         return replace(found, working=found.working or None, newcomer=found.newcomer or None)
 
 
+class Reader:
+    """Reads the statuses of one instance, look after look.
+
+    A worker of which nothing but the age has changed is the very object of an earlier look, with
+    the age of then.  So who looks ten times a second pays for what has changed.
+    """
+
+    def __init__(self) -> None:
+        self._workers: list[tuple[dict[str, Any], WorkerStatus]] = []
+
+    def read(self, plain: Any) -> Status:
+        """As ``Status.from_json``."""
+        listed = plain.get("workers") if isinstance(plain, dict) else None
+        if not isinstance(listed, list):
+            return Status.from_json(plain)
+        known: Any = zip_longest(listed, self._workers[: len(listed)], fillvalue=({}, None))
+        again = [worker if _same(one, then) else one for one, (then, worker) in known]
+        found = Status.from_json({**plain, "workers": again})
+        self._workers = list(zip(listed, found.workers, strict=True))
+        return found
+
+
+def _same(one: Any, then: dict[str, Any]) -> bool:
+    return isinstance(one, dict) and one == then | {"age": one.get("age")}
+
+
 class _NoStatusError(Exception):
     """A status has a wrong value; the message says where."""
 
 
 # Of 64 workers a status has some 2,000 values, and segue watch reads it ten times a second: so what
 # is known of a type is asked once, and a plain value first.
+_PLAIN: frozenset[Any] = frozenset({bool, int, float, str, type(None)})
+
+
 @cache
 def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
     return get_origin(kind), get_args(kind)
 
 
 @cache
-def _kinds(kind: type) -> list[tuple[Field[Any], Any]]:
+def _kinds(kind: type) -> list[tuple[str, Any, frozenset[Any], bool]]:
+    """Of each field its name, its type, the types of what is taken as it is, and if it must be."""
     types = get_type_hints(kind)
-    return [(one, types[one.name]) for one in fields(kind)]
+    return [
+        (
+            one.name,
+            its := types[one.name],
+            _PLAIN & set(get_args(its) if isinstance(its, UnionType) else [its]),
+            one.default is MISSING and one.default_factory is MISSING,
+        )
+        for one in fields(kind)
+    ]
 
 
 def _read(kind: Any, plain: Any, where: str) -> Any:
@@ -177,10 +217,10 @@ def _read(kind: Any, plain: Any, where: str) -> Any:
     if origin is tuple and isinstance(plain, list | tuple):
         if arguments[-1] is not ... and len(arguments) == len(plain):
             pairs = zip(arguments, plain, strict=True)
-            return tuple(_read(of, it, f"{where}[{at}]") for at, (of, it) in enumerate(pairs))
+            return tuple([_read(of, it, f"{where}[{at}]") for at, (of, it) in enumerate(pairs)])
         if arguments[-1] is ...:
             of = arguments[0]
-            return tuple(_read(of, it, f"{where}[{at}]") for at, it in enumerate(plain))
+            return tuple([_read(of, it, f"{where}[{at}]") for at, it in enumerate(plain)])
     elif origin is dict and isinstance(plain, dict):
         return {key: _read(arguments[1], it, f"{where}.{key}") for key, it in plain.items()}
     elif is_dataclass(kind) and isinstance(plain, dict):
@@ -194,11 +234,10 @@ def _read(kind: Any, plain: Any, where: str) -> Any:
 
 def _fields(kind: Any, plain: Mapping[str, Any], where: str) -> Any:
     found = {}
-    for one, its in _kinds(kind):
-        if one.name in plain:
-            value = plain[one.name]
-            plainly = type(value) is its
-            found[one.name] = value if plainly else _read(its, value, f"{where}.{one.name}")
-        elif one.default is MISSING and one.default_factory is MISSING:
-            raise _NoStatusError(f"{where} has no {one.name}")
+    for name, its, taken, needed in _kinds(kind):
+        if name in plain:
+            value = plain[name]
+            found[name] = value if type(value) in taken else _read(its, value, f"{where}.{name}")
+        elif needed:
+            raise _NoStatusError(f"{where} has no {name}")
     return kind(**found)
