@@ -88,7 +88,7 @@ class _Course:
         self.side.end()
         ports = [(PORT, there) for there in speakers(self.story).values()]
         self.stage.clear(self.side.version, ports)
-        ours = answer(self.story, seen, self.side.steps)
+        ours = answer(self.story, seen, self.side.steps, self.side.began)
         return Told(self.number, self.story, seen, ours, self._disturbed)
 
 

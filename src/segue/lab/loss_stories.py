@@ -256,4 +256,37 @@ LOSS_STORIES: dict[str, str] = {
         shutdown x write
         wait 0.02
         """,
+    "no second question about a tail is asked before the first has told": """
+        # The end of a write is lost, and the question about it repairs that. The ACK does not tell
+        # whether anything was lost, as the next one will. Until then the tail of what follows is
+        # not asked about, and goes again at the timeout.
+        listen A
+        syn c
+        ack c
+        accept A x
+        lose c 3
+        write x @3000
+        wait 0.1
+        ack c
+        write x @3000
+        wait 0.1
+        wait 0.3
+        """,
+    "what SACK ranges leave no room for is sent again apart": """
+        # The first of three segments is lost. When it goes again there is a range to be told, so
+        # that its last twelve bytes are left, which go with the next ACK.
+        listen A
+        syn c
+        window c 30000
+        ack c
+        accept A x
+        lose c 1
+        write x @3000
+        skip c 1
+        data c hello
+        wait 0.05
+        ack c
+        wait 0.05
+        ack c
+        """,
 }

@@ -24,7 +24,10 @@ from segue.errors import UsageError
 from segue.lab.sides import PORT, STEP_S, ModelSide, Side, kernel, linux_here
 from segue.lab.stage import SERVERS
 from segue.lab.stories import compared_in, free_in, lines
+from segue.lab.ticks import first_tick
 from segue.model.client import STAMP, Client, Heard
+from segue.model.durations import TICK
+from segue.model.timing import EXACT, Late, Ticks
 from segue.wire.options import Options
 from segue.wire.tcp import ACK, FIN, PSH, RST, SYN
 
@@ -65,19 +68,22 @@ def both(story: str) -> tuple[list[str], list[str]]:
     """What Linux and what the model tell of a story.  Needs root."""
     with kernel() as linux:
         seen = replay(story, linux)
-    return seen, answer(story, seen, linux.steps)
+    return seen, answer(story, seen, linux.steps, linux.began)
 
 
-def answer(story: str, seen: list[str], took: Sequence[float]) -> list[str]:
+def answer(story: str, seen: list[str], took: Sequence[float], began: float) -> list[str]:
     """What the model tells of a story of which Linux has told this, in steps that took so long.
 
-    Linux's timers count ticks, and fire up to two of them late (usecs_to_jiffies and calc_index
-    round up), so that one may fire before a step or after it.  Where the two differ the model's
-    timers are late too, by one tick and by two.
+    The model's clock is Linux's, of which a SYN cookie takes the low bits, and its timers fire at
+    the same ticks.  Of an idle processor they may fire a tick later, and when in a step Linux has
+    looked at its clock is not known.  Where the two differ all timers are therefore a tick later;
+    then exact, and late by one tick and by two.
     """
     ours: list[str] = []
-    for late in _LATE:
-        told = replay(story, ModelSide(linux_here(), took, late=late))
+    first = first_tick()
+    at_ticks = () if first is None else (Ticks(first), Ticks(first, more=1))
+    for timing in (*at_ticks, *_LATE):
+        told = replay(story, ModelSide(linux_here(), took, timing=timing, begins=began))
         if told == seen:
             return told
         ours = ours or told
@@ -202,7 +208,7 @@ SEGMENTS = {
 }  # fmt: skip
 # Those with which it only says what it will send.
 _SETTINGS = ("offer", "skip", "claim", "lose", "window", "stamp")
-_LATE = (0.0, 0.004, 0.008)  # seconds: a tick is 1/250 of one
+_LATE = (EXACT, Late(TICK), Late(2 * TICK))
 _SHORT = 32  # what is longer is told by its length and a checksum
 _SIDES = {"read": socket.SHUT_RD, "write": socket.SHUT_WR}
 

@@ -31,10 +31,11 @@ from segue.model.picture import FlowPicture, ListenerPicture
 from segue.model.profile import LINUX, LINUX_7_3, Profile
 from segue.model.program import Program
 from segue.model.states import State
+from segue.model.timing import EXACT, Timing
 from segue.policy.builtin import encode_number, encode_socket
 
 PORT = 80
-_BEGINNING = 1000.0  # what the model's clock says then, in seconds
+BEGINNING = 1000.0  # what the model's clock says then, in seconds, unless it is told
 STEP_S = 0.02  # the time that a step takes in the model, unless it is told how long Linux took
 QUIET_S = 0.012
 COUNTED = (
@@ -154,8 +155,8 @@ class ModelSide:
 
     ``steps`` are the seconds that its steps take, as Linux took for the same story; what is not
     said is as ``settle`` is told.  ``watch`` is told of each instant at which something can have
-    happened: after a step's packet or call, and after each timer of the time that follows.  Every
-    timer fires ``late`` by so many seconds.
+    happened: after a step's packet or call, and after each timer of the time that follows.  Timers
+    fire by ``timing``, and ``begins`` is what the clock says at first.
     """
 
     def __init__(
@@ -163,16 +164,18 @@ class ModelSide:
         profile: Profile = LINUX,
         steps: Iterable[float] = (),
         watch: Callable[[Instant], None] | None = None,
-        late: float = 0.0,
+        timing: Timing = EXACT,
+        begins: float = BEGINNING,
     ) -> None:
         self._steps = iter(steps)
         self._watch = watch
-        self._late = late
         self.version = 4
         self.clients: Mapping[int, str] = CLIENTS
-        self._host = Host(*SERVERS.values(), secret=b"a story's secret", profile=profile)
+        self._host = Host(
+            *SERVERS.values(), secret=b"a story's secret", profile=profile, timing=timing
+        )
         self._host.sysctls.tcp_wmem_default = WRITE_MEMORY
-        self._now = _BEGINNING
+        self._now = self._began = begins
         self._named: dict[str, Listener | Connection] = {}
         self._slots: dict[str, int] = {}  # a listener's place in a program's table
         self._policy_program: PolicyProgram | None = None
@@ -186,8 +189,8 @@ class ModelSide:
         """Every timer at its instant."""
         until = self._now + next(self._steps, seconds)
         sent = self._taken()
-        while (due := self._host.deadline()) is not None and due + self._late <= until:
-            self._now = max(self._now, due + self._late)
+        while (due := self._host.deadline()) is not None and due <= until:
+            self._now = max(self._now, due)
             self._host.advance(self._now)
             sent += self._taken()
         self._now = until
@@ -200,7 +203,7 @@ class ModelSide:
             named = self._named.items()
             self._watch(
                 Instant(
-                    at=self._now - _BEGINNING,
+                    at=self._now - self._began,
                     sent=len(sent),
                     events=tuple(events),
                     listeners={
@@ -360,7 +363,7 @@ class KernelSide:
         self._undo = ExitStack()
         self._epoll: dict[str, select.epoll] = {}
         self.steps: list[float] = []  # how long each has taken
-        self._settled = time.monotonic()
+        self.began = self._settled = time.monotonic()
         self._before = stage.counters.read(COUNTED)
 
     def packet(self, packet: bytes) -> None:
@@ -503,7 +506,7 @@ class KernelSide:
     def prepare_to_carry(self) -> None:
         """It takes a third of a second, which belongs to no step."""
         self._carrier = self._undo.enter_context(Carrier())
-        self._settled = time.monotonic()
+        self.began = self._settled = time.monotonic()
 
     def carry(self, name: str) -> str:
         """By the engine."""

@@ -86,7 +86,7 @@ def _delay(net: Net, connection: Connection, pushed: int) -> bool:
     if at != inf and at <= now + delay / 4 // TICK * TICK:
         return False
     if now + delay < at:
-        connection.ack_at = now + delay
+        connection.ack_at = net.after(delay)
     return True
 
 

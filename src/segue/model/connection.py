@@ -138,7 +138,6 @@ class Connection:
     pushed: Seq = field(default=Seq(0))  # where the last write ended that held nothing back
     pushes: tuple[Seq, ...] = ()  # where buffers end that have PSH
     flying: deque[Flight] = field(default_factory=deque)
-    probed: bool = False  # the tail was asked about, and nothing has come of it yet
     # Congestion that the way tells of (RFC 3168).
     echoes: bool = False  # the peer is told, until it says that it sends less
     sends_less: bool = False  # the peer is to be told so
@@ -179,6 +178,7 @@ class Connection:
     timeouts: int = 0  # since something was acknowledged
     probes: int = 0  # of a shut window, since the peer was heard last
     retransmit_at: float = inf
+    short: bool = False  # that or what is late is looked for before a whole timeout is over
     reordering_at: float = inf  # what is late then is lost
     ack_at: float = inf
     keep_at: float = inf  # SO_KEEPALIVE asks

@@ -27,6 +27,7 @@ from segue.wire.tcp import ACK, RST, SYN
 
 _LEAST_RETRIES = 2  # a crowded listener does not go below (reqsk_timer_handler)
 _CROWD = 8
+_MASK = 0xFFFFFFFF
 
 
 def arrived(net: Net, request: Request, arrival: Arrival) -> bool:
@@ -96,7 +97,7 @@ def _answer_again(net: Net, request: Request) -> None:
     request.retransmitted = True
     output.syn_ack(net, request)
     net.counts["TCPSynRetrans"] += 1
-    net.timers.set(request, net.now + backed_off(request.timeouts))
+    net.timers.set(request, net.after(backed_off(request.timeouts)))
 
 
 def _finish(net: Net, request: Request, found: Destination, arrival: Arrival) -> None:
@@ -173,7 +174,7 @@ def timer(net: Net, request: Request) -> None:
     if not request.timeouts:
         listener.young -= 1
     request.timeouts += 1
-    net.timers.set(request, net.now + backed_off(request.timeouts))
+    net.timers.set(request, net.after(backed_off(request.timeouts)))
 
 
 def _expired(net: Net, request: Request, listener: Listener) -> bool:
@@ -212,7 +213,7 @@ def with_cookie(
         return False
     net.counts["SyncookiesRecv"] += 1
     stamps = arrival.options.stamps
-    echo = stamps[1] if stamps else None
+    echo = stamps[1] - chance.stamp_offset & _MASK if stamps and stamps[1] else None
     said = cookies.options_in(echo, stamps, mss)
     if refused_when_full(net, listener):
         return True

@@ -41,6 +41,7 @@ from segue.model.program import Program, Question
 from segue.model.readiness import Ready
 from segue.model.request import Request
 from segue.model.sysctls import Sysctls
+from segue.model.timing import EXACT, Timing
 from segue.wire import icmp
 from segue.wire.seq import Seq
 from segue.wire.tcp import ACK, FIN, RST, SYN
@@ -53,6 +54,7 @@ class Host:
 
     ``now`` is in seconds since any instant, and never goes back.  A packet for an address that is
     not among ``addresses`` is dropped.  ``mtu`` is of the way to the clients, the largest packet.
+    ``timing`` says when timers fire, at the very instant if it is not given.
     """
 
     def __init__(
@@ -62,9 +64,10 @@ class Host:
         profile: Profile = LINUX,
         sysctls: Sysctls | None = None,
         mtu: int = 1500,
+        timing: Timing = EXACT,
     ) -> None:
         self._addresses = {ipaddress.ip_address(one).packed for one in addresses}
-        self._net = Net(profile, sysctls or Sysctls(), secret, mtu)
+        self._net = Net(profile, sysctls or Sysctls(), secret, mtu, timing)
 
     @property
     def sysctls(self) -> Sysctls:

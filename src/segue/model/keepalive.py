@@ -24,9 +24,8 @@ def begin(net: Net, connection: Connection) -> None:
     if not connection.options.get("SO_KEEPALIVE"):
         connection.keep_at = inf
     elif connection.state is not State.TIME_WAIT:
-        connection.keep_at = net.now + max(
-            0.0, _setting(connection, "TCP_KEEPIDLE") - _silent(net, connection)
-        )
+        left = _setting(connection, "TCP_KEEPIDLE") - _silent(net, connection)
+        connection.keep_at = net.after(max(0.0, left))
 
 
 def timer(net: Net, connection: Connection) -> None:
@@ -34,7 +33,7 @@ def timer(net: Net, connection: Connection) -> None:
     idle, silent = _setting(connection, "TCP_KEEPIDLE"), _silent(net, connection)
     busy = before(connection.snd_una, connection.end) or connection.flying
     if busy or silent < idle - _ROUNDING:
-        connection.keep_at = net.now + (idle if busy else idle - silent)
+        connection.keep_at = net.after(idle if busy else idle - silent)
         return
     net.events.append(Fired(connection.cookie, Timer.KEEPALIVE))
     patience = connection.options.get("TCP_USER_TIMEOUT", 0) / 1000
@@ -48,7 +47,7 @@ def timer(net: Net, connection: Connection) -> None:
         return
     connection.probes += 1
     output.segment(net, connection, add(connection.snd_nxt, -1), ACK)
-    connection.keep_at = net.now + _setting(connection, "TCP_KEEPINTVL")
+    connection.keep_at = net.after(_setting(connection, "TCP_KEEPINTVL"))
 
 
 _ROUNDING = 1e-6  # seconds: sums of times are not exact

@@ -21,6 +21,7 @@ from segue.model.profile import Profile
 from segue.model.request import Request
 from segue.model.sysctls import Sysctls
 from segue.model.timers import Timers
+from segue.model.timing import EXACT, Timing
 from segue.wire.seq import Seq
 from segue.wire.tcp import ACK, RST
 
@@ -47,6 +48,7 @@ class Net:
     sysctls: Sysctls
     secret: bytes
     mtu: int = 1500
+    timing: Timing = EXACT
     now: float = 0.0
     flows: dict[bytes, Request | Connection] = field(default_factory=dict)
     groups: dict[Endpoint, Group] = field(default_factory=dict)  # of those with a live listener
@@ -58,6 +60,10 @@ class Net:
     time_waits: int = 0  # those that only wait
     cookies: count[int] = field(default_factory=lambda: count(1))
     identifications: count[int] = field(default_factory=lambda: count(1))
+
+    def after(self, seconds: float) -> float:
+        """When a timer fires that is now set to so many seconds."""
+        return self.timing.at(self.now, seconds)
 
     def chance(self, flow: bytes) -> Chance:
         """Of one flow: where its numbers begin, and which way it hashes."""

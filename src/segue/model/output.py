@@ -206,12 +206,21 @@ def transmit(
         return  # what is late is looked for first
     if connection.retransmit_at == inf and (connection.flying or connection.unsent):
         restart_timer(net, connection)
-    elif connection.snd_nxt != had and (probe := _asks_after(connection)) is not None:
-        # The question about the tail is about what was sent last, and never after the timeout of
-        # what was sent first.
-        timeout = connection.flying[0].sent_at + _timeout(connection)
-        asks = net.now + probe
-        connection.retransmit_at = min(asks, timeout) if timeout > net.now else asks
+    elif connection.snd_nxt != had:
+        _new_was_sent(net, connection)
+
+
+def _new_was_sent(net: Net, connection: Connection) -> None:
+    """The question about the tail is about what was sent last, and never after the timeout of what
+    was sent first; where nothing is asked any more that timeout is waited for.
+    """
+    probe = _asks_after(connection)
+    if probe is not None:
+        left = connection.flying[0].sent_at + _timeout(net, connection) - net.now
+        connection.retransmit_at = net.after(min(probe, left) if left > 0 else probe)
+        connection.short = True
+    elif connection.short:
+        await_timeout(net, connection)
 
 
 def _split(held: int, most: int, room: int, size: int, *, last: bool, small: bool) -> int:
@@ -336,10 +345,12 @@ def repeat(net: Net, connection: Connection, place: int = 0) -> bool:
     if open_to <= 0 and one.start != connection.snd_una:
         return False  # only the first is a question about the window
     fin = connection.fin_sent and one.end == connection.snd_nxt
-    if 0 < open_to < distance(one.start, one.end) - fin:
-        # The rest stays behind (tcp_fragment).
-        connection.flying.insert(place + 1, replace(one, start=edge))
-        one.end, one.pushed = edge, False
+    most = connection.sending_size if open_to <= 0 else min(connection.sending_size, open_to)
+    if most < distance(one.start, one.end) - fin:
+        # The rest stays behind (tcp_fragment), as where SACK ranges take room.
+        cut = add(one.start, most)
+        connection.flying.insert(place + 1, replace(one, start=cut))
+        one.end, one.pushed = cut, False
     room = connection.sending_size - distance(one.start, one.end)
     while place + 1 < len(connection.flying):
         following = connection.flying[place + 1]
@@ -370,30 +381,47 @@ def again(net: Net, connection: Connection, at: Seq, one: Flight) -> None:
 
 
 def restart_timer(net: Net, connection: Connection) -> None:
-    """The peer has a whole timeout again for what is in flight."""
-    connection.retransmit_at = net.now + _patience(connection)
-
-
-def await_timeout(connection: Connection, since: float) -> None:
-    """The timeout of what is in flight, and no question before it (tcp_rearm_rto)."""
-    connection.retransmit_at = since + _timeout(connection) if connection.flying else inf
-
-
-def _timeout(connection: Connection) -> float:
-    return min(connection.rto * (1 << connection.backoff), RTO_MAX)
-
-
-def _patience(connection: Connection) -> float:
-    """Until the tail is asked about, or else the timeout."""
+    """The tail is asked about, or a timeout waited for, of what is in flight; or of what waits for
+    the window to open (tcp_set_xmit_timer).
+    """
     probe = _asks_after(connection)
-    return _timeout(connection) if probe is None else min(_timeout(connection), probe)
+    if probe is not None:
+        connection.retransmit_at = net.after(min(_timeout(net, connection), probe))
+        connection.short = True
+    elif connection.flying:
+        await_timeout(net, connection)
+    else:
+        whole_timeout(net, connection)
+
+
+def await_timeout(net: Net, connection: Connection) -> None:
+    """The peer has a whole timeout again, but if something was to be done before it was over, it
+    has been running since the first segment was sent (tcp_rearm_rto).
+    """
+    if not connection.flying:
+        connection.retransmit_at = inf
+    elif connection.short:
+        left = connection.flying[0].sent_at + _timeout(net, connection) - net.now
+        connection.retransmit_at = net.after(max(left, 0.0))
+    else:
+        whole_timeout(net, connection)
+    connection.short = False
+
+
+def whole_timeout(net: Net, connection: Connection) -> None:
+    """From now on."""
+    connection.retransmit_at, connection.short = net.after(_timeout(net, connection)), False
+
+
+def _timeout(net: Net, connection: Connection) -> float:
+    return min(net.timing.whole(connection.rto) * (1 << connection.backoff), RTO_MAX)
 
 
 def _asks_after(connection: Connection) -> float | None:
     """When the tail is asked about; None if it is not (tcp_schedule_loss_probe)."""
     if connection.snd_una == connection.snd_nxt:
         return None  # the timeout is that of a probe of the window
-    if not connection.terms.sack or connection.probed:
+    if not connection.terms.sack:
         return None
     if connection.congestion not in {Congestion.OPEN, Congestion.CWR}:
         return None

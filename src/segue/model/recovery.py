@@ -352,8 +352,8 @@ def _identify(net: Net, connection: Connection, news: News) -> None:
     wait = _detect(net, connection)
     news.lost_again = sum(one.again for one in connection.flying) < again
     if wait:
-        connection.reordering_at = min(net.now + wait + PROBE_MIN, net.now + connection.rto)
-        connection.retransmit_at = inf
+        connection.reordering_at = net.after(min(wait + PROBE_MIN, connection.rto))
+        connection.retransmit_at, connection.short = inf, True
 
 
 def _detect(net: Net, connection: Connection) -> float:
@@ -399,7 +399,7 @@ def timer(net: Net, connection: Connection) -> None:
             _reduce(connection, 1, lost, advanced=False)
         repeat(net, connection)
     if connection.retransmit_at == inf:
-        output.await_timeout(connection, connection.flying[0].sent_at)
+        output.await_timeout(net, connection)
 
 
 def _enter(connection: Connection, *, marked: bool = False) -> None:
@@ -478,7 +478,7 @@ def repeat(net: Net, connection: Connection) -> None:
             if connection.congestion in output.REDUCED:
                 connection.prr_out += 1
             if not place and connection.reordering_at == inf:
-                output.restart_timer(net, connection)
+                output.whole_timeout(net, connection)
         place += 1
 
 

@@ -10,7 +10,6 @@ from segue.model.connection import Connection
 from segue.model.durations import RTO_MAX, backed_off
 from segue.model.events import Fired, Timer
 from segue.model.net import Net
-from segue.model.states import Congestion
 from segue.wire.seq import add, before
 from segue.wire.tcp import ACK
 
@@ -66,7 +65,7 @@ def _retransmit(net: Net, connection: Connection) -> None:
     connection.timeouts += 1
     connection.backoff += 1
     output.repeat(net, connection)
-    output.restart_timer(net, connection)
+    output.whole_timeout(net, connection)
     connection.retransmit_at = min(connection.retransmit_at, _end_of_time(connection))
 
 
@@ -81,7 +80,7 @@ def _repeat_into_shut_window(net: Net, connection: Connection) -> None:
     recovery.timeout(net, connection)
     connection.backoff += 1
     output.repeat(net, connection)
-    output.restart_timer(net, connection)
+    output.whole_timeout(net, connection)
 
 
 def _end_of_time(connection: Connection) -> float:
@@ -102,11 +101,12 @@ def _tail_probe(net: Net, connection: Connection) -> bool:
     What was held back asks it, or else the last segment that was sent: its answer tells of all
     before it.
     """
-    if not connection.terms.sack or connection.probed:
+    if not connection.short:
         return False
-    if connection.congestion not in {Congestion.OPEN, Congestion.CWR}:
-        return False
-    connection.probed = True
+    if connection.probe_end is not None:
+        # One question at a time, until its answer has told whether it has repaired a loss.
+        output.await_timeout(net, connection)
+        return True
     _fired(net, connection, Timer.TAIL_PROBE)
     net.counts["TCPLossProbes"] += 1
     connection.probe_repeats = not output.held_back(net, connection)
@@ -115,7 +115,7 @@ def _tail_probe(net: Net, connection: Connection) -> bool:
         last.repeated, last.sent_at = True, net.now
         output.again(net, connection, connection.tail, last)
     connection.probe_end = connection.snd_nxt
-    output.restart_timer(net, connection)
+    output.whole_timeout(net, connection)
     return True
 
 
@@ -135,12 +135,12 @@ def _probe(net: Net, connection: Connection) -> None:
         return
     if output.fill(net, connection):
         connection.backoff = connection.probes = 0
-        connection.probed = True  # what fills a window is followed by a timeout, not by a question
     else:
         connection.probes += 1
         connection.backoff = min(connection.backoff + 1, net.sysctls.tcp_retries2)
         output.segment(net, connection, add(connection.snd_una, -1), ACK)
-    output.restart_timer(net, connection)
+    # What fills a window is followed by a timeout, too, and not by a question about the tail.
+    output.whole_timeout(net, connection)
     connection.retransmit_at = min(connection.retransmit_at, _end_of_time(connection))
 
 
@@ -158,4 +158,4 @@ def _repeat_syn_ack(net: Net, connection: Connection) -> None:
     request.retransmitted = True
     net.counts["TCPSynRetrans"] += 1
     output.syn_ack(net, request)
-    connection.retransmit_at = net.now + backed_off(request.timeouts)
+    connection.retransmit_at = net.after(backed_off(request.timeouts))

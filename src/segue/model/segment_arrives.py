@@ -293,9 +293,8 @@ def _end_handshake(net: Net, connection: Connection, request: Request) -> None:
             elif connection.terms.stamps:
                 output.measure_echo(net, connection, connection.echo)
         connection.feed(Input.HANDSHAKE_ENDED)
-    looks = connection.reordering_at != inf and connection.flying
-    output.await_timeout(connection, connection.flying[0].sent_at if looks else net.now)
     connection.reordering_at = inf
+    output.await_timeout(net, connection)
 
 
 def _judge(net: Net, connection: Connection, arrival: Arrival, *, updated: bool) -> None:
@@ -419,7 +418,6 @@ def _advance(net: Net, connection: Connection, high: Seq, news: News) -> None:
     del connection.outgoing[:data]
     connection.base = add(connection.base, data)
     connection.timeouts = 0
-    connection.probed = False
     connection.repeating_since = None
     connection.retransmit_at = connection.reordering_at = inf
 

@@ -24,6 +24,7 @@ from segue.wire.seq import Seq, add
 from segue.wire.tcp import CWR, ECE
 
 _ASKS_ECN = ECE | CWR  # RFC 3168, 6.1.1
+_MASK = 0xFFFFFFFF
 
 
 def arrived(
@@ -64,7 +65,7 @@ def arrived(
     listener.young += 1
     listener.references += 1
     request.sent_at = net.now
-    net.timers.set(request, net.now + TIMEOUT_INIT)
+    net.timers.set(request, net.after(TIMEOUT_INIT))
     output.syn_ack(net, request)
 
 
@@ -105,8 +106,8 @@ def _send_cookie(net: Net, listener: Listener, request: Request, arrival: Arriva
     terms, ipv6 = request.terms, request.path.is_ipv6
     request.iss = cookies.make(net.secret, net.now, request.flow, request.irs, terms.mss, ipv6=ipv6)
     if terms.stamps:
-        now_stamp = net.stamp(request.ts_offset)
-        request.first_stamp = cookies.stamp(now_stamp, terms, arrival.options)
+        said = cookies.stamp(net.stamp(0), terms, arrival.options)
+        request.first_stamp = said + request.ts_offset & _MASK
     net.counts["SyncookiesSent"] += 1
     net.events.append(CookieSent(listener.cookie))
     output.syn_ack(net, request, cookie=True)
@@ -163,7 +164,7 @@ def _fast_open_child(net: Net, listener: Listener, arrival: Arrival, request: Re
     listener.references += 1
     listener.fast_open.used += 1
     net.flows[child.flow] = child
-    child.retransmit_at = net.now + TIMEOUT_INIT
+    child.retransmit_at = net.after(TIMEOUT_INIT)
     request.sent_at = net.now
     output.syn_ack(net, request)
     output.rearm(net, child)

@@ -47,7 +47,7 @@ def _wait(net: Net, connection: Connection, seconds: float) -> None:
         connection.waiting = True
         net.time_waits += 1
         net.orphans -= connection.orphan
-    connection.end_at = net.now + seconds
+    connection.end_at = net.after(seconds)
     output.rearm(net, connection)
 
 
