@@ -71,12 +71,13 @@ def under_segue(
     return start
 
 
-def in_a_group(kind: str) -> Start:
+def in_a_group(kind: str, application: str = ASGI) -> Start:
     """The same server's command under ``segue run`` in a group that is delegated to it."""
 
     def start(host: str, port: int) -> Restartable:
         one = kinds()[kind]
-        return Grouped(one.command, port, workers=one.workers, host=host)
+        command = tuple(application if word == ASGI else word for word in one.command)
+        return Grouped(command, port, workers=one.workers, host=host)
 
     return start
 
@@ -209,6 +210,11 @@ def systems() -> dict[str, System]:
         ),
         "segue-uvicorn-group": System(
             "segue run, uvicorn, delegated group", in_a_group("uvicorn"), claims_none=True
+        ),
+        "segue-heavy-group": System(
+            "segue run, uvicorn that imports for a second, delegated group",
+            in_a_group("uvicorn", "bench.heavy_start:app"),
+            claims_none=True,
         ),
         "segue-asyncio-drain": System(
             "segue run --engine drain, asyncio example",

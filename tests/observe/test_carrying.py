@@ -51,6 +51,7 @@ def judged(held: Held, host: Host = HOST, version: int = 4, note: Note | None = 
         (HOST, Outside(), [TARGET], None),
         (Host(syncookies=2), Outside(), [TARGET], None),
         (Host(syncookies=0), Outside(), [TARGET], Refusal.SYNCOOKIES_OFF),
+        (Host(tapped=True), Outside(), [TARGET], Refusal.TAPPED),
         (HOST, Outside(connected=False), [TARGET], Refusal.NOT_ESTABLISHED),
         (HOST, Outside(plain=False), [TARGET], Refusal.NOT_TCP),
         (HOST, Outside(), [TARGET, replace(TARGET, plain=False)], Refusal.NOT_TCP),
@@ -108,7 +109,7 @@ def test_a_setting_counts_where_the_connection_has_the_option(
     setting: str, field: str, why: Refusal
 ) -> None:
     """Turned off later, it takes the option from nobody else."""
-    host = Host(**{setting: 0})
+    host = replace(Host(), **{setting: False})
     assert judged(IDLE, host) is why
     assert judged(replace(IDLE, **{field: 0}), host) is None
 

@@ -164,8 +164,11 @@ class Carrier(Closing):
         return [reports[wish] for wish in wishes]
 
     def _give_back(self) -> None:
-        """What came while connections were held comes now."""
-        for record in self._programs.back.records():
+        """What came while connections were held comes now.
+
+        What is kept again meanwhile waits for the next time: nobody has its connection.
+        """
+        for record in list(self._programs.back.records()):
             found = carry_back.packet(record)
             if found is not None:
                 inject(self._raw, *found)

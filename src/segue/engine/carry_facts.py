@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from segue.bpf.btf import Btf
 from segue.errors import KernelError, NotSupported
-from segue.linux import conntrack, sockopt, sysctl, tcp_queue, tcp_repair
+from segue.linux import conntrack, packet_sockets, sockopt, sysctl, tcp_queue, tcp_repair
 from segue.observe.carrying import Held, Host, Outside, Target
 from segue.wire import ipv4, ipv6, tcp
 from segue.wire.options import aligned_stamps
@@ -17,6 +17,7 @@ from segue.wire.options import aligned_stamps
 _TYPES = "/sys/kernel/btf/vmlinux"
 _MAPPED = bytes(10) + b"\xff\xff"
 _WIDEST = 65_535
+_LOOPBACK = 1  # the number of lo in every network namespace (LOOPBACK_IFINDEX)
 _SETTINGS = {
     "syncookies": "net.ipv4.tcp_syncookies",
     "timestamps": "net.ipv4.tcp_timestamps",
@@ -107,8 +108,16 @@ def types() -> Btf:
 
 
 def host() -> Host:
-    """The settings of this network namespace.  Raises KernelError, NotSupported."""
-    return Host(**{name: int(sysctl.read(setting)) for name, setting in _SETTINGS.items()})
+    """The settings of this network namespace.  Raises KernelError, NotSupported.
+
+    A packet socket for one protocol may get a packet after IP has it, and IP then takes a copy
+    (skb_share_check).  The copy has lost the request that the classifier gave to the packet.
+    """
+    taps = packet_sockets.read()
+    return Host(
+        **{name: int(sysctl.read(setting)) for name, setting in _SETTINGS.items()},
+        tapped=any(one.takes(packet_sockets.IP, _LOOPBACK) for one in taps),
+    )
 
 
 def target(listener: socket.socket) -> Target:

@@ -52,6 +52,10 @@ class Refusal(Enum):
     )
     FILTERED = "it has a filter of its own, whose place the hold would take"
     LOCKED = "its owner has locked its filter (SO_LOCK_FILTER), so that it cannot be held"
+    TAPPED = (
+        "a program receives IP packets at loopback by a packet socket for just these (packet(7)):"
+        " the kernel would lose what makes the connection"
+    )
     TRANSLATED = "its client connected to another address or port (NAT)"
     NOT_FOUND = "no such connection is found here: it has ended, or is link-local"
     NOT_ESTABLISHED = "it is not established: one side has ended it"
@@ -99,6 +103,7 @@ class Host:
     timestamps: int = 1
     sack: int = 1
     window_scaling: int = 1
+    tapped: bool = False  # a packet socket for IP alone is at loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +183,8 @@ def before(host: Host, outside: Outside, targets: Sequence[Target]) -> Refusal |
     """Why it is not to be tried at all; None when it may be."""
     if not host.syncookies:
         return Refusal.SYNCOOKIES_OFF
+    if host.tapped:
+        return Refusal.TAPPED
     if not outside.connected:
         return Refusal.NOT_ESTABLISHED
     if not outside.plain or not all(one.plain for one in targets):

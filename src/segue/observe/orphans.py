@@ -37,6 +37,7 @@ PASSES = frozenset(
         Refusal.TARGET_FULL,
         Refusal.NO_TIME,
         Refusal.LATE,
+        Refusal.TAPPED,
     }
 )
 
