@@ -37,6 +37,7 @@ SENSIBLE = [
     Scale(4),
     Stop(fast=True),
     ShowStatus(),
+    ShowStatus(brief=True),
     Reexec(),
     Trace("http"),
     Map("tenants", {7: 1, 0: (1 << 64) - 1}, (3, 4)),

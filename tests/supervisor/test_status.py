@@ -260,3 +260,11 @@ def test_a_reader_refuses_what_is_no_status(plain: Any) -> None:
         with pytest.raises(SegueError):
             reader.read({**_answered(STATUS), **plain} if isinstance(plain, dict) else plain)
         reader.read(_answered(STATUS))
+
+
+@pytest.mark.parametrize("status", [STATUS, Status.from_json(OLDEST)])
+def test_a_brief_status_says_the_same(status: Status) -> None:
+    """What it leaves out has its default."""
+    brief = json.loads(json.dumps(status.to_json(brief=True)))
+    assert Status.from_json(brief) == status
+    assert ("moved" in brief) == bool(status.moved)

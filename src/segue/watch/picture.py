@@ -18,6 +18,8 @@ from textual.strip import Strip
 
 from segue.watch.drawing import Line, as_text
 
+_MOST = 2000  # lines that are kept as they have been rendered
+
 
 class Picture(ScrollView):
     """Shows the lines that it was given last, and scrolls where they are too many."""
@@ -27,7 +29,7 @@ class Picture(ScrollView):
     def __init__(self) -> None:
         super().__init__()
         self._lines: Sequence[Line] = ()
-        self._strips: dict[int, Strip] = {}  # of these lines, those that are rendered
+        self._strips: dict[Line, Strip] = {}  # as lines have been rendered; many come again
 
     @property
     def plain(self) -> str:
@@ -38,26 +40,18 @@ class Picture(ScrollView):
         """Show these."""
         before, self._lines = self._lines, lines
         if len(before) != len(lines):
-            self._strips.clear()
             self.virtual_size = Size(0, len(lines))
             self.refresh()
             return
         new = [at for at, line in enumerate(lines) if line != before[at]]
         if new:
             width, first = self.size.width, self.scroll_offset.y
-            for at in new:
-                self._strips.pop(at, None)
-            self.refresh(*[Region(0, at - first, width, 1) for at in new])
+            self.refresh(*[Region(0, at - first, width, number) for at, number in _runs(new)])
 
     def notify_style_update(self) -> None:
         """Colours may be others."""
         self._strips.clear()
         super().notify_style_update()
-
-    def selection_updated(self, selection: Selection | None) -> None:
-        """What is selected looks so."""
-        self._strips.clear()
-        super().selection_updated(selection)
 
     def get_selection(self, selection: Selection) -> tuple[str, str]:
         """The selected text."""
@@ -81,32 +75,44 @@ class Picture(ScrollView):
     def _rendered(self, numbers: range) -> list[Strip]:
         """These lines, each as wide as the widget."""
         width, selection, base = self.size.width, self.text_selection, self.visual_style.rich_style
-        styles: dict[str, Style] = {}
+        if len(self._strips) > _MOST:
+            self._strips.clear()
+        found = []
         for y in numbers:
-            there = self._strips.get(y)
-            if there is not None and there.cell_length == width:
-                continue
             line = self._lines[y] if y < len(self._lines) else ()
-            segments, left = [], width
-            for text, name in line:
-                if not text:
-                    continue
-                style = styles.get(name)
-                if style is None:
-                    style = styles[name] = base + Style.parse(name)
-                segments.append(Segment(text, style))
-                left -= cell_len(text)
             if selection and (span := selection.get_span(y)):
-                segments = self._selected(line, base, *span)
-            if left > 0:
-                segments.append(Segment(" " * left, Style(bgcolor=base.bgcolor)))
-            strip = Strip(segments, width - min(left, 0))
-            self._strips[y] = strip.crop(0, width) if left < 0 else strip
-        return [self._strips[y] for y in numbers]
+                found.append(_strip(self._selected(line, *span), width, base))
+                continue
+            strip = self._strips.get(line)
+            if strip is None or strip.cell_length != width:
+                pieces = [(text, Style.parse(style)) for text, style in line]
+                strip = self._strips[line] = _strip(pieces, width, base)
+            found.append(strip)
+        return found
 
-    def _selected(self, line: Line, base: Style, start: int, end: int) -> list[Segment]:
+    def _selected(self, line: Line, start: int, end: int) -> list[tuple[str, Style]]:
         text = as_text([line])
         how = self.screen.get_component_rich_style("screen--selection")
         text.stylize(how, start, len(text) if end == -1 else end)
-        rendered = text.render(self.app.console)
-        return [Segment(one.text, base + (one.style or Style())) for one in rendered]
+        return [(one.text, one.style or Style()) for one in text.render(self.app.console)]
+
+
+def _runs(numbers: list[int]) -> list[tuple[int, int]]:
+    """The first and the length of each run of numbers that follow each other."""
+    found: list[tuple[int, int]] = []
+    for one in numbers:
+        if found and sum(found[-1]) == one:
+            first, length = found.pop()
+            found.append((first, length + 1))
+        else:
+            found.append((one, 1))
+    return found
+
+
+def _strip(pieces: list[tuple[str, Style]], width: int, base: Style) -> Strip:
+    segments = [Segment(text, base + style) for text, style in pieces if text]
+    left = width - sum([cell_len(text) for text, _ in pieces])
+    if left > 0:
+        segments.append(Segment(" " * left, Style(bgcolor=base.bgcolor)))
+    strip = Strip(segments, width - min(left, 0))
+    return strip.crop(0, width) if left < 0 else strip

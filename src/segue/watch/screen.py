@@ -108,7 +108,7 @@ class Watch(App[None]):
 
     CSS = """
     Screen { background: transparent; }
-    #said { height: 1; }
+    #said { height: 1; visibility: hidden; }
     """
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -277,6 +277,7 @@ class Watch(App[None]):
     def _tell(self, text: str) -> None:
         said = self.query_one("#said", Static)
         said.update(Text(visible(text), style="yellow"))
+        said.visible = True  # a widget without a text would be drawn with each look
         if self._forget is not None:
             self._forget.stop()
-        self._forget = self.set_timer(_SAID_SECONDS, lambda: said.update(""))
+        self._forget = self.set_timer(_SAID_SECONDS, lambda: setattr(said, "visible", False))

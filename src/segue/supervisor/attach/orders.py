@@ -57,8 +57,8 @@ class Orders:
                 f" restarted their own way (orders here: {', '.join(one.verb for one in ORDERS)})"
             )
         match request:
-            case ShowStatus():
-                client.end(0, status=report(attachment).to_json())
+            case ShowStatus(brief):
+                client.end(0, status=report(attachment).to_json(brief=brief))
             case Shift(percent):
                 generation = attachment.attached.shift(percent)
                 self.account.changed()

@@ -104,7 +104,11 @@ def status(to: Running, reader: Reader | None = None) -> Status:
     Who looks often gives the ``reader`` of its earlier looks.  Raises SegueError as ``ask``, if the
     supervisor refuses, and if the answer is not a status.
     """
-    answer = _converse(to, requests.ShowStatus().to_json(), lambda _: None)
+    asked = requests.ShowStatus(brief=reader is not None and reader.brief)
+    answer = _converse(to, asked.to_json(), lambda _: None)
+    if "error" in answer and reader is not None and reader.brief:
+        reader.brief = False
+        return status(to, reader)
     if "error" in answer:
         raise SegueError(str(answer["error"]))
     plain = answer.get("status")

@@ -142,9 +142,10 @@ class Stop(Request):
 
 @dataclass(frozen=True, slots=True)
 class ShowStatus(Request):
-    """Show the status."""
+    """Show the status; with ``brief`` without what has its default, as ``Status`` may be read."""
 
     verb = "status"
+    brief: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,9 +132,14 @@ class Status:
     fronts: tuple[FrontStatus, ...] = ()
     workers: tuple[WorkerStatus, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, under the names of the fields."""
-        return asdict(self)
+    def to_json(self, *, brief: bool = False) -> dict[str, Any]:
+        """Plain values, under the names of the fields.
+
+        With ``brief`` without those that have their default.  So a default never changes: a reader
+        of another version has the same.
+        """
+        found: dict[str, Any] = _brief(self) if brief else asdict(self)
+        return found
 
     @classmethod
     def from_json(cls, plain: Any) -> Self:
@@ -154,6 +159,25 @@ class Status:
         return replace(found, working=found.working or None, newcomer=found.newcomer or None)
 
 
+def _brief(one: Any) -> Any:
+    if isinstance(one, tuple):
+        return [_brief(it) for it in one]
+    if not is_dataclass(one):
+        return one
+    kind: Any = type(one)
+    pairs = [(name, default, getattr(one, name)) for name, default in _defaults(kind)]
+    return {name: _brief(value) for name, default, value in pairs if value != default}
+
+
+@cache
+def _defaults(kind: Any) -> list[tuple[str, Any]]:
+    """Of each field; MISSING if it must be given."""
+    return [
+        (one.name, one.default if one.default_factory is MISSING else one.default_factory())
+        for one in fields(kind)
+    ]
+
+
 class Reader:
     """Reads the statuses of one instance, look after look.
 
@@ -162,6 +186,7 @@ class Reader:
     """
 
     def __init__(self) -> None:
+        self.brief = True  # unless the supervisor, of an earlier version, knows no brief answer
         self._workers: list[tuple[dict[str, Any], WorkerStatus]] = []
 
     def read(self, plain: Any) -> Status:

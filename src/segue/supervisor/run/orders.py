@@ -94,8 +94,8 @@ class Orders:
                 client.end(0, workers=request.workers)
             case Stop():
                 self._stop(client, request)
-            case ShowStatus():
-                client.end(0, status=report(self.service, self.checks).to_json())
+            case ShowStatus(brief):
+                client.end(0, status=report(self.service, self.checks).to_json(brief=brief))
             case Reexec():
                 self._reexec(client)
             case Trace():
