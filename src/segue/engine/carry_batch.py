@@ -185,8 +185,11 @@ class Scene:
         packet = one.packet
         if payload or held != one.held:
             packet = one.pair.packet(held, payload, one.traffic_class, one.echo)
-        clock = tcp_repair.clock(connection)
-        self.programs.entries.update(one.where, entry(held, clock, payload))
+        # In this order, and one more: a millisecond may end here, or between the classifier and the
+        # kernel's function.  Then its clock is a millisecond ahead, and never behind.
+        base = carry_classifier.clock()
+        ahead = tcp_repair.clock(connection) + 1 - base
+        self.programs.entries.update(one.where, entry(held, ahead % (1 << 32), payload))
         limit = time.monotonic() + ENTRY_SECONDS
         taken = False
         try:
@@ -243,13 +246,16 @@ def inject(raw: RawIp, packet: bytes, target: str) -> int:
     return 0
 
 
-def entry(held: Held, clock: int, payload: bytes = b"") -> bytes:
-    """The classifier's, of a connection as it is now, and the request that goes along."""
+def entry(held: Held, ahead: int, payload: bytes = b"") -> bytes:
+    """The classifier's, of a connection as it is now, and the request that goes along.
+
+    ``ahead`` is how far its timestamps are ahead of ``carry_classifier.clock``.
+    """
     return carry_classifier.Entry(
         seq=held.copied_seq,
         ack=held.snd_nxt,
         peer_clock=held.ts_recent,
-        own_clock=clock,
+        own_clock=ahead,
         mss=held.mss_clamp,
         receive_scale=held.rcv_wscale,
         send_scale=held.snd_wscale,

@@ -15,6 +15,7 @@ reset takes the entry out.  An entry that is older than it says is none.  Other 
 from __future__ import annotations
 
 import socket
+import time
 from dataclasses import dataclass
 
 from segue.bpf import asm
@@ -45,6 +46,7 @@ NEEDS = "Linux 6.9 or later"
 KEY_BYTES = 36
 # The value: struct bpf_tcp_req_attrs, then what follows, and a note of the request that goes along.
 _ATTRIBUTES = 20
+_OWN_CLOCK = 4
 _SEQ = 20  # of the first byte that the child gets, in network order
 _ACK = 24  # in network order
 _SAID = 28  # what the kernel's function said last: a negative error number, or _TOOK
@@ -65,17 +67,23 @@ _SYN, _RST, _ACK_FLAG = 0x02, 0x04, 0x10
 # On the stack.
 _KEY = -40  # addresses and ports as in the packet, which is what struct bpf_sock_tuple has
 _BYTES = -56
+_TICK_NS = 1_000_000  # of a timestamp
 _NEXT, _DROP = -1, 2  # TCX_NEXT, TCX_DROP
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A connection that is to be made; ``seq``, ``ack`` and the clocks are modulo 2**32."""
+    """A connection that is to be made; ``seq``, ``ack`` and the clocks are modulo 2**32.
+
+    Its clock goes on from where the old one's is at that moment, and not from where it was when the
+    entry was written: until it is taken out, the old connection may still send an acknowledgement,
+    and its client takes nothing that looks older (RFC 7323, 5.2).
+    """
 
     seq: int
     ack: int
     peer_clock: int  # the last timestamp of the client
-    own_clock: int  # ours
+    own_clock: int  # what the timestamps of the connection are ahead of ``clock``
     mss: int
     receive_scale: int
     send_scale: int
@@ -107,6 +115,11 @@ class Entry:
 def key(addresses: bytes, ports: bytes) -> bytes:
     """The map's key: the client's address and the server's, its port and the server's."""
     return (addresses + ports).ljust(KEY_BYTES, b"\0")
+
+
+def clock() -> int:
+    """The milliseconds that the kernel counts timestamps by, as ``bpf_ktime_get_ns`` has them."""
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // _TICK_NS
 
 
 def refused(value: bytes) -> int:
@@ -249,10 +262,15 @@ def _child(function: int, notes: int) -> list[asm.Item]:
             asm.store_reg(Size.U32, FP, _KEY + at, R2),
         ]
     return [
+        *copy,
+        asm.call(Helper.KTIME_GET_NS),
+        asm.alu_imm(Alu.DIV, R0, _TICK_NS),
+        asm.load(Size.U32, R2, FP, _KEY + _OWN_CLOCK),
+        asm.alu_reg(Alu.ADD, R0, R2),
+        asm.store_reg(Size.U32, FP, _KEY + _OWN_CLOCK, R0),
         asm.mov_reg(R1, R8),
         asm.call(Helper.SKC_TO_TCP_SOCK),
         asm.jump_imm(Jump.EQ, R0, 0, "release and drop"),
-        *copy,
         asm.mov_reg(R1, R6),
         asm.mov_reg(R2, R0),
         asm.mov_reg(R3, FP),
