@@ -289,4 +289,21 @@ LOSS_STORIES: dict[str, str] = {
         wait 0.05
         ack c
         """,
+    "a peer that has forgotten what it had told is sent it again soon": """
+        # The client has told of all but one segment of ten by a range. Then it acknowledges less
+        # than that: it has forgotten the rest, and is sent it again after 10 ms.
+        listen A
+        syn c
+        window c 30000
+        ack c
+        accept A x
+        lose c 2
+        write x @14480
+        ack c
+        claim c -3000
+        ack c
+        wait 0.1
+        claim c -2000
+        ack c
+        """,
 }

@@ -60,6 +60,14 @@ class Flight:
         """Linux has both in one buffer: what is known of parts of one divides it."""
         return self.buffer == other.buffer and self._known == other._known
 
+    def take_in(self, following: Flight) -> None:
+        """Of as many bytes, and the peer has told of both: Linux puts them into one buffer
+        (tcp_shift_skb_data).
+        """
+        size = distance(self.start, self.end)
+        if self._known == following._known and size == distance(following.start, following.end):
+            following.buffer = self.buffer
+
     @property
     def _known(self) -> tuple[float, bool, bool, bool, bool]:
         return self.sent_at, self.sacked, self.lost, self.again, self.repeated

@@ -21,6 +21,7 @@ from segue.wire.seq import Seq, before, distance
 _USUAL_ORDER = 3  # tcp_reordering
 _MOST_DISORDER = 300  # tcp_max_reordering
 _MOST_STEPS = 255
+_FORGETFUL = 0.01  # until what a peer has told of and forgotten is sent again
 
 
 @dataclass(slots=True)
@@ -66,7 +67,9 @@ def sacked(
         # One that begins with what is not acknowledged makes no sense (tcp_is_sackblock_valid).
         if not before(connection.snd_una, Seq(low)) or before(connection.snd_nxt, Seq(high)):
             continue
+        last: Flight | None = None
         for one in connection.flying:
+            before_it, last = last, one
             if before(one.start, Seq(low)) or before(Seq(high), one.end):
                 continue
             again = twice and not number and one.repeated
@@ -78,6 +81,8 @@ def sacked(
                 if not one.repeated and before(one.start, highest(connection)):
                     low_seq = one.start if before(one.start, low_seq) else low_seq
                 _note_sacked(net, connection, one, news)
+                if before_it is not None:
+                    before_it.take_in(one)
             if again:
                 one.again = False
     connection.delivered += news.told + twice
@@ -154,7 +159,8 @@ def set_timer(net: Net, connection: Connection, news: News) -> None:
     """What is in flight has a whole timeout again, if the peer has more than before; or if it tells
     of something that was sent before what is waited for was sent again (tcp_clean_rtx_queue).
     """
-    if connection.reordering_at != inf or not connection.flying:
+    waits = connection.reordering_at != inf or _has_forgotten(connection, news)
+    if waits or not connection.flying:
         return
     late = news.sacked_at is not None and news.sacked_at < connection.flying[0].sent_at
     if news.gone or news.advanced or late:
@@ -177,6 +183,11 @@ def _alert(net: Net, connection: Connection, news: News) -> bool:
     """
     if news.marked:
         connection.prior_ssthresh = 0
+    if _has_forgotten(connection, news):
+        patience = max((connection.srtt or 0.0) / 2, _FORGETFUL)
+        connection.retransmit_at, connection.short = net.after(patience), False
+        connection.reordering_at = inf
+        return False
     state = connection.congestion
     if state is Congestion.OPEN:
         connection.first_repeat = None
@@ -211,6 +222,11 @@ def _alert(net: Net, connection: Connection, news: News) -> bool:
         return repeats
     _enter(connection, marked=news.marked)
     return True
+
+
+def _has_forgotten(connection: Connection, news: News) -> bool:
+    """The peer acknowledges less than it has told to have (tcp_check_sack_reneging)."""
+    return news.advanced and bool(connection.flying) and connection.flying[0].sacked
 
 
 def _in_recovery(net: Net, connection: Connection, news: News) -> bool:
