@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 from tests.engine.carrying import (
@@ -22,9 +23,13 @@ from tests.engine.carrying import (
 )
 from tests.waiting import PATIENCE, wait_until
 
+from segue.bpf import asm
+from segue.bpf.insn import R0, R1, R2, Jump, Size
 from segue.engine.carry import Carrier
 from segue.engine.carry_wish import Wish
-from segue.linux import ptrace, sysctl, tcp_queue, tcp_repair
+from segue.linux import ptrace, sysctl, tcp_queue, tcp_repair, tcx
+from segue.linux.bpf import Program
+from segue.linux.bpf_attr import AttachType
 from segue.linux.bpf_maps import Map
 from segue.linux.raw_ip import RawIp
 from segue.linux.sock_diag import SockDiag
@@ -35,6 +40,8 @@ pytestmark = [pytest.mark.root, pytest.mark.kernel("6.9"), pytest.mark.usefixtur
 
 HOST = "127.0.0.1"
 _NO_OPERATIONS = b"\1" * 4
+_NEXT, _DROP = -1, 2  # TCX_NEXT, TCX_DROP
+_SKB_SK = 168  # in struct __sk_buff
 _TCP_REPAIR, _TCP_REPAIR_QUEUE, _TCP_QUEUE_SEQ = 19, 20, 21
 
 
@@ -78,7 +85,10 @@ def test_a_client_that_resets_leaves_nothing_behind(step: str) -> None:
 @pytest.mark.parametrize("unread", [b"", b"GET /two ?"])
 def test_what_ends_before_the_look_is_not_made_again(unread: bytes) -> None:
     """The new server has answered and closed when we look: its client has had all it wants."""
-    with servers(HOST) as scene, Carrier() as carrier, dial(HOST) as client:
+    with servers(HOST) as scene, Carrier() as carrier, ExitStack() as stack:
+        for server in scene.servers:
+            assert carrier.watch(server.listener) is None
+        client = stack.enter_context(dial(HOST))
         port = client.getsockname()[1]
         with scene.servers[0].accepted() as old:
             ask(client, b"one")
@@ -100,6 +110,33 @@ def test_what_ends_before_the_look_is_not_made_again(unread: bytes) -> None:
         with SockDiag() as diag:
             left = diag.connections(PORT, socket.AF_INET)
         assert port not in {one.peer_port for one in left}
+
+
+def test_what_is_lost_behind_the_classifier_is_not_said_to_be_carried() -> None:
+    """Another classifier drops what ours gave a request to, as a firewall may."""
+    code = asm.assemble(
+        [
+            asm.load(Size.U64, R2, R1, _SKB_SK),
+            asm.mov_imm(R0, _NEXT),
+            asm.jump_imm(Jump.EQ, R2, 0, "none"),
+            asm.mov_imm(R0, _DROP),
+            asm.Label("none"),
+            asm.leave(),
+        ]
+    )
+    with servers(HOST) as scene, ExitStack() as stack:
+        theirs = stack.enter_context(Program.load(code, attach_type=AttachType.TCX_INGRESS))
+        stack.enter_context(tcx.attach(theirs, socket.if_nametoindex("lo")))
+        carrier = stack.enter_context(Carrier())
+        for server in scene.servers:
+            assert carrier.watch(server.listener) is None
+        client = stack.enter_context(dial(HOST))
+        with scene.servers[0].accepted() as old:
+            ask(client, b"one")
+            settled(old)
+            report = carrier.carry(old, [scene.servers[1].listener])
+        assert not report.carried
+        assert str(report).startswith("lost")
 
 
 def wait_without(port: int) -> None:

@@ -351,13 +351,18 @@ class Carrier(Closing):
     def _has_been(self, taken: Taken, drops: int | None) -> bool:
         """It was made, and has ended without a trace: nobody would be there if it was made twice.
 
-        The kernel said that it makes it, and has dropped none for want of room since
-        (tcp_v4_syn_recv_sock counts that).
+        The kernel said that it makes it, its listener got the packet, and it has dropped none for
+        want of room since (tcp_v4_syn_recv_sock counts that).  A listener that is not watched does
+        not tell: then a request counts as made, since it must not be made twice.
         """
         if taken.drops != drops or self._programs.someone(taken.pair):
             return False
         value = self._programs.entries.lookup(taken.where)
-        return value is not None and carry_classifier.took(value)
+        if value is None:
+            return False
+        return carry_classifier.reached(value) or bool(
+            taken.unread and carry_classifier.took(value)
+        )
 
 
 def _drops() -> int:

@@ -49,12 +49,13 @@ _ATTRIBUTES = 20
 _OWN_CLOCK = 4
 _SEQ = 20  # of the first byte that the child gets, in network order
 _ACK = 24  # in network order
-_SAID = 28  # what the kernel's function said last: a negative error number, or _TOOK
+SAYS = 28  # what the kernel's function said last: a negative error number, or how far it came
 UNTIL = 32  # nanoseconds of CLOCK_MONOTONIC
 _NOTE = 40  # as the filter of connections would have it (``engine/carry_notes.py``); 0 for none
 VALUE_BYTES = _NOTE + NOTE_BYTES
 NO_NOTE = bytes(NOTE_BYTES)
-_TOOK = 1
+_TOOK = 1  # the kernel makes the connection from this packet
+REACHED = 2  # the packet has come to its listener, whose filter saw it
 
 # struct __sk_buff
 _PROTOCOL = 16
@@ -128,12 +129,17 @@ def refused(value: bytes) -> int:
 
 
 def took(value: bytes) -> bool:
-    """The kernel makes the connection, unless its listener has no room."""
-    return _said(value) == _TOOK
+    """The kernel makes the connection, unless the packet is lost, or its listener has no room."""
+    return _said(value) in {_TOOK, REACHED}
+
+
+def reached(value: bytes) -> bool:
+    """The same, and the packet is not lost.  Never of a listener without Segue's filter."""
+    return _said(value) == REACHED
 
 
 def _said(value: bytes) -> int:
-    return int.from_bytes(value[_SAID : _SAID + 4], "little", signed=True)
+    return int.from_bytes(value[SAYS : SAYS + 4], "little", signed=True)
 
 
 def program(entries: int, notes: int, function: int, header: int) -> list[Instruction]:
@@ -278,7 +284,7 @@ def _child(function: int, notes: int) -> list[asm.Item]:
         asm.mov_imm(R4, _ATTRIBUTES),
         asm.call_kernel(function),
         asm.jump_imm(Jump.NE, R0, 0, "refused"),
-        asm.store_imm(Size.U32, R7, _SAID, _TOOK),
+        asm.store_imm(Size.U32, R7, SAYS, _TOOK),
         asm.load(Size.U64, R2, R7, _NOTE),
         asm.jump_imm(Jump.EQ, R2, 0, "release and next"),
         asm.mov_reg(R1, R6),
@@ -293,7 +299,7 @@ def _child(function: int, notes: int) -> list[asm.Item]:
         asm.call(Helper.MAP_UPDATE_ELEM),
         asm.jump("release and next"),
         asm.Label("refused"),
-        asm.store_reg(Size.U32, R7, _SAID, R0),
+        asm.store_reg(Size.U32, R7, SAYS, R0),
     ]
 
 

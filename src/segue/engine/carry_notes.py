@@ -157,8 +157,9 @@ def _hold(until: int, repair: Field) -> list[asm.Item]:
 def _stray(entries: int, btf: Btf) -> list[asm.Item]:
     """What comes to a listener ends here.
 
-    A packet that the classifier has given to it makes the connection.  Only such a one has still
-    something to be called at its end: the request that it came with (sock_pfree).
+    A packet that the classifier has given to it makes the connection, and that it has come so far
+    is written down.  Only such a one has still something to be called at its end: the request that
+    it came with (sock_pfree).
     """
     return [
         *load(R2, R7, field(btf, "tcp_sock", f"{COMMON}skc_state")),
@@ -168,8 +169,7 @@ def _stray(entries: int, btf: Btf) -> list[asm.Item]:
         asm.jump_imm(Jump.SET, R2, _SYN | _RST, "pass"),
         asm.mov_reg(R1, R6),
         asm.call_kernel(function(btf, _OWN_PACKET, carry_classifier.NEEDS)),
-        *load(R2, R0, field(btf, "sk_buff", "destructor")),
-        asm.jump_imm(Jump.NE, R2, 0, "pass"),
+        *load(R9, R0, field(btf, "sk_buff", "destructor")),
         *(asm.store_imm(Size.U64, FP, _KEY + at, 0) for at in range(0, 40, 8)),
         *carry_waiting.from_header(0, FP, _ZERO, 1, "pass"),
         asm.load(Size.U8, R2, FP, _ZERO),
@@ -182,6 +182,10 @@ def _stray(entries: int, btf: Btf) -> list[asm.Item]:
         asm.Label("entry?"),
         *asm.by_key(Helper.MAP_LOOKUP_ELEM, entries, _KEY),
         asm.jump_imm(Jump.EQ, R0, 0, "pass"),
+        asm.jump_imm(Jump.EQ, R9, 0, "stray"),
+        asm.store_imm(Size.U32, R0, carry_classifier.SAYS, carry_classifier.REACHED),
+        asm.jump("pass"),
+        asm.Label("stray"),
         asm.load(Size.U64, R8, R0, carry_classifier.UNTIL),
         asm.call(Helper.KTIME_GET_NS),
         asm.jump_reg(Jump.GT, R0, R8, "pass"),
