@@ -303,4 +303,18 @@ CONNECTION_STORIES: dict[str, str] = {
         accept A x
         write x @20000
         """,
+    "what waits answers each FIN, and other segments twice a second": """
+        # The client's second FIN is after the end, and is answered. That does not count as an
+        # answer to a segment without data, so that the ACK after it is answered too, but not the
+        # next.
+        listen A
+        syn c
+        ack c
+        accept A x
+        close x
+        fin c
+        fin c
+        ack c
+        ack c
+        """,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from segue.model.arrival import Arrival
+from segue.model.connection import Connection
 from segue.model.durations import OUT_OF_WINDOW_PAUSE, backed_off
 from segue.model.net import Net
 from segue.model.request import Request
@@ -35,15 +36,22 @@ def is_within(request: Request, arrival: Arrival, first: Seq) -> bool:
     return arrival.seq == edge and arrival.seq == arrival.end
 
 
-def answer(net: Net, request: Request, arrival: Arrival, seq: Seq, first: Seq) -> bool:
-    """Say where we stand to what is not; what has data or a FIN is always answered.
-
-    False when it was not said, since it was a moment ago.
+def was_answered(net: Net, held: Request | Connection, arrival: Arrival) -> bool:
+    """One like it was answered a moment ago, so that this one is not, lest two sides answer each
+    other for ever; what has data or a FIN is always answered (tcp_oow_rate_limited).
     """
-    if arrival.end == arrival.seq or arrival.flags & SYN:  # tcp_oow_rate_limited
-        if net.now - request.answered_at < OUT_OF_WINDOW_PAUSE:
-            return False
-        request.answered_at = net.now
+    if arrival.length and not arrival.flags & SYN:
+        return False
+    if net.now - held.answered_at < OUT_OF_WINDOW_PAUSE:
+        return True
+    held.answered_at = net.now
+    return False
+
+
+def answer(net: Net, request: Request, arrival: Arrival, seq: Seq, first: Seq) -> bool:
+    """Say where we stand to what is not; False when it was not said, since it was a moment ago."""
+    if was_answered(net, request, arrival):
+        return False
     terms = request.terms
     said = b""
     if terms.stamps:

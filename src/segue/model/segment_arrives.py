@@ -206,10 +206,8 @@ def _error_of_reset(connection: Connection) -> int:
 
 def _answer(net: Net, connection: Connection, arrival: Arrival) -> None:
     """Say where we stand (tcp_send_dupack); to what has no data or FIN, not too often."""
-    if arrival.end == arrival.seq or arrival.flags & SYN:
-        if net.now - connection.answered_at < OUT_OF_WINDOW_PAUSE:
-            return
-        connection.answered_at = net.now
+    if first_window.was_answered(net, connection, arrival):
+        return
     if arrival.length and before(arrival.seq, connection.rcv_nxt):
         _note_repeated(connection, arrival)
         acknowledging.hurry(net, connection)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from math import inf
 
-from segue.model import output, removal
+from segue.model import first_window, output, removal
 from segue.model.arrival import Arrival
 from segue.model.connection import Connection
-from segue.model.durations import OUT_OF_WINDOW_PAUSE, TIME_WAIT
+from segue.model.durations import TIME_WAIT
 from segue.model.net import Net
 from segue.model.states import Input, State
 from segue.wire.seq import Seq, add, before, distance
@@ -45,6 +45,7 @@ def _wait(net: Net, connection: Connection, seconds: float) -> None:
             removal.end(net, connection)
             return
         connection.waiting = True
+        connection.answered_at = -inf  # it counts anew (tcp_time_wait)
         net.time_waits += 1
         net.orphans -= connection.orphan
     connection.end_at = net.after(seconds)
@@ -75,7 +76,7 @@ def arrived(net: Net, connection: Connection, arrival: Arrival) -> Seq | None:
         return start
     if flags & ACK or stale:
         begin(net, connection)
-    _say(net, connection)
+    _say(net, connection, arrival)
     return None
 
 
@@ -85,7 +86,7 @@ def _waits_for_fin(net: Net, connection: Connection, arrival: Arrival, *, stale:
     seen = arrival.seq == nxt or (before(nxt, arrival.end) and before(arrival.seq, edge))
     if stale or not (seen or arrival.seq == edge == arrival.end):
         if not flags & RST:
-            _say(net, connection)
+            _say(net, connection, arrival)
         return
     if flags & RST:
         removal.end(net, connection)
@@ -110,8 +111,6 @@ def _refuse(net: Net, connection: Connection, arrival: Arrival) -> None:
     removal.end(net, connection)
 
 
-def _say(net: Net, connection: Connection) -> None:
-    if net.now - connection.answered_at < OUT_OF_WINDOW_PAUSE:
-        return
-    connection.answered_at = net.now
-    output.acknowledge(net, connection)
+def _say(net: Net, connection: Connection, arrival: Arrival) -> None:
+    if not first_window.was_answered(net, connection, arrival):
+        output.acknowledge(net, connection)
