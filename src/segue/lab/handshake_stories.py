@@ -449,4 +449,31 @@ HANDSHAKE_STORIES: dict[str, str] = {
         rst c
         rst c
         """,
+    "a Fast Open child that resets has filled its window": """
+        # The program writes as much as the client's window takes, and closes over unread data. The
+        # reset has the number after what was sent: the SYN-ACK takes no room in the window.
+        sysctl tcp_fastopen 515
+        option A TCP_FASTOPEN 1
+        listen A
+        offer c mss=1400 stamps
+        syn c early
+        accept A x
+        write x @20000
+        close x
+        """,
+    "a Fast Open child that was closed challenges what it never sent": """
+        # What was written does not fit into the window when its program closes. It ends already
+        # all the same. An ACK of too much is challenged, where an open one would reset.
+        sysctl tcp_fastopen 515
+        option A TCP_FASTOPEN 1
+        listen A
+        offer c mss=1460 scale=7 sack stamps cookie
+        syn c
+        accept A x
+        write x @20000
+        close x
+        claim c 7
+        fin c
+        ack c
+        """,
 }

@@ -31,7 +31,8 @@ def arrived(net: Net, told: Complaint) -> None:
             migration.drop(net, there)
             net.counts["ListenDrops"] += 1
     elif there is not None:
-        if before(seq, there.snd_una) or before(there.snd_nxt, seq):
+        first = there.request.iss if there.request is not None else there.snd_una
+        if before(seq, first) or before(there.snd_nxt, seq):
             net.counts["OutOfWindowIcmps"] += 1
         elif there.request is None and _is_too_big(told):
             _smaller(net, there, max(told.mtu, _LEAST[told.version]) - _HEADERS[told.version])

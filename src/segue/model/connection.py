@@ -230,6 +230,13 @@ class Connection:
         return add(self.base, len(self.outgoing))
 
     @property
+    def shakes_hands(self) -> bool:
+        """It is a Fast Open child whose handshake is not over, and that was not closed: after that
+        it is in FIN_WAIT1 to Linux, although its FIN may still wait for the window.
+        """
+        return self.state is State.SYN_RECV and not self.fin_wanted
+
+    @property
     def unsent(self) -> int:
         """How many numbers wait to be sent: those of the data, and the FIN's."""
         return distance(self.snd_nxt, self.end) + (self.fin_wanted and not self.fin_sent)

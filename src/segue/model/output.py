@@ -181,8 +181,7 @@ def transmit(
         held = buffers.first(connection, quota * size)
         last = held == waiting
         fin = last and connection.fin_wanted
-        # The SYN-ACK of a Fast Open child takes no room.
-        room = connection.snd_wnd - distance(later(connection.snd_una, connection.base), at)
+        room = connection.snd_wnd - distance(connection.snd_una, at)
         if held + fin <= 0 or min(held, size) + (fin and held <= size) > room:
             break  # tcp_snd_wnd_test
         small = push or (not more and _may_be_small(connection))

@@ -236,14 +236,14 @@ def _acknowledged(net: Net, connection: Connection, arrival: Arrival) -> bool:
     ack, una = arrival.ack, connection.snd_una
     if before(connection.snd_nxt, ack):
         # Of what was never sent.
-        if connection.state is State.SYN_RECV:
+        if connection.shakes_hands:
             net.reset(arrival)
         else:
             _challenge(net, connection)
         return False
     connection.probes = 0
     connection.acked_at = net.now
-    if connection.state is State.SYN_RECV and not before(una, ack):
+    if connection.shakes_hands and before(ack, una):
         net.reset(arrival)  # not even the SYN
         return False
     if before(ack, una):
@@ -266,7 +266,6 @@ def _acknowledged(net: Net, connection: Connection, arrival: Arrival) -> bool:
     connection.echo = stamps[1] if stamps is not None else 0
     request = connection.request
     if request is not None:
-        connection.acked -= before(una, ack)  # the SYN is no data
         connection.snd_wl1 = add(arrival.seq, -1)  # the window of the SYN is not scaled
     updated = _update_window(connection, arrival)
     if ack == una == connection.snd_nxt and connection.outgoing:
@@ -284,12 +283,12 @@ def _end_handshake(net: Net, connection: Connection, request: Request) -> None:
     """
     removal.finish_fast_open(net, connection, reset=False)
     connection.delivered += 1
+    if connection.shakes_hands and connection.srtt is None:
+        if not request.retransmitted and not request.timeouts:
+            output.measure(connection, net.now - request.sent_at)
+        elif connection.terms.stamps:
+            output.measure_echo(net, connection, connection.echo)
     if connection.state is State.SYN_RECV:
-        if connection.srtt is None:
-            if not request.retransmitted and not request.timeouts:
-                output.measure(connection, net.now - request.sent_at)
-            elif connection.terms.stamps:
-                output.measure_echo(net, connection, connection.echo)
         connection.feed(Input.HANDSHAKE_ENDED)
     connection.reordering_at = inf
     output.await_timeout(net, connection)

@@ -188,7 +188,7 @@ def connection(
         options=dict(maker.options),
         rcv_nxt=first,
         base=add(iss, 1),
-        snd_una=iss if state is State.SYN_RECV else add(iss, 1),
+        snd_una=add(iss, 1),
         snd_nxt=add(iss, 1),
         snd_wnd=window,
         snd_max_wnd=window,
