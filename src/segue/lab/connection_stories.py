@@ -317,4 +317,21 @@ CONNECTION_STORIES: dict[str, str] = {
         ack c
         ack c
         """,
+    "an orphan whose FIN another out of its turn acknowledges stays a socket": """
+        # The program has closed, and the client's FIN has the number before its turn. It
+        # acknowledges, but does not end. What goes past the turn then is counted as data that
+        # nobody reads.
+        listen A
+        syn c
+        ack c
+        accept A x
+        close x
+        skip c -1
+        fin c
+        skip c -1
+        ack c
+        data c y
+        skip c 1
+        fin c
+        """,
 }

@@ -306,4 +306,19 @@ LOSS_STORIES: dict[str, str] = {
         claim c -2000
         ack c
         """,
+    "no question about a tail goes beyond a window that was shrunk": """
+        # Two segments are lost, and the client shrinks its window to less than the first. What
+        # would ask about the tail is beyond that, so that only the timeout follows.
+        listen A
+        syn c
+        data c hello
+        lose c 1
+        lose c 2
+        accept A x
+        window c 2
+        write x @1448
+        write x bye
+        data c x
+        wait 0.15
+        """,
 }

@@ -196,6 +196,7 @@ class Connection:
     # The program.
     orphan: bool = False
     waiting: bool = False  # it is counted among those that only wait
+    whole: bool = False  # it is not, though it is an orphan that only waits for a FIN
     error: int = 0  # the errno of the next call
     receive_shut: bool = False
     due: float = inf

@@ -366,6 +366,19 @@ def repeat(net: Net, connection: Connection, place: int = 0) -> bool:
     return True
 
 
+def repeat_tail(net: Net, connection: Connection) -> bool:
+    """Send the last segment again, as a question.  False if it is beyond a window that was shrunk,
+    and no question about that (tcp_send_loss_probe).
+    """
+    at, una = connection.tail, connection.snd_una
+    if before(una, at) and not before(at, add(una, connection.snd_wnd)):
+        return False
+    last = connection.flying[-1]
+    last.repeated, last.sent_at = True, net.now
+    again(net, connection, at, last)
+    return True
+
+
 def again(net: Net, connection: Connection, at: Seq, one: Flight) -> None:
     """Repeat this segment from a number on, which may be in the one before."""
     first = later(at, connection.snd_una)

@@ -10,6 +10,7 @@ from segue.model.connection import Connection
 from segue.model.durations import RTO_MAX, backed_off
 from segue.model.events import Fired, Timer
 from segue.model.net import Net
+from segue.model.states import State
 from segue.wire.seq import add, before
 from segue.wire.tcp import ACK
 
@@ -19,6 +20,8 @@ def timer(net: Net, connection: Connection) -> None:
     now = net.now
     if connection.end_at <= now:
         _fired(net, connection, Timer.END)
+        if connection.whole and connection.state is State.FIN_WAIT2:
+            output.abort(net, connection)  # tcp_keepalive_timer
         removal.end(net, connection)
         return
     if connection.ack_at <= now:
@@ -107,13 +110,12 @@ def _tail_probe(net: Net, connection: Connection) -> bool:
         # One question at a time, until its answer has told whether it has repaired a loss.
         output.await_timeout(net, connection)
         return True
+    connection.probe_repeats = not output.held_back(net, connection)
+    if connection.probe_repeats and not output.repeat_tail(net, connection):
+        output.await_timeout(net, connection)
+        return True
     _fired(net, connection, Timer.TAIL_PROBE)
     net.counts["TCPLossProbes"] += 1
-    connection.probe_repeats = not output.held_back(net, connection)
-    if connection.probe_repeats:
-        last = connection.flying[-1]
-        last.repeated, last.sent_at = True, net.now
-        output.again(net, connection, connection.tail, last)
     connection.probe_end = connection.snd_nxt
     output.whole_timeout(net, connection)
     return True

@@ -59,7 +59,9 @@ def arrived(net: Net, connection: Connection, arrival: Arrival) -> None:
         time_wait.begin(net, connection)
         return
     alone = connection.orphan and connection.state is State.FIN_WAIT2 and was is State.FIN_WAIT1
-    if alone and not arrival.flags & FIN and not before(connection.rcv_nxt, arrival.end):
+    if alone and arrival.flags & FIN:
+        time_wait.begin_whole(net, connection)
+    elif alone and not before(connection.rcv_nxt, arrival.end):
         # A segment that acknowledges the FIN of an orphaned socket is not processed further.
         _say(net, connection, owed=False)
         return

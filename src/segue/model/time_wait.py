@@ -24,13 +24,21 @@ def waits(connection: Connection) -> bool:
     """It is one of those."""
     if connection.state is State.TIME_WAIT:
         return True
-    return connection.state is State.FIN_WAIT2 and connection.orphan
+    return connection.state is State.FIN_WAIT2 and connection.orphan and not connection.whole
 
 
 def begin(net: Net, connection: Connection) -> None:
     """From now on for a minute; where too many do so already, it is over instead."""
     connection.retransmit_at = connection.ack_at = connection.keep_at = inf
     _wait(net, connection, TIME_WAIT)
+
+
+def begin_whole(net: Net, connection: Connection) -> None:
+    """A FIN that is not in its turn has acknowledged that of an orphan: its socket stays as it was,
+    since that FIN may be the one that is awaited (tcp_rcv_state_process).
+    """
+    connection.whole = True
+    connection.end_at = net.after(net.sysctls.tcp_fin_timeout)
 
 
 def begin_orphan(net: Net, connection: Connection) -> None:
