@@ -321,4 +321,17 @@ LOSS_STORIES: dict[str, str] = {
         data c x
         wait 0.15
         """,
+    "the last of some segments that are sent again at once has PSH": """
+        # The client has all but the last byte of the first segment, and the second is lost. Both
+        # were sent at once, and so are the two that are left of them: the last has PSH.
+        listen A
+        syn c
+        ack c
+        accept A x
+        lose c 2
+        write x @20000
+        claim c -1
+        ack c
+        ack c
+        """,
 }

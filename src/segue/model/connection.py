@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from math import inf
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -236,6 +237,17 @@ class Connection:
         it is in FIN_WAIT1 to Linux, although its FIN may still wait for the window.
         """
         return self.state is State.SYN_RECV and not self.fin_wanted
+
+    def sent_at_once(self, place: int) -> int:
+        """How many segments in flight are one to Linux, of which this is the first."""
+        first, count = self.flying[place], 1
+        if first.buffer is None:
+            return count
+        for one in islice(self.flying, place + 1, None):
+            if not first.is_one_with(one):
+                break
+            count += 1
+        return count
 
     @property
     def unsent(self) -> int:

@@ -333,6 +333,50 @@ def _send_new(
         connection.feed(Input.FIN_SENT)
 
 
+def cut_anew(connection: Connection, place: int, parts: int, start: Seq, size: int) -> int:
+    """Cut some segments that were sent at once into others, from a number on; how many these are
+    (tcp_set_skb_tso_segs).
+    """
+    flying = connection.flying
+    end, pushed = flying[place + parts - 1].end, flying[place + parts - 1].pushed
+    fin = connection.fin_sent and end == connection.snd_nxt
+    count = max(1, -(-(distance(start, end) - fin) // size))
+    for _ in range(parts, count):
+        flying.insert(place, replace(flying[place]))
+    for _ in range(count, parts):
+        del flying[place]
+    for number in range(count):
+        one, last = flying[place + number], number == count - 1
+        one.start = add(start, number * size)
+        one.end, one.pushed = end if last else add(one.start, size), pushed and last
+    if place + count == len(flying):
+        connection.tail = flying[-1].start
+    return count
+
+
+def repeat_some(net: Net, connection: Connection, place: int, most: int) -> int:
+    """Send again as many segments as were sent at once, up to so many; how many went.
+
+    They go at once again, so that the last of several has PSH (tcp_retransmit_skb).
+    """
+    flying, first = connection.flying, connection.flying[place]
+    parts, size = connection.sent_at_once(place), connection.sending_size
+    if parts > 1 and distance(first.start, first.end) != size:
+        parts = cut_anew(connection, place, parts, first.start, size)
+    edge, count = add(connection.snd_una, connection.snd_wnd), 1
+    while count < min(parts, most) and not before(edge, flying[place + count].end):
+        count += 1
+    for number in range(count, parts):
+        flying[place + number].buffer = flying[place + count].start  # the rest is by itself
+    if count == 1:
+        return int(repeat(net, connection, place))
+    told = connection.repeated
+    for number in range(count):
+        connection.repeated = told
+        _goes_again(net, connection, flying[place + number], push=number == count - 1)
+    return count
+
+
 def repeat(net: Net, connection: Connection, place: int = 0) -> bool:
     """Send one segment again, with those after it that there is room for
     (tcp_retrans_try_collapse).  False if the peer's window has become too small for it.
@@ -359,10 +403,7 @@ def repeat(net: Net, connection: Connection, place: int = 0) -> bool:
         one.end = following.end
         one.pushed |= following.pushed
         del connection.flying[place + 1]
-    undo.note_repetition(net, connection)
-    one.again = one.repeated = True
-    one.sent_at = net.now
-    again(net, connection, one.start, one)
+    _goes_again(net, connection, one)
     return True
 
 
@@ -375,11 +416,18 @@ def repeat_tail(net: Net, connection: Connection) -> bool:
         return False
     last = connection.flying[-1]
     last.repeated, last.sent_at = True, net.now
-    again(net, connection, at, last)
+    _again(net, connection, at, last)
     return True
 
 
-def again(net: Net, connection: Connection, at: Seq, one: Flight) -> None:
+def _goes_again(net: Net, connection: Connection, one: Flight, *, push: bool = False) -> None:
+    undo.note_repetition(net, connection)
+    one.again = one.repeated = True
+    one.sent_at = net.now
+    _again(net, connection, one.start, one, push=push)
+
+
+def _again(net: Net, connection: Connection, at: Seq, one: Flight, *, push: bool = False) -> None:
     """Repeat this segment from a number on, which may be in the one before."""
     first = later(at, connection.snd_una)
     start = distance(connection.base, first)
@@ -387,7 +435,7 @@ def again(net: Net, connection: Connection, at: Seq, one: Flight) -> None:
     size = min(held, distance(first, one.end), connection.sending_size)
     fin = connection.fin_sent and size == held and distance(first, one.end) > size
     payload = bytes(connection.outgoing[start : start + size])
-    flags = ACK | (PSH if payload and one.pushed else 0) | (FIN if fin else 0)
+    flags = ACK | (PSH if payload and (push or one.pushed) else 0) | (FIN if fin else 0)
     connection.repetitions += 1
     segment(net, connection, first, flags, payload)
 

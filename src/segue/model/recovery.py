@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
-from segue.model import output, undo
+from segue.model import bursts, output, undo
 from segue.model.connection import NO_THRESHOLD, Connection, Flight
 from segue.model.durations import PROBE_MIN
 from segue.model.net import Net
@@ -485,17 +485,21 @@ def _reduce(connection: Connection, told: int, lost: int, *, advanced: bool) -> 
 
 def repeat(net: Net, connection: Connection) -> None:
     """Send again what is lost, as far as cwnd goes (tcp_xmit_retransmit_queue)."""
-    place = 0
-    while place < len(connection.flying) and output.in_flight(connection) < connection.cwnd:
-        one = connection.flying[place]
+    place, most = 0, bursts.size(net, connection)
+    while place < len(connection.flying):
+        room = connection.cwnd - output.in_flight(connection)
+        if room <= 0:
+            return
+        one, sent = connection.flying[place], 0
         if one.lost and not one.again and not one.sacked:
-            if not output.repeat(net, connection, place):
+            sent = output.repeat_some(net, connection, place, min(room, most))
+            if not sent:
                 return
             if connection.congestion in output.REDUCED:
-                connection.prr_out += 1
+                connection.prr_out += sent
             if not place and connection.reordering_at == inf:
                 output.whole_timeout(net, connection)
-        place += 1
+        place += sent or 1
 
 
 def timeout(net: Net, connection: Connection) -> None:

@@ -426,27 +426,15 @@ def _cut_anew(connection: Connection, news: News) -> None:
     same is known: the rest is cut anew from there on (tcp_tso_acked).
     """
     flying, una = connection.flying, connection.snd_una
-    if not flying or flying[0].buffer is None or not before(flying[0].start, una):
+    if not flying or not before(flying[0].start, una):
         return
-    first, parts = flying[0], 1
-    while parts < len(flying) and first.is_one_with(flying[parts]):
-        parts += 1
+    first, parts = flying[0], connection.sent_at_once(0)
     if parts == 1:
         return
-    size, end = distance(first.start, first.end), flying[parts - 1].end
-    fin = connection.fin_sent and end == connection.snd_nxt
-    count = max(1, -(-(distance(una, end) - fin) // size))
-    pushed = flying[parts - 1].pushed
-    for number in range(count):
-        one, last = flying[number], number == count - 1
-        one.start = add(una, number * size)
-        one.end, one.pushed = end if last else add(one.start, size), pushed and last
-    if parts == len(flying):
-        connection.tail = flying[count - 1].start
-    for _ in range(parts - count):
-        del flying[count]
-        news.gone += 1
-        connection.delivered += 1
+    size = distance(first.start, first.end)
+    gone = parts - output.cut_anew(connection, 0, parts, una, size)
+    news.gone += gone
+    connection.delivered += gone
 
 
 def _take(net: Net, connection: Connection, arrival: Arrival) -> bool:
