@@ -36,14 +36,14 @@ class Settings:
     def __post_init__(self) -> None:
         for name, value, least, most in (
             ("rate", self.rate, 1, _MOST),
-            ("rtt", self.rtt_s, 0, 2),
+            ("rtt in ms", 1000 * self.rtt_s, 0, 2000),
             ("workers", self.workers, 1, 64),
             ("backlog", self.backlog, 1, 65535),
             ("kept", self.kept, 0, 5000),
             ("busy", self.busy, 0, 0.95),
         ):
             if not (isfinite(value) and least <= value <= most):
-                raise UsageError(f"{name} must be from {least} to {most} (got {value})")
+                raise UsageError(f"{name} must be from {least} to {most} (got {value:g})")
         if self.opening_s > _OPENING_MOST_S:
             raise UsageError(
                 f"{self.kept} connections to keep take {self.opening_s:g} s at {self.rate:g} a"
