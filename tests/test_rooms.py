@@ -14,6 +14,7 @@ ROOMS = [
     "version",
     "visible",
     "errors",
+    "strict_json",
     "page",
     "worker",
     "address",
@@ -61,8 +62,8 @@ INSTANCES = ["attach", "run"]
 KERNEL_CIRCLE = {f"segue.model.{one}" for one in ("connection", "group", "listener", "request")}
 # Pure rooms decide; they cannot do I/O.
 PURE = [
-    "visible.py", "errors.py", "page.py", "address.py", "group.py", "shares.py", "policy", "bpf",
-    "wire", "model",
+    "visible.py", "errors.py", "strict_json.py", "page.py", "address.py", "group.py", "shares.py",
+    "policy", "bpf", "wire", "model",
 ]  # fmt: skip
 PURE_FILES = [
     "engine/audit.py",

@@ -92,6 +92,8 @@ def test_every_figure_reaches_the_load(capsys: pytest.CaptureFixture[str]) -> No
         (["--rate", "1e9"], "simulate fewer"),
         (["--rate", "5", "--guard", "3", "--limit", "2"], "a guard time"),
         (["--rate", "5", "--restarts-per-day", "-1"], "at least 0 a day"),
+        (["--rate", "5", "--restarts-per-day", "nan", "--json"], "at least 0 a day"),
+        (["--rate", "5", "--restarts-per-day", "inf", "--json"], "at least 0 a day"),
         (["--from", ":443", "--rtt", "5"], "--rtt is looked at"),
         (["--from", "nowhere"], "is not an address"),
         (["--from", ":443", "--seconds", "0"], "a look lasts"),

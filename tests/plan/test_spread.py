@@ -87,6 +87,8 @@ def test_a_time_may_be_quantiles() -> None:
         ("50:40,200:80", "quantiles go up"),
         ("50:40,90:inf", "not finite"),
         ("50:nan", "quantiles go up"),
+        ("10:1,50:nan,99:2", "quantiles go up"),
+        ("10:1,nan:2,99:3", "quantiles go up"),
     ],
 )
 def test_what_is_no_time_is_refused(text: str, said: str) -> None:

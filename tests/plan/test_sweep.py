@@ -92,6 +92,10 @@ def test_a_day_is_that_of_all_machines() -> None:
         ("[service.a]\nrate = []", "makes 0 configurations"),
         ("seed = 'x'\n[service.a]\nrate = 5", "seed is a number"),
         ("[service.a]\nrate = 5\nmachines = -1", "at least 0"),
+        ("[service.a]\nrate = 5\nmachines = nan", "machines is a number, and not nan"),
+        ("[service.a]\nrate = 5\nrestarts-per-day = inf", "restarts-per-day is a number"),
+        ("[service.a]\nrate = 1" + 400 * "0", "rate is a number"),
+        ("[service.a]\nrate = 1" + 5000 * "0", "no TOML"),
         ("[service.a]\nrate = 5\nrtt = 'soon'", "is not a time"),
         ("[service.a]\nrate = 5\nthink = 0", "a time to think"),
     ],
@@ -219,6 +223,21 @@ def test_results_of_another_sweep_are_refused(
     assert main(["plan", "--sweep", str(asked), "--results", str(other)]) == 2
     assert "line 1 is no result" in capsys.readouterr().err
     assert other.read_text() == "notes\n"
+
+
+@pytest.mark.parametrize(
+    "result", ["[", "5", '{"number": 1}', '{"number": 1, "result": {"lost": NaN}}',
+               '{"number": 1, "result": {"lost": 1e999}}', '{"number": 1e999, "result": {}}',
+               "[" * 99_999]
+)  # fmt: skip
+def test_results_with_anything_in_them_are_refused(tmp_path: Path, result: str) -> None:
+    """With the number of the line."""
+    file = tmp_path / "results"
+    Results(str(file), "one").close()
+    with file.open("a") as more:
+        more.write(f"{result}\n")
+    with pytest.raises(UsageError, match="line 2 is no result of a sweep"):
+        Results(str(file), "one")
 
 
 def test_a_sweep_is_here_or_elsewhere(asked: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.supervisor.instance import Instance
 
-from segue.errors import UsageError
+from segue.errors import SegueError, UsageError
 from segue.supervisor.run import handover
 
 TOLD = """
@@ -50,6 +50,22 @@ def test_what_a_predecessor_left_is_read(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv(handover.VARIABLE, str(memory))
     assert handover.handed_over() == {"a": 1}
     assert handover.handed_over() is None
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b'{"moved": NaN}', b'{"moved": 1e999}', b"[" * 99_999]
+)
+def test_what_cannot_be_read_of_a_predecessor_is_refused_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, text: bytes
+) -> None:
+    """As what another version hands over: the workers serve on, and this code takes them over."""
+    memory = os.memfd_create(handover.MEMORY)
+    os.write(memory, text)
+    monkeypatch.setenv(handover.VARIABLE, str(memory))
+    plain = handover.handed_over()
+    assert plain == {}
+    with pytest.raises(SegueError, match="hands over in version None"):
+        handover.Handover.from_json(plain)
 
 
 def test_a_worker_is_told_of_its_own_instance(netns: int, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -112,9 +113,38 @@ def test_a_record_with_anything_in_it_is_refused_or_read() -> None:
             except SegueError:
                 refused += 1
             else:
-                assert Record.from_json(read.to_json(), "/x/t.json") == read
+                again = json.loads(json.dumps(read.to_json(), allow_nan=False))
+                assert Record.from_json(again, "/x/t.json") == read
                 assert isinstance(read.instance.size, int)
     assert refused > 500
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
+def test_a_record_with_a_number_that_is_not_finite_counts_as_none(
+    tmp_path: Path, number: str
+) -> None:
+    """Wherever it stands.  No version writes one, and no JSON has one."""
+    paths, whole = Paths(f"{tmp_path}/t"), record()
+    for path in places_in(whole):
+        changed = copy.deepcopy(whole)
+        inner: Any = changed
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = "here"
+        Path(paths.record).write_text(json.dumps(changed))
+        assert paths.read_record() == changed
+        Path(paths.record).write_text(json.dumps(changed).replace('"here"', number))
+        assert paths.read_record() is None
+
+
+def test_no_setting_is_infinite() -> None:
+    """So a record of settings, in which JSON has no infinity, can be read."""
+    for one in fields(Settings):
+        if one.type == "float":
+            for value in (float("nan"), float("inf"), float("-inf")):
+                given: dict[str, Any] = {one.name: value}
+                with pytest.raises(UsageError):
+                    Settings((Bind.parse("[::1]:80", 0),), ("true",), **given)
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "9" * 5000, "\ud800", "[]", ""])

@@ -28,6 +28,8 @@ LINES = {
     "a weight of 1e308": b'{"do":"weights","weights":{"1":1e308}}',
     "one of two weights": b'{"do":"weights","weights":{"1":0.5,"2":1e9}}',
     "keys that are no list": b'{"do":"map","map":"x","delete":5}',
+    "keep of 1e999": b'{"do":"restart","keep":1e999}',
+    "NaN where nothing looks": b'{"do":"scale","workers":NaN}',
     "a key of infinity": b'{"do":"map","map":"x","set":{"1":Infinity}}',
 }
 

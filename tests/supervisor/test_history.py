@@ -55,6 +55,10 @@ def test_what_is_no_event_is_left_out(paths: Paths) -> None:
     writer.write(event(1))
     with open(paths.history, "ab") as file:
         file.write(b'{"key": "cut\nnull\n[[[\n' + b"[" * 5000 + b"\n")
+        file.writelines(
+            b'{"key": "k3", "kind": "crash", "what": "", "at": ' + number + b"}\n"
+            for number in (b"NaN", b"-Infinity", b"1e999")
+        )
     writer.write(event(2))
     assert [one.key for one in read(paths)] == ["k1", "k2"]
 

@@ -147,6 +147,7 @@ def test_what_every_version_says_must_be_there(key: str) -> None:
         ({"workers": [{}]}, r"it.workers\[0\] has no generation"),
         ({"fronts": [{"name": "", "address": "a", "counts": {"new": "x"}}]}, "counts.new is 'x'"),
         ({"flip_age": []}, r"it.flip_age is \[\]"),
+        ({"flip_age": 10**400}, "it.flip_age is 1000"),
     ],
 )
 def test_nonsense_is_refused(wrong: dict[str, Any], where: str) -> None:

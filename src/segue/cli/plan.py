@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -124,7 +125,7 @@ def plan(
         return _sweep(sweep, results, processes, scheduler, html, as_json=as_json)
     if html is not None:
         raise click.UsageError("--html is a page of a sweep: give --sweep FILE")
-    if restarts_per_day < 0 or not 0 < seconds <= 86400:
+    if not 0 <= restarts_per_day < math.inf or not 0 < seconds <= 86400:
         raise click.UsageError("restarts are at least 0 a day, and a look lasts at most a day")
     load, notes = _from_group(source, seconds, netns, given) if source else (as_given(given), [])
     study = simulation.Study(load, Limits(guard, limit, beside=beside / 100), simulate, seed)

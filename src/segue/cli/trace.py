@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import select
 import time
 from typing import Any
@@ -34,7 +33,7 @@ def trace(name: str, control: str, bind: str, *, as_json: bool, count: int) -> i
     When no trace runs, tracing costs nothing.
     """
     from segue.engine.trace import TraceReader  # noqa: PLC0415  --help needs none of it
-    from segue.supervisor.control.client import borrow  # noqa: PLC0415
+    from segue.supervisor.control.client import borrow, parsed  # noqa: PLC0415
     from segue.supervisor.control.requests import Trace  # noqa: PLC0415
 
     instance = found(name, control)
@@ -66,8 +65,8 @@ def trace(name: str, control: str, bind: str, *, as_json: bool, count: int) -> i
                         tell("segue: the instance has ended the trace", err=True)
                         return 1
                     *lines, heard = (heard + data).split(b"\n")
-                    for one in map(json.loads, lines):
-                        carried = _carried(one, behind)
+                    for line in lines:
+                        carried = _carried(parsed(line, instance.control), behind)
                         if as_json:
                             tell_json(carried)
                         else:

@@ -10,6 +10,7 @@ import json
 import os
 from typing import Any
 
+from segue import strict_json
 from segue.errors import UsageError
 from segue.linux.closing import Closing
 from segue.linux.openat import open_to_append
@@ -37,7 +38,7 @@ class Results(Closing):
     def _read(self, path: str, whole: bytes, digest: str) -> None:
         for number, line in enumerate(whole.splitlines()):
             try:
-                found = json.loads(line)
+                found = strict_json.loads(line)
                 if number:
                     self.done[int(found["number"])] = found["result"]
                     continue

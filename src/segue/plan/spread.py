@@ -170,7 +170,8 @@ def quantiles(knots: list[tuple[float, float]]) -> Quantiles:
     """
     parts, times = [one for one, _ in knots], [one for _, one in knots]
     in_order = parts == sorted(set(parts)) and times == sorted(times)
-    if not (in_order and parts[0] >= 0 and parts[-1] <= 1 and 0 <= times[0] < math.inf):
+    numbers = not any(map(math.isnan, (*parts, *times)))  # which no order is kept with
+    if not (numbers and in_order and parts[0] >= 0 and parts[-1] <= 1 and 0 <= times[0] < math.inf):
         raise UsageError(
             "quantiles go up: percentages from 0 to 100, each once, and times that do not get"
             " shorter"

@@ -28,6 +28,7 @@ _LIMITS = {"guard": 1.0, "limit": 30.0, "beside": 50.0}
 _SHAPE = {"machines": 1, "restarts-per-day": 10}
 _WHOLE = {"seed": 1, "restarts": 1000}
 _MOST = 100_000
+_LARGEST = 2.0**64  # above every figure
 _TOLD = ("reconnected", "listener_gone_s", "configuration_gone_s", "depth")
 
 
@@ -59,7 +60,7 @@ def parse(text: str) -> Sweep:
     """
     try:
         found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # an integer of thousands of digits, too
         raise UsageError(f"the sweep is no TOML: {error}") from None
     services = found.pop("service", None)
     if not isinstance(services, dict) or not services:
@@ -115,8 +116,12 @@ def _configuration(name: str, figures: dict[str, Any], whole: Mapping[str, float
 
 
 def _number(name: str, value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UsageError(f"{name} is a number, and not {value!r}")
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not abs(value) < _LARGEST  # NaN is not
+    ):
+        raise UsageError(f"{name} is a number, and not {value!r:.40}")
     return value
 
 

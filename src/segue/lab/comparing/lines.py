@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from segue import strict_json
 from segue.lab.comparing.ledger import End, How, Served
 from segue.lab.comparing.settings import Settings
 
@@ -15,7 +16,7 @@ READY = "ready\n"
 
 def settings(argument: str) -> Settings:
     """From the argument that ``told`` made."""
-    return Settings(**json.loads(argument))
+    return Settings(**strict_json.loads(argument))
 
 
 def told(given: Settings) -> str:
@@ -46,7 +47,7 @@ def say_served(served: Served) -> None:
 
 def served(line: str) -> Served:
     """The same, read."""
-    plain = json.loads(line)
+    plain = strict_json.loads(line)
     return Served(
         **plain
         | {"accepted": frozenset(plain["accepted"]), "half_open": frozenset(plain["half_open"])}
@@ -61,4 +62,4 @@ def say_ends(ends: Sequence[End]) -> None:
 
 def ends(line: str) -> list[End]:
     """The same, read."""
-    return [End(**one | {"how": How[one["how"]]}) for one in json.loads(line)]
+    return [End(**one | {"how": How[one["how"]]}) for one in strict_json.loads(line)]

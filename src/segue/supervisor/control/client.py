@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from segue import strict_json
 from segue.errors import KernelError, SegueError, UsageError
 from segue.linux import openat, scm_rights
 from segue.linux.sockopt import peer_credentials
@@ -133,7 +134,7 @@ def borrow(to: Running, request: Request) -> Iterator[tuple[socket.socket, tuple
             if error.errno in {errno.EAGAIN, errno.EWOULDBLOCK}:
                 raise _silent(path) from None
             raise
-        answer = _answer(data or b"{}", path)
+        answer = parsed(data or b"{}", path)
         if "error" in answer or not descriptors:
             raise SegueError(
                 str(answer.get("error", f"the supervisor at {path} closed the connection"))
@@ -154,7 +155,7 @@ def _answers(
         with connection.makefile("rb") as lines, contextlib.suppress(ConnectionResetError):
             while line := _line(lines, path):
                 connection.settimeout(None)  # it has answered, and the work may take long
-                yield _answer(line, path)
+                yield parsed(line, path)
 
 
 def _await_answer(connection: socket.socket, path: str, say: Callable[[str], None]) -> None:
@@ -221,10 +222,11 @@ class _Answer(dict[str, Any]):
         raise _nonsense(self.path, f"{key!r} is missing")
 
 
-def _answer(line: bytes, path: str) -> _Answer:
+def parsed(line: bytes, path: str) -> _Answer:
+    """One line of an answer.  Raises SegueError if no supervisor can have sent it."""
     try:
-        read = json.loads(line)
-    except (ValueError, RecursionError):
+        read = strict_json.loads(line)
+    except ValueError:
         raise _nonsense(path, "it is not JSON") from None
     if not isinstance(read, dict) or not isinstance(read.get("exit", 0), int):
         raise _nonsense(path, "it has no exit code")

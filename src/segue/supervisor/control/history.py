@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 
+from segue import strict_json
 from segue.errors import UsageError
 from segue.linux import openat
 from segue.supervisor.control.paths import Paths
@@ -45,9 +46,8 @@ def read(paths: Paths) -> list[Event]:
     found: dict[str, Event] = {}
     for path in (paths.older_history, paths.history):
         for line in _lines(path):
-            # ValueError: also what json raises.
-            with contextlib.suppress(ValueError, RecursionError):
-                event = Event.from_json(json.loads(line))
+            with contextlib.suppress(ValueError):
+                event = Event.from_json(strict_json.loads(line))
                 found[event.key] = event
     return sorted(found.values(), key=lambda event: event.at)
 

@@ -18,6 +18,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
+from segue import strict_json
 from segue.address import Address
 from segue.errors import SegueError, UsageError
 from segue.linux import openat
@@ -173,8 +174,8 @@ class Paths:
             with openat.around(self.record) as (here, name):
                 found = here.file(name, os.O_RDONLY)
             with open(found, "rb") as file:
-                plain = json.loads(file.read(_LONGEST_RECORD))
-        except (OSError, ValueError, RecursionError, UsageError):
+                plain = strict_json.loads(file.read(_LONGEST_RECORD))
+        except (OSError, ValueError, UsageError):
             return None
         return plain if isinstance(plain, dict) else None
 

@@ -13,6 +13,7 @@ import select
 import socket
 from typing import Any
 
+from segue import strict_json
 from segue.errors import KernelError, UsageError
 from segue.linux import openat, proc
 from segue.linux.sockopt import peer_credentials
@@ -67,8 +68,8 @@ class Client:
                 raise UsageError("a request is one line of JSON")
             return None
         try:
-            read = json.loads(self.pending.partition(b"\n")[0])
-        except (ValueError, RecursionError):
+            read = strict_json.loads(self.pending.partition(b"\n")[0])
+        except ValueError:
             raise UsageError("a request is one line of JSON") from None
         if not isinstance(read, dict) or not isinstance(read.get("do"), str):
             raise UsageError('a request must have a verb, as in {"do": "status"}')

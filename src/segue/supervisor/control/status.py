@@ -7,6 +7,7 @@ are in seconds and shares in percent.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from itertools import zip_longest
@@ -253,7 +254,8 @@ def _read(kind: Any, plain: Any, where: str) -> Any:
     elif type(None) in arguments:
         return None if plain is None else _read(arguments[0], plain, where)
     elif kind is float and type(plain) in {int, float}:
-        return float(plain)
+        with suppress(OverflowError):
+            return float(plain)
     raise _NoStatusError(f"{where} is {shown(plain)}")
 
 

@@ -20,7 +20,13 @@ from segue.supervisor.lifecycle.stages import (
 )
 
 # The values that a field of a record may have, by its type; and a limit above all its numbers.
-_PLAIN = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+_PLAIN = {
+    "int": (int,),
+    "int | None": (int, type(None)),
+    "float": (int, float),
+    "str": (str,),
+    "bool": (bool,),
+}
 _MOST = 2.0**64
 
 
@@ -267,7 +273,9 @@ class Instance:
                 "phase": Phase[plain["phase"]],
                 "renewal": Renewal(**known(Renewal, plain.get("renewal", {}))),
                 "queued": _queued(plain.get("queued")),
-                "shared": tuple((int(worker), weight) for worker, weight in plain["shared"]),
+                "shared": tuple(
+                    (int(worker), _finite(weight)) for worker, weight in plain["shared"]
+                ),
                 "factors": _factors(plain.get("factors", {})),
                 "balance": _factors(plain.get("balance", {})),
                 "crashes": [_finite(one) for one in plain.get("crashes", ())],
@@ -329,7 +337,7 @@ def known(kind: type[Any], plain: dict[str, Any]) -> dict[str, Any]:
         if wanted is not None and not (
             isinstance(value, wanted)
             and isinstance(value, bool) == (bool in wanted)
-            and (isinstance(value, str) or abs(value) < _MOST)
+            and (value is None or isinstance(value, str) or abs(value) < _MOST)
         ):
             raise TypeError(f"{name} cannot be {value!r:.40}")
     return {name: value for name, value in plain.items() if name in kinds}

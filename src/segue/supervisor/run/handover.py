@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from segue import strict_json
 from segue.errors import SegueError, UsageError
 from segue.supervisor.lifecycle.instance import HeldListener
 from segue.supervisor.run.record import UNREADABLE, Record
@@ -204,7 +205,8 @@ class Handover:
 def handed_over() -> dict[str, Any] | None:
     """What a predecessor in this process handed over, as it was written; None for nothing.
 
-    Raises UsageError where the environment names what no predecessor can have left.
+    It is empty if it cannot be read, and ``Handover.from_json`` refuses that.  Raises UsageError
+    where the environment names what no predecessor can have left.
     """
     number = os.environ.pop(VARIABLE, "")
     if not number:
@@ -220,5 +222,9 @@ def handed_over() -> dict[str, Any] | None:
         )
     with open(int(number), "rb") as file:
         file.seek(0)
-        plain = json.loads(file.read(_LONGEST))
+        data = file.read(_LONGEST)
+    try:
+        plain = strict_json.loads(data)
+    except ValueError:
+        plain = None
     return plain if isinstance(plain, dict) else {}
