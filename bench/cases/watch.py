@@ -16,7 +16,7 @@ from bench.rounds import told
 from bench.table import Column, Row
 from segue.supervisor.control.instances import Running
 from segue.watch.feed import Feed
-from segue.watch.sample import Sample
+from segue.watch.sample import Rates, Sample
 
 HERTZ = 10  # looks a second, at most
 SIZES = ((80, 24), (160, 50))
@@ -28,7 +28,7 @@ class _Counted(Feed):
 
     looks: int = 0
 
-    def look(self) -> tuple[Sample, Sample | None]:
+    def look(self) -> tuple[Sample, Rates]:
         """As Feed."""
         found = Feed.look(self)
         self.looks, self.due = self.looks + 1, 0.0

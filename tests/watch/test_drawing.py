@@ -9,7 +9,7 @@ import pytest
 from segue.supervisor.control.status import FrontStatus, Status, WorkerStatus
 from segue.supervisor.lifecycle.chronicle import Event
 from segue.watch.drawing import as_text, bar, draw
-from segue.watch.sample import Rates, Sample, rates, worker_rates
+from segue.watch.sample import Rates, Sample, rates
 
 
 def worker(number: int, **more: object) -> WorkerStatus:
@@ -46,7 +46,7 @@ LATER = replace(
 def lines(
     now: Sample, before: Sample | None = None, width: int = 80, height: int = 24
 ) -> list[str]:
-    found = as_text(draw(now, before, width, height)).plain
+    found = as_text(draw(now, rates(now, before), width, height)).plain
     return [line.rstrip() for line in found.splitlines()]
 
 
@@ -108,8 +108,7 @@ def test_a_supervisor_that_does_not_answer_is_shown_with_the_reason() -> None:
 
 def test_rates_are_differences_over_the_time_between_two_looks() -> None:
     """Of each kind, and of each worker that was there before."""
-    assert rates(LATER, NOW) == Rates(new=100.0, migrated=2.0, by_hash=0.0)
-    assert worker_rates(LATER, NOW) == {3: 50.0, 4: 50.0}
+    assert rates(LATER, NOW) == Rates(100.0, 2.0, 0.0, {3: 50.0, 4: 50.0})
     assert "a second: 100 new, 2 migrated" in lines(LATER, NOW)
     assert rates(NOW, None) == Rates()
     assert rates(NOW, Sample("shop", 1.0, 0.0)) == Rates()
@@ -128,8 +127,8 @@ def test_a_bar_is_as_wide_as_its_value() -> None:
 def test_a_line_that_is_too_long_ends_with_an_ellipsis() -> None:
     """Of each piece what fits stays in its style, and wide characters count twice."""
     gone = Sample("shop", 1.0, 0.0, error="漢字 漢字")
-    assert draw(gone, None, 12, 24, "> ") == [
+    assert draw(gone, Rates(), 12, 24, "> ") == [
         (("> ", ""), ("shop", "bold"), ("  doe…", "red")),
         (("漢字 漢字", "red"),),
     ]
-    assert draw(gone, None, 8, 24)[1] == (("漢字 漢…", "red"),)
+    assert draw(gone, Rates(), 8, 24)[1] == (("漢字 漢…", "red"),)

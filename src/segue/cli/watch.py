@@ -85,10 +85,10 @@ def _print(chosen: list[Running]) -> int:
     for number, one in enumerate(chosen):
         if number:
             console.print()
-        sample, before = Feed(one).look()
+        sample, speeds = Feed(one).look()
         code = code or (1 if sample.status is None else 0)
         width = console.width if sys.stdout.isatty() else _MANY
-        lines = draw(sample, before, width, _MANY, ascii_only=_ascii_only())
+        lines = draw(sample, speeds, width, _MANY, ascii_only=_ascii_only())
         console.print(as_text(lines), soft_wrap=True, highlight=False)
     return code
 

@@ -6,7 +6,7 @@ What matters most comes first, so that what does not fit is what matters least.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -16,7 +16,7 @@ from rich.text import Text
 from segue.supervisor.control.status import FrontStatus, Status, WorkerStatus
 from segue.supervisor.lifecycle.chronicle import Event
 from segue.visible import visible
-from segue.watch.sample import Rates, Sample, rates, worker_rates
+from segue.watch.sample import Rates, Sample
 
 # Pieces of text, each with the style that it is drawn in, as rich names styles.
 Line: TypeAlias = tuple[tuple[str, str], ...]
@@ -32,7 +32,7 @@ _RIGHT = {"share", "queue", "held", "new/s", "moved here"}
 
 def draw(
     now: Sample,
-    before: Sample | None,
+    speeds: Rates,
     width: int,
     height: int,
     mark: str = "",
@@ -45,9 +45,9 @@ def draw(
         return _fitted([*top, _line(now.error, "red")], width)
     status = now.status
     top += [_line(text, style) for text, style in _notices(status)]
-    totals = _totals(status, rates(now, before))
+    totals = _totals(status, speeds)
     room = max(1, height - len(top) - len(totals) - len(status.fronts) - 1 - 1 - _EVENTS)
-    table = _table(status, worker_rates(now, before), room, width, ascii_only=ascii_only)
+    table = _table(status, speeds.workers, room, width, ascii_only=ascii_only)
     lines = [*top, *table, *(_front(front) for front in status.fronts), *totals]
     left = height - len(lines) - 1
     if now.events and left > 0:
@@ -119,7 +119,7 @@ def _notices(status: Status) -> list[tuple[str, str]]:
 
 
 def _table(
-    status: Status, new: dict[int, float], room: int, width: int, *, ascii_only: bool
+    status: Status, new: Mapping[int, float], room: int, width: int, *, ascii_only: bool
 ) -> list[Line]:
     """The heading and a row for each worker; if they are too many, those of least interest go."""
     workers, shown = status.workers, status.workers

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from segue.supervisor.control.status import FrontStatus, Status
 from segue.supervisor.lifecycle.chronicle import Event
@@ -24,11 +25,12 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Decisions a second, by kind; None before there were two looks."""
+    """Decisions a second, by kind, and new connections a second, by worker; None if not known."""
 
     new: float | None = None
     migrated: float | None = None
     by_hash: float | None = None
+    workers: Mapping[int, float] = field(default_factory=dict)  # of those that were there before
 
 
 def rates(now: Sample, before: Sample | None) -> Rates:
@@ -37,25 +39,19 @@ def rates(now: Sample, before: Sample | None) -> Rates:
         return Rates()
     then = {front.address: front for front in before.status.fronts}
     pairs = [(one, then[one.address]) for one in now.status.fronts if one.address in then]
+    had = {one.id: one.new for one in before.status.workers}
     seconds = now.at - before.at
 
     def rate(kind: str) -> float:
         more = sum(_count(one, kind) - _count(old, kind) for one, old in pairs)
         return max(0, more) / seconds  # less: another supervisor counts now
 
-    return Rates(rate("new"), rate("migrated"), rate("hash"))
-
-
-def worker_rates(now: Sample, before: Sample | None) -> dict[int, float]:
-    """New connections a second, by worker; of those that were there at both looks."""
-    if before is None or now.status is None or before.status is None or now.at <= before.at:
-        return {}
-    then = {one.id: one.new for one in before.status.workers}
-    return {
-        one.id: max(0, one.new - then[one.id]) / (now.at - before.at)
+    workers = {
+        one.id: max(0, one.new - had[one.id]) / seconds
         for one in now.status.workers
-        if one.id in then
+        if one.id in had
     }
+    return Rates(rate("new"), rate("migrated"), rate("hash"), workers)
 
 
 def _count(front: FrontStatus, kind: str) -> int:

@@ -33,7 +33,7 @@ from segue.visible import visible
 from segue.watch.drawing import Line, draw
 from segue.watch.feed import Feed
 from segue.watch.picture import Picture
-from segue.watch.sample import Sample
+from segue.watch.sample import Rates, Sample
 
 _SAID_SECONDS = 8.0  # for which the last answer to an order stays on the screen
 _CHROME = 2  # lines of the footer and of the answer
@@ -133,7 +133,7 @@ class Watch(App[None]):
     ) -> None:
         super().__init__(ansi_color=True)
         self.feeds = [Feed(one) for one in instances]
-        self.samples: dict[int, tuple[Sample, Sample | None]] = {}
+        self.samples: dict[int, tuple[Sample, Rates]] = {}
         self.picture = Picture()
         self._drawn: list[list[Line]] = [[] for _ in instances]
         self.chosen = 0
@@ -191,9 +191,9 @@ class Watch(App[None]):
         return _Frame(width - (_BAR if room < _LEAST else 0), max(_LEAST, room), mark)
 
     def _lines(self, number: int, frame: _Frame) -> list[Line]:
-        now, before = self.samples[number]
+        now, speeds = self.samples[number]
         lines = draw(
-            now, before, frame.width, frame.height, frame.mark, ascii_only=self._ascii_only
+            now, speeds, frame.width, frame.height, frame.mark, ascii_only=self._ascii_only
         )
         if not frame.mark.strip():
             return lines

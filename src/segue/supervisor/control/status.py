@@ -12,7 +12,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass,
 from functools import cache
 from itertools import zip_longest
 from types import UnionType
-from typing import Any, Self, get_args, get_origin, get_type_hints
+from typing import Any, Self, TypeAlias, get_args, get_origin, get_type_hints
 
 from segue.errors import SegueError
 from segue.supervisor.control.requests import shown
@@ -150,7 +150,7 @@ class Status:
         out.  Raises SegueError if it is not a status.
         """
         try:
-            found: Self = _read(cls, plain, "it")
+            found: Self = _read(cls, plain, None)
         except _NoStatusError as error:
             raise SegueError(
                 f"this is not the status of an instance: {error}; the process that answered is not"
@@ -203,7 +203,11 @@ class Reader:
 
 
 def _same(one: Any, then: dict[str, Any]) -> bool:
-    return isinstance(one, dict) and one == then | {"age": one.get("age")}
+    """But for the age, which ``then`` gets: a copy of it would take as long as the look at it."""
+    if not isinstance(one, dict):
+        return False
+    then["age"] = one.get("age")
+    return one == then
 
 
 class _NoStatusError(Exception):
@@ -214,6 +218,16 @@ class _NoStatusError(Exception):
 # is known of a type is asked once, and a plain value first.
 _PLAIN: frozenset[Any] = frozenset({bool, int, float, str, type(None)})
 
+# Where a value stands, as the way to it: most values are right, and nobody reads where they stand.
+_Where: TypeAlias = "tuple[_Where, str | int] | None"
+
+
+def _place(where: _Where) -> str:
+    if where is None:
+        return "it"
+    outer, part = where
+    return f"{_place(outer)}[{part}]" if isinstance(part, int) else f"{_place(outer)}.{part}"
+
 
 @cache
 def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -221,21 +235,24 @@ def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 @cache
-def _kinds(kind: type) -> list[tuple[str, Any, frozenset[Any], bool]]:
-    """Of each field its name, its type, the types of what is taken as it is, and if it must be."""
+def _kinds(kind: type) -> tuple[dict[str, tuple[Any, frozenset[Any]]], dict[str, None]]:
+    """Of each field its type, and the types of what is taken as it is; and those that must be."""
     types = get_type_hints(kind)
-    return [
-        (
-            one.name,
+    known = {
+        one.name: (
             its := types[one.name],
             _PLAIN & set(get_args(its) if isinstance(its, UnionType) else [its]),
-            one.default is MISSING and one.default_factory is MISSING,
         )
         for one in fields(kind)
-    ]
+    }
+    return known, {
+        one.name: None
+        for one in fields(kind)
+        if one.default is MISSING and one.default_factory is MISSING
+    }
 
 
-def _read(kind: Any, plain: Any, where: str) -> Any:
+def _read(kind: Any, plain: Any, where: _Where) -> Any:
     """The value as this type.  Raises _NoStatusError."""
     if type(plain) is kind:
         return plain
@@ -243,12 +260,12 @@ def _read(kind: Any, plain: Any, where: str) -> Any:
     if origin is tuple and isinstance(plain, list | tuple):
         if arguments[-1] is not ... and len(arguments) == len(plain):
             pairs = zip(arguments, plain, strict=True)
-            return tuple([_read(of, it, f"{where}[{at}]") for at, (of, it) in enumerate(pairs)])
+            return tuple([_read(of, it, (where, at)) for at, (of, it) in enumerate(pairs)])
         if arguments[-1] is ...:
             of = arguments[0]
-            return tuple([_read(of, it, f"{where}[{at}]") for at, it in enumerate(plain)])
+            return tuple([_read(of, it, (where, at)) for at, it in enumerate(plain)])
     elif origin is dict and isinstance(plain, dict):
-        return {key: _read(arguments[1], it, f"{where}.{key}") for key, it in plain.items()}
+        return {key: _read(arguments[1], it, (where, key)) for key, it in plain.items()}
     elif is_dataclass(kind) and isinstance(plain, dict):
         return _fields(kind, plain, where)
     elif type(None) in arguments:
@@ -256,15 +273,17 @@ def _read(kind: Any, plain: Any, where: str) -> Any:
     elif kind is float and type(plain) in {int, float}:
         with suppress(OverflowError):
             return float(plain)
-    raise _NoStatusError(f"{where} is {shown(plain)}")
+    raise _NoStatusError(f"{_place(where)} is {shown(plain)}")
 
 
-def _fields(kind: Any, plain: Mapping[str, Any], where: str) -> Any:
+def _fields(kind: Any, plain: Mapping[str, Any], where: _Where) -> Any:
+    known, needed = _kinds(kind)
     found = {}
-    for name, its, taken, needed in _kinds(kind):
-        if name in plain:
-            value = plain[name]
-            found[name] = value if type(value) in taken else _read(its, value, f"{where}.{name}")
-        elif needed:
-            raise _NoStatusError(f"{where} has no {name}")
+    for name, value in plain.items():
+        if name in known:  # else only another version has it
+            its, taken = known[name]
+            found[name] = value if type(value) in taken else _read(its, value, (where, name))
+    if not needed.keys() <= found.keys():
+        missing = next(name for name in needed if name not in found)
+        raise _NoStatusError(f"{_place(where)} has no {missing}")
     return kind(**found)
