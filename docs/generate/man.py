@@ -12,8 +12,12 @@ from pathlib import Path
 
 from docs.generate.commands import Command, commands
 
+from segue.cli import probe
 from segue.cli.main import EXIT_CODES
 from segue.version import VERSION
+
+# The commands whose exit codes have a meaning of their own.
+_OWN_CODES = {"segue probe": probe.EXIT_CODES}
 
 
 def roff(text: str) -> str:
@@ -45,7 +49,7 @@ def page(command: Command, others: Sequence[str]) -> str:
     if command.commands:
         lines += [".SH COMMANDS", *_items(command.commands)]
     lines += [".SH OPTIONS", *_items(command.options)]
-    lines += [".SH EXIT STATUS", *_items(list(EXIT_CODES.items()))]
+    lines += [".SH EXIT STATUS", *_items(list(_OWN_CODES.get(command.name, EXIT_CODES).items()))]
     also = ", ".join(f"{roff(one)}(1)" for one in others if one != title)
     lines += [".SH SEE ALSO", also]
     return "\n".join(lines) + "\n"

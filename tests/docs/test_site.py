@@ -16,6 +16,7 @@ from docs.generate.pages import PAGES
 from tests.docs.pages import ROOT
 
 import segue
+from segue.cli import probe
 from segue.cli.main import COMMANDS, EXIT_CODES
 from segue.metrics.table import METRICS
 from segue.supervisor.control.requests import VERBS
@@ -127,11 +128,16 @@ def test_the_reference_is_whole() -> None:
 
 
 def test_the_exit_codes_are_those_of_the_guide() -> None:
-    """One table in two places."""
+    """One table in two places; segue probe has another."""
     guide = (ROOT / "docs" / "RUN.md").read_text()
     for number, text in EXIT_CODES.items():
         assert f"| {number} | {text} |" in guide
         assert f"| `{number}` | {text} |" in reference.exit_codes()
+    guide, page = (ROOT / "docs" / "PROBE.md").read_text(), man.pages()["segue-probe.1"]
+    for number, text in probe.EXIT_CODES.items():
+        assert f"| {number} | {text} |" in guide
+        assert f"\\fB{number}\\fR\n{man.roff(text)}\n" in page
+    assert "superseded" not in page
 
 
 def test_markdown_shows_text_as_it_is() -> None:

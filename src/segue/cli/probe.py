@@ -26,6 +26,14 @@ from segue.probe.settings import Settings
 from segue.probe.target import Target, parse
 
 LOST, FAILED, INTERRUPTED = 1, 4, 130
+# Some are its own.  Its man page and docs/PROBE.md have this table.
+EXIT_CODES = {
+    "0": "the run is done",
+    f"{LOST}": "the target does not answer at all, or something was lost with --fail-on-loss",
+    "2": "the request makes no sense, or not now",
+    f"{FAILED}": "the command of --during failed",
+    f"{INTERRUPTED}": "the run was interrupted",
+}
 # Enough to see a loss of one in a thousand, and nothing that any server would notice.
 RATE = 100.0
 DURATION_S = 10.0
