@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from segue.supervisor.lifecycle.instance import Worker
 from segue.supervisor.workers.groups import Groups
 from segue.supervisor.workers.weights import Weights
 
@@ -28,7 +29,7 @@ def nicest() -> Iterator[int]:
 def test_a_look_that_was_held_up_is_made_again_soon(nicest: int) -> None:
     """What counts is the processor time that it took, and it took none."""
     weights = Weights(LIMIT, 20.0, Groups("none"))
-    weights.follow(1, nicest, 100.0)
+    weights.follow(Worker(3, 2, nicest, 100.0), nicest, 100.0)
     assert weights.look(101.0, lambda: 7.0) == ""
     assert weights.due == pytest.approx(101.1)
 
@@ -36,12 +37,12 @@ def test_a_look_that_was_held_up_is_made_again_soon(nicest: int) -> None:
 def test_a_look_that_costs_much_is_rare_but_not_later_than_the_limit(nicest: int) -> None:
     """Newcomers get their own weight back in time, however many threads there are to look at."""
     weights = Weights(LIMIT, 20.0, Groups("none"))
-    weights.follow(1, nicest, 100.0)
+    weights.follow(Worker(3, 2, nicest, 100.0), nicest, 100.0)
     spent = iter([7.0, 7.1, 7.1, 8.1])
     assert weights.look(101.0, lambda: next(spent)) == ""
     assert weights.due == pytest.approx(106.0)
     assert weights.look(106.0, lambda: next(spent)) == ""
     assert weights.due == pytest.approx(100.0 + LIMIT)
     said = weights.look(110.0, lambda: 9.0)
-    assert said.endswith("(worker 1): they have been starting for 10 s")
+    assert said.endswith("(worker 2.3): they have been starting for 10 s")
     assert weights.due is None

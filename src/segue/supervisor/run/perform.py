@@ -235,7 +235,7 @@ class Performer:
         # It has an interpreter to end.  With connections it would need the processor for those.
         idle = worker.id in self.service.survey.loads and held.quiet and not held.connections
         if drained and others and served and idle:
-            self.service.processes.weights.leave(worker.id, process.child.pid, worker.stage_since)
+            self.service.processes.weights.leave(worker, process.child.pid, worker.stage_since)
         elif not (others and served):
             self.service.processes.weights.release(worker.id)
         process.signal(self.service.settings.signal_number())

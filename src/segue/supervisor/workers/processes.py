@@ -262,9 +262,9 @@ class Processes:
         if worker.stage in {Stage.STARTING, Stage.STANDBY}:
             if oom.adjustment(child.pid) == oom.FIRST:
                 process.spared = oom.adjustment(os.getpid())  # of a predecessor
-            self.weights.follow(worker.id, child.pid, worker.started)
+            self.weights.follow(worker, child.pid, worker.started)
         elif worker.stage is Stage.STOPPING:
-            self.weights.follow(worker.id, child.pid, worker.stage_since, STOPPING)
+            self.weights.follow(worker, child.pid, worker.stage_since, STOPPING)
         else:
             self.weights.groups.set_idle(worker.id, idle=False)  # whatever a predecessor did last
         self.kills.follow(worker.id, child.pid)

@@ -17,6 +17,7 @@ from segue.linux import niceness, proc
 from segue.linux.niceness import LOWEST
 from segue.linux.schedstat import Scheduled
 from segue.supervisor.lifecycle.gentle import STARTING, STOPPING, Gentle, enough
+from segue.supervisor.lifecycle.instance import Worker
 from segue.supervisor.workers.groups import Groups
 from segue.supervisor.workers.spawn import Lowest
 from segue.supervisor.workers.ticks import Ticks
@@ -29,6 +30,7 @@ _COST = 50  # a look that takes long is made again after so many times that
 class _Held:
     """A worker with the lowest weight."""
 
+    number: str  # such as 2.3, its generation and its own
     pid: int
     doing: str  # STARTING or STOPPING
     threads: int | None  # the nice value that its threads get back; None if they have it
@@ -66,11 +68,11 @@ class Weights:
         # The kernel lets everybody take a session back to 0 (proc_sched_autogroup_set_nice).
         return Lowest(threads=own < LOWEST and self._returns, session=True)
 
-    def leave(self, worker: int, pid: int, now: float) -> None:
+    def leave(self, worker: Worker, pid: int, now: float) -> None:
         """This worker is about to be told to stop, and has no clients."""
         if not self._limits[STOPPING]:
             return
-        if self.groups.set_idle(worker, idle=True):
+        if self.groups.set_idle(worker.id, idle=True):
             self.follow(worker, pid, now, STOPPING)
             return
         lowest, own = self.newcomer(), niceness.of(os.getpid())
@@ -84,16 +86,17 @@ class Weights:
             niceness.change_session(pid, LOWEST)
         self.follow(worker, pid, now, STOPPING)
 
-    def follow(self, worker: int, pid: int, now: float, doing: str = STARTING) -> None:
+    def follow(self, worker: Worker, pid: int, now: float, doing: str = STARTING) -> None:
         """A process of ours or of an earlier supervisor: it may have the lowest since ``now``."""
         own = niceness.of(os.getpid())
-        held = _Held(pid, doing, None, None, self.groups.idle(worker), Gentle.begin(now))
+        number, idle = f"{worker.generation}.{worker.id}", self.groups.idle(worker.id)
+        held = _Held(number, pid, doing, None, None, idle, Gentle.begin(now))
         if own is not None and own < LOWEST == niceness.of(pid):
             held.threads = own
         if niceness.of_session(pid) == LOWEST:
             held.session = 0
         if held.grouped or held.threads is not None or held.session is not None:
-            self._held[worker] = held
+            self._held[worker.id] = held
             self.due = now + _PACE if self.due is None else self.due
             self._tick()
 
@@ -117,13 +120,14 @@ class Weights:
         return said
 
     def _judge(self, doing: str) -> str:
-        these = {key: held.account for key, held in self._held.items() if held.doing == doing}
-        why = enough(these.values(), self._processors, self._limits[doing], doing)
+        these = {key: held for key, held in self._held.items() if held.doing == doing}
+        accounts = [held.account for held in these.values()]
+        why = enough(accounts, self._processors, self._limits[doing], doing)
         if not why:
             return ""
         for worker in these:
             self.release(worker)
-        who = ", ".join(map(str, these))
+        who = ", ".join(held.number for held in these.values())
         what = "new workers" if doing == STARTING else "workers that stop"
         return f"{what} compete for processors from now on (worker {who}): {why}"
 
