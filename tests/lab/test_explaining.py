@@ -6,12 +6,13 @@ import json
 import re
 import subprocess
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from segue.lab.explaining import words
-from segue.lab.explaining.frames import Film, Frame, Told, film, told
+from segue.lab.explaining.frames import Film, Frame, Other, Told, film, told
 from segue.lab.explaining.html import html
 from segue.lab.explaining.stands import KEPT, LISTENS, STOPPED
 from segue.lab.explaining.svg import svg
@@ -21,6 +22,7 @@ from segue.lab.stories import STORIES, prose
 from segue.model.events import Choice, Moved, Occasion, Timer
 from segue.model.profile import LINUX, SERIES, Difference, Profile
 from segue.model.states import State
+from segue.model.timing import EXACT, Late
 
 TIMER = "a handshake migrates at the timer"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -172,12 +174,12 @@ def test_many_clients_have_one_lane_together() -> None:
     assert any("c00 ─SYN─▶" in one for one in narrow)
 
 
-def other_of(name: str, **changed: tuple[str, ...]) -> tuple[str, list[Told]]:
+def other_of(name: str, side: ModelSide | None = None, **changed: tuple[str, ...]) -> Other:
     """What another side told: as the model does but for some steps."""
-    steps = [one for _, one in told(STORIES[name], ModelSide())]
+    steps = [one for _, one in told(STORIES[name], side or ModelSide())]
     other = [Told(one.said, changed.get(one.said.split()[0], one.lines), one.counted)
              for one in steps]  # fmt: skip
-    return "Linux 9.9", other
+    return Other("Linux 9.9", tuple(other))
 
 
 def test_the_first_difference_is_marked_and_both_are_told() -> None:
@@ -194,6 +196,21 @@ def test_the_first_difference_is_marked_and_both_are_told() -> None:
     assert "≠ Linux 9.9: c < RST seq +1 (the first difference)" in picture
     differing = [one["difference"] for one in film_in(html(made))["frames"] if one["difference"]]
     assert differing[0] == ["≠ Linux 9.9: c < RST seq +1", "model: nothing"]
+
+
+def test_a_story_is_told_by_the_timing_by_which_both_are_alike() -> None:
+    """Linux's timers fire at ticks, and its clock says which stamp a cookie has."""
+    late = Late(1.0)
+    other = other_of(TIMER, ModelSide(timing=late, begins=77.0))
+    assert film(TIMER, STORIES[TIMER], "", LINUX, other).differences
+    other = replace(other, began=77.0, timings=(EXACT, late, Late(5.0)))
+    alike = film(TIMER, STORIES[TIMER], "", LINUX, other)
+    assert alike.differences == ()
+    # So late it does not fire before the wait is over.
+    assert not any("timer" in note for one in alike.frames for note in one.notes)
+    exact = film(TIMER, STORIES[TIMER], "", LINUX, replace(other, timings=(EXACT, Late(0.1))))
+    assert any("timer" in note for one in exact.frames for note in one.notes)
+    assert exact.differences
 
 
 def test_what_is_alike_has_no_mark() -> None:

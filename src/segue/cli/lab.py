@@ -23,12 +23,13 @@ from segue.errors import KernelError, NotSupported, UsageError
 from segue.lab.comparing import table as comparing
 from segue.lab.comparing.comparison import compare as compared_by
 from segue.lab.comparing.settings import Settings
-from segue.lab.explaining.frames import Film, film, told
+from segue.lab.explaining.frames import Film, Other, film, told
 from segue.lab.explaining.html import html
 from segue.lab.explaining.svg import svg
 from segue.lab.explaining.text import text
 from segue.lab.packetdrill import report, telling
 from segue.lab.packetdrill.parser import parse
+from segue.lab.replay import timings
 from segue.lab.serving import Serving
 from segue.lab.sides import kernel, linux_here, unlike_until
 from segue.lab.stories import STORIES, prose
@@ -190,9 +191,10 @@ def _film(title: str, steps: str, profile: str) -> Film:
     lived = SERIES if profile == SERIES.name else linux_here()
     try:
         with kernel() as linux:
-            seen = [one for _, one in told(steps, linux)]
-            other = f"Linux {os.uname().release}", seen
-            return film(title, steps, prose(steps), lived, other, linux.steps)
+            seen = tuple(one for _, one in told(steps, linux))
+            name, took = f"Linux {os.uname().release}", tuple(linux.steps)
+            other = Other(name, seen, took, linux.began, timings())
+            return film(title, steps, prose(steps), lived, other)
     except (KernelError, NotSupported) as error:
         return film(title, steps, prose(steps), lived, why_not=str(error))
 

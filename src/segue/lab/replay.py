@@ -27,7 +27,7 @@ from segue.lab.stories import compared_in, free_in, lines
 from segue.lab.ticks import first_tick
 from segue.model.client import STAMP, Client, Heard
 from segue.model.durations import TICK
-from segue.model.timing import EXACT, Late, Ticks
+from segue.model.timing import EXACT, Late, Ticks, Timing
 from segue.wire.options import Options
 from segue.wire.tcp import ACK, FIN, PSH, RST, SYN
 
@@ -74,20 +74,28 @@ def both(story: str) -> tuple[list[str], list[str]]:
 def answer(story: str, seen: list[str], took: Sequence[float], began: float) -> list[str]:
     """What the model tells of a story of which Linux has told this, in steps that took so long.
 
-    The model's clock is Linux's, of which a SYN cookie takes the low bits, and its timers fire at
-    the same ticks.  Of an idle processor they may fire a tick later, and when in a step Linux has
-    looked at its clock is not known.  Where the two differ all timers are therefore a tick later;
-    then exact, and late by one tick and by two.
+    The model's clock is Linux's, of which a SYN cookie takes the low bits, and its timers fire as
+    Linux's may have.
     """
     ours: list[str] = []
-    first = first_tick()
-    at_ticks = () if first is None else (Ticks(first), Ticks(first, more=1))
-    for timing in (*at_ticks, *_LATE):
+    for timing in timings():
         told = replay(story, ModelSide(linux_here(), took, timing=timing, begins=began))
         if told == seen:
             return told
         ours = ours or told
     return ours
+
+
+def timings() -> tuple[Timing, ...]:
+    """When the model's timers may fire for a story that Linux has told, the likeliest first.
+
+    At the same ticks.  Of an idle processor they may fire a tick later, and when in a step Linux
+    has looked at its clock is not known.  Where the two differ all timers are therefore a tick
+    later; then exact, and late by one tick and by two.
+    """
+    first = first_tick()
+    at_ticks = () if first is None else (Ticks(first), Ticks(first, more=1))
+    return (*at_ticks, EXACT, Late(TICK), Late(2 * TICK))
 
 
 def counted(story: str, side: Side) -> dict[str, int]:
@@ -208,7 +216,6 @@ SEGMENTS = {
 }  # fmt: skip
 # Those with which it only says what it will send.
 _SETTINGS = ("offer", "skip", "claim", "lose", "window", "stamp")
-_LATE = (EXACT, Late(TICK), Late(2 * TICK))
 _SHORT = 32  # what is longer is told by its length and a checksum
 _SIDES = {"read": socket.SHUT_RD, "write": socket.SHUT_WR}
 

@@ -14,13 +14,14 @@ from segue.engine.carry_wish import CARRIED
 from segue.lab.explaining import words
 from segue.lab.explaining.stands import KEPT, LISTENS, STOPPED, ClientStands, ListenerStands
 from segue.lab.replay import SEGMENTS, Step, counted, speakers, steps
-from segue.lab.sides import Instant, ModelSide, Side
+from segue.lab.sides import BEGINNING, Instant, ModelSide, Side
 from segue.lab.stories import free_in
 from segue.model.client import Heard
 from segue.model.events import CookieSent, Moved, Refused
 from segue.model.picture import FlowPicture, ListenerPicture, Section
 from segue.model.profile import Profile
 from segue.model.states import State
+from segue.model.timing import EXACT, Timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,21 @@ class Film:
         return {step: (theirs, ours) for step, theirs, ours in self.differences}
 
 
+@dataclass(frozen=True, slots=True)
+class Other:
+    """The side that has told the story before, and what it told of each step.
+
+    ``took`` are the seconds of its steps, ``began`` is what its clock said at first, and
+    ``timings`` are when its timers may have fired, the likeliest first.
+    """
+
+    name: str
+    told: tuple[Told, ...]
+    took: tuple[float, ...] = ()
+    began: float = BEGINNING
+    timings: tuple[Timing, ...] = (EXACT,)
+
+
 def told(story: str, side: Side) -> Iterator[tuple[Step, Told]]:
     """Replay a story, and write down each step with what was counted in it."""
     before: dict[str, int] = {}
@@ -126,27 +142,20 @@ def film(
     story: str,
     prose: str,
     profile: Profile,
-    other: tuple[str, Iterable[Told]] | None = None,
-    durations: Iterable[float] = (),
+    other: Other | None = None,
     why_not: str = "",
 ) -> Film:
     """Let the model live a story, and compare it with what the ``other`` side told of it.
 
-    ``durations`` are the seconds that the other side's steps took.  Raises UsageError for what no
-    story can say.
+    By the first of the other's timings by which both tell the same, or by the likeliest.  Raises
+    UsageError for what no story can say.
     """
     names = speakers(story)
-    instants: list[Instant] = []
-    side = ModelSide(profile, durations, instants.append)
-    frames, all_told = _Frames(names, free_in(story)), []
-    for number, (step, ours) in enumerate(told(story, side)):
-        all_told.append(ours)
-        frames.add(number, step, instants)
-        instants.clear()
-    differences = []
-    if other is not None:
-        pairs = zip(other[1], all_told, strict=True)
-        differences = [(at, one, two) for at, (one, two) in enumerate(pairs) if one != two]
+    if other is None:
+        frames, _ = _lived(story, names, profile)
+        differences: tuple[tuple[int, Told, Told], ...] = ()
+    else:
+        frames, differences = _alike(story, names, profile, other)
     return Film(
         title,
         prose,
@@ -154,10 +163,42 @@ def film(
         tuple(frames.listeners),
         tuple(names),
         tuple(frames.made),
-        "" if other is None else other[0],
+        "" if other is None else other.name,
         why_not,
-        tuple(differences),
+        differences,
     )
+
+
+def _alike(
+    story: str, names: dict[str, int], profile: Profile, other: Other
+) -> tuple[_Frames, tuple[tuple[int, Told, Told], ...]]:
+    found = []
+    for timing in other.timings:
+        frames, ours = _lived(story, names, profile, other.took, timing, other.began)
+        pairs = enumerate(zip(other.told, ours, strict=True))
+        found.append((frames, tuple((at, one, two) for at, (one, two) in pairs if one != two)))
+        if not found[-1][1]:
+            return found[-1]
+    return found[0]
+
+
+def _lived(
+    story: str,
+    names: dict[str, int],
+    profile: Profile,
+    took: Iterable[float] = (),
+    timing: Timing = EXACT,
+    begins: float = BEGINNING,
+) -> tuple[_Frames, list[Told]]:
+    """By the model: its frames, and what it tells."""
+    instants: list[Instant] = []
+    side = ModelSide(profile, took, instants.append, timing, begins)
+    frames, all_told = _Frames(names, free_in(story)), []
+    for number, (step, ours) in enumerate(told(story, side)):
+        all_told.append(ours)
+        frames.add(number, step, instants)
+        instants.clear()
+    return frames, all_told
 
 
 class _Frames:
