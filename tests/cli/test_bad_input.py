@@ -98,6 +98,23 @@ def test_usage_is_refused_with_2(tmp_path: Path, args: list[str], said: str) -> 
     assert "Traceback" not in stderr
 
 
+@pytest.mark.parametrize("figure", ["nan", "inf", "-1", "0"])
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["watch", "--every"], "--every must be from 0.1 to 60 seconds"),
+        (["lab", "serve", "--duration"], "must be more than 0 seconds"),
+        (["lab", "serve", "--restart-every"], "must be more than 0 seconds"),
+    ],
+)
+def test_times_that_are_none_are_refused(
+    args: list[str], said: str, figure: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those that are no number, too: no comparison with NaN is true."""
+    assert main([*args, figure]) == 2
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "why"),
     [

@@ -9,6 +9,7 @@ import textwrap
 import time
 from contextlib import ExitStack
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 
 import click
@@ -69,7 +70,7 @@ def serve(
     SIGUSR1 restarts the listener once.  Needs CAP_NET_ADMIN and /dev/net/tun.
     """
     address = Address.parse(bind)
-    if any(value is not None and value <= 0 for value in (restart_every, duration)):
+    if any(value is not None and not 0 < value < inf for value in (restart_every, duration)):
         raise UsageError("--restart-every and --duration must be more than 0 seconds")
     with ExitStack() as stack:
         capture = None

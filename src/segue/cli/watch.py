@@ -22,6 +22,7 @@ from segue.watch.feed import Feed
 
 _EXTRA = "tui"
 _MANY = 1000  # lines, where nobody counts them
+_LEAST, _MOST = 0.1, 60.0  # seconds between two looks
 
 
 @click.command()
@@ -30,9 +31,9 @@ _MANY = 1000  # lines, where nobody counts them
     "--every",
     default=0.5,
     show_default=True,
-    type=click.FloatRange(0.1, 60),
+    type=float,
     metavar="SECONDS",
-    help="Look this often at most.",
+    help=f"Look this often at most, from {_LEAST:g} to {_MOST:g}.",
 )
 @click.option("--once", is_flag=True, help="Print one look, and exit.")
 @click.option("--json", "as_json", is_flag=True, help="Print one look as JSON, and exit.")
@@ -45,6 +46,8 @@ def watch(
     Without --name or ADDRESS, all that run here are shown.  Where the output is no terminal, one
     look is printed.  NO_COLOR is respected.
     """
+    if not _LEAST <= every <= _MOST:  # NaN is not, which click's range takes
+        raise UsageError(f"--every must be from {_LEAST:g} to {_MOST:g} seconds (got {every:g})")
     chosen = _chosen(name, control, address)
     if as_json:
         looks = [Feed(one).look()[0] for one in chosen]
