@@ -218,6 +218,8 @@ class _NoStatusError(Exception):
 # is known of a type is asked once, and a plain value first.
 _PLAIN: frozenset[Any] = frozenset({bool, int, float, str, type(None)})
 
+_MOST = 1 << 64  # above every number that is counted; a far larger one is no float
+
 # Where a value stands, as the way to it: most values are right, and nobody reads where they stand.
 _Where: TypeAlias = "tuple[_Where, str | int] | None"
 
@@ -254,7 +256,7 @@ def _kinds(kind: type) -> tuple[dict[str, tuple[Any, frozenset[Any]]], dict[str,
 
 def _read(kind: Any, plain: Any, where: _Where) -> Any:
     """The value as this type.  Raises _NoStatusError."""
-    if type(plain) is kind:
+    if type(plain) is kind and (kind is not int or abs(plain) < _MOST):
         return plain
     origin, arguments = _parts(kind)
     if origin is tuple and isinstance(plain, list | tuple):
@@ -282,7 +284,9 @@ def _fields(kind: Any, plain: Mapping[str, Any], where: _Where) -> Any:
     for name, value in plain.items():
         if name in known:  # else only another version has it
             its, taken = known[name]
-            found[name] = value if type(value) in taken else _read(its, value, (where, name))
+            its_own = type(value)
+            right = its_own in taken and (its_own is not int or abs(value) < _MOST)
+            found[name] = value if right else _read(its, value, (where, name))
     if not needed.keys() <= found.keys():
         missing = next(name for name in needed if name not in found)
         raise _NoStatusError(f"{_place(where)} has no {missing}")
