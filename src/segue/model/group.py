@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from segue.model.arrival import Arrival
 from segue.model.events import Choice
 from segue.model.listener import Endpoint, Listener
 from segue.model.profile import Difference, Profile
@@ -69,11 +70,15 @@ class Group:
             return on
         return self.program is not None and self.program.migrates
 
-    def select(self, question: Question) -> Listener | None:
-        """Who gets a new connection; None when the program refuses it (reuseport_select_sock)."""
-        if self.program is not None:
-            return self._ask(self.program, question, None)[0]
-        return self._by_hash(question.hash)
+    def select(self, number: int, arrival: Arrival) -> Listener | None:
+        """Who gets a new connection, by the hash of its flow; None when the program refuses it
+        (reuseport_select_sock).
+        """
+        if self.program is None:
+            return self._by_hash(number)
+        asked_for, length, flags = self.live[0].cookie, arrival.length, arrival.flags
+        question = Question(number, arrival.path, asked_for, length=length, flags=flags)
+        return self._ask(self.program, question, None)[0]
 
     def select_for_migration(
         self, question: Question, profile: Profile, neighbour: Listener | None = None

@@ -37,7 +37,7 @@ from segue.model.listener import Listener
 from segue.model.net import Chance, Net
 from segue.model.picture import FlowPicture, ListenerPicture
 from segue.model.profile import LINUX, Profile
-from segue.model.program import Program, Question
+from segue.model.program import Program
 from segue.model.readiness import Ready
 from segue.model.request import Request
 from segue.model.sysctls import Sysctls
@@ -133,7 +133,7 @@ class Host:
             if handshake.arrived(net, there, arrival):
                 return
         elif there is not None:
-            if not time_wait.waits(there):
+            if not there.waiting:
                 segment_arrives.arrived(net, there, arrival)
                 return
             reused = time_wait.arrived(net, there, arrival)
@@ -175,17 +175,7 @@ class Host:
         """Who is asked about a segment that no connection has."""
         group = self._group(arrival)
         chance = self._net.chance(arrival.flow)
-        listener = None
-        if group is not None:
-            question = Question(
-                chance.hash,
-                arrival.path,
-                group.live[0].cookie,
-                length=arrival.length,
-                flags=arrival.flags,
-            )
-            listener = group.select(question)
-        return listener, chance
+        return None if group is None else group.select(chance.hash, arrival), chance
 
     def _unexpected_ack(self, listener: Listener, arrival: Arrival, chance: Chance) -> None:
         if not handshake.with_cookie(self._net, listener, arrival, chance):

@@ -68,7 +68,8 @@ class Net:
     def chance(self, flow: bytes) -> Chance:
         """Of one flow: where its numbers begin, and which way it hashes."""
         digest = blake2s(flow, key=self.secret, digest_size=12).digest()
-        return Chance(*(int.from_bytes(digest[at : at + 4], "big") for at in (0, 4, 8)))
+        number = int.from_bytes(digest, "big")
+        return Chance(number >> 64, number >> 32 & _MASK, number & _MASK)
 
     def isn(self, chance: Chance) -> Seq:
         """An initial sequence number (RFC 6528)."""

@@ -5,7 +5,7 @@ A half-open request has no way out of NEW_SYN_RECV: it is dropped, or a child ta
 
 from __future__ import annotations
 
-from enum import Enum, IntEnum, auto
+from enum import IntEnum, auto
 
 from segue.errors import IllegalInput
 
@@ -36,7 +36,7 @@ class Congestion(IntEnum):
     LOSS = 4  # after a timeout
 
 
-class Input(Enum):
+class Input(IntEnum):
     """What moves a connection on."""
 
     HANDSHAKE_ENDED = auto()  # the peer acknowledged the SYN-ACK of a Fast Open child

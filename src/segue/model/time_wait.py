@@ -20,13 +20,6 @@ _APART = 65535 + 2  # a new connection's numbers begin so far after the last (tc
 _MASK = 0xFFFFFFFF
 
 
-def waits(connection: Connection) -> bool:
-    """It is one of those."""
-    if connection.state is State.TIME_WAIT:
-        return True
-    return connection.state is State.FIN_WAIT2 and connection.orphan and not connection.whole
-
-
 def begin(net: Net, connection: Connection) -> None:
     """From now on for a minute; where too many do so already, it is over instead."""
     connection.retransmit_at = connection.ack_at = connection.keep_at = inf
