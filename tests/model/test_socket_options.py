@@ -38,6 +38,20 @@ def test_an_option_of_listeners_is_none_of_connections(name: str) -> None:
         bench.host.setsockopt(child, name, 1000, bench.now)
 
 
+def test_what_is_set_of_one_is_set_of_no_other() -> None:
+    """A connection has what its listener had when it was made."""
+    bench = Bench()
+    listener = bench.listener(TCP_NODELAY=1)
+    for _ in range(2):
+        Peer(bench).connect()
+    changed, left = bench.accept_all(listener)
+    bench.host.setsockopt(changed, "TCP_NODELAY", 0, bench.now)
+    bench.host.setsockopt(listener, "SO_KEEPALIVE", 1)
+    read = [bench.host.getsockopt(sock, "TCP_NODELAY") for sock in (changed, left, listener)]
+    assert read == [0, 1, 1]
+    assert bench.host.getsockopt(left, "SO_KEEPALIVE") == 0
+
+
 def test_keepalive_as_it_is_by_itself() -> None:
     """After two hours, nine times, every 75 s; then a reset."""
     bench, peer, child = pair(SO_KEEPALIVE=1)

@@ -63,16 +63,22 @@ def set_to(net: Net, sock: Listener | Connection, name: str, value: int) -> None
         listener.defer_accept = retransmits_in(value)
     elif name == "SO_RCVBUF":
         # Linux doubles it, for its own records.
-        size = sock.options[name] = max(2 * min(value, net.sysctls.rmem_max), _LEAST_BUFFER)
+        size = max(2 * min(value, net.sysctls.rmem_max), _LEAST_BUFFER)
+        _remember(sock, name, size)
         if isinstance(sock, Connection):
             receive_window.set_to(net, sock, size)
     elif name == "SO_SNDBUF":
-        sock.options[name] = max(2 * min(value, net.sysctls.wmem_max), _LEAST_SENT)
+        _remember(sock, name, max(2 * min(value, net.sysctls.wmem_max), _LEAST_SENT))
     else:
         was = sock.options.get(name, _DEFAULTS.get(name))
-        sock.options[name] = value
+        _remember(sock, name, value)
         if isinstance(sock, Connection) and not sock.over:
             _in_force(net, sock, name, was=was)
+
+
+def _remember(sock: Listener | Connection, name: str, value: int) -> None:
+    """In a dict of its own: one that nothing was set of has that of its listener."""
+    sock.options = {**sock.options, name: value}
 
 
 def _in_force(net: Net, connection: Connection, name: str, *, was: int | None) -> None:

@@ -176,8 +176,8 @@ def connection(
     request: Request, maker: Listener, state: State, window: int, now: float
 ) -> Connection:
     """The child of a request, with the options of the listener that makes it."""
-    first = add(request.irs, 1)
-    iss = request.iss
+    iss, first = request.iss, add(request.irs, 1)
+    begin = add(iss, 1)
     made = Connection(
         cookie=request.cookie,
         path=request.path,
@@ -185,11 +185,11 @@ def connection(
         hash=request.hash,
         state=state,
         terms=request.terms,
-        options=dict(maker.options),
+        options=maker.options,
         rcv_nxt=first,
-        base=add(iss, 1),
-        snd_una=add(iss, 1),
-        snd_nxt=add(iss, 1),
+        base=begin,
+        snd_una=begin,
+        snd_nxt=begin,
         snd_wnd=window,
         snd_max_wnd=window,
         reckoned_wnd=window << (request.terms.scale_out if state is State.SYN_RECV else 0),
