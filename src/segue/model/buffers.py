@@ -114,12 +114,14 @@ def sent(connection: Connection) -> None:
 def acknowledged(net: Net, connection: Connection) -> None:
     """Some are free; who waits for room is told."""
     pieces = connection.pieces
-    while pieces and not before(connection.snd_una, pieces[0]):
-        pieces.popleft()
+    gone = 0
+    while gone < len(pieces) and not before(connection.snd_una, pieces[gone]):
+        gone += 1
+    del pieces[:gone]
     if connection.stalled:
         connection.send_buffer = _for_window(connection)
-    gone = connection.orphan or connection.listener is not None
-    if connection.stalled and not gone and has_room(net, connection):
+    held_by_program = connection.listener is None and not connection.orphan
+    if connection.stalled and held_by_program and has_room(net, connection):
         connection.stalled = False
         net.events.append(Writable(connection.cookie))
 

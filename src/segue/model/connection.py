@@ -7,7 +7,6 @@ sent is decided in output.py, and the clock is minded in retransmission.py.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
@@ -141,12 +140,12 @@ class Connection:
     round_end: Seq = field(default=Seq(0))  # of that (cwnd_usage_seq)
     sent_at: float = 0.0  # when data was sent last
     wrote_at: float = -inf  # when anything was
-    pieces: deque[Seq] = field(default_factory=deque)  # where each of Linux's buffers ends
+    pieces: list[Seq] = field(default_factory=list)  # where each of Linux's buffers ends
     send_buffer: int = 0  # to which it has grown
     stalled: bool = False  # somebody waits for room
     pushed: Seq = field(default=Seq(0))  # where the last write ended that held nothing back
     pushes: tuple[Seq, ...] = ()  # where buffers end that have PSH
-    flying: deque[Flight] = field(default_factory=deque)
+    flying: list[Flight] = field(default_factory=list)
     # Congestion that the way tells of (RFC 3168).
     echoes: bool = False  # the peer is told, until it says that it sends less
     sends_less: bool = False  # the peer is to be told so

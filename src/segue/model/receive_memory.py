@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import inf
@@ -51,7 +50,7 @@ class ReceiveBuffer:
     last_size: int = 0
     # What waits to be read.
     memory: int = 0
-    buffers: deque[tuple[int, int]] = field(default_factory=deque)  # the end of each, its memory
+    buffers: list[tuple[int, int]] = field(default_factory=list)  # the end of each, its memory
     room: int = 0  # in the last
     queued: int = 0
     # The round trip as a receiver sees it, in seconds; -1 before the first.
@@ -80,14 +79,20 @@ class ReceiveBuffer:
         if until >= self.queued:
             buffers.clear()
             self.memory = 0
-        while buffers and buffers[0][0] <= until:
-            self.memory -= buffers.popleft()[1]
+            return
+        gone = 0
+        for end, took in buffers:
+            if end > until:
+                break
+            self.memory -= took
+            gone += 1
+        del buffers[:gone]
 
     def collapse(self, waiting: int) -> None:
         """From the first that has more memory than its share, all is put together (tcp_collapse).
         ``waiting`` is how many bytes were not read.
         """
-        kept: deque[tuple[int, int]] = deque()
+        kept: list[tuple[int, int]] = []
         place = self.queued - waiting
         for end, took in self.buffers:
             if took * self.share >> 8 > end - place:

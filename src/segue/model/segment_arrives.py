@@ -380,10 +380,12 @@ def _advance(net: Net, connection: Connection, high: Seq, news: News) -> None:
     """
     ack, sack = connection.snd_una, connection.terms.sack
     acked, low = distance(news.una, ack), ack
-    flying, gone, again = connection.flying, 0, False
+    flying, done, gone, again = connection.flying, 0, 0, False
     newest: Flight | None = None
-    while flying and not before(ack, flying[0].end):
-        one = flying.popleft()
+    for one in flying:
+        if before(ack, one.end):
+            break
+        done += 1
         again = again or one.repeated
         if one.sacked:
             continue
@@ -401,6 +403,7 @@ def _advance(net: Net, connection: Connection, high: Seq, news: News) -> None:
             news.sent_at, low = one.sent_at, one.start
             news.original = news.original or not before(connection.high_seq, one.end)
         newest, news.last_at = one, one.sent_at
+    del flying[:done]
     if newest is not None and sack:
         recovery.arrived(net, connection, newest)
     if again:
