@@ -52,6 +52,7 @@ def _smaller(net: Net, connection: Connection, mss: int) -> None:
     if mss >= connection.terms.mss:
         return
     connection.terms.mss = mss
+    connection.reckon_sizes()
     size, pieces = connection.full_size, list(connection.flying)
     if not any(distance(one.start, one.end) > size for one in pieces):
         return

@@ -99,6 +99,8 @@ class Connection:
     snd_wl1: Seq = field(default=Seq(0))
     snd_max_wnd: int = 0
     reckoned_wnd: int = 0  # the largest, as it was when segments were reckoned (tcp_sync_mss)
+    segment_size: int = 0  # the most data that fits into a segment beside its options
+    full_size: int = 0  # the same, but at most half of the largest window of the peer
     # What came in.
     incoming: bytearray = field(default_factory=bytearray)
     early: list[tuple[int, bytes]] = field(default_factory=list)  # by distance from ``origin``
@@ -202,25 +204,20 @@ class Connection:
     due: float = inf
     wake: float = inf
 
-    @property
-    def segment_size(self) -> int:
-        """The most data that fits into a segment beside its options."""
-        return max(1, self.terms.mss - (STAMPS_SIZE if self.terms.stamps else 0))
+    def reckon_sizes(self) -> None:
+        """Where the sizes of segments may have changed.
 
-    @property
-    def full_size(self) -> int:
-        """The same, but at most half of the largest window of the peer.
-
-        It is reckoned anew where that grows.  That of a SYN counts as if it were scaled, since the
-        child does not know yet that it is one of Fast Open (tcp_fastopen_create_child).
+        The window of a SYN counts as if it were scaled, since the child does not know yet that it
+        is one of Fast Open (tcp_fastopen_create_child).
         """
-        size, most = self.segment_size, self.reckoned_wnd
-        return size if most >= 2 * size else half_window(most, size, stamps=self.terms.stamps)
+        stamps, most = self.terms.stamps, self.reckoned_wnd
+        size = self.segment_size = max(1, self.terms.mss - (STAMPS_SIZE if stamps else 0))
+        self.full_size = size if most >= 2 * size else half_window(most, size, stamps=stamps)
 
     @property
     def sending_size(self) -> int:
         """The same for the next segment, with which SACK ranges may go along (tcp_current_mss)."""
-        if not self.terms.sack or not (self.early or self.repeated):
+        if not (self.early or self.repeated) or not self.terms.sack:
             return self.full_size
         told = len(self.ranges) + (self.repeated is not None)
         return max(1, self.full_size - 4 - 8 * min(told, self._most_blocks))

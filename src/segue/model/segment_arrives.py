@@ -371,6 +371,7 @@ def _update_window(connection: Connection, arrival: Arrival) -> bool:
     connection.snd_wnd = window
     if window > connection.snd_max_wnd:
         connection.snd_max_wnd = connection.reckoned_wnd = window
+        connection.reckon_sizes()
     return True
 
 

@@ -207,6 +207,7 @@ def connection(
         made_at=now,
         acked_at=now,
     )
+    made.reckon_sizes()
     if maker.options.get("SO_KEEPALIVE"):
         made.keep_at = now + maker.options.get("TCP_KEEPIDLE", keepalive.DEFAULTS["TCP_KEEPIDLE"])
     return made
