@@ -101,8 +101,8 @@ def first(connection: Connection, most: int) -> int:
 def sent(connection: Connection) -> None:
     """What goes is cut off from what stays (tcp_fragment)."""
     at, pieces = connection.snd_nxt, connection.pieces
-    if connection.pushes and not before(at, connection.pushes[0]):
-        connection.pushes = tuple(one for one in connection.pushes if before(at, one))
+    while connection.pushes and not before(at, connection.pushes[0]):
+        connection.pushes = connection.pushes[1:]  # they are in order
     for place, end in enumerate(pieces):
         if at == end:
             return

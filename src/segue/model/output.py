@@ -67,16 +67,17 @@ def segment(
     blocks: tuple[tuple[int, int], ...] = ()
     if connection.early or connection.repeated is not None:
         blocks = _said_of_gaps(connection)
-    stamp = (net.stamp(connection.ts_offset), connection.ts_recent)
+    terms, said, tos = connection.terms, b"", 0
+    stamps = (net.stamp(connection.ts_offset), connection.ts_recent) if terms.stamps else None
     if blocks:
-        said = emit(Options(stamps=stamp if connection.terms.stamps else None, sack=blocks))
-    else:
-        said = aligned_stamps(*stamp) if connection.terms.stamps else b""
+        said = emit(Options(stamps=stamps, sack=blocks))
+    elif stamps is not None:
+        said = aligned_stamps(*stamps)
     connection.wrote_at = net.now
     if payload and net.now - connection.heard_at < connection.ack_delay:
         connection.interactive = True  # the program answers (tcp_event_data_sent)
-    window, tos = receive_window.window(connection), 0
-    if connection.terms.ecn and not flags & RST:
+    window = receive_window.window(connection)
+    if terms.ecn and not flags & RST:
         # What is sent again is never marked (RFC 3168, 6.1.5).
         if payload and fresh:
             tos = _ECT0
@@ -168,35 +169,39 @@ def transmit(
     With ``push`` nothing waits for being small; with ``more`` what is small waits for more.
     ``one`` is the first buffer alone.
     """
-    if not connection.fin_wanted and (not connection.outgoing or connection.state not in CAN_SEND):
+    if connection.fin_sent or (
+        not connection.fin_wanted and (not connection.outgoing or connection.state not in CAN_SEND)
+    ):
         return
-    size, end = connection.sending_size, connection.end
     had = connection.snd_nxt
-    if connection.fin_sent or (had == end and not connection.fin_wanted):
+    left = distance(had, connection.end)
+    if not left and not connection.fin_wanted:
         return
-    flying, most, waits = in_flight(connection), bursts.size(net, connection), False
-    while not connection.fin_sent and flying < connection.cwnd:
-        at = connection.snd_nxt
-        waiting, quota = distance(at, end), bursts.room(connection, flying, most)
-        held = buffers.first(connection, quota * size)
-        last = held == waiting
+    size, flying, waits = connection.sending_size, in_flight(connection), False
+    most = bursts.size(net, connection) if left > size else 1
+    while flying < connection.cwnd:
+        quota = bursts.room(connection, flying, most) if most > 1 else 1
+        held = buffers.first(connection, quota * size) if left else 0
+        last = held == left
         fin = last and connection.fin_wanted
-        room = connection.snd_wnd - distance(connection.snd_una, at)
+        room = connection.snd_wnd - distance(connection.snd_una, connection.snd_nxt)
         if held + fin <= 0 or min(held, size) + (fin and held <= size) > room:
             break  # tcp_snd_wnd_test
-        small = push or (not more and _may_be_small(connection))
         if held <= size:
-            if held < size and last and not fin and not small:
+            may_go = held == size or not last or fin
+            if not may_go and not _may_be_small(connection, push=push, more=more):
                 break  # tcp_nagle_test
+            take = held
         elif not one and bursts.waits(net, connection, flying, most, held):
             waits = True
             break
-        take = held
-        if held > size:
+        else:
+            small = _may_be_small(connection, push=push, more=more)
             take = _split(held, quota * size, room, size, last=last, small=small)
         _send_buffer(net, connection, take, size, fin=fin and take == held)
+        left -= take
         flying += max(1, -(-take // size))
-        if one:
+        if one or connection.fin_sent or not (left or connection.fin_wanted):
             break
     full = waits or flying >= connection.cwnd
     if connection.snd_nxt != had or full:
@@ -245,12 +250,10 @@ def _send_buffer(net: Net, connection: Connection, size: int, most: int, *, fin:
         part = min(left, most)
         left -= part
         connection.repeated = told
-        _send_new(
-            net, connection, connection.snd_nxt, part, fin=fin and not left, push=push and not left
-        )
-        sent = connection.flying[-1]
-        sent.buffer, sent.pushed = begin, kept and not left
-        if not left:
+        last = not left
+        sent = _send_new(net, connection, part, fin=fin and last, push=push and last)
+        sent.buffer, sent.pushed = begin, kept and last
+        if last:
             break
     if size % most:
         connection.small = add(connection.tail, size % most)
@@ -297,17 +300,20 @@ def fill(net: Net, connection: Connection) -> bool:
     fin = last and take < connection.snd_wnd
     connection.fin_split = last and not fin
     connection.small = add(connection.snd_nxt, take)
-    _send_new(net, connection, connection.snd_nxt, take, fin=fin, push=True)
+    _send_new(net, connection, take, fin=fin, push=True)
     return True
 
 
-def _may_be_small(connection: Connection) -> bool:
-    """A small segment waits while an earlier *small* one is not acknowledged, unless TCP_NODELAY.
+def _may_be_small(connection: Connection, *, push: bool, more: bool) -> bool:
+    """A small segment waits while an earlier *small* one is not acknowledged, unless TCP_NODELAY,
+    and with ``more`` for what is written next; with ``push`` it waits for nothing.
 
     That is Minshall's form of Nagle's rule (tcp_minshall_check): with the rule of RFC 9293, 3.7.4
     the end of each answer of some segments would wait for a delayed ACK.  A SYN-ACK in flight is no
     earlier segment.
     """
+    if push or more:
+        return push
     options = connection.options
     if connection.fin_wanted or options.get("TCP_CORK"):
         return connection.fin_wanted
@@ -316,21 +322,25 @@ def _may_be_small(connection: Connection) -> bool:
     return not connection.flying or not before(connection.snd_una, connection.small)
 
 
-def _send_new(
-    net: Net, connection: Connection, at: Seq, size: int, *, fin: bool, push: bool
-) -> None:
-    start = distance(connection.base, at)
-    payload = bytes(connection.outgoing[start : start + size])
-    flags = ACK | (PSH if push and (payload or connection.fin_split) else 0) | (FIN if fin else 0)
-    connection.snd_nxt, connection.tail = add(at, size + fin), at
-    connection.flying.append(Flight(at, connection.snd_nxt, net.now, bool(flags & PSH)))
+def _send_new(net: Net, connection: Connection, size: int, *, fin: bool, push: bool) -> Flight:
+    at, now, payload = connection.snd_nxt, net.now, b""
+    if size:
+        start = distance(connection.base, at)
+        payload = bytes(connection.outgoing[start : start + size])
+    push = push and (size > 0 or connection.fin_split)
+    flags = ACK | (PSH if push else 0) | (FIN if fin else 0)
+    end = connection.snd_nxt = add(at, size + fin)
+    connection.tail = at
+    sent = Flight(at, end, now, push)
+    connection.flying.append(sent)
     if connection.congestion in REDUCED:
         connection.prr_out += 1
     connection.fin_sent = fin
-    connection.sent_at = net.now
+    connection.sent_at = now
     segment(net, connection, at, flags, payload, fresh=True)
     if fin and connection.state in CAN_SEND:
         connection.feed(Input.FIN_SENT)
+    return sent
 
 
 def cut_anew(connection: Connection, place: int, parts: int, start: Seq, size: int) -> int:
