@@ -84,9 +84,10 @@ def first(connection: Connection, most: int) -> int:
     """
     at, pieces = connection.snd_nxt, connection.pieces
     for place, end in enumerate(pieces):
-        if not before(at, end):
+        part = distance(at, end)
+        if part <= 0:
             continue
-        missing = most - distance(at, end)
+        missing = most - part
         if missing > 0 and place + 1 < len(pieces):
             following = pieces[place + 1]
             grown = pieces[place] = add(end, min(missing, distance(end, following)))
@@ -94,7 +95,8 @@ def first(connection: Connection, most: int) -> int:
                 del pieces[place]
             if _take_push(connection, end) and grown not in connection.pushes:
                 connection.pushes = (grown, *connection.pushes)
-        return distance(at, pieces[place])
+            part = distance(at, grown)
+        return part
     return 0
 
 

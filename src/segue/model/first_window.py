@@ -28,9 +28,9 @@ def is_stale(request: Request, arrival: Arrival) -> bool:
 
 def is_within(request: Request, arrival: Arrival, first: Seq) -> bool:
     """Some of it is in the window that begins with the next number expected (tcp_in_window)."""
-    edge = add(first, request.terms.window)
     if arrival.seq == first:
         return True
+    edge = add(first, request.terms.window)
     if before(first, arrival.end) and before(arrival.seq, edge):
         return True
     return arrival.seq == edge and arrival.seq == arrival.end

@@ -36,7 +36,7 @@ def arrived(net: Net, request: Request, arrival: Arrival) -> bool:
     found = migration.at_ack(net, request, length, arrival.flags)
     if found is None:
         return False
-    listener = found.listener
+    listener, _ = found
     flags = arrival.flags
     stamps = arrival.options.stamps if request.terms.stamps else None
     stale = first_window.is_stale(request, arrival)
@@ -102,7 +102,7 @@ def _answer_again(net: Net, request: Request) -> None:
 
 def _finish(net: Net, request: Request, found: Destination, arrival: Arrival) -> None:
     """The final ACK, and what came with it, goes to a child of the listener."""
-    listener = found.listener
+    listener, _ = found
     if refused_when_full(net, listener):
         if listener is not request.listener:
             migration.failed(net)
@@ -158,7 +158,7 @@ def timer(net: Net, request: Request) -> None:
     if found is None:
         migration.drop(net, request)
         return
-    listener = found.listener
+    listener, _ = found
     net.counts["TCPTimeouts"] += 1
     if _expired(net, request, listener):
         if listener is not request.listener:

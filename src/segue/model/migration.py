@@ -12,7 +12,6 @@ closed section exists, and why both the switch then and the switch now matter.
 from __future__ import annotations
 
 from math import inf
-from typing import NamedTuple
 
 from segue.model import output, removal, whole_queue
 from segue.model.connection import Connection
@@ -25,14 +24,8 @@ from segue.model.program import Question
 from segue.model.request import Request
 from segue.model.states import NEED_RESET, State
 
-
-class Destination(NamedTuple):
-    """Who has a half-open request next; its own listener, while that listens, by no choice."""
-
-    listener: Listener
-    choice: Choice | None
-
-
+# Who has a half-open request next; its own listener, while that listens, by no choice.
+Destination = tuple[Listener, Choice | None]
 SUCCESS, FAILURE = "TCPMigrateReqSuccess", "TCPMigrateReqFailure"
 _HASH_OF_LISTENER = 0  # sk_hash is of connections
 
@@ -185,13 +178,13 @@ def at_ack(net: Net, request: Request, length: int, flags: int) -> Destination |
     """The listener that makes a child of it; if None, the request is dropped."""
     source = request.listener
     if source.listening:
-        return Destination(source, None)
+        return source, None
     target, choice = _target_of(net, request, length, flags)
     if target is None:
         _moved(net, request, None, Occasion.ACK, choice)
         drop(net, request)
         return None
-    found = Destination(target, choice)
+    found = target, choice
     if Difference.MOVES_WITH_ITS_CHILD not in net.profile:
         settle(net, request, found, Occasion.ACK)
     return found
@@ -201,12 +194,12 @@ def at_timer(net: Net, request: Request) -> Destination | None:
     """The listener that repeats its SYN-ACK, or None.  ``settle`` ends what begins here."""
     source = request.listener
     if source.listening:
-        return Destination(source, None)
+        return source, None
     target, choice = _target_of(net, request)
     if target is None:
         _moved(net, request, None, Occasion.TIMER, choice)
         return None
-    found = Destination(target, choice)
+    found = target, choice
     if Difference.MOVES_WITH_ITS_CHILD not in net.profile:
         settle(net, request, found, Occasion.TIMER)
     return found

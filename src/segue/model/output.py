@@ -25,6 +25,7 @@ from segue.wire.tcp import ACK, CWR, ECE, FIN, PSH, RST, SYN
 _UNSCALED = 0xFFFF
 _ECT0 = 2
 REDUCED = frozenset({Congestion.CWR, Congestion.RECOVERY})  # cwnd becomes smaller
+_ASKS = frozenset({Congestion.OPEN, Congestion.CWR})  # about the tail
 _OLDEST_ECHO = ((1 << 31) - 1) // 1000  # milliseconds
 
 
@@ -117,13 +118,10 @@ def _acceptable(connection: Connection) -> Seq:
     """The number for a segment without data: within the window, also where that has become smaller
     than what was sent (tcp_acceptable_seq).
     """
-    edge = add(connection.snd_una, connection.snd_wnd)
-    beyond = distance(edge, connection.snd_nxt)
-    return (
-        edge
-        if beyond > 0 and beyond >= 1 << (connection.terms.scale_in or 0)
-        else connection.snd_nxt
-    )
+    beyond = distance(connection.snd_una, connection.snd_nxt) - connection.snd_wnd
+    if beyond > 0 and beyond >= 1 << (connection.terms.scale_in or 0):
+        return add(connection.snd_una, connection.snd_wnd)
+    return connection.snd_nxt
 
 
 def idle_before(net: Net, connection: Connection) -> None:
@@ -493,7 +491,7 @@ def _asks_after(connection: Connection) -> float | None:
         return None  # the timeout is that of a probe of the window
     if not connection.terms.sack:
         return None
-    if connection.congestion not in {Congestion.OPEN, Congestion.CWR}:
+    if connection.congestion not in _ASKS:
         return None
     if connection.request is not None:
         return None

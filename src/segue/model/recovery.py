@@ -159,8 +159,9 @@ def set_timer(net: Net, connection: Connection, news: News) -> None:
     """What is in flight has a whole timeout again, if the peer has more than before; or if it tells
     of something that was sent before what is waited for was sent again (tcp_clean_rtx_queue).
     """
-    waits = connection.reordering_at != inf or _has_forgotten(connection, news)
-    if waits or not connection.flying:
+    if not connection.flying:
+        return
+    if connection.reordering_at != inf or _has_forgotten(connection, news):
         return
     late = news.sacked_at is not None and news.sacked_at < connection.flying[0].sent_at
     if news.gone or news.advanced or late:

@@ -11,6 +11,8 @@ from segue.model.listener import Listener
 from segue.model.net import Net
 from segue.model.states import Input, State
 
+_WAIT = frozenset({State.TIME_WAIT, State.FIN_WAIT2})
+
 
 def end(net: Net, connection: Connection, error: int = 0) -> None:
     """It is no more; the program's next call meets the error.
@@ -19,7 +21,7 @@ def end(net: Net, connection: Connection, error: int = 0) -> None:
     as in Linux (FACTS, gone).
     """
     if connection.state is not State.CLOSE:
-        waited = connection.state in {State.TIME_WAIT, State.FIN_WAIT2} and not error
+        waited = connection.state in _WAIT and not error
         connection.feed(Input.EXPIRED if waited else Input.RESET)
     _count_out(net, connection)
     connection.error = error or connection.error

@@ -245,10 +245,10 @@ def _acknowledged(net: Net, connection: Connection, arrival: Arrival) -> bool:
         return False
     connection.probes = 0
     connection.acked_at = net.now
-    if connection.shakes_hands and before(ack, una):
-        net.reset(arrival)  # not even the SYN
-        return False
     if before(ack, una):
+        if connection.shakes_hands:
+            net.reset(arrival)  # not even the SYN
+            return False
         behind = distance(ack, una)
         predicted = reserve.is_predicted(connection, arrival)
         if predicted and arrival.options.stamps and connection.sent_ack == connection.rcv_nxt:
@@ -263,9 +263,9 @@ def _acknowledged(net: Net, connection: Connection, arrival: Arrival) -> bool:
             recovery.overtaken(net, connection, arrival.options.sack, ack)
         return True
     stamps = arrival.options.stamps if connection.terms.stamps else None
-    if stamps is not None and stamps[0] != connection.ts_recent:
-        _remember_stamp(connection, arrival.seq, stamps[0])
-    connection.echo = stamps[1] if stamps is not None else 0
+    value, connection.echo = stamps or (connection.ts_recent, 0)
+    if value != connection.ts_recent:
+        _remember_stamp(connection, arrival.seq, value)
     request = connection.request
     if request is not None:
         connection.snd_wl1 = add(arrival.seq, -1)  # the window of the SYN is not scaled
@@ -417,9 +417,10 @@ def _advance(net: Net, connection: Connection, high: Seq, news: News) -> None:
     news.gone = gone
     connection.delivered += gone
     connection.acked += acked
-    data = max(0, min(distance(connection.base, ack), len(connection.outgoing)))
-    del connection.outgoing[:data]
-    connection.base = add(connection.base, data)
+    if connection.outgoing:
+        data = max(0, min(distance(connection.base, ack), len(connection.outgoing)))
+        del connection.outgoing[:data]
+        connection.base = add(connection.base, data)
     connection.timeouts = 0
     connection.repeating_since = None
     connection.retransmit_at = connection.reordering_at = inf
@@ -455,8 +456,7 @@ def _take(net: Net, connection: Connection, arrival: Arrival) -> bool:
         connection.ack_now = True
         return False
     start, data, fin = arrival.seq, arrival.payload, bool(arrival.flags & FIN)
-    end = add(start, len(data))
-    nxt = connection.rcv_nxt
+    end, nxt = add(start, len(data)), connection.rcv_nxt
     if connection.receive_shut and connection.fin_wanted and before(nxt, end):
         # Both sides are shut: nobody can ever read it, and the peer must know (RFC 2525, 2.17); a
         # FIN that is not in its turn says that there is more.
@@ -467,12 +467,13 @@ def _take(net: Net, connection: Connection, arrival: Arrival) -> bool:
         connection.note_repeated(arrival.seq, arrival.end)
         connection.owed = connection.ack_now = True
         return False
-    if data and not before(start, connection.offered_edge) and not before(start, nxt):
+    begun = before(start, nxt)  # some of it was here before
+    if data and not begun and not before(start, connection.offered_edge):
         # There is no room at all.
         acknowledging.hurry(net, connection)
         connection.owed = connection.ack_now = True
         return False
-    if before(start, nxt):
+    if begun:
         known = distance(start, nxt)
         connection.note_repeated(start, nxt)
         start, data = nxt, data[known:]

@@ -37,7 +37,9 @@ class Congestion(IntEnum):
 
 
 class Input(IntEnum):
-    """What moves a connection on."""
+    """What moves a connection on: numbers, since they are looked up in a table, and of any other
+    enumeration the hash is made in Python.
+    """
 
     HANDSHAKE_ENDED = auto()  # the peer acknowledged the SYN-ACK of a Fast Open child
     FIN_SENT = auto()  # the program wants to send nothing more
