@@ -95,7 +95,7 @@ CASE = Case(
     "watch",
     "What segue watch costs",
     "The screen over 64 listeners that segue attach follows, at rest and under a light load, under"
-    " which most lines change at each look: the processor time of its process by its looks, and"
+    " which most lines change once a second: the processor time of its process by its looks, and"
     f" what {HERTZ} looks a second make of it.",
     measure,
     (

@@ -21,6 +21,18 @@ from segue.watch.drawing import Line, as_text
 _MOST = 2000  # lines that are kept as they have been rendered
 
 
+class _Styles(dict[str, Style]):
+    """What each style that has been drawn is upon ``base``."""
+
+    def __init__(self, base: Style) -> None:
+        super().__init__()
+        self.base, self.blank = base, Style(bgcolor=base.bgcolor)
+
+    def __missing__(self, name: str) -> Style:
+        self[name] = found = self.base + Style.parse(name)
+        return found
+
+
 class Picture(ScrollView):
     """Shows the lines that it was given last, and scrolls where they are too many."""
 
@@ -30,6 +42,7 @@ class Picture(ScrollView):
         super().__init__()
         self._lines: Sequence[Line] = ()
         self._strips: dict[Line, Strip] = {}  # as lines have been rendered; many come again
+        self._styles: _Styles | None = None
 
     @property
     def plain(self) -> str:
@@ -51,6 +64,7 @@ class Picture(ScrollView):
     def notify_style_update(self) -> None:
         """Colours may be others."""
         self._strips.clear()
+        self._styles = None
         super().notify_style_update()
 
     def get_selection(self, selection: Selection) -> tuple[str, str]:
@@ -74,19 +88,23 @@ class Picture(ScrollView):
 
     def _rendered(self, numbers: range) -> list[Strip]:
         """These lines, each as wide as the widget."""
-        width, selection, base = self.size.width, self.text_selection, self.visual_style.rich_style
+        width, selection = self.size.width, self.text_selection
+        styles = self._styles = self._styles or _Styles(self.visual_style.rich_style)
         if len(self._strips) > _MOST:
             self._strips.clear()
         found = []
         for y in numbers:
             line = self._lines[y] if y < len(self._lines) else ()
             if selection and (span := selection.get_span(y)):
-                found.append(_strip(self._selected(line, *span), width, base))
+                pieces = [
+                    (text, styles.base + style) for text, style in self._selected(line, *span)
+                ]
+                found.append(_strip(pieces, width, styles.blank))
                 continue
             strip = self._strips.get(line)
             if strip is None or strip.cell_length != width:
-                pieces = [(text, Style.parse(style)) for text, style in line]
-                strip = self._strips[line] = _strip(pieces, width, base)
+                pieces = [(text, styles[style]) for text, style in line]
+                strip = self._strips[line] = _strip(pieces, width, styles.blank)
             found.append(strip)
         return found
 
@@ -109,10 +127,10 @@ def _runs(numbers: list[int]) -> list[tuple[int, int]]:
     return found
 
 
-def _strip(pieces: list[tuple[str, Style]], width: int, base: Style) -> Strip:
-    segments = [Segment(text, base + style) for text, style in pieces if text]
-    left = width - sum([cell_len(text) for text, _ in pieces])
+def _strip(pieces: list[tuple[str, Style]], width: int, blank: Style) -> Strip:
+    segments = [Segment(text, style) for text, style in pieces if text]
+    left = width - sum([len(one) if one.isascii() else cell_len(one) for one, _ in pieces])
     if left > 0:
-        segments.append(Segment(" " * left, Style(bgcolor=base.bgcolor)))
+        segments.append(Segment(" " * left, blank))
     strip = Strip(segments, width - min(left, 0))
     return strip.crop(0, width) if left < 0 else strip
