@@ -16,7 +16,7 @@ from segue.model.listener import Endpoint, Listener
 from segue.model.net import Net
 from segue.model.profile import Difference, PostedError
 from segue.model.program import Program
-from segue.model.states import State
+from segue.model.states import LISTEN
 
 
 def refuse(call: str, code: int, doing: str) -> KernelError:
@@ -69,7 +69,7 @@ def listen(net: Net, listener: Listener, backlog: int) -> None:
         old.forget(listener)
     group.join(listener)
     net.groups[listener.endpoint] = group
-    listener.state = State.LISTEN
+    listener.state = LISTEN
     listener.fast_open.used = 0
     listener.fast_open.penalties.clear()
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from segue.model.arrival import Path
 from segue.model.durations import TIMEOUT_FALLBACK
 from segue.model.request import HEADERS, STAMPS_SIZE, Request, Terms
-from segue.model.states import Congestion, Input, State, after
+from segue.model.states import CLOSE, OPEN, SYN_RECV, Congestion, Input, State, after
 from segue.wire.seq import Seq, add, before, distance, later
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Connection:
     echoes: bool = False  # the peer is told, until it says that it sends less
     sends_less: bool = False  # the peer is to be told so
     # Loss (recovery.py).
-    congestion: Congestion = Congestion.OPEN
+    congestion: Congestion = OPEN
     high_seq: Seq = field(default=Seq(0))  # what was sent when that began
     presumed: int = 0  # segments that have arrived, by duplicate ACKs, without SACK
     doubts_timeout: bool = False
@@ -232,7 +232,7 @@ class Connection:
         """It is a Fast Open child whose handshake is not over, and that was not closed: after that
         it is in FIN_WAIT1 to Linux, although its FIN may still wait for the window.
         """
-        return self.state is State.SYN_RECV and not self.fin_wanted
+        return self.state is SYN_RECV and not self.fin_wanted
 
     def sent_at_once(self, place: int) -> int:
         """How many segments in flight are one to Linux, of which this is the first."""
@@ -258,7 +258,7 @@ class Connection:
     @property
     def over(self) -> bool:
         """In no table any more."""
-        return self.state is State.CLOSE
+        return self.state is CLOSE
 
     @property
     def uses_cwnd(self) -> bool:

@@ -21,7 +21,7 @@ from segue.model.listener import Listener
 from segue.model.migration import Destination
 from segue.model.net import Chance, Net
 from segue.model.request import Request, Terms
-from segue.model.states import State
+from segue.model.states import ESTABLISHED
 from segue.wire.seq import add, before
 from segue.wire.tcp import ACK, RST, SYN
 
@@ -130,7 +130,7 @@ def refused_when_full(net: Net, listener: Listener) -> bool:
 def adopt(net: Net, request: Request, listener: Listener, arrival: Arrival) -> Connection:
     """The child of a request goes into the listener's queue, with what the segment has for it."""
     window = arrival.window << request.terms.scale_out
-    child = syn.connection(request, listener, State.ESTABLISHED, window, net.now)
+    child = syn.connection(request, listener, ESTABLISHED, window, net.now)
     net.flows[child.flow] = child
     child.snd_wl1 = arrival.seq
     child.delivered = 1

@@ -12,7 +12,7 @@ from segue.model import output, removal
 from segue.model.connection import Connection
 from segue.model.events import Fired, Timer
 from segue.model.net import Net
-from segue.model.states import State
+from segue.model.states import TIME_WAIT
 from segue.wire.seq import add, before
 from segue.wire.tcp import ACK
 
@@ -23,7 +23,7 @@ def begin(net: Net, connection: Connection) -> None:
     """SO_KEEPALIVE or TCP_KEEPIDLE has changed: when is it time to ask?"""
     if not connection.options.get("SO_KEEPALIVE"):
         connection.keep_at = inf
-    elif connection.state is not State.TIME_WAIT:
+    elif connection.state is not TIME_WAIT:
         left = _setting(connection, "TCP_KEEPIDLE") - _silent(net, connection)
         connection.keep_at = net.after(max(0.0, left))
 

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from segue.model.states import State
+from segue.model.states import CLOSE, LISTEN, State
 
 if TYPE_CHECKING:
     from segue.model.connection import Connection
@@ -48,7 +48,7 @@ class Listener:
     cookie: int
     uid: int = 0
     endpoint: Endpoint | None = None
-    state: State = State.CLOSE
+    state: State = CLOSE
     backlog: int = 0
     closed: bool = False  # the program has let go of it
     options: dict[str, int] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class Listener:
     @property
     def listening(self) -> bool:
         """In TCP_LISTEN."""
-        return self.state is State.LISTEN
+        return self.state is LISTEN
 
     @property
     def full(self) -> bool:

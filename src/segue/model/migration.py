@@ -22,7 +22,7 @@ from segue.model.net import Net
 from segue.model.profile import Difference, PostedError
 from segue.model.program import Question
 from segue.model.request import Request
-from segue.model.states import NEED_RESET, State
+from segue.model.states import CLOSE, NEED_RESET, State
 
 # Who has a half-open request next; its own listener, while that listens, by no choice.
 Destination = tuple[Listener, Choice | None]
@@ -34,7 +34,7 @@ def stop(net: Net, listener: Listener) -> None:
     """It listens no more: its children move, or are reset."""
     group = listener.group
     assert group is not None
-    listener.state = State.CLOSE
+    listener.state = CLOSE
     keep = group.migrates(net.profile, net.sysctls.tcp_migrate_req)
     neighbour = group.stop(listener, keep=keep)
     net.events.append(Stopped(listener.cookie, keep))
@@ -146,7 +146,7 @@ def _forget_child(net: Net, child: Connection) -> None:
     if child.held is not None:
         removal.release(child.held)
         child.held = None
-    if child.state is not State.CLOSE:
+    if child.state is not CLOSE:
         removal.end(net, child)
 
 

@@ -17,7 +17,7 @@ from segue.model.durations import (
 )
 from segue.model.net import Net
 from segue.model.request import Request
-from segue.model.states import CAN_SEND, Congestion, Input, State
+from segue.model.states import CAN_SEND, CLOSE, OPEN, Congestion, Input
 from segue.wire.options import Options, aligned_stamps, emit
 from segue.wire.seq import Seq, add, before, distance, later
 from segue.wire.tcp import ACK, CWR, ECE, FIN, PSH, RST, SYN
@@ -25,7 +25,7 @@ from segue.wire.tcp import ACK, CWR, ECE, FIN, PSH, RST, SYN
 _UNSCALED = 0xFFFF
 _ECT0 = 2
 REDUCED = frozenset({Congestion.CWR, Congestion.RECOVERY})  # cwnd becomes smaller
-_ASKS = frozenset({Congestion.OPEN, Congestion.CWR})  # about the tail
+_ASKS = frozenset({OPEN, Congestion.CWR})  # about the tail
 _OLDEST_ECHO = ((1 << 31) - 1) // 1000  # milliseconds
 
 
@@ -269,7 +269,7 @@ def _note_use(connection: Connection, *, full: bool) -> None:
 
 def in_flight(connection: Connection) -> int:
     """Segments of which nothing is known (tcp_packets_in_flight)."""
-    if connection.congestion is Congestion.OPEN:
+    if connection.congestion is OPEN:
         return len(connection.flying)
     known = sum(one.sacked + one.lost - one.again for one in connection.flying)
     return max(0, len(connection.flying) - known - connection.presumed)
@@ -537,5 +537,5 @@ def rearm(net: Net, connection: Connection) -> None:
         connection.retransmit_at, connection.ack_at, connection.end_at, connection.keep_at,
         connection.reordering_at,
     )  # fmt: skip
-    if due != connection.due and connection.state is not State.CLOSE:
+    if due != connection.due and connection.state is not CLOSE:
         net.timers.set(connection, due)

@@ -8,7 +8,7 @@ from segue.model import buffers
 from segue.model.connection import Connection
 from segue.model.listener import Listener
 from segue.model.net import Net
-from segue.model.states import CAN_SEND, State
+from segue.model.states import CAN_SEND, SYN_RECV
 
 
 class Ready(Flag):
@@ -48,7 +48,7 @@ def of(net: Net, sock: Listener | Connection) -> Ready:
 
 def unread(connection: Connection) -> int:
     """Bytes that a read would give (SIOCINQ)."""
-    if connection.state is State.SYN_RECV:
+    if connection.state is SYN_RECV:
         return 0
     return len(connection.incoming)
 

@@ -15,7 +15,7 @@ from segue.model import bursts, output, undo
 from segue.model.connection import NO_THRESHOLD, Connection, Flight
 from segue.model.durations import PROBE_MIN
 from segue.model.net import Net
-from segue.model.states import Congestion
+from segue.model.states import OPEN, Congestion
 from segue.wire.seq import Seq, before, distance
 
 _USUAL_ORDER = 3  # tcp_reordering
@@ -140,10 +140,10 @@ def judge(net: Net, connection: Connection, news: News) -> None:
     _settle(net, connection)
     if connection.probe_end is not None:
         _answers_tail_probe(connection, news)
-    was_lost = 0 if connection.congestion is Congestion.OPEN else _lost(connection)
+    was_lost = 0 if connection.congestion is OPEN else _lost(connection)
     doubtful = news.told or news.duplicate or news.twice or news.marked
     repeats = False
-    if doubtful or connection.congestion is not Congestion.OPEN:
+    if doubtful or connection.congestion is not OPEN:
         repeats = _alert(net, connection, news)
     set_timer(net, connection, news)
     arrivals = news.gone + news.told + news.twice
@@ -190,12 +190,12 @@ def _alert(net: Net, connection: Connection, news: News) -> bool:
         connection.reordering_at = inf
         return False
     state = connection.congestion
-    if state is Congestion.OPEN:
+    if state is OPEN:
         connection.first_repeat = None
     elif not before(connection.snd_una, connection.high_seq):
         if state is Congestion.CWR and connection.snd_una != connection.high_seq:
             _end_reduction(connection)
-            connection.congestion = Congestion.OPEN
+            connection.congestion = OPEN
         elif state is Congestion.RECOVERY:
             if not connection.terms.sack:
                 connection.presumed = 0
@@ -209,13 +209,13 @@ def _alert(net: Net, connection: Connection, news: News) -> bool:
     if state is Congestion.LOSS:
         repeats = _after_timeout(connection, news)
         _identify(net, connection, news)
-        if connection.congestion is not Congestion.OPEN and not news.lost_again:
+        if connection.congestion is not OPEN and not news.lost_again:
             return repeats
     if not connection.terms.sack:
         if news.advanced:
             connection.presumed = 0
         _presume(connection, news)
-    if connection.congestion in {Congestion.OPEN, Congestion.DISORDER}:
+    if connection.congestion in {OPEN, Congestion.DISORDER}:
         undo.by_repetitions(connection)
     _identify(net, connection, news)
     if not _lost(connection):
@@ -460,7 +460,7 @@ def _end_reduction(connection: Connection) -> None:
 def told_of_congestion(connection: Connection) -> None:
     """The peer has seen a mark: send less, but not twice a round trip (tcp_enter_cwr)."""
     connection.prior_ssthresh = 0
-    if connection.congestion in {Congestion.OPEN, Congestion.DISORDER}:
+    if connection.congestion in {OPEN, Congestion.DISORDER}:
         connection.undo_from = None
         reduce_from_here(connection)
         connection.congestion = Congestion.CWR
@@ -508,7 +508,7 @@ def timeout(net: Net, connection: Connection) -> None:
     may go (tcp_enter_loss).
     """
     state = connection.congestion
-    fresh = state in {Congestion.OPEN, Congestion.DISORDER}
+    fresh = state in {OPEN, Congestion.DISORDER}
     told = sum(one.sacked for one in connection.flying) or connection.presumed
     _all_lost(net, connection)
     again = state is Congestion.LOSS and not connection.timeouts

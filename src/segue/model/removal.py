@@ -9,9 +9,9 @@ from segue.model.durations import FAST_OPEN_PENALTY
 from segue.model.events import Readable
 from segue.model.listener import Listener
 from segue.model.net import Net
-from segue.model.states import Input, State
+from segue.model.states import CLOSE, FIN_WAIT2, TIME_WAIT, Input
 
-_WAIT = frozenset({State.TIME_WAIT, State.FIN_WAIT2})
+_WAIT = frozenset({TIME_WAIT, FIN_WAIT2})
 
 
 def end(net: Net, connection: Connection, error: int = 0) -> None:
@@ -20,7 +20,7 @@ def end(net: Net, connection: Connection, error: int = 0) -> None:
     A child that was not accepted stays in its queue all the same, with what it has received,
     as in Linux (FACTS, gone).
     """
-    if connection.state is not State.CLOSE:
+    if connection.state is not CLOSE:
         waited = connection.state in _WAIT and not error
         connection.feed(Input.EXPIRED if waited else Input.RESET)
     _count_out(net, connection)
@@ -42,7 +42,7 @@ def orphan(net: Net, connection: Connection) -> None:
     """No program has it any more."""
     connection.orphan = True
     connection.receive_shut = True
-    if connection.state is not State.CLOSE and not connection.waiting:
+    if connection.state is not CLOSE and not connection.waiting:
         net.orphans += 1
 
 

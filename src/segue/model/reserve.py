@@ -12,7 +12,7 @@ from segue.model import buffers
 from segue.model.arrival import Arrival
 from segue.model.connection import Connection
 from segue.model.receive_memory import memory_of
-from segue.model.states import State
+from segue.model.states import ESTABLISHED
 from segue.wire.seq import Seq, distance
 from segue.wire.tcp import ACK, PSH
 
@@ -23,7 +23,7 @@ def is_predicted(connection: Connection, arrival: Arrival) -> bool:
     """It is nothing but what comes next, and there is memory for its data."""
     stamps = arrival.options.stamps if connection.terms.stamps else (0, 0)
     return bool(
-        connection.state is State.ESTABLISHED
+        connection.state is ESTABLISHED
         and arrival.flags | PSH == ACK | PSH
         and arrival.seq == connection.rcv_nxt
         and not connection.early

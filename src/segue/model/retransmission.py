@@ -10,7 +10,7 @@ from segue.model.connection import Connection
 from segue.model.durations import RTO_MAX, backed_off
 from segue.model.events import Fired, Timer
 from segue.model.net import Net
-from segue.model.states import State
+from segue.model.states import FIN_WAIT2
 from segue.wire.seq import add, before
 from segue.wire.tcp import ACK
 
@@ -20,7 +20,7 @@ def timer(net: Net, connection: Connection) -> None:
     now = net.now
     if connection.end_at <= now:
         _fired(net, connection, Timer.END)
-        if connection.whole and connection.state is State.FIN_WAIT2:
+        if connection.whole and connection.state is FIN_WAIT2:
             output.abort(net, connection)  # tcp_keepalive_timer
         removal.end(net, connection)
         return

@@ -31,7 +31,18 @@ from segue.model.events import Readable
 from segue.model.net import Net
 from segue.model.recovery import News
 from segue.model.request import Request
-from segue.model.states import CAN_RECEIVE, CAN_SEND, Congestion, Input, State
+from segue.model.states import (
+    CAN_RECEIVE,
+    CAN_SEND,
+    CLOSE,
+    FIN_WAIT1,
+    FIN_WAIT2,
+    OPEN,
+    SYN_RECV,
+    TIME_WAIT,
+    Input,
+    State,
+)
 from segue.wire.seq import Seq, add, before, distance, later
 from segue.wire.tcp import ACK, CWR, ECE, FIN, RST, SYN
 
@@ -55,10 +66,10 @@ def arrived(net: Net, connection: Connection, arrival: Arrival) -> None:
         # The handshake is over, and the FIN does not wait for what the segment brings.
         connection.fin_later, connection.fin_wanted = False, True
         output.transmit(net, connection)
-    if connection.state is State.TIME_WAIT:
+    if connection.state is TIME_WAIT:
         time_wait.begin(net, connection)
         return
-    alone = connection.orphan and connection.state is State.FIN_WAIT2 and was is State.FIN_WAIT1
+    alone = connection.orphan and connection.state is FIN_WAIT2 and was is FIN_WAIT1
     if alone and arrival.flags & FIN:
         time_wait.begin_whole(net, connection)
     elif alone and not before(connection.rcv_nxt, arrival.end):
@@ -93,7 +104,7 @@ def _say(net: Net, connection: Connection, *, owed: bool) -> None:
         output.acknowledge(net, connection)
     elif owed and distance(connection.sent_ack, connection.rcv_nxt) > 0:
         acknowledging.soon(net, connection)
-    if connection.orphan and connection.state is State.FIN_WAIT2 and connection.end_at == inf:
+    if connection.orphan and connection.state is FIN_WAIT2 and connection.end_at == inf:
         time_wait.begin_orphan(net, connection)
     output.rearm(net, connection)
 
@@ -290,7 +301,7 @@ def _end_handshake(net: Net, connection: Connection, request: Request) -> None:
             output.measure(connection, net.now - request.sent_at)
         elif connection.terms.stamps:
             output.measure_echo(net, connection, connection.echo)
-    if connection.state is State.SYN_RECV:
+    if connection.state is SYN_RECV:
         connection.feed(Input.HANDSHAKE_ENDED)
     connection.reordering_at = inf
     output.await_timeout(net, connection)
@@ -303,7 +314,7 @@ def _judge(net: Net, connection: Connection, arrival: Arrival, *, updated: bool)
     terms = connection.terms
     flew = bool(connection.flying)
     # Where nothing is told of by SACK, nothing was acknowledged out of its order.
-    in_order = connection.congestion is Congestion.OPEN
+    in_order = connection.congestion is OPEN
     high = una if in_order else recovery.highest(connection)
     connection.snd_una = arrival.ack
     # Ranges are read before what is acknowledged is done with, so that RACK's round trip is that of
@@ -323,7 +334,7 @@ def _judge(net: Net, connection: Connection, arrival: Arrival, *, updated: bool)
         buffers.acknowledged(net, connection)
         if connection.fin_sent and arrival.ack == connection.snd_nxt:
             connection.feed(Input.FIN_ACKED)
-            if connection.state is State.CLOSE:
+            if connection.state is CLOSE:
                 removal.end(net, connection)
 
 
@@ -522,7 +533,7 @@ def _peer_ends(net: Net, connection: Connection) -> None:
     # Linux says that at once, whatever waits: the program may never write again.
     connection.interactive = connection.state in CAN_SEND
     connection.feed(Input.FIN_ARRIVED)
-    if connection.state is State.TIME_WAIT:
+    if connection.state is TIME_WAIT:
         output.acknowledge(net, connection)
         time_wait.begin(net, connection)
     elif connection.state is State.CLOSING:

@@ -6,6 +6,7 @@ A half-open request has no way out of NEW_SYN_RECV: it is dropped, or a child ta
 from __future__ import annotations
 
 from enum import IntEnum, auto
+from typing import Final
 
 from segue.errors import IllegalInput
 
@@ -34,6 +35,18 @@ class Congestion(IntEnum):
     CWR = 2  # the way has said that it is congested
     RECOVERY = 3  # something is lost, and sent again
     LOSS = 4  # after a timeout
+
+
+# What is asked of each packet has a name by itself: one of an enumeration is looked up in its class
+# each time, which takes some times as long.
+ESTABLISHED: Final = State.ESTABLISHED
+SYN_RECV: Final = State.SYN_RECV
+FIN_WAIT1: Final = State.FIN_WAIT1
+FIN_WAIT2: Final = State.FIN_WAIT2
+TIME_WAIT: Final = State.TIME_WAIT
+CLOSE: Final = State.CLOSE
+LISTEN: Final = State.LISTEN
+OPEN: Final = Congestion.OPEN
 
 
 class Input(IntEnum):

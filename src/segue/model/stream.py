@@ -9,10 +9,10 @@ from segue.errors import KernelError
 from segue.model import buffers, output, receive_window, removal, time_wait
 from segue.model.connection import Connection
 from segue.model.net import Net
-from segue.model.states import CAN_SEND, NEED_RESET, State
+from segue.model.states import CAN_SEND, CLOSE, FIN_WAIT2, NEED_RESET, SYN_RECV, TIME_WAIT, State
 from segue.wire.seq import before, distance
 
-_GONE = frozenset({State.CLOSE, State.TIME_WAIT})  # in both Linux's socket is closed
+_GONE = frozenset({CLOSE, TIME_WAIT})  # in both Linux's socket is closed
 _CLOSING = frozenset({State.CLOSING, State.LAST_ACK})
 
 
@@ -26,7 +26,7 @@ def read(net: Net, connection: Connection, most: int) -> bytes:
     if data:
         receive_window.taken(net, connection, len(data))
         del connection.incoming[: len(data)]
-        if connection.state is not State.CLOSE and receive_window.is_news(connection):
+        if connection.state is not CLOSE and receive_window.is_news(connection):
             output.acknowledge(net, connection)
             output.rearm(net, connection)
         return data
@@ -35,7 +35,7 @@ def read(net: Net, connection: Connection, most: int) -> bytes:
     if connection.error:
         error, connection.error = connection.error, 0
         raise KernelError("recv", error, "reading from a connection")
-    if connection.receive_shut or connection.state is State.CLOSE:
+    if connection.receive_shut or connection.state is CLOSE:
         return b""
     raise KernelError("recv", errno.EAGAIN, "reading from a connection")
 
@@ -96,7 +96,7 @@ def shut(net: Net, connection: Connection, *, receive: bool, send: bool) -> None
         raise KernelError("shutdown", errno.ENOTCONN, "shutting a connection down")
     if receive:
         connection.receive_shut = True
-    if send and connection.state is State.SYN_RECV:
+    if send and connection.state is SYN_RECV:
         connection.fin_later = True  # close() does not wait (tcp_shutdown, tcp_close_state)
     elif send:
         _end_sending(net, connection)
@@ -119,7 +119,7 @@ def close(net: Net, connection: Connection) -> None:
         output.abort(net, connection)
         removal.end(net, connection)
         return
-    if connection.options.get("SO_LINGER", -1) == 0 and connection.state is not State.TIME_WAIT:
+    if connection.options.get("SO_LINGER", -1) == 0 and connection.state is not TIME_WAIT:
         # It is to be gone at once, and its peer to know (tcp_disconnect).
         net.counts["TCPAbortOnData"] += 1
         if connection.state in NEED_RESET or (
@@ -129,7 +129,7 @@ def close(net: Net, connection: Connection) -> None:
         removal.end(net, connection)
         return
     _end_sending(net, connection)
-    if connection.state is State.FIN_WAIT2:
+    if connection.state is FIN_WAIT2:
         time_wait.begin_orphan(net, connection)
     if net.orphans > net.sysctls.tcp_max_orphans and not connection.over:
         net.counts["TCPAbortOnMemory"] += 1  # tcp_check_oom

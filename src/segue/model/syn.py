@@ -13,7 +13,7 @@ from segue.model.events import Acceptable, CookieSent, Refusal, Refused
 from segue.model.listener import Listener
 from segue.model.net import Chance, Net
 from segue.model.request import Request, Terms
-from segue.model.states import State
+from segue.model.states import SYN_RECV, State
 from segue.model.sysctls import (
     FAST_OPEN_EVERY_LISTENER,
     FAST_OPEN_SERVER,
@@ -149,7 +149,7 @@ def _fast_open(net: Net, listener: Listener, arrival: Arrival, request: Request)
 
 
 def _fast_open_child(net: Net, listener: Listener, arrival: Arrival, request: Request) -> None:
-    child = connection(request, listener, State.SYN_RECV, arrival.window, net.now)
+    child = connection(request, listener, SYN_RECV, arrival.window, net.now)
     if arrival.payload:
         receive_window.of(net, child).queue(len(arrival.payload), len(arrival.packet))
         child.incoming += arrival.payload
@@ -192,7 +192,7 @@ def connection(
         snd_nxt=begin,
         snd_wnd=window,
         snd_max_wnd=window,
-        reckoned_wnd=window << (request.terms.scale_out if state is State.SYN_RECV else 0),
+        reckoned_wnd=window << (request.terms.scale_out if state is SYN_RECV else 0),
         snd_wl1=request.irs,
         ts_recent=request.ts_recent,
         ts_offset=request.ts_offset,

@@ -12,7 +12,7 @@ from segue.model.arrival import Arrival
 from segue.model.connection import Connection
 from segue.model.durations import TIME_WAIT
 from segue.model.net import Net
-from segue.model.states import Input, State
+from segue.model.states import FIN_WAIT2, Input
 from segue.wire.seq import Seq, add, before, distance
 from segue.wire.tcp import ACK, FIN, RST, SYN
 
@@ -58,7 +58,7 @@ def arrived(net: Net, connection: Connection, arrival: Arrival) -> Seq | None:
     flags, nxt = arrival.flags, connection.rcv_nxt
     stamps = arrival.options.stamps if connection.terms.stamps else None
     stale = stamps is not None and distance(Seq(stamps[0]), Seq(connection.ts_recent)) > 0
-    if connection.state is State.FIN_WAIT2:
+    if connection.state is FIN_WAIT2:
         _waits_for_fin(net, connection, arrival, stale=stale and not flags & RST)
         return None
     if flags & RST:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from segue.model.connection import Connection
 from segue.model.net import Net
-from segue.model.states import Congestion
+from segue.model.states import OPEN, Congestion
 from segue.wire.seq import Seq, before, distance
 
 ROUNDS = 16  # recoveries for which RACK waits longer after a D-SACK (TCP_RACK_RECOVERY_THRESH)
@@ -114,7 +114,7 @@ def at_end(connection: Connection) -> bool:
         connection.settle_rounds -= 1
     if _stays(connection):
         return True
-    connection.congestion = Congestion.OPEN
+    connection.congestion = OPEN
     return False
 
 
@@ -134,7 +134,7 @@ def of_timeout(connection: Connection, *, sure: bool = False) -> bool:
     _undo(connection, nothing_lost=True)
     connection.timeouts = 0
     if not _stays(connection) and (sure or connection.terms.sack):
-        connection.congestion = Congestion.OPEN
+        connection.congestion = OPEN
     return True
 
 
@@ -154,7 +154,7 @@ def of_part(connection: Connection) -> None:
 def keep_open(connection: Connection) -> None:
     """Open, or, where something is out of its order, nearly (tcp_try_keep_open)."""
     out = connection.presumed or any(one.sacked or one.lost for one in connection.flying)
-    state = Congestion.DISORDER if out or some_repeated(connection) else Congestion.OPEN
+    state = Congestion.DISORDER if out or some_repeated(connection) else OPEN
     if connection.congestion is not state:
         connection.congestion = state
         connection.high_seq = connection.snd_nxt
