@@ -248,6 +248,23 @@ def test_a_worker_of_which_anything_else_has_changed_is_read(name: str) -> None:
     assert _looks(WORKER, changed)[1].workers == (changed,)
 
 
+def test_fields_that_nobody_looks_at_are_read_when_somebody_does() -> None:
+    """Until then the worker is the object of an earlier look; not if something else has changed."""
+    reader = Reader()
+
+    def look(worker: WorkerStatus, *unseen: str) -> WorkerStatus:
+        reader.unseen = frozenset(unseen)
+        return reader.read(_answered(replace(STATUS, workers=(worker,)))).workers[0]
+
+    busy = replace(WORKER, new=WORKER.new + 5)
+    first = look(WORKER)
+    assert look(busy, "new", "given") is first
+    assert look(busy, "given") == busy
+    assert look(WORKER, "new", "given") == busy
+    assert look(replace(WORKER, queue=77), "new").queue == 77
+    assert look(WORKER) == WORKER
+
+
 def test_workers_that_come_and_go_are_read() -> None:
     """In the order of the answer."""
     reader, other = Reader(), replace(WORKER, id=8)

@@ -10,7 +10,7 @@ from tests.watch.test_drawing import FRONT, STATUS, worker
 from segue.errors import SegueError
 from segue.supervisor.control import client
 from segue.supervisor.control.instances import Running
-from segue.supervisor.control.status import Status
+from segue.supervisor.control.status import Reader, Status
 from segue.watch import feed
 from segue.watch.feed import Feed
 from segue.watch.sample import Rates
@@ -50,6 +50,25 @@ def test_rates_stand_for_a_second(looked: Looked) -> None:
     assert looked.at(1.1, 900) is first
     assert looked.at(1.9, 900) is first
     assert looked.at(2.0, 900).new == 500.0
+
+
+def test_only_a_look_that_makes_rates_reads_what_they_are_made_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Most looks of ten a second need not know how many connections each worker has got."""
+    unseen: list[frozenset[str]] = []
+
+    def status(_: Running, reader: Reader) -> Status:
+        unseen.append(reader.unseen)
+        return STATUS
+
+    monkeypatch.setattr(client, "status", status)
+    monkeypatch.setattr(feed, "read", lambda _: [])
+    times = iter([0.0, 0.0, 0.5, 0.5, 1.0, 1.0, 1.5, 1.5])
+    looked = Feed(Running("shop", "/run/shop.sock", 0), now=lambda: next(times))
+    for _ in range(4):
+        looked.look()
+    assert [sorted(one) for one in unseen] == [[], ["given", "new"], [], ["given", "new"]]
 
 
 def test_rates_of_rare_looks_are_of_the_time_between_them(looked: Looked) -> None:

@@ -21,6 +21,7 @@ _HISTORY_EVERY = 1.0  # seconds between two readings of the file
 # Rates are of a second or more, however often there is a look: nobody reads a number that changes
 # ten times a second.  A look may come somewhat early.
 _RATES_EVERY = 0.95
+_COUNTS = frozenset({"new", "given"})  # of a worker; only rates are made of these
 
 
 @dataclass(slots=True)
@@ -45,6 +46,8 @@ class Feed:
             self._read = began
             events = tuple(read(Paths.at(self.running.control))[-_EVENTS:])
         status, error = None, ""
+        counts = self._counted is None or began >= self._counted.at + _RATES_EVERY
+        self._reader.unseen = frozenset() if counts else _COUNTS
         try:
             status = client.status(self.running, self._reader)
         except (SegueError, OSError) as failed:
@@ -53,7 +56,7 @@ class Feed:
         self.due = ended + _COST * (ended - began)
         name = status.name if status else self.running.name or self.running.control
         self._sample = Sample(name, ended, self.clock(), status, events, error)
-        if status is None or self._counted is None or ended >= self._counted.at + _RATES_EVERY:
+        if counts or status is None:
             self._rates = rates(self._sample, self._counted)
             self._counted = self._sample if status else None
         return self._sample, self._rates

@@ -183,11 +183,13 @@ class Reader:
     """Reads the statuses of one instance, look after look.
 
     A worker of which nothing but the age has changed is the very object of an earlier look, with
-    the age of then.  So who looks ten times a second pays for what has changed.
+    the age of then.  So who looks ten times a second pays for what has changed.  Who does not look
+    at some other fields every time names them in ``unseen``.
     """
 
     def __init__(self) -> None:
         self.brief = True  # unless the supervisor, of an earlier version, knows no brief answer
+        self.unseen: frozenset[str] = frozenset()
         self._workers: list[tuple[dict[str, Any], WorkerStatus]] = []
 
     def read(self, plain: Any) -> Status:
@@ -196,18 +198,26 @@ class Reader:
         if not isinstance(listed, list):
             return Status.from_json(plain)
         known: Any = zip_longest(listed, self._workers[: len(listed)], fillvalue=({}, None))
-        again = [worker if _same(one, then) else one for one, (then, worker) in known]
-        found = Status.from_json({**plain, "workers": again})
-        self._workers = list(zip(listed, found.workers, strict=True))
+        pairs = [
+            (then, worker) if _same(one, then, self.unseen) else (one, one)
+            for one, (then, worker) in known
+        ]
+        found = Status.from_json({**plain, "workers": [worker for _, worker in pairs]})
+        self._workers = [
+            (then, worker) for (then, _), worker in zip(pairs, found.workers, strict=True)
+        ]
         return found
 
 
-def _same(one: Any, then: dict[str, Any]) -> bool:
+def _same(one: Any, then: dict[str, Any], unseen: frozenset[str]) -> bool:
     """But for the age, which ``then`` gets: a copy of it would take as long as the look at it."""
     if not isinstance(one, dict):
         return False
     then["age"] = one.get("age")
-    return one == then
+    return one == then or (
+        bool(unseen)
+        and all(one.get(name) == then.get(name) for name in (one.keys() | then.keys()) - unseen)
+    )
 
 
 class _NoStatusError(Exception):
