@@ -86,7 +86,7 @@ def test_a_capture_is_read_by_others(served: subprocess.Popen[str], tmp_path: Pa
 @pytest.mark.root
 @pytest.mark.program("curl")
 @pytest.mark.parametrize("served", [[]], indirect=True)
-def test_a_signal_restarts_the_listener_once(served: subprocess.Popen[str]) -> None:
+def test_a_signal_restarts_the_listener_once(served: subprocess.Popen[str], tmp_path: Path) -> None:
     """And a path that is no number is a page, after which the connection ends if asked."""
     served.send_signal(signal.SIGUSR1)
     done = subprocess.run(
@@ -103,6 +103,9 @@ def test_a_signal_restarts_the_listener_once(served: subprocess.Popen[str]) -> N
     served.send_signal(signal.SIGINT)
     out, _ = served.communicate(timeout=PATIENCE)
     assert out.startswith("1 answers, 1 restarts,")
+    packets = [packet[IP] for packet in rdpcap(str(tmp_path / "all.pcap")) if IP in packet]
+    last = [one for one in packets if one.src == "10.99.0.2" and one[TCP].payload][-1]
+    assert "F" in last[TCP].flags  # the end goes with the last data, in no packet of its own
 
 
 def test_stories_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

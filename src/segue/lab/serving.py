@@ -164,7 +164,8 @@ class Serving:
         while exchange.head or exchange.left:
             at = exchange.at % len(exchange.body)
             head, body = exchange.head, exchange.body[at : at + exchange.left]
-            taken = self.host.write(now, exchange.connection, head + body)
+            # The end follows the last answer at once, and goes in one packet with its data.
+            taken = self.host.write(now, exchange.connection, head + body, more=exchange.last)
             exchange.head = head[taken:]
             taken = max(0, taken - len(head))
             exchange.at += taken
