@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.wire import packets
 
 from segue.errors import WireError
-from segue.wire.ipv4 import TCP, Packet
+from segue.wire.ipv4 import TCP, Packet, parse
 
 
 def test_the_fields_of_a_packet() -> None:
@@ -48,8 +48,22 @@ def test_what_a_link_padded_is_no_payload() -> None:
 )
 def test_what_is_no_packet_is_refused(data: bytes, why: str) -> None:
     """Too short, another version, lengths that contradict one another."""
-    with pytest.raises(WireError, match=why):
-        Packet(data)
+    for take in (Packet, parse):
+        with pytest.raises(WireError, match=why):
+            take(data)
+
+
+def test_a_packet_taken_apart() -> None:
+    """As a view sees it; what a host would drop is refused: fragments, and a damaged header."""
+    packet = packets.HELLO
+    seen = Packet(packet)
+    addresses = seen.source_bytes + seen.target_bytes
+    assert parse(packet) == (addresses, TCP, bytes(seen.payload))
+    assert parse(packets.UDP + b"\0" * 15)[2] == packets.UDP[20:]
+    with pytest.raises(WireError, match="a fragment"):
+        parse(packets.LAST_FRAGMENT)
+    with pytest.raises(WireError, match="wrong header checksum"):
+        parse(packet[:8] + b"\x41" + packet[9:])
 
 
 @given(st.binary(max_size=80) | st.binary(max_size=80).map(lambda rest: b"\x46" + rest))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.wire import packets
 
 from segue.errors import WireError
-from segue.wire.tcp import ACK, FIN, PSH, RST, SYN, Segment, segment_in
+from segue.wire.tcp import ACK, FIN, PSH, RST, SYN, Segment, parse, segment_in
 
 
 def test_a_handshake_and_some_data() -> None:
@@ -67,6 +67,19 @@ def test_what_is_no_segment_is_refused(data: bytes, why: str) -> None:
     """Fewer bytes than a header has, or than it says to have."""
     with pytest.raises(WireError, match=why):
         Segment(data)
+    with pytest.raises(WireError, match=why):
+        parse(packets.SYN[12:20], data)
+
+
+def test_a_segment_taken_apart() -> None:
+    """As a view sees it; one that was damaged is refused."""
+    addresses, data = packets.HELLO[12:20], packets.HELLO[20:]
+    seen = Segment(data)
+    assert parse(addresses, data) == (
+        data[:4], seen.seq, seen.ack, seen.flags, seen.window, bytes(seen.options), b"hello",
+    )  # fmt: skip
+    with pytest.raises(WireError, match="wrong checksum"):
+        parse(addresses, data[:-1] + b"0")
 
 
 def test_the_segment_in_a_packet() -> None:

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from segue.errors import WireError
-from segue.wire import checksum, ipv4, ipv6, options, tcp
+from segue.wire import ipv4, ipv6, options, tcp
 from segue.wire.options import Options
 from segue.wire.seq import Seq, add
 from segue.wire.tcp import FIN, PSH, SYN, URG
 
 _COUNTED = SYN | FIN
+_PORTS = 4  # bytes of both
 
 
 class Path(NamedTuple):
@@ -65,21 +66,35 @@ class Arrival:
 
     packet: bytes
     flow: bytes
-    path: Path
     seq: Seq
     ack: Seq
     flags: int
     window: int
-    raw_options: memoryview
-    payload: memoryview
+    raw_options: bytes
+    payload: bytes
     length: int
     end: Seq
+    _path: Path | None = field(default=None)
     _options: Options | None = field(default=None)
+
+    @property
+    def path(self) -> Path:
+        """The way back, made when first asked for, since a connection has its own."""
+        if self._path is None:
+            addresses, ports = self.flow[:-_PORTS], self.flow[-_PORTS:]
+            half = len(addresses) // 2
+            self._path = Path(addresses[half:] + addresses[:half], ports[2:] + ports[:2])
+        return self._path
+
+    @property
+    def is_ipv6(self) -> bool:
+        """The packet is of IPv6."""
+        return self.packet[0] >> 4 == 6
 
     @property
     def ecn(self) -> int:
         """The two bits of its IP header about congestion (RFC 3168, 5)."""
-        return (self.packet[1] >> 4 if self.path.is_ipv6 else self.packet[1]) & 3
+        return (self.packet[1] >> 4 if self.is_ipv6 else self.packet[1]) & 3
 
     @property
     def pushes(self) -> bool:
@@ -104,36 +119,25 @@ def read(packet: bytes) -> Arrival:
 
     Raises WireError for what is no whole TCP segment in IPv4 or IPv6, or has a wrong checksum.
     """
-    carrier: ipv4.Packet | ipv6.Packet
     if packet and packet[0] >> 4 == 6:
-        carrier = ipv6.Packet(packet)
+        addresses, protocol, body = ipv6.parse(packet)
     else:
-        carrier = ipv4.Packet(packet)
-        if carrier.fragmented:
-            raise WireError("IPv4 packet", "a fragment", packet)
-        if not carrier.header_agrees:
-            raise WireError("IPv4 packet", "wrong header checksum", packet)
-    if carrier.protocol != ipv4.TCP:
-        raise WireError("IP packet", f"protocol {carrier.protocol} is not TCP", packet)
-    source, target, body = carrier.source_bytes, carrier.target_bytes, carrier.payload
-    segment, addresses = tcp.Segment(body), source + target
-    if not checksum.tcp_agrees(addresses, body):
-        raise WireError("TCP segment", "wrong checksum", packet)
-    ports, payload, flags = bytes(body[:4]), segment.payload, segment.flags
-    seq = Seq(segment.seq)
+        addresses, protocol, body = ipv4.parse(packet)
+    if protocol != ipv4.TCP:
+        raise WireError("IP packet", f"protocol {protocol} is not TCP", packet)
+    ports, seq, ack, flags, window, said, payload = tcp.parse(addresses, body)
     length = len(payload)
     if flags & _COUNTED:
         length += bool(flags & SYN) + bool(flags & FIN)
     return Arrival(
         packet,
         addresses + ports,
-        Path(target + source, ports[2:] + ports[:2]),
-        seq,
-        Seq(segment.ack),
+        Seq(seq),
+        Seq(ack),
         flags,
-        segment.window,
-        segment.options,
+        window,
+        said,
         payload,
         length,
-        add(seq, length),
+        add(Seq(seq), length),
     )

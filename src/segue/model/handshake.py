@@ -78,7 +78,7 @@ def arrived(net: Net, request: Request, arrival: Arrival) -> bool:
 
 
 def _ip_header(arrival: Arrival) -> int:
-    return 40 if arrival.path.is_ipv6 else 4 * (arrival.packet[0] & 0xF)
+    return 40 if arrival.is_ipv6 else 4 * (arrival.packet[0] & 0xF)
 
 
 def _alien_echo(request: Request, stamps: tuple[int, int] | None) -> bool:

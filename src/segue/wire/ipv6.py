@@ -1,4 +1,4 @@
-"""An IPv6 packet seen through its bytes (RFC 8200), and one made.
+"""An IPv6 packet seen through its bytes (RFC 8200), one taken apart, and one made.
 
 A view: nothing is copied.  Extension headers are not followed: what is behind one is no TCP here.
 """
@@ -45,6 +45,12 @@ class Packet:
     def payload(self) -> memoryview:
         """What it carries."""
         return memoryview(self._data)[HEADER : HEADER + self.length]
+
+
+def parse(packet: bytes) -> tuple[bytes, int, bytes]:
+    """Source and target together, the protocol, and the payload.  Raises WireError."""
+    seen = Packet(packet)
+    return packet[8:HEADER], seen.protocol, bytes(seen.payload)
 
 
 def emit(addresses: bytes, protocol: int, payload: bytes, *, hops: int = 64, tos: int = 0) -> bytes:

@@ -1,6 +1,6 @@
-"""A TCP segment seen through its bytes (RFC 9293, section 3.1), and one made.
+"""A TCP segment seen through its bytes (RFC 9293, section 3.1), one taken apart, and one made.
 
-A view: nothing is copied.  Neither the checksum nor the options are judged.
+A view copies nothing, and judges neither the checksum nor the options.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = (1 << bit for bit in range(8))
 _NAMES = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
 SHORTEST = 20  # a header without options
 _HEADER = struct.Struct("!HHIIBBHHH")
+_PARSED = struct.Struct("!4sIIBBH")
 _MADE = struct.Struct("!4sIIHHHH")
 
 
@@ -30,15 +31,12 @@ class Segment:
 
     def __init__(self, data: bytes | memoryview) -> None:
         if len(data) < SHORTEST:
-            raise WireError("TCP segment", f"{len(data)} bytes are no header", bytes(data))
+            raise _too_short(data)
         (
             self.sport, self.dport, self.seq, self.ack, offset, self.flags,
             self.window, _, self.urgent,
         ) = _HEADER.unpack_from(data)  # fmt: skip
-        self._header = (offset >> 4) * 4
-        if not SHORTEST <= self._header <= len(data):
-            why = f"header of {self._header} in {len(data)} bytes"
-            raise WireError("TCP segment", why, bytes(data))
+        self._header = _header_size(offset, data)
         self._data = memoryview(data)
 
     @property
@@ -54,6 +52,33 @@ class Segment:
     def __str__(self) -> str:
         said = names(self.flags) or "no flags"
         return f"{self.sport} > {self.dport} {said} seq {self.seq} ack {self.ack}"
+
+
+def parse(addresses: bytes, segment: bytes) -> tuple[bytes, int, int, int, int, bytes, bytes]:
+    """Ports, seq, ack, flags, window, options and payload; ``addresses`` and the ports are source
+    and target together.
+
+    Raises WireError as ``Segment`` does, and for a wrong checksum.
+    """
+    if len(segment) < SHORTEST:
+        raise _too_short(segment)
+    ports, seq, ack, offset, flags, window = _PARSED.unpack_from(segment)
+    header = _header_size(offset, segment)
+    if not checksum.tcp_agrees(addresses, segment):
+        raise WireError("TCP segment", "wrong checksum", segment)
+    return ports, seq, ack, flags, window, segment[SHORTEST:header], segment[header:]
+
+
+def _too_short(data: bytes | memoryview) -> WireError:
+    return WireError("TCP segment", f"{len(data)} bytes are no header", bytes(data))
+
+
+def _header_size(offset: int, data: bytes | memoryview) -> int:
+    """By the byte that says where the data begins, where that makes sense."""
+    size = (offset >> 4) * 4
+    if not SHORTEST <= size <= len(data):
+        raise WireError("TCP segment", f"header of {size} in {len(data)} bytes", bytes(data))
+    return size
 
 
 def names(flags: int) -> str:
