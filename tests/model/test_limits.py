@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 
 import pytest
 from tests.model.peers import Bench, Peer
@@ -10,6 +11,7 @@ from tests.model.peers import Bench, Peer
 from segue.errors import KernelError
 from segue.model.connection import MOST_EARLY, Connection
 from segue.model.listener import Listener
+from segue.model.request import Request
 from segue.model.states import State
 from segue.wire.options import Options
 from segue.wire.tcp import ACK, FIN, PSH
@@ -46,6 +48,44 @@ def test_one_connection_too_many_does_not_wait() -> None:
     bench.wait(61)
     assert bench.host.connections() == 0
     assert until_time_wait(bench, listener).state is State.TIME_WAIT
+
+
+def test_what_is_over_is_in_no_cycle() -> None:
+    """Whichever way it ended, it is gone at once, so that nobody need look for cycles."""
+    bench = Bench()
+    bench.host.sysctls.tcp_migrate_req = 1
+    gc.collect()
+    gc.disable()
+    try:
+        _end_in_many_ways(bench)
+        left = [one for one in gc.get_objects() if isinstance(one, Connection | Request | Listener)]
+        assert not left
+    finally:
+        gc.enable()
+
+
+def _end_in_many_ways(bench: Bench) -> None:
+    old = bench.listener()
+    until_time_wait(bench, old)
+    for unanswered in (Peer(bench), Peer(bench)):
+        unanswered.syn()
+    peer, child = talking(bench, old)
+    peer.rst()
+    bench.close(child)
+    peer, child = talking(bench, old)
+    bench.host.write(bench.now, child, b"never acknowledged")
+    waiting = Peer(bench).connect()
+    new = bench.listener()
+    bench.close(old)
+    unanswered.final_ack()
+    for moved in bench.accept_all(new):
+        bench.close(moved)
+    waiting.fin()
+    bench.wait(3600)
+    bench.close(child)
+    bench.close(new)
+    assert not bench.host.connections()
+    assert not bench.host.half_open()
 
 
 def test_one_orphan_too_many_is_reset() -> None:
