@@ -45,6 +45,15 @@ def test_what_makes_no_sense_is_passed_over(data: bytes, value: Options) -> None
     assert parse(data) == value
 
 
+@given(st.binary(min_size=2, max_size=2), st.binary(min_size=8, max_size=8), st.integers(0, 255))
+def test_a_usual_syn_is_read_as_any_other(mss: bytes, stamps: bytes, scale: int) -> None:
+    """Its options are taken at once; with an end behind them they are taken one by one."""
+    made = b"\x02\x04" + mss + b"\x04\x02\x08\x0a" + stamps + b"\x01\x03\x03" + bytes((scale,))
+    found = parse(made)
+    assert found.sack_permitted
+    assert found == parse(made + bytes(4))
+
+
 @given(st.binary(max_size=40))
 def test_any_bytes_can_be_read(data: bytes) -> None:
     """Nothing is raised, and what was read can be written, padded, and read again."""

@@ -17,8 +17,15 @@ MAX_WINDOW_SCALE = 14
 _COOKIE_LENGTHS = range(4, 17)
 _STAMPS = struct.Struct("!II")
 _STAMPED = struct.Struct("!III")
+_OF_A_SYN = struct.Struct("!2sH4sII3sB")
 _ALIGNED_STAMPS = 0x0101080A  # NOP NOP, kind 8, length 10
 _STAMPS_AFTER_SACK = 0x0402080A  # SACK permitted in the place of the two NOPs
+# Before the values of a SYN that has a size, SACK permitted, stamps and a scale, as Linux's has.
+_HEADS_OF_A_SYN = (
+    bytes((_MSS, 4)),
+    _STAMPS_AFTER_SACK.to_bytes(4, "big"),
+    bytes((_NOP, _WINDOW_SCALE, 3)),
+)
 
 
 @dataclass(slots=True)
@@ -50,6 +57,10 @@ def parse(data: bytes | memoryview) -> Options:
         head, value, echo = _STAMPED.unpack(data)
         if head == _ALIGNED_STAMPS:
             return Options(stamps=(value, echo))
+    elif size == 20:
+        first, mss, second, value, echo, third, scale = _OF_A_SYN.unpack(data)
+        if (first, second, third) == _HEADS_OF_A_SYN and mss:
+            return Options(mss, min(scale, MAX_WINDOW_SCALE), True, (value, echo))
     found = Options()
     at = 0
     while at < size:
