@@ -100,6 +100,6 @@ def emit(
     """A packet that is not to be fragmented; ``addresses`` is source and target together."""
     length = SHORTEST + len(payload)
     first, last, number = 0x4500 | tos, ttl << 8 | protocol, identification & 0xFFFF
-    total = first + length + number + _DONT_FRAGMENT + last + int.from_bytes(addresses, "big")
+    total = first + length + number + _DONT_FRAGMENT + last + checksum.words(addresses)
     summed = checksum.of_sum(total)
     return _MADE.pack(first, length, number, _DONT_FRAGMENT, last, summed, addresses) + payload

@@ -9,6 +9,7 @@ import struct
 
 from segue.errors import WireError
 from segue.wire import checksum, ipv4, ipv6
+from segue.wire.checksum import words
 
 # Plain numbers, because a predicate looks at every packet: an enum costs a microsecond each time.
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = (1 << bit for bit in range(8))
@@ -103,11 +104,9 @@ def emit(
     header = SHORTEST + len(options)
     offset = header << 10 | flags  # in words, in the upper half of its byte
     total = (
-        int.from_bytes(addresses, "big") + ipv4.TCP + header + len(payload)
-        + int.from_bytes(ports, "big") + seq + ack + offset + window
+        words(addresses) + ipv4.TCP + header + len(payload)
+        + words(ports) + seq + ack + offset + window + words(options)
     )  # fmt: skip
-    if options:
-        total += checksum.number(options)
     if payload:
         total += checksum.number(payload)
     made = _MADE.pack(ports, seq, ack, offset, window, checksum.of_sum(total), 0)
