@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,15 @@ def test_a_packet_taken_apart_and_made_again(packet: bytes) -> None:
     number = ipv4.Packet(packet).identification
     made = ipv4.emit(addresses, protocol, segment, identification=number)
     assert made == packet
+
+
+@given(st.integers(0, 5000), st.randoms(use_true_random=False))
+def test_a_sum_of_words(size: int, chance: Random) -> None:
+    """Of any length: as if the words were added one by one, the last one padded."""
+    data = chance.randbytes(size)
+    padded = data + bytes(size & 1)
+    plain = sum(number for (number,) in struct.iter_unpack("!H", padded))
+    assert checksum.number(data) % 65535 == plain % 65535
 
 
 @given(st.binary(min_size=20, max_size=99), st.integers(0, 98), st.integers(1, 255))

@@ -9,6 +9,9 @@ from __future__ import annotations
 _ONES = 0xFFFF
 _TCP = 6
 _AT, _HEADER = 16, 20  # in a segment of TCP, and the least before its data
+_LONG = 512  # bytes; a shorter one is divided as fast as it is folded
+# At the edges of words, so that the sum stays; the first is half of what Ethernet carries at most.
+_FOLDS = tuple((bits, (1 << bits) - 1) for bits in (6144, 3072, 1536))
 
 # Whole words as one number, their sum modulo 65535.  It is bound once, since to find it takes twice
 # as long as to call it.
@@ -16,8 +19,14 @@ words = int.from_bytes
 
 
 def number(data: bytes | memoryview) -> int:
-    """The same of bytes that need not be whole words: an odd one is padded."""
+    """The same of bytes that need not be whole words: an odd one is padded.
+
+    A long one is folded, since the halves are added in a fraction of the time that dividing takes.
+    """
     whole = words(data)
+    if len(data) > _LONG:
+        for bits, mask in _FOLDS:
+            whole = (whole >> bits) + (whole & mask)
     return whole << 8 if len(data) & 1 else whole
 
 
