@@ -52,6 +52,29 @@ def test_what_is_set_of_one_is_set_of_no_other() -> None:
     assert bench.host.getsockopt(left, "SO_KEEPALIVE") == 0
 
 
+def test_an_ack_that_waits_for_the_answer() -> None:
+    """With TCP_QUICKACK 0 at a listener that listens; else it goes at once."""
+    bench = Bench()
+    listener = bench.listener(TCP_QUICKACK=0)
+    assert bench.host.getsockopt(listener, "TCP_QUICKACK") == 1  # listen() forgets it
+    peer = Peer(bench).connect()
+    peer.got()
+    peer.data(b"asked")
+    assert peer.said() == ["ACK"]
+    bench.host.setsockopt(listener, "TCP_QUICKACK", 0)
+    peer = Peer(bench).connect()
+    peer.got()
+    peer.data(b"asked")
+    assert peer.said() == []
+    child = bench.accept_all(listener)[-1]
+    assert bench.host.getsockopt(child, "TCP_QUICKACK") == 0
+    bench.host.read(bench.now, child)
+    bench.host.write(bench.now, child, b"answered")
+    bench.collect()
+    (answer,) = peer.got()
+    assert (answer.ack, bytes(answer.payload)) == (peer.seq, b"answered")
+
+
 def test_keepalive_as_it_is_by_itself() -> None:
     """After two hours, nine times, every 75 s; then a reset."""
     bench, peer, child = pair(SO_KEEPALIVE=1)

@@ -15,10 +15,12 @@ from segue.model.arrival import Arrival
 from segue.model.connection import Connection
 from segue.model.durations import DELAYED_ACK, DELAYED_ACK_MAX, TICK
 from segue.model.net import Net
+from segue.model.states import State
 from segue.wire.seq import distance
 
 QUICK = 16  # segments that are acknowledged at once, at most (TCP_MAX_QUICKACKS)
 _LONGEST = 0.5  # of a delay, where the pauses are long
+_OPEN = frozenset({State.ESTABLISHED, State.CLOSE_WAIT})
 
 
 def data_came(net: Net, connection: Connection, arrival: Arrival) -> None:
@@ -88,6 +90,21 @@ def _delay(net: Net, connection: Connection, pushed: int) -> bool:
     if now + delay < at:
         connection.ack_at = net.after(delay)
     return True
+
+
+def set_to(net: Net, connection: Connection, value: int) -> None:
+    """TCP_QUICKACK: with 0, ACKs wait for what the program answers.  With another number one that
+    waits goes as soon as all is read; after it, if the number is even, they wait again
+    (__tcp_sock_set_quickack).
+    """
+    connection.interactive = not value
+    if not value or connection.state not in _OPEN or connection.ack_at == inf:
+        return
+    buffer = receive_window.of(net, connection)
+    buffer.pushed = max(1, buffer.pushed)
+    if receive_window.is_news(connection):
+        output.acknowledge(net, connection)
+    connection.interactive = not value & 1
 
 
 def timer(net: Net, connection: Connection) -> None:

@@ -70,6 +70,7 @@ def listen(net: Net, listener: Listener, backlog: int) -> None:
     group.join(listener)
     net.groups[listener.endpoint] = group
     listener.state = LISTEN
+    listener.options = {**listener.options, "TCP_QUICKACK": 1}  # inet_csk_delack_init
     listener.fast_open.used = 0
     listener.fast_open.penalties.clear()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 
 from segue.errors import KernelError
-from segue.model import buffers, keepalive, output, receive_window
+from segue.model import acknowledging, buffers, keepalive, output, receive_window
 from segue.model.connection import Connection
 from segue.model.durations import RTO_MAX, TIMEOUT_INIT, retransmits_in
 from segue.model.listener import Listener
@@ -21,7 +21,7 @@ _NO_MSS_SET = 536  # TCP_MSS_DEFAULT
 # What getsockopt says where nothing was set.
 _DEFAULTS = {
     "SO_REUSEADDR": 0, "SO_REUSEPORT": 0, "SO_KEEPALIVE": 0, "SO_LINGER": -1, "TCP_NODELAY": 0,
-    "TCP_CORK": 0, "TCP_INQ": 0, "TCP_NOTSENT_LOWAT": 0,
+    "TCP_CORK": 0, "TCP_INQ": 0, "TCP_NOTSENT_LOWAT": 0, "TCP_QUICKACK": 1,
     "TCP_USER_TIMEOUT": 0, "TCP_SAVE_SYN": 0, "TCP_FASTOPEN_NO_COOKIE": 0,
     "TCP_SYNCNT": 6, **keepalive.DEFAULTS,
 }  # fmt: skip
@@ -55,7 +55,7 @@ def set_to(net: Net, sock: Listener | Connection, name: str, value: int) -> None
     least, most = _RANGES.get(name, (value, value))
     if not least <= value <= most:
         raise KernelError("setsockopt", errno.EINVAL, f"setting {name}")
-    if name in _SWITCHES:
+    if name in _SWITCHES or (name == "TCP_QUICKACK" and listener is not None):
         value = int(bool(value))
     if listener is not None and name == "TCP_FASTOPEN":
         listener.fast_open.limit = value
@@ -90,6 +90,8 @@ def _in_force(net: Net, connection: Connection, name: str, *, was: int | None) -
         output.transmit(net, connection, push=bool(connection.options.get("TCP_NODELAY")))
     elif name == "TCP_KEEPIDLE" or (name == "SO_KEEPALIVE" and value != was):
         keepalive.begin(net, connection)
+    elif name == "TCP_QUICKACK":
+        acknowledging.set_to(net, connection, value)
     output.rearm(net, connection)
 
 
@@ -120,6 +122,8 @@ def get(net: Net, sock: Listener | Connection, name: str) -> int:
             return error
         if name == "TCP_MAXSEG":
             return sock.full_size
+        if name == "TCP_QUICKACK":
+            return int(not sock.interactive)
     elif name == "SO_ERROR":
         return 0
     elif name == "TCP_MAXSEG":

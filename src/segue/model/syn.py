@@ -204,6 +204,7 @@ def connection(
         sent_at=now,
         offered_edge=add(first, request.terms.window),
         sent_ack=first,
+        interactive=not maker.options.get("TCP_QUICKACK", 1),
         made_at=now,
         acked_at=now,
     )
