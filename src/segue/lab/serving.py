@@ -118,6 +118,9 @@ class Serving:
         self.host.setsockopt(made, "TCP_NODELAY", 1)
         self.host.bind(made, self._address)
         self.host.listen(made, _BACKLOG)
+        # What is asked is answered at once: the ACK goes with the answer, as with HAProxy
+        # (tcp-smart-accept).  Set before, listen() forgets it.
+        self.host.setsockopt(made, "TCP_QUICKACK", 0)
         return made
 
     def _record(self, packet: bytes) -> None:
