@@ -132,12 +132,12 @@ def read(packet: bytes) -> Arrival:
     return Arrival(
         packet,
         addresses + ports,
-        Seq(seq),
-        Seq(ack),
+        seq,
+        ack,
         flags,
         window,
         said,
         payload,
         length,
-        add(Seq(seq), length),
+        add(seq, length),
     )

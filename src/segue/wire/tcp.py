@@ -10,6 +10,7 @@ import struct
 from segue.errors import WireError
 from segue.wire import checksum, ipv4, ipv6
 from segue.wire.checksum import words
+from segue.wire.seq import Seq
 
 # Plain numbers, because a predicate looks at every packet: an enum costs a microsecond each time.
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = (1 << bit for bit in range(8))
@@ -55,7 +56,7 @@ class Segment:
         return f"{self.sport} > {self.dport} {said} seq {self.seq} ack {self.ack}"
 
 
-def parse(addresses: bytes, segment: bytes) -> tuple[bytes, int, int, int, int, bytes, bytes]:
+def parse(addresses: bytes, segment: bytes) -> tuple[bytes, Seq, Seq, int, int, bytes, bytes]:
     """Ports, seq, ack, flags, window, options and payload; ``addresses`` and the ports are source
     and target together.
 
