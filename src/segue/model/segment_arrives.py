@@ -491,7 +491,7 @@ def _take(net: Net, connection: Connection, arrival: Arrival) -> bool:
     if receive_window.lacks(connection) and not reserve.is_predicted(connection, arrival):
         receive_window.make_room(net, connection)
     if start != connection.rcv_nxt:
-        connection.put_early(start, bytes(data), fin=fin)
+        connection.put_early(start, data, fin=fin)
         if data:
             receive_window.early(net, connection, arrival)
         connection.owed = connection.ack_now = True
