@@ -106,7 +106,8 @@ def _say(net: Net, connection: Connection, *, owed: bool) -> None:
         acknowledging.soon(net, connection)
     if connection.orphan and connection.state is FIN_WAIT2 and connection.end_at == inf:
         time_wait.begin_orphan(net, connection)
-    output.rearm(net, connection)
+    else:
+        output.rearm(net, connection)
 
 
 def _fast_open_agrees(net: Net, connection: Connection, arrival: Arrival) -> bool:
