@@ -74,8 +74,8 @@ class Arrival:
     payload: bytes
     length: int
     end: Seq
+    options: Options  # what the raw ones say
     _path: Path | None = field(default=None)
-    _options: Options | None = field(default=None)
 
     @property
     def path(self) -> Path:
@@ -92,6 +92,11 @@ class Arrival:
         return self.packet[0] >> 4 == 6
 
     @property
+    def size(self) -> int:
+        """Of the segment, with its header."""
+        return len(self.packet) - (40 if self.is_ipv6 else 4 * (self.packet[0] & 0xF))
+
+    @property
     def ecn(self) -> int:
         """The two bits of its IP header about congestion (RFC 3168, 5)."""
         return (self.packet[1] >> 4 if self.is_ipv6 else self.packet[1]) & 3
@@ -105,13 +110,6 @@ class Arrival:
     def ends(self) -> bool:
         """It says that it is the end of something, and so may be small (TCP_REMNANT)."""
         return bool(self.flags & (SYN | FIN | PSH | URG))
-
-    @property
-    def options(self) -> Options:
-        """What the options say, read when first asked for."""
-        if self._options is None:
-            self._options = options.parse(self.raw_options)
-        return self._options
 
 
 def read(packet: bytes) -> Arrival:
@@ -140,4 +138,5 @@ def read(packet: bytes) -> Arrival:
         payload,
         length,
         add(seq, length),
+        options.parse(said),
     )

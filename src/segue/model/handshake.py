@@ -32,8 +32,7 @@ _MASK = 0xFFFFFFFF
 
 def arrived(net: Net, request: Request, arrival: Arrival) -> bool:
     """False when there is no such request any more, and the segment is the listeners' business."""
-    length = len(arrival.packet) - _ip_header(arrival)
-    found = migration.at_ack(net, request, length, arrival.flags)
+    found = migration.at_ack(net, request, arrival)
     if found is None:
         return False
     listener, _ = found
@@ -75,10 +74,6 @@ def arrived(net: Net, request: Request, arrival: Arrival) -> bool:
         return True
     _finish(net, request, found, arrival)
     return True
-
-
-def _ip_header(arrival: Arrival) -> int:
-    return 40 if arrival.is_ipv6 else 4 * (arrival.packet[0] & 0xF)
 
 
 def _alien_echo(request: Request, stamps: tuple[int, int] | None) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from math import inf
 
 from segue.model import output, removal, whole_queue
+from segue.model.arrival import Arrival
 from segue.model.connection import Connection
 from segue.model.events import Acceptable, Choice, Miscounted, Misstep, Moved, Occasion, Stopped
 from segue.model.group import Group
@@ -174,12 +175,12 @@ def _target_of(
     return found, choice
 
 
-def at_ack(net: Net, request: Request, length: int, flags: int) -> Destination | None:
+def at_ack(net: Net, request: Request, arrival: Arrival) -> Destination | None:
     """The listener that makes a child of it; if None, the request is dropped."""
     source = request.listener
     if source.listening:
         return source, None
-    target, choice = _target_of(net, request, length, flags)
+    target, choice = _target_of(net, request, arrival.size, arrival.flags)
     if target is None:
         _moved(net, request, None, Occasion.ACK, choice)
         drop(net, request)
