@@ -139,6 +139,26 @@ def test_who_hides_what_is_open() -> None:
     assert as_user(61013, hides) == [True, False, False]
 
 
+def test_one_of_the_first_descriptors_tells_that_none_is_hidden(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are not listed, since there may be many thousand."""
+    monkeypatch.setattr(os, "scandir", None)
+    assert not proc.hides_descriptors(os.getpid())
+
+
+def test_a_process_without_the_first_descriptors_is_looked_into() -> None:
+    """A daemon may have closed them."""
+    ours, its = socket.socketpair()
+    code = f"import os; os.closerange(0, 3); os.read({its.fileno()}, 1)"
+    with ours, its:
+        command = [sys.executable, "-S", "-E", "-c", code]
+        with subprocess.Popen(command, pass_fds=[its.fileno()]) as process:
+            wait_until(lambda: len(os.listdir(f"/proc/{process.pid}/fd")) == 1, "they are closed")
+            assert not proc.hides_descriptors(process.pid)
+            ours.send(b"x")
+
+
 def test_sockets_by_inode() -> None:
     """Every socket of a process under its inode, and who has it open."""
     with socket.socket() as one, open("/dev/null", "rb") as other:

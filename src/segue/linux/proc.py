@@ -35,10 +35,14 @@ _DOING = {
 }
 
 
+# What is said of a process that has ended, or that is not ours to look into.
+_GONE = (FileNotFoundError, PermissionError, ProcessLookupError)
+
+
 def _read(path: str, most: int = _MOST) -> bytes:
     data = b""
     # ProcessLookupError: the process ended between open and read.
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+    with contextlib.suppress(*_GONE):
         # Not open(), which asks what kind of file it is: a look at a process takes a third more.
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -221,18 +225,19 @@ def sockets(pid: int) -> dict[int, int]:
     """Socket inode -> descriptor number; {} when the process is gone or not ours to look into."""
     path = f"/proc/{pid}/fd"
     found: dict[int, int] = {}
-    gone = (FileNotFoundError, PermissionError, ProcessLookupError)
-    with contextlib.suppress(*gone):
+    with contextlib.suppress(*_GONE):
         # Not both open at once: we may be near our limit.
         entries = os.listdir(path)
         # Below a descriptor the kernel has no path to walk, for each of what may be thousands.
         where = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for entry in entries:
-                with contextlib.suppress(*gone):
+                try:
                     target = os.readlink(entry, dir_fd=where)
-                    if target.startswith("socket:["):
-                        found.setdefault(int(target[8:-1]), int(entry))
+                except _GONE:  # not suppress(), which takes as long as the call
+                    continue
+                if target.startswith("socket:["):
+                    found.setdefault(int(target[8:-1]), int(entry))
         finally:
             os.close(where)
     return found
@@ -240,10 +245,9 @@ def sockets(pid: int) -> dict[int, int]:
 
 def files(pid: int) -> Iterator[str]:
     """What its descriptors lead to (proc_pid_fd(5)), as far as it is ours to see."""
-    gone = (FileNotFoundError, PermissionError, ProcessLookupError)
-    with contextlib.suppress(*gone):
+    with contextlib.suppress(*_GONE):
         for entry in os.listdir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(*gone):
+            with contextlib.suppress(*_GONE):
                 yield os.readlink(f"/proc/{pid}/fd/{entry}")
 
 
@@ -272,7 +276,12 @@ def hides_descriptors(pid: int) -> bool:
     """
     where = f"/proc/{pid}/fd"
     try:
-        # The names may be there for root to read, and what they stand for not.
+        # The names may be there for root to read, and what they stand for not.  To list them takes
+        # the longer, the more it has open: nearly all have one of the first.
+        for number in range(3):
+            with contextlib.suppress(FileNotFoundError):
+                os.readlink(f"{where}/{number}")
+                return False
         with os.scandir(where) as entries:  # the first tells; there may be many thousand
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
@@ -293,9 +302,9 @@ def polled(pid: int) -> set[int]:
     The "tfd" of proc_pid_fdinfo(5).
     """
     found: set[int] = set()
-    with contextlib.suppress(FileNotFoundError, PermissionError, ProcessLookupError):
+    with contextlib.suppress(*_GONE):
         for entry in os.listdir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(FileNotFoundError, PermissionError, ProcessLookupError):
+            with contextlib.suppress(*_GONE):
                 if os.readlink(f"/proc/{pid}/fd/{entry}") == "anon_inode:[eventpoll]":
                     lines = _read(f"/proc/{pid}/fdinfo/{entry}").splitlines()
                     found |= {int(line.split()[1]) for line in lines if line.startswith(b"tfd:")}
