@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Collection
 from functools import partial
@@ -123,6 +124,8 @@ def serve(asked: Asked, world: World | None = None) -> int:
         _open_groups(service)
         if handed is None:
             runner.open()
+        # What was made until now stays: no round is to pay for searching it for garbage.
+        gc.freeze()
         service.loop.run(runner)
         while service.upgrade is not None:
             runner.exporting.end()
