@@ -11,7 +11,7 @@ import pytest
 
 from segue.errors import KernelError, WireError
 from segue.linux.inet_diag import encode_request
-from segue.linux.netlink import Netlink, encode
+from segue.linux.netlink import Netlink, decode, encode
 
 SOCK_DIAG, BY_FAMILY = 4, 20
 ERROR, DONE = 2, 3
@@ -149,6 +149,50 @@ def test_an_answer_that_was_given_up_is_not_the_next_ones(netlink: Netlink) -> N
     with pytest.raises(WireError):
         listed(netlink)
     assert listed(netlink) == [b"new."]
+
+
+def looked_up(netlink: Netlink, *asked: bytes) -> list[bytes | None]:
+    found = netlink.look_up(BY_FAMILY, asked, "looking")
+    return [None if one is None else bytes(one) for one in found]
+
+
+def failed(sequence: int, code: int) -> bytes:
+    return encode(ERROR, 0, sequence, struct.pack("=i", -code) + bytes(16))
+
+
+def test_what_is_looked_up_together_comes_in_its_order(netlink: Netlink) -> None:
+    """Each answer has the number of its question; what is not there has none."""
+    script = play(
+        netlink, piece(9, b"old.", 0), piece(3, b"cccc", 0), piece(1, b"aaaa", 0) + failed(2, 2)
+    )
+    asked = [b"a", b"bb", b"ccc"]
+    assert looked_up(netlink, *asked) == [b"aaaa", None, b"cccc"]
+    (sent,) = script.sent
+    read = [(sequence, bytes(payload)) for _, _, sequence, payload in decode(memoryview(sent))]
+    assert read == list(enumerate(asked, 1))
+
+
+def test_many_are_looked_up_in_parts_for_which_there_is_room(netlink: Netlink) -> None:
+    """The kernel would drop answers that the socket's buffer cannot hold."""
+    script = play(netlink, *(piece(1 + n, b"%4d" % n, 0) for n in range(40)))
+    assert looked_up(netlink, *[b"1234"] * 40) == [b"%4d" % n for n in range(40)]
+    assert [len(list(decode(memoryview(sent)))) for sent in script.sent] == [16, 16, 8]
+    assert looked_up(netlink) == []
+
+
+def test_a_refused_one_of_several_raises_and_the_rest_is_nobodys(netlink: Netlink) -> None:
+    """What follows it lies in the socket, and is read off before the next question."""
+    script = play(
+        netlink,
+        failed(1, errno.EPERM),
+        piece(2, b"late", 0),
+        BlockingIOError(errno.EAGAIN, "empty"),
+        piece(3, b"new.", 0),
+    )
+    with pytest.raises(KernelError, match="looking: netlink failed with EPERM"):
+        looked_up(netlink, b"a", b"b")
+    assert looked_up(netlink, b"c") == [b"new."]
+    assert not script.answers
 
 
 def test_a_kernel_that_does_not_answer_is_not_waited_for(netlink: Netlink) -> None:

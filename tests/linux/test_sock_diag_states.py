@@ -80,7 +80,7 @@ def test_ipv4_at_a_dual_stack_listener_has_mapped_addresses() -> None:
             found = diag.one(V6, ("::ffff:127.0.0.1", 8000), mapped)
             assert found is not None
             assert found.cookie == child.cookie
-            again = diag.connection(V6, ("::ffff:127.0.0.1", 8000), mapped)
+            (again,) = diag.each([(V6, ("::ffff:127.0.0.1", 8000), mapped, 0)])
             assert again is not None
             assert again.cookie == child.cookie
 

@@ -137,11 +137,12 @@ def test_one_connection_again(address: Address) -> None:
         (queued,) = observer.snapshot(address, Part.CONNECTIONS).connections
         child = listener.accept()[0]
         client.sendall(b"12345")
-        held = observer.again(queued)
+        other = queued._replace(cookie=queued.cookie + 1)
+        none, held = observer.again([other, queued])
+        assert none is None
         assert held is not None
         assert (held.cookie, held.peer, held.unread) == (queued.cookie, queued.peer, 5)
         assert held.inode == os.fstat(child.fileno()).st_ino
-        assert observer.again(queued._replace(cookie=queued.cookie + 1)) is None
         with child:
             child.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        assert observer.again(queued) is None
+        assert observer.again([queued]) == [None]

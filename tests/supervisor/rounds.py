@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from segue.supervisor.loop import Looks
@@ -12,7 +13,7 @@ class Rounds:
     """So many rounds, without waiting in any."""
 
     left: int
-    looks: Looks | None = None
+    looks: Sequence[Looks] = ()
 
     def over(self) -> bool:
         return self.left <= 0

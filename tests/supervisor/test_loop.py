@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -21,7 +21,7 @@ class Recorder:
 
     rounds: int = 1
     until: float = 0.0
-    looks: Looks | None = None
+    looks: Sequence[Looks] = ()
     asked: list[str] = field(default_factory=list)
     on_tick: Callable[[], None] = lambda: None
 
@@ -46,6 +46,7 @@ class Looking:
     due_at: list[float]
     found: bool = False
     prepared: int = 0
+    doing: str = "looking for stalls"
 
     @property
     def due(self) -> float:
@@ -202,7 +203,7 @@ def test_looks_go_round_within_one_wait_until_one_finds_something() -> None:
     ticking = iter(range(1000))
     loop = Loop(lambda _: None, now=lambda: next(ticking) / 1000)
     looking = Looking([0.0, 0.001, 0.002])
-    subject = Recorder(until=math.inf, looks=looking)
+    subject = Recorder(until=math.inf, looks=[looking])
     loop.run(subject)
     loop.close()
     assert looking.prepared == 1
@@ -210,11 +211,33 @@ def test_looks_go_round_within_one_wait_until_one_finds_something() -> None:
     assert subject.asked == ["settle", "tick", "settle"]
 
 
+def test_each_of_several_looks_is_made_when_it_is_due(said: list[str]) -> None:
+    """Whatever is refused to another one, and any of them ends the wait."""
+    ticking = iter(range(1000))
+    loop = Loop(said.append, now=lambda: next(ticking) / 1000)
+
+    class Refused(Looking):
+        """The kernel says no."""
+
+        def look(self) -> None:
+            super().look()
+            raise UsageError("no room")
+
+    often, seldom = Refused([0.0, 0.001, math.inf], doing="listing"), Looking([0.002])
+    subject = Recorder(until=math.inf, looks=[often, seldom])
+    loop.run(subject)
+    loop.close()
+    assert often.due_at == [math.inf]
+    assert seldom.found
+    assert subject.asked == ["settle", "tick", "settle"]
+    assert said == ["listing: no room"]
+
+
 def test_no_looks_are_made_before_they_are_due() -> None:
     """A deadline ends the wait although the next look is never due."""
     ticking = iter(range(1000))
     loop = Loop(lambda _: None, now=lambda: next(ticking) / 1000)
     looking = Looking([])
-    loop.run(Recorder(until=0.0, looks=looking))
+    loop.run(Recorder(until=0.0, looks=[looking]))
     loop.close()
     assert not looking.found

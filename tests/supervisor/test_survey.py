@@ -1,9 +1,9 @@
-"""When the survey looks at all connections, and when one of each worker is enough."""
+"""When all connections are looked at, and when one of each worker is enough."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,13 +29,14 @@ class Scene:
     now: float = 1000.0
     spent: float = 0.0
     cost: float = 0.0
+    check_cost: float = 0.0
     holds: dict[int, int] = field(default_factory=dict)  # inode -> worker
     moved: dict[int, float] = field(default_factory=dict)  # inode -> when; inf while it is owed
     looks: int = 0
     checks: int = 0
+    steps: int = 0
 
     def __post_init__(self) -> None:
-        self.observer = self
         self.bind = self
         self.address = HERE
         self.number = 0
@@ -45,7 +46,8 @@ class Scene:
         self.refusing = False
         self.requests: frozenset[int] = frozenset()  # half-open
         self.instance = Instance(size=2)
-        self.survey = Survey(GRACE, lambda: self.now, lambda: self.spent)
+        observer: Any = self
+        self.survey = Survey(observer, GRACE, lambda: self.now, lambda: self.spent)
 
     def worker(self, number: int, stage: Stage = Stage.DRAINING, since: float = 0.0) -> Worker:
         made = Worker(number, 1, NOBODY + number, 0.0, stage=stage, stage_since=since)
@@ -70,9 +72,11 @@ class Scene:
         listed = self.requests if Part.REQUESTS in parts else frozenset()
         return Group(HERE, requests=listed, connections=seen, owners=whose)
 
-    def again(self, one: Connection) -> Connection | None:
+    def again(self, those: Sequence[Connection]) -> list[Connection | None]:
         self.checks += 1
-        return self._connection(one.inode) if one.inode in self.moved else None
+        self.spent += self.check_cost
+        inodes = [one.inode for one in those]
+        return [self._connection(one) if one in self.moved else None for one in inodes]
 
     def trees(self, only: Collection[int] | None = None) -> Any:
         asked = self.instance.workers if only is None else only
@@ -81,17 +85,22 @@ class Scene:
     # The test's hands
 
     def run(self, seconds: float) -> None:
-        """Call ``step`` whenever it is due, for so long."""
-        end = self.now + seconds
-        rounds = 0
-        while (due := self.survey.due(self.instance)) <= end:
+        """As the loop does, for so long: look when it is time, and ``step`` if one fell."""
+        end, witnesses = self.now + seconds, self.survey.witnesses
+        turns = 0
+        while (due := min(self.survey.due(self.instance), witnesses.due)) <= end:
             self.now = max(self.now, due)
-            self.step()
-            rounds += 1
-            assert rounds < 100_000
+            looked = self.now >= witnesses.due
+            if looked:
+                witnesses.look()
+            if not looked or witnesses.found:
+                self.step()
+            turns += 1
+            assert turns < 100_000
         self.now = max(self.now, end)
 
     def step(self) -> None:
+        self.steps += 1
         args: Any = self.instance, self, [self]
         self.survey.step(*args)
 
@@ -180,9 +189,45 @@ def test_while_one_connection_of_each_worker_is_in_use_they_alone_are_looked_up(
     scene.holds = {11: 1, 12: 1, 21: 2}
     scene.moved = {11: math.inf, 12: 0.0, 21: math.inf}
     scene.run(10.0)
-    assert scene.looks == 1
+    assert scene.looks == scene.steps == 1, "and a look at these alone is no round of the loop"
     assert scene.checks > 20
     assert [scene.survey.loads[one].busy for one in (1, 2)] == [1, 1]
+
+
+@pytest.mark.parametrize("answered", [10.0, 10.1, 10.2, 10.3, 10.4])
+def test_a_witness_that_was_answered_falls_when_its_grace_is_over(
+    scene: Scene, answered: float
+) -> None:
+    """However seldom it is looked up, if no bytes move: that is known when it has its answer."""
+    scene.worker(1)
+    scene.holds, scene.moved = {11: 1}, {11: math.inf}
+    scene.run(answered)
+    scene.moved[11] = scene.now
+    scene.run(GRACE + 0.02)
+    assert scene.survey.loads[1].quiet
+
+
+def test_the_witnesses_of_many_workers_are_looked_up_for_a_small_part_of_a_core(
+    scene: Scene,
+) -> None:
+    """However long that takes, and however soon one could be closed."""
+    scene.check_cost = 0.01
+    scene.worker(1)
+    scene.holds, scene.moved = {11: 1}, {11: math.inf}
+    scene.run(19.0)
+    assert 5 * 0.01 < scene.spent <= 19 / 200 + 0.03 + 0.01
+
+
+def test_nothing_is_looked_up_once_nobody_drains(scene: Scene) -> None:
+    """A worker that was told to stop, at its limit, has its connections still."""
+    worker = scene.worker(1)
+    scene.holds, scene.moved = {11: 1}, {11: math.inf}
+    scene.run(1.0)
+    worker.stage = Stage.GONE
+    scene.step()
+    before = scene.checks
+    scene.run(1.0)
+    assert scene.checks == before
 
 
 @pytest.mark.parametrize("gone", [False, True])
@@ -216,11 +261,11 @@ def test_another_connection_in_use_is_the_next_witness(scene: Scene) -> None:
     scene.worker(1)
     scene.holds, scene.moved = {11: 1, 12: 1}, {11: math.inf, 12: math.inf}
     scene.run(1.0)
-    witness = scene.survey.witnesses[1].connection.inode
+    witness = scene.survey.witnesses.held[1].inode
     del scene.moved[witness]
     scene.run(1.0)
     assert not scene.survey.loads[1].quiet
-    assert scene.survey.witnesses[1].connection.inode == 23 - witness
+    assert scene.survey.witnesses.held[1].inode == 23 - witness
 
 
 def test_a_connection_that_the_worker_has_closed_is_no_witness(
@@ -231,7 +276,7 @@ def test_a_connection_that_the_worker_has_closed_is_no_witness(
     scene.holds, scene.moved = {11: 1}, {11: math.inf}
     scene.run(1.0)
     closed = scene._connection(11)._replace(inode=0)
-    monkeypatch.setattr(scene, "again", lambda _: closed)
+    monkeypatch.setattr(scene, "again", lambda _: [closed])
     scene.holds, scene.moved = {}, {}
     scene.run(1.0)
     assert scene.survey.loads[1].quiet

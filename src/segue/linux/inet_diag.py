@@ -22,6 +22,7 @@ _SOCKID_TAIL = struct.Struct("=III")  # ...interface and the cookie's halves are
 # Mirrors struct inet_diag_msg; the ports are read as bytes, which have no order yet.
 _MESSAGE = struct.Struct("=BBBB2s2s16s16sIIIIIIII")
 _PORT = struct.Struct("!H")
+_PORTS = struct.Struct("!4xHH")  # both of them, in the same message
 _ANY_COOKIE = 0xFFFFFFFF
 
 _BC_OP = struct.Struct("=BBH")  # mirrors struct inet_diag_bc_op
@@ -222,26 +223,31 @@ def decode_entry(payload: memoryview) -> Entry:
     )  # fmt: skip
 
 
+# Where tcp_info is in a message of this length: the kernel puts the attributes of all sockets in
+# one order (inet_sk_diag_fill).
+_places: dict[int, int] = {}
+_SYN_RECV = State.SYN_RECV.value
+
+
 def decode_connected(payloads: Iterable[memoryview]) -> list[Connected]:
     """Every full socket of a dump that asked for INFO.  Raises WireError for one too short.
 
-    In one go: the kernel puts the attributes of all of them in one order (inet_sk_diag_fill), so
-    the place of tcp_info is looked for once for each length of a message.
+    There may be many thousand: see ``_places``.
     """
-    places: dict[int, int] = {}  # by length
     found = []
     for payload in payloads:
         if len(payload) < _MESSAGE.size:
             raise WireError("inet_diag_msg", f"{len(payload)} bytes", bytes(payload))
         (
-            family, state, _, _, sport, dport, source, target,
+            family, state, _, _, _, _, source, target,
             interface, low, high, _, rqueue, wqueue, _, inode,
         ) = _MESSAGE.unpack_from(payload)  # fmt: skip
-        if state == State.SYN_RECV and not _shows_shutdown(payload):
+        if state == _SYN_RECV and not _shows_shutdown(payload):
             continue  # a request, as in decode_entry
-        place = places.get(len(payload), 0)
+        port, peer_port = _PORTS.unpack_from(payload)
+        place = _places.get(len(payload), 0)
         if not place or _ATTRIBUTE.unpack_from(payload, place)[1] != EXT_INFO:
-            place = places[len(payload)] = _place_of_info(payload)
+            place = _places[len(payload)] = _place_of_info(payload)
         info: tuple[int, int, int, int] | tuple[()] = ()
         if place:
             _, _, sent, received, _, _, came, _, _, _, out = _INFO.unpack_from(
@@ -251,8 +257,7 @@ def decode_connected(payloads: Iterable[memoryview]) -> list[Connected]:
         found.append(
             Connected(
                 family, state, low | high << 32, inode,
-                _host(family, source), _PORT.unpack(sport)[0],
-                _host(family, target), _PORT.unpack(dport)[0],
+                _host(family, source), port, _host(family, target), peer_port,
                 interface, rqueue, wqueue, *info,
             )
         )  # fmt: skip

@@ -6,12 +6,12 @@ multicast, no extended acknowledgements.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import struct
 import sys
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 from segue.errors import KernelError, WireError
 from segue.linux.closing import Closing
@@ -36,15 +36,12 @@ _TRIES = 3  # a dump that changed under the reader, or overran the buffer, is re
 # supervisor must not hang in it.
 _PATIENCE_SECONDS = 5
 _TIMEVAL = struct.Struct("@ll")  # mirrors struct timeval
+# So many answers at once: the kernel drops those for which the socket's buffer has no room.
+_TOGETHER = 16
 
-
-class Message(NamedTuple):
-    """One netlink message."""
-
-    kind: int
-    flags: int
-    sequence: int
-    payload: memoryview
+# One netlink message: kind, flags, sequence and payload.  A plain tuple, since a dump may have many
+# thousand.
+Message = tuple[int, int, int, memoryview]
 
 
 def encode(kind: int, flags: int, sequence: int, payload: bytes) -> bytes:
@@ -61,7 +58,7 @@ def decode(data: memoryview) -> Iterator[Message]:
         length, kind, flags, sequence, _ = _HEADER.unpack_from(data, at)
         if not _HEADER.size <= length <= end - at:
             raise WireError("netlink message", f"length {length} of {end - at} bytes left")
-        yield Message(kind, flags, sequence, data[at + _HEADER.size : at + length])
+        yield kind, flags, sequence, data[at + _HEADER.size : at + length]
         at += (length + 3) & ~3
 
 
@@ -139,6 +136,42 @@ class Netlink(Closing):
         found, _ = self._exchange(kind, flags, payload, doing)
         return found[0] if found else None
 
+    def look_up(self, kind: int, payloads: Sequence[bytes], doing: str) -> list[memoryview | None]:
+        """The payload of the single answer to each, in their order; None for what is not there.
+
+        As ``request`` for one after the other, and a few times as fast.  Raises KernelError, with
+        the errno of the first answer that is another one than ENOENT; WireError.
+        """
+        found: list[memoryview | None] = []
+        for begin in range(0, len(payloads), _TOGETHER):
+            found += self._look_up(kind, payloads[begin : begin + _TOGETHER], doing)
+        return found
+
+    def _look_up(self, kind: int, payloads: Sequence[bytes], doing: str) -> list[memoryview | None]:
+        self._discard()
+        places: dict[int, int] = {}  # in the answer, by sequence number: those that are awaited
+        asked = b""
+        for place, payload in enumerate(payloads):
+            self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+            places[self._sequence] = place
+            message = encode(kind, NLM_F_REQUEST, self._sequence, payload)
+            asked += message + b"\0" * (-len(message) % 4)
+        found: list[memoryview | None] = [None] * len(payloads)
+        self._answering = True
+        with _saying(doing):
+            self._socket.send(asked)
+            while places:
+                for answer, _, sequence, said in decode(self._receive()):
+                    place = places.pop(sequence, -1)
+                    if place < 0:
+                        continue
+                    if answer >= _LOWEST_PAYLOAD_KIND:
+                        found[place] = said
+                    else:
+                        _check(said, doing, errno.ENOENT)
+        self._answering = False
+        return found
+
     def _exchange(
         self, kind: int, flags: int, payload: bytes, doing: str
     ) -> tuple[list[memoryview], bool]:
@@ -148,25 +181,24 @@ class Netlink(Closing):
         found: list[memoryview] = []
         interrupted = False
         self._answering = True
-        try:
+        with _saying(doing):
             self._socket.send(encode(kind, flags, self._sequence, payload))
             while self._answering:
-                for message in decode(memoryview(self._socket.recv(_RECEIVE))):
-                    if message.sequence != self._sequence:
+                for answer, marks, sequence, said in decode(self._receive()):
+                    if sequence != self._sequence:
                         continue  # the rest of an answer that was given up
-                    interrupted |= bool(message.flags & _NLM_F_DUMP_INTR)
-                    if message.kind >= _LOWEST_PAYLOAD_KIND:
-                        found.append(message.payload)
+                    interrupted |= bool(marks & _NLM_F_DUMP_INTR)
+                    if answer >= _LOWEST_PAYLOAD_KIND:
+                        found.append(said)
                         self._answering &= not single
-                    elif message.kind in {_NLMSG_ERROR, _NLMSG_DONE}:
+                    elif answer in {_NLMSG_ERROR, _NLMSG_DONE}:
                         # Both begin with an errno: a dump may fail after it has begun.
                         self._answering = False
-                        _check(message.payload, doing)
-        except KernelError:
-            raise
-        except OSError as error:
-            raise KernelError("netlink", error.errno or 0, doing) from error
+                        _check(said, doing)
         return found, interrupted
+
+    def _receive(self) -> memoryview:
+        return memoryview(self._socket.recv(_RECEIVE))
 
     def _discard(self) -> None:
         """Read off what an exception left; a dump that goes on would refuse another (EBUSY)."""
@@ -189,7 +221,18 @@ class Netlink(Closing):
         self._socket.close()
 
 
-def _check(payload: memoryview, doing: str) -> None:
+@contextlib.contextmanager
+def _saying(doing: str) -> Iterator[None]:
+    """What the socket refuses in this block is a KernelError too."""
+    try:
+        yield
+    except KernelError:
+        raise
+    except OSError as error:
+        raise KernelError("netlink", error.errno or 0, doing) from error
+
+
+def _check(payload: memoryview, doing: str, expected: int = 0) -> None:
     code = -int.from_bytes(payload[:4], sys.byteorder, signed=True)
-    if code:
+    if code not in {0, expected}:
         raise KernelError("netlink", code, doing)

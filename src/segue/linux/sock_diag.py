@@ -6,7 +6,7 @@ Needs no privilege.  Port filters run in the kernel.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from segue.errors import KernelError, NotSupported
 from segue.linux.closing import Closing
@@ -32,6 +32,10 @@ _SOCK_DIAG_BY_FAMILY = 20
 _SOCK_DESTROY = 21
 _ANY_STATE = 0xFFFFFFFF
 _WITH_INFO = 1 << (EXT_INFO - 1)
+_LOOKING_UP = "looking up a TCP socket"
+
+# Family, local and peer's end, and the interface that it is bound to, or 0.
+Ends = tuple[int, tuple[str, int], tuple[str, int], int]
 
 # Every state in which a process may have, or an accept queue may hold, a full socket; SYN_RECV is
 # a Fast Open child's.
@@ -109,13 +113,23 @@ class SockDiag(Closing):
         mask = sum(1 << state for state in CONNECTED)
         return decode_connected(self._list(family, mask, _WITH_INFO, port))
 
-    def connection(
-        self, family: int, local: tuple[str, int], peer: tuple[str, int], interface: int = 0
-    ) -> Connected | None:
-        """The same of the very one between these two ends, or None: a look-up, not a dump."""
-        found = self._look_up(family, local, peer, interface, _WITH_INFO)
-        there = [] if found is None else decode_connected([found])
-        return there[0] if there and there[0].peer_port == peer[1] else None
+    def each(self, ends: Sequence[Ends]) -> list[Connected | None]:
+        """The same of the very connections between these ends, in their order; None for one that is
+        no more.  Look-ups, not a dump.
+        """
+        asked = [
+            encode_request(
+                family, _ANY_STATE, _WITH_INFO, local=local, peer=peer, interface=interface
+            )
+            for family, local, peer, interface in ends
+        ]
+        answers = self._netlink.look_up(_SOCK_DIAG_BY_FAMILY, asked, _LOOKING_UP)
+        found: list[Connected | None] = []
+        for (_, _, peer, _), answer in zip(ends, answers, strict=True):
+            # Where there is none, it is the listener that is found.
+            there = [] if answer is None else decode_connected([answer])
+            found.append(there[0] if there and there[0].peer_port == peer[1] else None)
+        return found
 
     def one(
         self, family: int, local: tuple[str, int], peer: tuple[str, int], interface: int = 0
@@ -167,7 +181,7 @@ class SockDiag(Closing):
             family, _ANY_STATE, extensions, local=local, peer=peer, interface=interface
         )
         try:
-            return self._netlink.request(_SOCK_DIAG_BY_FAMILY, payload, "looking up a TCP socket")
+            return self._netlink.request(_SOCK_DIAG_BY_FAMILY, payload, _LOOKING_UP)
         except KernelError as error:
             if error.errno == errno.ENOENT:
                 return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum, auto
 from typing import TypeVar
@@ -92,10 +92,13 @@ class Observer(Closing):
         ipv4 = self.diag.listeners(port, socket.AF_INET) if address.in_ipv6 else []
         return reached(address, ipv4, self.diag.listeners(port, socket.AF_INET6))
 
-    def again(self, one: Connection) -> Connection | None:
-        """The same connection as it is now, None if it is no more: a look-up, 0.1 ms."""
-        found = self.diag.connection(one.family, one.local, one.peer, one.interface)
-        return None if found is None or found.cookie != one.cookie else _connection(found)
+    def again(self, those: Sequence[Connection]) -> list[Connection | None]:
+        """The same connections as they are now, None for one that is no more: look-ups."""
+        seen = self.diag.each([(one.family, one.local, one.peer, one.interface) for one in those])
+        return [
+            None if found is None or found.cookie != one.cookie else _connection(found)
+            for one, found in zip(those, seen, strict=True)
+        ]
 
     def overlapping(self, address: Address) -> list[Address]:
         """Other addresses of the same port, listened at, to which its connections could go.
@@ -243,20 +246,14 @@ def _listener(
 
 
 def _connection(entry: Connected) -> Connection:
-    # The peer's FIN takes a sequence number and so counts as a byte, but is no request.
-    fin = 1 if entry.state in _HALF_CLOSED else 0
+    (
+        family, state, cookie, inode, host, port, peer_host, peer_port, interface,
+        unread, unsent, sent_ms, received_ms, received, sent,
+    ) = entry  # fmt: skip
+    if state in _HALF_CLOSED:
+        # The peer's FIN takes a sequence number and so counts as a byte, but is no request.
+        unread, received = max(0, unread - 1), max(0, received - 1)
     return Connection(
-        entry.cookie,
-        entry.inode,
-        (entry.peer_host, entry.peer_port),
-        entry.state,
-        entry.rqueue - fin if entry.rqueue > fin else 0,
-        entry.wqueue,
-        entry.last_data_recv_ms,
-        entry.last_data_sent_ms,
-        entry.bytes_received - fin if entry.bytes_received > fin else 0,
-        entry.data_segs_out != 0,
-        (entry.host, entry.port),
-        entry.interface,
-        entry.family,
-    )
+        cookie, inode, (peer_host, peer_port), state, unread, unsent, received_ms, sent_ms,
+        received, sent != 0, (host, port), interface, family,
+    )  # fmt: skip

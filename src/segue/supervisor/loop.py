@@ -13,7 +13,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import IntEnum
 from typing import Protocol
 
@@ -43,6 +43,7 @@ class HasFileno(Protocol):
 class Looks(Protocol):
     """Frequent and cheap looks, which are made inside the wait (``rescue.Rescue``)."""
 
+    doing: str  # for a sentence
     found: bool
 
     @property
@@ -63,8 +64,8 @@ class Subject(Protocol):
         """True if the loop must end."""
 
     @property
-    def looks(self) -> Looks | None:
-        """The looks to make while waiting, or None."""
+    def looks(self) -> Sequence[Looks]:
+        """The looks to make while waiting."""
 
     def settle(self) -> None:
         """Do what follows from the events so far.  Called before each wait."""
@@ -181,16 +182,16 @@ class Loop:
     def _wait(self, subject: Subject) -> list[selectors.SelectorKey]:
         """The events of one round in their order; none if it is time for ``tick``."""
         end, looks = subject.deadline(), subject.looks
-        if looks is not None:
-            self.attempt("looking for stalls", looks.prepare)
+        for one in looks:
+            self.attempt(one.doing, one.prepare)
         while True:
             now = self.now()
-            due = math.inf if looks is None else looks.due
-            if looks is not None and now >= due:
-                self.attempt("looking for stalls", looks.look)
-                if looks.found:
-                    return []
-                due = looks.due
+            made = [one for one in looks if now >= one.due]
+            for one in made:
+                self.attempt(one.doing, one.look)
+            if any(one.found for one in made):
+                return []
+            due = min((one.due for one in looks), default=math.inf)
             # A selector's own wait takes longer than a look; poll(2) counts whole milliseconds.
             if self._ready.poll(_milliseconds(min(end, due) - now)) or now >= end:
                 keys = [key for key, _ in self._selector.select(0)]

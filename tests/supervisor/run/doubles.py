@@ -333,7 +333,7 @@ class Round:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._done = False
-        self.looks = None
+        self.looks = ()
 
     def settle(self) -> None:
         self._runner.settle()

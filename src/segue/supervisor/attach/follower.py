@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections.abc import Sequence
 
 from segue.engine.attached import Attached
 from segue.engine.membership import MembershipWatch
@@ -31,8 +32,7 @@ from segue.supervisor.control.log import Log
 from segue.supervisor.control.paths import Paths
 from segue.supervisor.control.tracing import Tracing
 from segue.supervisor.front import Front
-from segue.supervisor.loop import Loop
-from segue.supervisor.rescue.rescue import Rescue
+from segue.supervisor.loop import Looks, Loop
 from segue.supervisor.settings import Bind
 
 
@@ -96,9 +96,10 @@ class Follower:
         return self.attachment.over
 
     @property
-    def looks(self) -> Rescue | None:
+    def looks(self) -> Sequence[Looks]:
         """As in Subject."""
-        return self.attachment.rescue
+        rescue = self.attachment.rescue
+        return () if rescue is None else (rescue,)
 
     def settle(self) -> None:
         """As in Subject: relieve those that a look has found stalled."""

@@ -90,6 +90,7 @@ class Rescue:
         away since the last time.  ``unread`` is where connections may be carried.
         """
         self.thresholds = thresholds
+        self.doing = "looking for stalls"
         self.stalls: dict[int, Stall] = {}
         self.histories: dict[int, StallHistory] = {}
         self.rescued = 0

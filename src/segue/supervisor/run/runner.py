@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 
 from segue.supervisor import notify
@@ -20,6 +20,7 @@ from segue.supervisor.lifecycle.chronicle import STALL
 from segue.supervisor.lifecycle.instance import Instance, Renewal, Worker
 from segue.supervisor.lifecycle.stages import Phase, Stage, WorkerInput
 from segue.supervisor.lifecycle.steps import Kill, Step, Stop
+from segue.supervisor.loop import Looks
 from segue.supervisor.notify import Inbox
 from segue.supervisor.rescue.balancing import Balancing
 from segue.supervisor.rescue.hangs import Hangs
@@ -118,9 +119,9 @@ class Runner:
         return (ended and not service.flow.ending) or service.upgrade is not None
 
     @property
-    def looks(self) -> Rescue:
-        """Those for stalls."""
-        return self.rescue
+    def looks(self) -> Sequence[Looks]:
+        """Those for stalls, and those at what draining workers have in use."""
+        return self.rescue, self.service.survey.witnesses
 
     def settle(self) -> None:
         """Perform what is due until nothing is, then write it down."""

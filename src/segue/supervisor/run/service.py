@@ -164,7 +164,7 @@ class Service:
             settings, self.carrying, self.loop, world.now, world.sockets, self.say
         )
         self.carrying.open(locked=self.processes.locks)
-        self.survey = Survey(settings.idle_grace, world.now)
+        self.survey = Survey(self.observer, settings.idle_grace, world.now)
         self.limits = settings.limits
         self.history = History(self.paths)
         self.chronicle = Chronicle(self._remember, world.now, world.clock, self._counts)

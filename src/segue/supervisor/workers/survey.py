@@ -10,36 +10,23 @@ from dataclasses import dataclass, field, replace
 
 from segue.group import Connection, Group, Listener
 from segue.linux import proc
-from segue.observe.snapshot import Part
+from segue.observe.snapshot import Observer, Part
 from segue.supervisor.allowance import Allowance
 from segue.supervisor.front import Front
 from segue.supervisor.lifecycle.instance import Instance, Worker
 from segue.supervisor.lifecycle.plan import HALF_OPEN, Load
 from segue.supervisor.lifecycle.stages import Phase, Stage
 from segue.supervisor.workers.processes import Processes
-from segue.supervisor.workers.tally import Tally, seconds_in_use, tally
+from segue.supervisor.workers.tally import Tally, tally
+from segue.supervisor.workers.witnesses import PACE, Witnesses
 
 # If a SYN got its listener just before the flip, its request is visible within microseconds.
 _SETTLED = 0.01
-# Between two looks of either kind: soon enough that a restart of a quick server takes tens of
-# milliseconds.
-_PACE = 0.02
-# Parts of a core, less than a twentieth together, whatever there is to see.  What a drain has not
-# used is there when a look can decide something.
-_LOOKS, _CHECKS = 1 / 30, 1 / 100
-_LATER = 0.02  # of the time for which a witness has stood already: so much later it is noticed
-_SAVED = 0.3  # seconds of the processor
+# Parts of a core, whatever there is to see.  What a drain has not used is there when a look can
+# decide something.
+_LOOKS, _SAVED = 1 / 30, 0.3  # and seconds of the processor at once
 _OLDEST = 20.0  # of what is known of a worker, where the allowance does not make it older
-_TOGETHER = 2.0  # times what a look takes: so long it waits for another worker to be quiet
 _FRESH = 0.1  # new enough for a decision
-
-
-@dataclass(frozen=True, slots=True)
-class Witness:
-    """A connection that was in use at the last look: while it is, its worker is not quiet."""
-
-    front: Front
-    connection: Connection
 
 
 @dataclass(slots=True)
@@ -47,10 +34,10 @@ class Survey:
     """Looks at every front, and remembers which half-open requests an old listener may have.
 
     A look lists every connection of a front.  It costs the more, the more of them are kept, and so
-    is only made when it can decide something: while one connection of each draining worker is known
-    to be in use, these alone are looked up.
+    is only made when it can decide something: not while there is a witness of each draining worker.
     """
 
+    observer: Observer
     idle_grace: float
     clock: Callable[[], float]
     spent: Callable[[], float] = time.thread_time  # processor time; on a busy machine a look waits
@@ -62,68 +49,41 @@ class Survey:
     # inet_diag does not show the listener of a request.  So requests that existed just after the
     # flip are counted for every listener that lost its share in the flip.
     pending: dict[int, dict[int, frozenset[int]]] = field(default_factory=lambda: defaultdict(dict))
-    witnesses: dict[int, Witness] = field(default_factory=dict)
+    witnesses: Witnesses = field(init=False)
     _looks: Allowance = field(default_factory=lambda: Allowance.full(_LOOKS, _SAVED, 0.0))
-    _checks: Allowance = field(default_factory=lambda: Allowance.full(_CHECKS, _SAVED / 10, 0.0))
     _looked: float = 0.0  # when the last look began
     _known: float = -math.inf  # when it ended
     _took: float = 0.0
-    _fell: float = math.inf  # when the first witness did since
-    _soon: float = 0.0  # when the last of those that may be quiet soon will be
-    _checked: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.witnesses = Witnesses(self.observer, self.idle_grace, self.clock, self.spent)
 
     def due(self, instance: Instance) -> float:
         """When ``step`` has something to do; infinity while no worker drains or stops."""
-        if not _ending(instance):
-            return math.inf
-        return min(self._look_due(instance), self._check_due())
-
-    def _look_due(self, instance: Instance) -> float:
         ending = _ending(instance)
+        if not ending:
+            return math.inf
         draining = {one.id: one.stage_since for one in ending if one.stage is Stage.DRAINING}
         if instance.phase is Phase.STOPPING:
             # A worker may be told to stop with connections in use, once it has read all of them.
-            return max(self._looked + _PACE, self._looks.due)
+            return max(self._looked + PACE, self._looks.due)
         due = self._looked + _OLDEST
         if len(draining) < len(ending):
             # What a stopping worker has is said when it ends: no decision to spend savings on.
-            due = self._looked + max(_PACE, self._took / _LOOKS)
-        if not self.witnesses.keys() >= draining.keys():
-            # Not just before another may be quiet too, for which one more would be needed.
-            together = min(self._soon, self._fell + _TOGETHER * self._took)
-            due = min(due, max(self._looked + _PACE, together))
+            due = self._looked + max(PACE, self._took / _LOOKS)
+        if not self.witnesses.held.keys() >= draining.keys():
+            due = min(due, max(self._looked + PACE, self.witnesses.together))
         # Nor before the half-open requests of the flip can be known.
         settled = max(draining.values(), default=-math.inf) + _SETTLED
         return max(due, settled, self._looks.due)
 
-    def _check_due(self) -> float:
-        if not self.witnesses:
-            return math.inf
-        pace = max(_PACE, _LATER * (self._checked - self._looked))
-        return max(self._looked + _PACE, self._checked + pace, self._checks.due)
-
     def step(self, instance: Instance, processes: Processes, fronts: list[Front]) -> None:
-        """Look up the witnesses, and at everything when one has fallen, as far as allowed."""
-        if not _ending(instance):
-            return
-        if self.clock() >= self._check_due():
-            self._check()
-        if self.clock() >= self._look_due(instance):
+        """Look at everything when that can decide something, as far as allowed."""
+        due = self.due(instance)
+        if due == math.inf:
+            self.witnesses.held.clear()
+        elif self.clock() >= due:
             self.look(instance, processes, fronts)
-
-    def _check(self) -> None:
-        self._checked, spent = self.clock(), self.spent()
-        for worker, witness in list(self.witnesses.items()):
-            front, connection = witness.front, witness.connection
-            seen = front.observer.again(connection)
-            held = seen is not None and seen.inode == connection.inode
-            left = seconds_in_use(seen, self.idle_grace) if seen and held else 0.0
-            if not left:
-                del self.witnesses[worker]
-                self._fell = min(self._fell, self.clock())
-            elif left <= _TOGETHER * self._took:
-                self._soon = max(self._soon, self.clock() + left)
-        self._checks.spend(self.spent() - spent, self.clock())
 
     def refresh(self, instance: Instance, processes: Processes, fronts: list[Front]) -> None:
         """Look, whatever it costs, unless the last look has just ended."""
@@ -148,20 +108,20 @@ class Survey:
         whose = {pid: worker for worker, tree in trees.items() for pid in tree}
         before = self.loads
         found = {one.id: Load() for one in near}
-        self.witnesses = {}
+        witnesses: dict[int, Connection] = {}
         for front in fronts:
             parts = [Part.CONNECTIONS]
             if any(self._lists_requests(one, front, now) for one in near):
                 # A list of its own, for which the kernel goes through every socket of the host.
                 parts.append(Part.REQUESTS)
-            group = front.observer.snapshot(front.bind.address, *parts, pids=pids)
+            group = self.observer.snapshot(front.bind.address, *parts, pids=pids)
             workers = {inode: whose[pid] for inode, pid in group.owners.items() if pid in whose}
             tallies = tally(group.connections, workers, self.idle_grace)
             for one in near:
                 its = tallies.get(one.id, Tally())
                 found[one.id] = self._add(found[one.id], one, front, group, its, now)
                 if its.witness is not None and one.stage is Stage.DRAINING:
-                    self.witnesses[one.id] = Witness(front, its.witness)
+                    witnesses[one.id] = its.witness
         self.loads = {
             one: replace(load, empty_since=_empty_since(before.get(one), now))
             for one, load in found.items()
@@ -171,14 +131,13 @@ class Survey:
         self._known = self.clock()
         self._took = self._known - now
         self._looks.spend(self.spent() - spent, self._known)
-        self._fell, self._soon = math.inf, 0.0
+        self.witnesses.begin(witnesses, now, self._took)
 
     def forget(self, worker: int) -> None:
         """Forget what was seen of a worker before, because it begins to drain now."""
         self.loads.pop(worker, None)
         self.pending.pop(worker, None)
-        self.witnesses.pop(worker, None)
-        self._fell = min(self._fell, self.clock())
+        self.witnesses.forget(worker)
 
     def _add(
         self, sofar: Load, worker: Worker, front: Front, group: Group, its: Tally, now: float
