@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ class Scene:
         self.address = HERE
         self.number = 0
         self.parts: set[Part] = set()  # at the last look
+        self.collects = True  # then, too
         self.steering = self
         self.migrates = True
         self.refusing = False
@@ -65,6 +67,7 @@ class Scene:
     def snapshot(self, _: Address, *parts: Part, pids: frozenset[int]) -> Group:
         self.looks += 1
         self.parts = set(parts)
+        self.collects = gc.isenabled()
         seen = tuple(map(self._connection, self.moved))
         self.now += self.cost
         self.spent += self.cost
@@ -288,6 +291,13 @@ def test_looks_cost_a_thirtieth_of_a_core_and_what_was_saved(scene: Scene) -> No
     scene.cost = 0.2
     scene.run(60.0)
     assert 0.2 * 5 < scene.spent <= 60 / 30 + 0.3 + 0.2
+
+
+def test_a_look_lets_no_garbage_be_looked_for(scene: Scene) -> None:
+    """Thousands of connections would be looked through again and again, and none is garbage."""
+    scene.worker(1)
+    scene.look()
+    assert (scene.collects, gc.isenabled()) == (False, True)
 
 
 def test_a_look_waits_for_another_worker_that_may_be_quiet_soon(scene: Scene) -> None:

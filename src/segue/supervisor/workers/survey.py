@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from segue.group import Connection, Group, Listener
@@ -27,6 +29,16 @@ _SETTLED = 0.01
 _LOOKS, _SAVED = 1 / 30, 0.3  # and seconds of the processor at once
 _OLDEST = 20.0  # of what is known of a worker, where the allowance does not make it older
 _FRESH = 0.1  # new enough for a decision
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Of many thousand tuples that are made none is garbage: it is not looked for among them."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @dataclass(slots=True)
@@ -90,6 +102,7 @@ class Survey:
         if self.clock() >= self._known + _FRESH:
             self.look(instance, processes, fronts)
 
+    @_without_collection()
     def look(self, instance: Instance, processes: Processes, fronts: list[Front]) -> None:
         """Fill ``loads`` with that of every worker that drains or stops."""
         now, spent = self.clock(), self.spent()
