@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -51,3 +54,31 @@ def test_a_child_that_nobody_knows_may_have_been_left(child: subprocess.Popen[by
         left.spare(unknown.pid)
         assert left.none([])
         unknown.kill()
+
+
+@dataclass
+class Worker:
+    """As much of a Process as is asked for: its pid, and a descriptor of what it stood for."""
+
+    pid: int
+    pidfd: int
+
+    @property
+    def child(self) -> Worker:
+        return self
+
+
+def test_a_worker_is_known_by_its_pid_while_it_runs() -> None:
+    """Nothing is read of it, since there may be hundreds.  Who gets its pid later is another."""
+    with subprocess.Popen(["true"]) as ended:
+        left = Leftovers(time.monotonic, print, dict)
+        gone = os.pidfd_open(ended.pid)
+    with subprocess.Popen(["sleep", "600"]) as running:
+        here = os.pidfd_open(running.pid)
+        worker: Any = Worker(running.pid, here)
+        former: Any = Worker(running.pid, gone)
+        assert left.none([worker])
+        assert not left.none([former])
+        running.kill()
+    os.close(here)
+    os.close(gone)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Literal
 
 from segue.linux import schedstat
@@ -117,10 +117,15 @@ def below(pid: int) -> dict[int, int]:
     return found
 
 
-def children_born(pid: int) -> dict[int, int]:
-    """Living children of a process -> their start times, each read while it was its child."""
+def children_born(pid: int, but: Collection[int] = ()) -> dict[int, int]:
+    """Living children of a process -> their start times, each read while it was its child.
+
+    Of those in ``but`` nothing is read.
+    """
     found = {}
     for one in children(pid):
+        if one in but:
+            continue
         fields = _stat(one)
         if len(fields) > 19 and fields[0] != b"Z" and int(fields[1]) == pid:
             found[one] = int(fields[19])

@@ -106,8 +106,9 @@ class Leftovers:
         What it left is below a child of ours, since we are its nearest subreaper.  So it is enough
         to know every child, and not every process of the host has to be looked at.
         """
-        ours = {(one.child.pid, one.worker.start_ticks) for one in processes}
-        return proc.children_born(os.getpid()).items() <= ours | self._bystanders
+        # The pid of a process that has not ended is no other's, so nothing is read of the workers.
+        ours = {one.child.pid for one in processes if not pidfd.ended(one.child.pidfd)}
+        return proc.children_born(os.getpid(), ours).items() <= self._bystanders
 
     def keep(self, leader: int, flag: str, processes: Iterable[Process]) -> str:
         """Leave the processes alone that an ended worker left running; which, in words."""
