@@ -113,21 +113,13 @@ class Host:
         try:
             arrival = read(packet)
         except WireError:
-            told = icmp.read(packet)
-            if told is None:
-                net.counts["InErrs"] += 1
-            else:
-                complaints.arrived(net, told)
+            self._no_segment(packet)
             return
         there = net.flows.get(arrival.flow)
         if there is None and arrival.path.local[0] not in self._addresses:
             net.counts["InAddrErrors"] += 1
             return
         net.counts["InSegs"] += 1
-        self._deliver(arrival, there)
-
-    def _deliver(self, arrival: Arrival, there: Request | Connection | None) -> None:
-        net = self._net
         reused: Seq | None = None
         if isinstance(there, Request):
             if handshake.arrived(net, there, arrival):
@@ -140,6 +132,14 @@ class Host:
             if reused is None:
                 return
         self._to_listener(arrival, reused)
+
+    def _no_segment(self, packet: bytes) -> None:
+        net = self._net
+        told = icmp.read(packet)
+        if told is None:
+            net.counts["InErrs"] += 1
+        else:
+            complaints.arrived(net, told)
 
     def receive_assigned(self, now: float, packet: bytes, said: Attributes) -> None:
         """An ACK arrives, and makes a connection with these attributes: there was no handshake.

@@ -60,7 +60,7 @@ def arrived(net: Net, connection: Connection, arrival: Arrival) -> None:
     was = connection.state
     if not arrival.flags & ACK or not _acknowledged(net, connection, arrival):
         return
-    if connection.over:
+    if connection.state is CLOSE:
         return
     if connection.fin_later and connection.state in CAN_SEND:
         # The handshake is over, and the FIN does not wait for what the segment brings.
@@ -96,7 +96,7 @@ def _note_marks(net: Net, connection: Connection, arrival: Arrival) -> None:
 
 def _say(net: Net, connection: Connection, *, owed: bool) -> None:
     """Data that may go now takes the ACK along; without data it goes by itself, or soon."""
-    if connection.over:
+    if connection.state is CLOSE:
         return
     if connection.outgoing or connection.fin_wanted:
         output.transmit(net, connection)
