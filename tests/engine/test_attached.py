@@ -142,6 +142,34 @@ def test_a_newcomer_that_is_not_ready_has_no_share(group: Group) -> None:
     assert group.taken(30) == {"b"}
 
 
+def test_a_listener_that_was_handed_on_is_of_the_generation_that_serves(group: Group) -> None:
+    """Its parent, of the old release, opened it; it counts as new when it accepts."""
+    group.attached.proven = False
+    group.begin("a")
+    group.attached.proven = True
+    group.come("b", "c")
+    group.release.now = "second"
+    assert group.shares() == {"a": 100}
+    group.attached.set_ready(cookie(group.listeners["b"]))
+    assert group.shares() == {"b": 100}
+    group.attached.set_ready(cookie(group.listeners["c"]))
+    assert group.shares() == {"b": 50, "c": 50}
+    assert group.taken(30) == {"b", "c"}
+
+
+def test_one_that_is_ready_at_once_is_asked_for_its_generation_later(group: Group) -> None:
+    """As a listener that waits for data is: when its parent has had the time to start a server."""
+    group.begin("a")
+    group.attached.canary = 10
+    group.come("b")
+    assert group.shares() == {"a": 50, "b": 50}
+    group.release.now = "second"
+    group.look(thorough=True)
+    assert group.shares() == {"a": 50, "b": 50}
+    group.look(2, thorough=True)
+    assert group.shares() == {"a": 90, "b": 10}
+
+
 def test_what_a_closing_listener_holds_goes_to_the_newest(group: Group) -> None:
     """By our program and not by hash: the other old one gets none of it."""
     group.begin("a", "b")

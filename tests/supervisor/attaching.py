@@ -120,9 +120,17 @@ class Servers:
         self.running: list[subprocess.Popen[bytes]] = []
 
     def start(
-        self, *argv: str, listeners: int = 1, address: Address = HERE, release: str = ""
+        self,
+        *argv: str,
+        listeners: int = 1,
+        address: Address = HERE,
+        release: str = "",
+        inherits: tuple[int, ...] = (),
     ) -> subprocess.Popen[bytes]:
-        """Start one, RELEASE in its environment, and wait until it has added its listeners."""
+        """Start one, RELEASE in its environment, and wait until it has added its listeners.
+
+        It ``inherits`` these descriptors, under their numbers.
+        """
         before = listening(address)
         one = subprocess.Popen(
             argv,
@@ -132,6 +140,7 @@ class Servers:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            pass_fds=inherits,
         )
         self.running.append(one)
         wait_until(

@@ -8,7 +8,7 @@ hash, unless no other listener is left.  It gets a share when it is ready, by it
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -33,6 +33,8 @@ SETTLED = 60.0
 # A listener that could not be added is tried again this much later: each try looks at every
 # process.
 _AGAIN = 10.0
+# A listener that counts as ready at once has its server so much later, if its parent starts that.
+_STARTED = 1.0
 _NEAR = 256  # processes of one server in which a listener's owner is looked for first
 
 
@@ -83,6 +85,8 @@ class Attached:
     _again: dict[int, float] = field(
         default_factory=dict
     )  # listeners that are left alone, until when
+    # By cookie, as they came: another process may serve by them than the one that opened them.
+    _opened: dict[int, Listener] = field(default_factory=dict)
 
     # Members
 
@@ -112,6 +116,12 @@ class Attached:
             self._again = {one: when for one, when in self._again.items() if one in listening}
             unknown = [one for one in listening.keys() - before if now >= self._again.get(one, now)]
             kin = {_kin(listening[one]) for one in self.members}
+            if thorough:
+                self._number_again(
+                    one
+                    for one in list(self._opened)
+                    if self.members[one].ready and now > self.members[one].since + _STARTED
+                )
             said += self._admit([listening[one] for one in unknown], kin, now)
             if thorough:
                 self._put_back(listening)
@@ -142,8 +152,7 @@ class Attached:
         said: list[str] = []
         if not newcomers:
             return said
-        owners = self._holders({one.inode for one in newcomers})
-        owned = [replace(one, owners=owners.get(one.inode, ())) for one in newcomers]
+        owned = self._owned(newcomers, self._masters)
         hidden = [one for one in owned if not one.owners]
         for listener, generation in self._numbered(owned):
             try:
@@ -171,9 +180,27 @@ class Attached:
             self._join(listener, taken, generation, now, ready=ready)
             # A server that attaches a program of its own does so with each listener it opens.
             self.steering.attach(taken)
+        self._opened[listener.cookie] = listener
+        self._begin_canary(generation)
+        return ""
+
+    def _begin_canary(self, generation: int) -> None:
         if self.canary is not None and len(self._numbers()) > 1:
             self.percent.setdefault(generation, self.canary)
-        return ""
+
+    def _number_again(self, cookies: Iterable[int]) -> None:
+        """Ask once more whose these are, now that they serve.
+
+        A parent may open a listener and start its server afterwards: what was seen in between had
+        the parent's origin, and so the generation of the old servers.
+        """
+        opened = [self._opened.pop(one) for one in cookies if one in self._opened]
+        if not opened:
+            return
+        first = {pid for one in opened for pid in one.owners if pid > 1}
+        for listener, generation in self._numbered(self._owned(opened, first)):
+            self.members[listener.cookie].generation = generation
+            self._begin_canary(generation)
 
     def _join(
         self, listener: Listener, taken: socket.socket, generation: int, now: float, *, ready: bool
@@ -198,6 +225,7 @@ class Attached:
     def _drop(self, cookies: Iterable[int]) -> None:
         for cookie in list(cookies):
             member = self.members.pop(cookie)
+            self._opened.pop(cookie, None)
             self.gone += self.steering.counted(member.slot)
             self.steering.forget(member.slot)
             self.weights.pop(member.slot, None)
@@ -209,8 +237,7 @@ class Attached:
         for cookie, member in self.members.items():
             if there.get(member.slot) == cookie:
                 continue
-            owners = self._holders({listening[cookie].inode})
-            found = replace(listening[cookie], owners=owners.get(listening[cookie].inode, ()))
+            (found,) = self._owned([listening[cookie]], self._masters)
             taken = duplicate(found)
             if taken is not None:
                 with taken:
@@ -237,15 +264,18 @@ class Attached:
         # Everybody's forefather is no server.
         self._masters = frozenset(one for one in parents if one is not None and one > 1)
 
-    def _holders(self, inodes: set[int]) -> dict[int, tuple[int, ...]]:
-        """The processes that have these sockets.
+    def _owned(self, listeners: Collection[Listener], first: Iterable[int]) -> list[Listener]:
+        """These with the processes that have them, which are looked for below ``first`` first.
 
-        A server's workers mostly have one parent, and are looked for below that first: until they
-        are found, a newcomer gets nothing, and among all processes that takes tens of milliseconds.
+        A server's workers mostly have one parent.  Until they are found, a newcomer gets nothing,
+        and among all processes that takes tens of milliseconds.
         """
-        near = {pid for one in self._masters for pid in proc.tree(one, _NEAR)}
+        inodes = {one.inode for one in listeners}
+        near = {pid for one in first for pid in proc.tree(one, _NEAR)}
         found = proc.owners(inodes, near)
-        return found | proc.owners(inodes - found.keys()) if inodes - found.keys() else found
+        if inodes - found.keys():
+            found |= proc.owners(inodes - found.keys())
+        return [replace(one, owners=found.get(one.inode, ())) for one in listeners]
 
     # Shares
 
@@ -253,6 +283,7 @@ class Attached:
         """It accepts: it may have a share."""
         if cookie in self.members:
             self.members[cookie].ready = True
+            self._number_again([cookie])
             self._reshare()
 
     def shift(self, percent: float) -> int:

@@ -58,6 +58,29 @@ def test_a_new_version_beside_the_old_one(
         assert f"(pid {old.pid}): 10 carried to others" in one.said()
 
 
+def test_a_new_version_whose_parent_opened_its_listener(
+    pool: Servers, tmp_path: Path, bpf_directory: str
+) -> None:
+    """The parent is older than the old version; what accepts is the new one all the same."""
+    old = pool.start(*SERVER)
+    with Attach(tmp_path, bpf_directory, *FLAGS) as one:
+        one.wait_attached(1)
+        with kept(10) as clients:
+            answered(clients)
+            with open_listener(HERE, backlog=8) as opened:
+                wait_until(lambda: len(one.status()["workers"]) == 2, "it is seen")
+                number = opened.fileno()
+                third = f'exec 3<&{number}; exec "$@"'
+                program = ("bash", "-c", third, "bash", *SERVER[:-2])
+                new = pool.start(*program, listeners=0, inherits=(number,))
+            wait_until(lambda: one.status().get("carried") == 10, "all are carried")
+            answered_again(clients)
+            pool.stop(old)
+            answered_again(clients)
+        assert not [client.failed for client in clients if client.failed], one.said()
+        assert all(client.pids == [str(old.pid), str(new.pid)] for client in clients)
+
+
 def test_a_listener_that_has_closed_while_its_process_goes_on(
     pool: Servers, tmp_path: Path, bpf_directory: str
 ) -> None:

@@ -95,6 +95,7 @@ class KeptElsewhere:
         )
         self.carrying.open(locked=False)
         self._holders: dict[int, Holder] = {}  # by cookie, also of listeners that have closed
+        self._served: set[int] = set()  # members that were ready when their holders were looked up
         self._draining: frozenset[int] = frozenset()
 
     @property
@@ -112,8 +113,12 @@ class KeptElsewhere:
         Raises SegueError or OSError.
         """
         members = self._attached.members
-        if members.keys() - self._holders.keys():
-            self._learn(members.keys() - self._holders.keys())
+        # Whoever opened a listener may have handed it on before it accepts.
+        ready = {cookie for cookie, one in members.items() if one.ready}
+        unknown = (members.keys() - self._holders.keys()) | (ready - self._served)
+        if unknown:
+            self._learn(unknown)
+        self._served = ready & self._holders.keys()
         gone = [one for one in self._holders if one not in members]
         for cookie in gone:
             if not self._holders[cookie].living:
