@@ -191,24 +191,19 @@ def connection(
         snd_una=begin,
         snd_nxt=begin,
         snd_wnd=window,
-        snd_max_wnd=window,
-        reckoned_wnd=window << (request.terms.scale_out if state is SYN_RECV else 0),
-        snd_wl1=request.irs,
         ts_recent=request.ts_recent,
         ts_offset=request.ts_offset,
         listener=maker,
         saved_syn=request.saved_syn,
-        small=iss,
-        pushed=iss,
-        round_end=iss,
-        sent_at=now,
-        offered_edge=add(first, request.terms.window),
-        sent_ack=first,
-        interactive=not maker.options.get("TCP_QUICKACK", 1),
-        made_at=now,
-        acked_at=now,
     )
+    made.snd_wl1 = request.irs
+    made.snd_max_wnd = window
+    made.reckoned_wnd = window << (request.terms.scale_out if state is SYN_RECV else 0)
     made.reckon_sizes()
+    made.small = made.pushed = made.round_end = iss
+    made.sent_ack, made.offered_edge = first, add(first, request.terms.window)
+    made.sent_at = made.made_at = made.acked_at = now
+    made.interactive = not maker.options.get("TCP_QUICKACK", 1)
     if maker.options.get("SO_KEEPALIVE"):
         made.keep_at = now + maker.options.get("TCP_KEEPIDLE", keepalive.DEFAULTS["TCP_KEEPIDLE"])
     return made
