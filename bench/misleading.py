@@ -1,9 +1,10 @@
 """Clients whose connections look idle and are not: python -m bench.misleading HOST PORT KIND|...
 
 A connection each, kept; one exchange after the other.  An exchange is broken when its answer does
-not come whole.  When standard input closes, one line of JSON says for each kind how many there
-were, how many were broken, how many of these answers had begun, and how many connections were
-closed.
+not come whole.  A client of HTTP/2 reads what comes at any time, and sends a request again that the
+server says it has not begun.  When standard input closes, one line of JSON says for each kind how
+many there were, how many were broken, how many of these answers had begun, and how many connections
+were closed.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ _LARGE = 100_000_000
 _THINK_SECONDS = 0.3
 
 
+class NotBegunError(Exception):
+    """The server has not begun the request.  It may be sent again (RFC 9113, section 6.8)."""
+
+
 class Connection:
     """One, from its making to its end."""
 
@@ -43,6 +48,7 @@ class Connection:
         self.over = False  # its server has said that it closes it
         self.began = False  # a part of the answer has come
         self.h2: h2.connection.H2Connection | None = None
+        self._last = sys.maxsize  # stream of HTTP/2 that its server has begun, as far as is known
 
     async def ask(self, method: str, path: str, body: int = 0, *fields: tuple[str, str]) -> None:
         """A request with a body of so many zeros, and its whole answer."""
@@ -92,27 +98,55 @@ class Connection:
             raise EOFError
 
     async def http2(self) -> None:
-        """A request with prior knowledge, answered in two parts."""
+        """A request with prior knowledge, answered in two parts.
+
+        Raises NotBegunError when its server ends the connection before it has begun the request.
+        """
+        self.began = False
         if self.h2 is None:
             self.h2 = h2.connection.H2Connection()
             self.h2.initiate_connection()
+        else:
+            await self._unasked()
         stream = self.h2.get_next_available_stream_id()
         names = {":method": "GET", ":scheme": "http", ":authority": "x"}
         path = f"/body/{_pause()}"
         self.h2.send_headers(stream, [*names.items(), (":path", path)], end_stream=True)
-        while True:
-            self.writer.write(self.h2.data_to_send())
-            data = await self.reader.read(1 << 16)
-            if not data:
-                raise EOFError
-            ended = False
-            for event in self.h2.receive_data(data):
-                ended |= isinstance(event, h2.events.StreamEnded)
-                assert not isinstance(event, h2.events.StreamReset)
-                self.over |= isinstance(event, h2.events.ConnectionTerminated)
-            if ended:
-                self.writer.write(self.h2.data_to_send())
-                return
+        ended = False
+        while not ended:
+            events = await self._events(self.h2)
+            if self._last < stream:
+                raise NotBegunError
+            assert not any(isinstance(event, h2.events.StreamReset) for event in events)
+            self.began |= any(isinstance(event, h2.events.ResponseReceived) for event in events)
+            ended = any(isinstance(event, h2.events.StreamEnded) for event in events)
+        self.writer.write(self.h2.data_to_send())
+
+    async def _unasked(self) -> None:
+        """Take what came since the last answer.  A client of HTTP/2 always reads."""
+        assert self.h2 is not None
+        try:
+            async with asyncio.timeout(0):
+                await self._events(self.h2)
+        except TimeoutError:
+            return
+        except (OSError, EOFError):
+            self.over = True
+        if self.over:
+            raise NotBegunError
+
+    async def _events(self, parser: h2.connection.H2Connection) -> list[h2.events.Event]:
+        self.writer.write(parser.data_to_send())
+        data = await self.reader.read(1 << 16)
+        if not data:
+            raise EOFError
+        events = parser.receive_data(data)
+        for event in events:
+            if isinstance(event, h2.events.ConnectionTerminated):
+                if event.error_code:
+                    raise ProtocolError(f"the server found an error: {event}")
+                self.over, self._last = True, event.last_stream_id or 0
+        return events
 
 
 def _pause() -> float:
@@ -155,13 +189,14 @@ async def _client(
                 if connection is None:
                     connection = Connection(*await asyncio.open_connection(*where))
                 await KINDS[kind](connection)
+        except NotBegunError:
+            found["exchanges"] -= 1  # it is sent again, on another connection
         except (OSError, EOFError, WireError, AssertionError, ProtocolError):
             found["broken"] += 1
-            if connection is None:
-                continue
-            found["begun"] += connection.began
-            connection.over = True
-        if connection.over:
+            if connection is not None:
+                found["begun"] += connection.began
+                connection.over = True
+        if connection is not None and connection.over:
             found["closed"] += 1
             connection.writer.transport.abort()
             connection = None
