@@ -18,7 +18,7 @@ from bench.table import Column, Row
 
 _SYSTEMS: dict[str, type[Behind]] = {"segue lab serve": Model, "PyTCP": PyTcp}
 _HANDSHAKES, _REQUESTS = "handshakes", "a connection for each request"
-_GOAL = 10
+_GOALS = {_HANDSHAKES: 12, _REQUESTS: 10}
 
 
 def measure(*, repetitions: int = 5, seconds: float = 5.0, clients: int = 16) -> list[Row]:
@@ -80,21 +80,27 @@ def _connect(argv: list[str], seconds: float) -> dict[str, float]:
 
 def _notes(rows: Sequence[Row]) -> list[str]:
     found = {row.system: row.measures for row in rows}
-    return [
+    compared = [
         _compared(what, *(found[_row(name, what)] for name in _SYSTEMS))
-        for what in (_HANDSHAKES, _REQUESTS)
+        for what in _GOALS
         if all(found.get(_row(name, what)) for name in _SYSTEMS)
     ]
+    packets = (
+        "A request takes seven packets with segue lab serve, whose answer acknowledges the request"
+        " and ends the connection, and nine with PyTCP."
+    )
+    return [*compared, packets]
 
 
 def _compared(what: str, ours: dict[str, list[float]], theirs: dict[str, list[float]]) -> str:
     rate, cpu = (
         statistics.median(ours[one]) / statistics.median(theirs[one]) for one in ("rate", "cpu_us")
     )
-    reached = "reached" if rate >= _GOAL else "not reached here"
+    goal = _GOALS[what]
+    reached = "reached" if rate >= goal else "not reached here"
     return (
         f"{what}: the model does {rate:.1f} times as many a second, each for 1/{1 / cpu:.1f} of the"
-        f" CPU time; {_GOAL} times is the goal, {reached}."
+        f" CPU time; {goal} times is the goal, {reached}."
     )
 
 
