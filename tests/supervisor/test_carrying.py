@@ -68,6 +68,17 @@ def test_an_answer_that_pauses_is_waited_for() -> None:
     assert steps(restarted(), late, 40.0, Load(idle=1)) == [limit]
 
 
+def test_what_was_answered_a_moment_ago_is_carried_before_the_stop() -> None:
+    """The answer took longer than anything is waited for, and had only just ended at the look."""
+    during = LOOKED.after(30.0, 30.5, progress=False, soon=0, staying=0, answered=1)
+    ended = during.after(30.02, 30.04, progress=False, soon=1, staying=0, answered=0)
+    assert steps(restarted(), ended, 30.03, Load(idle=1)) == []
+    carried = ended.after(30.04, 30.06, progress=True, soon=0, staying=0, answered=0)
+    assert steps(restarted(), carried, 30.05) == [QUIET]
+    late = ended.after(32.0, 32.1, progress=False, soon=1, staying=0, answered=0)
+    assert steps(restarted(), late, 32.0, Load(idle=1)) == [QUIET]
+
+
 def test_a_look_is_made_when_it_is_due() -> None:
     """Also while the worker is in use."""
     busy = Load(busy=1)

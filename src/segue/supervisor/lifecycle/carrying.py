@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from segue.supervisor.lifecycle.instance import Instance, Worker
 from segue.supervisor.lifecycle.stages import Phase, Stage
@@ -11,9 +11,10 @@ from segue.supervisor.lifecycle.steps import Carry, LetGo, Step
 
 # Somebody serves on to whom they may go.  At the last stop there is nobody.
 _PHASES = frozenset({Phase.SERVING, Phase.RENEWING, Phase.CANARY})
-# A connection that seems about to be carried is waited for so long, from the last that was.
+# A connection that seems about to be carried is waited for so long, from the last that was or that
+# had an answer still to come.
 _PATIENCE = 2.0
-# From the same moment clients are told to go that would stay until the drain limit.
+# From the last that was carried, clients are told to go that would stay until the drain limit.
 _LET_GO_AFTER = 1.0
 _FRESH = 0.1  # new enough for a decision
 
@@ -28,8 +29,24 @@ class Carries:
     soon: int = 0  # connections that may be carried soon
     staying: int = 0  # those that will not be, or hardly
     answered: int = 0  # connections with an answer that is being given: more is to come of it
+    answering: float = 0.0  # when there was such a connection last
     told: bool = False  # the worker tells them to go with their next answer
     stalls: bool = False  # it does not drain: it serves, and does nothing
+
+    def after(
+        self, looked: float, due: float, *, progress: bool, soon: int, staying: int, answered: int
+    ) -> Carries:
+        """What one more look has come to; with ``progress`` it has carried something."""
+        return replace(
+            self,
+            looked=looked,
+            due=due,
+            progress=looked if progress else self.progress,
+            soon=soon,
+            staying=staying,
+            answered=answered,
+            answering=looked if answered else self.answering,
+        )
 
 
 def looks(
@@ -61,7 +78,7 @@ def waits(instance: Instance, worker: Worker, carries: Mapping[int, Carries], no
     its = carries.get(worker.id)
     if its is None or worker not in _draining(instance):
         return False
-    soon = its.soon > 0 and now < _since(worker, its) + _PATIENCE
+    soon = its.soon > 0 and now < max(_since(worker, its), its.answering) + _PATIENCE
     return _old(its, now) or its.answered > 0 or soon
 
 

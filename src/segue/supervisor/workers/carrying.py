@@ -360,11 +360,10 @@ class Carrying:
             progress = account.carried + account.lost > before
             account.seconds += ended - began if progress else 0.0
             account.left = left.reasons
-            self.carries[worker.id] = replace(
-                its,
-                looked=ended,
-                due=ended + left.pause(ended - began, progress=progress),
-                progress=ended if progress else its.progress,
+            self.carries[worker.id] = its.after(
+                ended,
+                ended + left.pause(ended - began, progress=progress),
+                progress=progress,
                 soon=left.soon + left.late,
                 staying=left.staying,
                 answered=left.answered,
