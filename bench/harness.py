@@ -83,8 +83,8 @@ def answer(host: str, port: int, *, tls: bool = False) -> bytes:
 
 
 def shown(argv: list[str]) -> str:
-    """A command as a reader would type it."""
-    words = [word.removeprefix(f"{BIN}/") for word in argv]
+    """A command as a reader would type it in a clone."""
+    words = [word.removeprefix(f"{BIN}/").removeprefix(f"{ROOT}/") for word in argv]
     return shlex.join("python" if word == sys.executable else word for word in words)
 
 
