@@ -17,7 +17,8 @@ _ONLY = {
     "103, then a pause": "asyncio",
     _HTTP2: "hypercorn",  # it speaks that without TLS
 }
-_ENDED = ("idle WebSocket", _HTTP2)  # by their server, when that is told to stop
+# By their server when that is told to stop: it does not wait for the end of events.
+_ENDED = ("server-sent events", "idle WebSocket", _HTTP2)
 _RULES = {
     "off": "bench.pausing:draining",
     "app": "bench.pausing:draining",
@@ -96,7 +97,7 @@ def notes(_: Sequence[Row]) -> list[str]:
         ),
         (
             "Servers close WebSockets and connections with HTTP/2 when they are told to stop,"
-            " whatever is carried. hypercorn does not always say GOAWAY before, so a request of"
+            " and one that gets events when these end, whatever is carried. hypercorn does not always say GOAWAY before, so a request of"
             " HTTP/2 may be lost then. One that came too late by GOAWAY is sent again, and counts"
             " once."
         ),
