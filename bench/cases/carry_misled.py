@@ -97,9 +97,9 @@ def notes(_: Sequence[Row]) -> list[str]:
         ),
         (
             "Servers close WebSockets and connections with HTTP/2 when they are told to stop,"
-            " and one that gets events when these end, whatever is carried. hypercorn does not always say GOAWAY before, so a request of"
-            " HTTP/2 may be lost then. One that came too late by GOAWAY is sent again, and counts"
-            " once."
+            " and one that gets events when these end, whatever is carried. hypercorn does not"
+            " always say GOAWAY before, so a request of HTTP/2 may be lost then. One that came too"
+            " late by GOAWAY is sent again, and counts once."
         ),
     ]
 
