@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,22 +39,32 @@ def answered(clients: list[Client]) -> None:
     wait_until(lambda: all(one.answers or one.failed for one in clients), "all are answered")
 
 
+def succeeded(
+    pool: Servers,
+    one: Attach,
+    clients: list[Client],
+    old: subprocess.Popen[bytes],
+    new: subprocess.Popen[bytes],
+) -> None:
+    """What the old one keeps has gone to the new one; then the old one may be stopped."""
+    wait_until(lambda: one.status().get("carried") == len(clients), "all are carried")
+    answered_again(clients)
+    pool.stop(old)
+    answered_again(clients)
+    assert not [client.failed for client in clients if client.failed], one.said()
+    assert all(client.pids == [str(old.pid), str(new.pid)] for client in clients)
+
+
 def test_a_new_version_beside_the_old_one(
     pool: Servers, tmp_path: Path, bpf_directory: str
 ) -> None:
-    """When it accepts, what the old one keeps goes to it; then the old one may be stopped."""
+    """What the old one keeps goes to it when it accepts."""
     old = pool.start(*SERVER)
     with Attach(tmp_path, bpf_directory, *FLAGS) as one:
         one.wait_attached(1)
         with kept(10) as clients:
             answered(clients)
-            new = pool.start(*SERVER)
-            wait_until(lambda: one.status().get("carried") == 10, "all are carried")
-            answered_again(clients)
-            pool.stop(old)
-            answered_again(clients)
-        assert not [client.failed for client in clients if client.failed], one.said()
-        assert all(client.pids == [str(old.pid), str(new.pid)] for client in clients)
+            succeeded(pool, one, clients, old, pool.start(*SERVER))
         assert one.status()["carry"] == "http"
         assert f"(pid {old.pid}): 10 carried to others" in one.said()
 
@@ -70,15 +81,9 @@ def test_a_new_version_whose_parent_opened_its_listener(
             with open_listener(HERE, backlog=8) as opened:
                 wait_until(lambda: len(one.status()["workers"]) == 2, "it is seen")
                 number = opened.fileno()
-                third = f'exec 3<&{number}; exec "$@"'
-                program = ("bash", "-c", third, "bash", *SERVER[:-2])
-                new = pool.start(*program, listeners=0, inherits=(number,))
-            wait_until(lambda: one.status().get("carried") == 10, "all are carried")
-            answered_again(clients)
-            pool.stop(old)
-            answered_again(clients)
-        assert not [client.failed for client in clients if client.failed], one.said()
-        assert all(client.pids == [str(old.pid), str(new.pid)] for client in clients)
+                third = ("bash", "-c", f'exec 3<&{number}; exec "$@"', "bash")
+                new = pool.start(*third, *SERVER[:-2], listeners=0, inherits=(number,))
+            succeeded(pool, one, clients, old, new)
 
 
 def test_a_listener_that_has_closed_while_its_process_goes_on(
