@@ -78,6 +78,9 @@ class Attached:
     entitled: frozenset[int] = frozenset()  # slots that have a share unless their owner stalls
     stalled: frozenset[int] = frozenset()  # cookies
     trusted: frozenset[int] = frozenset()  # cookies of newcomers that count as ready
+    # Listeners as they came, by cookie, until their generation is asked for again: another process
+    # may serve by them than the one that opened them.
+    opened: dict[int, Listener] = field(default_factory=dict)
     _seen: frozenset[int] = frozenset()
     _changed: float = 0.0
     _owners: frozenset[int] = frozenset()  # of members, as they were at the last ``borrow``
@@ -85,8 +88,6 @@ class Attached:
     _again: dict[int, float] = field(
         default_factory=dict
     )  # listeners that are left alone, until when
-    # By cookie, as they came: another process may serve by them than the one that opened them.
-    _opened: dict[int, Listener] = field(default_factory=dict)
 
     # Members
 
@@ -119,7 +120,7 @@ class Attached:
             if thorough:
                 self._number_again(
                     one
-                    for one in list(self._opened)
+                    for one in list(self.opened)
                     if self.members[one].ready and now > self.members[one].since + _STARTED
                 )
             said += self._admit([listening[one] for one in unknown], kin, now)
@@ -180,7 +181,7 @@ class Attached:
             self._join(listener, taken, generation, now, ready=ready)
             # A server that attaches a program of its own does so with each listener it opens.
             self.steering.attach(taken)
-        self._opened[listener.cookie] = listener
+        self.opened[listener.cookie] = listener
         self._begin_canary(generation)
         return ""
 
@@ -194,7 +195,7 @@ class Attached:
         A parent may open a listener and start its server afterwards: what was seen in between had
         the parent's origin, and so the generation of the old servers.
         """
-        opened = [self._opened.pop(one) for one in cookies if one in self._opened]
+        opened = [self.opened.pop(one) for one in cookies if one in self.opened]
         if not opened:
             return
         first = {pid for one in opened for pid in one.owners if pid > 1}
@@ -225,7 +226,7 @@ class Attached:
     def _drop(self, cookies: Iterable[int]) -> None:
         for cookie in list(cookies):
             member = self.members.pop(cookie)
-            self._opened.pop(cookie, None)
+            self.opened.pop(cookie, None)
             self.gone += self.steering.counted(member.slot)
             self.steering.forget(member.slot)
             self.weights.pop(member.slot, None)

@@ -69,12 +69,13 @@ def test_a_new_version_beside_the_old_one(
         assert f"(pid {old.pid}): 10 carried to others" in one.said()
 
 
+@pytest.mark.parametrize("ready", ["accept", "listen"])
 def test_a_new_version_whose_parent_opened_its_listener(
-    pool: Servers, tmp_path: Path, bpf_directory: str
+    pool: Servers, tmp_path: Path, bpf_directory: str, ready: str
 ) -> None:
     """The parent is older than the old version; what accepts is the new one all the same."""
     old = pool.start(*SERVER)
-    with Attach(tmp_path, bpf_directory, *FLAGS) as one:
+    with Attach(tmp_path, bpf_directory, *FLAGS, "--ready", ready) as one:
         one.wait_attached(1)
         with kept(10) as clients:
             answered(clients)

@@ -95,7 +95,7 @@ class KeptElsewhere:
         )
         self.carrying.open(locked=False)
         self._holders: dict[int, Holder] = {}  # by cookie, also of listeners that have closed
-        self._served: set[int] = set()  # members that were ready when their holders were looked up
+        self._served: set[int] = set()  # members that served when their holders were looked up
         self._draining: frozenset[int] = frozenset()
 
     @property
@@ -113,8 +113,10 @@ class KeptElsewhere:
         Raises SegueError or OSError.
         """
         members = self._attached.members
-        # Whoever opened a listener may have handed it on before it accepts.
-        ready = {cookie for cookie, one in members.items() if one.ready}
+        # Whoever opened a listener may have handed it on before it accepts, and before its
+        # generation is asked for again.
+        opened = self._attached.opened
+        ready = {one for one, member in members.items() if member.ready and one not in opened}
         unknown = (members.keys() - self._holders.keys()) | (ready - self._served)
         if unknown:
             self._learn(unknown)
