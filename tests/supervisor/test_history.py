@@ -57,7 +57,7 @@ def test_what_is_no_event_is_left_out(paths: Paths) -> None:
         file.write(b'{"key": "cut\nnull\n[[[\n' + b"[" * 5000 + b"\n")
         file.writelines(
             b'{"key": "k3", "kind": "crash", "what": "", "at": ' + number + b"}\n"
-            for number in (b"NaN", b"-Infinity", b"1e999")
+            for number in (b"NaN", b"-Infinity", b"1e999", b"1e308", b"-1e17", b"9" * 400)
         )
     writer.write(event(2))
     assert [one.key for one in read(paths)] == ["k1", "k2"]

@@ -21,6 +21,7 @@ SERVED, FAILED, UNSEEN = "served", "failed", "not seen to its end"
 # Characters.  An event is one line of a file that is bounded, and its words may be a worker's.
 _LONGEST = 600
 _NUMBERS = (int, float)
+_MOST = 1e15  # above all that is counted here; of far more the C library makes no date
 _WAITED = 0.2  # seconds; a restart that waited for less began at once
 
 
@@ -76,7 +77,8 @@ class Event:
 
 def _numbers(name: str, plain: Any) -> dict[str, Any]:
     if not isinstance(plain, dict) or not all(
-        isinstance(value, _NUMBERS) and not isinstance(value, bool) for value in plain.values()
+        isinstance(value, _NUMBERS) and not isinstance(value, bool) and abs(value) < _MOST
+        for value in plain.values()
     ):
         raise ValueError(f"{name} of an event cannot be {plain!r:.40}")
     return {str(key): value for key, value in plain.items()}
