@@ -38,7 +38,7 @@ class Congestion(IntEnum):
 
 
 # What is asked of each packet has a name by itself: one of an enumeration is looked up in its class
-# each time, which takes some times as long.
+# each time, which takes several times as long.
 ESTABLISHED: Final = State.ESTABLISHED
 SYN_RECV: Final = State.SYN_RECV
 FIN_WAIT1: Final = State.FIN_WAIT1

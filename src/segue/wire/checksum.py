@@ -13,13 +13,13 @@ _LONG = 512  # bytes; a shorter one is divided as fast as it is folded
 # At the edges of words, so that the sum stays; the first is half of what Ethernet carries at most.
 _FOLDS = tuple((bits, (1 << bits) - 1) for bits in (6144, 3072, 1536))
 
-# Whole words as one number, their sum modulo 65535.  It is bound once, since to find it takes twice
-# as long as to call it.
+# Whole words as one number, their sum modulo 65535.  It is bound once, since to find it takes
+# about as long as to call it.
 words = int.from_bytes
 
 
 def number(data: bytes | memoryview) -> int:
-    """The same of bytes that need not be whole words: an odd one is padded.
+    """A number with the same remainder as that of ``words``; an odd byte at the end is padded.
 
     A long one is folded, since the halves are added in a fraction of the time that dividing takes.
     """

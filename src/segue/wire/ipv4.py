@@ -1,7 +1,8 @@
 """An IPv4 packet seen through its bytes (RFC 791), one taken apart, and one made.
 
 A view copies nothing, and does not judge the checksum.  ``parse`` is for a host that gets many
-packets: it refuses all that such a host would drop, and costs a third of what a view does.
+packets: it refuses all that such a host would drop, and takes less than half of the time of a view
+of which the same is asked.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """An IPv6 packet seen through its bytes (RFC 8200), one taken apart, and one made.
 
-A view: nothing is copied.  Extension headers are not followed: what is behind one is no TCP here.
+A view copies nothing.  Extension headers are not followed: what is behind one is no TCP here.
 """
 
 from __future__ import annotations
