@@ -79,6 +79,15 @@ def test_what_was_answered_a_moment_ago_is_carried_before_the_stop() -> None:
     assert steps(restarted(), late, 32.0, Load(idle=1)) == [QUIET]
 
 
+def test_patience_begins_anew_after_a_reexec() -> None:
+    """What the last program had seen is not known any more: an answer may have just ended."""
+    begun = Carries(due=30.0, began=30.0)
+    first = begun.after(30.0, 30.02, progress=False, soon=1, staying=0, answered=0)
+    assert steps(restarted(), first, 30.01, Load(idle=1)) == []
+    late = first.after(32.0, 32.1, progress=False, soon=1, staying=0, answered=0)
+    assert steps(restarted(), late, 32.0, Load(idle=1)) == [QUIET]
+
+
 def test_a_look_is_made_when_it_is_due() -> None:
     """Also while the worker is in use."""
     busy = Load(busy=1)

@@ -30,6 +30,7 @@ class Carries:
     staying: int = 0  # those that will not be, or hardly
     answered: int = 0  # connections with an answer that is being given: more is to come of it
     answering: float = 0.0  # when there was such a connection last
+    began: float = 0.0  # when its looks began, which a reexec begins anew
     told: bool = False  # the worker tells them to go with their next answer
     stalls: bool = False  # it does not drain: it serves, and does nothing
 
@@ -100,7 +101,7 @@ def _old(its: Carries, now: float) -> bool:
 
 
 def _since(worker: Worker, its: Carries) -> float:
-    return max(its.progress, worker.draining_since)
+    return max(its.progress, its.began, worker.draining_since)
 
 
 def _draining(instance: Instance) -> list[Worker]:

@@ -218,7 +218,6 @@ class Carrying:
         self.account = Account()
         self._of: dict[int, Account] = {}
         self._requests: dict[int, dict[int, tuple[int, int]]] = {}
-        self._began: dict[int, float] = {}
         self._sleeping: dict[int, dict[int, Sleeping]] = {}  # by worker and bind
         # Connections of each whose answers could not be followed: time decides about them.
         self._timed: dict[int, set[int]] = {}
@@ -315,8 +314,8 @@ class Carrying:
         tree = process.tree(LOOKED_AT)
         if len(tree) > LOOKED_AT or any(map(proc.hides_descriptors, tree)):
             return False
-        self.carries[worker.id] = Carries(due=self._now(), stalls=stalls)
-        self._began[worker.id] = self._now()
+        now = self._now()
+        self.carries[worker.id] = Carries(due=now, began=now, stalls=stalls)
         self._sleeping[worker.id] = {}
         self._of[worker.id] = Account(asleep=stalls)
         self._requests[worker.id], self._timed[worker.id] = {}, set()
@@ -330,7 +329,6 @@ class Carrying:
         """It drains no more; what became of its connections, in words."""
         self.carries.pop(worker, None)
         self._requests.pop(worker, None)
-        self._began.pop(worker, None)
         self._sleeping.pop(worker, None)
         self._timed.pop(worker, None)
         its = self._of.pop(worker, Account())
@@ -349,7 +347,7 @@ class Carrying:
         left = _Left(self._requests[worker.id], self._timed[worker.id])
         if its.stalls:
             left.asleep = self._sleeping[worker.id]
-            left.rest = began >= self._began[worker.id] + _REST_AFTER
+            left.rest = began >= its.began + _REST_AFTER
         try:
             # Of a worker that stalls, clients wait.
             with realtime.urgent() if its.stalls else nullcontext():
