@@ -148,6 +148,8 @@ def test_what_every_version_says_must_be_there(key: str) -> None:
         ({"fronts": [{"name": "", "address": "a", "counts": {"new": "x"}}]}, "counts.new is 'x'"),
         ({"flip_age": []}, r"it.flip_age is \[\]"),
         ({"flip_age": 10**400}, "it.flip_age is 1000"),
+        ({"flip_age": 10**17}, "it.flip_age is 1000"),
+        ({"flip_age": 1e308}, r"it.flip_age is 1e\+308"),
         ({"moved": 1 << 64}, "it.moved is 18446744073709551616"),
         ({"working": -(10**400)}, "it.working is -1000"),
         ({"fronts": [{"name": "", "address": "a", "counts": {"new": 10**400}}]}, "counts.new is 1"),

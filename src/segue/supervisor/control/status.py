@@ -7,7 +7,6 @@ are in seconds and shares in percent.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from itertools import zip_longest
@@ -228,7 +227,8 @@ class _NoStatusError(Exception):
 # is known of a type is asked once, and a plain value first.
 _PLAIN: frozenset[Any] = frozenset({bool, int, float, str, type(None)})
 
-_MOST = 1 << 64  # above every number that is counted; a far larger one is no float
+# Above every number that is counted, and above every time: of a far larger one no date can be made.
+_LIMITS: dict[Any, float] = {int: 1 << 64, float: 1e15}
 
 # Where a value stands, as the way to it: most values are right, and nobody reads where they stand.
 _Where: TypeAlias = "tuple[_Where, str | int] | None"
@@ -266,7 +266,7 @@ def _kinds(kind: type) -> tuple[dict[str, tuple[Any, frozenset[Any]]], dict[str,
 
 def _read(kind: Any, plain: Any, where: _Where) -> Any:
     """The value as this type.  Raises _NoStatusError."""
-    if type(plain) is kind and (kind is not int or abs(plain) < _MOST):
+    if type(plain) is kind and (kind not in _LIMITS or abs(plain) < _LIMITS[kind]):
         return plain
     origin, arguments = _parts(kind)
     if origin is tuple and isinstance(plain, list | tuple):
@@ -282,9 +282,8 @@ def _read(kind: Any, plain: Any, where: _Where) -> Any:
         return _fields(kind, plain, where)
     elif type(None) in arguments:
         return None if plain is None else _read(arguments[0], plain, where)
-    elif kind is float and type(plain) in {int, float}:
-        with suppress(OverflowError):
-            return float(plain)
+    elif kind is float and type(plain) is int and abs(plain) < _LIMITS[float]:
+        return float(plain)
     raise _NoStatusError(f"{_place(where)} is {shown(plain)}")
 
 
@@ -295,7 +294,8 @@ def _fields(kind: Any, plain: Mapping[str, Any], where: _Where) -> Any:
         if name in known:  # else only another version has it
             its, taken = known[name]
             its_own = type(value)
-            right = its_own in taken and (its_own is not int or abs(value) < _MOST)
+            limit = _LIMITS.get(its_own)
+            right = its_own in taken and (limit is None or abs(value) < limit)
             found[name] = value if right else _read(its, value, (where, name))
     if not needed.keys() <= found.keys():
         missing = next(name for name in needed if name not in found)
