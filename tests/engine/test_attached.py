@@ -157,6 +157,21 @@ def test_a_listener_that_was_handed_on_is_of_the_generation_that_serves(group: G
     assert group.taken(30) == {"b", "c"}
 
 
+def test_so_is_one_that_a_predecessor_took_in(group: Group) -> None:
+    """It came before segue attach was started again, and accepts afterwards."""
+    group.attached.proven = False
+    group.begin("a")
+    group.attached.proven = True
+    group.come("b")
+    plain = json.loads(json.dumps(group.attached.to_json()))
+    group.attached = group._made(group.attached.steering)
+    group.attached.restore(plain, 0.0)
+    group.release.now = "second"
+    group.look()
+    group.attached.set_ready(cookie(group.listeners["b"]))
+    assert group.shares() == {"b": 100}
+
+
 def test_one_that_is_ready_at_once_is_asked_for_its_generation_later(group: Group) -> None:
     """As a listener that waits for data is: when its parent has had the time to start a server."""
     group.begin("a")

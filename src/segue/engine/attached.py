@@ -117,6 +117,9 @@ class Attached:
             self._again = {one: when for one, when in self._again.items() if one in listening}
             unknown = [one for one in listening.keys() - before if now >= self._again.get(one, now)]
             kin = {_kin(listening[one]) for one in self.members}
+            # Also those that an earlier ``segue attach`` took in.
+            starting = [cookie for cookie, one in self.members.items() if not one.ready]
+            self.opened = {one: listening[one] for one in starting} | self.opened
             if thorough:
                 self._number_again(
                     one
