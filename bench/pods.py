@@ -91,6 +91,8 @@ class Pods:
         stop: signal.Signals = signal.SIGTERM, directory: Path | None = None,
     ) -> None:  # fmt: skip
         self.host, self.port, self.shown = host, port, shown(argv)
+        if directory is not None:
+            self.shown = self.shown.replace(str(directory), ".")
         self._argv, self._listeners, self._stop = argv, listeners, stop
         self._pre_stop, self._directory = pre_stop, directory
         self._running: list[Pod] = []
