@@ -138,7 +138,9 @@ class Serving:
         while self._listener.queue:
             made = _Exchange(self.host.accept(self._listener))
             self._exchanges[made.connection.cookie] = made
-            self._serve(now, made)
+            # Of what has come already nobody tells; most have asked nothing yet.
+            if self.host.more(made.connection) or made.connection.over:
+                self._serve(now, made)
 
     def _serve(self, now: float, exchange: _Exchange) -> None:
         try:
