@@ -40,6 +40,8 @@ _LOOK_UP_S = 0.2  # between looks at whether it is to end
 class _Exchange:
     """One connection: what was asked so far, and how much of the answer is still to go."""
 
+    __slots__ = ("asked", "at", "body", "connection", "head", "last", "left")
+
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.asked = b""
