@@ -244,6 +244,23 @@ def test_the_rule_for_http_by_the_answer(
 
 
 @pytest.mark.parametrize(
+    ("phase", "why"),
+    [
+        (Phase.HEAD, Refusal.HINTED),
+        (Phase.LENGTH, Refusal.PART),
+        (Phase.UNTIL_CLOSE, Refusal.UNTIL_CLOSE),
+        (Phase.WHOLE, Refusal.NOT_ONE),
+        (Phase.UNKNOWN, Refusal.NOT_ONE),
+    ],
+)
+def test_an_answer_that_began_before_the_end_of_its_request(phase: Phase, why: Refusal) -> None:
+    """Its client sends the rest of its body after a 100, or while it is answered."""
+    note = replace(NOTE, end=1010, answer=Answer(phase, to=900, at=5000))
+    assert judged(IDLE, note=note) is why
+    assert judged(IDLE, note=replace(note, answer=replace(note.answer, at=4990))) is Refusal.NOT_ONE
+
+
+@pytest.mark.parametrize(
     ("buffers", "most"), [([131_072], 60_000), ([131_072, 8192], 4096), ([1 << 20], 60_000)]
 )
 def test_how_much_unread_data_finds_room(buffers: list[int], most: int) -> None:

@@ -225,7 +225,7 @@ def refusal(
     if note is not None and note.seen & Seen.EARLY:
         return Refusal.EARLY
     if note is not None and not held.unread and _torn(held, note):
-        return Refusal.NOT_ONE
+        return _begun(held, note) or Refusal.NOT_ONE
     if held.usec:
         return Refusal.MICROSECONDS
     if held.ecn_flags & _ACCURATE_ECN:
@@ -318,6 +318,12 @@ def _followed(held: Held, note: Note) -> bool:
     next_waits = held.unread > 0 and note.start == held.copied_seq
     last = next_waits or note.start == answer.to
     return last and answer.at == held.write_seq and answer.phase > Phase.UNKNOWN
+
+
+def _begun(held: Held, note: Note) -> Refusal | None:
+    """More of its answer is to come, of which a part or a 100 was sent before the request's end."""
+    why = _unfinished(note) if _followed(held, note) else None
+    return why if why in ANSWERING else None
 
 
 def _unfinished(note: Note) -> Refusal | None:
