@@ -52,6 +52,7 @@ class Connection:
 
     async def ask(self, method: str, path: str, body: int = 0, *fields: tuple[str, str]) -> None:
         """A request with a body of so many zeros, and its whole answer."""
+        self.began = False
         more = (("Content-Length", str(body)), *fields) if body else fields
         expects = any(name == "Expect" for name, _ in fields)
         self.writer.write(http("x", path, method=method, keep_alive=True, fields=more).request)
@@ -74,7 +75,7 @@ class Connection:
             left -= size
 
     async def _answer(self, method: str) -> None:
-        reader, self.began = ResponseReader(method), False
+        reader = ResponseReader(method)
         while not reader.complete:
             data = await self.reader.read(1 << 18)
             if not data:
